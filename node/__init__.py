@@ -1,0 +1,1 @@
+"""Everything with IO: storage, network, mempool, block production, verification duty, RPC, CLI."""

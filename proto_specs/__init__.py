@@ -1,0 +1,1 @@
+"""What goes over a wire or under a hash: types, canonical codec, domain tags, limits. Imports nothing of ours."""

@@ -1,0 +1,55 @@
+"""Binary Merkle tree over an ordered list (RFC 6962 shape, tagged BLAKE2b): bodies, weight chunks, request leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from proto_specs.hashing import Tag, hash_tagged
+
+EMPTY_ROOT = bytes(32)
+
+
+def compute_root(items: Sequence[bytes]) -> bytes:
+    """Root over `items`; 32 zero bytes for none. Each item is hashed as a leaf, so items may have any length."""
+    level = [hash_tagged(Tag.MERKLE_LEAF, item) for item in items]
+    if not level:
+        return EMPTY_ROOT
+    while len(level) > 1:
+        level = _parents(level)
+    return level[0]
+
+
+def compute_proof(items: Sequence[bytes], index: int) -> tuple[bytes, ...]:
+    """Sibling hashes from leaf `index` up to the root (a level without a sibling adds none)."""
+    assert 0 <= index < len(items), "proofs are for items of the list"
+    level = [hash_tagged(Tag.MERKLE_LEAF, item) for item in items]
+    proof: list[bytes] = []
+    while len(level) > 1:
+        if index ^ 1 < len(level):
+            proof.append(level[index ^ 1])
+        level = _parents(level)
+        index >>= 1
+    return tuple(proof)
+
+
+def is_proof_valid(root: bytes, item: bytes, index: int, count: int, proof: Sequence[bytes]) -> bool:
+    """Whether `item` is number `index` of the `count` items under `root`."""
+    if not 0 <= index < count:
+        return False
+    node = hash_tagged(Tag.MERKLE_LEAF, item)
+    siblings = iter(proof)
+    while count > 1:
+        if index ^ 1 < count:
+            sibling = next(siblings, None)
+            if sibling is None:
+                return False
+            pair = sibling + node if index & 1 else node + sibling
+            node = hash_tagged(Tag.MERKLE_NODE, pair)
+        index >>= 1
+        count = (count + 1) >> 1
+    return node == root and next(siblings, None) is None
+
+
+def _parents(level: list[bytes]) -> list[bytes]:
+    paired = [hash_tagged(Tag.MERKLE_NODE, left + right) for left, right in zip(level[::2], level[1::2], strict=False)]
+    return paired + level[-1:] if len(level) & 1 else paired

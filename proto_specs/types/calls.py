@@ -1,0 +1,195 @@
+"""Every call a transaction can make: one variant each, tagged module * 256 + method."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+from proto_specs import limits
+from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, get_tag, variant
+from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey, Signature
+from proto_specs.types.request import SignedOrder, SignedStageRoots, SignedVoucher
+
+
+class ModuleIndex(enum.IntEnum):
+    """Runtime modules by their number in call tags and error codes."""
+
+    SYSTEM = 1
+    BALANCES = 2
+    STAKING = 3
+    INFERENCE = 4
+
+
+class Outcome(enum.IntEnum):
+    """What a verifier found (DESIGN 5.6)."""
+
+    PASS = 0
+    FAIL = 1
+    UNAVAILABLE = 2
+    INCONCLUSIVE = 3
+
+
+@variant(0x0101)
+class Remark:
+    """Put bytes on chain, to no effect."""
+
+    data: Annotated[bytes, Max(1024)]
+
+
+@variant(0x0201)
+class Transfer:
+    """Move `amount` nmyl to `dest`; the signer keeps at least the existential deposit or nothing."""
+
+    dest: AccountId
+    amount: Balance
+
+
+@variant(0x0301)
+class Bond:
+    """Lock `amount` as the signer's own stake."""
+
+    amount: Balance
+
+
+@variant(0x0302)
+class Unbond:
+    """Start releasing `amount` of stake; it can be withdrawn after the unbonding period."""
+
+    amount: Balance
+
+
+@variant(0x0303)
+class WithdrawUnbonded:
+    """Release every unbonding chunk that has matured."""
+
+
+@variant(0x0304)
+class RegisterValidator:
+    """Stand for election under `consensus_key`, which signs the signer's account as proof of possession."""
+
+    consensus_key: PublicKey
+    key_proof: Signature
+
+
+@variant(0x0401)
+class RegisterModel:
+    """Put a model's manifest (canonical bytes) on chain; its hash is the model id."""
+
+    manifest: Annotated[bytes, Max(limits.MANIFEST_BYTES_MAX)]
+
+
+@variant(0x0402)
+class RegisterWorker:
+    """Bond and announce a worker for layers [start, end) of a model.
+
+    `worker_key` signs the signer's account as proof of possession; prices are nmyl per layer and token.
+    """
+
+    model: Hash32
+    start: U16
+    end: U16
+    bond: Balance
+    worker_key: PublicKey
+    key_proof: Signature
+    peer_id: Annotated[str, Max(limits.PEER_ID_BYTES_MAX)]
+    addresses: Annotated[tuple[Annotated[str, Max(limits.ADDRESS_BYTES_MAX)], ...], Max(limits.WORKER_ADDRESSES_MAX)]
+    prefill_price: Balance
+    decode_price: Balance
+
+
+@variant(0x0403)
+class UpdateWorker:
+    """New peer id and addresses of one's own worker, as after a move."""
+
+    worker_key: PublicKey
+    peer_id: Annotated[str, Max(limits.PEER_ID_BYTES_MAX)]
+    addresses: Annotated[tuple[Annotated[str, Max(limits.ADDRESS_BYTES_MAX)], ...], Max(limits.WORKER_ADDRESSES_MAX)]
+
+
+@variant(0x0404)
+class RetireWorker:
+    """Take no more work; the bond is released after the unbonding period when nothing is unresolved."""
+
+    worker_key: PublicKey
+
+
+@variant(0x0405)
+class RegisterVerifier:
+    """An elected validator declares that it verifies this model."""
+
+    model: Hash32
+
+
+@variant(0x0406)
+class OpenSession:
+    """Escrow `deposit` for requests to `model`, signed by `session_key`, at most `max_price` per layer and token.
+
+    The session closes by itself when `requests_max` requests have been settled and resolved.
+    """
+
+    model: Hash32
+    session_key: PublicKey
+    max_price: Balance
+    deposit: Balance
+    requests_max: U32
+
+
+@variant(0x0407)
+class CloseSession:
+    """Start the notice period after which what is left of the escrow returns to the client."""
+
+    session: Hash32
+
+
+@variant(0x0408)
+class Settle:
+    """Commit a finished request: the order, the last voucher, and every stage's signed roots over its leaves."""
+
+    order: SignedOrder
+    voucher: SignedVoucher
+    stage_roots: Annotated[tuple[SignedStageRoots, ...], Max(limits.STAGES_MAX)]
+
+
+@variant(0x0409)
+class CommitVerdict:
+    """First half of a verdict: the hash of verdict, own fingerprint and salt."""
+
+    challenge: Hash32
+    commitment: Hash32
+
+
+@variant(0x040A)
+class RevealVerdict:
+    """Second half: what was committed. `distance_ppb` and `fingerprint` are zero when there was nothing to compare."""
+
+    challenge: Hash32
+    outcome: U8
+    distance_ppb: U64
+    token_mismatches: U32
+    fingerprint: Annotated[bytes, Fixed(limits.FINGERPRINT_BYTES)]
+    salt: Hash32
+
+
+Call = (
+    Remark
+    | Transfer
+    | Bond
+    | Unbond
+    | WithdrawUnbonded
+    | RegisterValidator
+    | RegisterModel
+    | RegisterWorker
+    | UpdateWorker
+    | RetireWorker
+    | RegisterVerifier
+    | OpenSession
+    | CloseSession
+    | Settle
+    | CommitVerdict
+    | RevealVerdict
+)
+
+
+def get_module(call: Call) -> ModuleIndex:
+    """The runtime module a call belongs to."""
+    return ModuleIndex(get_tag(type(call)) >> 8)

@@ -1,0 +1,236 @@
+"""Transactions, blocks, votes and commits, their hashes and what is signed."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+from proto_specs import limits
+from proto_specs.codec import U8, U32, U64, Max, encode, record, variant
+from proto_specs.ed25519 import SigningKey, is_signature_valid
+from proto_specs.hashing import Tag, hash_record, hash_tagged
+from proto_specs.merkle import compute_root
+from proto_specs.types.calls import Call
+from proto_specs.types.common import ZERO_HASH, AccountId, Balance, Hash32, PublicKey, Signature, VrfProof
+
+RUNTIME_VERSION = 1
+
+
+@record
+class TransactionBody:
+    """What a signer asks for. Valid in blocks birth_height < h <= birth_height + period_blocks; period 0: always."""
+
+    signer: AccountId
+    nonce: U64
+    call: Call
+    tip: Balance
+    birth_height: U64
+    period_blocks: U32
+
+
+@record
+class Transaction:
+    """A signed extrinsic."""
+
+    body: TransactionBody
+    signature: Signature
+
+
+@record
+class SigningPayload:
+    """What a transaction's signature covers: it replays on no other chain, runtime version or fork."""
+
+    body: TransactionBody
+    genesis: Hash32
+    runtime_version: U32
+    birth_hash: Hash32
+
+
+class VoteKind(enum.IntEnum):
+    """The two voting steps of a round."""
+
+    PREVOTE = 1
+    PRECOMMIT = 2
+
+
+@record
+class VoteSignBytes:
+    """What a vote's signature covers; the same bytes for every validator."""
+
+    genesis: Hash32
+    kind: U8
+    height: U64
+    round: U32
+    block_hash: Hash32 | None
+
+
+@record
+class Vote:
+    """A prevote or precommit for a block, or for nil."""
+
+    kind: U8
+    height: U64
+    round: U32
+    block_hash: Hash32 | None
+    validator: PublicKey
+    signature: Signature
+
+
+@record
+class CommitSignature:
+    """One validator's precommit inside a commit."""
+
+    validator: PublicKey
+    signature: Signature
+
+
+@record
+class Commit:
+    """Quorum certificate: precommits of one round for one block, more than two thirds by stake."""
+
+    height: U64
+    round: U32
+    block_hash: Hash32
+    signatures: Annotated[tuple[CommitSignature, ...], Max(limits.VALIDATORS_MAX)]
+
+
+@variant(1)
+class DuplicateVote:
+    """Evidence: two votes of one validator, height, round and kind for different blocks."""
+
+    first: Vote
+    second: Vote
+
+
+@record
+class Header:
+    """Everything else of a block hangs under its header's hash. `state_root` is the state AFTER this block."""
+
+    height: U64
+    parent_hash: Hash32
+    time_ms: U64
+    proposer: PublicKey
+    vrf_proof: VrfProof
+    validators_hash: Hash32
+    last_commit_hash: Hash32
+    body_root: Hash32
+    state_root: Hash32
+    receipts_root: Hash32
+
+
+@record
+class Block:
+    """Header, evidence, transactions, and the commit of the parent (none in block 1)."""
+
+    header: Header
+    evidence: Annotated[tuple[DuplicateVote, ...], Max(limits.BLOCK_INHERENTS_MAX)]
+    transactions: Annotated[tuple[Transaction, ...], Max(limits.BLOCK_EXTRINSICS_MAX)]
+    last_commit: Commit | None
+
+
+@record
+class ProposalSignBytes:
+    """What a proposer signs."""
+
+    genesis: Hash32
+    height: U64
+    round: U32
+    valid_round: U32 | None
+    block_hash: Hash32
+
+
+@record
+class Proposal:
+    """A proposed block; `valid_round` is the round of its polka when it is proposed again."""
+
+    height: U64
+    round: U32
+    valid_round: U32 | None
+    block: Block
+    proposer: PublicKey
+    signature: Signature
+
+
+@record
+class Validator:
+    """A member of the elected set: its consensus key, its operator's account and its voting power (stake)."""
+
+    key: PublicKey
+    operator: AccountId
+    power: U64
+
+
+@record
+class ValidatorSet:
+    """The elected validators, ordered by key."""
+
+    members: Annotated[tuple[Validator, ...], Max(limits.VALIDATORS_MAX)]
+
+
+def compute_extrinsic_hash(transaction: Transaction) -> bytes:
+    """The hash by which a transaction is known to users."""
+    return hash_record(Tag.EXTRINSIC, transaction)
+
+
+def compute_signing_bytes(body: TransactionBody, genesis: bytes, birth_hash: bytes) -> bytes:
+    """Canonical bytes under a transaction's signature; `birth_hash` is the genesis hash for immortal ones."""
+    return encode(SigningPayload(body, genesis, RUNTIME_VERSION, birth_hash))
+
+
+def sign_transaction(body: TransactionBody, genesis: bytes, birth_hash: bytes, key: SigningKey) -> Transaction:
+    """The signed transaction."""
+    return Transaction(body, key.sign(Tag.EXTRINSIC_SIGN, compute_signing_bytes(body, genesis, birth_hash)))
+
+
+def is_transaction_signed(transaction: Transaction, genesis: bytes, birth_hash: bytes) -> bool:
+    """Whether the body's signer signed it for this chain."""
+    payload = compute_signing_bytes(transaction.body, genesis, birth_hash)
+    return is_signature_valid(transaction.body.signer, Tag.EXTRINSIC_SIGN, payload, transaction.signature)
+
+
+def compute_block_hash(header: Header) -> bytes:
+    """A block is known by its header's hash."""
+    return hash_record(Tag.HEADER, header)
+
+
+def compute_body_root(evidence: tuple[DuplicateVote, ...], transactions: tuple[Transaction, ...]) -> bytes:
+    """Merkle root over evidence, then transactions."""
+    return compute_root([encode(one) for one in (*evidence, *transactions)])
+
+
+def compute_commit_hash(commit: Commit | None) -> bytes:
+    """Hash of the parent's commit; zero in block 1."""
+    return ZERO_HASH if commit is None else hash_tagged(Tag.BODY, encode(commit))
+
+
+def compute_validators_hash(validators: ValidatorSet) -> bytes:
+    """What a header names its validator set by."""
+    return hash_record(Tag.VALIDATORS, validators)
+
+
+def compute_vote_bytes(genesis: bytes, kind: int, height: int, round_: int, block_hash: bytes | None) -> bytes:
+    """Canonical bytes under a vote's signature."""
+    return encode(VoteSignBytes(genesis, kind, height, round_, block_hash))
+
+
+def is_vote_signed(vote: Vote, genesis: bytes) -> bool:
+    """Whether the vote's validator signed it for this chain."""
+    payload = compute_vote_bytes(genesis, vote.kind, vote.height, vote.round, vote.block_hash)
+    return is_signature_valid(vote.validator, Tag.VOTE_SIGN, payload, vote.signature)
+
+
+def compute_proposal_bytes(genesis: bytes, height: int, round_: int, valid_round: int | None, block: bytes) -> bytes:
+    """Canonical bytes under a proposal's signature; `block` is the block hash."""
+    return encode(ProposalSignBytes(genesis, height, round_, valid_round, block))
+
+
+def is_proposal_signed(proposal: Proposal, genesis: bytes) -> bool:
+    """Whether the named proposer signed this proposal for this chain."""
+    payload = compute_proposal_bytes(
+        genesis,
+        proposal.height,
+        proposal.round,
+        proposal.valid_round,
+        compute_block_hash(proposal.block.header),
+    )
+    return is_signature_valid(proposal.proposer, Tag.PROPOSAL_SIGN, payload, proposal.signature)

@@ -1,0 +1,116 @@
+"""The manifest of a model: what it is, where its weights' hashes are, and how strictly its shards are judged."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+from proto_specs import limits
+from proto_specs.codec import U8, U16, U32, U64, Max, encode, record
+from proto_specs.errors import DecodeError
+from proto_specs.hashing import Tag, hash_tagged
+from proto_specs.types.common import Hash32
+
+_Text = Annotated[str, Max(limits.PROFILE_TEXT_BYTES_MAX)]
+
+
+class UnitKind(enum.IntEnum):
+    """What a unit of storage holds. Workers of layers [s, e) need those LAYER units, and EMBED or HEAD at the ends."""
+
+    EMBED = 0
+    LAYER = 1
+    HEAD = 2
+    TOKENIZER = 3
+    CHAT_TEMPLATE = 4
+
+
+class WireDtype(enum.IntEnum):
+    """Element type of what crosses a boundary. Hidden states are FP32, FP16 or BF16; token ids are TOKEN (uint32)."""
+
+    FP32 = 0
+    FP16 = 1
+    BF16 = 2
+    TOKEN = 3
+
+
+class ServiceClass(enum.IntEnum):
+    """EXACT: fp32 activations, weights as published. FAST: int8 activations and the like, weakly checked."""
+
+    EXACT = 0
+    FAST = 1
+
+
+@record
+class Architecture:
+    """Shape of a decoder. `norm_epsilon` and `rope_theta` are decimal text, so that no float enters a hash."""
+
+    family: _Text
+    layers: U16
+    hidden: U32
+    heads: U16
+    kv_heads: U16
+    head_dim: U16
+    ffn: U32
+    vocab: U32
+    context_max: U32
+    rope_theta: _Text
+    norm_epsilon: _Text
+    tied_embeddings: bool
+
+
+@record
+class Unit:
+    """One stored file: `root` is the Merkle root over its 1 MiB chunks (proto_specs.merkle over chunk bytes)."""
+
+    kind: U8
+    index: U16
+    bytes_total: U64
+    root: Hash32
+
+
+@record
+class ExecutionProfile:
+    """What the thresholds were calibrated for, and the thresholds: distances in parts per billion (fingerprint.md)."""
+
+    precision: _Text
+    engine: _Text
+    provider: _Text
+    threshold_ppb: U64
+    token_margin_micro: U32
+
+
+@record
+class Manifest:
+    """A model as the chain knows it; its id is the hash of these bytes."""
+
+    name: Annotated[str, Max(limits.MODEL_NAME_BYTES_MAX)]
+    architecture: Architecture
+    service_class: U8
+    wire_dtype: U8
+    eos_tokens: Annotated[tuple[U32, ...], Max(limits.EOS_TOKENS_MAX)]
+    units: Annotated[tuple[Unit, ...], Max(limits.MODEL_UNITS_MAX)]
+    profile: ExecutionProfile
+
+
+def compute_model_id(manifest: Manifest) -> bytes:
+    """The 32-byte model id."""
+    return hash_tagged(Tag.MANIFEST, encode(manifest))
+
+
+def validate_manifest(manifest: Manifest) -> None:
+    """Raises DecodeError unless every layer has exactly one unit, in order, and the enumerations are known."""
+    layers = manifest.architecture.layers
+    if not 1 <= layers <= limits.MODEL_LAYERS_MAX:
+        raise DecodeError(f"a model has 1 to {limits.MODEL_LAYERS_MAX} layers, not {layers}")
+    if manifest.service_class not in tuple(ServiceClass):
+        raise DecodeError(f"unknown service class {manifest.service_class}")
+    if manifest.wire_dtype not in (WireDtype.FP32, WireDtype.FP16, WireDtype.BF16):
+        raise DecodeError(f"hidden states cannot have wire dtype {manifest.wire_dtype}")
+    wanted = [(UnitKind.EMBED, 0), *((UnitKind.LAYER, index) for index in range(layers)), (UnitKind.HEAD, 0)]
+    wanted += [(UnitKind.TOKENIZER, 0), (UnitKind.CHAT_TEMPLATE, 0)]
+    if [(unit.kind, unit.index) for unit in manifest.units] != wanted:
+        raise DecodeError("units must be: embed, every layer in order, head, tokenizer, chat template")
+    if not manifest.eos_tokens or any(token >= manifest.architecture.vocab for token in manifest.eos_tokens):
+        raise DecodeError("a model names at least one end-of-sequence token of its vocabulary")
+    if manifest.profile.threshold_ppb == 0:
+        raise DecodeError("a threshold of zero would accuse honest workers")

@@ -1,0 +1,244 @@
+"""One request and its receipts: the client's order, boundary leaves signed by both neighbours, vouchers, openings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from proto_specs import limits
+from proto_specs.codec import U8, U16, U32, U64, Max, encode, record
+from proto_specs.ed25519 import SigningKey, is_signature_valid
+from proto_specs.hashing import Tag, hash_record, hash_tagged
+from proto_specs.types.common import ZERO_HASH, Balance, Hash32, Payload, PublicKey, Signature
+
+
+@record
+class SamplingParams:
+    """How tokens are drawn (fingerprint.md, "Sampling"). temperature 0 is greedy; top_k 0 and top_p 1000 are off."""
+
+    temperature_milli: U32
+    top_k: U32
+    top_p_milli: U16
+    seed: U64
+
+
+@record
+class PathStage:
+    """One stage of a path: who computes layers [start, end), at what price in nmyl per layer and token."""
+
+    worker: PublicKey
+    start: U16
+    end: U16
+    prefill_price: Balance
+    decode_price: Balance
+
+
+@record
+class Order:
+    """What the client signs: the whole request. Its hash, the request id, binds chain, model and path."""
+
+    genesis: Hash32
+    session: Hash32
+    sequence: U32
+    model: Hash32
+    service_class: U8
+    prompt_hash: Hash32
+    prompt_tokens: U32
+    tokens_max: U32
+    sampling: SamplingParams
+    path: Annotated[tuple[PathStage, ...], Max(limits.STAGES_MAX)]
+
+
+@record
+class SignedOrder:
+    """An order under the session key."""
+
+    order: Order
+    signature: Signature
+
+
+@record
+class Leaf:
+    """The activation checksum of one window at one boundary, committed before anyone knows what is drawn.
+
+    `payload_hash` covers the exact wire bytes. `trace_hash` covers what only the sender holds: at the last boundary
+    the final hidden states behind the sampled tokens, elsewhere zero. `previous` is the same boundary's leaf before.
+    """
+
+    request: Hash32
+    boundary: U8
+    window: U16
+    start: U32
+    count: U8
+    width: U32
+    dtype: U8
+    payload_hash: Hash32
+    trace_hash: Hash32
+    previous: Hash32
+
+
+@record
+class SignedLeaf:
+    """A leaf with the sender's signature (OUTPUT) and the receiver's (INPUT)."""
+
+    leaf: Leaf
+    output_signature: Signature
+    input_signature: Signature
+
+
+@record
+class Voucher:
+    """Client's cumulative promise: `tokens` generated tokens received, whose rolling hash is `tokens_hash`."""
+
+    request: Hash32
+    tokens: U32
+    tokens_hash: Hash32
+    final: bool
+
+
+@record
+class SignedVoucher:
+    """A voucher under the session key."""
+
+    voucher: Voucher
+    signature: Signature
+
+
+@record
+class StageRoots:
+    """What stage `stage` commits to: the roots over its input leaves and over its output leaves of all windows."""
+
+    request: Hash32
+    stage: U8
+    windows: U16
+    positions: U32
+    input_root: Hash32
+    output_root: Hash32
+
+
+@record
+class SignedStageRoots:
+    """Stage roots under the stage's worker key: nobody else can commit a stage to leaves it did not sign."""
+
+    roots: StageRoots
+    signature: Signature
+
+
+@record
+class OpeningRequest:
+    """A verifier asks the challenged worker for everything needed to recompute one window."""
+
+    request: Hash32
+    stage: U8
+    window: U16
+
+
+@record
+class Opening:
+    """Input of positions 0..end of the window with its signed leaves, and the output of the window.
+
+    The `*_hashes` are the leaf hashes of ALL windows of the boundary, so that a reader rebuilds the committed root.
+    """
+
+    order: SignedOrder
+    input_hashes: Annotated[tuple[Hash32, ...], Max(limits.WINDOWS_MAX)]
+    input_leaves: Annotated[tuple[SignedLeaf, ...], Max(limits.WINDOWS_MAX)]
+    input_payloads: Annotated[tuple[Payload, ...], Max(limits.WINDOWS_MAX)]
+    output_hashes: Annotated[tuple[Hash32, ...], Max(limits.WINDOWS_MAX)]
+    output_leaf: SignedLeaf
+    output_payload: Payload
+    trace_payload: Payload
+
+
+def compute_request_id(order: Order) -> bytes:
+    """The 32-byte id of a request."""
+    return hash_record(Tag.ORDER, order)
+
+
+def compute_prompt_hash(tokens: bytes) -> bytes:
+    """Hash of the prompt's token ids (uint32 little-endian)."""
+    return hash_tagged(Tag.PROMPT, tokens)
+
+
+def compute_payload_hash(payload: bytes) -> bytes:
+    """The activation checksum: hash of exact wire bytes."""
+    return hash_tagged(Tag.PAYLOAD, payload)
+
+
+def compute_leaf_hash(leaf: Leaf) -> bytes:
+    """The 32-byte hash both neighbours sign."""
+    return hash_record(Tag.LEAF, leaf)
+
+
+def compute_tokens_hash(previous: bytes, token: int) -> bytes:
+    """One step of the rolling hash over generated tokens; it starts from 32 zero bytes."""
+    return hash_tagged(Tag.TOKENS, previous + token.to_bytes(4, "little"))
+
+
+def compute_stage_price(stage: PathStage, prompt_tokens: int, generated_tokens: int) -> int:
+    """Gross price of a stage in nmyl: layers x (prompt x prefill price + generated x decode price)."""
+    layers = stage.end - stage.start
+    return layers * (prompt_tokens * stage.prefill_price + generated_tokens * stage.decode_price)
+
+
+def compute_positions(prompt_tokens: int, generated_tokens: int) -> int:
+    """Positions computed: the last generated token is never fed back."""
+    return prompt_tokens + max(generated_tokens, 1) - 1
+
+
+def compute_windows(positions: int) -> int:
+    """Windows of up to 32 positions that cover `positions`."""
+    return -(-positions // limits.WINDOW_POSITIONS)
+
+
+def sign_output(leaf: Leaf, key: SigningKey) -> bytes:
+    """The sender's signature: these are the bytes I sent."""
+    return key.sign(Tag.LEAF_OUTPUT_SIGN, compute_leaf_hash(leaf))
+
+
+def sign_input(leaf: Leaf, key: SigningKey) -> bytes:
+    """The receiver's signature: these are the bytes I got."""
+    return key.sign(Tag.LEAF_INPUT_SIGN, compute_leaf_hash(leaf))
+
+
+def is_output_signed(leaf: Leaf, key: bytes, signature: bytes) -> bool:
+    """Whether the sender signed this leaf."""
+    return is_signature_valid(key, Tag.LEAF_OUTPUT_SIGN, compute_leaf_hash(leaf), signature)
+
+
+def is_input_signed(leaf: Leaf, key: bytes, signature: bytes) -> bool:
+    """Whether the receiver countersigned this leaf."""
+    return is_signature_valid(key, Tag.LEAF_INPUT_SIGN, compute_leaf_hash(leaf), signature)
+
+
+def sign_order(order: Order, session_key: SigningKey) -> SignedOrder:
+    """The order under the session key."""
+    return SignedOrder(order, session_key.sign(Tag.ORDER_SIGN, encode(order)))
+
+
+def is_order_signed(signed: SignedOrder, session_key: bytes) -> bool:
+    """Whether the session key signed this order."""
+    return is_signature_valid(session_key, Tag.ORDER_SIGN, encode(signed.order), signed.signature)
+
+
+def sign_voucher(voucher: Voucher, session_key: SigningKey) -> SignedVoucher:
+    """The voucher under the session key."""
+    return SignedVoucher(voucher, session_key.sign(Tag.VOUCHER_SIGN, encode(voucher)))
+
+
+def is_voucher_signed(signed: SignedVoucher, session_key: bytes) -> bool:
+    """Whether the session key signed this voucher."""
+    return is_signature_valid(session_key, Tag.VOUCHER_SIGN, encode(signed.voucher), signed.signature)
+
+
+def sign_stage_roots(roots: StageRoots, worker_key: SigningKey) -> SignedStageRoots:
+    """The roots under the worker key."""
+    return SignedStageRoots(roots, worker_key.sign(Tag.STAGE_ROOTS_SIGN, encode(roots)))
+
+
+def is_stage_roots_signed(signed: SignedStageRoots, worker_key: bytes) -> bool:
+    """Whether the worker signed these roots."""
+    return is_signature_valid(worker_key, Tag.STAGE_ROOTS_SIGN, encode(signed.roots), signed.signature)
+
+
+FIRST_PREVIOUS = ZERO_HASH
+"""`previous` of a boundary's first leaf."""

@@ -1,0 +1,136 @@
+"""Frames of the libp2p protocols: between client and stages, and between neighbouring stages."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+from proto_specs import limits
+from proto_specs.codec import U8, U16, U32, U64, Max, record, variant
+from proto_specs.types.common import Hash32, Payload, Signature
+from proto_specs.types.request import Leaf, SignedOrder, SignedStageRoots, SignedVoucher
+
+REQUEST_PROTOCOL = "/myelin/request/1"
+STAGE_PROTOCOL = "/myelin/stage/1"
+OPENING_PROTOCOL = "/myelin/opening/1"
+STATUS_PROTOCOL = "/myelin/status/1"
+
+
+class FailureCode(enum.IntEnum):
+    """Why a stage refuses or gives up a request."""
+
+    BAD_ORDER = 1
+    UNKNOWN_MODEL = 2
+    NOT_MY_STAGE = 3
+    NO_ESCROW = 4
+    PRICE_TOO_LOW = 5
+    NO_CAPACITY = 6
+    BAD_INPUT = 7
+    NEIGHBOUR_LOST = 8
+    UNVOUCHED = 9
+    CANCELLED = 10
+    INTERNAL = 11
+
+
+class FinishReason(enum.IntEnum):
+    """Why a generation ended. NONE: it goes on."""
+
+    NONE = 0
+    STOP = 1
+    LENGTH = 2
+
+
+@variant(1)
+class OpenRequest:
+    """Client -> every stage of the path: take part in this request."""
+
+    order: SignedOrder
+
+
+@variant(2)
+class Accepted:
+    """Stage -> client: KV memory is reserved and the neighbour downstream is reached."""
+
+    request: Hash32
+
+
+@variant(3)
+class Failed:
+    """Any side, about a request it cannot (go on to) serve."""
+
+    request: Hash32
+    code: U8
+    message: Annotated[str, Max(limits.FAILURE_TEXT_BYTES_MAX)]
+
+
+@variant(4)
+class Rows:
+    """Sender -> receiver over boundary `boundary`: `count` positions from `start`, token ids or hidden states."""
+
+    request: Hash32
+    boundary: U8
+    start: U32
+    count: U8
+    payload: Payload
+
+
+@variant(5)
+class OutputLeaf:
+    """Sender -> receiver: the window is complete, here is its signed checksum."""
+
+    leaf: Leaf
+    signature: Signature
+
+
+@variant(6)
+class Countersign:
+    """Receiver -> sender: the same checksum of what arrived."""
+
+    request: Hash32
+    boundary: U8
+    window: U16
+    signature: Signature
+
+
+@variant(7)
+class Token:
+    """Last stage -> client, and -> first stage: generated token number `index` (0-based)."""
+
+    request: Hash32
+    index: U32
+    token: U32
+    finish: U8
+
+
+@variant(8)
+class VoucherFrame:
+    """Client -> last stage."""
+
+    voucher: SignedVoucher
+
+
+@variant(9)
+class RootsFrame:
+    """Stage -> next stage: the roots signed by all stages up to this one."""
+
+    roots: Annotated[tuple[SignedStageRoots, ...], Max(limits.STAGES_MAX)]
+
+
+@variant(10)
+class Settled:
+    """Last stage -> client: the settlement transaction is on its way."""
+
+    request: Hash32
+    extrinsic: Hash32
+
+
+Frame = OpenRequest | Accepted | Failed | Rows | OutputLeaf | Countersign | Token | VoucherFrame | RootsFrame | Settled
+
+
+@record
+class Status:
+    """What a node says of itself to peers."""
+
+    genesis: Hash32
+    height: U64
+    block_hash: Hash32
