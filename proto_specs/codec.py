@@ -172,9 +172,10 @@ def _uint_codec(bits: int) -> tuple[_Pack, _Unpack]:
     top = 1 << bits
 
     def check(value: Any) -> int:
-        if type(value) is not int or not 0 <= value < top:
+        """Members of an IntEnum are written as their number and read back as plain integers."""
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < top:
             raise DecodeError(f"expected an unsigned {bits}-bit integer, got {value!r:.60}")
-        return value
+        return int(value)
 
     return check, check
 

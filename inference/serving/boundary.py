@@ -1,0 +1,122 @@
+"""What crossed one boundary of one request, window by window, and the leaves over it. Knows no network and no model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from proto_specs.limits import WINDOW_POSITIONS
+from proto_specs.merkle import compute_root
+from proto_specs.types.common import ZERO_HASH
+from proto_specs.types.request import (
+    FIRST_PREVIOUS,
+    Leaf,
+    SignedLeaf,
+    compute_leaf_hash,
+    compute_payload_hash,
+)
+
+
+class BoundaryError(Exception):
+    """The other side broke the rules of a boundary: wrong position, size, or checksum."""
+
+
+@dataclass(slots=True)
+class _Window:
+    count: int = 0
+    payload: bytearray = field(default_factory=bytearray)
+    trace: bytearray = field(default_factory=bytearray)
+    leaf: Leaf | None = None
+    signed: SignedLeaf | None = None
+
+
+class BoundaryLog:
+    """Append-only log of a boundary: payloads by window of 32 positions, then one leaf per window in order."""
+
+    def __init__(self, request: bytes, boundary: int, width: int, dtype: int) -> None:
+        self._request = request
+        self._boundary = boundary
+        self._width = width
+        self._dtype = dtype
+        self._windows: list[_Window] = []
+        self.positions = 0
+        self.leaves = 0
+        """Windows that have a leaf: the next leaf is for this window."""
+        self.signed = 0
+        """Windows whose leaf both neighbours have signed."""
+
+    @property
+    def windows(self) -> int:
+        """Windows begun so far."""
+        return len(self._windows)
+
+    def append(self, start: int, count: int, payload: bytes, trace: bytes = b"") -> None:
+        """Log `count` positions from `start`. Raises BoundaryError on a gap or when they straddle two windows."""
+        if start != self.positions:
+            raise BoundaryError(f"boundary {self._boundary}: expected position {self.positions}, got {start}")
+        if not 1 <= count <= WINDOW_POSITIONS - start % WINDOW_POSITIONS:
+            raise BoundaryError(f"boundary {self._boundary}: {count} positions from {start} straddle a window")
+        if start % WINDOW_POSITIONS == 0:
+            self._windows.append(_Window())
+        window = self._windows[-1]
+        if window.leaf is not None:
+            raise BoundaryError(f"boundary {self._boundary}: rows came after the last leaf")
+        window.count += count
+        window.payload += payload
+        window.trace += trace
+        self.positions += count
+
+    def get_count(self, window: int) -> int:
+        """Positions logged of a window, 0 to 32."""
+        return self._windows[window].count if window < len(self._windows) else 0
+
+    def get_payload(self, window: int) -> bytes:
+        """Exact wire bytes of a window."""
+        return bytes(self._windows[window].payload)
+
+    def get_trace(self, window: int) -> bytes:
+        """What only the sender holds of a window."""
+        return bytes(self._windows[window].trace)
+
+    def make_leaf(self, window: int) -> Leaf:
+        """The leaf over what was logged of `window`; every window before has its leaf."""
+        logged = self._windows[window]
+        before = self._windows[window - 1].leaf if window else None
+        assert window == 0 or before is not None, "leaves are made in order"
+        return Leaf(
+            request=self._request,
+            boundary=self._boundary,
+            window=window,
+            start=window * WINDOW_POSITIONS,
+            count=logged.count,
+            width=self._width,
+            dtype=self._dtype,
+            payload_hash=compute_payload_hash(bytes(logged.payload)),
+            trace_hash=compute_payload_hash(bytes(logged.trace)) if logged.trace else ZERO_HASH,
+            previous=FIRST_PREVIOUS if before is None else compute_leaf_hash(before),
+        )
+
+    def close_window(self, window: int, leaf: Leaf) -> None:
+        """Fix the leaf of a window: nothing can be appended to it any more."""
+        assert window == self.leaves, "leaves are closed in order"
+        self._windows[window].leaf = leaf
+        self.leaves += 1
+
+    def get_leaf(self, window: int) -> Leaf | None:
+        """The leaf of a window, once it is closed."""
+        return self._windows[window].leaf if window < len(self._windows) else None
+
+    def add_signed(self, window: int, signed: SignedLeaf) -> None:
+        """Keep a leaf that both neighbours signed."""
+        assert self._windows[window].leaf == signed.leaf, "both sign the same leaf"
+        self.signed += self._windows[window].signed is None
+        self._windows[window].signed = signed
+
+    def get_signed(self) -> tuple[SignedLeaf, ...]:
+        """All leaves, once every one of them has both signatures."""
+        found = tuple(one.signed for one in self._windows if one.signed is not None)
+        assert len(found) == len(self._windows), "asked for before every leaf was countersigned"
+        return found
+
+    def compute_root(self) -> bytes:
+        """Merkle root over the leaf hashes of all windows."""
+        return compute_root([compute_leaf_hash(one.leaf) for one in self._windows if one.leaf is not None])

@@ -1,0 +1,207 @@
+"""The client's part in one request, sans-IO: it orders, feeds the prompt, takes tokens, vouches and countersigns.
+
+The client signs two boundaries: the first as sender (its prompt, and the generated tokens that are fed back) and the
+last as receiver. It never relays activations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inference.serving.boundary import BoundaryError, BoundaryLog
+from proto_specs.ed25519 import SigningKey
+from proto_specs.limits import WINDOW_POSITIONS
+from proto_specs.types.common import ZERO_HASH
+from proto_specs.types.manifest import WireDtype
+from proto_specs.types.request import (
+    FIRST_PREVIOUS,
+    SignedOrder,
+    Voucher,
+    compute_leaf_hash,
+    compute_payload_hash,
+    compute_request_id,
+    compute_tokens_hash,
+    is_input_signed,
+    is_output_signed,
+    sign_input,
+    sign_output,
+    sign_voucher,
+)
+from proto_specs.types.wire import (
+    Accepted,
+    Countersign,
+    Failed,
+    FailureCode,
+    FinishReason,
+    Frame,
+    OpenRequest,
+    OutputLeaf,
+    Rows,
+    Settled,
+    Token,
+    VoucherFrame,
+)
+
+TOKEN_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ToStage:
+    """Send a frame to stage number `stage` of the path."""
+
+    stage: int
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class TokenReceived:
+    """The next generated token, for the user."""
+
+    index: int
+    token: int
+    finish: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementSent:
+    """The last stage submitted the settlement as this extrinsic; the request is done."""
+
+    extrinsic: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailed:
+    """Stage `stage` cannot (go on to) serve; nothing will be settled."""
+
+    stage: int
+    code: FailureCode
+    message: str
+
+
+ClientEffect = ToStage | TokenReceived | SettlementSent | RequestFailed
+
+
+class ClientRequest:
+    """State of one request at the client. `start` opens it; `handle` takes a frame of one stage."""
+
+    def __init__(self, order: SignedOrder, prompt: tuple[int, ...], session_key: SigningKey) -> None:
+        self._order = order
+        self._key = session_key
+        self.request = compute_request_id(order.order)
+        self._stages = len(order.order.path)
+        self._prompt = prompt
+        self._accepted: set[int] = set()
+        self._fed = BoundaryLog(self.request, 0, 1, WireDtype.TOKEN)
+        self._tokens: list[int] = []
+        self._tokens_hashes = [ZERO_HASH]
+        self._leaves_received = 0
+        self._last_leaf_hash = FIRST_PREVIOUS
+        self._is_finished = False
+
+    def start(self) -> list[ClientEffect]:
+        """Ask every stage to take part."""
+        return [ToStage(stage, OpenRequest(self._order)) for stage in range(self._stages)]
+
+    def handle(self, stage: int, frame: Frame) -> list[ClientEffect]:
+        """The effects of one frame from one stage. What breaks the protocol becomes `RequestFailed`."""
+        try:
+            return self._dispatch(stage, frame)
+        except BoundaryError as error:
+            return [RequestFailed(stage, FailureCode.BAD_INPUT, str(error))]
+
+    def _dispatch(self, stage: int, frame: Frame) -> list[ClientEffect]:
+        is_last = stage == self._stages - 1
+        match frame:
+            case Failed():
+                known = frame.code in tuple(FailureCode)
+                code = FailureCode(frame.code) if known else FailureCode.INTERNAL
+                return [RequestFailed(stage, code, frame.message)]
+            case Accepted():
+                return self._on_accepted(stage)
+            case Token() if is_last:
+                return self._on_token(frame)
+            case OutputLeaf() if is_last:
+                return self._on_leaf(stage, frame)
+            case Countersign() if stage == 0:
+                return self._on_countersign(frame)
+            case Settled() if is_last:
+                return [SettlementSent(frame.extrinsic)]
+            case _:
+                raise BoundaryError(f"a client takes no {type(frame).__name__} frame from stage {stage}")
+
+    def _on_accepted(self, stage: int) -> list[ClientEffect]:
+        if stage in self._accepted:
+            raise BoundaryError("accepted twice")
+        self._accepted.add(stage)
+        if len(self._accepted) < self._stages:
+            return []
+        effects: list[ClientEffect] = []
+        for start in range(0, len(self._prompt), WINDOW_POSITIONS):
+            rows = self._prompt[start : start + WINDOW_POSITIONS]
+            effects.append(ToStage(0, self._feed(rows)))
+            effects += self._close_fed()
+        return effects
+
+    def _feed(self, tokens: tuple[int, ...]) -> Rows:
+        start = self._fed.positions
+        payload = b"".join(one.to_bytes(TOKEN_BYTES, "little") for one in tokens)
+        self._fed.append(start, len(tokens), payload)
+        return Rows(self.request, 0, start, len(tokens), payload)
+
+    def _close_fed(self) -> list[ClientEffect]:
+        """The OUTPUT leaf of boundary 0 for a window that is full, or the last one of a finished request."""
+        window = self._fed.leaves
+        count = self._fed.get_count(window)
+        if count == 0 or (count < WINDOW_POSITIONS and not self._is_finished):
+            return []
+        leaf = self._fed.make_leaf(window)
+        self._fed.close_window(window, leaf)
+        return [ToStage(0, OutputLeaf(leaf, sign_output(leaf, self._key)))]
+
+    def _on_token(self, frame: Token) -> list[ClientEffect]:
+        if len(self._accepted) < self._stages or self._is_finished or frame.index != len(self._tokens):
+            raise BoundaryError(f"token {frame.index} is not due")
+        if frame.finish not in tuple(FinishReason):
+            raise BoundaryError(f"unknown finish reason {frame.finish}")
+        if frame.index + 1 > self._order.order.tokens_max:
+            raise BoundaryError("more tokens than were ordered")
+        self._tokens.append(frame.token)
+        self._tokens_hashes.append(compute_tokens_hash(self._tokens_hashes[-1], frame.token))
+        self._is_finished = frame.finish != FinishReason.NONE
+        if not self._is_finished:
+            self._feed((frame.token,))
+        return [TokenReceived(frame.index, frame.token, FinishReason(frame.finish)), *self._close_fed()]
+
+    def _on_leaf(self, stage: int, frame: OutputLeaf) -> list[ClientEffect]:
+        """Countersign the last boundary's window and vouch for the tokens up to its end."""
+        leaf = frame.leaf
+        start = self._leaves_received * WINDOW_POSITIONS
+        end = leaf.start + leaf.count
+        prompt = len(self._prompt)
+        stated = (leaf.request, leaf.boundary, leaf.window, leaf.start, leaf.width, leaf.dtype, leaf.previous)
+        wanted = (self.request, self._stages, self._leaves_received, start, 1, WireDtype.TOKEN, self._last_leaf_hash)
+        if stated != wanted or not 1 <= leaf.count <= WINDOW_POSITIONS:
+            raise BoundaryError(f"the leaf of window {leaf.window} at the last boundary is not the one due")
+        vouched = max(0, end - prompt + 1)
+        if vouched > len(self._tokens) or (leaf.count < WINDOW_POSITIONS and not self._is_finished):
+            raise BoundaryError(f"a leaf over {vouched} tokens where {len(self._tokens)} came")
+        tokens = self._tokens[max(0, start - prompt + 1) : vouched]
+        payload = b"".join(one.to_bytes(TOKEN_BYTES, "little") for one in tokens)
+        if leaf.payload_hash != compute_payload_hash(payload):
+            raise BoundaryError(f"the leaf of window {leaf.window} is not over the tokens that came")
+        if not is_output_signed(leaf, self._order.order.path[-1].worker, frame.signature):
+            raise BoundaryError(f"the leaf of window {leaf.window} is not signed by the last stage")
+        self._leaves_received += 1
+        self._last_leaf_hash = compute_leaf_hash(leaf)
+        is_final = self._is_finished and vouched == len(self._tokens)
+        voucher = Voucher(self.request, vouched, self._tokens_hashes[vouched], is_final)
+        countersign = Countersign(self.request, self._stages, leaf.window, sign_input(leaf, self._key))
+        return [ToStage(stage, countersign), ToStage(stage, VoucherFrame(sign_voucher(voucher, self._key)))]
+
+    def _on_countersign(self, frame: Countersign) -> list[ClientEffect]:
+        leaf = self._fed.get_leaf(frame.window)
+        if frame.boundary != 0 or leaf is None:
+            raise BoundaryError("a countersignature that is not due")
+        if not is_input_signed(leaf, self._order.order.path[0].worker, frame.signature):
+            raise BoundaryError("the first stage's countersignature does not verify")
+        return []

@@ -1,0 +1,43 @@
+"""What a stage keeps of a finished request until it is resolved on chain, and the opening made of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from proto_specs import limits
+from proto_specs.codec import U8, Max, record
+from proto_specs.types.common import Payload
+from proto_specs.types.request import Opening, SignedLeaf, SignedOrder, compute_leaf_hash
+
+_Leaves = Annotated[tuple[SignedLeaf, ...], Max(limits.WINDOWS_MAX)]
+_Payloads = Annotated[tuple[Payload, ...], Max(limits.WINDOWS_MAX)]
+
+
+@record
+class RequestRecord:
+    """Both boundaries of one stage: signed leaves and exact bytes of every window."""
+
+    order: SignedOrder
+    stage: U8
+    input_leaves: _Leaves
+    input_payloads: _Payloads
+    output_leaves: _Leaves
+    output_payloads: _Payloads
+    traces: _Payloads
+
+
+def make_opening(kept: RequestRecord, window: int) -> Opening:
+    """Everything a verifier needs to recompute `window`. Raises IndexError for a window that does not exist."""
+    if not 0 <= window < len(kept.output_leaves):
+        raise IndexError(f"the request has {len(kept.output_leaves)} windows, not {window + 1}")
+    end = window + 1
+    return Opening(
+        order=kept.order,
+        input_hashes=tuple(compute_leaf_hash(one.leaf) for one in kept.input_leaves),
+        input_leaves=kept.input_leaves[:end],
+        input_payloads=kept.input_payloads[:end],
+        output_hashes=tuple(compute_leaf_hash(one.leaf) for one in kept.output_leaves),
+        output_leaf=kept.output_leaves[window],
+        output_payload=kept.output_payloads[window],
+        trace_payload=kept.traces[window],
+    )

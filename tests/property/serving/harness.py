@@ -1,0 +1,191 @@
+"""A whole path in memory: client and stages with an arithmetic shard; frames come in any order that links allow."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived, ToStage
+from inference.serving.events import (
+    Compute,
+    Computed,
+    Finished,
+    GiveUp,
+    Retain,
+    SubmitSettlement,
+    ToClient,
+    ToDownstream,
+    ToFirst,
+    ToUpstream,
+)
+from inference.serving.record import RequestRecord
+from inference.serving.stage import StageRequest, StageSetup
+from proto_specs.ed25519 import SigningKey
+from proto_specs.types.calls import Settle
+from proto_specs.types.common import ZERO_HASH
+from proto_specs.types.manifest import Architecture, ExecutionProfile, Manifest, Unit, UnitKind
+from proto_specs.types.request import (
+    Order,
+    PathStage,
+    SamplingParams,
+    SignedOrder,
+    compute_prompt_hash,
+    sign_order,
+)
+from proto_specs.types.wire import Accepted, FinishReason, Frame, OpenRequest, Settled
+
+HIDDEN = 4
+EOS = 7
+LAYERS = 6
+CLIENT = -1
+
+
+def make_manifest() -> Manifest:
+    """A manifest of a tiny model that nothing loads."""
+    kinds = [(UnitKind.EMBED, 0), *((UnitKind.LAYER, index) for index in range(LAYERS)), (UnitKind.HEAD, 0)]
+    kinds += [(UnitKind.TOKENIZER, 0), (UnitKind.CHAT_TEMPLATE, 0)]
+    return Manifest(
+        name="arithmetic",
+        architecture=Architecture("llama", LAYERS, HIDDEN, 1, 1, HIDDEN, 8, 50_000, 4096, "10000", "1e-5", True),
+        service_class=0,
+        wire_dtype=0,
+        eos_tokens=(EOS,),
+        units=tuple(Unit(kind, index, 1, ZERO_HASH) for kind, index in kinds),
+        profile=ExecutionProfile("fp32", "none", "none", 1, 1),
+    )
+
+
+SESSION_KEY = SigningKey.from_seed(b"c" * 32)
+WORKER_KEYS = [SigningKey.from_seed(bytes([65 + stage]) * 32) for stage in range(3)]
+
+
+def make_order(prompt: tuple[int, ...], tokens_max: int, stages: int) -> SignedOrder:
+    """An order over `stages` workers that split the layers evenly."""
+    step = LAYERS // stages
+    path = tuple(PathStage(WORKER_KEYS[one].public_key, one * step, (one + 1) * step, 1, 2) for one in range(stages))
+    payload = b"".join(one.to_bytes(4, "little") for one in prompt)
+    sampling = SamplingParams(0, 0, 1000, 0)
+    order = Order(
+        ZERO_HASH, ZERO_HASH, 0, ZERO_HASH, 0, compute_prompt_hash(payload), len(prompt), tokens_max, sampling, path
+    )
+    return sign_order(order, SESSION_KEY)
+
+
+@dataclass
+class Outcome:
+    """What came of a run."""
+
+    tokens: list[int] = field(default_factory=list)
+    finish: FinishReason = FinishReason.NONE
+    settlement: Settle | None = None
+    records: dict[int, RequestRecord] = field(default_factory=dict)
+    finished: set[int] = field(default_factory=set)
+    gave_up: dict[int, GiveUp] = field(default_factory=dict)
+    client_failed: RequestFailed | None = None
+    is_settlement_announced: bool = False
+
+
+class Path:
+    """Delivers frames between parties over ordered links, choosing the next link by a seeded generator."""
+
+    def __init__(
+        self,
+        order: SignedOrder,
+        prompt: tuple[int, ...],
+        eos_after: int | None,
+        seed: int,
+        tamper: Callable[[int, int, Frame], Frame | None] | None = None,
+    ) -> None:
+        self._order = order
+        self._stages = len(order.order.path)
+        self._prompt = prompt
+        self._eos_after = eos_after
+        self._random = random.Random(seed)
+        self._tamper = tamper or (lambda _from, _to, frame: frame)
+        self._links: dict[tuple[int, int], deque[Frame | Computed]] = {}
+        self.client = ClientRequest(order, prompt, SESSION_KEY)
+        manifest = make_manifest()
+        self.stages = [
+            StageRequest(StageSetup(order, one, manifest, SESSION_KEY.public_key, WORKER_KEYS[one]))
+            for one in range(self._stages)
+        ]
+        self.outcome = Outcome()
+
+    def run(self) -> Outcome:
+        """Deliver until nothing is under way."""
+        self._do_client(self.client.start())
+        while any(self._links.values()):
+            link = self._random.choice([one for one, queue in self._links.items() if queue])
+            frame = self._links[link].popleft()
+            sender, receiver = link
+            if receiver == CLIENT:
+                assert not isinstance(frame, Computed)
+                self._do_client(self.client.handle(sender, frame))
+            elif isinstance(frame, OpenRequest):
+                self._put(receiver, CLIENT, Accepted(self.client.request))
+            else:
+                self._do_stage(receiver, self.stages[receiver].handle(frame))
+        return self.outcome
+
+    def _put(self, sender: int, receiver: int, frame: Frame | Computed) -> None:
+        if not isinstance(frame, Computed):
+            changed = self._tamper(sender, receiver, frame)
+            if changed is None:
+                return
+            frame = changed
+        self._links.setdefault((sender, receiver), deque()).append(frame)
+
+    def _do_client(self, effects: list[object]) -> None:
+        for effect in effects:
+            match effect:
+                case ToStage():
+                    self._put(CLIENT, effect.stage, effect.frame)
+                case TokenReceived():
+                    self.outcome.tokens.append(effect.token)
+                    self.outcome.finish = effect.finish
+                case SettlementSent():
+                    self.outcome.is_settlement_announced = True
+                case RequestFailed():
+                    self.outcome.client_failed = effect
+
+    def _do_stage(self, stage: int, effects: list[object]) -> None:
+        for effect in effects:
+            match effect:
+                case Compute():
+                    self._put(stage + 1000, stage, self._compute(stage, effect))
+                case ToClient() | ToUpstream() if isinstance(effect, ToClient) or stage == 0:
+                    self._put(stage, CLIENT, effect.frame)
+                case ToUpstream():
+                    self._put(stage, stage - 1, effect.frame)
+                case ToDownstream():
+                    self._put(stage, stage + 1, effect.frame)
+                case ToFirst():
+                    self._put(stage, 0, effect.frame)
+                case Retain():
+                    self.outcome.records[stage] = effect.record
+                case SubmitSettlement():
+                    self.outcome.settlement = effect.call
+                    self._put(stage, CLIENT, Settled(self.client.request, ZERO_HASH))
+                case Finished():
+                    self.outcome.finished.add(stage)
+                case GiveUp():
+                    self.outcome.gave_up[stage] = effect
+
+    def _compute(self, stage: int, work: Compute) -> Computed:
+        is_last = stage == self._stages - 1
+        row = 4 if stage == 0 else HIDDEN * 4
+        rows = [work.payload[at * row : (at + 1) * row] for at in range(work.count)]
+        outputs = b"".join(hashlib.blake2b(bytes([stage]) + one, digest_size=HIDDEN * 4).digest() for one in rows)
+        tokens: list[int] = []
+        if is_last:
+            first = work.start + work.count - work.samples
+            tokens = [self._sample(position) for position in range(first, work.start + work.count)]
+            return Computed(work.start, work.count, b"", outputs, tuple(tokens))
+        return Computed(work.start, work.count, outputs, b"", ())
+
+    def _sample(self, position: int) -> int:
+        index = position - len(self._prompt) + 1
+        return EOS if self._eos_after == index else 1000 + position
