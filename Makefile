@@ -1,0 +1,41 @@
+# Every target sets up what it needs. The two to know: `make demo` (the main job) and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.PHONY: setup demo test quick check format clean
+
+setup: $(VENV)/.setup-done
+
+$(VENV)/.setup-done: pyproject.toml requirements.lock scripts/setup.sh
+	@PYTHON="$(PYTHON)" scripts/setup.sh "$(VENV)"
+	@touch $@
+
+$(VENV)/.dev-done: $(VENV)/.setup-done
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev,reference]'
+	@touch $@
+
+# make demo ARGS="--cheat quantise" | ARGS="--keep"
+demo: setup
+	@$(BIN)/myelin demo $(ARGS)
+
+test: $(VENV)/.dev-done check
+	@$(BIN)/python -m pytest tests $(ARGS)
+
+# Everything but the tests that take tens of seconds.
+quick: $(VENV)/.dev-done
+	@$(BIN)/python -m pytest tests -m "not slow" $(ARGS)
+
+check: $(VENV)/.dev-done
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.dev-done
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
