@@ -1,0 +1,1 @@
+"""Running a shard: sessions, KV memory, scheduling, wire rows and the recomputation a verifier does."""

@@ -1,0 +1,44 @@
+"""What goes into a stage and comes out of it: typed rows, checked once at the edge. Knows no runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.errors import EngineError
+from inference.model.graph import ShardRange
+
+Tokens = NDArray[np.uint32]
+Hidden = NDArray[np.float32]
+Rows = Tokens | Hidden
+
+
+@dataclass(frozen=True)
+class StageOutput:
+    """Output of one forward over n positions of a shard with hidden width C and vocabulary V, all fp32.
+
+    `embedded` [n,C] is what entered the first layer where the shard embeds tokens (the input of its delta), else None.
+    `hidden` [n,C] is the residual stream after the shard's last layer (before any final norm).
+    `logits` [r,V] are those of the r asked rows, in the order asked; None when none were asked.
+    """
+
+    hidden: Hidden
+    embedded: Hidden | None
+    logits: Hidden | None
+
+
+def validate_rows(shard: ShardRange, rows: Rows) -> None:
+    """Raises EngineError unless `rows` is [n] uint32 ids of the vocabulary, or finite [n,C] fp32, with n >= 1."""
+    architecture = shard.architecture
+    if shard.is_first:
+        if rows.ndim != 1 or rows.dtype != np.uint32 or not rows.size:
+            raise EngineError(f"the first shard takes [n] uint32 token ids, not {rows.dtype} {list(rows.shape)}")
+        if int(rows.max()) >= architecture.vocab:
+            raise EngineError(f"token {int(rows.max())} is outside the vocabulary of {architecture.vocab}")
+        return
+    if rows.ndim != 2 or rows.dtype != np.float32 or not rows.size or rows.shape[1] != architecture.hidden:
+        raise EngineError(f"this shard takes [n, {architecture.hidden}] fp32, not {rows.dtype} {list(rows.shape)}")
+    if not np.isfinite(rows).all():
+        raise EngineError("hidden states hold NaN or infinity: the sender's stage is broken")
