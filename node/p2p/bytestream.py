@@ -1,0 +1,68 @@
+"""One libp2p stream as the byte stream that framing needs; libp2p's exceptions become ours here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+from libp2p.abc import INetStream
+from libp2p.custom_types import TProtocol
+from libp2p.network.stream.exceptions import StreamEOF
+from libp2p.protocol_muxer.exceptions import MultiselectClientError, ProtocolNotSupportedError
+from libp2p.protocol_muxer.multiselect_client import MultiselectClient
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+
+from node.p2p.errors import ProtocolUnsupported, StreamReset
+
+NEGOTIATION_TIMEOUT_S: Final = 30
+
+
+class MuxedByteStream:
+    """`framing.ByteStream` over a libp2p stream."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: INetStream) -> None:
+        self._stream = stream
+
+    async def read(self, limit: int) -> bytes:
+        """Return 1..limit bytes, or b"" at the end of the stream. Raises StreamReset."""
+        try:
+            return await self._stream.read(limit)
+        except StreamEOF:
+            return b""
+        except Exception as error:  # libp2p lets exceptions of every layer below through
+            raise StreamReset(f"read failed: {type(error).__name__}: {error}") from error
+
+    async def write(self, data: bytes) -> None:
+        """Write all of `data`. Raises StreamReset."""
+        try:
+            await self._stream.write(data)
+        except Exception as error:
+            raise StreamReset(f"write failed: {type(error).__name__}: {error}") from error
+
+    async def finish(self) -> None:
+        """Close the write side. Raises StreamReset."""
+        try:
+            await self._stream.close()
+        except Exception as error:
+            raise StreamReset(f"close failed: {type(error).__name__}: {error}") from error
+
+    async def reset(self) -> None:
+        """Drop the stream in both directions; never raises."""
+        try:
+            await self._stream.reset()
+        except Exception:  # a stream whose connection is gone is as good as reset
+            await trio.lowlevel.checkpoint_if_cancelled()
+
+
+async def negotiate_protocol(stream: INetStream, protocol: str) -> None:
+    """Agree on a protocol as the opener. Raises ProtocolUnsupported, StreamReset."""
+    try:
+        await MultiselectClient().select_one_of(
+            [TProtocol(protocol)], MultiselectCommunicator(stream), NEGOTIATION_TIMEOUT_S
+        )
+    except ProtocolNotSupportedError as error:
+        raise ProtocolUnsupported(f"the peer does not serve {protocol}") from error
+    except MultiselectClientError as error:
+        raise StreamReset(f"negotiation of {protocol} failed: {error}") from error

@@ -1,0 +1,306 @@
+"""Whole messages over one byte stream: length-prefixed frames, bounded queue, heartbeat. Knows nothing of libp2p.
+
+A frame is a big-endian u32 length and that many bytes. An empty frame is a heartbeat and is never delivered.
+
+The reader task is the only one that reads the byte stream, and it never stops because a consumer timed out:
+callers wait on this object's queue, which may be cancelled at will without losing a byte. When the queue is full
+the reader pauses, so the muxer's flow control holds the sender back; a consumer that leaves it full for
+`consumer_stall_s` loses the stream. A send that is cancelled half way resets the stream, because the peer would
+otherwise read the next frame as the rest of this one.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections import deque
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+import trio
+
+from node.p2p.errors import FrameTooLarge, NetworkError, PeerUnreachable, ReceiverStalled, StreamClosed, StreamReset
+
+HEADER_BYTES: Final = 4
+HEARTBEAT: Final = bytes(HEADER_BYTES)
+READ_BYTES: Final = 256 * 1024
+RESET_TIMEOUT_S: Final = 1.0
+
+_HEADER: Final = struct.Struct(">I")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Bounds of one framed stream.
+
+    `frame_bytes_max` is the largest payload accepted or sent. `queue_bytes_max` is how much received payload may wait
+    for the consumer before the reader pauses (one frame more can be in hand). `heartbeat_s` is how long this side
+    stays silent before it sends an empty frame; `dead_peer_s` how long the other side may be silent before it counts
+    as gone; `consumer_stall_s` how long a full queue is borne. `linger_s` bounds how long a closed stream waits for
+    the peer to finish too.
+    """
+
+    frame_bytes_max: int = 1024 * 1024
+    queue_bytes_max: int = 4 * 1024 * 1024
+    heartbeat_s: float = 1.0
+    dead_peer_s: float = 5.0
+    consumer_stall_s: float = 30.0
+    linger_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.frame_bytes_max < 1 << 32:
+            raise ValueError(f"frame_bytes_max {self.frame_bytes_max} does not fit a u32 length")
+        if self.queue_bytes_max <= 0:
+            raise ValueError("queue_bytes_max must be positive")
+        if not 0 < self.heartbeat_s < self.dead_peer_s:
+            raise ValueError("heartbeat_s must be positive and shorter than dead_peer_s")
+
+
+class ByteStream(Protocol):
+    """What a framed stream needs of the transport below it."""
+
+    async def read(self, limit: int) -> bytes:
+        """Return 1..limit bytes, or b"" at the end; raise StreamReset when torn."""
+
+    async def write(self, data: bytes) -> None:
+        """Write all of `data`; raise StreamReset when torn."""
+
+    async def finish(self) -> None:
+        """Tell the peer that nothing more will be written; reading goes on."""
+
+    async def reset(self) -> None:
+        """Drop the stream in both directions; never raises."""
+
+
+class FrameDecoder:
+    """Pure: bytes in, whole frames out. Memory is bounded by one frame plus what one `feed` brings."""
+
+    __slots__ = ("_buffer", "_frame_bytes_max")
+
+    def __init__(self, frame_bytes_max: int) -> None:
+        self._buffer = bytearray()
+        self._frame_bytes_max = frame_bytes_max
+
+    @property
+    def is_between_frames(self) -> bool:
+        """True when no frame has been begun, so that the stream may end here."""
+        return not self._buffer
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Add bytes and return the payloads completed by them, heartbeats left out.
+
+        Raises FrameTooLarge as soon as a header announces too much, before any of its payload is kept.
+        """
+        buffer = self._buffer
+        buffer += data
+        frames: list[bytes] = []
+        start = 0
+        with memoryview(buffer) as view:
+            while len(buffer) - start >= HEADER_BYTES:
+                (length,) = _HEADER.unpack_from(buffer, start)
+                if length > self._frame_bytes_max:
+                    raise FrameTooLarge(f"frame of {length} bytes announced, limit is {self._frame_bytes_max}")
+                end = start + HEADER_BYTES + length
+                if end > len(buffer):
+                    break
+                if length:
+                    frames.append(bytes(view[start + HEADER_BYTES : end]))
+                start = end
+        del buffer[:start]
+        return frames
+
+
+class FramedStream:
+    """One bidirectional stream of frames with a peer. One consumer; any number of senders.
+
+    `run` must be running in some nursery (the host sees to it) until it returns by itself. Use as an async context
+    manager: leaving the block closes the stream, or resets it when an exception passes.
+    """
+
+    def __init__(self, raw: ByteStream, *, limits: StreamLimits, peer_id: str, protocol: str) -> None:
+        self.peer_id: Final = peer_id
+        self.protocol: Final = protocol
+        self.limits: Final = limits
+        self._raw = raw
+        self._decoder = FrameDecoder(limits.frame_bytes_max)
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._readable = trio.Event()
+        self._drained = trio.Event()
+        self._send_lock = trio.Lock()
+        self._sent_at_s = -math.inf
+        self._peer_finished = False
+        self._receive_end: NetworkError | None = None
+        self._send_end: NetworkError | None = None
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if exc is None:
+            await self.close()
+        else:
+            self.reset(f"abandoned: {type(exc).__name__}")
+
+    async def receive(self) -> bytes:
+        """Return the next frame, 1..frame_bytes_max bytes. Safe to cancel: no frame is lost.
+
+        Frames that arrived before the end are delivered first. Then raises StreamClosed (orderly end), StreamReset,
+        FrameTooLarge, ReceiverStalled or PeerUnreachable.
+        """
+        if self._queue:
+            await trio.lowlevel.checkpoint()
+        while not self._queue:
+            if self._receive_end is not None:
+                raise self._receive_end
+            self._readable = trio.Event()
+            await self._readable.wait()
+        frame = self._queue.popleft()
+        self._queued_bytes -= len(frame)
+        if self._queued_bytes <= self.limits.queue_bytes_max // 2:
+            self._drained.set()
+        return frame
+
+    async def send(self, payload: bytes | bytearray | memoryview) -> None:
+        """Send one frame of 1..frame_bytes_max bytes; returns once the transport has taken it, not when it arrived.
+
+        Cancelling it while bytes are being written resets the stream. Raises StreamClosed, StreamReset,
+        FrameTooLarge, PeerUnreachable; ValueError for an empty payload (empty frames are heartbeats).
+        """
+        if not payload:
+            raise ValueError("an empty frame is a heartbeat and cannot be sent as a message")
+        if len(payload) > self.limits.frame_bytes_max:
+            raise FrameTooLarge(f"frame of {len(payload)} bytes offered, limit is {self.limits.frame_bytes_max}")
+        await self._write(_HEADER.pack(len(payload)) + payload)
+
+    async def close(self) -> None:
+        """End the stream in order: what was sent still arrives, what arrives from now on is discarded. Idempotent."""
+        closed = StreamClosed("this side has closed the stream")
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._end_receiving(closed)
+        self._drained.set()
+        if self._send_end is not None:
+            return
+        self._send_end = closed
+        try:
+            with trio.fail_after(self.limits.linger_s):
+                async with self._send_lock:
+                    await self._raw.finish()
+        except (NetworkError, trio.TooSlowError):
+            self._scope.cancel()
+            return
+        if self._peer_finished:
+            self._scope.cancel()
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + self.limits.linger_s)
+
+    def reset(self, reason: str) -> None:
+        """Drop the stream in both directions at once; the peer sees StreamReset. Idempotent."""
+        self._fail(StreamReset(reason))
+
+    async def wait_ended(self) -> None:
+        """Return when the stream holds no resource any more (after `close`, that takes the peer's end as well)."""
+        await self._ended.wait()
+
+    async def run(self) -> None:
+        """Read and keep alive until the stream ends; never raises anything but cancellation."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._keep_alive)
+                    await self._read_until_end()
+                    if self._send_end is None:
+                        # The peer has finished but may still be reading: hold our side open until our user closes it.
+                        await trio.sleep_forever()
+                    nursery.cancel_scope.cancel()
+        except* NetworkError as group:
+            self._fail(_first_leaf(group))
+        finally:
+            await self._release()
+
+    async def _release(self) -> None:
+        self._fail(StreamReset("the stream was abandoned"))
+        with trio.move_on_after(RESET_TIMEOUT_S) as scope:
+            scope.shield = True
+            await self._raw.reset()
+        self._ended.set()
+
+    async def _read_until_end(self) -> None:
+        while True:
+            data = await self._read_some()
+            if not data:
+                break
+            self._deliver(self._decoder.feed(data))
+            if self._queued_bytes > self.limits.queue_bytes_max:
+                await self._wait_for_consumer()
+        if not self._decoder.is_between_frames:
+            raise StreamReset("the stream ended inside a frame")
+        self._peer_finished = True
+        self._end_receiving(StreamClosed("the peer has closed the stream"))
+
+    async def _read_some(self) -> bytes:
+        with trio.move_on_after(self.limits.dead_peer_s):
+            return await self._raw.read(READ_BYTES)
+        raise PeerUnreachable(f"peer {self.peer_id} has been silent for {self.limits.dead_peer_s} s")
+
+    def _deliver(self, frames: list[bytes]) -> None:
+        if not frames or self._receive_end is not None:
+            return
+        self._queue.extend(frames)
+        self._queued_bytes += sum(map(len, frames))
+        self._readable.set()
+
+    async def _wait_for_consumer(self) -> None:
+        self._drained = trio.Event()
+        with trio.move_on_after(self.limits.consumer_stall_s):
+            await self._drained.wait()
+            return
+        raise ReceiverStalled(
+            f"{self._queued_bytes} received bytes of {self.protocol} left unread for {self.limits.consumer_stall_s} s"
+        )
+
+    async def _keep_alive(self) -> None:
+        while self._send_end is None:
+            wait_s = self._sent_at_s + self.limits.heartbeat_s - trio.current_time()
+            if wait_s > 0:
+                await trio.sleep(wait_s)
+                continue
+            try:
+                await self._write(HEARTBEAT)
+            except NetworkError:
+                return  # `_write` has already made it the stream's end
+
+    async def _write(self, frame: bytes) -> None:
+        async with self._send_lock:
+            if self._send_end is not None:
+                raise self._send_end
+            try:
+                await self._raw.write(frame)
+            except trio.Cancelled:
+                self._fail(StreamReset("a send was cancelled half way"))
+                raise
+            except NetworkError as error:
+                self._fail(error)
+                raise
+            self._sent_at_s = trio.current_time()
+
+    def _end_receiving(self, end: NetworkError) -> None:
+        if self._receive_end is None:
+            self._receive_end = end
+            self._readable.set()
+
+    def _fail(self, error: NetworkError) -> None:
+        self._end_receiving(error)
+        if self._send_end is None:
+            self._send_end = error
+        self._scope.cancel()
+
+
+def _first_leaf(group: ExceptionGroup[NetworkError]) -> NetworkError:
+    first = group.exceptions[0]
+    return _first_leaf(first) if isinstance(first, ExceptionGroup) else first

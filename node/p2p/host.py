@@ -1,0 +1,358 @@
+"""The peer-to-peer host: listens, dials, serves protocols by name. No libp2p type leaves it."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+import trio
+from libp2p import new_host
+from libp2p.abc import IHost, INetConn, INetStream
+from libp2p.custom_types import TProtocol
+from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.network.exceptions import SwarmException
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from libp2p.rcmgr.connection_limits import ConnectionLimits
+from libp2p.rcmgr.manager import ResourceLimits, ResourceManager
+from multiaddr import Multiaddr
+
+from node.p2p.address import decode_address, encode_address
+from node.p2p.bytestream import MuxedByteStream, negotiate_protocol
+from node.p2p.errors import ListenFailed, NetworkError, PeerUnreachable
+from node.p2p.framing import FramedStream, StreamLimits
+from node.p2p.identity import compute_key_pair, decode_peer_id
+from node.p2p.request import RequestHandler, serve_requests
+from proto_specs.errors import ProtocolError
+
+StreamHandler = Callable[[FramedStream, str], Awaitable[None]]
+"""Serves one inbound stream: (stream, peer id). The stream is closed when it returns, reset when it raises."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HostLimits:
+    """Bounds of one host, over all protocols. Times in seconds."""
+
+    connections_max: int = 512
+    connections_per_peer_max: int = 4
+    connections_per_ip_max: int = 64
+    inbound_streams_per_peer_max: int = 128
+    streams_max: int = 8192
+    upgrade_timeout_s: float = 5.0
+    close_timeout_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    protocol: str
+    handler: StreamHandler
+    limits: StreamLimits
+    streams_per_peer_max: int
+
+
+class P2PHost:
+    """A running host. Made by `open_host` only."""
+
+    def __init__(self, libp2p_host: IHost, swarm: Swarm, nursery: trio.Nursery, limits: HostLimits) -> None:
+        self.peer_id: Final[str] = libp2p_host.get_id().to_base58()
+        self.limits: Final = limits
+        self._host = libp2p_host
+        self._swarm = swarm
+        self._nursery = nursery
+        self._served: dict[str, _Service] = {}
+        self._inbound_per_peer: Counter[str] = Counter()
+        self._streams_per_service: Counter[tuple[str, str]] = Counter()
+        self._dials: dict[str, trio.Lock] = {}
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses this host listens at, with real ports: `/ip4/127.0.0.1/tcp/4001/p2p/12D3Koo...`."""
+        listeners = self._swarm.listeners.values()
+        return [encode_address(address, self.peer_id) for listener in listeners for address in listener.get_addrs()]
+
+    def peers(self) -> list[str]:
+        """Peer ids of all connected peers, each once, in order of connection."""
+        return [peer.to_base58() for peer in self._swarm.connections]
+
+    def serve(
+        self,
+        protocol: str,
+        handler: StreamHandler,
+        *,
+        max_frame_bytes: int = 1024 * 1024,
+        max_streams_per_peer: int = 16,
+        limits: StreamLimits | None = None,
+    ) -> None:
+        """Serve a protocol: each inbound stream runs `handler` in the host's own nursery.
+
+        A handler that raises loses its stream and is logged; nothing else is touched. Streams of one peer over
+        `max_streams_per_peer` are reset before the handler sees them. `limits` sets the other bounds; its frame bound
+        is replaced by `max_frame_bytes`. Raises ValueError when the protocol is served already.
+        """
+        if protocol in self._served:
+            raise ValueError(f"protocol {protocol} is served already")
+        stream_limits = replace(limits or StreamLimits(), frame_bytes_max=max_frame_bytes)
+        service = _Service(protocol, handler, stream_limits, max_streams_per_peer)
+        self._served[protocol] = service
+
+        async def on_stream(stream: INetStream) -> None:
+            await self._accept(stream, service)
+
+        self._host.set_stream_handler(TProtocol(protocol), on_stream)
+
+    def serve_requests(
+        self,
+        protocol: str,
+        handler: RequestHandler,
+        *,
+        max_request_bytes: int = 1024 * 1024,
+        max_streams_per_peer: int = 16,
+        timeout_s: float = 60.0,
+    ) -> None:
+        """Answer one-shot requests of a protocol; see `node.p2p.request`."""
+        serve_requests(
+            self,
+            protocol,
+            handler,
+            max_request_bytes=max_request_bytes,
+            max_streams_per_peer=max_streams_per_peer,
+            timeout_s=timeout_s,
+        )
+
+    def stop_serving(self, protocol: str) -> None:
+        """Refuse new streams of a protocol; running ones go on. Unknown protocols are ignored."""
+        if self._served.pop(protocol, None) is not None:
+            self._host.remove_stream_handler(TProtocol(protocol))
+
+    async def connect(self, address_or_peer: str, *, timeout_s: float = 10.0) -> str:
+        """Make sure there is a connection and return the peer id.
+
+        Takes a full address (`/ip4/../tcp/../p2p/..`) or the peer id of a connected peer. A failure is never
+        remembered: the next call dials at once. Raises AddressInvalid, PeerUnreachable.
+        """
+        address, peer_id = decode_address(address_or_peer)
+        try:
+            with trio.fail_after(timeout_s):
+                await self._ensure_connected(peer_id, address)
+        except trio.TooSlowError as error:
+            raise PeerUnreachable(f"no connection to {address_or_peer} within {timeout_s} s") from error
+        return peer_id
+
+    async def open_stream(
+        self,
+        address_or_peer: str,
+        protocol: str,
+        *,
+        timeout_s: float = 10.0,
+        max_frame_bytes: int = 1024 * 1024,
+        limits: StreamLimits | None = None,
+    ) -> FramedStream:
+        """Open a stream of a protocol, dialing first where no connection exists.
+
+        The stream lives in the host's nursery; use it as `async with await host.open_stream(...) as stream`.
+        Raises AddressInvalid, PeerUnreachable, ProtocolUnsupported, StreamReset.
+        """
+        address, peer_id = decode_address(address_or_peer)
+        try:
+            with trio.fail_after(timeout_s):
+                await self._ensure_connected(peer_id, address)
+                raw = await self._open_negotiated(peer_id, protocol)
+        except trio.TooSlowError as error:
+            raise PeerUnreachable(f"no {protocol} stream to {address_or_peer} within {timeout_s} s") from error
+        stream_limits = replace(limits or StreamLimits(), frame_bytes_max=max_frame_bytes)
+        stream = FramedStream(raw, limits=stream_limits, peer_id=peer_id, protocol=protocol)
+        self._nursery.start_soon(stream.run)
+        return stream
+
+    async def disconnect(self, peer_id: str) -> None:
+        """Close all connections to a peer; their streams end with StreamReset. Unknown peers are ignored."""
+        async with trio.open_nursery() as nursery:
+            for connection in self._swarm.get_connections(decode_peer_id(peer_id)):
+                nursery.start_soon(self._close_connection, connection)
+
+    async def _ensure_connected(self, peer_id: str, address: Multiaddr | None) -> None:
+        peer = decode_peer_id(peer_id)
+        if peer_id == self.peer_id:
+            raise PeerUnreachable("a host does not dial itself")
+        lock = self._dials.setdefault(peer_id, trio.Lock())
+        try:
+            async with lock:
+                if any(not connection.is_closed for connection in self._swarm.get_connections(peer)):
+                    return
+                if address is None:
+                    raise PeerUnreachable(f"not connected to {peer_id} and no address was given")
+                await self._dial(peer, address)
+        finally:
+            if not lock.statistics().tasks_waiting:
+                self._dials.pop(peer_id, None)
+
+    async def _dial(self, peer: ID, address: Multiaddr) -> None:
+        # dial_addr, not dial_peer: the latter waits 250 ms per address, tries one TCP address only, and refuses a
+        # peer for 60 s after one failure (docs/upstream.md).
+        try:
+            await self._swarm.dial_addr(address, peer)
+        except (SwarmException, OSError) as error:
+            raise PeerUnreachable(f"cannot connect to {address}: {error}") from error
+
+    async def _open_negotiated(self, peer_id: str, protocol: str) -> MuxedByteStream:
+        try:
+            net_stream = await self._swarm.new_stream(decode_peer_id(peer_id))
+        except SwarmException as error:
+            raise PeerUnreachable(f"cannot open a stream to {peer_id}: {error}") from error
+        raw = MuxedByteStream(net_stream)
+        try:
+            await negotiate_protocol(net_stream, protocol)
+        except BaseException:
+            with trio.move_on_after(self.limits.close_timeout_s) as scope:
+                scope.shield = True
+                await raw.reset()
+            raise
+        return raw
+
+    async def _accept(self, net_stream: INetStream, service: _Service) -> None:
+        peer_id = net_stream.muxed_conn.peer_id.to_base58()
+        key = (service.protocol, peer_id)
+        raw = MuxedByteStream(net_stream)
+        if self._streams_per_service[key] >= service.streams_per_peer_max:
+            logger.warning("stream refused: too many", extra={"peer": peer_id, "protocol": service.protocol})
+            await raw.reset()
+            return
+        self._streams_per_service[key] += 1
+        stream = FramedStream(raw, limits=service.limits, peer_id=peer_id, protocol=service.protocol)
+        self._nursery.start_soon(stream.run)
+        self._nursery.start_soon(self._handle, stream, service.handler)
+        try:
+            # libp2p takes a returned handler for an ended stream and forgets it.
+            await stream.wait_ended()
+        finally:
+            self._streams_per_service[key] -= 1
+            if not self._streams_per_service[key]:
+                del self._streams_per_service[key]
+
+    async def _handle(self, stream: FramedStream, handler: StreamHandler) -> None:
+        where = {"peer": stream.peer_id, "protocol": stream.protocol}
+        try:
+            await handler(stream, stream.peer_id)
+        except ProtocolError as error:
+            logger.warning("stream reset: peer broke the protocol: %s", error, extra=where)
+            stream.reset(f"protocol error: {error}")
+        except NetworkError as error:
+            logger.debug("stream ended: %s: %s", type(error).__name__, error, extra=where)
+            stream.reset(f"{type(error).__name__}: {error}")
+        except Exception:
+            logger.exception("stream reset: its handler failed", extra=where)
+            stream.reset("the handler failed")
+        else:
+            await stream.close()
+
+    async def _guard_inbound(self, net_stream: INetStream, negotiate: Callable[[INetStream], Awaitable[None]]) -> None:
+        """Bound and contain libp2p's own inbound path: an exception that leaves it would stop the whole swarm."""
+        peer_id = net_stream.muxed_conn.peer_id.to_base58()
+        if self._inbound_per_peer[peer_id] >= self.limits.inbound_streams_per_peer_max:
+            await MuxedByteStream(net_stream).reset()
+            return
+        self._inbound_per_peer[peer_id] += 1
+        try:
+            await negotiate(net_stream)
+        except Exception as error:
+            logger.debug("inbound stream dropped: %s: %s", type(error).__name__, error, extra={"peer": peer_id})
+            await MuxedByteStream(net_stream).reset()
+        finally:
+            self._inbound_per_peer[peer_id] -= 1
+            if not self._inbound_per_peer[peer_id]:
+                del self._inbound_per_peer[peer_id]
+
+    def _contain_inbound_streams(self) -> None:
+        negotiate = self._swarm.common_stream_handler
+
+        async def guarded(net_stream: INetStream) -> None:
+            await self._guard_inbound(net_stream, negotiate)
+
+        self._swarm.set_stream_handler(guarded)
+
+    async def _close_connection(self, connection: INetConn) -> None:
+        with trio.move_on_after(self.limits.close_timeout_s):
+            await connection.close()
+
+    async def _close(self) -> None:
+        with trio.move_on_after(self.limits.close_timeout_s) as scope:
+            scope.shield = True
+            async with trio.open_nursery() as nursery:  # at once: each close of libp2p sleeps 0.2 s
+                for connection in self._swarm.get_connections():
+                    nursery.start_soon(self._close_connection, connection)
+        with trio.move_on_after(self.limits.close_timeout_s) as scope:
+            scope.shield = True
+            await self._host.close()
+
+
+@asynccontextmanager
+async def open_host(seed: bytes, listen: Sequence[str], *, limits: HostLimits | None = None) -> AsyncIterator[P2PHost]:
+    """Run a host for the length of the block: TCP + Noise + Yamux, node key from a 32-byte seed.
+
+    `listen` are multiaddrs such as `/ip4/127.0.0.1/tcp/0`; an empty list makes a host that only dials. On leaving,
+    handlers are cancelled and every connection is closed. Raises ListenFailed, AddressInvalid, ValueError (seed).
+    """
+    limits = limits or HostLimits()
+    wanted = [Multiaddr(address) for address in listen]
+    libp2p_host = _build_host(seed, limits)
+    swarm = libp2p_host.get_network()
+    assert isinstance(swarm, Swarm)
+    async with libp2p_host.run(wanted):
+        if len(swarm.listeners) != len(wanted):
+            raise ListenFailed(f"cannot listen at all of {', '.join(listen)}")
+        async with trio.open_nursery() as nursery:
+            host = P2PHost(libp2p_host, swarm, nursery, limits)
+            host._contain_inbound_streams()
+            try:
+                yield host
+            finally:
+                nursery.cancel_scope.cancel()
+                await host._close()
+
+
+def _build_host(seed: bytes, limits: HostLimits) -> IHost:
+    connection_config = ConnectionConfig(
+        max_connections=limits.connections_max,
+        min_connections=0,
+        low_watermark=0,
+        high_watermark=limits.connections_max,
+        max_connections_per_peer=limits.connections_per_peer_max,
+        inbound_upgrade_timeout=limits.upgrade_timeout_s,
+        outbound_upgrade_timeout=limits.upgrade_timeout_s,
+        inbound_stream_protocol_negotiation_timeout=limits.upgrade_timeout_s,
+        outbound_stream_protocol_negotiation_timeout=limits.upgrade_timeout_s,
+    )
+    host = new_host(
+        key_pair=compute_key_pair(seed),
+        muxer_preference="YAMUX",
+        connection_config=connection_config,
+        resource_manager=_build_resource_manager(limits),
+        disable_identify_address_discovery=True,
+    )
+    swarm = host.get_network()
+    assert isinstance(swarm, Swarm)
+    swarm.retry_config = RetryConfig(max_retries=0)  # callers decide when to dial again
+    return host
+
+
+def _build_resource_manager(limits: HostLimits) -> ResourceManager:
+    # The circuit breaker, the degradation and the per-peer rate of libp2p's manager shut everybody out once some
+    # peers misbehave; admission per IP and limits per peer do that work here.
+    return ResourceManager(
+        limits=ResourceLimits(max_connections=2 * limits.connections_max, max_streams=limits.streams_max),
+        connection_limits=ConnectionLimits(
+            max_established_per_peer=limits.connections_per_peer_max,
+            max_established_total=limits.connections_max,
+        ),
+        enable_metrics=False,
+        enable_memory_limits=False,
+        enable_circuit_breaker=False,
+        enable_graceful_degradation=False,
+        enable_rate_limiting=False,
+    )
