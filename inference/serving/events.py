@@ -26,12 +26,11 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Run the shard over `count` rows from position `start`; sample from the last `samples` of them."""
+    """Run the shard over `count` rows from position `start`; the last stage samples from the prompt's last row on."""
 
     start: int
     count: int
     payload: bytes
-    samples: int
 
 
 @dataclass(frozen=True, slots=True)

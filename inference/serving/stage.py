@@ -118,6 +118,18 @@ class StageRequest:
         """Who countersigns our output leaves: the worker after, or the client's session key."""
         return self._setup.session_key if self._is_last else self._order.path[self._stage + 1].worker
 
+    @property
+    def needs_client(self) -> bool:
+        """Whether the client still owes this stage a signature; what is left after that goes on without it."""
+        if self._done or not (self._is_first or self._is_last):
+            return False
+        if self._positions_total is None:
+            return True
+        windows = compute_windows(self._positions_total)
+        is_fed = not self._is_first or self._input.signed == windows
+        is_vouched = self._voucher is not None and self._voucher.voucher.tokens == self._tokens
+        return not (is_fed and (not self._is_last or (is_vouched and self._output.signed == windows)))
+
     def handle(self, event: Frame | Computed) -> list[StageEffect]:
         """The effects of one event. A broken rule of the other side becomes `GiveUp`, never an exception."""
         if self._done:
@@ -182,8 +194,7 @@ class StageRequest:
         self._input.append(start, count, payload)
         if self._is_first and self._input.positions == self._order.prompt_tokens:
             self._validate_prompt()
-        samples = max(0, start + count - max(start, self._order.prompt_tokens - 1)) if self._is_last else 0
-        return [Compute(start, count, payload, samples), *self._check_early_leaf()]
+        return [Compute(start, count, payload), *self._check_early_leaf()]
 
     def _validate_prompt(self) -> None:
         prompt = b"".join(self._input.get_payload(one) for one in range(self._input.windows))

@@ -181,7 +181,7 @@ class Path:
         outputs = b"".join(hashlib.blake2b(bytes([stage]) + one, digest_size=HIDDEN * 4).digest() for one in rows)
         tokens: list[int] = []
         if is_last:
-            first = work.start + work.count - work.samples
+            first = max(work.start, len(self._prompt) - 1)
             tokens = [self._sample(position) for position in range(first, work.start + work.count)]
             return Computed(work.start, work.count, b"", outputs, tuple(tokens))
         return Computed(work.start, work.count, outputs, b"", ())

@@ -1,0 +1,72 @@
+"""Choosing a path: workers whose layer ranges join up from the first layer to the last. Pure; knows no network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from inference.errors import InferenceError
+
+
+class NoPathError(InferenceError):
+    """No set of active workers covers the model. `missing` are layer ranges [start, end) that nobody serves."""
+
+    def __init__(self, missing: tuple[tuple[int, int], ...]) -> None:
+        ranges = ", ".join(f"{start}-{end - 1}" for start, end in missing)
+        detail = f"nobody serves layers {ranges}" if missing else "the ranges served do not join up"
+        super().__init__(f"no path through the model: {detail}; start a worker for them, or wait for one")
+        self.missing = missing
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A worker as a path sees it: layers [start, end) at nmyl per layer and token."""
+
+    worker: bytes
+    start: int
+    end: int
+    prefill_price: int
+    decode_price: int
+
+
+def choose_path(
+    offers: Iterable[Offer], layers: int, max_price: int, avoid: Collection[bytes] = ()
+) -> tuple[Offer, ...]:
+    """The path over the fewest stages, then the lowest price, then the lowest keys, so that it is reproducible.
+
+    Offers dearer than `max_price` per layer and token are left out. Raises NoPathError when none is left that covers
+    layers 0 to `layers`.
+    """
+    usable = sorted(
+        (one for one in offers if one.worker not in avoid and max(one.prefill_price, one.decode_price) <= max_price),
+        key=lambda one: one.worker,
+    )
+    best: dict[int, tuple[int, int, tuple[Offer, ...]]] = {0: (0, 0, ())}
+    for at in range(layers):
+        if at not in best:
+            continue
+        stages, price, path = best[at]
+        for offer in usable:
+            if offer.start != at or any(one.worker == offer.worker for one in path):
+                continue
+            cost = (stages + 1, price + (offer.end - offer.start) * (offer.prefill_price + offer.decode_price))
+            if offer.end not in best or cost < best[offer.end][:2]:
+                best[offer.end] = (*cost, (*path, offer))
+    if layers not in best:
+        raise NoPathError(_find_missing(usable, layers))
+    return best[layers][2]
+
+
+def _find_missing(offers: list[Offer], layers: int) -> tuple[tuple[int, int], ...]:
+    served = [False] * layers
+    for offer in offers:
+        served[offer.start : offer.end] = [True] * (offer.end - offer.start)
+    missing: list[tuple[int, int]] = []
+    for layer, is_served in enumerate(served):
+        if is_served:
+            continue
+        if missing and missing[-1][1] == layer:
+            missing[-1] = (missing[-1][0], layer + 1)
+        else:
+            missing.append((layer, layer + 1))
+    return tuple(missing)

@@ -1,0 +1,171 @@
+"""Carries one request between the client's state machine and the stages of its path over libp2p."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+
+from inference.serving.client import (
+    ClientEffect,
+    ClientRequest,
+    RequestFailed,
+    SettlementSent,
+    TokenReceived,
+    ToStage,
+)
+from node.p2p.errors import NetworkError, PeerUnreachable
+from node.p2p.framing import FramedStream
+from node.p2p.host import P2PHost
+from node.serving.link import FrameLink
+from proto_specs.errors import ProtocolError
+from proto_specs.limits import FRAME_BYTES_MAX
+from proto_specs.types.wire import REQUEST_PROTOCOL, Failed, FailureCode
+
+DIAL_TIMEOUT_S = 5.0
+PROGRESS_TIMEOUT_S = 30.0
+
+Progress = TokenReceived | SettlementSent | RequestFailed
+
+
+@dataclass(frozen=True, slots=True)
+class StagePeer:
+    """Where a stage of the path is reached."""
+
+    name: str
+    peer_id: str
+    addresses: tuple[str, ...]
+
+
+@asynccontextmanager
+async def open_request(
+    host: P2PHost, machine: ClientRequest, peers: Sequence[StagePeer]
+) -> AsyncIterator[trio.MemoryReceiveChannel[Progress]]:
+    """Run a request; the channel gives tokens as they come and ends with SettlementSent or RequestFailed.
+
+    Leaving the block early cancels the request at every stage. Raises PeerUnreachable naming the stage that cannot be
+    reached at all.
+    """
+    sender, receiver = trio.open_memory_channel[Progress](4096)
+    async with trio.open_nursery() as nursery:
+        links = [await _connect(host, nursery, number, peer) for number, peer in enumerate(peers)]
+        run = _Run(machine, peers, links, sender)
+        try:
+            for number, link in enumerate(links):
+                nursery.start_soon(run.read, number, link)
+            run.perform(machine.start())
+            nursery.start_soon(run.watch)
+            yield receiver
+        finally:
+            run.cancel()
+            with trio.move_on_after(1) as scope:
+                scope.shield = True
+                await run.drain()
+            nursery.cancel_scope.cancel()
+
+
+async def _connect(host: P2PHost, nursery: trio.Nursery, number: int, peer: StagePeer) -> FrameLink:
+    failures: list[str] = []
+    for address in peer.addresses:
+        try:
+            stream = await host.open_stream(
+                address, REQUEST_PROTOCOL, timeout_s=DIAL_TIMEOUT_S, max_frame_bytes=FRAME_BYTES_MAX
+            )
+        except NetworkError as error:
+            failures.append(str(error))
+            continue
+        return _start_link(stream, nursery, peer)
+    raise PeerUnreachable(f"stage {number} ({peer.name}) cannot be reached: {'; '.join(failures) or 'no address'}")
+
+
+def _start_link(stream: FramedStream, nursery: trio.Nursery, peer: StagePeer) -> FrameLink:
+    link = FrameLink(stream, peer.peer_id)
+    nursery.start_soon(link.run)
+    return link
+
+
+class _Run:
+    """One request under way: reads every stage, feeds the machine, reports progress."""
+
+    def __init__(
+        self,
+        machine: ClientRequest,
+        peers: Sequence[StagePeer],
+        links: list[FrameLink],
+        progress: trio.MemorySendChannel[Progress],
+    ) -> None:
+        self._machine = machine
+        self._peers = peers
+        self._links = links
+        self._progress = progress
+        self._last_progress_s = trio.current_time()
+        self._is_done = False
+
+    async def read(self, number: int, link: FrameLink) -> None:
+        """Feed one stage's frames to the machine until the request is done."""
+        try:
+            while not self._is_done:
+                self.perform(self._machine.handle(number, await link.receive()))
+        except NetworkError as error:
+            self._fail(number, FailureCode.NEIGHBOUR_LOST, f"{self._peers[number].name} went away ({error})")
+        except ProtocolError as error:
+            self._fail(number, FailureCode.BAD_INPUT, f"{self._peers[number].name} sent garbage ({error})")
+
+    def perform(self, effects: list[ClientEffect]) -> None:
+        """Send what the machine wants sent, report what the user should see."""
+        for effect in effects:
+            if self._is_done:
+                return
+            if isinstance(effect, ToStage):
+                self._send(effect)
+            else:
+                self._report(effect)
+
+    async def watch(self) -> None:
+        """Give up when no stage makes progress for 30 s."""
+        while not self._is_done:
+            left_s = self._last_progress_s + PROGRESS_TIMEOUT_S - trio.current_time()
+            if left_s <= 0:
+                last = len(self._links) - 1
+                self._fail(last, FailureCode.NEIGHBOUR_LOST, f"no progress for {PROGRESS_TIMEOUT_S:.0f} s")
+                return
+            await trio.sleep(left_s)
+
+    def cancel(self) -> None:
+        """Tell every stage that the client no longer wants the request; nothing when it is done."""
+        if self._is_done:
+            return
+        self._is_done = True
+        for link in self._links:
+            if not link.is_lost:
+                try:
+                    link.send(Failed(self._machine.request, FailureCode.CANCELLED, "cancelled by the client"))
+                except NetworkError:
+                    continue
+
+    async def drain(self) -> None:
+        """Let what is queued be written, then close every stream."""
+        for link in self._links:
+            await link.finish()
+
+    def _send(self, effect: ToStage) -> None:
+        try:
+            self._links[effect.stage].send(effect.frame)
+        except NetworkError as error:
+            name = self._peers[effect.stage].name
+            self._fail(effect.stage, FailureCode.NEIGHBOUR_LOST, f"{name} takes no frames ({error})")
+
+    def _fail(self, number: int, code: FailureCode, message: str) -> None:
+        if not self._is_done:
+            self._report(RequestFailed(number, code, message))
+
+    def _report(self, progress: Progress) -> None:
+        self._last_progress_s = trio.current_time()
+        self._progress.send_nowait(progress)
+        if isinstance(progress, SettlementSent | RequestFailed):
+            if isinstance(progress, RequestFailed):
+                self.cancel()
+            self._is_done = True
+            self._progress.close()

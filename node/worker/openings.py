@@ -1,0 +1,80 @@
+"""Finished requests on disk until the chain has resolved them, and the protocol that opens them to verifiers.
+
+A record is written and synced before the stage commits to its roots, so that a worker killed at any moment can still
+open whatever it may be challenged for.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from inference.serving.record import RequestRecord, make_opening
+from proto_specs.codec import decode, encode
+from proto_specs.errors import ProtocolError
+from proto_specs.limits import OPENING_BYTES_MAX
+from proto_specs.types.request import OpeningRequest, compute_request_id
+
+RECORD_SUFFIX = ".record"
+
+
+class OpeningUnavailable(ProtocolError):
+    """The request is not, or no longer, kept here."""
+
+
+class OpeningStore:
+    """One file per request and stage under `directory`; blocking, so call it from a thread."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._directory = directory
+
+    def save(self, record: RequestRecord) -> None:
+        """Write and sync a record; an interrupted write leaves none."""
+        write_synced(self._path(compute_request_id(record.order.order), record.stage), encode(record))
+
+    def load(self, request: bytes, stage: int) -> RequestRecord:
+        """Raises OpeningUnavailable when there is none."""
+        try:
+            data = self._path(request, stage).read_bytes()
+        except FileNotFoundError as error:
+            raise OpeningUnavailable(f"request {request.hex()} is not kept here") from error
+        return decode(RequestRecord, data, OPENING_BYTES_MAX)
+
+    def delete(self, request: bytes, stage: int) -> None:
+        """Forget a resolved request; one that is not there is no error."""
+        self._path(request, stage).unlink(missing_ok=True)
+
+    def list_kept(self) -> list[tuple[bytes, int]]:
+        """(request, stage) of everything kept."""
+        names = sorted(path.stem for path in self._directory.glob(f"*{RECORD_SUFFIX}"))
+        return [(bytes.fromhex(request), int(stage)) for request, stage in (name.split("-") for name in names)]
+
+    def open(self, body: bytes) -> bytes:
+        """Answer an encoded OpeningRequest with an encoded Opening.
+
+        Raises DecodeError for garbage and OpeningUnavailable for what is not kept or has no such window.
+        """
+        asked = decode(OpeningRequest, body)
+        try:
+            return encode(make_opening(self.load(asked.request, asked.stage), asked.window))
+        except IndexError as error:
+            raise OpeningUnavailable(str(error)) from error
+
+    def _path(self, request: bytes, stage: int) -> Path:
+        return self._directory / f"{request.hex()}-{stage}{RECORD_SUFFIX}"
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Replace a file so that after a crash either the old or the new content is there, whole."""
+    partial = path.with_suffix(path.suffix + ".partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
