@@ -1,0 +1,112 @@
+"""A verifier's duty for one challenge: recompute ONE shard over prefix and window, and compare. Pure but for the CPU.
+
+Everything it is given was authenticated against signed leaves before (inference.serving.opening); nothing is trusted
+to be right. One prefill of positions 0..end is the whole cost; no state is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.engine.ort import ShardSession
+from inference.engine.rows import Rows
+from inference.errors import EngineError
+from inference.fingerprint import (
+    compute_delta,
+    compute_distance,
+    compute_projection,
+    compute_scale,
+)
+from inference.sampling import is_sample_consistent
+from proto_specs.types.manifest import ExecutionProfile
+from proto_specs.types.request import SamplingParams
+
+_MICRO = 1_000_000
+
+
+@dataclass(frozen=True)
+class SampledTokens:
+    """What a last stage claims to have drawn: `tokens[i]` from the logits of position `start + i`.
+
+    Every position of the window from `start` on must have its token, and generation ends at one of `eos_tokens`.
+    """
+
+    tokens: tuple[int, ...]
+    start: int
+    sampling: SamplingParams
+    eos_tokens: frozenset[int]
+
+
+@dataclass(frozen=True)
+class VerificationResult:
+    """The comparison: `ok` iff the distance is within the threshold and no token is wrong.
+
+    `projection` is of the verifier's OWN delta over the window. `token_mismatches` are positions, ascending, whose
+    token was not what the logits and the seed give, is missing, is one too many, or follows an end of sequence.
+    """
+
+    distance_ppb: int
+    threshold_ppb: int
+    projection: bytes
+    token_mismatches: tuple[int, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the claimed work passes."""
+        return self.distance_ppb <= self.threshold_ppb and not self.token_mismatches
+
+
+def verify_window(
+    session: ShardSession,
+    inputs: Rows,
+    window_start: int,
+    claimed: NDArray[np.float32],
+    profile: ExecutionProfile,
+    seed: bytes,
+    sampled: SampledTokens | None = None,
+) -> VerificationResult:
+    """Judge the claimed output rows [n,C] of positions window_start..end, given the shard's signed input of 0..end.
+
+    `inputs` are uint32 token ids [P] or fp32 hidden states [P,C] with P = window_start + n; `seed` (32 bytes) is that
+    of the projection; `sampled` goes with a last shard whose window holds generated tokens.
+    Raises EngineError when the inputs are not rows of this shard, FingerprintError when the claimed rows are not
+    finite rows of the window's shape (the caller's verdict is then a fail: NaN is never matched).
+    """
+    positions = len(inputs)
+    if not 0 <= window_start < positions:
+        raise EngineError(f"the window starts at {window_start}, outside the {positions} positions given")
+    if sampled is not None and not (session.shard.is_last and window_start <= sampled.start):
+        raise EngineError("sampled tokens are judged on a last shard, from the window's own positions")
+    first = positions if sampled is None else min(sampled.start, positions)
+    output = session.run(session.open_kv(positions), inputs, tuple(range(first, positions)))
+    entered = inputs.astype(np.float32, copy=False) if output.embedded is None else output.embedded
+    delta = compute_delta(output.hidden, entered)
+    scale = compute_scale(delta)
+    window = slice(window_start, positions)
+    distance = compute_distance(claimed, output.hidden[window], entered[window], scale)
+    mismatches = () if sampled is None else _compare_tokens(sampled, output.logits, first, positions, profile)
+    return VerificationResult(
+        distance, profile.threshold_ppb, compute_projection(delta[window], scale, seed), mismatches
+    )
+
+
+def _compare_tokens(
+    sampled: SampledTokens, logits: NDArray[np.float32] | None, first: int, positions: int, profile: ExecutionProfile
+) -> tuple[int, ...]:
+    margin = profile.token_margin_micro / _MICRO
+    wrong: list[int] = []
+    ended = False
+    for offset in range(max(len(sampled.tokens), positions - first)):
+        position = sampled.start + offset
+        if offset >= len(sampled.tokens) or position >= positions or ended:
+            wrong.append(position)
+            continue
+        token = sampled.tokens[offset]
+        assert logits is not None, "logits were asked for every sampled position"
+        if not is_sample_consistent(logits[offset], sampled.sampling, position, token, margin):
+            wrong.append(position)
+        ended = ended or token in sampled.eos_tokens
+    return tuple(wrong)
