@@ -76,7 +76,7 @@ class Children:
             child.process.send_signal(signal.SIGTERM)
             with trio.move_on_after(STOP_TIMEOUT_S):
                 await child.process.wait()
-                continue
-            child.process.kill()
-            await child.process.wait()
+            if child.process.poll() is None:
+                child.process.kill()
+                await child.process.wait()
         self.started.clear()

@@ -235,9 +235,13 @@ class Requests:
     def __contains__(self, request: bytes) -> bool:
         return request in self._active
 
-    async def run(self, active: ActiveRequest) -> None:
-        """Run an opened request to its end, findable by its id meanwhile."""
+    def add(self, active: ActiveRequest) -> None:
+        """Make an opened request findable: from now on frames reach it."""
+        assert active.request not in self._active, "a request runs once"
         self._active[active.request] = active
+
+    async def run(self, active: ActiveRequest) -> None:
+        """Run an added request to its end."""
         try:
             await active.run()
         finally:

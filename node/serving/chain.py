@@ -1,0 +1,62 @@
+"""The chain as workers, clients and verifiers see it: typed answers to the few questions serving asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from proto_specs.types.manifest import Manifest
+
+
+class ChainUnreachable(Exception):
+    """The node that is asked about the chain does not answer. The message says which and what to try."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEntry:
+    """A registered worker: layers [start, end) of a model, where it is reached, what it asks per layer and token."""
+
+    worker: bytes
+    operator: bytes
+    model: bytes
+    start: int
+    end: int
+    bond: int
+    peer_id: str
+    addresses: tuple[str, ...]
+    prefill_price: int
+    decode_price: int
+    is_active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEntry:
+    """An open session: who pays, under which key it orders, at most what price, and what escrow is left in nmyl."""
+
+    session: bytes
+    client: bytes
+    session_key: bytes
+    model: bytes
+    max_price: int
+    escrow: int
+    is_open: bool
+
+
+class ChainView(Protocol):
+    """Questions of serving. Every method raises ChainUnreachable when the node does not answer."""
+
+    @property
+    def genesis(self) -> bytes:
+        """The chain's genesis hash."""
+
+    async def get_session(self, session: bytes) -> SessionEntry | None:
+        """A session by id; None when there is none."""
+
+    async def get_worker(self, worker: bytes) -> WorkerEntry | None:
+        """A worker by key; None when there is none."""
+
+    async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
+        """All workers registered for a model."""
+
+    async def get_manifest(self, model: bytes) -> Manifest | None:
+        """The manifest of a registered model; None when there is none."""
