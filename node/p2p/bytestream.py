@@ -7,10 +7,11 @@ from typing import Final
 import trio
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
-from libp2p.network.stream.exceptions import StreamEOF
+from libp2p.network.stream.net_stream import NetStream
 from libp2p.protocol_muxer.exceptions import MultiselectClientError, ProtocolNotSupportedError
 from libp2p.protocol_muxer.multiselect_client import MultiselectClient
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 
 from node.p2p.errors import ProtocolUnsupported, StreamReset
 
@@ -20,16 +21,18 @@ NEGOTIATION_TIMEOUT_S: Final = 30
 class MuxedByteStream:
     """`framing.ByteStream` over a libp2p stream."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_muxed", "_stream")
 
     def __init__(self, stream: INetStream) -> None:
+        assert isinstance(stream, NetStream)
         self._stream = stream
+        self._muxed = stream.muxed_stream  # past NetStream's state lock, which costs a task switch at every call
 
     async def read(self, limit: int) -> bytes:
         """Return 1..limit bytes, or b"" at the end of the stream. Raises StreamReset."""
         try:
-            return await self._stream.read(limit)
-        except StreamEOF:
+            return await self._muxed.read(limit)
+        except MuxedStreamEOF:
             return b""
         except Exception as error:  # libp2p lets exceptions of every layer below through
             raise StreamReset(f"read failed: {type(error).__name__}: {error}") from error
@@ -37,14 +40,14 @@ class MuxedByteStream:
     async def write(self, data: bytes) -> None:
         """Write all of `data`. Raises StreamReset."""
         try:
-            await self._stream.write(data)
+            await self._muxed.write(data)
         except Exception as error:
             raise StreamReset(f"write failed: {type(error).__name__}: {error}") from error
 
     async def finish(self) -> None:
         """Close the write side. Raises StreamReset."""
         try:
-            await self._stream.close()
+            await self._muxed.close()
         except Exception as error:
             raise StreamReset(f"close failed: {type(error).__name__}: {error}") from error
 

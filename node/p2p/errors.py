@@ -1,7 +1,5 @@
 """Every way the network can fail a caller, as one exception tree; nothing of libp2p leaks past it."""
 
-# ruff: noqa: N818  (an outcome of the network reads better by its own name: StreamClosed, PeerUnreachable)
-
 from __future__ import annotations
 
 

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import trio
 from libp2p import new_host
 from libp2p.abc import IHost, INetConn, INetStream
 from libp2p.custom_types import TProtocol
-from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
-from libp2p.rcmgr.connection_limits import ConnectionLimits
-from libp2p.rcmgr.manager import ResourceLimits, ResourceManager
 from multiaddr import Multiaddr
 
-from node.p2p.address import decode_address, encode_address
+from node.p2p.address import decode_address, decode_multiaddr, encode_address
+from node.p2p.admission import AdmissionLimits
 from node.p2p.bytestream import MuxedByteStream, negotiate_protocol
+from node.p2p.cures import (
+    YamuxSelection,
+    build_connection_config,
+    build_resource_manager,
+    contain_inbound_streams,
+    dial_once,
+    offer_noise_only,
+)
 from node.p2p.errors import ListenFailed, NetworkError, PeerUnreachable
 from node.p2p.framing import FramedStream, StreamLimits
 from node.p2p.identity import compute_key_pair, decode_peer_id
 from node.p2p.request import RequestHandler, serve_requests
+from node.p2p.tcp import TcpTransport
+from node.p2p.yamux import YamuxLimits
 from proto_specs.errors import ProtocolError
 
 StreamHandler = Callable[[FramedStream, str], Awaitable[None]]
@@ -41,11 +50,12 @@ class HostLimits:
 
     connections_max: int = 512
     connections_per_peer_max: int = 4
-    connections_per_ip_max: int = 64
     inbound_streams_per_peer_max: int = 128
     streams_max: int = 8192
     upgrade_timeout_s: float = 5.0
     close_timeout_s: float = 2.0
+    admission: AdmissionLimits = field(default_factory=AdmissionLimits)
+    yamux: YamuxLimits = field(default_factory=YamuxLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ class P2PHost:
 
     def peers(self) -> list[str]:
         """Peer ids of all connected peers, each once, in order of connection."""
-        return [peer.to_base58() for peer in self._swarm.connections]
+        return [peer.to_base58() for peer, connections in self._swarm.connections.items() if _are_usable(connections)]
 
     def serve(
         self,
@@ -183,7 +193,7 @@ class P2PHost:
         lock = self._dials.setdefault(peer_id, trio.Lock())
         try:
             async with lock:
-                if any(not connection.is_closed for connection in self._swarm.get_connections(peer)):
+                if _are_usable(self._swarm.get_connections(peer)):
                     return
                 if address is None:
                     raise PeerUnreachable(f"not connected to {peer_id} and no address was given")
@@ -251,31 +261,6 @@ class P2PHost:
         else:
             await stream.close()
 
-    async def _guard_inbound(self, net_stream: INetStream, negotiate: Callable[[INetStream], Awaitable[None]]) -> None:
-        """Bound and contain libp2p's own inbound path: an exception that leaves it would stop the whole swarm."""
-        peer_id = net_stream.muxed_conn.peer_id.to_base58()
-        if self._inbound_per_peer[peer_id] >= self.limits.inbound_streams_per_peer_max:
-            await MuxedByteStream(net_stream).reset()
-            return
-        self._inbound_per_peer[peer_id] += 1
-        try:
-            await negotiate(net_stream)
-        except Exception as error:
-            logger.debug("inbound stream dropped: %s: %s", type(error).__name__, error, extra={"peer": peer_id})
-            await MuxedByteStream(net_stream).reset()
-        finally:
-            self._inbound_per_peer[peer_id] -= 1
-            if not self._inbound_per_peer[peer_id]:
-                del self._inbound_per_peer[peer_id]
-
-    def _contain_inbound_streams(self) -> None:
-        negotiate = self._swarm.common_stream_handler
-
-        async def guarded(net_stream: INetStream) -> None:
-            await self._guard_inbound(net_stream, negotiate)
-
-        self._swarm.set_stream_handler(guarded)
-
     async def _close_connection(self, connection: INetConn) -> None:
         with trio.move_on_after(self.limits.close_timeout_s):
             await connection.close()
@@ -299,16 +284,13 @@ async def open_host(seed: bytes, listen: Sequence[str], *, limits: HostLimits | 
     handlers are cancelled and every connection is closed. Raises ListenFailed, AddressInvalid, ValueError (seed).
     """
     limits = limits or HostLimits()
-    wanted = [Multiaddr(address) for address in listen]
-    libp2p_host = _build_host(seed, limits)
-    swarm = libp2p_host.get_network()
-    assert isinstance(swarm, Swarm)
+    wanted = [decode_multiaddr(address) for address in listen]
+    libp2p_host, swarm = _build_host(seed, limits)
     async with libp2p_host.run(wanted):
         if len(swarm.listeners) != len(wanted):
             raise ListenFailed(f"cannot listen at all of {', '.join(listen)}")
         async with trio.open_nursery() as nursery:
             host = P2PHost(libp2p_host, swarm, nursery, limits)
-            host._contain_inbound_streams()
             try:
                 yield host
             finally:
@@ -316,43 +298,27 @@ async def open_host(seed: bytes, listen: Sequence[str], *, limits: HostLimits | 
                 await host._close()
 
 
-def _build_host(seed: bytes, limits: HostLimits) -> IHost:
-    connection_config = ConnectionConfig(
-        max_connections=limits.connections_max,
-        min_connections=0,
-        low_watermark=0,
-        high_watermark=limits.connections_max,
-        max_connections_per_peer=limits.connections_per_peer_max,
-        inbound_upgrade_timeout=limits.upgrade_timeout_s,
-        outbound_upgrade_timeout=limits.upgrade_timeout_s,
-        inbound_stream_protocol_negotiation_timeout=limits.upgrade_timeout_s,
-        outbound_stream_protocol_negotiation_timeout=limits.upgrade_timeout_s,
-    )
+def _are_usable(connections: Sequence[INetConn]) -> bool:
+    return any(not connection.is_closed for connection in connections)
+
+
+def _build_host(seed: bytes, limits: HostLimits) -> tuple[IHost, Swarm]:
+    key_pair = compute_key_pair(seed)
     host = new_host(
-        key_pair=compute_key_pair(seed),
-        muxer_preference="YAMUX",
-        connection_config=connection_config,
-        resource_manager=_build_resource_manager(limits),
+        key_pair=key_pair,
+        sec_opt=offer_noise_only(key_pair),
+        transports=[TcpTransport(limits.admission)],
+        connection_config=build_connection_config(
+            limits.connections_max, limits.connections_per_peer_max, limits.upgrade_timeout_s
+        ),
+        resource_manager=build_resource_manager(
+            limits.connections_max, limits.connections_per_peer_max, limits.streams_max
+        ),
         disable_identify_address_discovery=True,
     )
     swarm = host.get_network()
     assert isinstance(swarm, Swarm)
-    swarm.retry_config = RetryConfig(max_retries=0)  # callers decide when to dial again
-    return host
-
-
-def _build_resource_manager(limits: HostLimits) -> ResourceManager:
-    # The circuit breaker, the degradation and the per-peer rate of libp2p's manager shut everybody out once some
-    # peers misbehave; admission per IP and limits per peer do that work here.
-    return ResourceManager(
-        limits=ResourceLimits(max_connections=2 * limits.connections_max, max_streams=limits.streams_max),
-        connection_limits=ConnectionLimits(
-            max_established_per_peer=limits.connections_per_peer_max,
-            max_established_total=limits.connections_max,
-        ),
-        enable_metrics=False,
-        enable_memory_limits=False,
-        enable_circuit_breaker=False,
-        enable_graceful_degradation=False,
-        enable_rate_limiting=False,
-    )
+    swarm.upgrader.muxer_multistream = YamuxSelection(limits.yamux, math.ceil(limits.upgrade_timeout_s))
+    dial_once(swarm)
+    contain_inbound_streams(swarm, limits.inbound_streams_per_peer_max)
+    return host, swarm
