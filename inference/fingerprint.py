@@ -18,7 +18,7 @@ PPB = 10**9
 DISTANCE_PPB_MAX = 10**12
 """Distances are capped here: a thousand times the whole delta is as wrong as anything needs to be."""
 
-SCALE_FLOOR = 2.0**-8
+SCALE_FLOOR = 2.0**-4
 """A channel is never scaled by less than this share of the median channel: near-zero channels would amplify noise."""
 
 PROJECTION_UNIT = 2.0**22
