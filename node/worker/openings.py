@@ -6,10 +6,10 @@ open whatever it may be challenged for.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from inference.serving.record import RequestRecord, make_opening
+from node.serving.disk import write_synced
 from proto_specs.codec import decode, encode
 from proto_specs.errors import ProtocolError
 from proto_specs.limits import OPENING_BYTES_MAX
@@ -63,18 +63,3 @@ class OpeningStore:
 
     def _path(self, request: bytes, stage: int) -> Path:
         return self._directory / f"{request.hex()}-{stage}{RECORD_SUFFIX}"
-
-
-def write_synced(path: Path, data: bytes) -> None:
-    """Replace a file so that after a crash either the old or the new content is there, whole."""
-    partial = path.with_suffix(path.suffix + ".partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

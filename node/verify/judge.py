@@ -1,0 +1,77 @@
+"""From an authenticated opening to a verdict: recompute one shard, compare, fingerprint. Blocking: for a thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inference.engine.engine import load_session
+from inference.engine.ort import ShardSession
+from inference.engine.rows import Rows
+from inference.engine.verify import SampledTokens, verify_window
+from inference.engine.wire_dtype import decode_rows, decode_tokens
+from inference.errors import FingerprintError, WireDtypeError
+from inference.model.store import ShardStore
+from inference.serving.opening import AuthenticOpening
+from proto_specs.types.calls import Outcome
+from proto_specs.types.manifest import Manifest, WireDtype
+from proto_specs.types.verdict import EMPTY_FINGERPRINT
+
+SESSIONS_MAX = 8
+DISTANCE_NOT_FINITE_PPB = 10**12
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict before it is bound to challenge, verifier and salt."""
+
+    outcome: Outcome
+    distance_ppb: int
+    token_mismatches: int
+    fingerprint: bytes
+
+
+UNAVAILABLE = Judgement(Outcome.UNAVAILABLE, 0, 0, EMPTY_FINGERPRINT)
+
+
+class Judge:
+    """Keeps the shards it verified last loaded."""
+
+    def __init__(self, store: ShardStore) -> None:
+        self._store = store
+        self._sessions: dict[tuple[bytes, int, int], ShardSession] = {}
+
+    def judge(
+        self, opening: AuthenticOpening, model: bytes, manifest: Manifest, layers: tuple[int, int], seed: bytes
+    ) -> Judgement:
+        """Raises StoreError when this verifier does not hold the shard, EngineError when it cannot run it."""
+        session = self._get_session(model, *layers)
+        wire, hidden = WireDtype(manifest.wire_dtype), manifest.architecture.hidden
+        try:
+            inputs: Rows = (
+                decode_tokens(opening.inputs, manifest.architecture.vocab)
+                if session.shard.is_first
+                else decode_rows(opening.inputs, wire, hidden)
+            )
+            claimed = decode_rows(opening.output, wire, hidden)
+            sampled = self._make_sampled(opening, manifest) if session.shard.is_last else None
+            found = verify_window(session, inputs, opening.window_start, claimed, manifest.profile, seed, sampled)
+        except (WireDtypeError, FingerprintError):
+            # The worker signed rows that are not finite numbers of this shape: they match nothing.
+            return Judgement(Outcome.FAIL, DISTANCE_NOT_FINITE_PPB, 0, EMPTY_FINGERPRINT)
+        outcome = Outcome.PASS if found.ok else Outcome.FAIL
+        return Judgement(outcome, found.distance_ppb, len(found.token_mismatches), found.projection)
+
+    def _make_sampled(self, opening: AuthenticOpening, manifest: Manifest) -> SampledTokens:
+        return SampledTokens(
+            opening.tokens, opening.sampled_from, opening.order.sampling, frozenset(manifest.eos_tokens)
+        )
+
+    def _get_session(self, model: bytes, start: int, end: int) -> ShardSession:
+        key = (model, start, end)
+        session = self._sessions.pop(key, None)
+        if session is None:
+            session = load_session(self._store, model, start, end)
+        self._sessions[key] = session
+        while len(self._sessions) > SESSIONS_MAX:
+            del self._sessions[next(iter(self._sessions))]
+        return session
