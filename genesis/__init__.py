@@ -1,1 +1,1 @@
-"""Chain specs and the genesis builder."""
+"""Chain specs and the state they start from. Knows the runtime's modules, no node."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from proto_specs import limits
 from proto_specs.codec import U8, U16, U32, U64, Max, encode, record
 from proto_specs.ed25519 import SigningKey, is_signature_valid
 from proto_specs.hashing import Tag, hash_record, hash_tagged
+from proto_specs.merkle import compute_root
 from proto_specs.types.common import ZERO_HASH, Balance, Hash32, Payload, PublicKey, Signature
 
 
@@ -152,6 +154,16 @@ class Opening:
 def compute_request_id(order: Order) -> bytes:
     """The 32-byte id of a request."""
     return hash_record(Tag.ORDER, order)
+
+
+def compute_session_id(client: bytes, nonce: int) -> bytes:
+    """The id of the session that `client` opens in its transaction number `nonce`: known before it is on chain."""
+    return hash_tagged(Tag.SESSION, client + nonce.to_bytes(8, "big"))
+
+
+def compute_commitment_root(stage_roots: Sequence[StageRoots]) -> bytes:
+    """The one root a settled request is committed under: Merkle over every stage's encoded roots, in path order."""
+    return compute_root([encode(one) for one in stage_roots])
 
 
 def compute_prompt_hash(tokens: bytes) -> bytes:

@@ -1,0 +1,1 @@
+"""Runtime module 2: accounts, holds, total issuance."""

@@ -1,0 +1,151 @@
+"""Registrations: models, workers, verifiers. What serving and verifying need to exist before any request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from consensus.runtime.balances import ledger
+from consensus.runtime.balances.state import HoldReason
+from consensus.runtime.context import Environment
+from consensus.runtime.inference import state as inference
+from consensus.runtime.inference.errors import (
+    AlreadyVerifier,
+    BadKeyProof,
+    BadManifest,
+    BadRange,
+    BondTooLow,
+    ModelExists,
+    NotElected,
+    NotOperator,
+    UnknownModel,
+    UnknownWorker,
+    WorkerExists,
+    WorkerNotActive,
+)
+from consensus.runtime.inference.events import (
+    ModelRegistered,
+    VerifierRegistered,
+    WorkerRegistered,
+    WorkerRetired,
+    WorkerUpdated,
+)
+from consensus.runtime.inference.state import DueKind, WorkerStatus
+from consensus.runtime.staking.state import read_validators
+from proto_specs.codec import decode
+from proto_specs.ed25519 import is_signature_valid
+from proto_specs.errors import DecodeError
+from proto_specs.hashing import Tag
+from proto_specs.limits import MANIFEST_BYTES_MAX
+from proto_specs.types.calls import RegisterModel, RegisterVerifier, RegisterWorker, RetireWorker, UpdateWorker
+from proto_specs.types.manifest import Manifest, compute_model_id, validate_manifest
+
+
+def register_model(env: Environment, signer: bytes, call: RegisterModel) -> None:
+    """Put a manifest on chain; anyone may, at the price of its bytes. Raises BadManifest, ModelExists."""
+    try:
+        manifest = decode(Manifest, call.manifest, MANIFEST_BYTES_MAX)
+        validate_manifest(manifest)
+    except DecodeError as error:
+        raise BadManifest(str(error)) from error
+    model = compute_model_id(manifest)
+    if inference.models.read(env.state, model) is not None:
+        raise ModelExists(f"model {model.hex()} is registered")
+    summary = inference.Model(
+        owner=signer,
+        height=env.block.height,
+        layers=manifest.architecture.layers,
+        service_class=manifest.service_class,
+        threshold_ppb=manifest.profile.threshold_ppb,
+    )
+    inference.models.write(env.state, model, summary)
+    inference.manifests.write(env.state, model, manifest)
+    env.emit(ModelRegistered(model, signer))
+
+
+def register_worker(env: Environment, signer: bytes, call: RegisterWorker) -> None:
+    """Bond a worker for layers [start, end).
+
+    Raises UnknownModel, BadRange, BondTooLow, WorkerExists, BadKeyProof, InsufficientBalance.
+    """
+    state = env.state
+    model = inference.models.read(state, call.model)
+    if model is None:
+        raise UnknownModel(f"no model {call.model.hex()}")
+    if not call.start < call.end <= model.layers:
+        raise BadRange(f"[{call.start}, {call.end}) of {model.layers} layers")
+    least = inference.params.read(state).worker_bond_min
+    if call.bond < least:
+        raise BondTooLow(f"a worker bonds at least {least} nmyl")
+    if inference.workers.read(state, call.worker_key) is not None:
+        raise WorkerExists("each worker key is registered once")
+    if not is_signature_valid(call.worker_key, Tag.KEY_PROOF_SIGN, signer, call.key_proof):
+        raise BadKeyProof("the worker key has to sign the operator's account")
+    ledger.hold(state, signer, HoldReason.WORKER_BOND, call.bond)
+    worker = inference.Worker(
+        operator=signer,
+        model=call.model,
+        start=call.start,
+        end=call.end,
+        status=WorkerStatus.ACTIVE,
+        bond=call.bond,
+        unresolved=0,
+        open_stages=0,
+        release_height=0,
+        peer_id=call.peer_id,
+        addresses=call.addresses,
+        prefill_price=call.prefill_price,
+        decode_price=call.decode_price,
+        registered_height=env.block.height,
+        earned=0,
+        passes=0,
+        fails=0,
+        unavailable=0,
+    )
+    inference.workers.write(state, call.worker_key, worker)
+    inference.workers_by_model.add(state, call.model, call.worker_key)
+    inference.workers_by_operator.add(state, signer, call.worker_key)
+    env.emit(WorkerRegistered(call.worker_key, signer, call.model, call.start, call.end, call.bond))
+
+
+def update_worker(env: Environment, signer: bytes, call: UpdateWorker) -> None:
+    """New addresses. Raises UnknownWorker, NotOperator, WorkerNotActive."""
+    worker = _read_own_worker(env, signer, call.worker_key)
+    moved = replace(worker, peer_id=call.peer_id, addresses=call.addresses)
+    inference.workers.write(env.state, call.worker_key, moved)
+    env.emit(WorkerUpdated(call.worker_key, signer))
+
+
+def retire_worker(env: Environment, signer: bytes, call: RetireWorker) -> None:
+    """Leave. What was served before can still be settled, and the bond answers for it until it is released.
+
+    Raises UnknownWorker, NotOperator, WorkerNotActive.
+    """
+    worker = _read_own_worker(env, signer, call.worker_key)
+    height = env.block.height + inference.params.read(env.state).worker_unbonding_blocks
+    retiring = replace(worker, status=WorkerStatus.RETIRING, release_height=height)
+    inference.workers.write(env.state, call.worker_key, retiring)
+    inference.due.add(env.state, height, DueKind.WORKER_RELEASE, call.worker_key)
+    env.emit(WorkerRetired(call.worker_key, signer, height))
+
+
+def register_verifier(env: Environment, signer: bytes, call: RegisterVerifier) -> None:
+    """Join the verifiers of a model. Raises UnknownModel, NotElected, AlreadyVerifier."""
+    if inference.models.read(env.state, call.model) is None:
+        raise UnknownModel(f"no model {call.model.hex()}")
+    if all(member.operator != signer for member in read_validators(env.state).members):
+        raise NotElected("only operators of elected validators verify")
+    if inference.verifiers.contains(env.state, call.model, signer):
+        raise AlreadyVerifier("registered for this model already")
+    inference.verifiers.add(env.state, call.model, signer)
+    env.emit(VerifierRegistered(call.model, signer))
+
+
+def _read_own_worker(env: Environment, signer: bytes, worker_key: bytes) -> inference.Worker:
+    worker = inference.workers.read(env.state, worker_key)
+    if worker is None:
+        raise UnknownWorker(f"no worker {worker_key.hex()}")
+    if worker.operator != signer:
+        raise NotOperator("another account operates this worker")
+    if worker.status != WorkerStatus.ACTIVE:
+        raise WorkerNotActive(f"the worker is {WorkerStatus(worker.status).name}")
+    return worker

@@ -1,0 +1,63 @@
+"""What falls due at the start of a block. Costs one lookup when nothing does: deadlines are kept by height."""
+
+from __future__ import annotations
+
+from consensus.runtime.context import Environment
+from consensus.runtime.inference import draws, payments, sessions, verdicts
+from consensus.runtime.inference import state as inference
+from consensus.runtime.inference.state import DueKind, SessionStatus
+from proto_specs.types.verdict import compute_challenge_id
+
+
+def initialize(env: Environment) -> None:
+    """Handle everything due at this height, in the order of kind, then id."""
+    height = env.block.height
+    for due_height, kind, subject in list(inference.due.iterate(env.state, height)):
+        if not inference.due.contains(env.state, due_height, kind, subject):
+            continue
+        inference.due.remove(env.state, due_height, kind, subject)
+        match DueKind(kind):
+            case DueKind.DRAW:
+                draws.draw_request(env, subject)
+            case DueKind.REVEAL:
+                verdicts.resolve_challenge(env, subject)
+            case DueKind.SESSION_CLOSE:
+                sessions.finish_session(env, subject)
+            case DueKind.WORKER_RELEASE:
+                payments.release_worker(env, subject)
+            case DueKind.FORGET_REQUEST:
+                _forget_request(env, subject)
+            case DueKind.FORGET_SESSION:
+                _forget_session(env, subject)
+
+
+def _forget_request(env: Environment, request_id: bytes) -> None:
+    """Drop a resolved request and its challenges. Its sequence number is dropped with the session, never before."""
+    state = env.state
+    request = payments.read_request(env, request_id)
+    for index in range(len(request.stages)):
+        challenge_id = compute_challenge_id(request_id, index)
+        challenge = inference.challenges.read(state, challenge_id)
+        if challenge is None:
+            continue
+        for member in challenge.committee:
+            inference.commitments.delete(state, challenge_id, member.verifier)
+            inference.reveals.delete(state, challenge_id, member.verifier)
+        inference.challenges.delete(state, challenge_id)
+    inference.requests.delete(state, request_id)
+
+
+def _forget_session(env: Environment, session_id: bytes) -> None:
+    """Drop a closed session with its used sequence numbers: what is unknown cannot be settled either."""
+    state = env.state
+    session = inference.sessions.read(state, session_id)
+    assert session is not None
+    assert session.status == SessionStatus.CLOSED, "only closed sessions are forgotten"
+    if session.requests_open:
+        later = env.block.height + inference.params.read(state).retention_blocks
+        inference.due.add(state, later, DueKind.FORGET_SESSION, session_id)
+        return
+    for key, _ in list(inference.requests_by_session.iterate(state, session_id)):
+        inference.requests_by_session.delete(state, *key)
+    inference.sessions_by_client.remove(state, session.client, session_id)
+    inference.sessions.delete(state, session_id)

@@ -1,0 +1,125 @@
+"""The beacon's choice: which stages are challenged, in which window, before which committee (DESIGN 5.3, 5.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from consensus.runtime.arithmetic import PPM
+from consensus.runtime.context import Environment
+from consensus.runtime.inference import payments
+from consensus.runtime.inference import state as inference
+from consensus.runtime.inference.events import ChallengeDrawn, CommitteeEmpty
+from consensus.runtime.inference.state import Challenge, CommitteeMember, DueKind, StageStatus
+from consensus.runtime.staking.state import read_validators
+from consensus.state.reader import StateReader
+from proto_specs.hashing import Tag, hash_tagged
+from proto_specs.types.chain import Validator
+from proto_specs.types.verdict import compute_challenge_id
+
+
+def draw_request(env: Environment, request_id: bytes) -> None:
+    """Draw every stage of a request with this block's beacon: challenge it, or pay it unverified."""
+    request = payments.read_request(env, request_id)
+    eligible: list[Validator] | None = None
+    parties = {request.client, *(stage.operator for stage in request.stages)}
+    for index, stage in enumerate(request.stages):
+        window = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, request.windows)
+        if window is None:
+            payments.pay_stage(env, request_id, index, None, ())
+            continue
+        if eligible is None:
+            eligible = list_eligible(env.state, request.model, parties)
+        if not eligible:
+            env.emit(CommitteeEmpty(request_id, index, stage.worker))
+            payments.refund_stage(env, request_id, index, is_unavailable=False)
+            continue
+        _open_challenge(env, request_id, index, window, eligible)
+
+
+def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, windows: int) -> int | None:
+    """The challenged window, or None. The first 8 bytes of the draw (big-endian) decide, the next 8 choose.
+
+    H = hash(DRAW, beacon || request || stage as one byte); challenged iff u64(H[0:8]) x 10^6 < ppm x 2^64.
+    """
+    assert windows > 0, "a settled request has positions"
+    drawn = hash_tagged(Tag.DRAW, beacon + request_id + bytes([stage]))
+    if int.from_bytes(drawn[:8], "big") * PPM >= challenge_ppm << 64:
+        return None
+    return int.from_bytes(drawn[8:16], "big") % windows
+
+
+def list_eligible(state: StateReader, model: bytes, parties: set[bytes]) -> list[Validator]:
+    """Elected validators who verify the model and have no part in the request, in the order of the set."""
+    return [
+        member
+        for member in read_validators(state).members
+        if member.operator not in parties and inference.verifiers.contains(state, model, member.operator)
+    ]
+
+
+def compute_committee(beacon: bytes, challenge: bytes, eligible: Sequence[Validator], size: int) -> list[Validator]:
+    """Up to `size` validators drawn by stake without replacement.
+
+    Seat i goes to the first validator whose cumulated stake, over those not yet seated and in the order of the set,
+    exceeds H(DRAW, beacon || challenge || i) mod the total; the hash is read as a 256-bit big-endian integer.
+    """
+    left, seated = list(eligible), []
+    for seat in range(min(size, len(left))):
+        point = int.from_bytes(hash_tagged(Tag.DRAW, beacon + challenge + bytes([seat])), "big")
+        point %= sum(member.power for member in left)
+        for index, member in enumerate(left):
+            if point < member.power:
+                seated.append(left.pop(index))
+                break
+            point -= member.power
+    return seated
+
+
+def _open_challenge(
+    env: Environment, request_id: bytes, index: int, window: int, eligible: Sequence[Validator]
+) -> None:
+    state, params, height = env.state, inference.params.read(env.state), env.block.height
+    request = payments.read_request(env, request_id)
+    stage = request.stages[index]
+    model = inference.models.read(state, request.model)
+    assert model is not None, "a request's model is registered"
+    challenge_id = compute_challenge_id(request_id, index)
+    seated = compute_committee(env.block.beacon, challenge_id, eligible, params.committee_size)
+    commit_deadline = height + params.commit_blocks
+    challenge = Challenge(
+        request=request_id,
+        stage=index,
+        window=window,
+        worker=stage.worker,
+        model=request.model,
+        beacon=env.block.beacon,
+        drawn_height=height,
+        commit_deadline=commit_deadline,
+        reveal_deadline=commit_deadline + params.reveal_blocks,
+        threshold_ppb=model.threshold_ppb,
+        committee=tuple(CommitteeMember(member.operator, member.power) for member in seated),
+        committed=0,
+        revealed=0,
+        outcome=None,
+        distance_ppb=0,
+    )
+    inference.challenges.write(state, challenge_id, challenge)
+    for member in challenge.committee:
+        inference.open_challenges.add(state, member.verifier, challenge_id)
+    inference.due.add(state, challenge.reveal_deadline, DueKind.REVEAL, challenge_id)
+    challenged = replace(stage, status=StageStatus.CHALLENGED)
+    stages = (*request.stages[:index], challenged, *request.stages[index + 1 :])
+    inference.requests.write(state, request_id, replace(request, stages=stages))
+    env.emit(
+        ChallengeDrawn(
+            challenge=challenge_id,
+            request=request_id,
+            stage=index,
+            worker=stage.worker,
+            window=window,
+            committee=tuple(member.verifier for member in challenge.committee),
+            commit_deadline=challenge.commit_deadline,
+            reveal_deadline=challenge.reveal_deadline,
+        )
+    )

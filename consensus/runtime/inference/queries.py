@@ -1,0 +1,99 @@
+"""What others may ask of the module's state: for RPC, the verification duty, workers and clients. Reads only."""
+
+from __future__ import annotations
+
+from consensus.runtime.inference import state as inference
+from consensus.runtime.inference.state import Challenge, InferenceParams, Model, Request, Reveal, Session, Worker
+from consensus.state.reader import StateReader
+from proto_specs.types.manifest import Manifest
+
+
+def read_params(state: StateReader) -> InferenceParams:
+    """The module's parameters."""
+    return inference.params.read(state)
+
+
+def read_model(state: StateReader, model: bytes) -> Model | None:
+    """Owner, height and key figures of a model."""
+    return inference.models.read(state, model)
+
+
+def read_manifest(state: StateReader, model: bytes) -> Manifest | None:
+    """The whole manifest of a model."""
+    return inference.manifests.read(state, model)
+
+
+def list_models(state: StateReader) -> list[tuple[bytes, Model]]:
+    """(id, model) of every registered model, by id."""
+    return [(key[0], model) for key, model in inference.models.iterate(state)]
+
+
+def read_worker(state: StateReader, worker: bytes) -> Worker | None:
+    """A worker by its key, also after it left."""
+    return inference.workers.read(state, worker)
+
+
+def list_workers(state: StateReader, model: bytes) -> list[tuple[bytes, Worker]]:
+    """(key, worker) of a model's workers that still have a bond, by key; see `Worker.status`."""
+    return _load_workers(state, [key for _, key in inference.workers_by_model.iterate(state, model)])
+
+
+def list_workers_of(state: StateReader, operator: bytes) -> list[tuple[bytes, Worker]]:
+    """(key, worker) of all workers an account ever registered, by key."""
+    return _load_workers(state, [key for _, key in inference.workers_by_operator.iterate(state, operator)])
+
+
+def list_verifiers(state: StateReader, model: bytes) -> list[bytes]:
+    """Accounts that registered as verifiers of a model, elected at the moment or not."""
+    return [account for _, account in inference.verifiers.iterate(state, model)]
+
+
+def read_session(state: StateReader, session: bytes) -> Session | None:
+    """A session by its id."""
+    return inference.sessions.read(state, session)
+
+
+def list_sessions(state: StateReader, client: bytes) -> list[tuple[bytes, Session]]:
+    """(id, session) of a client's sessions, by id."""
+    found = (
+        (key, inference.sessions.read(state, key)) for _, key in inference.sessions_by_client.iterate(state, client)
+    )
+    return [(key, session) for key, session in found if session is not None]
+
+
+def read_request(state: StateReader, request: bytes) -> Request | None:
+    """A settled request by its id, until `retention_blocks` after its resolution."""
+    return inference.requests.read(state, request)
+
+
+def list_requests(state: StateReader, session: bytes) -> list[tuple[int, bytes]]:
+    """(sequence, request id) of a session's settled requests, by sequence."""
+    return [(key[1], request) for key, request in inference.requests_by_session.iterate(state, session)]
+
+
+def read_challenge(state: StateReader, challenge: bytes) -> Challenge | None:
+    """A challenge by its id (`proto_specs.types.verdict.compute_challenge_id`)."""
+    return inference.challenges.read(state, challenge)
+
+
+def list_open_challenges(state: StateReader, verifier: bytes) -> list[tuple[bytes, Challenge]]:
+    """(id, challenge) of what still waits for this verifier's commitment or reveal, by id."""
+    found = (
+        (key, inference.challenges.read(state, key)) for _, key in inference.open_challenges.iterate(state, verifier)
+    )
+    return [(key, challenge) for key, challenge in found if challenge is not None]
+
+
+def read_commitment(state: StateReader, challenge: bytes, verifier: bytes) -> bytes | None:
+    """What a verifier committed to."""
+    return inference.commitments.read(state, challenge, verifier)
+
+
+def read_reveals(state: StateReader, challenge: bytes) -> dict[bytes, Reveal]:
+    """Reveals by verifier, in the order of their accounts."""
+    return {key[1]: reveal for key, reveal in inference.reveals.iterate(state, challenge)}
+
+
+def _load_workers(state: StateReader, keys: list[bytes]) -> list[tuple[bytes, Worker]]:
+    found = ((key, inference.workers.read(state, key)) for key in keys)
+    return [(key, worker) for key, worker in found if worker is not None]

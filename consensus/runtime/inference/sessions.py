@@ -1,0 +1,104 @@
+"""Sessions: a client's escrow from opening to the return of what is left.
+
+A client cannot escape a bill by closing: settlements are accepted through the notice period, and what is settled has
+its money moved to the request. `close_height` is known to everybody from the start (expiry) or from the notice on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from consensus.runtime.balances import ledger
+from consensus.runtime.balances.state import HoldReason, read_account
+from consensus.runtime.context import Environment
+from consensus.runtime.inference import state as inference
+from consensus.runtime.inference.errors import (
+    DepositTooLow,
+    NoRequests,
+    NotClient,
+    SessionNotOpen,
+    UnknownModel,
+    UnknownSession,
+)
+from consensus.runtime.inference.events import SessionClosed, SessionClosing, SessionOpened
+from consensus.runtime.inference.state import DueKind, Session, SessionStatus
+from proto_specs.types.calls import CloseSession, OpenSession
+from proto_specs.types.request import compute_session_id
+
+
+def open_session(env: Environment, signer: bytes, call: OpenSession) -> None:
+    """Escrow a deposit. Raises UnknownModel, NoRequests, DepositTooLow, InsufficientBalance."""
+    state, params = env.state, inference.params.read(env.state)
+    if inference.models.read(state, call.model) is None:
+        raise UnknownModel(f"no model {call.model.hex()}")
+    if call.requests_max == 0:
+        raise NoRequests("a session is for at least one request")
+    if call.deposit < max(params.session_deposit_min, 1):
+        raise DepositTooLow(f"a session needs at least {max(params.session_deposit_min, 1)} nmyl")
+    nonce = read_account(state, signer).nonce - 1
+    session = compute_session_id(signer, nonce)
+    assert inference.sessions.read(state, session) is None, "a nonce is used once"
+    ledger.hold(state, signer, HoldReason.ESCROW, call.deposit)
+    expiry = env.block.height + params.session_expiry_blocks
+    opened = Session(
+        client=signer,
+        model=call.model,
+        session_key=call.session_key,
+        status=SessionStatus.OPEN,
+        max_price=call.max_price,
+        deposit=call.deposit,
+        escrow=call.deposit,
+        requests_max=call.requests_max,
+        requests_settled=0,
+        requests_open=0,
+        opened_height=env.block.height,
+        close_height=expiry,
+    )
+    inference.sessions.write(state, session, opened)
+    inference.sessions_by_client.add(state, signer, session)
+    inference.due.add(state, expiry, DueKind.SESSION_CLOSE, session)
+    env.emit(SessionOpened(session, signer, call.model, call.deposit, expiry))
+
+
+def close_session(env: Environment, signer: bytes, call: CloseSession) -> None:
+    """Give notice. Raises UnknownSession, NotClient, SessionNotOpen."""
+    session = inference.sessions.read(env.state, call.session)
+    if session is None:
+        raise UnknownSession(f"no session {call.session.hex()}")
+    if session.client != signer:
+        raise NotClient("another account opened this session")
+    if session.status != SessionStatus.OPEN:
+        raise SessionNotOpen(f"the session is {SessionStatus(session.status).name}")
+    notice = env.block.height + inference.params.read(env.state).session_notice_blocks
+    height = min(notice, session.close_height)
+    inference.due.remove(env.state, session.close_height, DueKind.SESSION_CLOSE, call.session)
+    inference.due.add(env.state, height, DueKind.SESSION_CLOSE, call.session)
+    closing = replace(session, status=SessionStatus.CLOSING, close_height=height)
+    inference.sessions.write(env.state, call.session, closing)
+    env.emit(SessionClosing(call.session, signer, height))
+
+
+def finish_session(env: Environment, session_id: bytes) -> None:
+    """Return what no request has claimed. At `close_height`, or when the last request it was opened for resolves."""
+    state = env.state
+    session = inference.sessions.read(state, session_id)
+    assert session is not None
+    assert session.status != SessionStatus.CLOSED, "a session is finished once"
+    ledger.release(state, session.client, HoldReason.ESCROW, session.escrow)
+    inference.due.remove(state, session.close_height, DueKind.SESSION_CLOSE, session_id)
+    closed = replace(session, status=SessionStatus.CLOSED, escrow=0, close_height=env.block.height)
+    inference.sessions.write(state, session_id, closed)
+    forget = env.block.height + inference.params.read(state).retention_blocks
+    inference.due.add(state, forget, DueKind.FORGET_SESSION, session_id)
+    env.emit(SessionClosed(session_id, session.client, session.escrow))
+
+
+def note_request_resolved(env: Environment, session_id: bytes) -> None:
+    """One request less is open; a session that has served all it was opened for finishes by itself."""
+    session = inference.sessions.read(env.state, session_id)
+    assert session is not None, "a session outlives its open requests"
+    left = replace(session, requests_open=session.requests_open - 1)
+    inference.sessions.write(env.state, session_id, left)
+    is_used_up = left.requests_settled == left.requests_max and left.requests_open == 0
+    if is_used_up and left.status != SessionStatus.CLOSED:
+        finish_session(env, session_id)

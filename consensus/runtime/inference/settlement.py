@@ -1,0 +1,258 @@
+"""Settling a request: every check that makes the commitment binding, then the move of its price (DESIGN 5.3).
+
+After this the request's stages wait for the beacon two blocks later, with nothing left that anybody could change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from consensus.runtime.arithmetic import PERMILLE, PPM
+from consensus.runtime.context import Environment
+from consensus.runtime.inference import state as inference
+from consensus.runtime.inference.errors import (
+    BadOrderSignature,
+    BadPath,
+    BadStageRoots,
+    BadVoucher,
+    EmptyPrompt,
+    EscrowTooLow,
+    ExposureExceeded,
+    NotParty,
+    PriceTooHigh,
+    PriceTooLow,
+    SequenceUsed,
+    SessionClosed,
+    TooManyRequests,
+    UnknownSession,
+    WorkerNotActive,
+    WrongChain,
+    WrongModel,
+)
+from consensus.runtime.inference.events import RequestSettled
+from consensus.runtime.inference.state import (
+    DRAW_DELAY_BLOCKS,
+    DueKind,
+    InferenceParams,
+    Model,
+    Request,
+    RequestStage,
+    Session,
+    SessionStatus,
+    StageStatus,
+    Worker,
+    WorkerStatus,
+)
+from proto_specs.limits import POSITIONS_MAX
+from proto_specs.types.calls import Settle
+from proto_specs.types.common import ZERO_HASH
+from proto_specs.types.request import (
+    Order,
+    SignedStageRoots,
+    SignedVoucher,
+    compute_commitment_root,
+    compute_positions,
+    compute_request_id,
+    compute_stage_price,
+    compute_windows,
+    is_order_signed,
+    is_stage_roots_signed,
+    is_voucher_signed,
+)
+
+
+def settle(env: Environment, signer: bytes, call: Settle) -> None:
+    """Commit a request and move its price out of the session. Raises the errors the checks below name."""
+    state, order = env.state, call.order.order
+    request_id = compute_request_id(order)
+    session = _check_session(env, order)
+    model = inference.models.read(state, session.model)
+    assert model is not None, "a session's model is registered"
+    _check_order(session, model, order)
+    workers = _check_path(env, session, model, order)
+    if all(worker.operator != signer for worker in workers):
+        raise NotParty("only an operator of one of the stages settles")
+    tokens = call.voucher.voucher.tokens
+    if not is_order_signed(call.order, session.session_key):
+        raise BadOrderSignature("the session key did not sign this order")
+    _check_voucher(session, order, request_id, call.voucher)
+    _check_stage_roots(order, request_id, call.voucher, call.stage_roots)
+    prices = [compute_stage_price(stage, order.prompt_tokens, tokens) for stage in order.path]
+    if sum(prices) > session.escrow:
+        raise EscrowTooLow(f"{sum(prices)} nmyl are due, {session.escrow} are left in the session")
+
+    params = inference.params.read(state)
+    stages = []
+    for stage, worker, price, signed in zip(order.path, workers, prices, call.stage_roots, strict=True):
+        ppm = compute_challenge_ppm(params, worker, price)
+        laden = replace(worker, unresolved=worker.unresolved + price, open_stages=worker.open_stages + 1)
+        inference.workers.write(state, stage.worker, laden)
+        stages.append(
+            RequestStage(
+                stage.worker,
+                worker.operator,
+                stage.start,
+                stage.end,
+                price,
+                ppm,
+                StageStatus.AWAITING_DRAW,
+                signed.roots.input_root,
+                signed.roots.output_root,
+            )
+        )
+    roots = [signed.roots for signed in call.stage_roots]
+    request = Request(
+        session=order.session,
+        sequence=order.sequence,
+        client=session.client,
+        model=session.model,
+        settled_height=env.block.height,
+        prompt_tokens=order.prompt_tokens,
+        tokens=tokens,
+        tokens_hash=call.voucher.voucher.tokens_hash,
+        final=call.voucher.voucher.final,
+        positions=roots[0].positions,
+        windows=roots[0].windows,
+        price=sum(prices),
+        escrow=sum(prices),
+        returned=0,
+        root=compute_commitment_root(roots),
+        open_stages=len(stages),
+        stages=tuple(stages),
+    )
+    _commit(env, signer, request_id, session, request)
+
+
+def compute_challenge_ppm(params: InferenceParams, worker: Worker, gross: int) -> int:
+    """Probability in ppm that this stage is drawn, so that `S >= 3 R / (p d)` holds with it (DESIGN 5.3).
+
+    S: the worker's bond; R: its unresolved gross with this stage; d: `detection_permille`; 3: `exposure_factor`.
+    Raises ExposureExceeded when not even certainty is enough.
+    """
+    base = PPM if worker.passes < params.probation_passes else params.base_challenge_ppm
+    at_stake = params.exposure_factor * (worker.unresolved + gross) * PPM * PERMILLE
+    covered = worker.bond * params.detection_permille
+    if at_stake > covered * PPM:
+        raise ExposureExceeded(f"{worker.unresolved} + {gross} nmyl unresolved against a bond of {worker.bond}")
+    return max(base, -(-at_stake // covered) if at_stake else 0)
+
+
+def _check_session(env: Environment, order: Order) -> Session:
+    """The order is for this chain and for a session that still pays."""
+    if order.genesis != env.block.genesis:
+        raise WrongChain(f"the order is for genesis {order.genesis.hex()}")
+    session = inference.sessions.read(env.state, order.session)
+    if session is None:
+        raise UnknownSession(f"no session {order.session.hex()}")
+    if session.status == SessionStatus.CLOSED:
+        raise SessionClosed("the escrow went back to the client")
+    if inference.requests_by_session.read(env.state, order.session, order.sequence) is not None:
+        raise SequenceUsed(f"request {order.sequence} of this session is settled")
+    if session.requests_settled >= session.requests_max:
+        raise TooManyRequests(f"the session was for {session.requests_max} requests")
+    return session
+
+
+def _check_order(session: Session, model: Model, order: Order) -> None:
+    if order.model != session.model:
+        raise WrongModel(f"the session is for model {session.model.hex()}")
+    if order.service_class != model.service_class:
+        raise WrongModel(f"the model serves class {model.service_class}, not {order.service_class}")
+    if order.prompt_tokens == 0:
+        raise EmptyPrompt("a prompt has at least one token")
+
+
+def _check_path(env: Environment, session: Session, model: Model, order: Order) -> list[Worker]:
+    """The stages cover [0, layers) in order; each is held by its bonded worker at a price both sides agreed to."""
+    expected_start, workers = 0, []
+    for number, stage in enumerate(order.path):
+        worker = inference.workers.read(env.state, stage.worker)
+        if worker is None or worker.model != order.model or (worker.start, worker.end) != (stage.start, stage.end):
+            raise BadPath(f"stage {number}: the worker does not hold [{stage.start}, {stage.end}) of this model")
+        if stage.start != expected_start:
+            raise BadPath(f"stage {number} starts at layer {stage.start}, not {expected_start}")
+        if worker.status not in (WorkerStatus.ACTIVE, WorkerStatus.RETIRING):
+            raise WorkerNotActive(f"stage {number}: the worker is {WorkerStatus(worker.status).name}")
+        if max(stage.prefill_price, stage.decode_price) > session.max_price:
+            raise PriceTooHigh(f"stage {number} is above the session's {session.max_price} nmyl")
+        if stage.prefill_price < worker.prefill_price or stage.decode_price < worker.decode_price:
+            raise PriceTooLow(f"stage {number} is below the worker's ask")
+        expected_start = stage.end
+        workers.append(worker)
+    if expected_start != model.layers:
+        raise BadPath(f"the path ends at layer {expected_start} of {model.layers}")
+    return workers
+
+
+def _check_voucher(session: Session, order: Order, request_id: bytes, signed: SignedVoucher) -> None:
+    voucher = signed.voucher
+    if voucher.request != request_id:
+        raise BadVoucher("the voucher is for another request")
+    if voucher.tokens > order.tokens_max:
+        raise BadVoucher(f"{voucher.tokens} tokens were vouched for, {order.tokens_max} were ordered")
+    if voucher.tokens == 0 and voucher.tokens_hash != ZERO_HASH:
+        raise BadVoucher("no tokens hash to zero")
+    if not is_voucher_signed(signed, session.session_key):
+        raise BadVoucher("the session key did not sign this voucher")
+
+
+def _check_stage_roots(
+    order: Order, request_id: bytes, voucher: SignedVoucher, stage_roots: tuple[SignedStageRoots, ...]
+) -> None:
+    """Every stage signed for the same positions, what one sent is what the next got, and all that is billed is there.
+
+    A request that ran to its end has exactly the positions of its tokens. An aborted one may have been computed
+    further than the client vouched for, but is billed by the voucher.
+    """
+    if len(stage_roots) != len(order.path):
+        raise BadStageRoots(f"{len(stage_roots)} roots for {len(order.path)} stages")
+    positions = stage_roots[0].roots.positions
+    billed = compute_positions(order.prompt_tokens, voucher.voucher.tokens)
+    ordered = compute_positions(order.prompt_tokens, order.tokens_max)
+    if not billed <= positions <= (billed if voucher.voucher.final else ordered):
+        raise BadStageRoots(f"{positions} positions computed, {billed} billed")
+    if positions > POSITIONS_MAX:
+        raise BadStageRoots(f"{positions} positions, at most {POSITIONS_MAX} can be opened")
+    previous: bytes | None = None
+    for number, (stage, signed) in enumerate(zip(order.path, stage_roots, strict=True)):
+        roots = signed.roots
+        if (roots.request, roots.stage) != (request_id, number):
+            raise BadStageRoots(f"stage {number}: the roots are of another stage or request")
+        if (roots.positions, roots.windows) != (positions, compute_windows(positions)):
+            raise BadStageRoots(f"stage {number}: {roots.windows} windows of {roots.positions} positions")
+        if previous is not None and roots.input_root != previous:
+            raise BadStageRoots(f"stage {number} did not get what stage {number - 1} sent")
+        if not is_stage_roots_signed(signed, stage.worker):
+            raise BadStageRoots(f"stage {number}: the worker did not sign its roots")
+        previous = roots.output_root
+
+
+def _commit(env: Environment, signer: bytes, request_id: bytes, session: Session, request: Request) -> None:
+    """Store the request, take its price from the session, and put it down for the draw."""
+    state = env.state
+    charged = replace(
+        session,
+        escrow=session.escrow - request.price,
+        requests_settled=session.requests_settled + 1,
+        requests_open=session.requests_open + 1,
+    )
+    inference.sessions.write(state, request.session, charged)
+    inference.requests.write(state, request_id, request)
+    inference.requests_by_session.write(state, request.session, request.sequence, request_id)
+    draw_height = env.block.height + DRAW_DELAY_BLOCKS
+    inference.due.add(state, draw_height, DueKind.DRAW, request_id)
+    env.emit(
+        RequestSettled(
+            request=request_id,
+            session=request.session,
+            model=request.model,
+            client=request.client,
+            settler=signer,
+            prompt_tokens=request.prompt_tokens,
+            tokens=request.tokens,
+            windows=request.windows,
+            price=request.price,
+            root=request.root,
+            draw_height=draw_height,
+        )
+    )

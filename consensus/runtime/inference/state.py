@@ -1,0 +1,233 @@
+"""What the inference module keeps: models, workers, sessions, requests, challenges, and the indexes to find them by.
+
+Amounts are nmyl, times are blocks, probabilities parts per million.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+from consensus.state.storage import StorageMap, StorageSet, StorageValue
+from proto_specs import limits
+from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, record
+from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey
+from proto_specs.types.manifest import Manifest
+
+DRAW_DELAY_BLOCKS = 2
+"""A request settled in block h is drawn by the beacon of block h + 2, which nobody knew in h (DESIGN 5.3)."""
+
+
+@record
+class InferenceParams:
+    """Money and time of the module.
+
+    `exposure_factor` and `detection_permille` are 3 and d of `S >= 3 R / (p d)`. The permille shares are of a stage's
+    gross price (`burn`, `verification`), of a worker's bond (`fail_slash`), and of what is left of a slash when the
+    client is compensated (`bounty`).
+    """
+
+    worker_bond_min: Balance
+    worker_unbonding_blocks: U32
+    session_notice_blocks: U32
+    session_expiry_blocks: U32
+    session_deposit_min: Balance
+    base_challenge_ppm: U32
+    probation_passes: U32
+    exposure_factor: U16
+    detection_permille: U16
+    committee_size: U8
+    fails_min: U8
+    commit_blocks: U32
+    reveal_blocks: U32
+    burn_permille: U16
+    verification_permille: U16
+    fail_slash_permille: U16
+    bounty_permille: U16
+    retention_blocks: U32
+
+
+class WorkerStatus(enum.IntEnum):
+    """ACTIVE takes work. RETIRING and EJECTED wait for their bond. RELEASED is history."""
+
+    ACTIVE = 0
+    RETIRING = 1
+    EJECTED = 2
+    RELEASED = 3
+
+
+class SessionStatus(enum.IntEnum):
+    """OPEN and CLOSING accept settlements; CLOSED has returned its escrow."""
+
+    OPEN = 0
+    CLOSING = 1
+    CLOSED = 2
+
+
+class StageStatus(enum.IntEnum):
+    """What became of a stage of a settled request."""
+
+    AWAITING_DRAW = 0
+    CHALLENGED = 1
+    PAID = 2
+    REFUNDED = 3
+    SLASHED = 4
+
+
+class DueKind(enum.IntEnum):
+    """What a deadline is about."""
+
+    DRAW = 1
+    REVEAL = 2
+    SESSION_CLOSE = 3
+    WORKER_RELEASE = 4
+    FORGET_REQUEST = 5
+    FORGET_SESSION = 6
+
+
+@record
+class Model:
+    """What the runtime needs to know of a registered manifest; the manifest itself lies beside it."""
+
+    owner: AccountId
+    height: U64
+    layers: U16
+    service_class: U8
+    threshold_ppb: U64
+
+
+@record
+class Worker:
+    """A bonded worker, known by its key. `unresolved` is the gross price of its settled, not yet resolved stages."""
+
+    operator: AccountId
+    model: Hash32
+    start: U16
+    end: U16
+    status: U8
+    bond: Balance
+    unresolved: Balance
+    open_stages: U32
+    release_height: U64
+    peer_id: Annotated[str, Max(limits.PEER_ID_BYTES_MAX)]
+    addresses: Annotated[tuple[Annotated[str, Max(limits.ADDRESS_BYTES_MAX)], ...], Max(limits.WORKER_ADDRESSES_MAX)]
+    prefill_price: Balance
+    decode_price: Balance
+    registered_height: U64
+    earned: Balance
+    passes: U32
+    fails: U32
+    unavailable: U32
+
+
+@record
+class Session:
+    """A client's escrow. `escrow` is what no settled request has claimed; `close_height` is when it goes back."""
+
+    client: AccountId
+    model: Hash32
+    session_key: PublicKey
+    status: U8
+    max_price: Balance
+    deposit: Balance
+    escrow: Balance
+    requests_max: U32
+    requests_settled: U32
+    requests_open: U32
+    opened_height: U64
+    close_height: U64
+
+
+@record
+class RequestStage:
+    """One stage of a settled request. `challenge_ppm` is the probability it is drawn with."""
+
+    worker: PublicKey
+    operator: AccountId
+    start: U16
+    end: U16
+    gross: Balance
+    challenge_ppm: U32
+    status: U8
+    input_root: Hash32
+    output_root: Hash32
+
+
+@record
+class Request:
+    """A settled request. `escrow` is what of its price is still held, `returned` what the client got back."""
+
+    session: Hash32
+    sequence: U32
+    client: AccountId
+    model: Hash32
+    settled_height: U64
+    prompt_tokens: U32
+    tokens: U32
+    tokens_hash: Hash32
+    final: bool
+    positions: U32
+    windows: U16
+    price: Balance
+    escrow: Balance
+    returned: Balance
+    root: Hash32
+    open_stages: U8
+    stages: Annotated[tuple[RequestStage, ...], Max(limits.STAGES_MAX)]
+
+
+@record
+class CommitteeMember:
+    """An elected validator, by its operator's account, with the stake it was drawn with."""
+
+    verifier: AccountId
+    stake: Balance
+
+
+@record
+class Challenge:
+    """One drawn window of one stage. `beacon` drew it and seeds its fingerprint; `outcome` is None while open."""
+
+    request: Hash32
+    stage: U8
+    window: U16
+    worker: PublicKey
+    model: Hash32
+    beacon: Hash32
+    drawn_height: U64
+    commit_deadline: U64
+    reveal_deadline: U64
+    threshold_ppb: U64
+    committee: Annotated[tuple[CommitteeMember, ...], Max(limits.COMMITTEE_MAX)]
+    committed: U8
+    revealed: U8
+    outcome: U8 | None
+    distance_ppb: U64
+
+
+@record
+class Reveal:
+    """What a verifier revealed (see RevealVerdict)."""
+
+    outcome: U8
+    distance_ppb: U64
+    token_mismatches: U32
+    fingerprint: Annotated[bytes, Fixed(limits.FINGERPRINT_BYTES)]
+
+
+params: StorageValue[InferenceParams] = StorageValue("inference.params", InferenceParams)
+models: StorageMap[Model] = StorageMap("inference.model", (Hash32,), Model)
+manifests: StorageMap[Manifest] = StorageMap("inference.manifest", (Hash32,), Manifest)
+workers: StorageMap[Worker] = StorageMap("inference.worker", (PublicKey,), Worker)
+workers_by_model = StorageSet("inference.worker_by_model", (Hash32, PublicKey))
+workers_by_operator = StorageSet("inference.worker_by_operator", (AccountId, PublicKey))
+verifiers = StorageSet("inference.verifier", (Hash32, AccountId))
+sessions: StorageMap[Session] = StorageMap("inference.session", (Hash32,), Session)
+sessions_by_client = StorageSet("inference.session_by_client", (AccountId, Hash32))
+requests: StorageMap[Request] = StorageMap("inference.request", (Hash32,), Request)
+requests_by_session: StorageMap[bytes] = StorageMap("inference.request_by_session", (Hash32, U32), Hash32)
+challenges: StorageMap[Challenge] = StorageMap("inference.challenge", (Hash32,), Challenge)
+open_challenges = StorageSet("inference.open_challenge", (AccountId, Hash32))
+commitments: StorageMap[bytes] = StorageMap("inference.commitment", (Hash32, AccountId), Hash32)
+reveals: StorageMap[Reveal] = StorageMap("inference.reveal", (Hash32, AccountId), Reveal)
+due = StorageSet("inference.due", (U64, U8, Hash32))

@@ -1,0 +1,1 @@
+"""Runtime module 3: stake, the elected validators, emission, and double-vote evidence."""

@@ -1,0 +1,115 @@
+"""Stakes, candidates, the elected validators and who signed in this epoch. Amounts in nmyl, times in blocks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from consensus.state.reader import StateReader
+from consensus.state.storage import StorageMap, StorageValue
+from proto_specs.codec import U16, U32, U64, Max, record
+from proto_specs.limits import VALIDATORS_MAX
+from proto_specs.types.chain import ValidatorSet
+from proto_specs.types.common import AccountId, Balance, PublicKey
+
+UNBONDING_CHUNKS_MAX = 32
+
+
+@record
+class StakingParams:
+    """Election, unbonding, evidence and emission.
+
+    Evidence expires when it is older than `evidence_blocks` AND than `evidence_ms`. Emission per epoch starts at
+    `emission_per_epoch` and halves every `emission_halving_epochs`; the issuance never exceeds `issuance_max`.
+    """
+
+    epoch_blocks: U32
+    validators_max: U16
+    validator_stake_min: Balance
+    unbonding_blocks: U32
+    evidence_blocks: U32
+    evidence_ms: U64
+    double_vote_slash_permille: U16
+    emission_per_epoch: Balance
+    emission_halving_epochs: U32
+    issuance_max: Balance
+
+
+@record
+class Unbonding:
+    """Stake on its way out; it can be withdrawn from block `height` on."""
+
+    amount: Balance
+    height: U64
+
+
+@record
+class Stake:
+    """One account's stake. `bonded` counts in elections; both parts can be slashed. Held as HoldReason.STAKE."""
+
+    bonded: Balance
+    unbonding: Annotated[tuple[Unbonding, ...], Max(UNBONDING_CHUNKS_MAX)]
+
+
+@record
+class Participation:
+    """How many of this epoch's commits each current validator signed, in the order of the set."""
+
+    blocks: U32
+    signed: Annotated[tuple[U32, ...], Max(VALIDATORS_MAX)]
+
+
+EMPTY_STAKE = Stake(0, ())
+
+params: StorageValue[StakingParams] = StorageValue("staking.params", StakingParams)
+stakes: StorageMap[Stake] = StorageMap("staking.stake", (AccountId,), Stake)
+candidates: StorageMap[bytes] = StorageMap("staking.candidate", (AccountId,), PublicKey)
+operators: StorageMap[bytes] = StorageMap("staking.operator", (PublicKey,), AccountId)
+tombstones: StorageMap[int] = StorageMap("staking.tombstone", (PublicKey,), U64)
+validators: StorageValue[ValidatorSet] = StorageValue("staking.validators", ValidatorSet)
+participation: StorageValue[Participation] = StorageValue("staking.participation", Participation)
+epoch_offenders: StorageValue[int] = StorageValue("staking.epoch_offenders", U32, 0)
+
+
+def read_params(state: StateReader) -> StakingParams:
+    """The module's parameters."""
+    return params.read(state)
+
+
+def read_stake(state: StateReader, who: bytes) -> Stake:
+    """The account's stake, empty when it never bonded."""
+    return stakes.read(state, who) or EMPTY_STAKE
+
+
+def read_validators(state: StateReader) -> ValidatorSet:
+    """The validators who decide the NEXT block: for the state after block h, those of block h + 1."""
+    return validators.read(state)
+
+
+def read_participation(state: StateReader) -> Participation:
+    """Signed commits of the running epoch, in the order of `read_validators`."""
+    return participation.read(state)
+
+
+def read_operator(state: StateReader, consensus_key: bytes) -> bytes | None:
+    """The account that registered a consensus key, tombstoned or not."""
+    return operators.read(state, consensus_key)
+
+
+def list_candidates(state: StateReader) -> list[tuple[bytes, bytes]]:
+    """(operator, consensus key) of everybody who stands for election, by account."""
+    return [(key[0], consensus_key) for key, consensus_key in candidates.iterate(state)]
+
+
+def is_tombstoned(state: StateReader, consensus_key: bytes) -> bool:
+    """Whether the key double-signed: it is never elected again."""
+    return tombstones.read(state, consensus_key) is not None
+
+
+def compute_epoch(params: StakingParams, height: int) -> int:
+    """The epoch of a block: blocks 1..epoch_blocks are epoch 0."""
+    return (height - 1) // params.epoch_blocks
+
+
+def is_epoch_end(params: StakingParams, height: int) -> bool:
+    """Whether the epoch's last block is `height`."""
+    return height % params.epoch_blocks == 0

@@ -1,0 +1,1 @@
+"""Runtime module 1: heights, recent block hashes, the beacon, and the price of weight."""

@@ -1,0 +1,76 @@
+"""A stack of uncommitted writes over a state: each layer can be undone alone. Knows no types and no modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from consensus.state.reader import StateReader
+
+Change = tuple[bytes, bytes | None]
+"""A key and its new value; None deletes it."""
+
+
+class Overlay:
+    """Reads through to `reader`; writes stay here until `changes` is taken. The bottom layer is the block's own.
+
+    Values read from below are remembered for the overlay's life: the reader must not change meanwhile.
+    """
+
+    def __init__(self, reader: StateReader) -> None:
+        self._reader = reader
+        self._read: dict[bytes, bytes | None] = {}
+        self._layers: list[dict[bytes, bytes | None]] = [{}]
+
+    @property
+    def depth(self) -> int:
+        """Open layers above the bottom one."""
+        return len(self._layers) - 1
+
+    def get(self, key: bytes) -> bytes | None:
+        """The newest value written under `key`, else the reader's."""
+        for layer in reversed(self._layers):
+            if key in layer:
+                return layer[key]
+        if key not in self._read:
+            self._read[key] = self._reader.get(key)
+        return self._read[key]
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Write into the topmost layer."""
+        self._layers[-1][key] = value
+
+    def delete(self, key: bytes) -> None:
+        """Delete in the topmost layer; deleting what is absent is no error."""
+        self._layers[-1][key] = None
+
+    def iterate(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Every item under `prefix` in key order, as of this call: writing while iterating is allowed."""
+        changed: dict[bytes, bytes | None] = {}
+        for layer in self._layers:
+            changed.update((key, value) for key, value in layer.items() if key.startswith(prefix))
+        merged: dict[bytes, bytes | None] = dict(self._reader.iterate(prefix))
+        merged.update(changed)
+        return iter([(key, value) for key in sorted(merged) if (value := merged[key]) is not None])
+
+    def begin(self) -> None:
+        """Open a layer."""
+        self._layers.append({})
+
+    def commit(self) -> None:
+        """Merge the topmost layer into the one below."""
+        assert self.depth, "commit without begin"
+        top = self._layers.pop()
+        self._layers[-1].update(top)
+
+    def rollback(self) -> None:
+        """Forget the topmost layer."""
+        assert self.depth, "rollback without begin"
+        self._layers.pop()
+
+    def changes(self) -> tuple[Change, ...]:
+        """What differs from the reader, sorted by key. Only when every layer is closed."""
+        assert not self.depth, "changes are taken when all layers are closed"
+        bottom = self._layers[0]
+        for key in bottom.keys() - self._read.keys():
+            self._read[key] = self._reader.get(key)
+        return tuple((key, bottom[key]) for key in sorted(bottom) if bottom[key] != self._read[key])

@@ -1,0 +1,11 @@
+"""What can be wrong with a chain spec."""
+
+from __future__ import annotations
+
+
+class SpecError(Exception):
+    """`field` names the place in the spec (dotted; empty for the whole), the text says what is wrong with it."""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(f"{field or 'spec'} {text}")
+        self.field = field
