@@ -1,0 +1,85 @@
+"""An account that sends transactions: nonces in order, signatures, waiting for what became of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from node.serving.rpc_chain import RpcChain
+from proto_specs.codec import encode
+from proto_specs.ed25519 import SigningKey
+from proto_specs.types.calls import Call
+from proto_specs.types.chain import TransactionBody, compute_extrinsic_hash, sign_transaction
+
+PERIOD_BLOCKS = 128
+POLL_S = 0.1
+
+
+class CallFailed(Exception):
+    """The transaction is in a block, and its call was refused. `error` is the runtime's name for the reason."""
+
+    def __init__(self, call: str, module: str, error: str) -> None:
+        super().__init__(f"{call} failed: {module}.{error}")
+        self.error = error
+
+
+class TransactionLost(Exception):
+    """The transaction did not make it into a block while it was valid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Included:
+    """Where a successful transaction is, what it cost in nmyl, and its events as JSON objects."""
+
+    extrinsic: bytes
+    height: int
+    fee: int
+    events: tuple[dict[str, Any], ...]
+
+
+class Account:
+    """Signs for one account over one node. Sending is serialised, so nonces never collide among its own tasks."""
+
+    def __init__(self, chain: RpcChain, key: SigningKey, address: str) -> None:
+        self.chain = chain
+        self.public_key = key.public_key
+        self.address = address
+        self._key = key
+        self._sending = trio.Lock()
+
+    async def send(self, call: Call, tip: int = 0) -> bytes:
+        """Submit a call; the extrinsic hash. Raises RpcError with the node's reason."""
+        async with self._sending:
+            rpc = self.chain.rpc
+            nonce = int(await rpc.call("system_accountNextIndex", self.address))
+            birth = await self.chain.get_height()
+            birth_hash = bytes.fromhex((await rpc.call("chain_getBlockHash", birth))[2:])
+            body = TransactionBody(self.public_key, nonce, call, tip, birth, PERIOD_BLOCKS)
+            transaction = sign_transaction(body, self.chain.genesis, birth_hash, self._key)
+            await rpc.call("author_submitExtrinsic", f"0x{encode(transaction).hex()}")
+            return compute_extrinsic_hash(transaction)
+
+    async def execute(self, call: Call, tip: int = 0) -> Included:
+        """Submit a call and wait until it is finalized. Raises CallFailed, TransactionLost or RpcError."""
+        extrinsic = await self.send(call, tip)
+        return await self.wait(extrinsic, type(call).__name__)
+
+    async def wait(self, extrinsic: bytes, name: str) -> Included:
+        """What became of a submitted transaction, once it is in a block."""
+        deadline = await self.chain.get_height() + PERIOD_BLOCKS
+        while True:
+            status = await self.chain.rpc.call("author_extrinsicStatus", f"0x{extrinsic.hex()}")
+            if status is not None and status["status"] == "finalized":
+                return self._read_receipt(extrinsic, name, status)
+            if await self.chain.get_height() > deadline:
+                raise TransactionLost(f"{name} {extrinsic.hex()} was not included within {PERIOD_BLOCKS} blocks")
+            await trio.sleep(POLL_S)
+
+    def _read_receipt(self, extrinsic: bytes, name: str, status: dict[str, Any]) -> Included:
+        receipt = status["receipt"]
+        if receipt["error"] is not None:
+            raise CallFailed(name, str(receipt["error"]["module"]), str(receipt["error"]["error"]))
+        fee = int(receipt["fee"]) + int(receipt["tip"])
+        return Included(extrinsic, int(status["height"]), fee, tuple(receipt["events"]))

@@ -1,0 +1,129 @@
+"""The chain over JSON-RPC: runtime queries run unchanged over a remote state, so every answer is a typed record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import trio
+
+from consensus.runtime.inference import queries
+from consensus.runtime.inference.state import Request, Session, SessionStatus, Worker, WorkerStatus
+from consensus.state.reader import StateReader
+from node.serving.chain import SessionEntry, WorkerEntry
+from proto_specs.types.manifest import Manifest
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Rpc(Protocol):
+    """A JSON-RPC connection."""
+
+    async def call(self, method: str, *params: Any) -> Any:
+        """The result of one call. Raises RpcUnreachable (a ChainUnreachable) or RpcError."""
+
+
+class RemoteState:
+    """A `StateReader` over JSON-RPC, for use in a thread of the trio loop that owns the connection."""
+
+    def __init__(self, rpc: Rpc) -> None:
+        self._rpc = rpc
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under `key` in the latest finalized state."""
+        found = trio.from_thread.run(self._rpc.call, "state_getStorage", f"0x{key.hex()}")
+        return None if found is None else bytes.fromhex(found[2:])
+
+    def iterate(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Every (key, value) under `prefix`, in order."""
+        start: str | None = None
+        while True:
+            page = trio.from_thread.run(self._rpc.call, "state_getPairs", f"0x{prefix.hex()}", start)
+            for key, value in page:
+                yield bytes.fromhex(key[2:]), bytes.fromhex(value[2:])
+            if not page:
+                return
+            start = page[-1][0]
+
+
+class RpcChain:
+    """`ChainView` of a node reached by JSON-RPC. Manifests never change under their id, so they are kept."""
+
+    def __init__(self, rpc: Rpc, genesis: bytes) -> None:
+        self.rpc = rpc
+        self.genesis = genesis
+        self._manifests: dict[bytes, Manifest] = {}
+
+    @classmethod
+    async def connect(cls, rpc: Rpc) -> RpcChain:
+        """Ask the node which chain it is on."""
+        return cls(rpc, bytes.fromhex((await rpc.call("chain_getBlockHash", 0))[2:]))
+
+    async def read(self, query: Callable[Concatenate[StateReader, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a runtime query over the node's finalized state."""
+        state = RemoteState(self.rpc)
+        return await trio.to_thread.run_sync(lambda: query(state, *args, **kwargs))
+
+    async def get_height(self) -> int:
+        """Height of the last finalized block."""
+        header = await self.rpc.call("chain_getHeader")
+        return int(header["height"])
+
+    async def get_session(self, session: bytes) -> SessionEntry | None:
+        """See ChainView."""
+        found = await self.read(queries.read_session, session)
+        return None if found is None else make_session_entry(session, found)
+
+    async def get_worker(self, worker: bytes) -> WorkerEntry | None:
+        """See ChainView."""
+        found = await self.read(queries.read_worker, worker)
+        return None if found is None else make_worker_entry(worker, found)
+
+    async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
+        """See ChainView."""
+        found = await self.read(queries.list_workers, model)
+        return tuple(make_worker_entry(key, worker) for key, worker in found)
+
+    async def get_manifest(self, model: bytes) -> Manifest | None:
+        """See ChainView."""
+        if model not in self._manifests:
+            found = await self.read(queries.read_manifest, model)
+            if found is None:
+                return None
+            self._manifests[model] = found
+        return self._manifests[model]
+
+    async def get_request(self, request: bytes) -> Request | None:
+        """A settled request."""
+        return await self.read(queries.read_request, request)
+
+
+def make_session_entry(session: bytes, found: Session) -> SessionEntry:
+    """What serving needs of a session."""
+    return SessionEntry(
+        session=session,
+        client=found.client,
+        session_key=found.session_key,
+        model=found.model,
+        max_price=found.max_price,
+        escrow=found.escrow,
+        is_open=found.status == SessionStatus.OPEN,
+    )
+
+
+def make_worker_entry(worker: bytes, found: Worker) -> WorkerEntry:
+    """What serving needs of a worker."""
+    return WorkerEntry(
+        worker=worker,
+        operator=found.operator,
+        model=found.model,
+        start=found.start,
+        end=found.end,
+        bond=found.bond,
+        peer_id=found.peer_id,
+        addresses=found.addresses,
+        prefill_price=found.prefill_price,
+        decode_price=found.decode_price,
+        is_active=found.status == WorkerStatus.ACTIVE,
+    )
