@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import struct
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -87,14 +88,13 @@ class FrameDecoder:
         """True when no frame has been begun, so that the stream may end here."""
         return not self._buffer
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Add bytes and return the payloads completed by them, heartbeats left out.
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Add bytes and yield the payloads completed by them, heartbeats left out. Must be exhausted.
 
-        Raises FrameTooLarge as soon as a header announces too much, before any of its payload is kept.
+        Raises FrameTooLarge once a header announces too much, before any of its payload is kept.
         """
         buffer = self._buffer
         buffer += data
-        frames: list[bytes] = []
         start = 0
         with memoryview(buffer) as view:
             while len(buffer) - start >= HEADER_BYTES:
@@ -105,10 +105,9 @@ class FrameDecoder:
                 if end > len(buffer):
                     break
                 if length:
-                    frames.append(bytes(view[start + HEADER_BYTES : end]))
+                    yield bytes(view[start + HEADER_BYTES : end])
                 start = end
         del buffer[:start]
-        return frames
 
 
 class FramedStream:
@@ -157,7 +156,7 @@ class FramedStream:
             await trio.lowlevel.checkpoint()
         while not self._queue:
             if self._receive_end is not None:
-                raise self._receive_end
+                raise self._receive_end.with_traceback(None)
             self._readable = trio.Event()
             await self._readable.wait()
         frame = self._queue.popleft()
@@ -213,13 +212,14 @@ class FramedStream:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._keep_alive)
-                    await self._read_until_end()
+                    try:
+                        await self._read_until_end()
+                    except NetworkError as error:
+                        self._fail(error)
                     if self._send_end is None:
                         # The peer has finished but may still be reading: hold our side open until our user closes it.
                         await trio.sleep_forever()
                     nursery.cancel_scope.cancel()
-        except* NetworkError as group:
-            self._fail(_first_leaf(group))
         finally:
             await self._release()
 
@@ -235,7 +235,8 @@ class FramedStream:
             data = await self._read_some()
             if not data:
                 break
-            self._deliver(self._decoder.feed(data))
+            for frame in self._decoder.feed(data):
+                self._deliver(frame)
             if self._queued_bytes > self.limits.queue_bytes_max:
                 await self._wait_for_consumer()
         if not self._decoder.is_between_frames:
@@ -248,12 +249,11 @@ class FramedStream:
             return await self._raw.read(READ_BYTES)
         raise PeerUnreachable(f"peer {self.peer_id} has been silent for {self.limits.dead_peer_s} s")
 
-    def _deliver(self, frames: list[bytes]) -> None:
-        if not frames or self._receive_end is not None:
-            return
-        self._queue.extend(frames)
-        self._queued_bytes += sum(map(len, frames))
-        self._readable.set()
+    def _deliver(self, frame: bytes) -> None:
+        if self._receive_end is None:
+            self._queue.append(frame)
+            self._queued_bytes += len(frame)
+            self._readable.set()
 
     async def _wait_for_consumer(self) -> None:
         self._drained = trio.Event()
@@ -278,15 +278,14 @@ class FramedStream:
     async def _write(self, frame: bytes) -> None:
         async with self._send_lock:
             if self._send_end is not None:
-                raise self._send_end
+                raise self._send_end.with_traceback(None)
             try:
                 await self._raw.write(frame)
             except trio.Cancelled:
                 self._fail(StreamReset("a send was cancelled half way"))
                 raise
             except NetworkError as error:
-                self._fail(error)
-                raise
+                raise self._fail(error) from None
             self._sent_at_s = trio.current_time()
 
     def _end_receiving(self, end: NetworkError) -> None:
@@ -294,13 +293,10 @@ class FramedStream:
             self._receive_end = end
             self._readable.set()
 
-    def _fail(self, error: NetworkError) -> None:
+    def _fail(self, error: NetworkError) -> NetworkError:
+        """End both directions and return why sending ended: the first cause, which may be older than `error`."""
         self._end_receiving(error)
         if self._send_end is None:
             self._send_end = error
         self._scope.cancel()
-
-
-def _first_leaf(group: ExceptionGroup[NetworkError]) -> NetworkError:
-    first = group.exceptions[0]
-    return _first_leaf(first) if isinstance(first, ExceptionGroup) else first
+        return self._send_end
