@@ -31,7 +31,10 @@ class WorkerEntry:
 
 @dataclass(frozen=True, slots=True)
 class SessionEntry:
-    """An open session: who pays, under which key it orders, at most what price, and what escrow is left in nmyl."""
+    """A session: who pays, under which key it orders, at most what price, and what escrow is left in nmyl.
+
+    An open session takes requests; one in its notice period is still settleable.
+    """
 
     session: bytes
     client: bytes
@@ -40,6 +43,7 @@ class SessionEntry:
     max_price: int
     escrow: int
     is_open: bool
+    is_settleable: bool
 
 
 class ChainView(Protocol):

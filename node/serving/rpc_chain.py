@@ -109,6 +109,7 @@ def make_session_entry(session: bytes, found: Session) -> SessionEntry:
         max_price=found.max_price,
         escrow=found.escrow,
         is_open=found.status == SessionStatus.OPEN,
+        is_settleable=found.status != SessionStatus.CLOSED,
     )
 
 

@@ -6,6 +6,7 @@ open whatever it may be challenged for.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from inference.serving.record import RequestRecord, make_opening
@@ -49,6 +50,13 @@ class OpeningStore:
         """(request, stage) of everything kept."""
         names = sorted(path.stem for path in self._directory.glob(f"*{RECORD_SUFFIX}"))
         return [(bytes.fromhex(request), int(stage)) for request, stage in (name.split("-") for name in names)]
+
+    def get_age_s(self, request: bytes, stage: int) -> float:
+        """Seconds since a record was written; 0 when there is none."""
+        try:
+            return time.time() - self._path(request, stage).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def open(self, body: bytes) -> bytes:
         """Answer an encoded OpeningRequest with an encoded Opening.

@@ -1,0 +1,132 @@
+"""A worker process from start to stop: load the shard, listen, register on chain, serve. Wiring only."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from inference.engine.engine import StageEngine, load_session
+from inference.engine.ort import ShardSession
+from inference.model.store import ShardStore
+from node.client.account import Account
+from node.p2p.host import P2PHost, open_host
+from node.p2p.request import serve_requests
+from node.serving.chain import WorkerEntry
+from node.worker.compute import ComputeLoop
+from node.worker.keeper import DiskKeeper
+from node.worker.server import WorkerParts, WorkerServer
+from proto_specs.ed25519 import SigningKey
+from proto_specs.hashing import Tag
+from proto_specs.types.calls import RegisterWorker, UpdateWorker
+from proto_specs.types.wire import OPENING_PROTOCOL
+
+logger = logging.getLogger("myelin.worker")
+
+OPENING_REQUEST_BYTES_MAX = 256
+OPENING_STREAMS_PER_PEER_MAX = 8
+OPENING_TIMEOUT_S = 60.0
+
+Loader = Callable[[ShardStore, bytes, int, int, int], ShardSession]
+
+
+class WorkerRefused(Exception):
+    """This worker cannot serve as configured. The message says what to change."""
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """How a worker runs. Prices are nmyl per layer and token, the bond nmyl, `kv_positions` the KV memory budget."""
+
+    directory: Path
+    models: Path
+    model: bytes
+    start: int
+    end: int
+    worker_key: SigningKey
+    node_seed: bytes
+    listen: tuple[str, ...]
+    bond: int
+    prefill_price: int
+    decode_price: int
+    kv_positions: int
+    threads: int = 1
+
+
+def load_verified(store: ShardStore, model: bytes, start: int, end: int, threads: int) -> ShardSession:
+    """The honest loader: every unit is hashed against the manifest before it is used."""
+    return load_session(store, model, start, end, threads)
+
+
+async def run_worker(config: WorkerConfig, account: Account, load: Loader = load_verified) -> None:
+    """Serve until cancelled. Raises WorkerRefused, StoreError, EngineError, CallFailed, RpcError at the start."""
+    chain = account.chain
+    manifest = await chain.get_manifest(config.model)
+    if manifest is None:
+        raise WorkerRefused(f"model {config.model.hex()} is not registered on this chain")
+    if not 0 <= config.start < config.end <= manifest.architecture.layers:
+        raise WorkerRefused(f"layers {config.start}:{config.end} are not in 0:{manifest.architecture.layers}")
+    store = ShardStore(config.models)
+    logger.info("loading layers %d to %d of %s", config.start, config.end - 1, manifest.name)
+    session = await trio.to_thread.run_sync(load, store, config.model, config.start, config.end, config.threads)
+    keeper = DiskKeeper(config.directory, account)
+    compute = ComputeLoop(StageEngine(session, config.kv_positions), manifest)
+    async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
+        _serve_openings(host, keeper)
+        entry = await _register(config, account, host)
+        nursery.start_soon(compute.run)
+        nursery.start_soon(keeper.run)
+        WorkerServer(host, nursery, WorkerParts(entry, manifest, config.worker_key, chain, compute, keeper))
+        logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(host.addresses))
+
+
+def _serve_openings(host: P2PHost, keeper: DiskKeeper) -> None:
+    async def answer(body: bytes, _peer: str) -> bytes:
+        return await trio.to_thread.run_sync(keeper.openings.open, body)
+
+    serve_requests(
+        host,
+        OPENING_PROTOCOL,
+        answer,
+        max_request_bytes=OPENING_REQUEST_BYTES_MAX,
+        max_streams_per_peer=OPENING_STREAMS_PER_PEER_MAX,
+        timeout_s=OPENING_TIMEOUT_S,
+    )
+
+
+async def _register(config: WorkerConfig, account: Account, host: P2PHost) -> WorkerEntry:
+    """Bond and announce this worker, or renew the addresses of one that is registered already."""
+    key = config.worker_key
+    addresses = tuple(host.addresses)
+    known = await account.chain.get_worker(key.public_key)
+    if known is None:
+        call = RegisterWorker(
+            model=config.model,
+            start=config.start,
+            end=config.end,
+            bond=config.bond,
+            worker_key=key.public_key,
+            key_proof=key.sign(Tag.KEY_PROOF_SIGN, account.public_key),
+            peer_id=host.peer_id,
+            addresses=addresses,
+            prefill_price=config.prefill_price,
+            decode_price=config.decode_price,
+        )
+        await account.execute(call)
+    elif not known.is_active:
+        raise WorkerRefused(
+            f"worker {key.public_key.hex()[:12]} was retired or ejected; make a new worker key (`myelin keys new`)"
+        )
+    elif (known.model, known.start, known.end) != (config.model, config.start, config.end):
+        raise WorkerRefused(
+            f"worker {key.public_key.hex()[:12]} is registered for layers {known.start}:{known.end} of "
+            f"{known.model.hex()[:12]}; retire it or use another worker key"
+        )
+    elif (known.peer_id, known.addresses) != (host.peer_id, addresses):
+        await account.execute(UpdateWorker(key.public_key, host.peer_id, addresses))
+    entry = await account.chain.get_worker(key.public_key)
+    assert entry is not None, "just registered"
+    return entry
