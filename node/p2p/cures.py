@@ -26,7 +26,8 @@ from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_PROTOCOL_ID
 
 from node.p2p.tcp import TcpStream
-from node.p2p.yamux import YamuxConnection, YamuxLimits
+from node.p2p.yamux import YamuxConnection
+from node.p2p.yamux_wire import YamuxLimits
 
 logger = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ from node.p2p.framing import FramedStream, StreamLimits
 from node.p2p.identity import compute_key_pair, decode_peer_id
 from node.p2p.request import RequestHandler, serve_requests
 from node.p2p.tcp import TcpTransport
-from node.p2p.yamux import YamuxLimits
+from node.p2p.yamux_wire import YamuxLimits
 from proto_specs.errors import ProtocolError
 
 StreamHandler = Callable[[FramedStream, str], Awaitable[None]]

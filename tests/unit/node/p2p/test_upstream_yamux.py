@@ -11,7 +11,8 @@ import pytest
 import trio
 from libp2p.stream_muxer.yamux.yamux import Yamux
 
-from node.p2p.yamux import HEADER, NOISE_RECORD_BYTES_MAX, WINDOW_BYTES_INITIAL, Flag, FrameType, YamuxConnection
+from node.p2p.yamux import YamuxConnection
+from node.p2p.yamux_wire import HEADER, NOISE_RECORD_BYTES_MAX, WINDOW_BYTES_INITIAL, Flag, FrameType
 from tests.unit.node.p2p.secure import MemorySecureConn, make_secure_pair, open_pair
 
 stock_fails = pytest.mark.xfail(strict=True, reason="defect of py-libp2p 0.8.1, see docs/upstream.md")

@@ -11,15 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamClosed, MuxedStreamEOF, MuxedStreamReset
 
-from node.p2p.yamux import (
-    HEADER,
-    WINDOW_BYTES_INITIAL,
-    Flag,
-    FrameType,
-    YamuxConnection,
-    YamuxLimits,
-    YamuxStream,
-)
+from node.p2p.yamux import YamuxConnection
+from node.p2p.yamux_stream import YamuxStream
+from node.p2p.yamux_wire import HEADER, WINDOW_BYTES_INITIAL, Flag, FrameType, YamuxLimits
 from tests.unit.node.p2p.secure import PEER, MemorySecureConn, make_secure_pair, open_pair
 
 LIMITS = YamuxLimits()
