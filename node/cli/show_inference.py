@@ -1,0 +1,164 @@
+"""Shows a request on a terminal as it happens: path, escrow, the answer as it streams, then what the chain says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+
+from consensus.runtime.inference.state import Challenge, StageStatus
+from inference.model.tokenizer import Tokenizer
+from node.client.inference import (
+    EscrowOpened,
+    Generated,
+    Happening,
+    PathChosen,
+    RequestDone,
+    SettlementSeen,
+    StageDrawn,
+    StageResolved,
+)
+from node.client.statement import Row, Statement
+from proto_specs.ss58 import encode_address
+from proto_specs.types.calls import Outcome
+from proto_specs.types.common import NMYL_PER_MYL
+from proto_specs.types.wire import FinishReason
+
+PPB = 1_000_000_000
+
+
+@dataclass
+class Speed:
+    """When tokens came, in seconds after the prompt was sent."""
+
+    times_s: list[float] = field(default_factory=list)
+
+    @property
+    def first_token_s(self) -> float:
+        """Time to first token; 0 before there is one."""
+        return self.times_s[0] if self.times_s else 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Decode speed: tokens after the first, by the time they took; 0 when there are fewer than two."""
+        span_s = self.times_s[-1] - self.times_s[0] if len(self.times_s) > 1 else 0.0
+        return (len(self.times_s) - 1) / span_s if span_s else 0.0
+
+
+class InferenceScreen:
+    """A `Report` that prints. `names` are readable names of addresses."""
+
+    def __init__(self, console: Console, tokenizer: Tokenizer, prefix: int, names: Mapping[str, str]) -> None:
+        self._console = console
+        self._text = tokenizer.stream()
+        self._tokenizer = tokenizer
+        self._prefix = prefix
+        self._names = names
+        self._operators: dict[int, str] = {}
+        self.answer = ""
+        self.speed = Speed()
+        self.session: bytes | None = None
+        self.first_height = 0
+
+    def __call__(self, happening: Happening) -> None:
+        """Show one thing that happened."""
+        match happening:
+            case PathChosen():
+                self._show_path(happening)
+            case EscrowOpened():
+                self.session, self.first_height = happening.session, happening.height
+                self._line("escrow", f"{format_myl(happening.deposit)} in block {happening.height}")
+                self._console.print()
+            case Generated():
+                self._show_token(happening)
+            case SettlementSeen():
+                found = happening.found
+                self._line("request", f"0x{happening.request.hex()}")
+                self._line("settled", f"block {found.settled_height}, root 0x{found.root.hex()}")
+                self._line("price", f"{format_myl(found.price)} for {found.prompt_tokens} + {found.tokens} tokens")
+            case StageDrawn():
+                self._show_draw(happening.stage, happening.challenge)
+            case StageResolved():
+                self._show_resolved(happening)
+            case RequestDone():
+                self._line("resolved", f"block {happening.height}, {format_myl(happening.found.returned)} returned")
+
+    def name(self, account: bytes) -> str:
+        """How an account is shown."""
+        address = encode_address(account, self._prefix)
+        return self._names.get(address, f"{address[:8]}…{address[-4:]}")
+
+    def _show_path(self, path: PathChosen) -> None:
+        parts = []
+        for number, one in enumerate(path.stages):
+            self._operators[number] = self.name(one.operator)
+            parts.append(f"{self._operators[number]} [dim](layers {one.start}-{one.end - 1})[/dim]")
+        self._line("path", " → ".join(parts))
+
+    def _show_token(self, token: Generated) -> None:
+        self.speed.times_s.append(token.seconds)
+        if not self._tokenizer.is_eos(token.token):
+            self._write(self._text.push(token.token))
+        if token.finish is not FinishReason.NONE:
+            self._write(self._text.finish())
+            self._console.print("\n")
+            speed, reason = self.speed, token.finish.name.lower()
+            numbers = f"first token {speed.first_token_s:.2f} s, {speed.tokens_per_s:.1f} tok/s"
+            self._line("generated", f"{len(speed.times_s)} tokens ({reason}), {numbers}")
+
+    def _write(self, text: str) -> None:
+        self.answer += text
+        self._console.out(text, end="", highlight=False)
+        self._console.file.flush()
+
+    def _show_draw(self, stage: int, challenge: Challenge) -> None:
+        committee = ", ".join(self.name(one.verifier) for one in challenge.committee)
+        who = self._operators.get(stage, f"stage {stage}")
+        text = f"stage {stage} ({who}), window {challenge.window}, by the beacon of block {challenge.drawn_height}"
+        self._line("drawn", f"{text}; to be recomputed by {committee}")
+
+    def _show_resolved(self, one: StageResolved) -> None:
+        who = self._operators.get(one.stage, f"stage {one.stage}")
+        if one.challenge is None or one.challenge.outcome is None:
+            self._line("paid", f"stage {one.stage} ({who}): not drawn, paid unverified")
+            return
+        outcome = Outcome(one.challenge.outcome)
+        colour = {Outcome.PASS: "green", Outcome.FAIL: "red"}.get(outcome, "yellow")
+        distance = format_distance(one.challenge.distance_ppb)
+        threshold = format_distance(one.challenge.threshold_ppb)
+        measured = f"distance {distance}, threshold {threshold}"
+        end = {StageStatus.SLASHED: ", slashed", StageStatus.REFUNDED: ", refunded"}.get(one.status, "")
+        self._line("verdict", f"stage {one.stage} ({who}): [{colour}]{outcome.name}[/{colour}]{end}, {measured}")
+
+    def _line(self, label: str, text: str) -> None:
+        self._console.print(f"[bold]{label:>10}[/bold]  {text}", highlight=False, soft_wrap=True)
+
+
+def show_statement(console: Console, statement: Statement, names: Mapping[str, str]) -> None:
+    """The table of payments, and whoever was slashed."""
+    table = Table("who", "as", "what for", "block", "amount", title="Who got what, read from the chain", box=None)
+    table.columns[4].justify = table.columns[3].justify = "right"
+    for row in statement.rows:
+        table.add_row(*_make_cells(row, names))
+    console.print()
+    console.print(table)
+    for row in statement.slashes:
+        who = names.get(row.who, row.who)
+        console.print(f"[red]slashed[/red]  {who}: {format_myl(row.amount)}, because {row.what_for}", highlight=False)
+
+
+def format_myl(amount: int) -> str:
+    """Exact text of an amount in nmyl."""
+    whole, part = divmod(amount, NMYL_PER_MYL)
+    return f"{whole}.{part:09d}".rstrip("0").rstrip(".") + " MYL"
+
+
+def format_distance(ppb: int) -> str:
+    """Parts per billion as a plain number."""
+    return "0" if ppb == 0 else f"{ppb / PPB:.1e}"
+
+
+def _make_cells(row: Row, names: Mapping[str, str]) -> tuple[str, str, str, str, str]:
+    return names.get(row.who, row.who), row.role, row.what_for, str(row.height), format_myl(row.amount)

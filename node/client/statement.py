@@ -1,0 +1,109 @@
+"""Who got what for a request, read back from the receipts of the chain. Pure over the JSON of `chain_getReceipts`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+BURN = "burn"
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`amount` nmyl to `who` (an address, or "burn"), in block `height`; `role` is what it acted as."""
+
+    who: str
+    role: str
+    what_for: str
+    amount: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Every payment of a request, in order of the chain; slashes apart, since they are no payment of the client's."""
+
+    rows: tuple[Row, ...]
+    slashes: tuple[Row, ...]
+
+    def compute_total(self, who: str) -> int:
+        """nmyl that `who` got altogether."""
+        return sum(row.amount for row in self.rows if row.who == who)
+
+
+def collect_statement(request: str, session: str, blocks: Iterable[tuple[int, Json]]) -> Statement:
+    """Payments about one request (0x ids) in (height, result of chain_getReceipts) pairs."""
+    rows: list[Row] = []
+    slashes: list[Row] = []
+    challenges: dict[str, int] = {}
+    for height, block in blocks:
+        for event in _iterate_events(block):
+            if event["type"] == "ChallengeDrawn" and event["request"] == request:
+                challenges[event["challenge"]] = event["stage"]
+            if event["type"] == "WorkerSlashed" and event["request"] == request:
+                what = f"stage {event['stage']} was proven wrong"
+                slashes.append(Row(event["operator"], "worker", what, event["amount"], height))
+            rows += _make_rows(event, request, session, challenges, height)
+        rows += _make_fee_rows(block, request, session, challenges, height)
+    return Statement(tuple(rows), tuple(slashes))
+
+
+def _iterate_events(block: Json) -> Iterable[Json]:
+    yield from block["events"]["initialize"]
+    for receipt in block["receipts"]:
+        yield from receipt["events"]
+    yield from block["events"]["finalize"]
+
+
+def _make_rows(event: Json, request: str, session: str, challenges: Mapping[str, int], height: int) -> list[Row]:
+    kind = event["type"]
+    if kind == "VerifierPaid" and event["challenge"] in challenges:
+        what = f"verifying stage {challenges[event['challenge']]}"
+        return [Row(event["verifier"], "block producer", what, event["amount"], height)]
+    if kind == "SessionClosed" and event["session"] == session and event["refund"]:
+        return [Row(event["client"], "client", "rest of the escrow", event["refund"], height)]
+    if kind == "TipsPaid":
+        return [Row(event["operator"], "block producer", "tips of the block", event["amount"], height)]
+    if kind == "ValidatorRewarded":
+        what = f"emission: signed {event['signed']} of {event['blocks']} blocks"
+        return [Row(event["operator"], "block producer", what, event["amount"], height)]
+    if event.get("request") != request:
+        return []
+    match kind:
+        case "StagePaid":
+            checked = "verified" if event["challenged"] else "not drawn"
+            return [Row(event["operator"], "worker", f"stage {event['stage']}, {checked}", event["amount"], height)]
+        case "FeeBurned":
+            return [Row(BURN, BURN, f"share of stage {event['stage']}", event["amount"], height)]
+        case "VerificationPoolPaid":
+            return [Row("verification pool", "pool", f"stage {event['stage']}", event["amount"], height)]
+        case "StageRefunded":
+            what = f"refund of stage {event['stage']}"
+            return [Row(event["client"], "client", what, event["amount"], height)]
+        case "WorkerSlashed":
+            rows = [
+                Row(event["client"], "client", "compensation out of the slash", event["compensation"], height),
+                Row(BURN, BURN, "out of the slash", event["burned"], height),
+            ]
+            return [row for row in rows if row.amount]
+        case _:
+            return []
+
+
+def _make_fee_rows(block: Json, request: str, session: str, challenges: Mapping[str, int], height: int) -> list[Row]:
+    """Transaction fees of the receipts that are about this request; the fee without tip is burned."""
+    rows = []
+    for receipt in block["receipts"]:
+        kinds = [
+            event["type"]
+            for event in receipt["events"]
+            if event.get("request") == request
+            or event.get("session") == session
+            or event.get("challenge") in challenges
+        ]
+        if kinds:
+            rows.append(Row(BURN, BURN, f"transaction fee ({kinds[0]})", receipt["fee"], height))
+    return rows
