@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from consensus.beacon import compute_genesis_beacon
 from consensus.runtime.balances import state as balances
 from consensus.runtime.balances.ledger import hold, write_account
 from consensus.runtime.inference import state as inference
@@ -13,7 +14,6 @@ from consensus.state.overlay import Overlay
 from consensus.state.reader import DictState
 from consensus.state.tree import EMPTY_ROOT, TreeUpdate, update
 from genesis.spec import ChainSpec, compute_genesis_hash, validate_spec
-from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.chain import Validator, ValidatorSet
 
 
@@ -38,7 +38,7 @@ def build_genesis(spec: ChainSpec) -> Genesis:
     """Check a spec and write the state it describes. Raises SpecError."""
     validate_spec(spec)
     genesis_hash = compute_genesis_hash(spec)
-    beacon = hash_tagged(Tag.BEACON, genesis_hash)
+    beacon = compute_genesis_beacon(genesis_hash)
     state = Overlay(DictState())
     _write_system(state, spec, beacon)
     _write_balances(state, spec)
