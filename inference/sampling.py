@@ -100,7 +100,7 @@ def _compute_support(values: _Floats, params: SamplingParams, margin: float, str
         temperature = params.temperature_milli / MILLI
         weights = np.exp((values[ranked] - values[ranked[0]]) / temperature)
         before = np.concatenate([[0.0], np.cumsum(weights)[:-1]]) / weights.sum()
-        slack = np.exp(min(margin / temperature, 700.0))
+        slack = np.exp(min(2.0 * margin / temperature, 700.0))
         before = before * slack if strict else before / slack
         ranked = ranked[before < params.top_p_milli / MILLI]
     return _Support(ranked, float(values[ranked[-1]]))

@@ -22,7 +22,7 @@ from proto_specs.limits import PROMPT_TEXT_BYTES_MAX
 from proto_specs.types.manifest import UnitKind
 
 MESSAGES_MAX = 1024
-_CONTROL = 3
+_NORMAL, _CONTROL = 1, 3
 # Pre-tokenizers by llama.cpp's name; each entry was checked text by text against llama.cpp.
 _PRE_TOKENIZERS = ("smollm",)
 
@@ -43,10 +43,7 @@ class Tokenizer:
             [tokenizers.AddedToken(data.tokens[i], special=True, normalized=False) for i in sorted(self._special_ids)]
         )
         self._plain = _build_bpe(data)
-        self._bytes = tuple(
-            b"" if i in self._special_ids else bytes(_BYTE_OF_CHAR[char] for char in token)
-            for i, token in enumerate(data.tokens)
-        )
+        self._bytes = _spell_tokens(data)
         self._template = _compile_template(chat_template)
 
     @staticmethod
@@ -77,8 +74,7 @@ class Tokenizer:
         A control token written out in a message stays text: no user can forge another speaker's turn.
         Raises TokenizerError for malformed messages, over-long text, or a template that fails or refuses.
         """
-        if not 1 <= len(messages) <= MESSAGES_MAX:
-            raise TokenizerError(f"a conversation has 1 to {MESSAGES_MAX} messages, not {len(messages)}")
+        _check_messages(messages)
         shields: dict[str, str] = {}
         safe = [self._shield(message, shields) for message in messages]
         text = self.render_chat(safe, add_generation_prompt)
@@ -95,10 +91,7 @@ class Tokenizer:
         """The conversation as the template writes it. Raises TokenizerError as `encode_chat`."""
         if self._template is None:
             raise TokenizerError("this model has no chat template: send a plain prompt")
-        for message in messages:
-            if set(message) != {"role", "content"} or not all(isinstance(one, str) for one in message.values()):
-                raise TokenizerError("a message has a role and a content, both text, and nothing else")
-        _check_text("".join(one["role"] + one["content"] for one in messages))
+        _check_messages(messages)
         try:
             bos = self._data.tokens[self._data.bos_token] if self._data.bos_token is not None else ""
             text = self._template.render(
@@ -130,8 +123,8 @@ class Tokenizer:
     def _shield(self, message: Mapping[str, str], shields: dict[str, str]) -> dict[str, str]:
         """The message with each written-out control token replaced by a random text no one can have typed."""
         shielded: dict[str, str] = {}
-        for key in sorted(message, key=("role", "content").index if set(message) <= {"role", "content"} else str):
-            text = str(message[key])
+        for key in ("role", "content"):
+            text = message[key]
             position = 0
             while (found := self._find_special(text, position)) is not None:
                 start, special = found
@@ -187,6 +180,29 @@ def _compile_template(source: str) -> jinja2.Template | None:
         raise TokenizerError(f"the model's chat template is not valid: {error}") from error
 
 
+def _spell_tokens(data: TokenizerData) -> tuple[bytes, ...]:
+    """The bytes each token stands for; none for control tokens."""
+    strange = set(data.types) - {_NORMAL, _CONTROL}
+    if strange:
+        raise TokenizerError(f"token types {sorted(strange)} are not supported: only normal and control tokens are")
+    try:
+        return tuple(
+            b"" if kind == _CONTROL else bytes(BYTE_OF_CHAR[char] for char in token)
+            for token, kind in zip(data.tokens, data.types, strict=True)
+        )
+    except KeyError as error:
+        raise TokenizerError(f"the vocabulary is not byte-level: a token holds {error.args[0]!r}") from error
+
+
+def _check_messages(messages: Sequence[Mapping[str, str]]) -> None:
+    if not 1 <= len(messages) <= MESSAGES_MAX:
+        raise TokenizerError(f"a conversation has 1 to {MESSAGES_MAX} messages, not {len(messages)}")
+    for message in messages:
+        if set(message) != {"role", "content"} or not all(isinstance(one, str) for one in message.values()):
+            raise TokenizerError("a message has a role and a content, both text, and nothing else")
+    _check_text("".join(one["role"] + one["content"] for one in messages))
+
+
 def _refuse(message: str) -> NoReturn:
     raise jinja2.TemplateError(str(message))
 
@@ -207,4 +223,4 @@ def _byte_alphabet() -> dict[str, int]:
     return {chr(one): one for one in printable} | {chr(256 + place): one for place, one in enumerate(others)}
 
 
-_BYTE_OF_CHAR = _byte_alphabet()
+BYTE_OF_CHAR = _byte_alphabet()

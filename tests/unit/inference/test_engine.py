@@ -1,0 +1,204 @@
+"""The stage engine, its KV budget and its scheduler: many requests, refusals, rollback, fairness."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from inference.engine.engine import ForwardCall, StageEngine, load_session
+from inference.engine.kv import KvBudget
+from inference.engine.rows import StageOutput
+from inference.engine.scheduler import Scheduler, Step, Work
+from inference.errors import EngineError, KvExhaustedError, StoreError
+from inference.model.store import find_unit
+from proto_specs.types.manifest import UnitKind
+from tests.unit.inference.conftest import TinyModel
+
+TOKENS = np.random.default_rng(2).integers(0, 200, 64).astype(np.uint32)
+A, B, C = b"a" * 32, b"b" * 32, b"c" * 32
+
+
+@pytest.fixture
+def engine(model: TinyModel) -> StageEngine:
+    return StageEngine(load_session(model.store, model.model_id, 0, 3), kv_positions=100)
+
+
+def test_interleaved_requests_do_not_touch_each_other(engine: StageEngine) -> None:
+    alone = engine.session.run(engine.session.open_kv(20), TOKENS[:20])
+    other = engine.session.run(engine.session.open_kv(20), TOKENS[20:40])
+    engine.open(A, 20)
+    engine.open(B, 20)
+    for start in range(0, 20, 4):
+        calls = [
+            ForwardCall(A, start, TOKENS[start : start + 4]),
+            ForwardCall(B, start, TOKENS[20 + start : 24 + start]),
+        ]
+        first, second = engine.forward_batch(calls)
+        assert isinstance(first, StageOutput)
+        assert isinstance(second, StageOutput)
+        assert_array_equal(first.hidden, alone.hidden[start : start + 4])
+        assert_array_equal(second.hidden, other.hidden[start : start + 4])
+    assert engine.get_length(A) == engine.get_length(B) == 20
+
+
+def test_admission_is_by_reservation(engine: StageEngine) -> None:
+    engine.open(A, 60)
+    with pytest.raises(KvExhaustedError) as caught:
+        engine.open(B, 41)
+    assert (caught.value.requested, caught.value.free) == (41, 40)
+    engine.open(B, 40)
+    assert engine.budget.free == 0
+    engine.close(A)
+    engine.close(A)
+    assert engine.budget.free == 60
+    with pytest.raises(EngineError, match="not open"):
+        engine.forward(A, 0, TOKENS[:1])
+
+
+def test_a_refused_open_keeps_no_memory(model: TinyModel) -> None:
+    engine = StageEngine(load_session(model.store, model.model_id, 0, 1, verify=False), kv_positions=10_000)
+    with pytest.raises(EngineError, match="1 to 700 positions"):
+        engine.open(A, 701)
+    with pytest.raises(EngineError, match="cannot reserve 0"):
+        engine.open(A, 0)
+    assert engine.budget.free == 10_000
+    engine.open(A, 5)
+    with pytest.raises(EngineError, match="open already"):
+        engine.open(A, 5)
+    assert engine.budget.free == 9_995
+
+
+def test_positions_must_follow_and_can_be_taken_back(engine: StageEngine) -> None:
+    engine.open(A, 30)
+    first = engine.forward(A, 0, TOKENS[:10], (9,))
+    for start in (0, 9, 11):
+        with pytest.raises(EngineError, match="do not follow the 10"):
+            engine.forward(A, start, TOKENS[:1])
+    engine.forward(A, 10, TOKENS[30:35])
+    engine.truncate(A, 9)
+    again = engine.forward(A, 9, TOKENS[9:10], (0,))
+    assert_array_equal(again.logits, first.logits)
+
+
+def test_one_failing_call_disturbs_no_other(engine: StageEngine) -> None:
+    engine.open(A, 5)
+    engine.open(B, 5)
+    calls = [ForwardCall(A, 0, TOKENS[:6]), ForwardCall(C, 0, TOKENS[:1]), ForwardCall(B, 0, TOKENS[:2])]
+    first, second, third = engine.forward_batch(calls)
+    assert isinstance(first, EngineError)
+    assert isinstance(second, EngineError)
+    assert isinstance(third, StageOutput)
+    assert (engine.get_length(A), engine.get_length(B)) == (0, 2)
+
+
+def test_calls_from_many_threads_are_serialised(engine: StageEngine) -> None:
+    alone = engine.session.run(engine.session.open_kv(20), TOKENS[:20])
+    results: dict[int, np.ndarray] = {}
+
+    def serve(number: int) -> None:
+        request = bytes([number]) * 32
+        engine.open(request, 20)
+        rows = [engine.forward(request, start, TOKENS[start : start + 5]).hidden for start in range(0, 20, 5)]
+        results[number] = np.concatenate(rows)
+        engine.close(request)
+
+    threads = [threading.Thread(target=serve, args=(number,)) for number in range(5)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(results) == 5
+    for rows in results.values():
+        assert_array_equal(rows, alone.hidden)
+
+
+def test_loading_verifies_what_it_loads(model: TinyModel) -> None:
+    path = model.store.get_unit_path(model.model_id, find_unit(model.manifest, UnitKind.LAYER, 2))
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        load_session(model.store, model.model_id, 0, 2)
+        with pytest.raises(StoreError, match=r"layer-002.bin does not hash"):
+            load_session(model.store, model.model_id, 1, 3)
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_reservation_is_a_context_and_is_given_back_once() -> None:
+    budget = KvBudget(10)
+    with budget.reserve(7) as held:
+        assert (held.positions, budget.free) == (7, 3)
+        held.release()
+        held.release()
+    assert budget.free == 10
+    with pytest.raises(EngineError):
+        KvBudget(0)
+
+
+def test_decode_goes_before_prefill_and_chunks_end_at_windows() -> None:
+    scheduler = Scheduler(rows_max=64)
+    scheduler.enqueue(A, 5, 100)
+    scheduler.enqueue(B, 40, 1)
+    step = scheduler.schedule()
+    assert step == Step((Work(B, 40, 1), Work(A, 5, 27)))
+    assert scheduler.schedule() == Step(()), "what runs is not named twice"
+    scheduler.update(step)
+    seen = []
+    while (step := scheduler.schedule()).works:
+        seen += [(work.start, work.count) for work in step.works]
+        scheduler.update(step)
+    assert seen == [(32, 32), (64, 32), (96, 9)]
+
+
+def test_a_long_prompt_shares_steps_with_decoding_requests() -> None:
+    scheduler = Scheduler(rows_max=33)
+    scheduler.enqueue(A, 0, 320)
+    for at in range(10):
+        scheduler.enqueue(B, at, 1)
+        step = scheduler.schedule()
+        assert {work.request_id for work in step.works} == {A, B}
+        scheduler.update(step)
+
+
+def test_scheduler_rejects_gaps_and_forgets_removed_requests() -> None:
+    scheduler = Scheduler()
+    scheduler.enqueue(A, 0, 3)
+    for start, count in ((2, 1), (4, 1), (3, 0), (-1, 1)):
+        with pytest.raises(EngineError):
+            scheduler.enqueue(A, start, count)
+    step = scheduler.schedule()
+    scheduler.remove(A)
+    scheduler.update(step)
+    assert scheduler.schedule() == Step(())
+    scheduler.enqueue(A, 0, 4)
+    step = scheduler.schedule()
+    scheduler.truncate(A, 2)
+    scheduler.update(step)
+    scheduler.enqueue(A, 2, 1)
+    assert scheduler.schedule() == Step((Work(A, 2, 1),))
+    with pytest.raises(EngineError):
+        Scheduler(rows_max=31)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 70)), max_size=30), st.integers(32, 200))
+def test_every_enqueued_position_runs_exactly_once_in_order(arrivals: list[tuple[int, int]], rows_max: int) -> None:
+    scheduler = Scheduler(rows_max)
+    lengths = dict.fromkeys(range(5), 0)
+    done = dict.fromkeys(range(5), 0)
+    for key, count in arrivals:
+        scheduler.enqueue(bytes([key]), lengths[key], count)
+        lengths[key] += count
+    while (step := scheduler.schedule()).works:
+        assert sum(work.count for work in step.works) <= rows_max
+        for work in step.works:
+            key = work.request_id[0]
+            assert work.start == done[key]
+            assert work.start // 32 == (work.start + work.count - 1) // 32, "a chunk stays in its window"
+            done[key] += work.count
+        scheduler.update(step)
+    assert done == lengths

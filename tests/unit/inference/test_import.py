@@ -1,0 +1,236 @@
+"""Import: exact dequantisation, stored layout, hashes, idempotence, and files that are refused whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from inference.errors import ModelFormatError, StoreError
+from inference.model.gguf import GgufModel, TokenizerData
+from inference.model.importing import import_gguf
+from inference.model.layout import compute_file_name, compute_slots, compute_unit_bytes
+from inference.model.store import FileChunks, ShardStore, find_unit
+from proto_specs.limits import CHUNK_BYTES
+from proto_specs.merkle import compute_root
+from proto_specs.types.manifest import Unit, UnitKind, WireDtype, compute_model_id, validate_manifest
+from tests.unit.inference import tiny
+from tests.unit.inference.conftest import TinyModel
+
+
+def _quiet(done: int, total: int) -> None:
+    assert 0 <= done <= total
+
+
+def _read_slot(model: TinyModel, kind: UnitKind, index: int, name: str) -> np.ndarray:
+    (slot,) = [one for one in compute_slots(model.manifest.architecture, kind) if one.name == name]
+    data = (model.directory / compute_file_name(kind, index)).read_bytes()
+    return np.frombuffer(data, "<f4", slot.size // 4, slot.offset).reshape(slot.shape)
+
+
+def test_every_tensor_is_stored_where_the_layout_says(model: TinyModel) -> None:
+    w = model.weights
+    assert_array_equal(_read_slot(model, UnitKind.EMBED, 0, "embed"), w["token_embd"])
+    assert_array_equal(_read_slot(model, UnitKind.HEAD, 0, "norm"), w["output_norm"])
+    if "output" in w:
+        assert_array_equal(_read_slot(model, UnitKind.HEAD, 0, "head"), w["output"])
+    for layer in range(tiny.LAYERS):
+        p = f"blk.{layer}."
+        packed = np.concatenate([w[f"{p}attn_q"], w[f"{p}attn_k"], w[f"{p}attn_v"]]).T
+        assert_array_equal(_read_slot(model, UnitKind.LAYER, layer, "qkv"), packed)
+        names = {"attn_out": "attn_output", "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}
+        for slot, name in names.items():
+            assert_array_equal(_read_slot(model, UnitKind.LAYER, layer, slot), w[f"{p}{name}"].T)
+        for name in ("attn_norm", "ffn_norm"):
+            assert_array_equal(_read_slot(model, UnitKind.LAYER, layer, name), w[f"{p}{name}"])
+
+
+def test_the_manifest_is_valid_and_describes_the_model(model: TinyModel) -> None:
+    manifest = model.manifest
+    validate_manifest(manifest)
+    architecture = manifest.architecture
+    assert (architecture.layers, architecture.hidden, architecture.kv_heads) == (3, 64, 2)
+    assert (architecture.rope_theta, architecture.norm_epsilon) == ("10000.0", "1e-05")
+    assert architecture.tied_embeddings == ("output" not in model.weights)
+    assert manifest.eos_tokens == (0, 2)
+    for unit in manifest.units:
+        model.store.verify_unit(model.model_id, unit)
+        slots = compute_slots(architecture, UnitKind(unit.kind))
+        assert not slots or unit.bytes_total == compute_unit_bytes(slots)
+    assert model.store.load_manifest(model.model_id) == manifest
+    assert model.store.list_models() == [model.model_id]
+
+
+def test_quantised_tensors_are_dequantised_exactly(tmp_path: Path) -> None:
+    weights = tiny.make_weights()
+    names = frozenset({"token_embd", "blk.1.attn_q", "blk.1.ffn_down"})
+    kind = gguf.GGMLQuantizationType.Q8_0
+    exact = {n: gguf.quants.dequantize(gguf.quants.quantize(weights[n], kind), kind) for n in names}
+    assert not np.array_equal(exact["token_embd"], weights["token_embd"])
+    quantised = import_gguf(tiny.write_gguf(tmp_path / "q.gguf", weights, quantised=names), tmp_path / "a", _quiet)
+    plain = import_gguf(tiny.write_gguf(tmp_path / "p.gguf", {**weights, **exact}), tmp_path / "b", _quiet)
+    assert quantised == plain
+
+
+def test_a_second_import_is_recognised_and_other_options_are_not(tmp_path: Path) -> None:
+    path = tiny.write_gguf(tmp_path / "m.gguf", tiny.make_weights())
+    first = import_gguf(path, tmp_path / "models", _quiet)
+    calls: list[tuple[int, int]] = []
+    again = import_gguf(path, tmp_path / "models", lambda done, total: calls.append((done, total)))
+    assert again == first
+    assert len(calls) == 1
+    assert calls[0][0] == calls[0][1]
+    half = import_gguf(path, tmp_path / "models", _quiet, wire_dtype="fp16")
+    assert half.wire_dtype == WireDtype.FP16
+    assert compute_model_id(half) != compute_model_id(first)
+    with pytest.raises(ModelFormatError, match="wire dtype 'int3'"):
+        import_gguf(path, tmp_path / "models", _quiet, wire_dtype="int3")
+
+
+def test_an_import_repairs_a_model_that_lost_a_unit(tmp_path: Path) -> None:
+    path = tiny.write_gguf(tmp_path / "m.gguf", tiny.make_weights())
+    store = ShardStore(tmp_path / "models")
+    manifest = import_gguf(path, store.root, _quiet)
+    model_id = compute_model_id(manifest)
+    store.get_unit_path(model_id, find_unit(manifest, UnitKind.LAYER, 1)).unlink()
+    assert import_gguf(path, store.root, _quiet) == manifest
+    for unit in manifest.units:
+        store.verify_unit(model_id, unit)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"architecture": "gemma"}, "architecture 'gemma' is not supported"),
+        ({"drop": "blk.2.ffn_up"}, "lacks the tensor blk.2.ffn_up.weight"),
+        ({"add": "blk.0.attn_q_norm"}, "tensors we do not know, such as blk.0.attn_q_norm"),
+        ({"reshape": "blk.1.attn_k"}, r"blk.1.attn_k.weight has shape \(32, 32\), expected \(32, 64\)"),
+        ({"poison": "blk.1.attn_k"}, "holds NaN or infinity"),
+        ({"extra": {"llama.rope.scaling.type": "yarn"}}, "scaled rotary embedding"),
+        ({"extra": {"llama.expert_count": 8}}, "experts and sliding windows"),
+        ({"extra": {"llama.rope.dimension_count": 8}}, "partial rotary"),
+    ],
+)
+def test_models_we_cannot_read_exactly_are_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    weights = tiny.make_weights()
+    name = str(change.get("drop") or change.get("reshape") or change.get("poison") or "")
+    if "drop" in change:
+        del weights[name]
+    if "add" in change:
+        weights[str(change["add"])] = np.ones(16, np.float32)
+    if "reshape" in change:
+        weights[name] = np.ones((32, 32), np.float32)
+    if "poison" in change:
+        weights[name][3, 3] = np.nan
+    extra = change.get("extra")
+    assert extra is None or isinstance(extra, dict)
+    path = tmp_path / "m.gguf"
+    if "reshape" in change:  # written as V, whose rows are not permuted
+        weights["blk.1.attn_v"] = weights.pop(name)
+        message = message.replace("attn_k", "attn_v")
+        weights[name] = np.ones((32, 64), np.float32)
+    tiny.write_gguf(path, weights, architecture=str(change.get("architecture", "llama")), extra=extra)
+    with pytest.raises(ModelFormatError, match=message):
+        import_gguf(path, tmp_path / "models", _quiet)
+    assert list((tmp_path / "models").glob("*")) == [], "nothing is left behind"
+
+
+@pytest.mark.parametrize("keep", [0, 3, 20, 1000, 5000, 0.5, 0.999])
+def test_truncated_files_are_refused(tmp_path: Path, keep: float) -> None:
+    path = tiny.write_gguf(tmp_path / "m.gguf", tiny.make_weights())
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep if keep >= 1 or keep == 0 else keep * len(data))])
+    with pytest.raises(ModelFormatError, match="fetch it again"):
+        GgufModel(path)
+
+
+def test_files_that_are_not_there_or_not_gguf_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelFormatError, match="no file"):
+        import_gguf(tmp_path / "none.gguf", tmp_path, _quiet)
+    (tmp_path / "text.gguf").write_text("not a model at all, only words")
+    with pytest.raises(ModelFormatError, match="not a whole GGUF"):
+        import_gguf(tmp_path / "text.gguf", tmp_path / "models", _quiet)
+
+
+def test_damage_is_found_and_named(model: TinyModel, tmp_path: Path) -> None:
+    store = ShardStore(tmp_path)
+    model_id = store.save_manifest(model.manifest)
+    unit = find_unit(model.manifest, UnitKind.LAYER, 1)
+    chunks = [model.store.read_chunk(model.model_id, unit, 0)]
+    assert not store.has_unit(model_id, unit)
+    with pytest.raises(StoreError, match="not here or cut short"):
+        store.verify_unit(model_id, unit)
+    store.write_unit(model_id, unit, chunks)
+    store.verify_unit(model_id, unit)
+    path = store.get_unit_path(model_id, unit)
+    data = bytearray(path.read_bytes())
+    data[777] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match="does not hash"):
+        store.verify_unit(model_id, unit)
+    path.write_bytes(data[:-1])
+    with pytest.raises(StoreError, match="cut short"):
+        store.verify_unit(model_id, unit)
+
+
+def test_fetched_units_that_are_not_the_named_ones_are_not_kept(model: TinyModel, tmp_path: Path) -> None:
+    store = ShardStore(tmp_path)
+    model_id = store.save_manifest(model.manifest)
+    unit = find_unit(model.manifest, UnitKind.LAYER, 1)
+    wrong = model.store.read_chunk(model.model_id, find_unit(model.manifest, UnitKind.LAYER, 2), 0)
+    for chunks in ([wrong], [wrong, b"more"], [wrong[:-1]], []):
+        with pytest.raises(StoreError):
+            store.write_unit(model_id, unit, chunks)
+    assert [one.name for one in store.get_directory(model_id).iterdir()] == ["manifest.msgpack"]
+
+
+def test_chunks_of_a_unit_larger_than_one(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).bytes(2 * CHUNK_BYTES + 5)
+    (tmp_path / "file").write_bytes(data)
+    with (tmp_path / "file").open("rb") as file:
+        chunks = FileChunks(file)
+        assert [len(one) for one in chunks] == [CHUNK_BYTES, CHUNK_BYTES, 5]
+        assert b"".join(chunks) == data
+        assert compute_root(chunks) == compute_root(
+            [data[i : i + CHUNK_BYTES] for i in range(0, len(data), CHUNK_BYTES)]
+        )
+
+
+def test_manifests_of_another_model_or_damaged_are_refused(model: TinyModel, tmp_path: Path) -> None:
+    store = ShardStore(tmp_path)
+    with pytest.raises(StoreError, match="import or fetch it"):
+        store.load_manifest(bytes(32))
+    model_id = store.save_manifest(model.manifest)
+    path = store.get_directory(model_id) / "manifest.msgpack"
+    (tmp_path / bytes(32).hex()).mkdir()
+    (tmp_path / bytes(32).hex() / "manifest.msgpack").write_bytes(path.read_bytes())
+    with pytest.raises(StoreError, match="another model"):
+        store.load_manifest(bytes(32))
+    path.write_bytes(path.read_bytes() + b"\x00")
+    with pytest.raises(StoreError, match="damaged"):
+        store.load_manifest(model_id)
+    store.delete_model(model_id)
+    store.delete_model(model_id)
+    assert model_id not in store.list_models()
+
+
+def test_chunk_reads_outside_the_unit_are_refused(model: TinyModel) -> None:
+    unit = find_unit(model.manifest, UnitKind.LAYER, 0)
+    for index in (-1, 1):
+        with pytest.raises(StoreError, match="no chunk"):
+            model.store.read_chunk(model.model_id, unit, index)
+    with pytest.raises(StoreError, match="no unit LAYER 9"):
+        find_unit(model.manifest, UnitKind.LAYER, 9)
+    with pytest.raises(StoreError, match="no chunk"):
+        model.store.read_chunk(model.model_id, Unit(UnitKind.LAYER, 9, 5, bytes(32)), 0)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"[]", b'{"tokens":["a"],"types":[],"merges":[],"pre":"x","bos_token":null}']
+)
+def test_tokenizer_units_that_are_not_ours_are_refused(data: bytes) -> None:
+    with pytest.raises(ModelFormatError):
+        TokenizerData.from_bytes(data)

@@ -1,0 +1,140 @@
+"""A verifier's recomputation on the tiny model: honest work passes, every tampering with rows or tokens does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from inference.engine.ort import ShardSession
+from inference.engine.verify import SampledTokens, VerificationResult, verify_window
+from inference.errors import EngineError, FingerprintError, ModelFormatError, StoreError
+from inference.fingerprint import compute_projection_distance
+from inference.model.doctor import Cheat, write_doctored
+from inference.model.graph import ShardRange
+from inference.sampling import sample
+from proto_specs.types.request import SamplingParams
+from tests.unit.inference.conftest import TinyModel
+
+TOKENS = np.random.default_rng(5).integers(0, 200, 48).astype(np.uint32)
+SEED = bytes(range(32))
+SAMPLING = SamplingParams(1000, 0, 1000, 99)
+START = 40
+Rows = NDArray[np.float32]
+
+
+def _run(session: ShardSession, rows: NDArray[np.uint32] | Rows) -> Rows:
+    return session.run(session.open_kv(len(rows)), rows).hidden
+
+
+def _draw(session: ShardSession, inputs: Rows) -> tuple[int, ...]:
+    output = session.run(session.open_kv(len(inputs)), inputs, tuple(range(START, len(inputs))))
+    assert output.logits is not None
+    return tuple(sample(row, SAMPLING, START + place) for place, row in enumerate(output.logits))
+
+
+@pytest.mark.parametrize(("window", "end"), [(0, 32), (32, 48), (0, 1), (47, 48)])
+@pytest.mark.parametrize("kind", ["perturb", "quantise", "skip"])
+def test_cheats_fail_and_honest_work_passes(model: TinyModel, tmp_path: Path, kind: str, window: int, end: int) -> None:
+    honest = model.load(0, 2)
+    if kind == "skip":
+        cheat = model.load(0, 2, skip_layer=1)
+    else:
+        write_doctored(model.directory, tmp_path / "doctored", model.manifest.architecture, 0, 2, Cheat(kind))
+        cheat = ShardSession(ShardRange(model.manifest.architecture, 0, 2), tmp_path / "doctored")
+    profile = model.manifest.profile
+
+    def judge(session: ShardSession) -> VerificationResult:
+        return verify_window(honest, TOKENS[:end], window, _run(session, TOKENS[:end])[window:], profile, SEED)
+
+    assert judge(honest).ok
+    assert judge(honest).distance_ppb == 0
+    assert not judge(cheat).ok
+    assert judge(cheat).distance_ppb > 100 * profile.threshold_ppb
+
+
+def test_two_verifiers_publish_the_same_projection_and_a_cheat_does_not(model: TinyModel) -> None:
+    profile = model.manifest.profile
+    first, second, cheat = model.load(0, 2), model.load(0, 2), model.load(0, 2, skip_layer=0)
+    claimed = _run(first, TOKENS)[32:]
+    one = verify_window(first, TOKENS, 32, claimed, profile, SEED).projection
+    assert one == verify_window(second, TOKENS, 32, claimed, profile, SEED).projection
+    assert one != verify_window(first, TOKENS, 32, claimed, profile, bytes(32)).projection
+    other = verify_window(cheat, TOKENS, 32, claimed, profile, SEED).projection
+    assert compute_projection_distance(one, other) > 100 * profile.threshold_ppb
+
+
+def test_tokens_of_a_last_shard_are_derived_again(model: TinyModel) -> None:
+    inputs, last = _run(model.load(0, 2), TOKENS), model.load(2, 3)
+    claimed, tokens = _run(last, inputs)[32:], _draw(last, inputs)
+
+    def judge(drawn: tuple[int, ...], eos: frozenset[int] = frozenset(), start: int = START) -> tuple[int, ...]:
+        sampled = SampledTokens(drawn, start, SAMPLING, eos)
+        result = verify_window(last, inputs, 32, claimed, model.manifest.profile, SEED, sampled)
+        assert result.distance_ppb == 0
+        assert result.ok == (not result.token_mismatches)
+        return result.token_mismatches
+
+    assert judge(tokens) == ()
+    assert judge((*tokens[:3], (tokens[3] + 1) % 200, *tokens[4:])) == (START + 3,)
+    assert judge(tokens[:6]) == (START + 6, START + 7)
+    assert judge((*tokens, 5)) == (48,)
+    assert judge((*tokens[:7], 2**32 - 1)) == (47,)
+    assert tokens[-1] not in tokens[:-1]
+    assert judge(tokens, frozenset({tokens[-1]})) == ()
+    assert judge(tokens, frozenset({tokens[0]})) == tuple(range(START + 1, 48))
+
+
+def test_another_seed_or_temperature_does_not_explain_the_tokens(model: TinyModel) -> None:
+    inputs, last = _run(model.load(0, 2), TOKENS), model.load(2, 3)
+    claimed, tokens = _run(last, inputs)[32:], _draw(last, inputs)
+    for sampling in (replace(SAMPLING, seed=100), replace(SAMPLING, temperature_milli=0)):
+        sampled = SampledTokens(tokens, START, sampling, frozenset())
+        result = verify_window(last, inputs, 32, claimed, model.manifest.profile, SEED, sampled)
+        assert len(result.token_mismatches) >= 4
+
+
+def test_a_changed_prefix_shows_in_later_windows(model: TinyModel) -> None:
+    session = model.load(0, 2)
+    other = TOKENS.copy()
+    other[3] = (other[3] + 1) % 200
+    claimed = _run(session, other)[32:]
+    assert not verify_window(session, TOKENS, 32, claimed, model.manifest.profile, SEED).ok
+
+
+def test_claims_that_are_not_the_window_are_never_matched(model: TinyModel) -> None:
+    session, profile = model.load(0, 2), model.manifest.profile
+    claimed = _run(session, TOKENS)[32:]
+    poisoned = claimed.copy()
+    poisoned[2, 2] = np.nan
+    for bad in (claimed[:-1], claimed[:, :-1], claimed[:0], poisoned):
+        with pytest.raises(FingerprintError):
+            verify_window(session, TOKENS, 32, bad, profile, SEED)
+    for start in (-1, 48, 99):
+        with pytest.raises(EngineError, match="the window starts"):
+            verify_window(session, TOKENS, start, claimed, profile, SEED)
+    with pytest.raises(EngineError, match="judged on a last shard"):
+        verify_window(session, TOKENS, 32, claimed, profile, SEED, SampledTokens((1,), 47, SAMPLING, frozenset()))
+
+
+def test_doctoring_is_seeded_touches_its_range_alone_and_overwrites_nothing(model: TinyModel, tmp_path: Path) -> None:
+    architecture = model.manifest.architecture
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        write_doctored(model.directory, tmp_path / name, architecture, 1, 2, Cheat.PERTURB, seed)
+
+    def read(name: str, file: str) -> bytes:
+        return (tmp_path / name / file).read_bytes()
+
+    original = (model.directory / "layer-001.bin").read_bytes()
+    assert read("a", "layer-001.bin") == read("b", "layer-001.bin") != read("c", "layer-001.bin")
+    assert len(read("a", "layer-001.bin")) == len(original) != 0
+    assert read("a", "layer-001.bin") != original
+    for file in ("layer-000.bin", "layer-002.bin", "embed.bin", "head.bin"):
+        assert read("a", file) == (model.directory / file).read_bytes()
+    with pytest.raises(StoreError, match="exists already"):
+        write_doctored(model.directory, tmp_path / "a", architecture, 0, 1, Cheat.PERTURB)
+    with pytest.raises(ModelFormatError, match="none to skip"):
+        ShardRange(architecture, 0, 1, skip_layer=0)
