@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import trio
 from libp2p.abc import INetStream
-from libp2p.custom_types import TProtocol
 from libp2p.network.stream.net_stream import NetStream
-from libp2p.protocol_muxer.exceptions import MultiselectClientError, ProtocolNotSupportedError
-from libp2p.protocol_muxer.multiselect_client import MultiselectClient
-from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 
-from node.p2p.errors import ProtocolUnsupported, StreamReset
-
-NEGOTIATION_TIMEOUT_S: Final = 30
+from node.p2p.errors import StreamReset
 
 
 class MuxedByteStream:
@@ -57,15 +49,3 @@ class MuxedByteStream:
             await self._stream.reset()
         except Exception:  # a stream whose connection is gone is as good as reset
             await trio.lowlevel.checkpoint_if_cancelled()
-
-
-async def negotiate_protocol(stream: INetStream, protocol: str) -> None:
-    """Agree on a protocol as the opener. Raises ProtocolUnsupported, StreamReset."""
-    try:
-        await MultiselectClient().select_one_of(
-            [TProtocol(protocol)], MultiselectCommunicator(stream), NEGOTIATION_TIMEOUT_S
-        )
-    except ProtocolNotSupportedError as error:
-        raise ProtocolUnsupported(f"the peer does not serve {protocol}") from error
-    except MultiselectClientError as error:
-        raise StreamReset(f"negotiation of {protocol} failed: {error}") from error

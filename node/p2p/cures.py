@@ -11,10 +11,12 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
+import trio
 from libp2p.abc import IMuxedConn, INetStream, ISecureConn
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
 from libp2p.custom_types import TProtocol, TSecurityOptions
+from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
@@ -69,10 +71,7 @@ def find_tcp_stream(conn: ISecureConn) -> TcpStream | None:
 
 
 def build_connection_config(connections_max: int, connections_per_peer_max: int, timeout_s: float) -> ConnectionConfig:
-    """Section 10: by default libp2p reserves inbound room for, and dials towards, 50 peers of its own choosing.
-
-    Test: tests/integration/p2p/test_hostile.py::test_connection_limits_hold.
-    """
+    """Section 10: libp2p keeps 50 places for peers of its own choosing unless told otherwise."""
     return ConnectionConfig(
         max_connections=connections_max,
         min_connections=0,
@@ -104,13 +103,22 @@ def build_resource_manager(connections_max: int, connections_per_peer_max: int, 
     )
 
 
-def dial_once(swarm: Swarm) -> None:
-    """Section 7: libp2p retries a failed dial three times with growing pauses; here the caller decides.
+class _IdleConnector(AutoConnector):
+    async def maybe_connect(self) -> None:
+        """Dial nobody."""
+        await trio.lowlevel.checkpoint()
 
-    The 250 ms wait on every dial and the 60 s refusal after a failed one are left aside by `Swarm.dial_addr`.
-    Test: tests/integration/p2p/test_two_processes.py::test_redial_after_failure_is_immediate.
+
+def dial_only_when_asked(swarm: Swarm) -> None:
+    """Sections 7 and 10: libp2p retries a failed dial three times with growing pauses, and dials peers on its own.
+
+    Its connector aims at half the high watermark, also with a low watermark of 0, and redials whoever left. The
+    250 ms wait on every dial and the 60 s refusal after a failed one are left aside by `Swarm.dial_addr`.
+    Tests: tests/integration/p2p/test_two_processes.py::test_redial_after_failure_is_immediate,
+    tests/integration/p2p/test_upstream_host.py.
     """
     swarm.retry_config = RetryConfig(max_retries=0)
+    swarm.auto_connector = _IdleConnector(swarm)
 
 
 def contain_inbound_streams(swarm: Swarm, streams_per_peer_max: int) -> None:

@@ -21,18 +21,19 @@ from multiaddr import Multiaddr
 
 from node.p2p.address import decode_address, decode_multiaddr, encode_address
 from node.p2p.admission import AdmissionLimits
-from node.p2p.bytestream import MuxedByteStream, negotiate_protocol
+from node.p2p.bytestream import MuxedByteStream
 from node.p2p.cures import (
     YamuxSelection,
     build_connection_config,
     build_resource_manager,
     contain_inbound_streams,
-    dial_once,
+    dial_only_when_asked,
     offer_noise_only,
 )
 from node.p2p.errors import ListenFailed, NetworkError, PeerUnreachable
 from node.p2p.framing import FramedStream, StreamLimits
 from node.p2p.identity import compute_key_pair, decode_peer_id
+from node.p2p.negotiation import propose_protocol
 from node.p2p.request import RequestHandler, serve_requests
 from node.p2p.tcp import TcpTransport
 from node.p2p.yamux_wire import YamuxLimits
@@ -217,7 +218,7 @@ class P2PHost:
             raise PeerUnreachable(f"cannot open a stream to {peer_id}: {error}") from error
         raw = MuxedByteStream(net_stream)
         try:
-            await negotiate_protocol(net_stream, protocol)
+            await propose_protocol(raw, protocol)
         except BaseException:
             with trio.move_on_after(self.limits.close_timeout_s) as scope:
                 scope.shield = True
@@ -319,6 +320,6 @@ def _build_host(seed: bytes, limits: HostLimits) -> tuple[IHost, Swarm]:
     swarm = host.get_network()
     assert isinstance(swarm, Swarm)
     swarm.upgrader.muxer_multistream = YamuxSelection(limits.yamux, math.ceil(limits.upgrade_timeout_s))
-    dial_once(swarm)
+    dial_only_when_asked(swarm)
     contain_inbound_streams(swarm, limits.inbound_streams_per_peer_max)
     return host, swarm

@@ -11,6 +11,7 @@ from libp2p.peer.id import ID
 from node.p2p.errors import AddressInvalid
 
 SEED_BYTES: Final = 32
+ED25519_ID_PREFIX: Final = bytes.fromhex("002408011220")  # identity multihash of the key's protobuf, 32 bytes follow
 
 
 def compute_key_pair(seed: bytes) -> KeyPair:
@@ -26,11 +27,12 @@ def compute_peer_id(seed: bytes) -> str:
 
 
 def decode_peer_id(text: str) -> ID:
-    """Parse a peer id's base58 text. Raises AddressInvalid."""
+    """Parse a peer id's base58 text; only Ed25519 keys are peers here. Raises AddressInvalid."""
     try:
         peer_id = ID.from_base58(text)
     except ValueError as error:
         raise AddressInvalid(f"not a peer id: {text!r}") from error
-    if not peer_id.to_bytes() or peer_id.to_base58() != text:
-        raise AddressInvalid(f"not a peer id: {text!r}")
+    raw = peer_id.to_bytes()
+    if not raw.startswith(ED25519_ID_PREFIX) or len(raw) != len(ED25519_ID_PREFIX) + SEED_BYTES:
+        raise AddressInvalid(f"not the peer id of an Ed25519 key: {text!r}")
     return peer_id

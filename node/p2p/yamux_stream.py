@@ -1,4 +1,4 @@
-"""One Yamux stream: its bytes, its credit in both directions, its ends. The connection below decides what is sent when."""
+"""One Yamux stream: its bytes, its credit in both directions, its two ends. Sends through its connection."""
 
 from __future__ import annotations
 
