@@ -81,18 +81,26 @@ class HeightProcess:
         return self._run_rules()
 
     def receive_proposal(self, proposal: Proposal) -> list[Effect]:
-        """Keeps the first well-formed proposal of each round that is not too far ahead."""
+        """Keeps the first well-formed proposal of each round that is not too far ahead.
+
+        A second one for the same round is nobody's proposal here, but if a quorum stands behind its block (their
+        proposer showed them that one first) the block is kept, for lines 36 and 49.
+        """
         if proposal.height != self.height or self.is_decided:
             return []
-        if proposal.round in self._proposals or proposal.round > self.round + limits.ROUNDS_AHEAD_MAX:
+        if proposal.round > self.round + limits.ROUNDS_AHEAD_MAX:
             return []
         if not is_proposal_well_formed(proposal, self.get_proposer(proposal.round)):
             return []
         block_hash = compute_block_hash(proposal.block.header)
+        is_second = proposal.round in self._proposals
+        if is_second and not self._tally.is_backed(block_hash):
+            return []
         if proposal.block != self._blocks.get(block_hash) and not is_block_intact(proposal.block):
             return []
         self._blocks.setdefault(block_hash, proposal.block)
-        self._proposals[proposal.round] = (proposal, block_hash)
+        if not is_second:
+            self._proposals[proposal.round] = (proposal, block_hash)
         return self._run_rules()
 
     def receive_vote(self, vote: Vote) -> list[Effect]:

@@ -122,6 +122,10 @@ class HeightTally:
             quorums.setdefault(vote.round, vote.block_hash)
         return evidence
 
+    def is_backed(self, block_hash: bytes) -> bool:
+        """Whether this block has a quorum of prevotes or precommits in some round."""
+        return block_hash in self.polkas.values() or block_hash in self.decisions.values()
+
     def get_prevotes(self, round_: int) -> VoteTally:
         """Prevotes of a round; an empty tally where none came."""
         return self._get_round(round_).prevotes
