@@ -8,6 +8,8 @@ from election for ever, and from a second slash. It leaves the set with this blo
 
 from __future__ import annotations
 
+from consensus.bft.errors import EvidenceError
+from consensus.bft.evidence import validate_duplicate_vote
 from consensus.runtime.arithmetic import PERMILLE
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import HoldReason
@@ -18,7 +20,7 @@ from consensus.runtime.staking.calls import write_stake
 from consensus.runtime.staking.events import ValidatorSlashed
 from consensus.runtime.system.state import read_block_info
 from consensus.state.reader import StateReader
-from proto_specs.types.chain import DuplicateVote, ValidatorSet, VoteKind, is_vote_signed
+from proto_specs.types.chain import DuplicateVote, ValidatorSet
 
 
 def validate_evidence(state: StateReader, evidence: DuplicateVote, genesis: bytes, height: int, time_ms: int) -> None:
@@ -26,28 +28,19 @@ def validate_evidence(state: StateReader, evidence: DuplicateVote, genesis: byte
 
     `height` and `time_ms` are those of the block that is to carry it. A node asks this before it gossips or proposes.
     """
-    first, second = evidence.first, evidence.second
-    if (first.validator, first.height, first.round, first.kind) != (
-        second.validator,
-        second.height,
-        second.round,
-        second.kind,
-    ):
-        raise BlockError("the votes are not for one slot of one validator")
-    if first.kind not in tuple(VoteKind):
-        raise BlockError(f"unknown vote kind {first.kind}")
-    if (first.block_hash or b"") >= (second.block_hash or b""):
-        raise BlockError("the votes have to differ and to come in the order of their block hashes (nil first)")
-    if staking.read_operator(state, first.validator) is None:
-        raise BlockError("the accused key is no validator's")
-    if staking.is_tombstoned(state, first.validator):
-        raise BlockError("the accused key was convicted before")
-    if first.height > height:
-        raise BlockError("votes of a future height")
-    if is_evidence_expired(state, first.height, height, time_ms):
-        raise BlockError(f"evidence of block {first.height} has expired")
-    if not (is_vote_signed(first, genesis) and is_vote_signed(second, genesis)):
-        raise BlockError("a vote of the evidence is not signed by the accused")
+    accused = evidence.first
+    try:
+        validate_duplicate_vote(evidence, genesis)
+    except EvidenceError as error:
+        raise BlockError(f"evidence: {error}") from error
+    if staking.read_operator(state, accused.validator) is None:
+        raise BlockError("evidence: the accused key is no validator's")
+    if staking.is_tombstoned(state, accused.validator):
+        raise BlockError("evidence: the accused key was convicted before")
+    if accused.height > height:
+        raise BlockError("evidence: votes of a future height")
+    if is_evidence_expired(state, accused.height, height, time_ms):
+        raise BlockError(f"evidence of block {accused.height} has expired")
 
 
 def is_evidence_expired(state: StateReader, vote_height: int, height: int, time_ms: int) -> bool:

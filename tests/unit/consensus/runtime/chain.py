@@ -119,8 +119,8 @@ class Chain:
         assert after == balances.Account(before.nonce + 1, before.free - receipt.fee, before.reserved)
         assert balances.read_issuance(self.state) == balances.read_issuance(empty) - receipt.fee
         charged = {balances.accounts.key(who.account), balances.issuance.key, b"system.weight_price:"}
-        differing = {key for key in self.state.items.keys() | empty.items.keys()}
-        differing = {key for key in differing if self.state.get(key) != empty.get(key)}
+        keys = self.state.items.keys() | empty.items.keys()
+        differing = {key for key in keys if self.state.get(key) != empty.get(key)}
         assert differing <= charged, differing - charged
 
     def free(self, who: DevIdentity) -> int:

@@ -1,4 +1,4 @@
-"""A model, three workers, a client and verifiers on a test chain: orders, vouchers, roots and verdicts made to measure."""
+"""A model, three workers, a client and verifiers on a test chain: orders, vouchers, roots, verdicts to measure."""
 
 from __future__ import annotations
 
@@ -71,16 +71,18 @@ def build_manifest(layers: int = LAYERS, **fields: Any) -> Manifest:
 
 
 def build_spec(validators: tuple[str, ...] = ("alice",), **params: Any) -> ChainSpec:
-    """The dev spec with some of the inference parameters changed."""
+    """The dev spec without emission and with some of the inference parameters changed."""
     spec = build_dev_spec(validators)
-    return replace(spec, params=replace(spec.params, inference=replace(spec.params.inference, **params)))
+    staking = replace(spec.params.staking, emission_per_epoch=0)
+    inference = replace(spec.params.inference, **params)
+    return replace(spec, params=replace(spec.params, staking=staking, inference=inference))
 
 
 class World:
     """A chain with everything in place to settle requests: one session of `client` is open."""
 
     def __init__(self, validators: tuple[str, ...] = ("alice",), requests_max: int = 100, **params: Any) -> None:
-        self.chain = Chain(build_spec(validators, **params))
+        self.chain = Chain(build_spec(validators, **params), proposer=validators[0])
         self.client = get_dev_identity("client")
         self.session_key = get_dev_identity("session").account_key
         self.workers = [get_dev_identity(name) for name in WORKER_NAMES]
