@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from consensus.runtime.arithmetic import compute_equal_shares, compute_permille
+from consensus.runtime.arithmetic import PPM, compute_equal_shares, compute_permille
 from consensus.runtime.balances import ledger
-from consensus.runtime.balances.state import VERIFICATION_POOL, HoldReason
+from consensus.runtime.balances.state import VERIFICATION_POOL, HoldReason, read_account
 from consensus.runtime.context import Environment
 from consensus.runtime.inference import sessions
 from consensus.runtime.inference import state as inference
@@ -52,11 +52,22 @@ def pay_stage(
         env.emit(VerificationPoolPaid(request_id, index, verification))
     else:
         ledger.take_held(env.state, request.client, HoldReason.ESCROW, verification)
-        _pay_verifiers(env, challenge, verifiers, verification)
+        bonus = compute_pool_bonus(verification, stage.challenge_ppm, read_account(env.state, VERIFICATION_POOL).free)
+        ledger.debit(env.state, VERIFICATION_POOL, bonus)
+        _pay_verifiers(env, challenge, verifiers, verification + bonus)
     worker = _read_worker(env, stage.worker)
     passes = worker.passes + (challenge is not None)
     inference.workers.write(env.state, stage.worker, replace(worker, passes=passes, earned=worker.earned + amount))
     _close_stage(env, request_id, request, index, StageStatus.PAID, 0)
+
+
+def compute_pool_bonus(verification: int, challenge_ppm: int, pool: int) -> int:
+    """What the pool adds when a stage drawn with probability p passes: share x (1 / p - 1), if it has as much.
+
+    Undrawn stages pay their share in with probability 1 - p, so the pool neither grows nor shrinks in expectation,
+    and a stage that is certain to be drawn (p = 1) takes nothing out.
+    """
+    return min(pool, verification * (PPM - challenge_ppm) // challenge_ppm)
 
 
 def refund_stage(env: Environment, request_id: bytes, index: int, *, is_unavailable: bool) -> None:

@@ -43,7 +43,7 @@ from consensus.runtime.inference.state import (
     Worker,
     WorkerStatus,
 )
-from proto_specs.limits import POSITIONS_MAX
+from proto_specs.limits import POSITIONS_MAX, UNVOUCHED_WINDOWS_MAX, WINDOW_POSITIONS
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.request import (
@@ -59,6 +59,9 @@ from proto_specs.types.request import (
     is_stage_roots_signed,
     is_voucher_signed,
 )
+
+UNVOUCHED_TOKENS_MAX = (UNVOUCHED_WINDOWS_MAX + 1) * WINDOW_POSITIONS + 1
+"""Tokens an honest worker may be ahead of the last voucher: what it tolerates, the window it is in, one held back."""
 
 
 def settle(env: Environment, signer: bytes, call: Settle) -> None:
@@ -202,15 +205,19 @@ def _check_stage_roots(
     """Every stage signed for the same positions, what one sent is what the next got, and all that is billed is there.
 
     A request that ran to its end has exactly the positions of its tokens. An aborted one may have been computed
-    further than the client vouched for, but is billed by the voucher.
+    further than the client vouched for, by as much as workers go without a voucher, and is billed by the voucher: so
+    nobody can settle an old voucher for work that was vouched for since.
     """
     if len(stage_roots) != len(order.path):
         raise BadStageRoots(f"{len(stage_roots)} roots for {len(order.path)} stages")
     positions = stage_roots[0].roots.positions
     billed = compute_positions(order.prompt_tokens, voucher.voucher.tokens)
-    ordered = compute_positions(order.prompt_tokens, order.tokens_max)
-    if not billed <= positions <= (billed if voucher.voucher.final else ordered):
-        raise BadStageRoots(f"{positions} positions computed, {billed} billed")
+    most = billed
+    if not voucher.voucher.final:
+        ahead = min(voucher.voucher.tokens + UNVOUCHED_TOKENS_MAX, order.tokens_max)
+        most = compute_positions(order.prompt_tokens, ahead)
+    if not billed <= positions <= most:
+        raise BadStageRoots(f"{positions} positions computed, {billed} to {most} expected")
     if positions > POSITIONS_MAX:
         raise BadStageRoots(f"{positions} positions, at most {POSITIONS_MAX} can be opened")
     previous: bytes | None = None

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from consensus.runtime.balances.state import VERIFICATION_POOL, read_account
 from consensus.runtime.inference import draws, errors, queries
 from consensus.runtime.inference.events import (
     ChallengeDrawn,
@@ -24,6 +25,7 @@ from consensus.runtime.inference.events import (
     WorkerReleased,
     WorkerSlashed,
 )
+from consensus.runtime.inference.payments import compute_pool_bonus
 from consensus.runtime.inference.state import CommitteeMember, Reveal, StageStatus, WorkerStatus
 from consensus.runtime.inference.verdicts import compute_tally, is_fingerprint_match
 from genesis.dev import get_dev_identity
@@ -97,6 +99,26 @@ def test_undrawn_stages_are_paid_to_the_pool_s_share() -> None:
     assert sum(one.amount for one in pick(events, VerificationPoolPaid)) == 3 * VERIFICATION
     assert world.chain.free(world.workers[0]) == before - receipt.fee + NET
     assert pick(events, RequestResolved)[0].returned == 0
+
+
+def test_the_pool_pays_for_the_undrawn_stages_a_drawn_one_stands_for() -> None:
+    assert compute_pool_bonus(100, 250_000, 10_000) == 300
+    assert compute_pool_bonus(100, 250_000, 299) == 299
+    assert compute_pool_bonus(100, 1_000_000, 10_000) == 0
+    world = World(base_challenge_ppm=500_000, probation_passes=0)
+    pool, bonuses = 0, []
+    for sequence in range(8):
+        world.chain.expect_ok(world.workers[0], world.settle(sequence))
+        events = world.chain.skip(2)
+        pool += sum(one.amount for one in pick(events, VerificationPoolPaid))
+        for one in pick(events, ChallengeDrawn):
+            judged = world.judge(one.challenge, world.verifiers[0], Outcome.PASS).events
+            bonus = pick(judged, VerifierPaid)[0].amount - VERIFICATION
+            assert bonus == min(pool, VERIFICATION)
+            pool -= bonus
+            bonuses.append(bonus)
+        assert read_account(world.chain.state, VERIFICATION_POOL).free == pool
+    assert VERIFICATION in bonuses
 
 
 def test_draw_uses_the_beacon_two_blocks_later(world: World) -> None:

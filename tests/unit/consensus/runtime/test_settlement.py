@@ -179,6 +179,15 @@ def test_positions_must_carry_the_bill(world: World) -> None:
         world.chain.expect_ok(world.workers[0], call)
 
 
+def test_an_old_voucher_does_not_settle_what_was_vouched_for_since(world: World) -> None:
+    signed = world.order(tokens_max=400)
+    roots = world.stage_roots(signed.order, 40 + 300 - 1)
+    for tokens in (0, 1, 202):
+        stale = replace(world.settle_order(signed, tokens, final=False), stage_roots=roots)
+        world.chain.expect_error(world.workers[0], stale, errors.BadStageRoots)
+    world.chain.expect_ok(world.workers[0], replace(world.settle_order(signed, 203, final=False), stage_roots=roots))
+
+
 def test_the_escrow_is_the_limit(world: World) -> None:
     world.session = world.open_session(deposit=1_000_000)
     price = 6 * (500 * 40 + 1000 * 60)
