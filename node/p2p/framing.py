@@ -231,23 +231,23 @@ class FramedStream:
         self._ended.set()
 
     async def _read_until_end(self) -> None:
-        while True:
-            data = await self._read_some()
-            if not data:
-                break
-            for frame in self._decoder.feed(data):
-                self._deliver(frame)
-            if self._queued_bytes > self.limits.queue_bytes_max:
-                await self._wait_for_consumer()
+        with trio.CancelScope() as silence:
+            while True:
+                silence.deadline = trio.current_time() + self.limits.dead_peer_s
+                data = await self._raw.read(READ_BYTES)
+                if not data:
+                    break
+                for frame in self._decoder.feed(data):
+                    self._deliver(frame)
+                if self._queued_bytes > self.limits.queue_bytes_max:
+                    silence.deadline = math.inf
+                    await self._wait_for_consumer()
+        if silence.cancelled_caught:
+            raise PeerUnreachable(f"peer {self.peer_id} has been silent for {self.limits.dead_peer_s} s")
         if not self._decoder.is_between_frames:
             raise StreamReset("the stream ended inside a frame")
         self._peer_finished = True
         self._end_receiving(StreamClosed("the peer has closed the stream"))
-
-    async def _read_some(self) -> bytes:
-        with trio.move_on_after(self.limits.dead_peer_s):
-            return await self._raw.read(READ_BYTES)
-        raise PeerUnreachable(f"peer {self.peer_id} has been silent for {self.limits.dead_peer_s} s")
 
     def _deliver(self, frame: bytes) -> None:
         if self._receive_end is None:
@@ -276,17 +276,22 @@ class FramedStream:
                 return  # `_write` has already made it the stream's end
 
     async def _write(self, frame: bytes) -> None:
-        async with self._send_lock:
+        try:
+            self._send_lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._send_lock.acquire()
+        try:
             if self._send_end is not None:
                 raise self._send_end.with_traceback(None)
-            try:
-                await self._raw.write(frame)
-            except trio.Cancelled:
-                self._fail(StreamReset("a send was cancelled half way"))
-                raise
-            except NetworkError as error:
-                raise self._fail(error) from None
+            await self._raw.write(frame)
             self._sent_at_s = trio.current_time()
+        except trio.Cancelled:
+            self._fail(StreamReset("a send was cancelled half way"))
+            raise
+        except NetworkError as error:
+            raise self._fail(error) from None
+        finally:
+            self._send_lock.release()
 
     def _end_receiving(self, end: NetworkError) -> None:
         if self._receive_end is None:

@@ -28,6 +28,7 @@ from multiaddr import Multiaddr
 from node.p2p.admission import Admission, AdmissionLimits
 
 RECEIVE_BYTES: Final = 128 * 1024
+YIELD_BYTES: Final = 64 * 1024
 OUTBOX_BYTES_MAX: Final = 256 * 1024
 ACCEPT_BACKLOG: Final = 512
 
@@ -47,6 +48,7 @@ class TcpStream(ReadWriteCloser):
         self._outbox = bytearray()
         self._outbox_room = trio.Event()
         self._is_flushing = False
+        self._sent_since_yield = 0
         self._broken: str | None = None
         self._on_close: Callable[[], None] | None = None
         self._on_established: Callable[[], None] | None = None
@@ -124,7 +126,11 @@ class TcpStream(ReadWriteCloser):
             await self._outbox_room.wait()
         if self._broken is not None:
             raise ConnectionClosedError(f"connection to {self._remote} is closed: {self._broken}", transport="tcp")
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        self._sent_since_yield += len(data)
+        if self._sent_since_yield >= YIELD_BYTES:
+            # Only every so often: a task switch costs more than a small message does.
+            self._sent_since_yield = 0
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _send_now(self, data: bytes | bytearray | memoryview) -> int:
         try:

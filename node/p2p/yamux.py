@@ -150,7 +150,7 @@ class YamuxConnection(IMuxedConn):
         if self.is_closed or not await self._write(frame):
             raise MuxedStreamReset(f"connection is closed: {self._closed_because}")
 
-    def send_soon(self, frame_type: FrameType, flags: Flag, stream_id: int, length: int) -> None:
+    def send_soon(self, frame_type: int, flags: int, stream_id: int, length: int) -> None:
         """Queue a control frame without waiting; the connection is dropped when the peer lets too many pile up."""
         if self.is_closed:
             return

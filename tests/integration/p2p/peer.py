@@ -5,6 +5,7 @@ It stops when its standard input closes. `stock` makes it a plain libp2p host, w
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import sys
 
@@ -13,6 +14,7 @@ from libp2p import new_host
 from libp2p.abc import IHost, INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.network.config import ConnectionConfig
+from libp2p.network.stream.exceptions import StreamError
 from multiaddr import Multiaddr
 
 from node.p2p.framing import FramedStream, StreamLimits
@@ -82,9 +84,10 @@ async def read_stock(stream: INetStream, size: int) -> bytes:
 
 
 async def echo_stock(stream: INetStream) -> None:
-    while True:
-        header = await read_stock(stream, HEADER.size)
-        await stream.write(header + await read_stock(stream, HEADER.unpack(header)[0]))
+    with contextlib.suppress(StreamError):  # an exception that leaves a handler stops a stock host
+        while True:
+            header = await read_stock(stream, HEADER.size)
+            await stream.write(header + await read_stock(stream, HEADER.unpack(header)[0]))
 
 
 async def run_stock(seed: bytes) -> None:
