@@ -4,37 +4,42 @@ Shape (normative, state_tree.md). A key's place is the 256 bits of H(STATE_KEY, 
 subtree hashes to zero; a subtree of ONE leaf is that leaf, H(STATE_LEAF, key hash || H(STATE_VALUE, value)), however
 high it stands; any other subtree is H(STATE_NODE, left || right). So the root does not depend on the order of writes.
 
-Storage (not normative). Four binary levels are kept as one page of 16 slots, addressed by the hex digits that lead to
-it; a slot is empty, a leaf, or a branch whose page lies one digit further. Only the latest tree is kept, in place.
+Storage (not normative). Four binary levels are kept as one page of 16 slots (page.py), addressed by the hex digits
+that lead to it; a slot is empty, a leaf, or a branch whose page lies one digit further. Only the latest tree is kept,
+in place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Annotated
 
+from consensus.state.page import (
+    EMPTY_ROOT,
+    SLOTS,
+    Slot,
+    decode_page,
+    encode_page,
+    fold_levels,
+    hash_leaf,
+    hash_node,
+    is_dense,
+    replace_branches,
+)
 from proto_specs.codec import Max, record
-from proto_specs.hashing import HASH_BYTES, Tag, hash_tagged
+from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.common import Hash32
 
-EMPTY_ROOT = bytes(HASH_BYTES)
 DEPTH_MAX = 256
 
 NodeReader = Callable[[bytes], bytes | None]
 """path -> page bytes; None where there is no page."""
 
-_SLOTS = 16
-_Slot = tuple[bytes, bytes | None, bytes | None] | None
-"""(hash, key hash, value hash) of a leaf; (hash, None, None) of a branch; None when empty."""
 _Leaf = tuple[str, bytes, bytes]
 """(key hash in hex, key hash, value hash)."""
 _Dirty = tuple[str, bytes, bytes | None]
 """As `_Leaf`; the value hash is None where the key is deleted."""
-
-_NODE_PREFIX = bytes([len(Tag.STATE_NODE.value)]) + Tag.STATE_NODE.value
-_LEAF_PREFIX = bytes([len(Tag.STATE_LEAF.value)]) + Tag.STATE_LEAF.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,7 @@ def prove(node_reader: NodeReader, key: bytes) -> Proof:
         if page is None:
             assert depth == 0, "a branch has its page"
             return Proof((), None)
-        levels = _fold_levels(_decode_page(page))
+        levels = fold_levels(decode_page(page))
         place = int(digits[depth], 16)
         for height in range(4, -1, -1):
             node = levels[height][place >> height]
@@ -115,11 +120,11 @@ def verify_proof(root: bytes, key: bytes, value: bytes | None, proof: Proof) -> 
                 return False
         elif leaf.key_hash == key_hash or (int.from_bytes(leaf.key_hash, "big") ^ bits) >> (DEPTH_MAX - depth):
             return False
-        node = _hash_leaf(leaf.key_hash, leaf.value_hash)
+        node = hash_leaf(leaf.key_hash, leaf.value_hash)
     for level in range(depth - 1, -1, -1):
         sibling = proof.siblings[level]
         is_right = bits >> (DEPTH_MAX - 1 - level) & 1
-        node = _hash_node(sibling, node) if is_right else _hash_node(node, sibling)
+        node = hash_node(sibling, node) if is_right else hash_node(node, sibling)
     return node == root
 
 
@@ -130,26 +135,36 @@ class _Writer:
         self._read = node_reader
         self.writes: dict[bytes, bytes | None] = {}
 
-    def update_page(self, path: str, dirty: Sequence[_Dirty], start: int, stop: int) -> _Slot:
+    def update_page(self, path: str, dirty: Sequence[_Dirty], start: int, stop: int) -> Slot:
         """Apply dirty[start:stop], whose keys all start with `path`; returns what stands in the parent's slot."""
         page = self._read(path.encode())
-        slots: list[_Slot] = [None] * _SLOTS if page is None else _decode_page(page)
-        depth = len(path)
-        while start < stop:
-            digit = dirty[start][0][depth]
-            end = start + 1
-            while end < stop and dirty[end][0][depth] == digit:
-                end += 1
-            index = int(digit, 16)
-            slot = slots[index]
+        if page is not None and is_dense(page):
+            return self._update_dense(path, page, dirty, start, stop)
+        slots: list[Slot] = [None] * SLOTS if page is None else decode_page(page)
+        for index, first, end in _group(dirty, len(path), start, stop):
+            slot, below = slots[index], f"{path}{index:x}"
             if slot is not None and slot[1] is None:
-                slots[index] = self.update_page(path + digit, dirty, start, end)
+                slots[index] = self.update_page(below, dirty, first, end)
             else:
-                slots[index] = self._replace_leaf(path + digit, slot, dirty[start:end])
-            start = end
+                slots[index] = self._replace_leaf(below, slot, dirty[first:end])
         return self._close_page(path, slots, page is not None)
 
-    def _replace_leaf(self, path: str, slot: _Slot, dirty: Sequence[_Dirty]) -> _Slot:
+    def _update_dense(self, path: str, page: bytes, dirty: Sequence[_Dirty], start: int, stop: int) -> Slot:
+        """As `update_page` where every slot is a branch: hashes only what lies above the changed ones."""
+        changed = {
+            index: self.update_page(f"{path}{index:x}", dirty, first, end)
+            for index, first, end in _group(dirty, len(path), start, stop)
+        }
+        hashes = {index: slot[0] for index, slot in changed.items() if slot is not None and slot[1] is None}
+        if len(hashes) == len(changed):
+            self.writes[path.encode()], top = replace_branches(page, hashes)
+            return top, None, None
+        slots = decode_page(page)
+        for index, slot in changed.items():
+            slots[index] = slot
+        return self._close_page(path, slots, True)
+
+    def _replace_leaf(self, path: str, slot: Slot, dirty: Sequence[_Dirty]) -> Slot:
         """An empty slot, or one with a single leaf, after `dirty`."""
         leaves: list[_Leaf] = [(digits, key, value) for digits, key, value in dirty if value is not None]
         if slot is not None:
@@ -163,101 +178,36 @@ class _Writer:
                 leaves.sort()
         return self._build(path, leaves)
 
-    def _build(self, path: str, leaves: Sequence[_Leaf]) -> _Slot:
+    def _build(self, path: str, leaves: Sequence[_Leaf]) -> Slot:
         """A fresh subtree of sorted leaves."""
         if not leaves:
             return None
         if len(leaves) == 1:
             _, key_hash, value_hash = leaves[0]
-            return _hash_leaf(key_hash, value_hash), key_hash, value_hash
-        slots: list[_Slot] = [None] * _SLOTS
-        depth, start = len(path), 0
-        while start < len(leaves):
-            digit = leaves[start][0][depth]
-            end = start + 1
-            while end < len(leaves) and leaves[end][0][depth] == digit:
-                end += 1
-            slots[int(digit, 16)] = self._build(path + digit, leaves[start:end])
-            start = end
+            return hash_leaf(key_hash, value_hash), key_hash, value_hash
+        slots: list[Slot] = [None] * SLOTS
+        for index, first, end in _group(leaves, len(path), 0, len(leaves)):
+            slots[index] = self._build(f"{path}{index:x}", leaves[first:end])
         return self._close_page(path, slots, False)
 
-    def _close_page(self, path: str, slots: list[_Slot], existed: bool) -> _Slot:
+    def _close_page(self, path: str, slots: list[Slot], existed: bool) -> Slot:
         """Write the page, or delete it where it came down to nothing or to one leaf (which moves up a page)."""
         taken = [slot for slot in slots if slot is not None]
         if not taken or (len(taken) == 1 and taken[0][1] is not None and path):
             if existed:
                 self.writes[path.encode()] = None
             return taken[0] if taken else None
-        self.writes[path.encode()] = _encode_page(slots)
-        return _fold(slots)
+        self.writes[path.encode()], top = encode_page(slots)
+        return top
 
 
-def _fold(slots: Sequence[_Slot]) -> _Slot:
-    """The four binary levels above 16 slots, as one node."""
-    level = slots
-    while len(level) > 1:
-        level = [_join(level[index], level[index + 1]) for index in range(0, len(level), 2)]
-    return level[0]
-
-
-def _fold_levels(slots: Sequence[_Slot]) -> list[Sequence[_Slot]]:
-    """All levels of a page, from the 16 slots to its one top."""
-    levels = [slots]
-    while len(levels[-1]) > 1:
-        below = levels[-1]
-        levels.append([_join(below[index], below[index + 1]) for index in range(0, len(below), 2)])
-    return levels
-
-
-def _join(left: _Slot, right: _Slot) -> _Slot:
-    if left is None:
-        if right is None or right[1] is not None:
-            return right
-        return blake2b(_NODE_PREFIX + EMPTY_ROOT + right[0], digest_size=HASH_BYTES).digest(), None, None
-    if right is None:
-        if left[1] is not None:
-            return left
-        return blake2b(_NODE_PREFIX + left[0] + EMPTY_ROOT, digest_size=HASH_BYTES).digest(), None, None
-    return blake2b(_NODE_PREFIX + left[0] + right[0], digest_size=HASH_BYTES).digest(), None, None
-
-
-def _hash_node(left: bytes, right: bytes) -> bytes:
-    return blake2b(_NODE_PREFIX + left + right, digest_size=HASH_BYTES).digest()
-
-
-def _hash_leaf(key_hash: bytes, value_hash: bytes) -> bytes:
-    return blake2b(_LEAF_PREFIX + key_hash + value_hash, digest_size=HASH_BYTES).digest()
-
-
-def _encode_page(slots: Sequence[_Slot]) -> bytes:
-    """Two masks of 16 bits (taken, leaf), then 32 bytes a slot: its hash; then key and value hash of each leaf."""
-    taken = leaf = 0
-    hashes, leaves = [], []
-    for index, slot in enumerate(slots):
-        if slot is None:
-            continue
-        taken |= 1 << index
-        hashes.append(slot[0])
-        if slot[1] is not None and slot[2] is not None:
-            leaf |= 1 << index
-            leaves.append(slot[1])
-            leaves.append(slot[2])
-    return b"".join((taken.to_bytes(2, "big"), leaf.to_bytes(2, "big"), *hashes, *leaves))
-
-
-def _decode_page(page: bytes) -> list[_Slot]:
-    taken, leaf = int.from_bytes(page[:2], "big"), int.from_bytes(page[2:4], "big")
-    at, leaf_at = 4, 4 + HASH_BYTES * taken.bit_count()
-    slots: list[_Slot] = [None] * _SLOTS
-    for index in range(_SLOTS):
-        if not taken >> index & 1:
-            continue
-        node = page[at : at + HASH_BYTES]
-        at += HASH_BYTES
-        if leaf >> index & 1:
-            middle = leaf_at + HASH_BYTES
-            slots[index] = node, page[leaf_at:middle], page[middle : middle + HASH_BYTES]
-            leaf_at = middle + HASH_BYTES
-        else:
-            slots[index] = node, None, None
-    return slots
+def _group(
+    keys: Sequence[tuple[str, bytes, bytes | None]], depth: int, start: int, stop: int
+) -> Iterator[tuple[int, int, int]]:
+    """(slot, first, end) for each run of sorted keys that share the hex digit at `depth`."""
+    while start < stop:
+        digit, end = keys[start][0][depth], start + 1
+        while end < stop and keys[end][0][depth] == digit:
+            end += 1
+        yield int(digit, 16), start, end
+        start = end
