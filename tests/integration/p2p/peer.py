@@ -83,6 +83,13 @@ async def read_stock(stream: INetStream, size: int) -> bytes:
     return data
 
 
+async def read_frame_stock(stream: INetStream) -> bytes:
+    while True:
+        (size,) = HEADER.unpack(await read_stock(stream, HEADER.size))
+        if size:  # else a heartbeat
+            return await read_stock(stream, size)
+
+
 async def echo_stock(stream: INetStream) -> None:
     with contextlib.suppress(StreamError):  # an exception that leaves a handler stops a stock host
         while True:
