@@ -127,7 +127,7 @@ class ShardSession:
         outputs = self._call(kv, np.concatenate([rows, rows]) if count == 1 else rows, asked)
         kv.length += count
         embedded = outputs["embedded"][0, :count] if self.shard.is_first else None
-        logits = outputs["logits"][: len(asked)] if asked else None
+        logits = outputs["logits"] if asked else None
         return StageOutput(outputs["hidden_out"][0, :count], embedded, logits)
 
     def _call(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...]) -> dict[str, Hidden]:
@@ -142,9 +142,7 @@ class ShardSession:
         else:
             feeds["hidden"] = np.ascontiguousarray(rows, dtype=np.float32)[None]
         if self.shard.is_last:
-            # Two at least, for the same reason as rows; none when none are asked.
-            asked = logit_rows * 2 if len(logit_rows) == 1 else logit_rows
-            feeds["logit_rows"] = np.array(asked, dtype=np.int64)
+            feeds["logit_rows"] = np.array(logit_rows, dtype=np.int64)
         for name, value in feeds.items():
             binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(value))
         for name in self._row_outputs:

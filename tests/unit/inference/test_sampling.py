@@ -104,6 +104,31 @@ def test_an_honest_draw_from_jittered_logits_is_consistent(
     assert is_sample_consistent(logits, params, 5, token, 2.1e-3)
 
 
+def test_the_margin_widens_top_k_by_itself_and_no_more() -> None:
+    params = SamplingParams(1000, 1, 1000, 4)
+    for gap, expected in ((0.0015, True), (0.003, False)):
+        logits = np.array([1.0, 1.0 - gap, -5.0], np.float32)
+        assert is_sample_consistent(logits, params, 0, 1, 0.002) == expected
+
+
+def test_the_margin_widens_top_p_by_what_it_allows_the_sums() -> None:
+    params = SamplingParams(1000, 0, 500, 4)
+    for share, expected in ((0.5001, True), (0.51, False)):
+        logits = np.log(np.array([share, 0.8 - share, 0.2], np.float32))
+        assert sample(logits, params, 0) == 0, "the first token alone reaches top_p"
+        assert is_sample_consistent(logits, params, 0, 1, 0.002) == expected
+
+
+def test_the_margin_allows_near_ties_of_scores() -> None:
+    logits = -compute_noise(9, 2, 40)
+    logits[3] += 0.001
+    params = SamplingParams(1000, 0, 1000, 9)
+    values = logits.astype(np.float32)
+    assert sample(values, params, 2) == 3
+    assert is_sample_consistent(values, params, 2, 5, 0.002)
+    assert not is_sample_consistent(values, params, 2, 5, 0.0005)
+
+
 def test_a_token_of_another_seed_is_inconsistent() -> None:
     logits = np.random.default_rng(0).standard_normal(500).astype(np.float32)
     mine, other = SamplingParams(1000, 0, 1000, 1), SamplingParams(1000, 0, 1000, 2)

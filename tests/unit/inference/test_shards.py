@@ -130,9 +130,30 @@ def test_bad_rows_are_refused_and_change_nothing(model: TinyModel) -> None:
     last = model.load(2, 3)
     with pytest.raises(EngineError, match="logits asked"):
         last.run(last.open_kv(4), hidden, (2,))
+    with pytest.raises(EngineError, match=f"token {len(tiny.TOKENS)} is outside the vocabulary"):
+        first.run(kv, np.array([len(tiny.TOKENS)], np.uint32))
     assert kv.length == inner_kv.length == 0
     with pytest.raises(EngineError, match="1 to 700 positions"):
         first.open_kv(tiny.CONTEXT + 1)
+
+
+def test_a_call_that_fails_halfway_changes_nothing(model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = model.load(0, 1)
+    kv = session.open_kv(600)
+    session.run(kv, TOKENS)
+    call = session._call
+    calls: list[int] = []
+
+    def fail_second(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            raise EngineError("the runtime gave up")
+        return call(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(session, "_call", fail_second)
+    with pytest.raises(EngineError, match="gave up"):
+        session.run(kv, np.resize(TOKENS, 300))
+    assert kv.length == len(TOKENS)
 
 
 def test_the_whole_context_can_be_filled(model: TinyModel) -> None:

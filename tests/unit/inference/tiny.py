@@ -13,7 +13,7 @@ from inference.model.tokenizer import BYTE_OF_CHAR
 LAYERS, HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FFN = 3, 64, 4, 2, 16, 96
 CONTEXT = 700
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-MERGES = ("h e", "l l", "he ll", "hell o", "Ġ w")
+MERGES = ("h e", "l l", "he ll", "hell o", "Ġ w", "1 2")
 TOKENS = (*SPECIALS, *BYTE_OF_CHAR, *(one.replace(" ", "") for one in MERGES))
 TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'bad' %}{{ raise_exception('no such role') }}{% endif %}"
