@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import trio
-from libp2p.abc import IMuxedConn, INetStream, ISecureConn
+from libp2p.abc import IHost, IMuxedConn, INetStream, ISecureConn
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
 from libp2p.custom_types import TProtocol, TSecurityOptions
+from libp2p.identity.identify_push.identify_push import ID_PUSH as IDENTIFY_PUSH_ID
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.swarm import Swarm
@@ -119,6 +120,17 @@ def dial_only_when_asked(swarm: Swarm) -> None:
     """
     swarm.retry_config = RetryConfig(max_retries=0)
     swarm.auto_connector = _IdleConnector(swarm)
+
+
+def stop_identifying(host: IHost, swarm: Swarm) -> None:
+    """Section 15: libp2p asks every new peer who it is, and lets any peer push addresses into its peer store.
+
+    We take identities from Noise and addresses from the chain; those who ask us still get their answer.
+    Test: tests/integration/p2p/test_hostile.py::test_nothing_can_be_pushed_at_us.
+    """
+    for notifee in list(swarm.notifees):
+        swarm.remove_notifee(notifee)
+    host.remove_stream_handler(IDENTIFY_PUSH_ID)
 
 
 def contain_inbound_streams(swarm: Swarm, streams_per_peer_max: int) -> None:

@@ -135,6 +135,11 @@ class FramedStream:
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
 
+    @property
+    def receive_end(self) -> NetworkError | None:
+        """Why nothing more will be received, or None while something may be."""
+        return self._receive_end
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -29,6 +29,7 @@ from node.p2p.cures import (
     contain_inbound_streams,
     dial_only_when_asked,
     offer_noise_only,
+    stop_identifying,
 )
 from node.p2p.errors import ListenFailed, NetworkError, PeerUnreachable
 from node.p2p.framing import FramedStream, StreamLimits
@@ -36,11 +37,14 @@ from node.p2p.identity import compute_key_pair, decode_peer_id
 from node.p2p.negotiation import propose_protocol
 from node.p2p.request import RequestHandler, serve_requests
 from node.p2p.tcp import TcpTransport
+from node.p2p.yamux import YamuxConnection
 from node.p2p.yamux_wire import YamuxLimits
 from proto_specs.errors import ProtocolError
 
 StreamHandler = Callable[[FramedStream, str], Awaitable[None]]
 """Serves one inbound stream: (stream, peer id). The stream is closed when it returns, reset when it raises."""
+
+SILENCE_MIN_S: Final = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +81,6 @@ class P2PHost:
         self._swarm = swarm
         self._nursery = nursery
         self._served: dict[str, _Service] = {}
-        self._inbound_per_peer: Counter[str] = Counter()
         self._streams_per_service: Counter[tuple[str, str]] = Counter()
         self._dials: dict[str, trio.Lock] = {}
 
@@ -175,10 +178,11 @@ class P2PHost:
                 await self._ensure_connected(peer_id, address)
                 raw = await self._open_negotiated(peer_id, protocol)
         except trio.TooSlowError as error:
+            await self._drop_silent_connections(peer_id, max(timeout_s, SILENCE_MIN_S))
             raise PeerUnreachable(f"no {protocol} stream to {address_or_peer} within {timeout_s} s") from error
         stream_limits = replace(limits or StreamLimits(), frame_bytes_max=max_frame_bytes)
         stream = FramedStream(raw, limits=stream_limits, peer_id=peer_id, protocol=protocol)
-        self._nursery.start_soon(stream.run)
+        self._nursery.start_soon(self._run_stream, stream)
         return stream
 
     async def disconnect(self, peer_id: str) -> None:
@@ -200,7 +204,7 @@ class P2PHost:
                     raise PeerUnreachable(f"not connected to {peer_id} and no address was given")
                 await self._dial(peer, address)
         finally:
-            if not lock.statistics().tasks_waiting:
+            if not lock.locked():
                 self._dials.pop(peer_id, None)
 
     async def _dial(self, peer: ID, address: Multiaddr) -> None:
@@ -236,7 +240,7 @@ class P2PHost:
             return
         self._streams_per_service[key] += 1
         stream = FramedStream(raw, limits=service.limits, peer_id=peer_id, protocol=service.protocol)
-        self._nursery.start_soon(stream.run)
+        self._nursery.start_soon(self._run_stream, stream)
         self._nursery.start_soon(self._handle, stream, service.handler)
         try:
             # libp2p takes a returned handler for an ended stream and forgets it.
@@ -246,21 +250,34 @@ class P2PHost:
             if not self._streams_per_service[key]:
                 del self._streams_per_service[key]
 
+    async def _run_stream(self, stream: FramedStream) -> None:
+        await stream.run()
+        if isinstance(stream.receive_end, PeerUnreachable):
+            await self._drop_silent_connections(stream.peer_id, stream.limits.dead_peer_s)
+
     async def _handle(self, stream: FramedStream, handler: StreamHandler) -> None:
         where = {"peer": stream.peer_id, "protocol": stream.protocol}
         try:
             await handler(stream, stream.peer_id)
-        except ProtocolError as error:
-            logger.warning("stream reset: peer broke the protocol: %s", error, extra=where)
-            stream.reset(f"protocol error: {error}")
-        except NetworkError as error:
-            logger.debug("stream ended: %s: %s", type(error).__name__, error, extra=where)
-            stream.reset(f"{type(error).__name__}: {error}")
-        except Exception:
+        except* ProtocolError as errors:
+            logger.warning("stream reset: the peer broke the protocol: %s", _describe(errors), extra=where)
+            stream.reset(f"protocol error: {_describe(errors)}")
+        except* NetworkError as errors:
+            logger.debug("stream ended: %s", _describe(errors), extra=where)
+            stream.reset(_describe(errors))
+        except* Exception:
             logger.exception("stream reset: its handler failed", extra=where)
             stream.reset("the handler failed")
         else:
             await stream.close()
+
+    async def _drop_silent_connections(self, peer_id: str, silence_s: float) -> None:
+        """Close half-open connections, so that the next stream dials instead of waiting on them."""
+        for connection in self._swarm.get_connections(decode_peer_id(peer_id)):
+            muxed = connection.muxed_conn
+            if isinstance(muxed, YamuxConnection) and muxed.silent_s >= silence_s:
+                logger.info("connection dropped: silent for %.1f s", muxed.silent_s, extra={"peer": peer_id})
+                await muxed.close()
 
     async def _close_connection(self, connection: INetConn) -> None:
         with trio.move_on_after(self.limits.close_timeout_s):
@@ -287,16 +304,26 @@ async def open_host(seed: bytes, listen: Sequence[str], *, limits: HostLimits | 
     limits = limits or HostLimits()
     wanted = [decode_multiaddr(address) for address in listen]
     libp2p_host, swarm = _build_host(seed, limits)
-    async with libp2p_host.run(wanted):
-        if len(swarm.listeners) != len(wanted):
-            raise ListenFailed(f"cannot listen at all of {', '.join(listen)}")
-        async with trio.open_nursery() as nursery:
-            host = P2PHost(libp2p_host, swarm, nursery, limits)
-            try:
-                yield host
-            finally:
-                nursery.cancel_scope.cancel()
-                await host._close()
+    failure: Exception | None = None
+    async with libp2p_host.run(wanted), trio.open_nursery() as nursery:
+        host = P2PHost(libp2p_host, swarm, nursery, limits)
+        try:
+            if len(swarm.listeners) != len(wanted):
+                raise ListenFailed(f"cannot listen at all of {', '.join(listen)}")
+            yield host
+        except Exception as error:
+            failure = error  # raised once outside, so that our nurseries and libp2p's do not wrap it in groups
+        finally:
+            nursery.cancel_scope.cancel()
+            await host._close()
+    if failure is not None:
+        raise failure
+
+
+def _describe(errors: BaseException) -> str:
+    if isinstance(errors, BaseExceptionGroup):
+        return "; ".join(_describe(error) for error in errors.exceptions)
+    return f"{type(errors).__name__}: {errors}"
 
 
 def _are_usable(connections: Sequence[INetConn]) -> bool:
@@ -321,5 +348,6 @@ def _build_host(seed: bytes, limits: HostLimits) -> tuple[IHost, Swarm]:
     assert isinstance(swarm, Swarm)
     swarm.upgrader.muxer_multistream = YamuxSelection(limits.yamux, math.ceil(limits.upgrade_timeout_s))
     dial_only_when_asked(swarm)
+    stop_identifying(host, swarm)
     contain_inbound_streams(swarm, limits.inbound_streams_per_peer_max)
     return host, swarm

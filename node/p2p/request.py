@@ -81,11 +81,13 @@ def serve_requests(
     """
 
     async def on_stream(stream: FramedStream, peer_id: str) -> None:
-        with trio.fail_after(timeout_s):
+        with trio.move_on_after(timeout_s) as scope:
             status, body = await _receive_body(stream, max_request_bytes)
             if status != STATUS_REQUEST:
                 raise DecodeError(f"request status {status} is not {STATUS_REQUEST}")
             await _send_body(stream, *await _answer(handler, body, peer_id, protocol))
+        if scope.cancelled_caught:
+            raise RequestTimedOut(f"the exchange was not over within {timeout_s} s")
 
     host.serve(protocol, on_stream, max_frame_bytes=CHUNK_BYTES, max_streams_per_peer=max_streams_per_peer)
 

@@ -1,0 +1,28 @@
+"""Errors of JSON-RPC methods: a code, a text for people, and data for machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+INVALID_TRANSACTION = 1010
+LIMIT_EXCEEDED = -32005
+NODE_UNREACHABLE = -32010
+
+
+class ApiError(Exception):
+    """A method's refusal."""
+
+    def __init__(self, code: int, message: str, data: Any = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.data = data
+
+    def to_json(self) -> dict[str, Any]:
+        """The `error` member of a response."""
+        body: dict[str, Any] = {"code": self.code, "message": str(self)}
+        return body if self.data is None else {**body, "data": self.data}

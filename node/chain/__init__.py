@@ -1,0 +1,1 @@
+"""Blocks: built, validated, decided, committed, told to subscribers."""

@@ -1,0 +1,119 @@
+"""`myelin model`: import checkpoints into shard storage, list what is there, put manifests on chain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from inference.model.fetch import cache_dir, fetch_smollm2
+from inference.model.importing import import_gguf
+from inference.model.store import ShardStore
+from proto_specs.types.manifest import Manifest, ServiceClass, WireDtype, compute_model_id
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+SAMPLE = "smollm2"
+ModelsOption = Annotated[Path | None, typer.Option("--models", help="Shard storage (default: the user's cache).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def get_models_dir(models: Path | None) -> Path:
+    """Where shard storage is unless told otherwise."""
+    return models if models is not None else cache_dir() / "models"
+
+
+def make_progress(console: Console) -> Progress:
+    """The progress bar of downloads and imports."""
+    return Progress(
+        TextColumn("[bold]{task.description:>10}[/bold]"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def import_sample(models: Path, console: Console) -> Manifest:
+    """Fetch SmolLM2-135M-Instruct (once per machine) and import it (once per store), with progress bars."""
+    with make_progress(console) as progress:
+        fetching = progress.add_task("fetch", total=None)
+        path = fetch_smollm2(cache_dir(), lambda done, total: progress.update(fetching, completed=done, total=total))
+        return _import(path, models, "fp32", progress)
+
+
+def find_model(store: ShardStore, text: str) -> bytes:
+    """A stored model by id, unique id prefix, or name. Raises typer.BadParameter saying what there is."""
+    wanted = text.removeprefix("0x").lower()
+    known = {model: store.load_manifest(model).name for model in store.list_models()}
+    found = [one for one, name in known.items() if name.lower() == text.lower() or one.hex().startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise typer.BadParameter(f"{text!r} fits {len(found)} stored models: give more of the id")
+    listed = ", ".join(f"{name} ({one.hex()[:12]})" for one, name in known.items()) or "none: run `myelin model import`"
+    raise typer.BadParameter(f"no stored model is called {text!r}; stored: {listed}")
+
+
+@app.command("import")
+def import_command(
+    source: Annotated[str, typer.Argument(help="A GGUF file, or `smollm2` for the sample model.")],
+    models: ModelsOption = None,
+    wire_dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16 between stages.")] = "fp32",
+    as_json: JsonOption = False,
+) -> None:
+    """Import a checkpoint into per-layer shard storage and print its model id."""
+    console = Console(stderr=True)
+    root = get_models_dir(models)
+    if source == SAMPLE:
+        manifest = import_sample(root, console)
+    else:
+        with make_progress(console) as progress:
+            manifest = _import(Path(source), root, wire_dtype, progress)
+    model_id = f"0x{compute_model_id(manifest).hex()}"
+    if as_json:
+        print(json.dumps({"model": model_id, "name": manifest.name, "layers": manifest.architecture.layers}))
+    else:
+        print(f"{manifest.name}: {manifest.architecture.layers} layers, model id {model_id}")
+
+
+@app.command("list")
+def list_command(models: ModelsOption = None, as_json: JsonOption = False) -> None:
+    """List the models in shard storage."""
+    store = ShardStore(get_models_dir(models))
+    found = [(one, store.load_manifest(one)) for one in store.list_models()]
+    if as_json:
+        print(json.dumps([{"model": f"0x{one.hex()}", "name": manifest.name} for one, manifest in found]))
+        return
+    table = Table("model", "name", "layers", "class", "wire", "size", box=None)
+    for one, manifest in found:
+        size = sum(unit.bytes_total for unit in manifest.units)
+        kind, wire = ServiceClass(manifest.service_class).name, WireDtype(manifest.wire_dtype).name
+        layers = str(manifest.architecture.layers)
+        table.add_row(one.hex()[:16], manifest.name, layers, kind.lower(), wire.lower(), f"{size / 1e6:.0f} MB")
+    Console().print(table)
+
+
+@app.command("verify")
+def verify_command(
+    model: Annotated[str, typer.Argument(help="Name, id, or the start of an id.")], models: ModelsOption = None
+) -> None:
+    """Hash every stored unit of a model against its manifest. Raises StoreError naming the first that differs."""
+    store = ShardStore(get_models_dir(models))
+    model_id = find_model(store, model)
+    manifest = store.load_manifest(model_id)
+    for unit in manifest.units:
+        store.verify_unit(model_id, unit)
+    print(f"{manifest.name}: {len(manifest.units)} units are whole")
+
+
+def _import(path: Path, models: Path, wire_dtype: str, progress: Progress) -> Manifest:
+    importing = progress.add_task("import", total=None)
+    return import_gguf(
+        path, models, lambda done, total: progress.update(importing, completed=done, total=total), wire_dtype
+    )

@@ -1,0 +1,240 @@
+"""The public RPC process: JSON-RPC over HTTP POST and WebSocket on one port. Knows no chain, only the node's socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from node.api.errors import INVALID_PARAMS, LIMIT_EXCEEDED, ApiError
+from node.rpc.jsonrpc import BODY_BYTES_MAX, answer_text
+from node.rpc.link import NodeGone, NodeLink
+
+logger = logging.getLogger("myelin.rpc")
+
+CALLS_PER_S_MAX = 2_000
+BURST_CALLS_MAX = 4_000
+CLIENTS_REMEMBERED_MAX = 10_000
+SUBSCRIPTIONS_PER_SOCKET_MAX = 64
+BACKLOG_MAX = 64
+HEAD_METHODS = {"chain_subscribeNewHeads": "chain_newHead", "chain_subscribeFinalizedHeads": "chain_finalizedHead"}
+UNSUBSCRIBE_METHODS = ("chain_unsubscribeNewHeads", "chain_unsubscribeFinalizedHeads", "author_unwatchExtrinsic")
+WATCH_METHOD = "author_submitAndWatchExtrinsic"
+
+
+class RateLimiter:
+    """A token bucket per client address."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def spend(self, client: str) -> None:
+        """Count one call. Raises ApiError when the client has none left."""
+        now_s = time.monotonic()
+        left, seen_s = self._buckets.pop(client, (float(BURST_CALLS_MAX), now_s))
+        left = min(float(BURST_CALLS_MAX), left + (now_s - seen_s) * CALLS_PER_S_MAX)
+        if len(self._buckets) >= CLIENTS_REMEMBERED_MAX:
+            del self._buckets[next(iter(self._buckets))]
+        self._buckets[client] = (max(0.0, left - 1.0), now_s)
+        if left < 1.0:
+            raise ApiError(LIMIT_EXCEEDED, f"more than {CALLS_PER_S_MAX} calls a second: slow down")
+
+
+class Heads:
+    """Hands every finalized header to the WebSockets that wait for it."""
+
+    def __init__(self) -> None:
+        self._queues: set[asyncio.Queue[dict[str, Any] | None]] = set()
+
+    def publish(self, head: dict[str, Any]) -> None:
+        """One header to everybody; who is 64 behind is dropped."""
+        for queue in list(self._queues):
+            try:
+                queue.put_nowait(head)
+            except asyncio.QueueFull:
+                self._queues.discard(queue)
+
+    @contextlib.contextmanager
+    def subscribe(self) -> Any:
+        """A queue of headers from now on."""
+        queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(BACKLOG_MAX)
+        self._queues.add(queue)
+        try:
+            yield queue
+        finally:
+            self._queues.discard(queue)
+
+
+class RpcServer:
+    """The endpoints."""
+
+    def __init__(self, socket: Path) -> None:
+        self._heads = Heads()
+        self._link = NodeLink(socket, self._heads.publish)
+        self._limiter = RateLimiter()
+
+    def make_app(self) -> Starlette:
+        """The ASGI application."""
+        routes = [
+            Route("/", self.post, methods=["POST"]),
+            Route("/health", self.health, methods=["GET"]),
+            WebSocketRoute("/", self.websocket),
+        ]
+        return Starlette(routes=routes, lifespan=self._lifespan)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._stay_connected())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _stay_connected(self) -> None:
+        """Without a node there is nothing to serve: end the process, the node starts another."""
+        try:
+            await self._link.run()
+        except NodeGone as error:
+            logger.warning("stopping: %s", error)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    async def health(self, _request: Request) -> Response:
+        """200 with the node's health, 503 when the node does not answer."""
+        try:
+            found = await self._link.call("system_health", [])
+        except ApiError as error:
+            return _json(error.to_json(), 503)
+        return _json(found, 200)
+
+    async def post(self, request: Request) -> Response:
+        """One request or batch."""
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > BODY_BYTES_MAX:
+                return _json({"error": f"a request has at most {BODY_BYTES_MAX} bytes"}, 413)
+        client = request.client.host if request.client else ""
+
+        async def dispatch(method: str, params: list[Any]) -> Any:
+            self._limiter.spend(client)
+            return await self._link.call(method, params)
+
+        answer = await answer_text(bytes(body), dispatch)
+        if answer is None:
+            return Response(status_code=204)
+        return Response(answer, media_type="application/json")
+
+    async def websocket(self, socket: WebSocket) -> None:
+        """Requests as on HTTP, and subscriptions."""
+        await socket.accept()
+        await _Socket(socket, self._link, self._limiter, self._heads).run()
+
+
+class _Socket:
+    """One WebSocket and its subscriptions."""
+
+    def __init__(self, socket: WebSocket, link: NodeLink, limiter: RateLimiter, heads: Heads) -> None:
+        self._socket = socket
+        self._link = link
+        self._limiter = limiter
+        self._heads = heads
+        self._client = socket.client.host if socket.client else ""
+        self._ids = itertools.count(1)
+        self._subscriptions: dict[str, asyncio.Task[None]] = {}
+        self._sending = asyncio.Lock()
+
+    async def run(self) -> None:
+        try:
+            while True:
+                message = await self._socket.receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                text = message.get("bytes") or (message.get("text") or "").encode()
+                answer = await answer_text(text, self._dispatch)
+                if answer is not None:
+                    await self._send(answer.decode())
+        except (WebSocketDisconnect, RuntimeError):
+            return  # the client went away in the middle of an answer
+        finally:
+            for task in self._subscriptions.values():
+                task.cancel()
+
+    async def _dispatch(self, method: str, params: list[Any]) -> Any:
+        self._limiter.spend(self._client)
+        if method in HEAD_METHODS:
+            return self._start(self._send_heads, HEAD_METHODS[method])
+        if method == WATCH_METHOD:
+            extrinsic = await self._link.call("author_submitExtrinsic", params)
+            return self._start(self._watch, extrinsic)
+        if method in UNSUBSCRIBE_METHODS:
+            return self._stop(params)
+        return await self._link.call(method, params)
+
+    def _start(self, feed: Any, argument: str) -> str:
+        if len(self._subscriptions) >= SUBSCRIPTIONS_PER_SOCKET_MAX:
+            raise ApiError(LIMIT_EXCEEDED, f"a connection has at most {SUBSCRIPTIONS_PER_SOCKET_MAX} subscriptions")
+        name = str(next(self._ids))
+        self._subscriptions[name] = asyncio.create_task(feed(name, argument))
+        return name
+
+    def _stop(self, params: list[Any]) -> bool:
+        if len(params) != 1 or not isinstance(params[0], str):
+            raise ApiError(INVALID_PARAMS, "name the subscription to end")
+        task = self._subscriptions.pop(params[0], None)
+        if task is not None:
+            task.cancel()
+        return task is not None
+
+    async def _send_heads(self, name: str, method: str) -> None:
+        with self._heads.subscribe() as queue:
+            while True:
+                await self._notify(method, name, await queue.get())
+
+    async def _watch(self, name: str, extrinsic: str) -> None:
+        """ready, then finalized with the block's hash."""
+        with self._heads.subscribe() as queue:
+            await self._notify("author_extrinsicUpdate", name, "ready")
+            status = await self._link.call("author_extrinsicStatus", [extrinsic])
+            if status is not None and status["status"] == "finalized":
+                block = await self._link.call("chain_getBlockHash", [status["height"]])
+                return await self._notify("author_extrinsicUpdate", name, {"finalized": block})
+            while True:
+                head = await queue.get()
+                if head is not None and extrinsic in head["extrinsics"]:
+                    return await self._notify("author_extrinsicUpdate", name, {"finalized": head["hash"]})
+
+    async def _notify(self, method: str, name: str, result: Any) -> None:
+        params = {"subscription": name, "result": result}
+        await self._send(json.dumps({"jsonrpc": "2.0", "method": method, "params": params}))
+
+    async def _send(self, text: str) -> None:
+        async with self._sending:
+            await self._socket.send_text(text)
+
+
+def _json(body: Any, status: int) -> Response:
+    return Response(json.dumps(body), status_code=status, media_type="application/json")
+
+
+def run_rpc(socket: Path, host: str, port: int) -> None:
+    """Serve until SIGTERM, or until the node has been gone for 15 s."""
+    app = RpcServer(socket).make_app()
+    config = uvicorn.Config(
+        app, host=host, port=port, log_level="warning", ws_max_size=BODY_BYTES_MAX, access_log=False, lifespan="on"
+    )
+    uvicorn.Server(config).run()

@@ -1,0 +1,60 @@
+"""A JSON-RPC client for the command line, workers and verifiers (trio)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from node.api.errors import NODE_UNREACHABLE
+from node.serving.chain import ChainUnreachable
+
+TIMEOUT_S = 30.0
+
+
+class RpcUnreachable(ChainUnreachable):
+    """No node answers at the address."""
+
+
+class RpcError(Exception):
+    """The node refused a call. `data` is for machines (`data["reason"]` for refused transactions)."""
+
+    def __init__(self, code: int, message: str, data: Any = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.data = data
+
+
+class RpcClient:
+    """Calls one node over kept-alive HTTP."""
+
+    def __init__(self, url: str, http: httpx.AsyncClient) -> None:
+        self.url = url
+        self._http = http
+        self._ids = itertools.count(1)
+
+    async def call(self, method: str, *params: Any) -> Any:
+        """The result of one call. Raises RpcUnreachable, RpcError."""
+        request = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
+        try:
+            response = await self._http.post(self.url, json=request)
+            body = response.json()
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            detail = str(error) or type(error).__name__
+            raise RpcUnreachable(f"no node answers at {self.url} ({detail}): is it running? (--rpc URL)") from error
+        refusal = body.get("error")
+        if refusal is None:
+            return body["result"]
+        if refusal["code"] == NODE_UNREACHABLE:
+            raise RpcUnreachable(f"{self.url}: {refusal['message']}")
+        raise RpcError(refusal["code"], refusal["message"], refusal.get("data"))
+
+
+@asynccontextmanager
+async def open_rpc(url: str) -> AsyncIterator[RpcClient]:
+    """A client for the block."""
+    async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
+        yield RpcClient(url, http)

@@ -1,0 +1,196 @@
+"""A node from start to stop: the one place where its parts are wired together."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from genesis.builder import build_genesis
+from genesis.spec import ChainSpec
+from node.api.methods import NodeView
+from node.api.server import serve_api
+from node.chain.bus import BlockBus
+from node.chain.consensus_shell import ConsensusShell, ShellParts
+from node.chain.pool import TransactionPool
+from node.children import ChildProcess, supervise
+from node.mempool import Mempool
+from node.p2p.host import P2PHost, open_host
+from node.signer import Signer
+from node.store.chain_store import ChainStore
+from proto_specs.codec import encode
+from proto_specs.ed25519 import SigningKey
+from proto_specs.types.chain import Proposal, Vote
+from proto_specs.types.wire import STATUS_PROTOCOL, Status
+
+logger = logging.getLogger("myelin.node")
+
+STATUS_REQUEST_BYTES_MAX = 64
+
+
+class NodeRefused(Exception):
+    """The node cannot run as configured. The message says what to change."""
+
+
+@dataclass(frozen=True)
+class NodePaths:
+    """Where a node keeps its things under its base directory."""
+
+    base: Path
+
+    @property
+    def spec(self) -> Path:
+        """The chain spec."""
+        return self.base / "chain.json"
+
+    @property
+    def database(self) -> Path:
+        """LevelDB."""
+        return self.base / "db"
+
+    @property
+    def wal(self) -> Path:
+        """The consensus write-ahead log."""
+        return self.base / "consensus.wal"
+
+    @property
+    def signer(self) -> Path:
+        """The signer's history."""
+        return self.base / "signer.json"
+
+    @property
+    def socket(self) -> Path:
+        """The local API."""
+        return self.base / "node.sock"
+
+    @property
+    def keys(self) -> Path:
+        """Key files."""
+        return self.base / "keys"
+
+    @property
+    def verdicts(self) -> Path:
+        """The verifier's verdicts."""
+        return self.base / "verdicts"
+
+
+@dataclass(frozen=True)
+class ValidatorKeys:
+    """A validator's consensus key and its operator's account key (the verifier signs with the latter)."""
+
+    consensus: SigningKey
+    account: SigningKey
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """How a node runs. `models` is the shard store the verifier works from; None: no verification duty."""
+
+    paths: NodePaths
+    spec: ChainSpec
+    validator: ValidatorKeys | None
+    node_seed: bytes
+    verifier_node_seed: bytes
+    rpc_host: str
+    rpc_port: int
+    listen: tuple[str, ...]
+    models: Path | None
+
+
+class SoleValidator:
+    """`Gossip` of a chain whose only validator this is: there is nobody to send to."""
+
+    def broadcast_proposal(self, proposal: Proposal) -> None:
+        """Own proposals come back inside the shell."""
+
+    def broadcast_vote(self, vote: Vote) -> None:
+        """Own votes come back inside the shell."""
+
+
+async def run_node(config: NodeConfig) -> None:
+    """Run until cancelled. Raises NodeRefused, DatabaseError, SignerError, WalDamaged."""
+    genesis = build_genesis(config.spec)
+    store = ChainStore(config.paths.database, genesis)
+    signer: Signer | None = None
+    try:
+        _check_validators(config, store)
+        if config.validator is not None:
+            signer = Signer(config.paths.signer, config.validator.consensus, genesis.hash)
+        await _run_parts(config, store, signer)
+    finally:
+        if signer is not None:
+            signer.close()
+        store.close()
+
+
+def _check_validators(config: NodeConfig, store: ChainStore) -> None:
+    """Consensus messages are not sent between nodes yet, so the validator set has to be this node alone."""
+    members = store.get_head().validators.members
+    own = config.validator.consensus.public_key if config.validator else None
+    if [one.key for one in members] != [own]:
+        raise NodeRefused(
+            f"this chain has {len(members)} validators, and this release runs a chain by its only validator: "
+            "start it with that validator's key"
+        )
+
+
+async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | None) -> None:
+    pool, bus = TransactionPool(store, Mempool()), BlockBus()
+    shell = ConsensusShell(
+        ShellParts(
+            store=store,
+            pool=pool,
+            signer=signer,
+            gossip=SoleValidator(),
+            bus=bus,
+            wal_path=config.paths.wal,
+            block_interval_ms=config.spec.block_interval_ms,
+            now_ms=lambda: time.time_ns() // 1_000_000,
+        )
+    )
+    head = store.get_head()
+    logger.info("chain %s at block %d %s", config.spec.name, head.height, head.block_hash.hex()[:12])
+    async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
+        _serve_status(host, store)
+        logger.info("listening at %s", ", ".join(host.addresses))
+        nursery.start_soon(serve_api, config.paths.socket, NodeView(config.spec, store, pool), bus)
+        for child in make_children(config):
+            nursery.start_soon(supervise, child)
+        nursery.start_soon(shell.run)
+
+
+def make_children(config: NodeConfig) -> list[ChildProcess]:
+    """The processes beside the node: public RPC, and verification where there are keys and models for it."""
+    python = sys.executable
+    socket = str(config.paths.socket)
+    rpc = {"socket": socket, "host": config.rpc_host, "port": config.rpc_port}
+    children = [ChildProcess("rpc", (python, "-m", "node.rpc"), rpc)]
+    if config.validator is not None and config.models is not None:
+        duty = {
+            "rpc": f"http://{config.rpc_host}:{config.rpc_port}",
+            "account_seed": config.validator.account.seed.hex(),
+            "node_seed": config.verifier_node_seed.hex(),
+            "ss58_prefix": config.spec.ss58_prefix,
+            "directory": str(config.paths.verdicts),
+            "models": str(config.models),
+        }
+        children.append(ChildProcess("verifier", (python, "-m", "node.verify"), duty))
+    return children
+
+
+def _serve_status(host: P2PHost, store: ChainStore) -> None:
+    async def answer(_body: bytes, _peer: str) -> bytes:
+        head = store.get_head()
+        return encode(Status(store.genesis_hash, head.height, head.block_hash))
+
+    host.serve_requests(
+        STATUS_PROTOCOL,
+        answer,
+        max_request_bytes=STATUS_REQUEST_BYTES_MAX,
+        max_streams_per_peer=4,
+        timeout_s=10.0,
+    )

@@ -1,0 +1,169 @@
+"""Signs votes and proposals, never two different ones for one slot. Sign, persist, fsync, and only then hand out.
+
+The history is one file: bound to the chain and key, locked against a second process, written whole before a signature
+leaves. Slots of a height are ordered by round, then proposal, prevote, precommit; a slot once passed is closed, and a
+signed slot is signed again only for identical bytes, which gives the identical signature (shaped after EIP-3076).
+"""
+
+from __future__ import annotations
+
+import enum
+import fcntl
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from node.serving.disk import write_synced
+from proto_specs.ed25519 import SigningKey
+from proto_specs.hashing import Tag, hash_tagged
+
+FORMAT = "myelin-signer-1"
+
+
+class SignerError(Exception):
+    """The signer cannot work. The message says what to do."""
+
+
+class SignRefused(Exception):
+    """Signing this would contradict what was signed before."""
+
+
+class Slot(enum.IntEnum):
+    """What is signed within a round, in order."""
+
+    PROPOSAL = 0
+    PREVOTE = 1
+    PRECOMMIT = 2
+
+
+_TAGS = {Slot.PROPOSAL: Tag.PROPOSAL_SIGN, Slot.PREVOTE: Tag.VOTE_SIGN, Slot.PRECOMMIT: Tag.VOTE_SIGN}
+
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """Signed slots of one height: (round, slot) -> hash of the signed bytes."""
+
+    height: int
+    signed: dict[tuple[int, int], bytes]
+
+
+class Signer:
+    """One validator key on one chain."""
+
+    def __init__(self, path: Path, key: SigningKey, genesis: bytes) -> None:
+        """Open an existing history. Raises SignerError when it is missing, foreign, damaged or in use."""
+        self.public_key = key.public_key
+        self._key = key
+        self._path = path
+        self._genesis = genesis
+        self._lock = _lock(path)
+        try:
+            self._history = _load(path, key.public_key, genesis)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    @staticmethod
+    def initialise(path: Path, key: SigningKey, genesis: bytes) -> None:
+        """Make the empty history of a key that has never signed on this chain. Raises SignerError if there is one."""
+        if path.exists():
+            raise SignerError(f"{path} exists: this key has a history on a chain; it is never overwritten")
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _save(path, key.public_key, genesis, _History(0, {}))
+
+    def sign(self, height: int, round_: int, slot: Slot, payload: bytes) -> bytes:
+        """The 64-byte signature, on disk before it is returned. Raises SignRefused."""
+        digest = hash_tagged(_TAGS[slot], payload)
+        place = (round_, int(slot))
+        history = self._history
+        if height < history.height:
+            raise SignRefused(f"height {height} is closed: height {history.height} was signed")
+        if height == history.height:
+            known = history.signed.get(place)
+            if known is not None and known != digest:
+                raise SignRefused(f"another {slot.name.lower()} was signed at height {height}, round {round_}")
+            if known is None and history.signed and place < max(history.signed):
+                raise SignRefused(f"{slot.name.lower()} of height {height}, round {round_} is behind what was signed")
+            signed = {**history.signed, place: digest}
+        else:
+            known, signed = None, {place: digest}
+        signature = self._key.sign(_TAGS[slot], payload)
+        if known is None:
+            self._history = _History(height, signed)
+            _save(self._path, self.public_key, self._genesis, self._history)
+        return signature
+
+    def prove_beacon_seed(self) -> bytes:
+        """The key's seed, for the VRF proof of a header (a VRF has one output: there is nothing to sign twice)."""
+        return self._key.seed
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._lock.close()
+
+
+def export_history(path: Path) -> str:
+    """The history as JSON text, to move a validator to another machine. Stop the node first."""
+    return path.read_text("utf-8")
+
+
+def import_history(path: Path, text: str) -> None:
+    """Install an exported history. Raises SignerError when one is there already or the text is none."""
+    if path.exists():
+        raise SignerError(f"{path} exists: a history is never overwritten; move it away first if it is superseded")
+    _parse(text, path)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_synced(path, text.encode())
+
+
+def _lock(path: Path) -> IO[bytes]:
+    if not path.exists():
+        raise SignerError(
+            f"the signer's history {path} is missing: without it this key could sign twice. Restore it from a backup "
+            "(`myelin signer import`), or use a new consensus key; `myelin init` makes one for a new validator"
+        )
+    lock = path.with_suffix(".lock").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise SignerError(f"{path} is in use by another process: two signers of one key would be slashed") from error
+    return lock
+
+
+def _load(path: Path, key: bytes, genesis: bytes) -> _History:
+    found = _parse(path.read_text("utf-8"), path)
+    if found["key"] != key.hex():
+        raise SignerError(f"{path} is the history of another key ({found['key'][:16]}…)")
+    if found["genesis"] != genesis.hex():
+        raise SignerError(f"{path} is the history on another chain ({found['genesis'][:16]}…)")
+    signed = {(one["round"], one["slot"]): bytes.fromhex(one["hash"]) for one in found["signed"]}
+    return _History(found["height"], signed)
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+        body = {name: found[name] for name in ("key", "genesis", "height", "signed")}
+        is_whole = found["format"] == FORMAT and found["checksum"] == _compute_checksum(body)
+    except (ValueError, KeyError, TypeError) as error:
+        raise SignerError(f"{path} is no signer history: restore it from a backup") from error
+    if not is_whole:
+        raise SignerError(f"{path} is damaged (its checksum differs): restore it from a backup")
+    return body
+
+
+def _save(path: Path, key: bytes, genesis: bytes, history: _History) -> None:
+    signed = [
+        {"round": round_, "slot": slot, "hash": digest.hex()}
+        for (round_, slot), digest in sorted(history.signed.items())
+    ]
+    body = {"key": key.hex(), "genesis": genesis.hex(), "height": history.height, "signed": signed}
+    text = json.dumps({"format": FORMAT, **body, "checksum": _compute_checksum(body)}, indent=1)
+    write_synced(path, text.encode())
+
+
+def _compute_checksum(body: dict[str, Any]) -> str:
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    return hash_tagged(Tag.CHUNK, canonical).hex()

@@ -1,0 +1,29 @@
+"""Every kind of key in the database. A key is the column's one byte, then the parts named here."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Column(bytes, enum.Enum):
+    """Prefixes. Heights are 8 bytes big-endian, so that blocks lie in order."""
+
+    META = b"m"
+    """name -> format version, genesis hash, head."""
+    STATE = b"s"
+    """state key -> value, as of the head."""
+    TREE = b"t"
+    """page path -> page of the state's commitment, as of the head."""
+    BLOCK = b"b"
+    """height -> block."""
+    COMMIT = b"c"
+    """height -> the commit that finalized it."""
+    RECEIPTS = b"r"
+    """height -> receipts and events."""
+    HEIGHT = b"h"
+    """block hash -> height."""
+    EXTRINSIC = b"x"
+    """extrinsic hash -> height, index."""
+
+
+assert len({one.value for one in Column}) == len(Column), "two columns share a prefix"

@@ -1,0 +1,100 @@
+"""LevelDB behind four verbs: get, iterate, write (one synced batch), close. Errors say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import plyvel
+
+WRITE_BUFFER_BYTES = 16 << 20
+CACHE_BYTES = 64 << 20
+
+
+class DatabaseError(Exception):
+    """The database cannot be used as it is. The message names the command that helps."""
+
+
+class DatabaseLocked(DatabaseError):
+    """Another process has it open."""
+
+
+class DatabaseDamaged(DatabaseError):
+    """Bytes on disk are not what was written."""
+
+
+class Database:
+    """One LevelDB. Reads may come from any thread; writes from one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create. Raises DatabaseLocked, DatabaseDamaged."""
+        path.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        try:
+            self._db = plyvel.DB(
+                str(path),
+                create_if_missing=True,
+                paranoid_checks=True,
+                write_buffer_size=WRITE_BUFFER_BYTES,
+                lru_cache_size=CACHE_BYTES,
+            )
+        except plyvel.CorruptionError as error:
+            raise DatabaseDamaged(self._advise(str(error))) from error
+        except plyvel.IOError as error:
+            if "lock" in str(error).lower():
+                raise DatabaseLocked(f"{path} is open in another process: stop that node first") from error
+            raise DatabaseError(f"{path} cannot be opened: {error}") from error
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under `key`. Raises DatabaseDamaged."""
+        try:
+            found: bytes | None = self._db.get(key, verify_checksums=True)
+        except plyvel.CorruptionError as error:
+            raise DatabaseDamaged(self._advise(f"key {key.hex()}: {error}")) from error
+        return found
+
+    def iterate(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) under `prefix` from `start` on, in order. Raises DatabaseDamaged."""
+        try:
+            with self._db.iterator(
+                prefix=None,
+                start=max(prefix, start),
+                stop=_next_prefix(prefix),
+                verify_checksums=True,
+                fill_cache=False,
+            ) as found:
+                yield from found
+        except plyvel.CorruptionError as error:
+            raise DatabaseDamaged(self._advise(f"under {prefix.hex()}: {error}")) from error
+
+    def write(self, items: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Write all (None deletes) or nothing, and sync before returning."""
+        with self._db.write_batch(sync=True) as batch:
+            for key, value in items:
+                if value is None:
+                    batch.delete(key)
+                else:
+                    batch.put(key, value)
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._db.close()
+
+    def _advise(self, detail: str) -> str:
+        return (
+            f"the database {self._path} is damaged ({detail}). Run `myelin db repair`; "
+            "what cannot be repaired has to be synced again from other nodes"
+        )
+
+
+def repair_database(path: Path) -> None:
+    """LevelDB's own repair: keeps every readable record. Run it on a stopped node."""
+    plyvel.repair_db(str(path), paranoid_checks=True)
+
+
+def _next_prefix(prefix: bytes) -> bytes | None:
+    """The first key after everything under `prefix`."""
+    for at in range(len(prefix) - 1, -1, -1):
+        if prefix[at] != 0xFF:
+            return prefix[:at] + bytes([prefix[at] + 1])
+    return None

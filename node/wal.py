@@ -1,0 +1,110 @@
+"""The consensus write-ahead log: records of length, CRC32 and payload, appended before they take effect.
+
+After a crash the last record may be torn: it is dropped, since what it said had not been acted on. Damage anywhere
+before that is no crash's doing: the log refuses to be read and names the repair command.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+RECORD_BYTES_MAX = 16 << 20
+_HEAD = struct.Struct(">II")
+"""Payload length and CRC32 of the payload, big-endian."""
+
+
+class WalDamaged(Exception):
+    """A hole in the middle of the log. The message names the repair command."""
+
+
+class Wal:
+    """One log file, open for appending. `read_wal` it before."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._file = path.open("ab")
+        self._is_synced = True
+
+    def append(self, payload: bytes) -> None:
+        """Add a record. It is safe after the next `sync`."""
+        assert len(payload) <= RECORD_BYTES_MAX, "inputs are bounded by the protocol"
+        self._file.write(_HEAD.pack(len(payload), zlib.crc32(payload)) + payload)
+        self._is_synced = False
+
+    def sync(self) -> None:
+        """Everything appended is on disk when this returns."""
+        if self._is_synced:
+            return
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._is_synced = True
+
+    def truncate(self) -> None:
+        """Begin anew: what the log held is finalized."""
+        self._file.truncate(0)
+        self._is_synced = False
+
+    def close(self) -> None:
+        """Sync and close."""
+        self.sync()
+        self._file.close()
+
+
+def read_wal(path: Path) -> list[bytes]:
+    """All whole records; a torn last one is cut off the file. Raises WalDamaged for a hole before the end."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    records, end = _scan(data)
+    if end < len(data):
+        if _has_record_after(data, end):
+            raise WalDamaged(
+                f"{path} is damaged at byte {end} of {len(data)}: run `myelin wal repair`, which keeps the records "
+                "before the damage; the signer's own history still prevents double-signing"
+            )
+        _cut(path, end)
+    return records
+
+
+def repair_wal(path: Path) -> int:
+    """Keep the records before the first damage and drop the rest; the number of bytes dropped."""
+    data = path.read_bytes()
+    _, end = _scan(data)
+    _cut(path, end)
+    return len(data) - end
+
+
+def _scan(data: bytes) -> tuple[list[bytes], int]:
+    """Whole records from the start, and where they end."""
+    records: list[bytes] = []
+    at = 0
+    while (found := _read_at(data, at)) is not None:
+        records.append(found)
+        at += _HEAD.size + len(found)
+    return records, at
+
+
+def _read_at(data: bytes, at: int) -> bytes | None:
+    if at + _HEAD.size > len(data):
+        return None
+    length, crc = _HEAD.unpack_from(data, at)
+    payload = data[at + _HEAD.size : at + _HEAD.size + length]
+    if not 0 < length <= RECORD_BYTES_MAX or len(payload) != length or zlib.crc32(payload) != crc:
+        return None
+    return payload
+
+
+def _has_record_after(data: bytes, damage: int) -> bool:
+    """Whether a whole record follows the damage: then it is a hole, not a torn tail."""
+    return any(_read_at(data, at) is not None for at in range(damage + 1, len(data) - _HEAD.size))
+
+
+def _cut(path: Path, end: int) -> None:
+    with path.open("r+b") as file:
+        file.truncate(end)
+        file.flush()
+        os.fsync(file.fileno())
