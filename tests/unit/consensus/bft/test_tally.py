@@ -89,6 +89,13 @@ def test_senders_of_both_kinds_count_together_and_once() -> None:
     assert tally.third_round_max == 7
 
 
+def test_a_sender_whose_precommit_comes_first_counts_once_too() -> None:
+    tally = HeightTally(PowerTable(make_validators(1, 1, 1, 1)))
+    for vote in (precommit(0, A, round_=7), precommit(0, A, round_=7), prevote(0, A, round_=7)):
+        tally.add(vote)
+    assert tally.third_round_max == -1
+
+
 def test_second_vote_is_evidence_once_in_canonical_order() -> None:
     tally = make_tally(1, 1, 1, 1)
     assert tally.add(prevote(0, B)) is None
