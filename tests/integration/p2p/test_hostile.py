@@ -19,7 +19,7 @@ from multiaddr import Multiaddr
 
 from node.p2p.admission import AdmissionLimits
 from node.p2p.bytestream import MuxedByteStream
-from node.p2p.errors import NetworkError, PeerUnreachable, StreamReset
+from node.p2p.errors import NetworkError, PeerUnreachable, ProtocolUnsupported, StreamReset
 from node.p2p.framing import HEADER_BYTES
 from node.p2p.host import HostLimits, P2PHost, open_host
 from node.p2p.identity import compute_key_pair, decode_peer_id
@@ -122,6 +122,13 @@ async def test_idle_sockets_lock_nobody_out(host: P2PHost, remote: PeerProcess) 
         for _ in range(GARBAGE_COUNT):
             stack.enter_context(socket.create_connection(("127.0.0.1", remote.port)))
         await check_echo(host, remote.address)
+
+
+async def test_nothing_can_be_pushed_at_us(host: P2PHost, remote: PeerProcess) -> None:
+    with pytest.raises(ProtocolUnsupported):
+        await host.open_stream(remote.address, "/ipfs/id/push/1.0.0")
+    async with await host.open_stream(remote.address, "/ipfs/id/1.0.0"):
+        pass
 
 
 async def test_plaintext_is_refused(remote: PeerProcess) -> None:
