@@ -1,0 +1,1 @@
+"""The `myelin` command: one file per group of subcommands, `main.py` registers them."""

@@ -1,0 +1,152 @@
+"""`myelin init`, `run`, `db`, `wal`, `signer`: a node's directory and the node itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import trio
+import typer
+
+from genesis.dev import build_dev_spec
+from genesis.spec import compute_genesis_hash, load_spec, save_spec
+from node.cli.errors import exit_on_error
+from node.cli.keyring import KEY_HELP, load_signing_key
+from node.cli.models import ModelsOption, get_models_dir
+from node.derivation import KeyKind
+from node.service import NodeConfig, NodePaths, NodeRefused, ValidatorKeys, run_node
+from node.signer import Signer, export_history, import_history
+from node.store.database import repair_database
+from node.wal import repair_wal
+
+db_app = typer.Typer(no_args_is_help=True, help="The node's database.")
+wal_app = typer.Typer(no_args_is_help=True, help="The consensus write-ahead log.")
+signer_app = typer.Typer(no_args_is_help=True, help="The signer's history.")
+
+DEFAULT_BASE = Path.home() / ".myelin"
+DEFAULT_RPC_PORT = 9944
+BaseOption = Annotated[Path, typer.Option("--base", help="The node's directory.")]
+KeysOption = Annotated[Path | None, typer.Option("--keys", help="Directory of key files.")]
+
+
+def setup_logging(level: str = "INFO") -> None:
+    """One line an event on standard error; libraries only when something is wrong."""
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in ("libp2p", "httpx", "httpcore", "multiaddr"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+async def run_until_signalled(function: object, *args: object) -> None:
+    """Run an async function until it ends, SIGTERM or SIGINT."""
+    async with trio.open_nursery() as nursery:
+
+        async def stop_on_signal() -> None:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+
+        nursery.start_soon(stop_on_signal)
+        await function(*args)  # type: ignore[operator]
+        nursery.cancel_scope.cancel()
+
+
+def init_command(
+    base: BaseOption = DEFAULT_BASE,
+    chain: Annotated[str, typer.Option(help="`dev`, or the path of a chain spec (JSON).")] = "dev",
+    validator: Annotated[str | None, typer.Option(help=f"Validator key. {KEY_HELP}")] = None,
+    interval_ms: Annotated[int, typer.Option(help="Block interval of a dev chain.")] = 1_000,
+    keys: KeysOption = None,
+) -> None:
+    """Make a node's directory: the chain spec, and a signer's history for a validator that has never signed."""
+    with exit_on_error():
+        paths = NodePaths(base)
+        if paths.spec.exists():
+            raise NodeRefused(f"{paths.spec} exists: this directory is initialised; use another --base")
+        spec = build_dev_spec(block_interval_ms=interval_ms) if chain == "dev" else load_spec(Path(chain))
+        base.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if validator is not None:
+            key = load_signing_key(validator, KeyKind.VALIDATOR, keys)
+            Signer.initialise(paths.signer, key, compute_genesis_hash(spec))
+        save_spec(spec, paths.spec)
+        print(f"{base}: chain {spec.name}, genesis 0x{compute_genesis_hash(spec).hex()}")
+
+
+def run_command(
+    base: BaseOption = DEFAULT_BASE,
+    validator: Annotated[str | None, typer.Option(help=f"Validator key. {KEY_HELP}")] = None,
+    operator: Annotated[str | None, typer.Option(help=f"Operator's account key. {KEY_HELP}")] = None,
+    node: Annotated[str | None, typer.Option(help=f"libp2p node key (default: a fresh one). {KEY_HELP}")] = None,
+    rpc_host: Annotated[str, typer.Option(help="Address of the public RPC.")] = "127.0.0.1",
+    rpc_port: Annotated[int, typer.Option(help="Port of the public RPC.")] = DEFAULT_RPC_PORT,
+    listen: Annotated[str, typer.Option(help="libp2p address to listen at.")] = "/ip4/127.0.0.1/tcp/0",
+    verify: Annotated[bool, typer.Option(help="Do verification duty for the models in shard storage.")] = True,
+    models: ModelsOption = None,
+    keys: KeysOption = None,
+    log_level: str = "INFO",
+) -> None:
+    """Run a node until SIGINT or SIGTERM."""
+    setup_logging(log_level)
+    with exit_on_error():
+        paths = NodePaths(base)
+        if not paths.spec.exists():
+            raise NodeRefused(f"there is no chain spec in {base}: run `myelin init --base {base}` first")
+        if (validator is None) != (operator is None):
+            raise NodeRefused("a validator runs with both --validator and --operator")
+        keys_of = None
+        if validator is not None and operator is not None:
+            keys_of = ValidatorKeys(
+                load_signing_key(validator, KeyKind.VALIDATOR, keys), load_signing_key(operator, KeyKind.ACCOUNT, keys)
+            )
+        config = NodeConfig(
+            paths=paths,
+            spec=load_spec(paths.spec),
+            validator=keys_of,
+            node_seed=load_node_seed(node, keys),
+            verifier_node_seed=load_node_seed(None, keys),
+            rpc_host=rpc_host,
+            rpc_port=rpc_port,
+            listen=(listen,),
+            models=get_models_dir(models) if verify else None,
+        )
+        trio.run(run_until_signalled, run_node, config)
+
+
+def load_node_seed(name: str | None, keys: Path | None) -> bytes:
+    """The seed of a libp2p identity; a fresh one where none is named."""
+    return os.urandom(32) if name is None else load_signing_key(name, KeyKind.NODE, keys).seed
+
+
+@db_app.command("repair")
+def db_repair_command(base: BaseOption = DEFAULT_BASE) -> None:
+    """Rebuild a damaged LevelDB from its readable records. Stop the node first."""
+    with exit_on_error():
+        repair_database(NodePaths(base).database)
+        print("repaired; start the node: it checks the head when it opens the database")
+
+
+@wal_app.command("repair")
+def wal_repair_command(base: BaseOption = DEFAULT_BASE) -> None:
+    """Drop everything from the first damaged record on. Stop the node first."""
+    with exit_on_error():
+        print(f"{repair_wal(NodePaths(base).wal)} bytes dropped")
+
+
+@signer_app.command("export")
+def signer_export_command(base: BaseOption = DEFAULT_BASE) -> None:
+    """Print the signer's history as JSON, to move a validator. Stop the node first, and never start it here again."""
+    with exit_on_error():
+        print(export_history(NodePaths(base).signer))
+
+
+@signer_app.command("import")
+def signer_import_command(file: Path, base: BaseOption = DEFAULT_BASE) -> None:
+    """Install a history exported elsewhere."""
+    with exit_on_error():
+        import_history(NodePaths(base).signer, file.read_text("utf-8"))
+        found = json.loads(file.read_text("utf-8"))
+        print(f"installed: height {found['height']} was signed last")
