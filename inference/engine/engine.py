@@ -15,6 +15,7 @@ from inference.engine.rows import Rows, StageOutput
 from inference.errors import EngineError, InferenceError
 from inference.model.graph import ShardRange
 from inference.model.store import ShardStore, find_unit
+from proto_specs.types.manifest import WireDtype
 
 
 @dataclass(frozen=True)
@@ -128,4 +129,4 @@ def load_session(
     if verify:
         for kind, index in shard.units:
             store.verify_unit(model_id, find_unit(manifest, kind, index))
-    return ShardSession(shard, store.get_directory(model_id), threads)
+    return ShardSession(shard, store.get_directory(model_id), threads, WireDtype(manifest.wire_dtype))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from inference.engine.rows import Hidden, Rows, StageOutput, validate_rows
 from inference.errors import EngineError
 from inference.model.graph import ShardRange, build_graph
-from proto_specs.types.manifest import Architecture
+from proto_specs.types.manifest import Architecture, WireDtype
 
 _SPARE_POSITIONS = 1
 """A single position runs as two, so memory and rotary tables hold one position more than promised."""
@@ -49,12 +49,17 @@ class KvCache:
 class ShardSession:
     """Layers [start, end) loaded for computation. Not thread-safe: one call at a time."""
 
-    def __init__(self, shard: ShardRange, directory: Path, threads: int = 1) -> None:
+    def __init__(
+        self, shard: ShardRange, directory: Path, threads: int = 1, wire_dtype: WireDtype = WireDtype.FP32
+    ) -> None:
         """Load the shard from the unit files in `directory`. Raises EngineError when the runtime cannot.
 
         `threads` are this session's own; they never spin, so several sessions share a machine without colliding.
+        `wire_dtype` is what the model's boundaries carry; rows here are fp32 always, but whoever compares them with
+        rows from a wire must round as the wire does.
         """
         self.shard = shard
+        self.wire_dtype = wire_dtype
         self.threads = threads
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

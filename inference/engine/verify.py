@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from inference.engine.ort import ShardSession
-from inference.engine.rows import Rows
-from inference.errors import EngineError
+from inference.engine.rows import Hidden, Rows
+from inference.engine.wire_dtype import decode_rows, encode_rows
+from inference.errors import EngineError, WireDtypeError
 from inference.fingerprint import (
     compute_delta,
     compute_distance,
@@ -21,7 +21,7 @@ from inference.fingerprint import (
     compute_scale,
 )
 from inference.sampling import is_sample_consistent
-from proto_specs.types.manifest import ExecutionProfile
+from proto_specs.types.manifest import ExecutionProfile, WireDtype
 from proto_specs.types.request import SamplingParams
 
 _MICRO = 1_000_000
@@ -63,7 +63,7 @@ def verify_window(
     session: ShardSession,
     inputs: Rows,
     window_start: int,
-    claimed: NDArray[np.float32],
+    claimed: Hidden,
     profile: ExecutionProfile,
     seed: bytes,
     sampled: SampledTokens | None = None,
@@ -72,8 +72,10 @@ def verify_window(
 
     `inputs` are uint32 token ids [P] or fp32 hidden states [P,C] with P = window_start + n; `seed` (32 bytes) is that
     of the projection; `sampled` goes with a last shard whose window holds generated tokens.
-    Raises EngineError when the inputs are not rows of this shard, FingerprintError when the claimed rows are not
-    finite rows of the window's shape (the caller's verdict is then a fail: NaN is never matched).
+    The recomputed rows are rounded to the session's wire dtype first, as an honest worker's were.
+    Raises EngineError when the inputs are not rows of this shard or its output does not fit the wire dtype (nobody is
+    judged), FingerprintError when the claimed rows are not finite rows of the window's shape (the caller's verdict is
+    then a fail: NaN is never matched).
     """
     positions = len(inputs)
     if not 0 <= window_start < positions:
@@ -82,19 +84,29 @@ def verify_window(
         raise EngineError("sampled tokens are judged on a last shard, from the window's own positions")
     first = positions if sampled is None else min(sampled.start, positions)
     output = session.run(session.open_kv(positions), inputs, tuple(range(first, positions)))
+    own = _round_to_wire(output.hidden, session.wire_dtype)
     entered = inputs.astype(np.float32, copy=False) if output.embedded is None else output.embedded
-    delta = compute_delta(output.hidden, entered)
+    delta = compute_delta(own, entered)
     scale = compute_scale(delta)
     window = slice(window_start, positions)
-    distance = compute_distance(claimed, output.hidden[window], entered[window], scale)
+    distance = compute_distance(claimed, own[window], entered[window], scale)
     mismatches = () if sampled is None else _compare_tokens(sampled, output.logits, first, positions, profile)
     return VerificationResult(
         distance, profile.threshold_ppb, compute_projection(delta[window], scale, seed), mismatches
     )
 
 
+def _round_to_wire(rows: Hidden, dtype: WireDtype) -> Hidden:
+    if dtype is WireDtype.FP32:
+        return rows
+    try:
+        return decode_rows(encode_rows(rows, dtype), dtype, rows.shape[1])
+    except WireDtypeError as error:  # nobody's fault that can be told: no verdict
+        raise EngineError(f"the recomputed rows cannot be compared: {error}") from error
+
+
 def _compare_tokens(
-    sampled: SampledTokens, logits: NDArray[np.float32] | None, first: int, positions: int, profile: ExecutionProfile
+    sampled: SampledTokens, logits: Hidden | None, first: int, positions: int, profile: ExecutionProfile
 ) -> tuple[int, ...]:
     margin = profile.token_margin_micro / _MICRO
     wrong: list[int] = []

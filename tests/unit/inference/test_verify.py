@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from inference.engine.ort import ShardSession
 from inference.engine.verify import SampledTokens, VerificationResult, verify_window
+from inference.engine.wire_dtype import decode_rows, encode_rows
 from inference.errors import EngineError, FingerprintError, ModelFormatError, StoreError
 from inference.fingerprint import compute_projection_distance
 from inference.model.doctor import Cheat, write_doctored
 from inference.model.graph import ShardRange
+from inference.model.importing import make_exact_profile
 from inference.sampling import sample
+from proto_specs.types.manifest import WireDtype
 from proto_specs.types.request import SamplingParams
 from tests.unit.inference.conftest import TinyModel
 
@@ -86,6 +89,24 @@ def test_tokens_of_a_last_shard_are_derived_again(model: TinyModel) -> None:
     assert tokens[-1] not in tokens[:-1]
     assert judge(tokens, frozenset({tokens[-1]})) == ()
     assert judge(tokens, frozenset({tokens[0]})) == tuple(range(START + 1, 48))
+
+
+@pytest.mark.parametrize("dtype", [WireDtype.FP16, WireDtype.BF16])
+def test_what_the_wire_rounds_is_rounded_by_the_verifier_too(model: TinyModel, dtype: WireDtype) -> None:
+    session = ShardSession(ShardRange(model.manifest.architecture, 0, 2), model.directory, wire_dtype=dtype)
+    cheat = model.load(0, 2, skip_layer=1)
+    sent, cheated = (decode_rows(encode_rows(_run(one, TOKENS)[32:], dtype), dtype, 64) for one in (session, cheat))
+    profile = make_exact_profile(dtype)
+    assert verify_window(session, TOKENS, 32, sent, profile, SEED).distance_ppb == 0
+    assert not verify_window(session, TOKENS, 32, cheated, profile, SEED).ok
+    assert not verify_window(model.load(0, 2), TOKENS, 32, sent, model.manifest.profile, SEED).ok
+
+
+def test_rows_the_wire_cannot_carry_give_no_verdict(model: TinyModel) -> None:
+    session = ShardSession(ShardRange(model.manifest.architecture, 1, 3), model.directory, wire_dtype=WireDtype.FP16)
+    inputs = np.full((4, 64), 70000, np.float32)
+    with pytest.raises(EngineError, match="cannot be compared"):
+        verify_window(session, inputs, 0, inputs, model.manifest.profile, SEED)
 
 
 def test_another_seed_or_temperature_does_not_explain_the_tokens(model: TinyModel) -> None:
