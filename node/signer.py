@@ -90,8 +90,9 @@ class Signer:
             known, signed = None, {place: digest}
         signature = self._key.sign(_TAGS[slot], payload)
         if known is None:
-            self._history = _History(height, signed)
-            _save(self._path, self.public_key, self._genesis, self._history)
+            following = _History(height, signed)
+            _save(self._path, self.public_key, self._genesis, following)
+            self._history = following
         return signature
 
     def prove_beacon_seed(self) -> bytes:
@@ -138,8 +139,11 @@ def _load(path: Path, key: bytes, genesis: bytes) -> _History:
         raise SignerError(f"{path} is the history of another key ({found['key'][:16]}…)")
     if found["genesis"] != genesis.hex():
         raise SignerError(f"{path} is the history on another chain ({found['genesis'][:16]}…)")
-    signed = {(one["round"], one["slot"]): bytes.fromhex(one["hash"]) for one in found["signed"]}
-    return _History(found["height"], signed)
+    try:
+        signed = {(int(one["round"]), int(one["slot"])): bytes.fromhex(one["hash"]) for one in found["signed"]}
+        return _History(int(found["height"]), signed)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SignerError(f"{path} lacks a field: restore it from a backup") from error
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:

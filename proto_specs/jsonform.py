@@ -49,7 +49,9 @@ def _build(as_type: Any) -> _Write:
         return lambda value, prefix: f"0x{value.hex()}"
     if isinstance(as_type, type) and dataclasses.is_dataclass(as_type):
         return _build_record(as_type)
-    return lambda value, prefix: value
+    if as_type in (int, str, bool):
+        return lambda value, prefix: value
+    raise TypeError(f"{as_type!r} has no JSON form")
 
 
 def _build_record(cls: type) -> _Write:

@@ -68,13 +68,19 @@ class Database:
             raise DatabaseDamaged(self._advise(f"under {prefix.hex()}: {error}")) from error
 
     def write(self, items: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Write all (None deletes) or nothing, and sync before returning."""
-        with self._db.write_batch(sync=True) as batch:
-            for key, value in items:
-                if value is None:
-                    batch.delete(key)
-                else:
-                    batch.put(key, value)
+        """Write all (None deletes) or nothing, and sync before returning. Raises DatabaseError when the disk fails."""
+        # transaction=True: plyvel otherwise writes what it has when `items` raises halfway.
+        try:
+            with self._db.write_batch(sync=True, transaction=True) as batch:
+                for key, value in items:
+                    if value is None:
+                        batch.delete(key)
+                    else:
+                        batch.put(key, value)
+        except plyvel.CorruptionError as error:
+            raise DatabaseDamaged(self._advise(str(error))) from error
+        except plyvel.IOError as error:
+            raise DatabaseError(f"{self._path} cannot be written: {error}. Is the disk full?") from error
 
     def close(self) -> None:
         """Release the lock."""
