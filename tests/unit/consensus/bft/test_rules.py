@@ -63,7 +63,18 @@ NEW_PROPOSAL = [
     Case("L23-L26-invalid", [("propose", 0, "a0")], ("validate", "a0", False), [("prevote", 0, None)]),
     Case("L22-validity-unasked", [], ("validate", "a0"), []),
     Case("L22-after-timeout", NIL_STEP, ("propose", 0, "a0"), []),
-    Case("L22-second-ignored", SEE_A0, ("propose", 0, "b0"), []),
+    Case(
+        "L22-second-of-a-round-is-no-proposal",
+        [("propose", 0, "a0"), ("propose", 0, "b0")],
+        ("validate", "a0"),
+        [("prevote", 0, "a0")],
+    ),
+    Case(
+        "L22-second-of-a-round-is-not-held",
+        [("propose", 0, "a0"), ("propose", 0, "b0"), ("precommit", 0, "b0", 0, 1)],
+        ("precommit", 0, "b0", 2),
+        [("schedule", "precommit", 0, 200)],
+    ),
     Case("L23-L26-locked-on-other", [*LOCK_A0, *TO_ROUND_1], ("propose", 1, "b1"), [("prevote", 1, None)]),
     Case(
         "L23-L24-locked-on-same",
@@ -289,6 +300,12 @@ PRECOMMITS = [
         [*SEE_A0, ("precommit", 0, "b0", 0, 1, 2), ("propose", 0, "b0")],
         ("validate", "b0"),
         [("decide", 0, "b0", (0, 1, 2))],
+    ),
+    Case(
+        "L22-second-with-a-quorum-is-still-no-proposal",
+        [("propose", 0, "a0"), ("precommit", 0, "b0", 0, 1, 2), ("propose", 0, "b0")],
+        ("validate", "a0"),
+        [("prevote", 0, "a0")],
     ),
     Case(
         "L54-nothing-after-the-decision",
