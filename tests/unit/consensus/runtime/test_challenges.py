@@ -432,6 +432,16 @@ def test_tally_counts_the_stake_of_the_silent() -> None:
     assert (second.outcome, second.distance_ppb) == (Outcome.PASS, 9)
 
 
+def test_a_fail_needs_independent_accusers_however_rich_one_is() -> None:
+    params = build_spec(committee_size=3, fails_min=2).params.inference
+    committee = tuple(CommitteeMember(bytes([index]) * 32, stake) for index, stake in enumerate((70, 15, 15)))
+    fail = Reveal(Outcome.FAIL, 900_000, 0, FINGERPRINT)
+    alone = compute_tally(params, committee, {committee[0].verifier: fail}, THRESHOLD_PPB)
+    assert alone.outcome == Outcome.INCONCLUSIVE
+    seconded = {committee[0].verifier: fail, committee[1].verifier: fail}
+    assert compute_tally(params, committee, seconded, THRESHOLD_PPB).outcome == Outcome.FAIL
+
+
 def test_fingerprints_match_within_the_threshold() -> None:
     def scaled(value: int) -> bytes:
         return value.to_bytes(4, "little", signed=True) * 256

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from consensus.runtime import errors
+from consensus.runtime import dispatch, errors
 from consensus.runtime.balances import errors as balances_errors
+from consensus.runtime.balances.errors import ZeroAmount
 from consensus.runtime.balances.events import FeesBurned, TipsPaid, Transferred
 from consensus.runtime.balances.state import read_account, read_issuance
+from consensus.runtime.context import Environment
 from consensus.runtime.executive import execute_block, propose_block
 from consensus.runtime.fees import compute_fee, query_fee
 from consensus.runtime.receipts import BlockEvents, compute_receipts_root
@@ -112,6 +114,16 @@ def test_remarks_and_failures_leave_receipts(chain: Chain) -> None:
     assert is_proof_valid(executed.receipts_root, encode(executed.receipts[1]), 2, 3, proof)
     assert executed.receipts_root == compute_receipts_root(executed.receipts, executed.events)
     assert decode(BlockEvents, items[0]) == executed.events
+
+
+def test_a_failing_call_takes_its_writes_and_events_with_it(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_then_fail(env: Environment, signer: bytes, call: calls.Remark) -> None:
+        system.beacon.write(env.state, bytes(32))
+        env.emit(Remarked(signer, bytes(32)))
+        raise ZeroAmount("after the fact")
+
+    monkeypatch.setitem(dispatch.HANDLERS, calls.Remark, write_then_fail)
+    chain.expect_error(BOB, calls.Remark(b""), ZeroAmount)
 
 
 def test_fee_formula() -> None:

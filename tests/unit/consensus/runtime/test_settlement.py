@@ -10,6 +10,7 @@ import pytest
 from consensus.runtime.inference import errors, queries
 from consensus.runtime.inference.state import SessionStatus, StageStatus, WorkerStatus
 from genesis.dev import get_dev_identity
+from proto_specs.limits import POSITIONS_MAX
 from proto_specs.types import calls
 from proto_specs.types.request import (
     compute_commitment_root,
@@ -216,6 +217,23 @@ def test_exposure_is_bounded_by_the_bond() -> None:
     world.chain.expect_ok(poor, world.settle())
     world.chain.expect_error(poor, world.settle(sequence=1), errors.ExposureExceeded)
     world.chain.expect_error(poor, world.settle(sequence=1, prompt_tokens=1, tokens=1), errors.ExposureExceeded)
+
+
+def test_exposure_of_a_later_stage_undoes_the_earlier_ones() -> None:
+    world = World(worker_bond_min=1)
+    eve = get_dev_identity("eve")
+    world.chain.expect_ok(eve, world.register_worker(eve, 4, 6, bond=1))
+    world.workers[2] = eve
+    world.chain.expect_error(world.workers[0], world.settle(), errors.ExposureExceeded)
+    worker = queries.read_worker(world.chain.state, world.workers[0].worker_key.public_key)
+    assert worker is not None
+    assert worker.unresolved == 0
+
+
+def test_more_positions_than_an_opening_holds_are_refused(world: World) -> None:
+    call = world.settle(prompt_tokens=POSITIONS_MAX + 1, tokens=1)
+    world.chain.expect_error(world.workers[0], call, errors.BadStageRoots)
+    world.chain.expect_ok(world.workers[0], world.settle(prompt_tokens=POSITIONS_MAX, tokens=1))
 
 
 def test_exposure_raises_the_probability() -> None:

@@ -14,6 +14,7 @@ from consensus.runtime.staking import errors, slashing
 from consensus.runtime.staking import state as staking
 from consensus.runtime.staking.epoch import compute_emission, compute_rewards
 from consensus.runtime.staking.events import EpochEnded, ValidatorRewarded, ValidatorSlashed
+from consensus.runtime.system.state import blocks
 from genesis.dev import DevIdentity, build_dev_spec, get_dev_identity
 from genesis.spec import ChainSpec
 from proto_specs.hashing import Tag
@@ -225,9 +226,11 @@ def test_evidence_expires_when_both_blocks_and_time_have_passed() -> None:
         return slashing.is_evidence_expired(chain.state, vote_height, chain.height + 1, time_ms)
 
     assert [expired(height) for height in (12, 13, 14, 15, 16)] == [True, False, False, False, False]
+    chain.state.items.pop(blocks.key(14))
+    assert expired(14), "a block nobody remembers is too old in time"
     with pytest.raises(BlockError, match="expired"):
         chain.block(evidence=[build_evidence(chain, BOB, 12)])
-    chain.block(evidence=[build_evidence(chain, BOB, 14)])
+    chain.block(evidence=[build_evidence(chain, BOB, 13)])
 
 
 def test_slash_fraction_grows_with_the_number_of_offenders() -> None:
