@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -12,6 +13,7 @@ from node.keystore import KeyKind, Keystore, get_dev_key
 from proto_specs.ed25519 import SigningKey
 
 DEV_PREFIX = "dev:"
+KeysOption = Annotated[Path | None, typer.Option("--keys", help="Directory of key files.")]
 KEY_HELP = "Key name in the key directory, or dev:NAME (alice, bob, ...) on the development chain."
 
 

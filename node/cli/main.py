@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import typer
 
-from node.cli import models, nodes
+from node.cli import ask, demos, models, nodes, workers
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+app.command("demo")(demos.demo_command)
 app.command("init")(nodes.init_command)
 app.command("run")(nodes.run_command)
 app.add_typer(nodes.db_app, name="db")
 app.add_typer(nodes.wal_app, name="wal")
 app.add_typer(nodes.signer_app, name="signer")
 app.add_typer(models.app, name="model")
+app.add_typer(workers.app, name="worker")
+app.command("infer")(ask.infer_command)
+app.command("chat")(ask.chat_command)
 
 
 def main() -> None:
     """Run the command line."""
     app()
+
+
+if __name__ == "__main__":
+    main()

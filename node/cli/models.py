@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import trio
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,6 +15,11 @@ from rich.table import Table
 from inference.model.fetch import cache_dir, fetch_smollm2
 from inference.model.importing import import_gguf
 from inference.model.store import ShardStore
+from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
+from node.cli.errors import exit_on_error
+from node.cli.keyring import KEY_HELP, KeysOption
+from proto_specs.codec import encode
+from proto_specs.types.calls import RegisterModel
 from proto_specs.types.manifest import Manifest, ServiceClass, WireDtype, compute_model_id
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -97,6 +103,27 @@ def list_command(models: ModelsOption = None, as_json: JsonOption = False) -> No
         layers = str(manifest.architecture.layers)
         table.add_row(one.hex()[:16], manifest.name, layers, kind.lower(), wire.lower(), f"{size / 1e6:.0f} MB")
     Console().print(table)
+
+
+@app.command("register")
+def register_command(
+    model: Annotated[str, typer.Argument(help="Name, id, or the start of an id.")],
+    account: Annotated[str, typer.Option(help=f"Account that pays the fee. {KEY_HELP}")],
+    rpc: RpcOption = DEFAULT_RPC,
+    models: ModelsOption = None,
+    keys: KeysOption = None,
+) -> None:
+    """Put a stored model's manifest on chain, so that workers and clients can agree on it."""
+    with exit_on_error():
+        store = ShardStore(get_models_dir(models))
+        model_id = find_model(store, model)
+        trio.run(_register, encode(store.load_manifest(model_id)), rpc, account, keys)
+        print(f"model 0x{model_id.hex()} is on chain")
+
+
+async def _register(manifest: bytes, rpc: str, name: str, keys: Path | None) -> None:
+    async with open_account(rpc, name, keys) as (account, _):
+        await account.execute(RegisterModel(manifest))
 
 
 @app.command("verify")

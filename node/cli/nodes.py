@@ -16,7 +16,7 @@ import typer
 from genesis.dev import build_dev_spec
 from genesis.spec import compute_genesis_hash, load_spec, save_spec
 from node.cli.errors import exit_on_error
-from node.cli.keyring import KEY_HELP, load_signing_key
+from node.cli.keyring import KEY_HELP, KeysOption, load_signing_key
 from node.cli.models import ModelsOption, get_models_dir
 from node.derivation import KeyKind
 from node.service import NodeConfig, NodePaths, NodeRefused, ValidatorKeys, run_node
@@ -31,7 +31,6 @@ signer_app = typer.Typer(no_args_is_help=True, help="The signer's history.")
 DEFAULT_BASE = Path.home() / ".myelin"
 DEFAULT_RPC_PORT = 9944
 BaseOption = Annotated[Path, typer.Option("--base", help="The node's directory.")]
-KeysOption = Annotated[Path | None, typer.Option("--keys", help="Directory of key files.")]
 
 
 def setup_logging(level: str = "INFO") -> None:

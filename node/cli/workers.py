@@ -1,0 +1,143 @@
+"""`myelin worker`: serve layers of a model and earn; see how it goes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import trio
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from consensus.runtime.inference import queries
+from consensus.runtime.inference.state import WorkerStatus
+from inference.model.store import ShardStore
+from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
+from node.cli.errors import exit_on_error
+from node.cli.keyring import KEY_HELP, KeysOption, load_signing_key
+from node.cli.models import JsonOption, ModelsOption, find_model, get_models_dir
+from node.cli.nodes import load_node_seed, run_until_signalled, setup_logging
+from node.cli.show_inference import format_myl
+from node.derivation import KeyKind
+from node.worker.service import Loader, WorkerConfig, WorkerRefused, load_verified, run_worker
+from proto_specs.types.common import NMYL_PER_MYL
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+DEFAULT_PREFILL_PRICE = 1_000
+DEFAULT_DECODE_PRICE = 4_000
+DEFAULT_BOND_MYL = 200
+DEFAULT_KV_POSITIONS = 16_384
+_loader: Loader = load_verified
+
+
+@app.command("run")
+def run_command(
+    model: Annotated[str, typer.Option(help="Name, id, or the start of an id, as in `myelin model list`.")],
+    layers: Annotated[str, typer.Option(help="START:END, END not included.")],
+    base: Annotated[Path, typer.Option("--base", help="The worker's directory.")],
+    account: Annotated[str, typer.Option(help=f"Operator's account key. {KEY_HELP}")],
+    worker: Annotated[str, typer.Option(help=f"Worker key. {KEY_HELP}")],
+    node: Annotated[str | None, typer.Option(help=f"libp2p node key (default: a fresh one). {KEY_HELP}")] = None,
+    rpc: RpcOption = DEFAULT_RPC,
+    listen: Annotated[str, typer.Option(help="libp2p address to listen at.")] = "/ip4/127.0.0.1/tcp/0",
+    bond: Annotated[int, typer.Option(help="Bond in MYL, if the worker is not registered yet.")] = DEFAULT_BOND_MYL,
+    prefill_price: Annotated[int, typer.Option(help="nmyl per layer and prompt token.")] = DEFAULT_PREFILL_PRICE,
+    decode_price: Annotated[int, typer.Option(help="nmyl per layer and new token.")] = DEFAULT_DECODE_PRICE,
+    kv_positions: Annotated[int, typer.Option(help="KV memory, in positions of all requests.")] = DEFAULT_KV_POSITIONS,
+    threads: Annotated[int, typer.Option(help="Threads of the model.")] = 1,
+    models: ModelsOption = None,
+    keys: KeysOption = None,
+    log_level: str = "INFO",
+) -> None:
+    """Bond, announce and serve layers START to END of a model until SIGINT or SIGTERM."""
+    setup_logging(log_level)
+    with exit_on_error():
+        start, end = parse_layers(layers)
+        root = get_models_dir(models)
+        config = WorkerConfig(
+            directory=base,
+            models=root,
+            model=find_model(ShardStore(root), model),
+            start=start,
+            end=end,
+            worker_key=load_signing_key(worker, KeyKind.WORKER, keys),
+            node_seed=load_node_seed(node, keys),
+            listen=(listen,),
+            bond=bond * NMYL_PER_MYL,
+            prefill_price=prefill_price,
+            decode_price=decode_price,
+            kv_positions=kv_positions,
+            threads=threads,
+        )
+        trio.run(run_until_signalled, serve, config, rpc, account, keys)
+
+
+async def serve(config: WorkerConfig, rpc: str, name: str, keys: Path | None) -> None:
+    """Connect and serve."""
+    async with open_account(rpc, name, keys) as (account, _):
+        await run_worker(config, account, _loader)
+
+
+def set_loader(load: Loader) -> None:
+    """Load shards in another way than by the manifest's hashes: for the demo's dishonest worker alone."""
+    global _loader
+    _loader = load
+
+
+def parse_layers(text: str) -> tuple[int, int]:
+    """START:END as integers. Raises WorkerRefused."""
+    start, colon, end = text.partition(":")
+    if not (colon and start.isdecimal() and end.isdecimal() and int(start) < int(end)):
+        raise WorkerRefused(f"--layers takes START:END such as 0:10, not {text!r}")
+    return int(start), int(end)
+
+
+@app.command("status")
+def status_command(
+    account: Annotated[str, typer.Option(help=f"Operator's account key. {KEY_HELP}")],
+    rpc: RpcOption = DEFAULT_RPC,
+    keys: KeysOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What the chain says of an operator's workers: layers, bond, earnings, verdicts."""
+    with exit_on_error():
+        trio.run(_show_status, rpc, account, keys, as_json)
+
+
+async def _show_status(rpc: str, name: str, keys: Path | None, as_json: bool) -> None:
+    async with open_account(rpc, name, keys) as (account, _):
+        found = await account.chain.read(queries.list_workers_of, account.public_key)
+    if as_json:
+        rows = [
+            {
+                "worker": f"0x{key.hex()}",
+                "status": WorkerStatus(one.status).name.lower(),
+                "start": one.start,
+                "end": one.end,
+                "bond": one.bond,
+                "earned": one.earned,
+                "unresolved": one.unresolved,
+                "passes": one.passes,
+                "fails": one.fails,
+                "unavailable": one.unavailable,
+            }
+            for key, one in found
+        ]
+        print(json.dumps(rows))
+        return
+    table = Table("worker", "status", "layers", "bond", "earned", "unresolved", "passed", "failed", box=None)
+    for key, one in found:
+        table.add_row(
+            key.hex()[:12],
+            WorkerStatus(one.status).name.lower(),
+            f"{one.start}-{one.end - 1}",
+            format_myl(one.bond),
+            format_myl(one.earned),
+            format_myl(one.unresolved),
+            str(one.passes),
+            str(one.fails),
+        )
+    Console().print(table)
