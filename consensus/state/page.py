@@ -1,14 +1,15 @@
-"""A page of the state tree: 16 slots as bytes, and the four binary levels above them. Knows no keys and no paths.
+"""A page of the state tree: 16 slots and the binary nodes above them, as bytes. Knows no paths and no database.
 
-Two layouts. Sparse: masks of the taken and of the leaf slots (16 bits each, big-endian), the hashes of the taken
-slots, then key hash and value hash of each leaf. Dense, when every slot is a branch: the masks 0xffff and 0, then all
-30 nodes below the page's top in heap order (nodes 2, 3 | 4..7 | 8..15 | slots 16..31), so that changing one slot costs
-four hashes. Only pages near the root are dense, and those are in the way of every key.
+Nodes are numbered as in a heap: 1 is the page's top, the children of i are 2 i and 2 i + 1, the slots are 16..31. A
+page holds the nodes of the compact tree: a lone leaf stands where its sibling is empty no more, and nothing below it.
+Layout: a mask of the present nodes and a mask of the leaves among them (32 bits each, bit i for node i, big-endian),
+the hashes of the present nodes in order, then key hash and value hash of each leaf in order. Keeping inner nodes makes
+a new value cost four hashes and no rebuilding of its page.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 
 from proto_specs.hashing import HASH_BYTES, Tag
@@ -17,12 +18,12 @@ SLOTS = 16
 EMPTY_ROOT = bytes(HASH_BYTES)
 
 Slot = tuple[bytes, bytes | None, bytes | None] | None
-"""(hash, key hash, value hash) of a leaf; (hash, None, None) of a branch; None when empty."""
+"""(hash, key hash, value hash) of a leaf; (hash, None, None) of a branch or inner node; None when empty."""
 
 _NODE_PREFIX = bytes([len(Tag.STATE_NODE.value)]) + Tag.STATE_NODE.value
 _LEAF_PREFIX = bytes([len(Tag.STATE_LEAF.value)]) + Tag.STATE_LEAF.value
-_DENSE = b"\xff\xff\0\0"
-_MASKS_BYTES = 4
+_MASK_BYTES = 4
+_HASHES_AT = 2 * _MASK_BYTES
 
 
 def hash_node(left: bytes, right: bytes) -> bytes:
@@ -35,87 +36,118 @@ def hash_leaf(key_hash: bytes, value_hash: bytes) -> bytes:
     return blake2b(_LEAF_PREFIX + key_hash + value_hash, digest_size=HASH_BYTES).digest()
 
 
-def fold(slots: Sequence[Slot]) -> Slot:
-    """The node that stands for 16 slots."""
-    return fold_levels(slots)[-1][0]
+class Page:
+    """One page, read in place. `patch_*` change values without changing the shape; `close` gives bytes and top hash."""
 
+    __slots__ = ("_bytes", "_dirty", "_leaf", "_leaves_at", "_present")
 
-def fold_levels(slots: Sequence[Slot]) -> list[Sequence[Slot]]:
-    """All levels of a page, from the 16 slots to its one top."""
-    levels = [slots]
-    while len(levels[-1]) > 1:
-        below = levels[-1]
-        levels.append([_join(below[index], below[index + 1]) for index in range(0, len(below), 2)])
-    return levels
+    def __init__(self, page: bytes) -> None:
+        self._bytes = bytearray(page)
+        self._present = int.from_bytes(page[:_MASK_BYTES], "big")
+        self._leaf = int.from_bytes(page[_MASK_BYTES:_HASHES_AT], "big")
+        self._leaves_at = _HASHES_AT + HASH_BYTES * self._present.bit_count()
+        self._dirty = 0
+
+    def find(self, slot: int) -> int:
+        """The present node on the way to a slot that is nearest to it: the slot's own, or one above."""
+        node = SLOTS + slot
+        while not self._present >> node & 1:
+            node >>= 1
+        return node
+
+    def has(self, node: int) -> bool:
+        """Whether a node is present."""
+        return bool(self._present >> node & 1)
+
+    def get_leaf(self, node: int) -> tuple[bytes, bytes] | None:
+        """(key hash, value hash) of a present node; None when it is no leaf."""
+        if not self._leaf >> node & 1:
+            return None
+        at = self._leaf_at(node)
+        middle = at + HASH_BYTES
+        return bytes(self._bytes[at:middle]), bytes(self._bytes[middle : middle + HASH_BYTES])
+
+    def get_hash(self, node: int) -> bytes:
+        """A node's hash; that of the empty subtree when it is absent."""
+        if not self._present >> node & 1:
+            return EMPTY_ROOT
+        at = self._hash_at(node)
+        return bytes(self._bytes[at : at + HASH_BYTES])
+
+    def patch_branch(self, node: int, digest: bytes) -> None:
+        """Another hash for a branch."""
+        at = self._hash_at(node)
+        self._bytes[at : at + HASH_BYTES] = digest
+        self._dirty |= 1 << (node >> 1)
+
+    def patch_leaf(self, node: int, key_hash: bytes, value_hash: bytes) -> None:
+        """Another value for a leaf."""
+        at = self._leaf_at(node) + HASH_BYTES
+        self._bytes[at : at + HASH_BYTES] = value_hash
+        self.patch_branch(node, hash_leaf(key_hash, value_hash))
+
+    def close(self) -> tuple[bytes, bytes]:
+        """Hash what lies above the patches; the page's bytes, and the hash of its top."""
+        data, present, dirty = self._bytes, self._present, self._dirty
+        for parent in range(SLOTS - 1, 0, -1):
+            if not dirty >> parent & 1:
+                continue
+            left = 2 * parent
+            at = _HASHES_AT + HASH_BYTES * (present & ((1 << left) - 1)).bit_count()
+            if present >> left & 3 == 3:
+                pair = bytes(data[at : at + 2 * HASH_BYTES])
+            elif present >> left & 1:
+                pair = bytes(data[at : at + HASH_BYTES]) + EMPTY_ROOT
+            else:
+                pair = EMPTY_ROOT + data[at : at + HASH_BYTES]
+            at = _HASHES_AT + HASH_BYTES * (present & ((1 << parent) - 1)).bit_count()
+            data[at : at + HASH_BYTES] = blake2b(_NODE_PREFIX + pair, digest_size=HASH_BYTES).digest()
+            dirty |= 1 << (parent >> 1)
+        return bytes(data), bytes(data[_HASHES_AT : _HASHES_AT + HASH_BYTES])
+
+    def to_slots(self, depth: int) -> list[Slot]:
+        """The 16 slots; `depth` is the page's, in hex digits, by which a leaf knows its slot."""
+        slots: list[Slot] = [None] * SLOTS
+        for node in range(1, 2 * SLOTS):
+            if not self._present >> node & 1:
+                continue
+            leaf = self.get_leaf(node)
+            if leaf is not None:
+                key_hash, value_hash = leaf
+                slots[_get_digit(key_hash, depth)] = self.get_hash(node), key_hash, value_hash
+            elif node >= SLOTS:
+                slots[node - SLOTS] = self.get_hash(node), None, None
+        return slots
+
+    def _hash_at(self, node: int) -> int:
+        return _HASHES_AT + HASH_BYTES * (self._present & ((1 << node) - 1)).bit_count()
+
+    def _leaf_at(self, node: int) -> int:
+        return self._leaves_at + 2 * HASH_BYTES * (self._leaf & ((1 << node) - 1)).bit_count()
 
 
 def encode_page(slots: Sequence[Slot]) -> tuple[bytes, Slot]:
-    """The page's bytes, and the node that stands for it."""
-    taken = leaf = 0
-    hashes, leaves = [], []
-    for index, slot in enumerate(slots):
-        if slot is None:
+    """The bytes of a page with these slots, and the node that stands for it."""
+    nodes: list[Slot] = [None] * SLOTS
+    nodes += slots
+    for parent in range(SLOTS - 1, 0, -1):
+        nodes[parent] = _join(nodes[2 * parent], nodes[2 * parent + 1])
+    present = leaf = 0
+    hashes: list[bytes] = []
+    leaves: list[bytes] = []
+    for index in range(1, 2 * SLOTS):
+        node = nodes[index]
+        above = nodes[index >> 1] if index > 1 else None
+        if node is None or (above is not None and above[1] is not None):
             continue
-        taken |= 1 << index
-        node, key_hash, value_hash = slot
-        hashes.append(node)
+        digest, key_hash, value_hash = node
+        present |= 1 << index
+        hashes.append(digest)
         if key_hash is not None and value_hash is not None:
             leaf |= 1 << index
-            leaves.append(key_hash)
-            leaves.append(value_hash)
-    if len(hashes) == SLOTS and not leaf:
-        nodes = [slot[0] for level in reversed(fold_levels(slots)) for slot in level if slot is not None]
-        return b"".join((_DENSE, *nodes[1:])), (nodes[0], None, None)
-    masks = (taken << SLOTS | leaf).to_bytes(_MASKS_BYTES, "big")
-    return b"".join((masks, *hashes, *leaves)), fold(slots)
-
-
-def decode_page(page: bytes) -> list[Slot]:
-    """The 16 slots."""
-    if is_dense(page):
-        start = len(page) - SLOTS * HASH_BYTES
-        return [(page[at : at + HASH_BYTES], None, None) for at in range(start, len(page), HASH_BYTES)]
-    masks = int.from_bytes(page[:_MASKS_BYTES], "big")
-    taken, leaf = masks >> SLOTS, masks
-    at = _MASKS_BYTES
-    leaf_at = at + HASH_BYTES * taken.bit_count()
-    slots: list[Slot] = [None] * SLOTS
-    for index in range(SLOTS):
-        if not taken >> index & 1:
-            continue
-        node = page[at : at + HASH_BYTES]
-        at += HASH_BYTES
-        if leaf >> index & 1:
-            middle = leaf_at + HASH_BYTES
-            slots[index] = node, page[leaf_at:middle], page[middle : middle + HASH_BYTES]
-            leaf_at = middle + HASH_BYTES
-        else:
-            slots[index] = node, None, None
-    return slots
-
-
-def is_dense(page: bytes) -> bool:
-    """Whether every slot is a branch."""
-    return page.startswith(_DENSE)
-
-
-def replace_branches(page: bytes, changed: Mapping[int, bytes]) -> tuple[bytes, bytes]:
-    """A dense page with other hashes in some slots: its bytes, and the hash of the node that stands for it."""
-    nodes = bytearray(2 * HASH_BYTES) + page[_MASKS_BYTES:]
-    dirty = set()
-    for index, node in changed.items():
-        at = (SLOTS + index) * HASH_BYTES
-        nodes[at : at + HASH_BYTES] = node
-        dirty.add(SLOTS + index >> 1)
-    while True:
-        for parent in dirty:
-            at = 2 * parent * HASH_BYTES
-            pair = bytes(nodes[at : at + 2 * HASH_BYTES])
-            at = parent * HASH_BYTES
-            nodes[at : at + HASH_BYTES] = blake2b(_NODE_PREFIX + pair, digest_size=HASH_BYTES).digest()
-        if 1 in dirty:
-            return _DENSE + bytes(nodes[2 * HASH_BYTES :]), bytes(nodes[HASH_BYTES : 2 * HASH_BYTES])
-        dirty = {parent >> 1 for parent in dirty}
+            leaves += (key_hash, value_hash)
+    masks = present.to_bytes(_MASK_BYTES, "big") + leaf.to_bytes(_MASK_BYTES, "big")
+    return b"".join((masks, *hashes, *leaves)), nodes[1]
 
 
 def _join(left: Slot, right: Slot) -> Slot:
@@ -129,3 +161,8 @@ def _join(left: Slot, right: Slot) -> Slot:
             return left
         return hash_node(left[0], EMPTY_ROOT), None, None
     return blake2b(_NODE_PREFIX + left[0] + right[0], digest_size=HASH_BYTES).digest(), None, None
+
+
+def _get_digit(key_hash: bytes, depth: int) -> int:
+    pair = key_hash[depth >> 1]
+    return pair & 15 if depth & 1 else pair >> 4

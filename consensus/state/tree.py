@@ -15,18 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from consensus.state.page import (
-    EMPTY_ROOT,
-    SLOTS,
-    Slot,
-    decode_page,
-    encode_page,
-    fold_levels,
-    hash_leaf,
-    hash_node,
-    is_dense,
-    replace_branches,
-)
+from consensus.state.page import EMPTY_ROOT, SLOTS, Page, Slot, encode_page, hash_leaf, hash_node
 from proto_specs.codec import Max, record
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.common import Hash32
@@ -40,6 +29,8 @@ _Leaf = tuple[str, bytes, bytes]
 """(key hash in hex, key hash, value hash)."""
 _Dirty = tuple[str, bytes, bytes | None]
 """As `_Leaf`; the value hash is None where the key is deleted."""
+_Run = tuple[int, int, int]
+"""(slot, first, end): dirty[first:end] all belong under this slot of a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +77,18 @@ def prove(node_reader: NodeReader, key: bytes) -> Proof:
     digits = key_hash.hex()
     siblings: list[bytes] = []
     for depth in range(len(digits)):
-        page = node_reader(digits[:depth].encode())
-        if page is None:
+        encoded = node_reader(digits[:depth].encode())
+        if encoded is None:
             assert depth == 0, "a branch has its page"
             return Proof((), None)
-        levels = fold_levels(decode_page(page))
-        place = int(digits[depth], 16)
-        for height in range(4, -1, -1):
-            node = levels[height][place >> height]
-            if node is None:
+        page, slot, node = Page(encoded), SLOTS + int(digits[depth], 16), 1
+        while (leaf := page.get_leaf(node)) is None and node < SLOTS:
+            node = slot >> (slot.bit_length() - node.bit_length() - 1)
+            siblings.append(page.get_hash(node ^ 1))
+            if not page.has(node):
                 return Proof(tuple(siblings), None)
-            _, leaf_key, leaf_value = node
-            if leaf_key is not None and leaf_value is not None:
-                return Proof(tuple(siblings), LeafNode(leaf_key, leaf_value))
-            if height:
-                sibling = levels[height - 1][(place >> (height - 1)) ^ 1]
-                siblings.append(EMPTY_ROOT if sibling is None else sibling[0])
+        if leaf is not None:
+            return Proof(tuple(siblings), LeafNode(*leaf))
     raise AssertionError("two keys share all 256 bits")
 
 
@@ -118,7 +105,7 @@ def verify_proof(root: bytes, key: bytes, value: bytes | None, proof: Proof) -> 
         if value is not None:
             if leaf.key_hash != key_hash or leaf.value_hash != hash_tagged(Tag.STATE_VALUE, value):
                 return False
-        elif leaf.key_hash == key_hash or (int.from_bytes(leaf.key_hash, "big") ^ bits) >> (DEPTH_MAX - depth):
+        elif leaf.key_hash == key_hash:
             return False
         node = hash_leaf(leaf.key_hash, leaf.value_hash)
     for level in range(depth - 1, -1, -1):
@@ -137,32 +124,42 @@ class _Writer:
 
     def update_page(self, path: str, dirty: Sequence[_Dirty], start: int, stop: int) -> Slot:
         """Apply dirty[start:stop], whose keys all start with `path`; returns what stands in the parent's slot."""
-        page = self._read(path.encode())
-        if page is not None and is_dense(page):
-            return self._update_dense(path, page, dirty, start, stop)
-        slots: list[Slot] = [None] * SLOTS if page is None else decode_page(page)
-        for index, first, end in _group(dirty, len(path), start, stop):
-            slot, below = slots[index], f"{path}{index:x}"
-            if slot is not None and slot[1] is None:
-                slots[index] = self.update_page(below, dirty, first, end)
+        encoded = self._read(path.encode())
+        if encoded is None:
+            assert not path, "a branch has its page"
+            return self._reshape(path, [None] * SLOTS, dirty, list(_group(dirty, 0, start, stop)), False)
+        page = Page(encoded)
+        moved: dict[int, Slot] = {}
+        reshaping: list[_Run] = []
+        for run in _group(dirty, len(path), start, stop):
+            slot, first, end = run
+            node = page.find(slot)
+            leaf, value_hash = page.get_leaf(node), dirty[first][2]
+            if leaf is not None and value_hash is not None and end == first + 1 and leaf[0] == dirty[first][1]:
+                page.patch_leaf(node, leaf[0], value_hash)
+            elif leaf is None and node >= SLOTS:
+                below = self.update_page(f"{path}{slot:x}", dirty, first, end)
+                if below is not None and below[1] is None:
+                    page.patch_branch(node, below[0])
+                else:
+                    moved[slot] = below
             else:
-                slots[index] = self._replace_leaf(below, slot, dirty[first:end])
-        return self._close_page(path, slots, page is not None)
-
-    def _update_dense(self, path: str, page: bytes, dirty: Sequence[_Dirty], start: int, stop: int) -> Slot:
-        """As `update_page` where every slot is a branch: hashes only what lies above the changed ones."""
-        changed = {
-            index: self.update_page(f"{path}{index:x}", dirty, first, end)
-            for index, first, end in _group(dirty, len(path), start, stop)
-        }
-        hashes = {index: slot[0] for index, slot in changed.items() if slot is not None and slot[1] is None}
-        if len(hashes) == len(changed):
-            self.writes[path.encode()], top = replace_branches(page, hashes)
+                reshaping.append(run)
+        if not moved and not reshaping:
+            self.writes[path.encode()], top = page.close()
             return top, None, None
-        slots = decode_page(page)
-        for index, slot in changed.items():
-            slots[index] = slot
-        return self._close_page(path, slots, True)
+        slots = page.to_slots(len(path))
+        for slot, below in moved.items():
+            slots[slot] = below
+        return self._reshape(path, slots, dirty, reshaping, True)
+
+    def _reshape(
+        self, path: str, slots: list[Slot], dirty: Sequence[_Dirty], runs: Sequence[_Run], existed: bool
+    ) -> Slot:
+        """A page some of whose slots, empty or single leaves until now, change what they are."""
+        for slot, first, end in runs:
+            slots[slot] = self._replace_leaf(f"{path}{slot:x}", slots[slot], dirty[first:end])
+        return self._close_page(path, slots, existed)
 
     def _replace_leaf(self, path: str, slot: Slot, dirty: Sequence[_Dirty]) -> Slot:
         """An empty slot, or one with a single leaf, after `dirty`."""
@@ -201,10 +198,8 @@ class _Writer:
         return top
 
 
-def _group(
-    keys: Sequence[tuple[str, bytes, bytes | None]], depth: int, start: int, stop: int
-) -> Iterator[tuple[int, int, int]]:
-    """(slot, first, end) for each run of sorted keys that share the hex digit at `depth`."""
+def _group(keys: Sequence[tuple[str, bytes, bytes | None]], depth: int, start: int, stop: int) -> Iterator[_Run]:
+    """The runs of sorted keys that share the hex digit at `depth`."""
     while start < stop:
         digit, end = keys[start][0][depth], start + 1
         while end < stop and keys[end][0][depth] == digit:
