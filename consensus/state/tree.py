@@ -20,6 +20,8 @@ from proto_specs.codec import Max, record
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.common import Hash32
 
+__all__ = ["EMPTY_ROOT", "LeafNode", "NodeReader", "Proof", "TreeUpdate", "prove", "update", "verify_proof"]
+
 DEPTH_MAX = 256
 
 NodeReader = Callable[[bytes], bytes | None]
