@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 from consensus.runtime.context import Environment
 from consensus.runtime.inference import payments
@@ -180,6 +181,8 @@ def is_fingerprint_match(first: bytes, second: bytes, threshold_ppb: int) -> boo
 
     sum((a - b)^2) x 10^18 <= threshold_ppb^2 x min(sum(a^2), sum(b^2)). Equal ones match, all zeros match only zeros.
     """
+    if first == second:
+        return True
     shape = f"<{FINGERPRINT_DIMENSIONS}i"
     a, b = struct.unpack(shape, first), struct.unpack(shape, second)
     difference: int = sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
@@ -190,18 +193,15 @@ def is_fingerprint_match(first: bytes, second: bytes, threshold_ppb: int) -> boo
 def _drop_outliers(
     voters: list[CommitteeMember], reveals: Mapping[bytes, Reveal], threshold_ppb: int
 ) -> list[CommitteeMember]:
+    """Those whose fingerprint agrees with fingerprints of more than half the voters' stake, their own included."""
+    prints = [reveals[one.verifier].fingerprint for one in voters]
+    agreeing = [one.stake for one in voters]
+    for i, j in combinations(range(len(voters)), 2):
+        if is_fingerprint_match(prints[i], prints[j], threshold_ppb):
+            agreeing[i] += voters[j].stake
+            agreeing[j] += voters[i].stake
     stake = sum(one.stake for one in voters)
-    kept = []
-    for one in voters:
-        mine = reveals[one.verifier].fingerprint
-        agreeing = sum(
-            other.stake
-            for other in voters
-            if is_fingerprint_match(mine, reveals[other.verifier].fingerprint, threshold_ppb)
-        )
-        if 2 * agreeing > stake:
-            kept.append(one)
-    return kept
+    return [one for one, agreed in zip(voters, agreeing, strict=True) if 2 * agreed > stake]
 
 
 def _read_open(env: Environment, signer: bytes, challenge_id: bytes) -> Challenge:

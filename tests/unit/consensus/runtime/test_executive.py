@@ -147,9 +147,9 @@ def test_weight_price_stays_in_its_bounds() -> None:
 
 
 def test_full_blocks_make_weight_dearer() -> None:
-    chain = build_chain(block_weight_max=400)
-    chain.block([chain.sign(BOB, calls.Transfer(NOBODY, 10**6))])
-    assert system.read_weight_price(chain.state) == 1_001
+    chain = build_chain(block_weight_max=300)
+    used = chain.block([chain.sign(BOB, calls.Transfer(NOBODY, 10**6))]).weight
+    assert system.read_weight_price(chain.state) == 1_000 + 1_000 * (used - 150) // 150 // 64 > 1_000
     chain.skip(30)
     assert system.read_weight_price(chain.state) == 1_000
 
