@@ -16,6 +16,8 @@ class Column(bytes, enum.Enum):
     """page path -> page of the state's commitment, as of the head."""
     BLOCK = b"b"
     """height -> block."""
+    HEADER = b"a"
+    """height -> the block's header alone: most readers want no more."""
     COMMIT = b"c"
     """height -> the commit that finalized it."""
     RECEIPTS = b"r"

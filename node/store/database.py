@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import plyvel
 
@@ -23,34 +24,20 @@ class DatabaseDamaged(DatabaseError):
     """Bytes on disk are not what was written."""
 
 
-class Database:
-    """One LevelDB. Reads may come from any thread; writes from one at a time."""
+class Snapshot:
+    """Reads of one moment. Any thread may read."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or create. Raises DatabaseLocked, DatabaseDamaged."""
-        path.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        try:
-            self._db = plyvel.DB(
-                str(path),
-                create_if_missing=True,
-                paranoid_checks=True,
-                write_buffer_size=WRITE_BUFFER_BYTES,
-                lru_cache_size=CACHE_BYTES,
-            )
-        except plyvel.CorruptionError as error:
-            raise DatabaseDamaged(self._advise(str(error))) from error
-        except plyvel.IOError as error:
-            if "lock" in str(error).lower():
-                raise DatabaseLocked(f"{path} is open in another process: stop that node first") from error
-            raise DatabaseError(f"{path} cannot be opened: {error}") from error
+    def __init__(self, source: Any, advise: Callable[[str], str]) -> None:
+        """`source` is a plyvel.DB or plyvel's snapshot of one; `advise` makes an error's text of what is wrong."""
+        self._db = source
+        self.advise = advise
 
     def get(self, key: bytes) -> bytes | None:
         """The value under `key`. Raises DatabaseDamaged."""
         try:
             found: bytes | None = self._db.get(key, verify_checksums=True)
         except plyvel.CorruptionError as error:
-            raise DatabaseDamaged(self._advise(f"key {key.hex()}: {error}")) from error
+            raise DatabaseDamaged(self.advise(f"key {key.hex()}: {error}")) from error
         return found
 
     def iterate(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
@@ -65,7 +52,35 @@ class Database:
             ) as found:
                 yield from found
         except plyvel.CorruptionError as error:
-            raise DatabaseDamaged(self._advise(f"under {prefix.hex()}: {error}")) from error
+            raise DatabaseDamaged(self.advise(f"under {prefix.hex()}: {error}")) from error
+
+
+class Database(Snapshot):
+    """One LevelDB, read as of now. Reads may come from any thread; writes from one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create. Raises DatabaseLocked, DatabaseDamaged."""
+        path.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        try:
+            opened = plyvel.DB(
+                str(path),
+                create_if_missing=True,
+                paranoid_checks=True,
+                write_buffer_size=WRITE_BUFFER_BYTES,
+                lru_cache_size=CACHE_BYTES,
+            )
+        except plyvel.CorruptionError as error:
+            raise DatabaseDamaged(self._advise_repair(str(error))) from error
+        except plyvel.IOError as error:
+            if "lock" in str(error).lower():
+                raise DatabaseLocked(f"{path} is open in another process: stop that node first") from error
+            raise DatabaseError(f"{path} cannot be opened: {error}") from error
+        super().__init__(opened, self._advise_repair)
+
+    def snapshot(self) -> Snapshot:
+        """A reader of this moment, whatever is written later."""
+        return Snapshot(self._db.snapshot(), self._advise_repair)
 
     def write(self, items: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Write all (None deletes) or nothing, and sync before returning. Raises DatabaseError when the disk fails."""
@@ -78,7 +93,7 @@ class Database:
                     else:
                         batch.put(key, value)
         except plyvel.CorruptionError as error:
-            raise DatabaseDamaged(self._advise(str(error))) from error
+            raise DatabaseDamaged(self.advise(str(error))) from error
         except plyvel.IOError as error:
             raise DatabaseError(f"{self._path} cannot be written: {error}. Is the disk full?") from error
 
@@ -86,7 +101,7 @@ class Database:
         """Release the lock."""
         self._db.close()
 
-    def _advise(self, detail: str) -> str:
+    def _advise_repair(self, detail: str) -> str:
         return (
             f"the database {self._path} is damaged ({detail}). Run `myelin db repair`; "
             "what cannot be repaired has to be synced again from other nodes"

@@ -1,4 +1,4 @@
-"""The write-ahead log: torn anywhere, it gives back every whole record; a hole stops it; repair keeps what is before."""
+"""The write-ahead log: torn anywhere it gives back every whole record; a hole stops it; repair keeps what is before."""
 
 from __future__ import annotations
 
