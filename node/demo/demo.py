@@ -56,7 +56,7 @@ async def run_demo(options: DemoOptions, console: Console) -> int:
         cheater=options.cheater,
     )
     network = DemoNetwork(plan)
-    is_done = False
+    status = EXIT_ERROR
     try:
         async with open_rpc(plan.rpc_url) as rpc:
             with console.status("starting one validator and three workers"):
@@ -68,18 +68,17 @@ async def run_demo(options: DemoOptions, console: Console) -> int:
                 chain = await RpcChain.connect(rpc)
                 await network.wait_serving(chain)
             _show_network(console, plan)
-            status = await _ask(options, plan)
-            outcome = await judge_outcome(chain, options, plan, status, console)
+            answered = await _ask(options, plan)
+            status = await judge_outcome(chain, options, plan, answered, console)
             _show_next(console, plan)
-            is_done = True
             if options.keep:
                 console.print("The network stays up; Ctrl-C stops it.")
                 await trio.sleep_forever()
-            return outcome
+            return status
     finally:
         with trio.CancelScope(shield=True):
             await network.children.stop()
-        if options.base is None and is_done:
+        if options.base is None and status == EXIT_OK:
             shutil.rmtree(base, ignore_errors=True)
         else:
             console.print(f"directories and logs: {base}")

@@ -1,4 +1,4 @@
-"""The demo's network: one validator and three workers as processes of their own, on loopback, over one base directory."""
+"""The demo's network: one validator and three workers, processes of their own, on loopback, in one base directory."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class DemoNetwork:
     async def start_validator(self, rpc: RpcClient) -> Child:
         """Start the validator and wait for its first block."""
         plan = self.plan
-        argv = ("run", "--base", str(plan.base / VALIDATOR), "--validator", f"dev:{VALIDATOR}")
+        argv: tuple[str, ...] = ("run", "--base", str(plan.base / VALIDATOR), "--validator", f"dev:{VALIDATOR}")
         argv += ("--operator", f"dev:{VALIDATOR}", "--node", f"dev:{VALIDATOR}", "--models", str(plan.models))
         child = await self.children.start("validator", (*self._myelin, *argv, "--rpc-port", str(plan.rpc_port)))
         await self.wait_until(lambda: _is_producing(rpc), "the validator's first block")
@@ -101,9 +101,11 @@ class DemoNetwork:
         """Start one worker; it registers itself."""
         plan, worker = self.plan, self.plan.workers[number]
         name = f"dev:{worker.name}"
-        argv = ("--model", plan.model.hex(), "--layers", f"{worker.start}:{worker.end}", "--models", str(plan.models))
+        layers = f"{worker.start}:{worker.end}"
+        argv: tuple[str, ...] = ("--model", plan.model.hex(), "--layers", layers, "--models", str(plan.models))
         argv += ("--base", str(plan.base / worker.name), "--rpc", plan.rpc_url)
         argv += ("--account", name, "--worker", name, "--node", name)
+        program: tuple[str, ...]
         if plan.cheat is not None and number == plan.cheater:
             program = (sys.executable, "-m", "node.demo.cheating_worker", plan.cheat.value)
         else:
