@@ -1,4 +1,4 @@
-"""Records as JSON for people: fields by name, accounts as SS58, other bytes as hex. Strict both ways."""
+"""Reads what `proto_specs.jsonform` writes, strictly: every field by name, once, in its bounds, and no other."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ from typing import Any, TypeVar
 from genesis.errors import SpecError
 from proto_specs.codec import Fixed, Max, UInt
 from proto_specs.errors import AddressError
-from proto_specs.ss58 import decode_address, encode_address
+from proto_specs.ss58 import decode_address
 from proto_specs.types.common import Kind
 
 T = TypeVar("T")
-
-
-def to_json(value: Any, ss58_prefix: int) -> Any:
-    """JSON value of a record made of integers, text, byte strings, records and tuples of those."""
-    return _write(type(value), value, ss58_prefix)
 
 
 def from_json(as_type: type[T], raw: Any) -> T:
@@ -26,18 +21,6 @@ def from_json(as_type: type[T], raw: Any) -> T:
     if not isinstance(prefix, int) or isinstance(prefix, bool) or not 0 <= prefix < 1 << 14:
         raise SpecError("ss58_prefix", "has to be an integer below 16384")
     value: T = _read(as_type, raw, "", prefix)
-    return value
-
-
-def _write(as_type: Any, value: Any, prefix: int) -> Any:
-    base, marks = _split(as_type)
-    if dataclasses.is_dataclass(base):
-        hints = typing.get_type_hints(base, include_extras=True)
-        return {one.name: _write(hints[one.name], getattr(value, one.name), prefix) for one in dataclasses.fields(base)}
-    if typing.get_origin(base) is tuple:
-        return [_write(typing.get_args(base)[0], one, prefix) for one in value]
-    if base is bytes:
-        return encode_address(value, prefix) if Kind("account") in marks else value.hex()
     return value
 
 
@@ -75,8 +58,10 @@ def _read_record(cls: Any, raw: Any, field: str, prefix: int) -> Any:
 
 def _read_bytes(raw: Any, field: str, prefix: int, marks: tuple[Any, ...]) -> bytes:
     _require(isinstance(raw, str), field, "has to be text")
+    is_address = Kind("account") in marks
+    _require(is_address or raw.startswith("0x"), field, "has to start with 0x")
     try:
-        value = decode_address(raw, prefix) if Kind("account") in marks else bytes.fromhex(raw)
+        value = decode_address(raw, prefix) if is_address else bytes.fromhex(raw[2:])
     except (AddressError, ValueError) as error:
         raise SpecError(field, f"is wrong: {error}") from error
     _require(len(value) == _mark(marks, Fixed).length, field, f"has {len(value)} bytes")

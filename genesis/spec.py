@@ -11,9 +11,10 @@ from consensus.runtime.inference.state import InferenceParams
 from consensus.runtime.staking.state import StakingParams
 from consensus.runtime.system.state import SystemParams
 from genesis.errors import SpecError
-from genesis.jsonform import from_json, to_json
+from genesis.jsonform import from_json
 from proto_specs.codec import U16, U32, U64, Max, record
 from proto_specs.hashing import Tag, hash_record
+from proto_specs.jsonform import to_json
 from proto_specs.limits import BLOCK_BYTES_MAX, CHAIN_NAME_BYTES_MAX, COMMITTEE_MAX, VALIDATORS_MAX
 from proto_specs.types.common import AccountId, Balance, PublicKey
 
@@ -110,7 +111,7 @@ def save_spec(spec: ChainSpec, path: Path) -> None:
 
 
 def format_spec(spec: ChainSpec) -> str:
-    """The JSON text of a spec: addresses in the chain's own SS58 form, keys in hex."""
+    """The JSON text of a spec: addresses in the chain's own SS58 form, keys in 0x hex."""
     return json.dumps(to_json(spec, spec.ss58_prefix), indent=2) + "\n"
 
 
