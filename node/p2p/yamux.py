@@ -163,7 +163,7 @@ class YamuxConnection(IMuxedConn):
     def forget_if_closed(self, stream: YamuxStream) -> None:
         """Drop a stream that neither side will use any more from the books."""
         if stream.is_closed and self._streams.pop(stream.stream_id, None) is not None and self._is_inbound(stream):
-            pass
+            self._inbound_count -= 1
 
     def _is_inbound(self, stream: YamuxStream) -> bool:
         return stream.stream_id % 2 != self._next_stream_id % 2
