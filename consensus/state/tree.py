@@ -1,6 +1,6 @@
 """The commitment to the state: a compact sparse binary Merkle tree over hashed keys. Knows no database and no types.
 
-Shape (normative, state_tree.md). A key's place is the 256 bits of H(STATE_KEY, key), most significant first. An empty
+Shape (normative, state.md). A key's place is the 256 bits of H(STATE_KEY, key), most significant first. An empty
 subtree hashes to zero; a subtree of ONE leaf is that leaf, H(STATE_LEAF, key hash || H(STATE_VALUE, value)), however
 high it stands; any other subtree is H(STATE_NODE, left || right). So the root does not depend on the order of writes.
 

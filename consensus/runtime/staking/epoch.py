@@ -1,4 +1,4 @@
-"""What staking does in every block and at epoch ends: count signatures, emit rewards, elect validators (staking.md)."""
+"""What staking does in every block and at epoch ends: count signatures, emit rewards, elect validators (runtime.md)."""
 
 from __future__ import annotations
 

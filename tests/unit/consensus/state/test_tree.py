@@ -16,7 +16,7 @@ VALUES = st.binary(max_size=3)
 
 
 def compute_naive_root(items: Mapping[bytes, bytes]) -> bytes:
-    """The root by its definition (state_tree.md), bit by bit."""
+    """The root by its definition (state.md), bit by bit."""
     leaves = [
         (
             f"{int.from_bytes(hash_tagged(Tag.STATE_KEY, key), 'big'):0256b}",
