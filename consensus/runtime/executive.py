@@ -58,12 +58,17 @@ def propose_block(
     candidates: Iterable[Transaction],
     is_signed: SignatureCheck | None = None,
 ) -> tuple[tuple[Transaction, ...], ExecutedBlock]:
-    """The candidates that may be in this block, in order, and the result of the block made of them."""
+    """The candidates that may be in this block, in order, and the result of the block made of them.
+
+    The first candidate that finds no room ends the block: looking on for smaller ones would cost time without bound.
+    """
     execution = BlockExecution(reader, context, evidence, is_signed)
     taken: list[Transaction] = []
     for candidate in candidates:
         try:
             execution.apply(candidate)
+        except BlockFull:
+            break
         except InvalidTransaction:
             continue
         taken.append(candidate)

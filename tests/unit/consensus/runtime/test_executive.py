@@ -128,7 +128,7 @@ def test_a_failing_call_takes_its_writes_and_events_with_it(chain: Chain, monkey
 
 def test_fee_formula() -> None:
     params = build_dev_spec().params.system
-    assert compute_fee(params, 1_000, 200, 220) == 10_000 + 200 * 100 + 220 * 1_000
+    assert compute_fee(params, 1_000, 200, 220) == 1_000 + 200 * 10 + 220 * 1_000
 
 
 @pytest.mark.parametrize(
@@ -230,6 +230,7 @@ def test_block_limits_are_enforced() -> None:
         transactions = [chain.sign(BOB, calls.Transfer(NOBODY, 10**6), nonce=nonce) for nonce in range(5)]
         taken, executed = propose_block(chain.state, chain.context(), (), transactions)
         assert 0 < len(taken) < 5
+        assert taken == tuple(transactions[: len(taken)])
         assert executed.weight <= chain.spec.params.system.block_weight_max
         assert executed.size_bytes <= chain.spec.params.system.block_bytes_max
         with pytest.raises(errors.BlockError, match="BlockFull"):
