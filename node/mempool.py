@@ -1,22 +1,33 @@
-"""Transactions that wait for a block: bounded, in nonce order per account, by tip across accounts. No IO, no clock."""
+"""Transactions that wait for a block: bounded, in nonce order per account, by price across accounts. No IO, no clock.
+
+The price of a transaction is its tip per weight: what a proposer earns for the room it takes. A transaction is taken
+only if its account can pay the fees and tips of everything it has waiting here, so an empty purse fills no pool.
+"""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from consensus.runtime.errors import InvalidTransaction
+from consensus.runtime.errors import CannotPayFee, InvalidTransaction
 from consensus.runtime.validity import TransactionValidity
-from proto_specs.types.chain import Transaction, compute_extrinsic_hash
+from proto_specs.types.chain import Transaction
 
 TRANSACTIONS_MAX = 20_000
 BYTES_MAX = 32 << 20
-PER_ACCOUNT_MAX = 1_024
+PER_ACCOUNT_MAX = 8_192
 NONCE_GAP_MAX = 64
 TTL_BLOCKS = 600
 REPLACE_PERMILLE = 1_100
 """A replacement tips at least 110 % of what it replaces (and at least one nmyl more)."""
+_PRICE_UNIT = 1_000_000
+_STALE_TAILS_MAX = 1_024
+
+
+_Tail = tuple[int, int, bytes, int]
+"""(price, -arrival, signer, nonce)."""
 
 
 class PoolRefused(InvalidTransaction):
@@ -38,7 +49,7 @@ class ReplacementUnderpriced(PoolRefused):
 
 
 class PoolFull(PoolRefused):
-    """Everything in the pool tips at least as much."""
+    """Everything in the pool pays at least as much."""
 
     reason = "PoolFull"
 
@@ -49,14 +60,26 @@ class NonceTooFar(PoolRefused):
     reason = "NonceTooFar"
 
 
+class Ledger(Protocol):
+    """What the pool asks about the state after the last block."""
+
+    def read_account(self, account: bytes) -> tuple[int, int]:
+        """(next nonce, free nmyl)."""
+
+    def compute_fee(self, size_bytes: int, weight: int) -> int:
+        """Fee in nmyl, without tip, in the next block."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A waiting transaction. `arrival` orders equals."""
+    """A waiting transaction. `price` is micro-nmyl of tip per weight; `arrival` orders equals."""
 
     transaction: Transaction
     extrinsic: bytes
     size_bytes: int
+    weight: int
     tip: int
+    price: int
     added_height: int
     expires_height: int | None
     arrival: int
@@ -64,7 +87,23 @@ class Entry:
     @property
     def rank(self) -> tuple[int, int]:
         """The smaller, the sooner."""
-        return (-self.tip, self.arrival)
+        return (-self.price, self.arrival)
+
+    def is_outdated(self, height: int) -> bool:
+        """Whether block `height + 1` is too late for it, or it has waited too long."""
+        is_expired = self.expires_height is not None and self.expires_height <= height
+        return is_expired or self.added_height + TTL_BLOCKS <= height
+
+
+@dataclass(slots=True)
+class _Queue:
+    """One account's transactions by nonce; `tail` is the last nonce, `cost` what they pay together."""
+
+    expected: int
+    tail: int = 0
+    cost: int = 0
+    waiting: dict[int, Entry] = field(default_factory=dict)
+    costs: dict[int, int] = field(default_factory=dict)
 
 
 class Mempool:
@@ -73,10 +112,12 @@ class Mempool:
     def __init__(self, transactions_max: int = TRANSACTIONS_MAX, bytes_max: int = BYTES_MAX) -> None:
         self._transactions_max = transactions_max
         self._bytes_max = bytes_max
-        self._accounts: dict[bytes, dict[int, Entry]] = {}
+        self._queues: dict[bytes, _Queue] = {}
         self._by_hash: dict[bytes, Entry] = {}
         self._bytes = 0
         self._arrivals = 0
+        # The last transaction of each account, cheapest first; stale ones are skipped.
+        self._tails: list[_Tail] = []
 
     def __len__(self) -> int:
         return len(self._by_hash)
@@ -87,94 +128,185 @@ class Mempool:
     def __iter__(self) -> Iterator[Transaction]:
         return (one.transaction for one in self._by_hash.values())
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all that waits."""
+        return self._bytes
+
     def add(self, transaction: Transaction, validity: TransactionValidity, height: int) -> None:
-        """Take a validated transaction. Raises AlreadyKnown, ReplacementUnderpriced, NonceTooFar, PoolFull."""
+        """Take a transaction validated against the state after block `height`; all or nothing.
+
+        Raises AlreadyKnown, ReplacementUnderpriced, NonceTooFar, CannotPayFee, PoolFull.
+        """
         if validity.extrinsic in self._by_hash:
             raise AlreadyKnown("this transaction is in the pool already")
-        waiting = self._accounts.get(validity.signer, {})
-        old = waiting.get(validity.nonce)
-        if old is not None:
-            needed = max(old.tip + 1, old.tip * REPLACE_PERMILLE // 1_000)
-            if validity.tip < needed:
-                raise ReplacementUnderpriced(
-                    f"nonce {validity.nonce} is taken; to replace it, tip at least {needed} nmyl", needed=needed
-                )
-        elif validity.nonce > validity.expected_nonce + NONCE_GAP_MAX + len(waiting) or len(waiting) >= PER_ACCOUNT_MAX:
-            raise NonceTooFar(
-                f"nonce {validity.nonce} is too far from {validity.expected_nonce}", expected=validity.expected_nonce
+        queue = self._queues.get(validity.signer) or _Queue(validity.expected_nonce)
+        old = queue.waiting.get(validity.nonce)
+        self._check_place(validity, queue, old)
+        cost = validity.fee + validity.tip
+        needed = queue.cost - queue.costs.get(validity.nonce, 0) + cost
+        if needed > validity.free:
+            raise CannotPayFee(
+                f"with what waits already {needed} nmyl are needed for fees, {validity.free} are free",
+                needed=needed,
+                free=validity.free,
             )
-        self._arrivals += 1
-        entry = Entry(
-            transaction,
-            validity.extrinsic,
-            validity.size_bytes,
-            validity.tip,
-            height,
-            validity.expires_height,
-            self._arrivals,
-        )
-        if old is None:
-            self._make_room(entry)
-        else:
+        entry = self._make_entry(transaction, validity, height)
+        self._make_room(entry, old)
+        if old is not None:
             self._remove(old)
-        self._accounts.setdefault(validity.signer, {})[validity.nonce] = entry
-        self._by_hash[entry.extrinsic] = entry
-        self._bytes += entry.size_bytes
+        self._insert(entry, cost, validity.expected_nonce)
 
-    def select(self, next_nonces: dict[bytes, int] | None = None) -> Iterator[Transaction]:
-        """Transactions for a block: best first, each account's in order of its nonces without a gap."""
-        heap: list[tuple[tuple[int, int], bytes, int]] = []
-        for signer, waiting in self._accounts.items():
-            first = min(waiting) if next_nonces is None else next_nonces.get(signer, min(waiting))
-            if first in waiting:
-                heap.append((waiting[first].rank, signer, first))
+    def select(self, weight_max: int, bytes_max: int) -> Iterator[Transaction]:
+        """Transactions for a block of that room: best first, each account's in order of its nonces without a gap."""
+        heap = [
+            (first.rank, signer, queue.expected)
+            for signer, queue in self._queues.items()
+            if (first := queue.waiting.get(queue.expected)) is not None
+        ]
         heapq.heapify(heap)
+        weight = size_bytes = 0
         while heap:
             _, signer, nonce = heapq.heappop(heap)
-            waiting = self._accounts[signer]
-            yield waiting[nonce].transaction
+            waiting = self._queues[signer].waiting
+            entry = waiting[nonce]
+            weight += entry.weight
+            size_bytes += entry.size_bytes
+            if weight > weight_max or size_bytes > bytes_max:
+                return
+            yield entry.transaction
             following = waiting.get(nonce + 1)
             if following is not None:
                 heapq.heappush(heap, (following.rank, signer, nonce + 1))
 
     def get_next_nonce(self, signer: bytes, account_nonce: int) -> int:
         """The first nonce of an account that is neither used nor waiting."""
-        waiting = self._accounts.get(signer, {})
-        while account_nonce in waiting:
+        queue = self._queues.get(signer)
+        while queue is not None and account_nonce in queue.waiting:
             account_nonce += 1
         return account_nonce
 
-    def advance(self, height: int, included: Iterable[Transaction]) -> None:
-        """After block `height`: drop what it included or outdated, and what has waited too long."""
-        for transaction in included:
-            body = transaction.body
-            for nonce in [one for one in self._accounts.get(body.signer, {}) if one <= body.nonce]:
-                self._remove(self._accounts[body.signer][nonce])
-        for entry in list(self._by_hash.values()):
-            is_expired = entry.expires_height is not None and entry.expires_height <= height
-            if is_expired or entry.added_height + TTL_BLOCKS <= height:
-                self._remove(entry)
+    def advance(self, height: int, ledger: Ledger) -> None:
+        """After block `height`: drop what it included or outdated, and what its account can no longer pay."""
+        for signer, queue in list(self._queues.items()):
+            queue.expected, left = ledger.read_account(signer)
+            queue.cost = 0
+            for nonce in sorted(queue.waiting):
+                entry = queue.waiting[nonce]
+                cost = ledger.compute_fee(entry.size_bytes, entry.weight) + entry.tip
+                queue.costs[nonce] = cost
+                queue.cost += cost
+                if nonce < queue.expected or entry.is_outdated(height) or left < cost:
+                    self._remove(entry)
+                else:
+                    left -= cost
 
-    def discard(self, transaction: Transaction) -> None:
-        """Drop a transaction that turned out invalid; one that is not here is no error."""
-        entry = self._by_hash.get(compute_extrinsic_hash(transaction))
-        if entry is not None:
-            self._remove(entry)
+    def _check_place(self, validity: TransactionValidity, queue: _Queue, old: Entry | None) -> None:
+        if old is not None:
+            needed = max(old.tip + 1, -(-old.tip * REPLACE_PERMILLE // 1_000))
+            if validity.tip < needed:
+                raise ReplacementUnderpriced(
+                    f"nonce {validity.nonce} is taken; to replace it, tip at least {needed} nmyl", needed=needed
+                )
+            return
+        following = self.get_next_nonce(validity.signer, validity.expected_nonce)
+        if validity.nonce > following + NONCE_GAP_MAX or len(queue.waiting) >= PER_ACCOUNT_MAX:
+            raise NonceTooFar(
+                f"nonce {validity.nonce} is too far from {following}, or {len(queue.waiting)} are waiting already",
+                expected=following,
+            )
 
-    def _make_room(self, entry: Entry) -> None:
-        """Drop the worst until `entry` fits. Raises PoolFull when it would be the worst itself."""
-        while len(self._by_hash) >= self._transactions_max or self._bytes + entry.size_bytes > self._bytes_max:
-            # The last nonce of an account alone may go: nothing that stays then waits for what went.
-            worst = max((waiting[max(waiting)] for waiting in self._accounts.values()), key=lambda one: one.rank)
-            if worst.tip >= entry.tip:
-                raise PoolFull(f"the pool is full; tip more than {worst.tip} nmyl", needed=worst.tip + 1)
-            self._remove(worst)
+    def _make_entry(self, transaction: Transaction, validity: TransactionValidity, height: int) -> Entry:
+        self._arrivals += 1
+        return Entry(
+            transaction=transaction,
+            extrinsic=validity.extrinsic,
+            size_bytes=validity.size_bytes,
+            weight=validity.weight,
+            tip=validity.tip,
+            price=validity.tip * _PRICE_UNIT // max(validity.weight, 1),
+            added_height=height,
+            expires_height=validity.expires_height,
+            arrival=self._arrivals,
+        )
+
+    def _make_room(self, entry: Entry, replaced: Entry | None) -> None:
+        """Drop the cheapest until `entry` fits. Raises PoolFull, and drops nothing, when it would not pay more.
+
+        Only an account's last transaction may go, so that nothing that stays waits for what went; and never one of
+        the newcomer's own account.
+        """
+        dropped: list[tuple[Entry, int, int]] = []
+        own: list[_Tail] = []
+        try:
+            while self._is_over(entry, replaced):
+                worst = self._pop_tail(entry.transaction.body.signer, own)
+                if worst is None or worst.price >= entry.price:
+                    if worst is not None:
+                        self._push_tail(worst)
+                    for one, cost, expected in reversed(dropped):
+                        self._insert(one, cost, expected)
+                    needed = ((worst or entry).price + 1) * entry.weight // _PRICE_UNIT + 1
+                    raise PoolFull(f"the pool is full; tip at least {needed} nmyl", needed=needed)
+                queue = self._queues[worst.transaction.body.signer]
+                dropped.append((worst, queue.costs[worst.transaction.body.nonce], queue.expected))
+                self._remove(worst)
+        finally:
+            for tail in own:
+                heapq.heappush(self._tails, tail)
+
+    def _is_over(self, entry: Entry, replaced: Entry | None) -> bool:
+        count = len(self._by_hash) + (0 if replaced else 1)
+        size_bytes = self._bytes + entry.size_bytes - (replaced.size_bytes if replaced else 0)
+        return count > self._transactions_max or size_bytes > self._bytes_max
+
+    def _pop_tail(self, own_signer: bytes, own: list[_Tail]) -> Entry | None:
+        """The cheapest transaction that may go; what belongs to `own_signer` is set aside in `own`."""
+        while self._tails:
+            tail = heapq.heappop(self._tails)
+            _, negative_arrival, signer, nonce = tail
+            queue = self._queues.get(signer)
+            if queue is None or nonce != queue.tail or queue.waiting[nonce].arrival != -negative_arrival:
+                continue
+            if signer == own_signer:
+                own.append(tail)
+                continue
+            return queue.waiting[nonce]
+        return None
+
+    def _push_tail(self, entry: Entry) -> None:
+        heapq.heappush(self._tails, _make_tail(entry))
+        if len(self._tails) > 2 * len(self._queues) + _STALE_TAILS_MAX:
+            self._tails = [_make_tail(queue.waiting[queue.tail]) for queue in self._queues.values()]
+            heapq.heapify(self._tails)
+
+    def _insert(self, entry: Entry, cost: int, expected: int) -> None:
+        body = entry.transaction.body
+        queue = self._queues.setdefault(body.signer, _Queue(expected))
+        queue.expected = expected
+        queue.waiting[body.nonce] = entry
+        queue.costs[body.nonce] = cost
+        queue.cost += cost
+        self._by_hash[entry.extrinsic] = entry
+        self._bytes += entry.size_bytes
+        if body.nonce >= queue.tail:
+            queue.tail = body.nonce
+            self._push_tail(entry)
 
     def _remove(self, entry: Entry) -> None:
         body = entry.transaction.body
-        waiting = self._accounts[body.signer]
-        del waiting[body.nonce]
-        if not waiting:
-            del self._accounts[body.signer]
+        queue = self._queues[body.signer]
+        del queue.waiting[body.nonce]
+        queue.cost -= queue.costs.pop(body.nonce)
         del self._by_hash[entry.extrinsic]
         self._bytes -= entry.size_bytes
+        if not queue.waiting:
+            del self._queues[body.signer]
+        elif body.nonce == queue.tail:
+            queue.tail = max(queue.waiting)
+            self._push_tail(queue.waiting[queue.tail])
+
+
+def _make_tail(entry: Entry) -> _Tail:
+    body = entry.transaction.body
+    return entry.price, -entry.arrival, body.signer, body.nonce

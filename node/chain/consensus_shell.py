@@ -8,6 +8,7 @@ whose answer is not in the log are carried out as if for the first time.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from consensus.bft.inputs import (
     VoteReceived,
 )
 from consensus.bft.timeouts import Timeouts
+from consensus.runtime.errors import BlockError
+from consensus.runtime.staking.slashing import validate_evidence
 from node.chain.blocks import BlockInvalid, ExecutedCandidate, Proposer, build_block, finalize_block, validate_block
 from node.chain.bus import BlockBus
 from node.chain.pool import TransactionPool
@@ -44,6 +47,7 @@ from node.chain.wal_records import decode_input, encode_input
 from node.signer import Signer, SignRefused, Slot
 from node.store.chain_store import ChainStore, Head
 from node.wal import Wal, read_wal
+from proto_specs.limits import BLOCK_INHERENTS_MAX
 from proto_specs.types.chain import (
     DuplicateVote,
     Proposal,
@@ -95,14 +99,14 @@ class ConsensusShell:
         self._candidates: dict[bytes, ExecutedCandidate] = {}
         self._evidence: dict[bytes, DuplicateVote] = {}
         self._local: deque[Input] = deque()
-        self._deliver, self._delivered = trio.open_memory_channel[Input](INPUTS_MAX)
+        self._deliver, self._delivered = trio.open_memory_channel[Input](math.inf)
 
     def deliver(self, event: Input) -> None:
-        """An input from outside: a peer's checked message, or a timer. Dropped when 4096 wait."""
-        try:
-            self._deliver.send_nowait(event)
-        except trio.WouldBlock:
+        """A peer's checked message. Dropped when 4096 inputs wait; own timers never are, liveness rests on them."""
+        if self._delivered.statistics().current_buffer_used >= INPUTS_MAX:
             logger.warning("consensus is %d inputs behind: dropping %s", INPUTS_MAX, type(event).__name__)
+            return
+        self._deliver.send_nowait(event)
 
     async def run(self) -> None:
         """Decide heights until cancelled."""
@@ -189,12 +193,25 @@ class ConsensusShell:
         assert parts.signer is not None, "only a validator is asked to build"
         proposer = Proposer(parts.signer.public_key, parts.signer.prove_beacon_seed())
         candidates = tuple(parts.pool.select())
-        evidence = tuple(self._evidence.values())
+        now_ms = parts.now_ms()
+        evidence = self._select_evidence(now_ms)
         made = await trio.to_thread.run_sync(
-            build_block, parts.store, head, proposer, parts.now_ms(), evidence, candidates, parts.pool.is_signed
+            build_block, parts.store, head, proposer, now_ms, evidence, candidates, parts.pool.is_signed
         )
         self._candidates[made.block_hash] = made
         self._local.append(BlockBuilt(effect.height, effect.round, made.block))
+
+    def _select_evidence(self, now_ms: int) -> tuple[DuplicateVote, ...]:
+        """What still convicts somebody. What was included, by whomever, or has expired is forgotten."""
+        store, head = self._parts.store, self._head
+        time_ms = max(now_ms, head.time_ms + 1)
+        for validator, evidence in list(self._evidence.items()):
+            try:
+                validate_evidence(store, evidence, store.genesis_hash, head.height + 1, time_ms)
+            except BlockError as error:
+                logger.info("evidence against %s dropped: %s", validator.hex()[:12], error)
+                del self._evidence[validator]
+        return tuple(self._evidence.values())[:BLOCK_INHERENTS_MAX]
 
     async def _validate(self, effect: ValidateBlock) -> None:
         block_hash = compute_block_hash(effect.block.header)
@@ -255,7 +272,7 @@ class ConsensusShell:
     async def _elapse(self, effect: ScheduleTimeout) -> None:
         await trio.sleep(effect.delay_ms / 1000)
         if effect.timeout.height == self._head.height + 1:
-            self.deliver(TimeoutElapsed(effect.timeout))
+            self._deliver.send_nowait(TimeoutElapsed(effect.timeout))
 
     async def _finalize(self, effect: Decide, wal: Wal) -> None:
         """One synced batch, and the log of the height is history."""
@@ -267,7 +284,6 @@ class ConsensusShell:
         self._head = finalized.head
         self._candidates.clear()
         self._local.clear()
-        self._evidence.clear()
         parts.pool.advance(finalized)
         parts.bus.publish(finalized)
         count = len(effect.block.transactions)
