@@ -32,6 +32,15 @@ from tests.unit.consensus.runtime.chain import Chain
 
 ALICE, BOB = get_dev_identity("alice"), get_dev_identity("bob")
 NOBODY = bytes([7]) * 32
+PRICES = replace(
+    build_dev_spec().params.system,
+    fee_base=10_000,
+    byte_price=100,
+    weight_price_min=1_000,
+    weight_price_max=1_000_000,
+    block_weight_max=800_000,
+)
+"""The prices of the examples in fees.md."""
 
 
 @pytest.fixture(name="chain")
@@ -42,7 +51,7 @@ def fixture_chain() -> Chain:
 def build_chain(**params: Any) -> Chain:
     """A chain with other system parameters."""
     spec = build_dev_spec()
-    return Chain(replace(spec, params=replace(spec.params, system=replace(spec.params.system, **params))))
+    return Chain(replace(spec, params=replace(spec.params, system=replace(PRICES, **params))))
 
 
 def validate(chain: Chain, transaction: Transaction) -> Any:
@@ -127,8 +136,7 @@ def test_a_failing_call_takes_its_writes_and_events_with_it(chain: Chain, monkey
 
 
 def test_fee_formula() -> None:
-    params = build_dev_spec().params.system
-    assert compute_fee(params, 1_000, 200, 220) == 1_000 + 200 * 10 + 220 * 1_000
+    assert compute_fee(PRICES, 1_000, 200, 185) == 10_000 + 200 * 100 + 185 * 1_000
 
 
 @pytest.mark.parametrize(
@@ -136,12 +144,11 @@ def test_fee_formula() -> None:
     [(1_000, 0, 1_000), (2_000, 400_000, 2_000), (2_000, 800_000, 2_031), (2_000, 0, 1_969), (2_000, 400_001, 2_001)],
 )
 def test_weight_price_follows_fullness(price: int, used: int, wanted: int) -> None:
-    params = build_dev_spec().params.system
-    assert compute_weight_price(params, price, used) == wanted
+    assert compute_weight_price(PRICES, price, used) == wanted
 
 
 def test_weight_price_stays_in_its_bounds() -> None:
-    params = replace(build_dev_spec().params.system, weight_price_max=1_010)
+    params = replace(PRICES, weight_price_max=1_010)
     assert compute_weight_price(params, 1_005, 800_000) == 1_010
     assert compute_weight_price(params, 1_001, 0) == 1_000
 

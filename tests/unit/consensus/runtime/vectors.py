@@ -218,6 +218,7 @@ def build_runtime() -> dict[str, Any]:
 def build_formulas() -> dict[str, Any]:
     """Arguments and results of the formulas the pages define."""
     params = build_dev_params()
+    prices = replace(params.system, fee_base=10_000, byte_price=100, weight_price_min=1_000, weight_price_max=1_000_000)
     members = [
         Validator(bytes([index]) * 32, bytes([index]) * 32, power) for index, power in enumerate((500, 300, 200))
     ]
@@ -230,9 +231,9 @@ def build_formulas() -> dict[str, Any]:
         "shares": [
             [total, weights, compute_shares(total, weights)] for total, weights in ((100, [1, 1, 1]), (7, [0, 5, 2]))
         ],
-        "fee": [[200, 185, 1_000, compute_fee(params.system, 1_000, 200, 185)]],
+        "fee": [[200, 185, 1_000, compute_fee(prices, 1_000, 200, 185)]],
         "weight_price": [
-            [price, used, compute_weight_price(params.system, price, used)]
+            [price, used, compute_weight_price(prices, price, used)]
             for price, used in ((1_000, 0), (2_000, 800_000), (2_000, 400_001), (2_000, 100_000), (999_999, 800_000))
         ],
         "emission": [
