@@ -34,8 +34,10 @@ _TOKEN_MARGIN_MICRO = 2_000
 _FORMAT = b"myelin-import-1"
 
 
-def import_gguf(path: Path, root: Path, progress: Progress, wire_dtype: str = "fp32") -> Manifest:
-    """Import a llama-family GGUF file into the shard store at `root`.
+def import_gguf(
+    path: Path, root: Path, progress: Progress, wire_dtype: str = "fp32", name: str | None = None
+) -> Manifest:
+    """Import a llama-family GGUF file into the shard store at `root`, under `name` or the name the file gives itself.
 
     Peak memory is about one tensor (vocabulary tables go in blocks). `progress(done, total)` counts bytes written.
     An import of the same file with the same options is recognised by digest and costs one read of the file.
@@ -46,7 +48,7 @@ def import_gguf(path: Path, root: Path, progress: Progress, wire_dtype: str = "f
     except KeyError:
         raise ModelFormatError(f"wire dtype {wire_dtype!r} is unknown: use fp32, fp16 or bf16") from None
     store = ShardStore(root)
-    source = _compute_source(path, dtype)
+    source = _compute_source(path, dtype, name or "")
     known = store.find_imported(source)
     if known is not None:
         total = sum(unit.bytes_total for unit in known.units)
@@ -56,7 +58,7 @@ def import_gguf(path: Path, root: Path, progress: Progress, wire_dtype: str = "f
     workspace = store.make_workspace()
     try:
         manifest = Manifest(
-            name=model.config.name,
+            name=name or model.config.name,
             architecture=model.config.architecture,
             service_class=ServiceClass.EXACT,
             wire_dtype=dtype,
@@ -116,11 +118,11 @@ def _iterate_unit(model: GgufModel, kind: UnitKind, index: int) -> Iterator[byte
         position = slot.offset + slot.size
 
 
-def _compute_source(path: Path, dtype: WireDtype) -> str:
+def _compute_source(path: Path, dtype: WireDtype, name: str) -> str:
     """Hex digest of the file and everything else the result depends on."""
     if not path.is_file():
         raise ModelFormatError(f"no file {path}: check the path")
-    digest = hashlib.sha256(_FORMAT + bytes([dtype]))
+    digest = hashlib.sha256(_FORMAT + bytes([dtype]) + name.encode() + b"\0")
     with path.open("rb") as file:
         while piece := file.read(CHUNK_BYTES):
             digest.update(piece)

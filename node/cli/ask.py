@@ -29,10 +29,12 @@ from node.p2p.host import P2PHost, open_host
 from proto_specs.types.request import SamplingParams, compute_positions
 
 DEFAULT_TOKENS = 96
-DEFAULT_MAX_PRICE = 10_000
+DEFAULT_MAX_PRICE = 200_000
 DEV_CHAIN = "myelin-dev"
 
-ModelArgument = Annotated[str, typer.Option(help="Name, id, or the start of an id, as in `myelin model list`.")]
+ModelArgument = Annotated[
+    str | None, typer.Option(help="Name, id, or the start of an id, as in `myelin model list` (default: the only one).")
+]
 AccountOption = Annotated[str, typer.Option(help=f"Account that pays. {KEY_HELP}")]
 TokensOption = Annotated[int, typer.Option("--tokens", min=1, help="Most tokens to generate.")]
 TemperatureOption = Annotated[float, typer.Option(min=0.0, max=100.0, help="0 is greedy.")]
@@ -44,7 +46,7 @@ PriceOption = Annotated[int, typer.Option(min=1, help="Most nmyl per layer and t
 class AskOptions:
     """What infer and chat have in common."""
 
-    model: str
+    model: str | None
     tokens: int
     sampling: SamplingParams
     max_price: int
@@ -52,7 +54,7 @@ class AskOptions:
 
 def infer_command(
     prompt: Annotated[str, typer.Argument(help="What to ask; `-` reads it from standard input.")],
-    model: ModelArgument = "SmolLM2 135M Instruct",
+    model: ModelArgument = None,
     account: AccountOption = "dev:client",
     rpc: RpcOption = DEFAULT_RPC,
     tokens: TokensOption = DEFAULT_TOKENS,
@@ -75,7 +77,7 @@ def infer_command(
 
 
 def chat_command(
-    model: ModelArgument = "SmolLM2 135M Instruct",
+    model: ModelArgument = None,
     account: AccountOption = "dev:client",
     rpc: RpcOption = DEFAULT_RPC,
     tokens: TokensOption = DEFAULT_TOKENS,

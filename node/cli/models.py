@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from inference.model.fetch import cache_dir, fetch_smollm2
+from inference.errors import StoreError
+from inference.model.fetch import MODEL_NAME, cache_dir, fetch_smollm2
 from inference.model.importing import import_gguf
 from inference.model.store import ShardStore
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
@@ -50,20 +51,28 @@ def import_sample(models: Path, console: Console) -> Manifest:
     with make_progress(console) as progress:
         fetching = progress.add_task("fetch", total=None)
         path = fetch_smollm2(cache_dir(), lambda done, total: progress.update(fetching, completed=done, total=total))
-        return _import(path, models, "fp32", progress)
+        return _import(path, models, "fp32", MODEL_NAME, progress)
 
 
-def find_model(store: ShardStore, text: str) -> bytes:
-    """A stored model by id, unique id prefix, or name. Raises typer.BadParameter saying what there is."""
+def find_model(store: ShardStore, text: str | None) -> bytes:
+    """A stored model by id, unique id prefix or name; the only one there is when nothing is named.
+
+    Raises StoreError saying what there is.
+    """
+    if text is None:
+        stored = store.list_models()
+        if len(stored) == 1:
+            return stored[0]
+        raise StoreError(f"{len(stored)} models are stored: say which one with --model (`myelin model list`)")
     wanted = text.removeprefix("0x").lower()
     known = {model: store.load_manifest(model).name for model in store.list_models()}
     found = [one for one, name in known.items() if name.lower() == text.lower() or one.hex().startswith(wanted)]
     if len(found) == 1:
         return found[0]
     if found:
-        raise typer.BadParameter(f"{text!r} fits {len(found)} stored models: give more of the id")
+        raise StoreError(f"{text!r} fits {len(found)} stored models: give more of the id")
     listed = ", ".join(f"{name} ({one.hex()[:12]})" for one, name in known.items()) or "none: run `myelin model import`"
-    raise typer.BadParameter(f"no stored model is called {text!r}; stored: {listed}")
+    raise StoreError(f"no stored model is called {text!r}; stored: {listed}")
 
 
 @app.command("import")
@@ -71,6 +80,7 @@ def import_command(
     source: Annotated[str, typer.Argument(help="A GGUF file, or `smollm2` for the sample model.")],
     models: ModelsOption = None,
     wire_dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16 between stages.")] = "fp32",
+    name: Annotated[str | None, typer.Option(help="Name of the model (default: the file's own).")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Import a checkpoint into per-layer shard storage and print its model id."""
@@ -80,7 +90,7 @@ def import_command(
         manifest = import_sample(root, console)
     else:
         with make_progress(console) as progress:
-            manifest = _import(Path(source), root, wire_dtype, progress)
+            manifest = _import(Path(source), root, wire_dtype, name, progress)
     model_id = f"0x{compute_model_id(manifest).hex()}"
     if as_json:
         print(json.dumps({"model": model_id, "name": manifest.name, "layers": manifest.architecture.layers}))
@@ -139,8 +149,8 @@ def verify_command(
     print(f"{manifest.name}: {len(manifest.units)} units are whole")
 
 
-def _import(path: Path, models: Path, wire_dtype: str, progress: Progress) -> Manifest:
+def _import(path: Path, models: Path, wire_dtype: str, name: str | None, progress: Progress) -> Manifest:
     importing = progress.add_task("import", total=None)
     return import_gguf(
-        path, models, lambda done, total: progress.update(importing, completed=done, total=total), wire_dtype
+        path, models, lambda done, total: progress.update(importing, completed=done, total=total), wire_dtype, name
     )

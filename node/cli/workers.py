@@ -26,8 +26,8 @@ from proto_specs.types.common import NMYL_PER_MYL
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
-DEFAULT_PREFILL_PRICE = 1_000
-DEFAULT_DECODE_PRICE = 4_000
+DEFAULT_PREFILL_PRICE = 20_000
+DEFAULT_DECODE_PRICE = 80_000
 DEFAULT_BOND_MYL = 150
 DEFAULT_KV_POSITIONS = 16_384
 _loader: Loader = load_verified

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from inference.engine.engine import load_session
 from inference.engine.ort import ShardSession
-from inference.model.fetch import cache_dir, fetch_smollm2
+from inference.model.fetch import MODEL_NAME, cache_dir, fetch_smollm2
 from inference.model.importing import import_gguf
 from inference.model.store import ShardStore
 from inference.model.tokenizer import Tokenizer
@@ -49,7 +49,7 @@ class RealModel:
 def real() -> RealModel:
     path = fetch_smollm2(cache_dir(), lambda done, total: None)
     store = ShardStore(cache_dir() / "models")
-    manifest = import_gguf(path, store.root, lambda done, total: None)
+    manifest = import_gguf(path, store.root, lambda done, total: None, name=MODEL_NAME)
     return RealModel(path, store, manifest, Tokenizer.load(store, compute_model_id(manifest)))
 
 

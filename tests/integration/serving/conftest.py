@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from inference.model.fetch import cache_dir, fetch_smollm2
+from inference.model.fetch import MODEL_NAME, cache_dir, fetch_smollm2
 from inference.model.importing import import_gguf
 from inference.model.store import ShardStore
 from node.serving.chain import SessionEntry, WorkerEntry
@@ -27,7 +27,7 @@ def model() -> Model:
     """SmolLM2-135M-Instruct in the shard store of the machine's cache."""
     path = fetch_smollm2(cache_dir(), lambda _done, _total: None)
     root = cache_dir() / "models"
-    manifest = import_gguf(path, root, lambda _done, _total: None)
+    manifest = import_gguf(path, root, lambda _done, _total: None, name=MODEL_NAME)
     return Model(ShardStore(root), compute_model_id(manifest), manifest)
 
 
