@@ -16,7 +16,7 @@ SIGNATURE_WEIGHT = 70
 """One Ed25519 verification with its payload's encoding and hash."""
 
 KEY_WEIGHT = 35
-"""One changed key: its way through the state tree (26 of 1,000 in a state of 300,000) and into the database."""
+"""One changed key: its way through the state tree (30 of 1,000 in a state of a million) and into the database."""
 
 TRANSACTION_WEIGHT = SIGNATURE_WEIGHT + KEY_WEIGHT + 25
 """Decode, checks, nonce, fee, receipt, the signer's account: what every transaction costs before its call."""

@@ -20,14 +20,32 @@ EMPTY_ROOT = bytes(HASH_BYTES)
 Slot = tuple[bytes, bytes | None, bytes | None] | None
 """(hash, key hash, value hash) of a leaf; (hash, None, None) of a branch or inner node; None when empty."""
 
-_NODE_PREFIX = bytes([len(Tag.STATE_NODE.value)]) + Tag.STATE_NODE.value
-_LEAF_PREFIX = bytes([len(Tag.STATE_LEAF.value)]) + Tag.STATE_LEAF.value
+
+def _prefix(tag: Tag) -> bytes:
+    """What `hash_tagged` puts before the payload, taken once: these hashes are most of a state root's time."""
+    return bytes([len(tag.value)]) + tag.value
+
+
+_KEY_PREFIX = _prefix(Tag.STATE_KEY)
+_VALUE_PREFIX = _prefix(Tag.STATE_VALUE)
+_LEAF_PREFIX = _prefix(Tag.STATE_LEAF)
+_NODE_PREFIX = _prefix(Tag.STATE_NODE)
 _MASK_BYTES = 4
 _HASHES_AT = 2 * _MASK_BYTES
 
 
+def hash_key(key: bytes) -> bytes:
+    """H(STATE_KEY, key)."""
+    return blake2b(_KEY_PREFIX + key, digest_size=HASH_BYTES).digest()
+
+
+def hash_value(value: bytes) -> bytes:
+    """H(STATE_VALUE, value)."""
+    return blake2b(_VALUE_PREFIX + value, digest_size=HASH_BYTES).digest()
+
+
 def hash_node(left: bytes, right: bytes) -> bytes:
-    """H(STATE_NODE, left || right); as `hash_tagged`, without its call."""
+    """H(STATE_NODE, left || right)."""
     return blake2b(_NODE_PREFIX + left + right, digest_size=HASH_BYTES).digest()
 
 

@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from consensus.state.page import EMPTY_ROOT, SLOTS, Page, Slot, encode_page, hash_leaf, hash_node
+from consensus.state.page import EMPTY_ROOT, SLOTS, Page, Slot, encode_page, hash_key, hash_leaf, hash_node, hash_value
 from proto_specs.codec import Max, record
-from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.common import Hash32
 
 __all__ = ["EMPTY_ROOT", "LeafNode", "NodeReader", "Proof", "TreeUpdate", "prove", "update", "verify_proof"]
@@ -65,8 +64,8 @@ def update(node_reader: NodeReader, root: bytes, dirty: Sequence[tuple[bytes, by
         return TreeUpdate(root, {})
     hashed: list[_Dirty] = []
     for key, value in dirty:
-        key_hash = hash_tagged(Tag.STATE_KEY, key)
-        hashed.append((key_hash.hex(), key_hash, None if value is None else hash_tagged(Tag.STATE_VALUE, value)))
+        key_hash = hash_key(key)
+        hashed.append((key_hash.hex(), key_hash, None if value is None else hash_value(value)))
     hashed.sort()
     writer = _Writer(node_reader)
     slot = writer.update_page("", hashed, 0, len(hashed))
@@ -75,7 +74,7 @@ def update(node_reader: NodeReader, root: bytes, dirty: Sequence[tuple[bytes, by
 
 def prove(node_reader: NodeReader, key: bytes) -> Proof:
     """Proof of what the key holds, or that it holds nothing."""
-    key_hash = hash_tagged(Tag.STATE_KEY, key)
+    key_hash = hash_key(key)
     digits = key_hash.hex()
     siblings: list[bytes] = []
     for depth in range(len(digits)):
@@ -96,7 +95,7 @@ def prove(node_reader: NodeReader, key: bytes) -> Proof:
 
 def verify_proof(root: bytes, key: bytes, value: bytes | None, proof: Proof) -> bool:
     """Whether the state under `root` holds exactly `value` under `key` (None: holds nothing)."""
-    key_hash = hash_tagged(Tag.STATE_KEY, key)
+    key_hash = hash_key(key)
     bits, depth = int.from_bytes(key_hash, "big"), len(proof.siblings)
     if proof.leaf is None:
         if value is not None:
@@ -105,7 +104,7 @@ def verify_proof(root: bytes, key: bytes, value: bytes | None, proof: Proof) -> 
     else:
         leaf = proof.leaf
         if value is not None:
-            if leaf.key_hash != key_hash or leaf.value_hash != hash_tagged(Tag.STATE_VALUE, value):
+            if leaf.key_hash != key_hash or leaf.value_hash != hash_value(value):
                 return False
         elif leaf.key_hash == key_hash:
             return False
