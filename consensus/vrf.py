@@ -35,7 +35,6 @@ _TO_CURVE_FRONT = b"\x01"
 _CHALLENGE_FRONT = b"\x02"
 _TO_OUTPUT_FRONT = b"\x03"
 _BACK = b"\x00"
-_FIELD_PRIME = 2**255 - 19
 _GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
 _IDENTITY = b"\x01" + bytes(31)
 
@@ -102,17 +101,19 @@ def _decode_proof(proof: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _encode_to_curve(salt: bytes, alpha: bytes) -> bytes:
-    """Try and increment (section 5.4.1.1). A try fails with probability 1/2, so the counter never runs out."""
+    """Try and increment (section 5.4.1.1). A try fails with probability 1/2, so the counter never runs out.
+
+    libsodium decodes some encodings that RFC 8032 does not (y >= p); a hash is one with probability 2^-250.
+    """
     for counter in range(256):
         front = _SUITE + _TO_CURVE_FRONT + salt + alpha + bytes([counter])
         candidate = hashlib.sha512(front + _BACK).digest()[:_POINT_BYTES]
-        if _is_canonical(candidate):
-            try:
-                h = _clear_cofactor(candidate)
-            except nacl.exceptions.RuntimeError:
-                continue  # not on the curve
-            if h != _IDENTITY:
-                return h
+        try:
+            h = _clear_cofactor(candidate)
+        except nacl.exceptions.RuntimeError:
+            continue  # not on the curve
+        if h != _IDENTITY:
+            return h
     raise AssertionError("256 tries found no point: probability 2^-256")
 
 
@@ -134,14 +135,7 @@ def _clear_cofactor(point: bytes) -> bytes:
 
 def _is_group_point(data: bytes) -> bool:
     """Canonical encoding of a point of the prime-order group, not of small order."""
-    return len(data) == _POINT_BYTES and _is_canonical(data) and crypto_core_ed25519_is_valid_point(data)
-
-
-def _is_canonical(data: bytes) -> bool:
-    """RFC 8032, section 5.1.3: y is less than the prime, and the sign bit is clear where x = 0 (y = 1 or -1)."""
-    number = int.from_bytes(data, "little")
-    y, sign = number & ((1 << 255) - 1), number >> 255
-    return y < _FIELD_PRIME and not (sign and y in (1, _FIELD_PRIME - 1))
+    return len(data) == _POINT_BYTES and crypto_core_ed25519_is_valid_point(data)
 
 
 def _reduce(scalar: bytes) -> bytes:

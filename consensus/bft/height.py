@@ -186,7 +186,7 @@ class HeightProcess:
         self._is_precommit_timeout_set = False
         for vote in self._distant.take_until(round_ + limits.ROUNDS_AHEAD_MAX):
             self._count(vote)
-        if self._is_member() and self.get_proposer(round_) == self._own_key:
+        if self.get_proposer(round_) == self._own_key:
             if self._valid is not None:
                 block = self._blocks[self._valid.block_hash]
                 self._emit(Propose(self.height, round_, self._valid.round, block))

@@ -71,8 +71,8 @@ def test_leaving_and_coming_back_does_not_jump_the_queue() -> None:
 
 
 def test_spread_is_capped_rounding_down() -> None:
-    skewed = ProposerRotation(make_validators(1, 1, 1), (100, -50, 7))
-    assert skewed.with_validators(make_validators(1, 1, 1)).priorities == (4, -2, 0)
+    skewed = ProposerRotation(make_validators(1, 1, 1), (100, -51, 7))
+    assert skewed.with_validators(make_validators(1, 1, 1)).priorities == (3, -2, 0)
 
 
 def test_mean_is_taken_off_rounding_down() -> None:

@@ -61,7 +61,13 @@ NEW_PROPOSAL = [
     Case("L22-asks-validity", [], ("propose", 0, "a0"), [("validate", "a0")]),
     Case("L23-L24-valid", [("propose", 0, "a0")], ("validate", "a0"), [("prevote", 0, "a0")]),
     Case("L23-L26-invalid", [("propose", 0, "a0")], ("validate", "a0", False), [("prevote", 0, None)]),
-    Case("L22-validity-unasked", [], ("validate", "a0"), []),
+    Case("L22-validity-unasked", [("validate", "a0")], ("propose", 0, "a0"), [("validate", "a0")]),
+    Case(
+        "L22-first-answer-stands",
+        [*SEE_A0, ("validate", "a0", False), ("prevote", 0, "a0", 0, 1)],
+        ("prevote", 0, "a0", 2),
+        [("precommit", 0, "a0")],
+    ),
     Case("L22-after-timeout", NIL_STEP, ("propose", 0, "a0"), []),
     Case(
         "L22-second-of-a-round-is-no-proposal",
