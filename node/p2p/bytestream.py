@@ -8,6 +8,7 @@ from libp2p.network.stream.net_stream import NetStream
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 
 from node.p2p.errors import StreamReset
+from node.p2p.yamux_stream import YamuxStream
 
 
 class MuxedByteStream:
@@ -18,6 +19,7 @@ class MuxedByteStream:
     def __init__(self, stream: INetStream) -> None:
         assert isinstance(stream, NetStream)
         self._stream = stream
+        assert isinstance(stream.muxed_stream, YamuxStream)
         self._muxed = stream.muxed_stream  # past NetStream's state lock, which costs a task switch at every call
 
     async def read(self, limit: int) -> bytes:
@@ -42,6 +44,10 @@ class MuxedByteStream:
             await self._muxed.close()
         except Exception as error:
             raise StreamReset(f"close failed: {type(error).__name__}: {error}") from error
+
+    async def wait_torn(self) -> None:
+        """Return once the stream has been reset or its connection is gone."""
+        await self._muxed.wait_torn()
 
     async def reset(self) -> None:
         """Drop the stream in both directions; never raises."""

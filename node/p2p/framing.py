@@ -73,6 +73,9 @@ class ByteStream(Protocol):
     async def reset(self) -> None:
         """Drop the stream in both directions; never raises."""
 
+    async def wait_torn(self) -> None:
+        """Return once the stream has been reset or its connection is gone."""
+
 
 class FrameDecoder:
     """Pure: bytes in, whole frames out. Memory is bounded by one frame plus what one `feed` brings."""
@@ -261,13 +264,22 @@ class FramedStream:
             self._readable.set()
 
     async def _wait_for_consumer(self) -> None:
+        """Read nothing more until the consumer has caught up, or the stream is torn (which the next read will tell)."""
         self._drained = trio.Event()
-        with trio.move_on_after(self.limits.consumer_stall_s):
-            await self._drained.wait()
-            return
-        raise ReceiverStalled(
-            f"{self._queued_bytes} received bytes of {self.protocol} left unread for {self.limits.consumer_stall_s} s"
-        )
+        with trio.move_on_after(self.limits.consumer_stall_s) as patience:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._wait_until_torn, nursery.cancel_scope)
+                await self._drained.wait()
+                nursery.cancel_scope.cancel()
+        if patience.cancelled_caught:
+            raise ReceiverStalled(
+                f"{self._queued_bytes} received bytes of {self.protocol} left unread for "
+                f"{self.limits.consumer_stall_s} s"
+            )
+
+    async def _wait_until_torn(self, scope: trio.CancelScope) -> None:
+        await self._raw.wait_torn()
+        scope.cancel()
 
     async def _keep_alive(self) -> None:
         while self._send_end is None:

@@ -59,6 +59,7 @@ class HostLimits:
     streams_max: int = 8192
     upgrade_timeout_s: float = 5.0
     close_timeout_s: float = 2.0
+    handler_grace_s: float = 5.0
     admission: AdmissionLimits = field(default_factory=AdmissionLimits)
     yamux: YamuxLimits = field(default_factory=YamuxLimits)
 
@@ -69,6 +70,14 @@ class _Service:
     handler: StreamHandler
     limits: StreamLimits
     streams_per_peer_max: int
+
+
+class _Handling:
+    """One run of a handler: the means to end it, and the sign that it has."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.done = trio.Event()
 
 
 class P2PHost:
@@ -105,9 +114,11 @@ class P2PHost:
     ) -> None:
         """Serve a protocol: each inbound stream runs `handler` in the host's own nursery.
 
-        A handler that raises loses its stream and is logged; nothing else is touched. Streams of one peer over
-        `max_streams_per_peer` are reset before the handler sees them. `limits` sets the other bounds; its frame bound
-        is replaced by `max_frame_bytes`. Raises ValueError when the protocol is served already.
+        A handler that raises loses its stream and is logged; nothing else is touched. It learns that its stream has
+        failed from the next send or receive, and is cancelled if it still runs `handler_grace_s` later. Streams of
+        one peer over `max_streams_per_peer`, ended ones whose handler still runs included, are reset before a handler
+        sees them. `limits` sets the other bounds; its frame bound is replaced by `max_frame_bytes`. Raises ValueError
+        when the protocol is served already.
         """
         if protocol in self._served:
             raise ValueError(f"protocol {protocol} is served already")
@@ -241,10 +252,15 @@ class P2PHost:
         self._streams_per_service[key] += 1
         stream = FramedStream(raw, limits=service.limits, peer_id=peer_id, protocol=service.protocol)
         self._nursery.start_soon(self._run_stream, stream)
-        self._nursery.start_soon(self._handle, stream, service.handler)
+        handling = _Handling()
+        self._nursery.start_soon(self._handle, stream, service.handler, handling)
         try:
             # libp2p takes a returned handler for an ended stream and forgets it.
             await stream.wait_ended()
+            with trio.move_on_after(self.limits.handler_grace_s):
+                await handling.done.wait()
+            handling.scope.cancel()
+            await handling.done.wait()
         finally:
             self._streams_per_service[key] -= 1
             if not self._streams_per_service[key]:
@@ -255,10 +271,11 @@ class P2PHost:
         if isinstance(stream.receive_end, PeerUnreachable):
             await self._drop_silent_connections(stream.peer_id, stream.limits.dead_peer_s)
 
-    async def _handle(self, stream: FramedStream, handler: StreamHandler) -> None:
+    async def _handle(self, stream: FramedStream, handler: StreamHandler, handling: _Handling) -> None:
         where = {"peer": stream.peer_id, "protocol": stream.protocol}
         try:
-            await handler(stream, stream.peer_id)
+            with handling.scope:
+                await handler(stream, stream.peer_id)
         except* ProtocolError as errors:
             logger.warning("stream reset: the peer broke the protocol: %s", _describe(errors), extra=where)
             stream.reset(f"protocol error: {_describe(errors)}")
@@ -270,6 +287,8 @@ class P2PHost:
             stream.reset("the handler failed")
         else:
             await stream.close()
+        finally:
+            handling.done.set()
 
     async def _drop_silent_connections(self, peer_id: str, silence_s: float) -> None:
         """Close half-open connections, so that the next stream dials instead of waiting on them."""

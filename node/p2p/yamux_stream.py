@@ -37,6 +37,7 @@ class YamuxStream(IMuxedStream):
         self._credit = WINDOW_BYTES_INITIAL  # what the peer may still send
         self._consumed = 0  # read, but not yet credited back
         self._is_reset = False
+        self._torn = trio.Event()
         self._is_read_ended = False
         self._is_write_ended = False
 
@@ -99,6 +100,10 @@ class YamuxStream(IMuxedStream):
         self.muxed_conn.forget_if_closed(self)
         await trio.lowlevel.checkpoint()
 
+    async def wait_torn(self) -> None:
+        """Return once the stream has been reset, by either side or with its connection."""
+        await self._torn.wait()
+
     def set_deadline(self, ttl: int) -> None:
         """Not part of Yamux; cancel scopes serve."""
         raise NotImplementedError("use a cancel scope")
@@ -134,6 +139,7 @@ class YamuxStream(IMuxedStream):
     def take_reset(self) -> None:
         """The stream is gone; what arrived before can still be read."""
         self._is_reset = True
+        self._torn.set()
         self._readable.set()
         self._credited.set()
 

@@ -29,7 +29,7 @@ STRICT = "/myelin-test/strict/1"
 CRASH = "/myelin-test/crash/1"
 BLOB = "/myelin-test/blob/1"
 FRAME_BYTES_MAX = 8 * 1024 * 1024
-QUICK = StreamLimits(heartbeat_s=0.2, dead_peer_s=1.0)
+QUICK = StreamLimits(heartbeat_s=0.3, dead_peer_s=2.0)
 HEADER = struct.Struct(">I")
 
 
@@ -39,7 +39,7 @@ async def echo(stream: FramedStream, peer_id: str) -> None:
 
 
 async def sink(stream: FramedStream, peer_id: str) -> None:
-    await trio.sleep_forever()
+    await stream.wait_ended()  # without ever reading
 
 
 async def strict(stream: FramedStream, peer_id: str) -> None:

@@ -27,7 +27,7 @@ from node.p2p.negotiation import propose_protocol
 from tests.integration.p2p import peer as served
 from tests.integration.p2p.processes import PeerProcess, peer_process
 
-QUICK_CONNECT_S = 1.0
+QUICK_CONNECT_S = 3.0  # a lock-out lasts at least the 5 s of the upgrade timeout
 GARBAGE_COUNT = 300
 
 

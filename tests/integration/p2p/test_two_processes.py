@@ -21,7 +21,7 @@ from node.p2p.errors import (
     StreamReset,
 )
 from node.p2p.framing import FramedStream, StreamLimits
-from node.p2p.host import P2PHost, open_host
+from node.p2p.host import HostLimits, P2PHost, open_host
 from node.p2p.identity import compute_peer_id
 from node.p2p.request import request
 from tests.integration.p2p import peer as served
@@ -155,14 +155,14 @@ async def test_redial_after_failure_is_immediate(host: P2PHost) -> None:
         first.kill()
         await first.process.wait()
     started_s = trio.current_time()
-    for _ in range(3):
+    for _ in range(5):
         with pytest.raises(PeerUnreachable):
             await host.connect(address)
-    assert trio.current_time() - started_s < 1.0
+    assert trio.current_time() - started_s < 2.0  # libp2p's own retries pause for 0.7 s per dial
     async with peer_process(1) as second:  # same identity, another port
         started_s = trio.current_time()
         assert await host.connect(second.address) == second.peer_id
-        assert trio.current_time() - started_s < 0.2
+        assert trio.current_time() - started_s < 2.0  # libp2p refuses for 60 s
 
 
 async def test_streams_of_one_peer_are_limited_per_protocol(host: P2PHost, remote: PeerProcess) -> None:
@@ -251,3 +251,28 @@ async def test_a_handler_with_a_nursery_may_fail_in_it(host: P2PHost, caplog: py
             while server._streams_per_service:
                 await trio.lowlevel.checkpoint()
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_a_handler_is_cancelled_some_time_after_its_stream_has_failed(host: P2PHost) -> None:
+    ended = trio.Event()
+
+    async def deaf(stream: FramedStream, peer_id: str) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    limits = HostLimits(handler_grace_s=0.2)
+    async with open_host(b"\x16" * 32, [served.LISTEN], limits=limits) as server:
+        server.serve("/deaf/1", deaf, max_streams_per_peer=1)
+        stream = await host.open_stream(server.addresses[0], "/deaf/1")
+        stream.reset("gone")
+        refused = await host.open_stream(server.addresses[0], "/deaf/1")
+        with pytest.raises(StreamReset):  # the place is taken until the handler has ended too
+            await refused.receive()
+        with trio.fail_after(2.0):
+            await ended.wait()
+        async with await host.open_stream(server.addresses[0], "/deaf/1") as again:
+            with trio.move_on_after(0.1):
+                await again.receive()
+                pytest.fail("nothing is sent")

@@ -48,11 +48,11 @@ def sign_call(genesis: bytes, who: DevIdentity, nonce: int, call: Call, tip: int
     return sign_transaction(TransactionBody(who.account, nonce, call, tip, 0, 0), genesis, genesis, who.account_key)
 
 
-def make_commit(genesis: bytes, height: int, block_hash: bytes) -> Commit:
+def make_commit(genesis: bytes, height: int, block_hash: bytes, round_: int = 0) -> Commit:
     """Alice's precommit."""
-    payload = compute_vote_bytes(genesis, VoteKind.PRECOMMIT, height, 0, block_hash)
+    payload = compute_vote_bytes(genesis, VoteKind.PRECOMMIT, height, round_, block_hash)
     signature = ALICE.consensus_key.sign(Tag.VOTE_SIGN, payload)
-    return Commit(height, 0, block_hash, (CommitSignature(ALICE.consensus_key.public_key, signature),))
+    return Commit(height, round_, block_hash, (CommitSignature(ALICE.consensus_key.public_key, signature),))
 
 
 @dataclass

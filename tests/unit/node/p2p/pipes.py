@@ -61,6 +61,10 @@ class MemoryByteStream:
             end.is_reset = True
             end.notify()
 
+    async def wait_torn(self) -> None:
+        while not self.is_reset:
+            await self.changed.wait()
+
 
 def make_pair(capacity: int = 1 << 20) -> tuple[MemoryByteStream, MemoryByteStream]:
     left, right = MemoryByteStream(capacity), MemoryByteStream(capacity)

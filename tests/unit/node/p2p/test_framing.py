@@ -267,6 +267,16 @@ async def test_a_consumer_that_never_reads_loses_the_stream(autojump_clock: trio
             await receive_forever(receiver)
 
 
+async def test_a_reset_is_noticed_while_the_consumer_is_behind() -> None:
+    left, right = make_pair(capacity=10_000)
+    async with running(right) as receiver:
+        await left.write(encode(*[bytes(1000)] * 8))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await left.reset()
+        with trio.fail_after(1.0):
+            await receiver.wait_ended()
+
+
 async def test_heartbeats_keep_an_idle_stream_and_are_never_seen(autojump_clock: trio.testing.MockClock) -> None:
     left, right = make_pair()
     async with running(left) as one, running(right) as other:

@@ -1,0 +1,189 @@
+"""The shell alone on a real disk: blocks come, a crash at any write loses and contradicts nothing."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import trio
+
+from consensus.bft.evidence import make_duplicate_vote
+from consensus.bft.inputs import VoteReceived
+from consensus.runtime.balances import state as balances
+from consensus.runtime.staking.state import is_tombstoned
+from consensus.state.tree import EMPTY_ROOT, update
+from node.chain import consensus_shell
+from node.chain.blocks import validate_block
+from node.chain.bus import BlockBus
+from node.chain.consensus_shell import ConsensusShell
+from node.chain.pool import TransactionPool
+from node.mempool import Mempool
+from node.signer import Signer
+from node.store.chain_store import ChainStore
+from node.wal import WalDamaged, read_wal
+from proto_specs.hashing import Tag
+from proto_specs.types.chain import Proposal, Vote, VoteKind, compute_block_hash, compute_vote_bytes
+from tests.unit.node.chain.disk import Crashed, Gossip, Validator, crash_at
+from tests.unit.node.world import ALICE, BOB, MYL, make_transfer
+
+WRITES_OF_TWO_BLOCKS = 16
+ENDED = (Crashed, BaseExceptionGroup)
+
+
+@pytest.fixture
+def validator(tmp_path: Path) -> Validator:
+    return Validator(tmp_path)
+
+
+def check_chain(validator: Validator) -> int:
+    """Every stored block is a valid child of the one before; the state is theirs. The height."""
+    fresh = ChainStore(validator.base / "check", validator.genesis)
+    stored = ChainStore(validator.base / "db", validator.genesis)
+    try:
+        for height in range(1, stored.get_head().height + 1):
+            block, commit = stored.get_block(height), stored.get_commit(height)
+            assert block is not None
+            assert commit is not None
+            made = validate_block(fresh, fresh.get_head(), block, block.header.time_ms, always_signed)
+            fresh.commit_block(consensus_shell.finalize_block(fresh, fresh.get_head(), made, commit))
+        assert fresh.get_head() == stored.get_head()
+        state = sorted(stored.iterate(b""))
+        assert list(fresh.iterate(b"")) == state
+        assert update(lambda path: None, EMPTY_ROOT, state).root == stored.get_head().state_root
+        return stored.get_head().height
+    finally:
+        fresh.close()
+        stored.close()
+
+
+def always_signed(*_: object) -> bool:
+    """Signatures are not what is checked here."""
+    return True
+
+
+def check_signed_once(gossip: Gossip) -> None:
+    """No two different messages for one slot left the node."""
+    slots: dict[tuple[object, ...], bytes | None] = {}
+    for one in gossip.sent:
+        if isinstance(one, Proposal):
+            slot, value = ("proposal", one.height, one.round), compute_block_hash(one.block.header)
+        else:
+            slot, value = (one.kind, one.height, one.round), one.block_hash or b""
+        assert slots.setdefault(slot, value) == value, f"two messages for {slot}"
+
+
+async def test_blocks_come_empty_or_not(validator: Validator) -> None:
+    transfers = tuple(make_transfer(validator.genesis.hash, ALICE, nonce) for nonce in range(3))
+    assert await validator.run(3, transfers) == [1, 2, 3]
+    store = ChainStore(validator.base / "db", validator.genesis)
+    assert balances.read_account(store, BOB.account).free == 1_000_003 * MYL
+    block = store.get_block(2)
+    assert block is not None
+    assert block.transactions == ()
+    store.close()
+    assert check_chain(validator) == 3
+
+
+async def test_it_goes_on_where_it_stopped(validator: Validator) -> None:
+    assert await validator.run(2) == [1, 2]
+    assert await validator.run(2) == [3, 4]
+    check_chain(validator)
+    check_signed_once(validator.gossip)
+
+
+@pytest.mark.parametrize("keeps_unsynced", [False, True])
+@pytest.mark.parametrize("is_done", [False, True])
+@pytest.mark.parametrize("write", range(1, WRITES_OF_TWO_BLOCKS + 1))
+async def test_a_crash_at_any_write_loses_and_contradicts_nothing(
+    validator: Validator, write: int, is_done: bool, keeps_unsynced: bool
+) -> None:
+    transfers = tuple(make_transfer(validator.genesis.hash, ALICE, nonce) for nonce in range(2))
+    with crash_at(write, is_done=is_done, keeps_unsynced=keeps_unsynced) as seen, pytest.raises(ENDED) as ended:
+        await validator.run(5, transfers)
+    assert ended.group_contains(Crashed) or ended.type is Crashed
+    assert len(seen) == write, "nothing was written after the crash"
+    await validator.run(2)
+    assert check_chain(validator) >= 2
+    check_signed_once(validator.gossip)
+
+
+async def test_the_writes_of_a_block_are_those_the_crash_test_covers(validator: Validator) -> None:
+    with crash_at(0, is_done=True, keeps_unsynced=True) as seen:
+        await validator.run(2)
+    assert {"log sync", "log truncation", "signer history", "block"} == set(seen)
+    first_two = seen[: [index for index, name in enumerate(seen) if name == "log truncation"][1] + 1]
+    assert len(first_two) == WRITES_OF_TWO_BLOCKS
+
+
+async def test_a_crash_in_every_run_still_makes_progress(validator: Validator) -> None:
+    for write in range(2, 14):
+        with crash_at(write, is_done=False, keeps_unsynced=True), pytest.raises(ENDED):
+            await validator.run(9)
+    assert check_chain(validator) >= 5
+    check_signed_once(validator.gossip)
+
+
+async def test_a_hole_in_the_log_stops_the_node_with_its_cure(validator: Validator) -> None:
+    with crash_at(6, is_done=True, keeps_unsynced=True), pytest.raises(ENDED):
+        await validator.run(2)
+    path = validator.base / "consensus.wal"
+    data = bytearray(path.read_bytes())
+    assert len(read_wal(path)) > 1
+    data[10] ^= 1
+    path.write_bytes(data)
+    with pytest.raises((WalDamaged, ExceptionGroup)) as stopped:
+        await validator.run(1)
+    assert stopped.group_contains(WalDamaged, match="myelin wal repair") or stopped.type is WalDamaged
+
+
+async def test_after_the_log_is_lost_the_signer_still_signs_nothing_else(validator: Validator) -> None:
+    """The worst repair: the whole log is gone in mid-height. The round is lost, the next one decides."""
+    with crash_at(4, is_done=True, keeps_unsynced=True), pytest.raises(ENDED):
+        await validator.run(2)
+    (validator.base / "consensus.wal").unlink()
+    transfers = (make_transfer(validator.genesis.hash, ALICE, 0),)
+    await validator.run(1, transfers)
+    check_signed_once(validator.gossip)
+    check_chain(validator)
+
+
+async def test_evidence_is_kept_until_it_is_in_a_block(validator: Validator, caplog: pytest.LogCaptureFixture) -> None:
+    """Bob, who is no validator, cannot be accused; alice's own double vote, sent by a peer, convicts her once."""
+    caplog.set_level(logging.INFO)
+    genesis = validator.genesis.hash
+    votes = [make_vote(genesis, 1, block_hash) for block_hash in (None, bytes(32))]
+    store = ChainStore(validator.base / "db", validator.genesis)
+    signer = Signer(validator.base / "signer.json", ALICE.consensus_key, genesis)
+    bus = BlockBus()
+    shell = ConsensusShell(validator.make_parts(store, TransactionPool(store, Mempool()), signer, bus))
+    async with trio.open_nursery() as nursery, bus.subscribe() as blocks:
+        for vote in votes:
+            shell.deliver(VoteReceived(vote))
+        nursery.start_soon(shell.run)
+        with trio.fail_after(20):
+            evidence = [(await blocks.receive()).block.evidence for _ in range(4)]
+        nursery.cancel_scope.cancel()
+    assert [one for block in evidence for one in block] == [make_duplicate_vote(*votes)]
+    assert is_tombstoned(store, ALICE.consensus_key.public_key)
+    signer.close()
+    store.close()
+    check_chain(validator)
+
+
+def make_vote(genesis: bytes, height: int, block_hash: bytes | None, round_: int = 9) -> Vote:
+    """A prevote of alice's that her node did not cast."""
+    payload = compute_vote_bytes(genesis, VoteKind.PREVOTE, height, round_, block_hash)
+    signature = ALICE.consensus_key.sign(Tag.VOTE_SIGN, payload)
+    return Vote(VoteKind.PREVOTE, height, round_, block_hash, ALICE.consensus_key.public_key, signature)
+
+
+async def test_peers_cannot_crowd_out_timers(validator: Validator, caplog: pytest.LogCaptureFixture) -> None:
+    store = ChainStore(validator.base / "db", validator.genesis)
+    shell = ConsensusShell(validator.make_parts(store, TransactionPool(store, Mempool()), None, BlockBus()))
+    vote = VoteReceived(make_vote(validator.genesis.hash, 1, None))
+    for _ in range(consensus_shell.INPUTS_MAX + 1):
+        shell.deliver(vote)
+    assert "dropping VoteReceived" in caplog.text
+    assert shell._delivered.statistics().current_buffer_used == consensus_shell.INPUTS_MAX
+    store.close()
