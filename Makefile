@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: setup demo test quick check format clean
+.PHONY: setup demo test quick soak check format clean
 
 setup: $(VENV)/.setup-done
 
@@ -25,7 +25,11 @@ test: $(VENV)/.dev-done check
 
 # Everything but the tests that take tens of seconds.
 quick: $(VENV)/.dev-done
-	@$(BIN)/python -m pytest tests -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest tests -m "not slow and not soak" $(ARGS)
+
+# A hundred honest requests in a row on one network, every one verified.
+soak: $(VENV)/.dev-done
+	@$(BIN)/python -m pytest tests/soak -m soak -s $(ARGS)
 
 check: $(VENV)/.dev-done
 	@$(BIN)/ruff format --check --quiet .

@@ -1,0 +1,28 @@
+"""The main job as a newcomer runs it: honest work is verified and paid, a cheat is caught, slashed and refunded."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.demo.conftest import run_demo
+
+pytestmark = pytest.mark.slow
+
+
+def test_honest_demo_is_verified_and_paid() -> None:
+    done = run_demo("--tokens", "40")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Paris" in done.stdout
+    assert done.stdout.count("PASS, distance 0, threshold 3.0e-05") == 3
+    assert "verified and paid" in done.stdout
+    assert "JSON-RPC: http://127.0.0.1:" in done.stdout
+
+
+@pytest.mark.parametrize(("cheat", "cheater"), [("quantise", 0), ("skip", 1), ("perturb", 2)])
+def test_cheat_is_caught_slashed_and_refunded(cheat: str, cheater: int) -> None:
+    done = run_demo("--cheat", cheat, "--cheater", str(cheater), "--tokens", "24")
+    assert done.returncode == 0, done.stdout + done.stderr
+    name = ("bob", "charlie", "dave")[cheater]
+    assert f"Caught: {name}" in done.stdout
+    assert done.stdout.count("FAIL, slashed") == 1
+    assert done.stdout.count("PASS") == 2

@@ -1,0 +1,124 @@
+"""A running network under honest use, bad input, garbage, and kill -9 of any of its processes."""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+import httpx
+import pytest
+import trio
+
+from consensus.runtime.inference import queries
+from consensus.runtime.inference.state import StageStatus
+from genesis.dev import get_dev_identity
+from node.cli.errors import EXIT_ERROR, EXIT_REQUEST_LOST
+from node.demo.network import CLIENT
+from tests.integration.demo.conftest import Running
+
+pytestmark = pytest.mark.slow
+
+
+async def test_honest_requests_are_paid_and_nobody_is_accused(running: Running) -> None:
+    for number in range(5):
+        status, found, errors = await running.infer(f"Name a number above {number}.", "--tokens", "12")
+        assert status == 0, errors
+        assert found is not None
+        assert found["verified"]
+        assert found["stages"] == ["paid"] * 3
+        assert found["returned"] == 0
+        assert not found["slashes"]
+    for worker in await running.chain.list_workers(running.plan.model):
+        record = await running.chain.read(queries.read_worker, worker.worker)
+        assert record is not None
+        assert (record.passes, record.fails, record.unavailable) == (5, 0, 0)
+
+
+async def test_bad_input_is_refused_with_its_reason_and_costs_nothing(running: Running) -> None:
+    client = get_dev_identity(CLIENT).account
+    cases = [
+        (("   ",), {}, "the prompt is empty"),
+        (("-",), {"stdin": "word " * 20_480}, "at most 65536 are allowed"),
+        (("Hi.", "--model", "ab" * 32), {}, "no stored model"),
+        (("Hi.", "--account", "dev:nobody"), {}, "CannotPayFee"),
+        (("Hi.", "--max-price", "1"), {}, "no path through the model"),
+        (("Hi.", "--tokens", "100000"), {}, "8192 positions"),
+    ]
+    for arguments, extra, reason in cases:
+        status, found, errors = await running.infer(*arguments, **extra)
+        assert status == EXIT_ERROR, errors
+        assert found is None
+        assert errors.startswith("error: ")
+        assert reason in errors
+        assert "Traceback" not in errors
+    assert await running.chain.read(queries.list_sessions, client) == []
+
+
+async def test_garbage_to_every_port_stops_nothing(running: Running) -> None:
+    workers = await running.chain.list_workers(running.plan.model)
+    ports = [int(one.addresses[0].split("/")[4]) for one in workers]
+    for port in [running.plan.rpc_port, *ports]:
+        for garbage in (b"\0" * 4096, b"\xff" * 70_000, b"GET / HTTP/1.1\r\n\r\n", b"/multistream/1.0.0\n" * 50):
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as raw:
+                raw.sendall(garbage)
+    async with httpx.AsyncClient() as http:
+        for body in (b"", b"{", b"[]", b"[" * 100_000, b'{"jsonrpc":"2.0","id":1,"method":7}', b"\xff\xfe", b"null"):
+            answer = await http.post(running.plan.rpc_url, content=body)
+            assert answer.json()["error"]["code"] < 0
+        assert (await http.post(running.plan.rpc_url, content=b" " * 2_000_000)).status_code == 413
+    status, found, errors = await running.infer("Say hello.", "--tokens", "8")
+    assert status == 0, errors
+    assert found is not None
+    assert found["verified"]
+
+
+async def test_worker_killed_in_mid_generation_is_named_and_the_client_refunded(running: Running) -> None:
+    client = get_dev_identity(CLIENT).account
+    victim = running.get_child("charlie")
+    outcome: list[tuple[int, str]] = []
+
+    async def ask() -> None:
+        status, _, errors = await running.infer("Write a very long story about the sea.", "--tokens", "600")
+        outcome.append((status, errors))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        with trio.fail_after(30):
+            while not await running.chain.read(queries.list_sessions, client):
+                await trio.sleep(0.05)
+        await trio.sleep(1.5)  # into the generation: 600 tokens take twenty times as long
+        victim.process.send_signal(signal.SIGKILL)
+    ((status, errors),) = outcome
+    assert status == EXIT_REQUEST_LOST, errors
+    assert "stage 1" in errors
+    ((session_id, session),) = await running.chain.read(queries.list_sessions, client)
+    with trio.fail_after(30):
+        while await running.chain.get_height() <= session.close_height:
+            await trio.sleep(0.1)
+    closed = await running.chain.read(queries.read_session, session_id)
+    assert closed is not None
+    assert closed.escrow == 0
+
+
+async def test_validator_killed_goes_on_from_its_last_block(running: Running) -> None:
+    await running.infer("Say hello.", "--tokens", "4")
+    for name in ("validator", "bob"):
+        height = await running.chain.get_height()
+        victim = running.get_child(name)
+        victim.process.send_signal(signal.SIGKILL)
+        await victim.process.wait()
+        running.network.children.started.remove(victim)
+        if name == "validator":
+            await running.network.start_validator(running.chain.rpc)
+        else:
+            await running.network.start_worker(0)
+        await running.network.wait_serving(running.chain)
+        assert await running.chain.get_height() >= height
+    with trio.fail_after(60):
+        while True:
+            status, found, errors = await running.infer("Say goodbye.", "--tokens", "4")
+            if status == 0:
+                break
+            assert "Traceback" not in errors
+    assert found is not None
+    assert found["stages"] == [StageStatus.PAID.name.lower()] * 3
