@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from node.serving.disk import write_synced
+from proto_specs.codec import decode
 from proto_specs.ed25519 import SigningKey
 from proto_specs.hashing import Tag, hash_tagged
+from proto_specs.types.chain import Vote, VoteSignBytes
 
-FORMAT = "myelin-signer-1"
+FORMAT = "myelin-signer-2"
+SIGNED_MAX = 32
+"""So many of the newest signatures of a height are remembered whole; what lies behind them is closed all the same."""
 
 
 class SignerError(Exception):
@@ -41,11 +45,17 @@ _TAGS = {Slot.PROPOSAL: Tag.PROPOSAL_SIGN, Slot.PREVOTE: Tag.VOTE_SIGN, Slot.PRE
 
 
 @dataclass(frozen=True, slots=True)
+class _Signed:
+    payload: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class _History:
-    """Signed slots of one height: (round, slot) -> hash of the signed bytes."""
+    """What was signed at one height, by (round, slot)."""
 
     height: int
-    signed: dict[tuple[int, int], bytes]
+    signed: dict[tuple[int, int], _Signed]
 
 
 class Signer:
@@ -74,26 +84,36 @@ class Signer:
 
     def sign(self, height: int, round_: int, slot: Slot, payload: bytes) -> bytes:
         """The 64-byte signature, on disk before it is returned. Raises SignRefused."""
-        digest = hash_tagged(_TAGS[slot], payload)
         place = (round_, int(slot))
         history = self._history
         if height < history.height:
             raise SignRefused(f"height {height} is closed: height {history.height} was signed")
-        if height == history.height:
-            known = history.signed.get(place)
-            if known is not None and known != digest:
+        signed = dict(history.signed) if height == history.height else {}
+        known = signed.get(place)
+        if known is not None:
+            if known.payload != payload:
                 raise SignRefused(f"another {slot.name.lower()} was signed at height {height}, round {round_}")
-            if known is None and history.signed and place < max(history.signed):
-                raise SignRefused(f"{slot.name.lower()} of height {height}, round {round_} is behind what was signed")
-            signed = {**history.signed, place: digest}
-        else:
-            known, signed = None, {place: digest}
+            return known.signature
+        if signed and place < max(signed):
+            raise SignRefused(f"{slot.name.lower()} of height {height}, round {round_} is behind what was signed")
         signature = self._key.sign(_TAGS[slot], payload)
-        if known is None:
-            following = _History(height, signed)
-            _save(self._path, self.public_key, self._genesis, following)
-            self._history = following
+        signed[place] = _Signed(payload, signature)
+        while len(signed) > SIGNED_MAX:
+            del signed[min(signed)]
+        following = _History(height, signed)
+        _save(self._path, self.public_key, self._genesis, following)
+        self._history = following
         return signature
+
+    def list_votes(self, height: int) -> list[Vote]:
+        """The votes signed at a height that are remembered: facts, even where the consensus log has lost them."""
+        if height != self._history.height:
+            return []
+        return [
+            _make_vote(self.public_key, one)
+            for (_, slot), one in sorted(self._history.signed.items())
+            if slot != Slot.PROPOSAL
+        ]
 
     def prove_beacon_seed(self) -> bytes:
         """The key's seed, for the VRF proof of a header (a VRF has one output: there is nothing to sign twice)."""
@@ -118,6 +138,11 @@ def import_history(path: Path, text: str) -> None:
     write_synced(path, text.encode())
 
 
+def _make_vote(key: bytes, signed: _Signed) -> Vote:
+    of = decode(VoteSignBytes, signed.payload)
+    return Vote(of.kind, of.height, of.round, of.block_hash, key, signed.signature)
+
+
 def _lock(path: Path) -> IO[bytes]:
     if not path.exists():
         raise SignerError(
@@ -140,7 +165,12 @@ def _load(path: Path, key: bytes, genesis: bytes) -> _History:
     if found["genesis"] != genesis.hex():
         raise SignerError(f"{path} is the history on another chain ({found['genesis'][:16]}…)")
     try:
-        signed = {(int(one["round"]), int(one["slot"])): bytes.fromhex(one["hash"]) for one in found["signed"]}
+        signed = {
+            (int(one["round"]), int(Slot(one["slot"]))): _Signed(
+                bytes.fromhex(one["payload"]), bytes.fromhex(one["signature"])
+            )
+            for one in found["signed"]
+        }
         return _History(int(found["height"]), signed)
     except (KeyError, TypeError, ValueError) as error:
         raise SignerError(f"{path} lacks a field: restore it from a backup") from error
@@ -160,8 +190,8 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
 
 def _save(path: Path, key: bytes, genesis: bytes, history: _History) -> None:
     signed = [
-        {"round": round_, "slot": slot, "hash": digest.hex()}
-        for (round_, slot), digest in sorted(history.signed.items())
+        {"round": round_, "slot": slot, "payload": one.payload.hex(), "signature": one.signature.hex()}
+        for (round_, slot), one in sorted(history.signed.items())
     ]
     body = {"key": key.hex(), "genesis": genesis.hex(), "height": history.height, "signed": signed}
     text = json.dumps({"format": FORMAT, **body, "checksum": _compute_checksum(body)}, indent=1)

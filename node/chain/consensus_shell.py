@@ -99,6 +99,7 @@ class ConsensusShell:
         self._candidates: dict[bytes, ExecutedCandidate] = {}
         self._evidence: dict[bytes, DuplicateVote] = {}
         self._local: deque[Input] = deque()
+        self._held: list[Input] = []
         self._deliver, self._delivered = trio.open_memory_channel[Input](math.inf)
 
     def deliver(self, event: Input) -> None:
@@ -118,7 +119,7 @@ class ConsensusShell:
                 await self._replay([event for height, event in records if height == target], wal, nursery)
                 while True:
                     await self._decide_height(target, wal, nursery)
-                    await self._wait_interval(started_s)
+                    await self._wait_until(started_s + self._parts.block_interval_ms / 1000, wal, nursery)
                     target, started_s = self._head.height + 1, trio.current_time()
                     await self._start_height(wal, nursery)
             finally:
@@ -132,6 +133,11 @@ class ConsensusShell:
             if self._is_own(event):
                 answered.add(_get_answer_key(event))
             effects += self._core.handle(event)
+        for vote in self._parts.signer.list_votes(self._head.height + 1) if self._parts.signer else ():
+            lost = VoteReceived(vote)
+            if _get_answer_key(lost) not in answered:
+                logger.warning("height %d: a vote of round %d is not in the log", vote.height, vote.round)
+                self._local.append(lost)
         if logged:
             logger.info("height %d: going on after %d logged inputs", self._head.height + 1, len(logged))
         for effect in effects:
@@ -152,6 +158,8 @@ class ConsensusShell:
     async def _start_height(self, wal: Wal, nursery: trio.Nursery) -> None:
         for effect in self._core.handle(self._make_start()):
             await self._perform(effect, wal, nursery)
+        self._local.extend(self._held)
+        self._held.clear()
 
     def _make_start(self) -> StartHeight:
         head, signer = self._head, self._parts.signer
@@ -161,13 +169,30 @@ class ConsensusShell:
         """Handle inputs until `height` is final."""
         while self._head.height < height:
             event = self._local.popleft() if self._local else await self._delivered.receive()
+            if self._hold(event):
+                continue
             wal.append(encode_input(height, event))
             for effect in self._core.handle(event):
                 await self._perform(effect, wal, nursery)
 
-    async def _wait_interval(self, started_s: float) -> None:
-        """Blocks come every interval, however fast they are decided."""
-        await trio.sleep(max(0.0, started_s + self._parts.block_interval_ms / 1000 - trio.current_time()))
+    async def _wait_until(self, time_s: float, wal: Wal, nursery: trio.Nursery) -> None:
+        """Blocks come every interval, however fast they are decided. Late votes may still prove an offence."""
+        while True:
+            with trio.move_on_at(time_s) as waiting:
+                event = await self._delivered.receive()
+            if waiting.cancelled_caught:
+                return
+            if not self._hold(event):
+                for effect in self._core.handle(event):
+                    await self._perform(effect, wal, nursery)
+
+    def _hold(self, event: Input) -> bool:
+        """Keep a message of the next height until it starts: others may be there before us."""
+        if get_height(event) != self._core.height + 1:
+            return False
+        if len(self._held) < INPUTS_MAX:
+            self._held.append(event)
+        return True
 
     async def _perform(self, effect: Effect, wal: Wal, nursery: trio.Nursery) -> None:
         match effect:
@@ -288,6 +313,21 @@ class ConsensusShell:
         parts.bus.publish(finalized)
         count = len(effect.block.transactions)
         logger.info("block %d %s: %d transactions", effect.height, done.block_hash.hex()[:12], count)
+
+
+def get_height(event: Input) -> int | None:
+    """The height an input belongs to; None where it does not say."""
+    match event:
+        case ProposalReceived():
+            return event.proposal.height
+        case VoteReceived():
+            return event.vote.height
+        case TimeoutElapsed():
+            return event.timeout.height
+        case BlockBuilt() | StartHeight():
+            return event.height
+        case BlockValidated():
+            return None
 
 
 def _get_effect_key(effect: Effect) -> Hashable:

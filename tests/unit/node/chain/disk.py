@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 
+from consensus.bft.timeouts import Timeouts
 from genesis.builder import Genesis, build_genesis
 from genesis.dev import build_dev_spec
 from node import signer as signer_module
@@ -20,12 +22,13 @@ from node.chain.consensus_shell import ConsensusShell, ShellParts
 from node.chain.pool import TransactionPool
 from node.mempool import Mempool
 from node.signer import Signer
-from node.store.chain_store import ChainStore
+from node.store.chain_store import ChainStore, FinalizedBlock
 from node.wal import Wal
 from proto_specs.types.chain import Proposal, Transaction, Vote
 from tests.unit.node.world import ALICE
 
 INTERVAL_MS = 5
+Blocks = trio.MemoryReceiveChannel[FinalizedBlock]
 
 
 class Crashed(BaseException):
@@ -56,47 +59,52 @@ class Validator:
     def __post_init__(self) -> None:
         Signer.initialise(self.base / "signer.json", ALICE.consensus_key, self.genesis.hash)
 
-    async def run(self, blocks: int, transactions: tuple[Transaction, ...] = ()) -> list[int]:
-        """Start on what the disk holds, submit, run for so many blocks, stop; the heights that were finalized."""
+    @asynccontextmanager
+    async def start(
+        self, transactions: tuple[Transaction, ...] = (), interval_ms: int = INTERVAL_MS
+    ) -> AsyncIterator[tuple[ConsensusShell, ChainStore, Blocks]]:
+        """A node on what the disk holds, with these transactions submitted, running inside the block (20 s at most)."""
         store = ChainStore(self.base / "db", self.genesis)
         signer = None
         try:
             signer = Signer(self.base / "signer.json", ALICE.consensus_key, self.genesis.hash)
-            pool, bus = TransactionPool(store, Mempool()), BlockBus()
-            shell = ConsensusShell(self.make_parts(store, pool, signer, bus))
+            bus = BlockBus()
+            parts = self.make_parts(store, signer, bus, interval_ms)
             for one in transactions:
-                pool.submit(one)
-            return await _run_for(shell, bus, blocks)
+                parts.pool.submit(one)
+            shell = ConsensusShell(parts)
+            async with trio.open_nursery() as nursery, bus.subscribe() as blocks:
+                nursery.start_soon(shell.run)
+                with trio.fail_after(20):
+                    yield shell, store, blocks
+                nursery.cancel_scope.cancel()
         finally:
             if signer is not None:
                 signer.close()
             store.close()
 
-    def make_parts(self, store: ChainStore, pool: TransactionPool, signer: Signer | None, bus: BlockBus) -> ShellParts:
-        """The shell's parts on this directory."""
-        clock = iter(range(10**15))
-        start_ms = store.get_head().time_ms
+    async def run(self, blocks: int, transactions: tuple[Transaction, ...] = ()) -> list[int]:
+        """Run for so many blocks; the heights that were finalized."""
+        async with self.start(transactions) as (_, _, finalized):
+            return [(await finalized.receive()).head.height for _ in range(blocks)]
+        raise AssertionError("left by an error")
+
+    def make_parts(
+        self, store: ChainStore, signer: Signer | None, bus: BlockBus, interval_ms: int = INTERVAL_MS
+    ) -> ShellParts:
+        """The shell's parts on this directory, and a clock that rises by 1 ms a look."""
+        clock = itertools.count(store.get_head().time_ms + 1)
         return ShellParts(
             store=store,
-            pool=pool,
+            pool=TransactionPool(store, Mempool()),
             signer=signer,
             gossip=self.gossip,
             bus=bus,
             wal_path=self.base / "consensus.wal",
-            block_interval_ms=INTERVAL_MS,
-            now_ms=lambda: start_ms + 1 + next(clock),
+            block_interval_ms=interval_ms,
+            now_ms=lambda: next(clock),
+            timeouts=Timeouts(500, 100, 100, 100, 100, 100),
         )
-
-
-async def _run_for(shell: ConsensusShell, bus: BlockBus, blocks: int) -> list[int]:
-    heights: list[int] = []
-    async with trio.open_nursery() as nursery, bus.subscribe() as channel:
-        nursery.start_soon(shell.run)
-        with trio.fail_after(20):
-            for _ in range(blocks):
-                heights.append((await channel.receive()).head.height)
-        nursery.cancel_scope.cancel()
-    return heights
 
 
 @contextmanager

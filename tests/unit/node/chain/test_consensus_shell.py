@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,6 @@ from node.chain import consensus_shell
 from node.chain.blocks import validate_block
 from node.chain.bus import BlockBus
 from node.chain.consensus_shell import ConsensusShell
-from node.chain.pool import TransactionPool
-from node.mempool import Mempool
-from node.signer import Signer
 from node.store.chain_store import ChainStore
 from node.wal import WalDamaged, read_wal
 from proto_specs.hashing import Tag
@@ -148,42 +144,56 @@ async def test_after_the_log_is_lost_the_signer_still_signs_nothing_else(validat
     check_chain(validator)
 
 
-async def test_evidence_is_kept_until_it_is_in_a_block(validator: Validator, caplog: pytest.LogCaptureFixture) -> None:
-    """Bob, who is no validator, cannot be accused; alice's own double vote, sent by a peer, convicts her once."""
-    caplog.set_level(logging.INFO)
+async def test_a_late_double_vote_is_in_the_next_block_once(validator: Validator) -> None:
+    """The votes come when the height is decided already; alice's key is convicted by her own node."""
     genesis = validator.genesis.hash
     votes = [make_vote(genesis, 1, block_hash) for block_hash in (None, bytes(32))]
-    store = ChainStore(validator.base / "db", validator.genesis)
-    signer = Signer(validator.base / "signer.json", ALICE.consensus_key, genesis)
-    bus = BlockBus()
-    shell = ConsensusShell(validator.make_parts(store, TransactionPool(store, Mempool()), signer, bus))
-    async with trio.open_nursery() as nursery, bus.subscribe() as blocks:
+    async with validator.start(interval_ms=200) as (shell, store, blocks):
+        assert (await blocks.receive()).head.height == 1
         for vote in votes:
             shell.deliver(VoteReceived(vote))
-        nursery.start_soon(shell.run)
-        with trio.fail_after(20):
-            evidence = [(await blocks.receive()).block.evidence for _ in range(4)]
-        nursery.cancel_scope.cancel()
-    assert [one for block in evidence for one in block] == [make_duplicate_vote(*votes)]
-    assert is_tombstoned(store, ALICE.consensus_key.public_key)
-    signer.close()
-    store.close()
+        evidence = [(await blocks.receive()).block.evidence for _ in range(3)]
+        assert evidence == [(make_duplicate_vote(*votes),), (), ()]
+        assert is_tombstoned(store, ALICE.consensus_key.public_key)
     check_chain(validator)
 
 
-def make_vote(genesis: bytes, height: int, block_hash: bytes | None, round_: int = 9) -> Vote:
-    """A prevote of alice's that her node did not cast."""
-    payload = compute_vote_bytes(genesis, VoteKind.PREVOTE, height, round_, block_hash)
+async def test_messages_of_the_next_height_wait_for_it(validator: Validator) -> None:
+    """Were they dropped, height 2 would know of no offence."""
+    genesis = validator.genesis.hash
+    votes = [make_vote(genesis, 2, block_hash, 0, VoteKind.PRECOMMIT) for block_hash in (None, bytes(32))]
+    async with validator.start(interval_ms=100) as (shell, _, blocks):
+        assert (await blocks.receive()).head.height == 1
+        for vote in votes:
+            shell.deliver(VoteReceived(vote))
+        evidence = [one for _ in range(3) for one in (await blocks.receive()).block.evidence]
+        assert evidence == [make_duplicate_vote(*votes)]
+
+
+def make_vote(
+    genesis: bytes, height: int, block_hash: bytes | None, round_: int = 9, kind: VoteKind = VoteKind.PREVOTE
+) -> Vote:
+    """A vote of alice's that her node did not cast."""
+    payload = compute_vote_bytes(genesis, kind, height, round_, block_hash)
     signature = ALICE.consensus_key.sign(Tag.VOTE_SIGN, payload)
-    return Vote(VoteKind.PREVOTE, height, round_, block_hash, ALICE.consensus_key.public_key, signature)
+    return Vote(kind, height, round_, block_hash, ALICE.consensus_key.public_key, signature)
 
 
 async def test_peers_cannot_crowd_out_timers(validator: Validator, caplog: pytest.LogCaptureFixture) -> None:
     store = ChainStore(validator.base / "db", validator.genesis)
-    shell = ConsensusShell(validator.make_parts(store, TransactionPool(store, Mempool()), None, BlockBus()))
+    shell = ConsensusShell(validator.make_parts(store, None, BlockBus()))
     vote = VoteReceived(make_vote(validator.genesis.hash, 1, None))
     for _ in range(consensus_shell.INPUTS_MAX + 1):
         shell.deliver(vote)
     assert "dropping VoteReceived" in caplog.text
     assert shell._delivered.statistics().current_buffer_used == consensus_shell.INPUTS_MAX
     store.close()
+
+
+async def test_blocks_keep_the_interval(validator: Validator) -> None:
+    """Not faster; the pace of the chain is a promise to those who count time in blocks."""
+    began_s = trio.current_time()
+    async with validator.start(interval_ms=60) as (_, _, blocks):
+        for _ in range(5):
+            await blocks.receive()
+    assert trio.current_time() - began_s >= 4 * 0.06
