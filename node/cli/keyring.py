@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from node.keystore import KeyKind, Keystore, get_dev_key
+from node.derivation import KeyKind
+from node.keystore import Keystore, get_dev_key
 from proto_specs.ed25519 import SigningKey
 
 DEV_PREFIX = "dev:"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -137,16 +137,28 @@ class InferenceScreen:
 
 
 def show_statement(console: Console, statement: Statement, names: Mapping[str, str]) -> None:
-    """The table of payments, and whoever was slashed."""
+    """The table of payments, rows of one kind added up, and whoever was slashed."""
     table = Table("who", "as", "what for", "block", "amount", title="Who got what, read from the chain", box=None)
     table.columns[4].justify = table.columns[3].justify = "right"
-    for row in statement.rows:
-        table.add_row(*_make_cells(row, names))
+    for rows in _group_rows(statement.rows):
+        first, last = rows[0], rows[-1]
+        times = f" x {len(rows)}" if len(rows) > 1 else ""
+        blocks = str(first.height) if first.height == last.height else f"{first.height}-{last.height}"
+        amount = format_myl(sum(row.amount for row in rows))
+        table.add_row(names.get(first.who, first.who), first.role, first.what_for + times, blocks, amount)
     console.print()
     console.print(table)
     for row in statement.slashes:
         who = names.get(row.who, row.who)
         console.print(f"[red]slashed[/red]  {who}: {format_myl(row.amount)}, because {row.what_for}", highlight=False)
+
+
+def _group_rows(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows of the same person, role and purpose together, in order of their first."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.who, row.role, row.what_for), []).append(row)
+    return list(groups.values())
 
 
 def format_myl(amount: int) -> str:
@@ -158,7 +170,3 @@ def format_myl(amount: int) -> str:
 def format_distance(ppb: int) -> str:
     """Parts per billion as a plain number."""
     return "0" if ppb == 0 else f"{ppb / PPB:.1e}"
-
-
-def _make_cells(row: Row, names: Mapping[str, str]) -> tuple[str, str, str, str, str]:
-    return names.get(row.who, row.who), row.role, row.what_for, str(row.height), format_myl(row.amount)
