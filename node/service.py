@@ -149,7 +149,7 @@ async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | Non
             bus=bus,
             wal_path=config.paths.wal,
             block_interval_ms=config.spec.block_interval_ms,
-            now_ms=lambda: time.time_ns() // 1_000_000,
+            now_ms=_read_clock_ms,
         )
     )
     head = store.get_head()
@@ -157,7 +157,7 @@ async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | Non
     async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
         _serve_status(host, store)
         logger.info("listening at %s", ", ".join(host.addresses))
-        nursery.start_soon(serve_api, config.paths.socket, NodeView(config.spec, store, pool), bus)
+        nursery.start_soon(serve_api, config.paths.socket, NodeView(config.spec, store, pool, _read_clock_ms), bus)
         for child in make_children(config):
             nursery.start_soon(supervise, child)
         nursery.start_soon(shell.run)
@@ -180,6 +180,11 @@ def make_children(config: NodeConfig) -> list[ChildProcess]:
         }
         children.append(ChildProcess("verifier", (python, "-m", "node.verify"), duty))
     return children
+
+
+def _read_clock_ms() -> int:
+    """Unix time."""
+    return time.time_ns() // 1_000_000
 
 
 def _serve_status(host: P2PHost, store: ChainStore) -> None:

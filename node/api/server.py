@@ -26,6 +26,8 @@ logger = logging.getLogger("myelin.api")
 FRAME_BYTES_MAX = 64 << 20
 HEAD = struct.Struct(">I")
 SUBSCRIBE_HEADS = "subscribe_heads"
+BULKY_CALLS_MAX = 4
+Params = list[Any] | dict[str, Any]
 
 
 async def serve_api(path: Path, view: NodeView, bus: BlockBus) -> None:
@@ -73,6 +75,7 @@ class _Connection:
         self._view = view
         self._bus = bus
         self._sending = trio.Lock()
+        self._bulky = trio.Semaphore(BULKY_CALLS_MAX)
 
     async def run(self) -> None:
         try:
@@ -89,30 +92,52 @@ class _Connection:
             await self._stream.aclose()
 
     async def _answer(self, payload: bytes, nursery: trio.Nursery) -> None:
+        """Answer at once, or from a thread: a bulky read delays neither consensus nor other calls."""
         call_id: Any = None
         try:
             call_id, name, params = _parse_call(payload)
             if name == SUBSCRIBE_HEADS:
                 nursery.start_soon(self._send_heads)
                 answer: dict[str, Any] = {"id": call_id, "result": True}
+            elif METHODS[name].is_bulky:
+                await self._bulky.acquire()
+                nursery.start_soon(self._answer_bulky, call_id, name, params)
+                return
             else:
                 answer = {"id": call_id, "result": _call(self._view, name, params)}
         except ApiError as error:
             answer = {"id": call_id, "error": error.to_json()}
-        await self._send(answer)
+        await self._send(_encode(answer))
+
+    async def _answer_bulky(self, call_id: Any, name: str, params: Params) -> None:
+        def read() -> bytes:
+            try:
+                return _encode({"id": call_id, "result": _call(self._view, name, params)})
+            except ApiError as error:
+                return _encode({"id": call_id, "error": error.to_json()})
+
+        try:
+            await self._send(await trio.to_thread.run_sync(read))
+        finally:
+            self._bulky.release()
 
     async def _send_heads(self) -> None:
         async with self._bus.subscribe() as blocks:
             async for block in blocks:
-                await self._send({"head": _show_head(self._view, block)})
+                await self._send(_encode({"head": _show_head(self._view, block)}))
+        # Cut off for being slow: the peer has to notice, connect again and look up what it missed.
+        await self._stream.aclose()
 
-    async def _send(self, message: dict[str, Any]) -> None:
-        data = json.dumps(message, separators=(",", ":")).encode()
+    async def _send(self, data: bytes) -> None:
         async with self._sending:
             await self._stream.send_all(HEAD.pack(len(data)) + data)
 
 
-def _parse_call(payload: bytes) -> tuple[Any, str, list[Any]]:
+def _encode(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def _parse_call(payload: bytes) -> tuple[Any, str, Params]:
     try:
         call = json.loads(payload)
         call_id, name, params = call["id"], call["method"], call["params"]
@@ -120,12 +145,12 @@ def _parse_call(payload: bytes) -> tuple[Any, str, list[Any]]:
         raise ApiError(INVALID_REQUEST, "a call is {id, method, params}") from error
     if not isinstance(name, str) or (name not in METHODS and name != SUBSCRIBE_HEADS):
         raise ApiError(METHOD_NOT_FOUND, f"there is no method {name!r:.80}; rpc_methods lists them")
-    if not isinstance(params, list):
-        raise ApiError(INVALID_PARAMS, "params have to be a list")
+    if not isinstance(params, list | dict):
+        raise ApiError(INVALID_PARAMS, "params have to be a list or an object")
     return call_id, name, params
 
 
-def _call(view: NodeView, name: str, params: list[Any]) -> Any:
+def _call(view: NodeView, name: str, params: Params) -> Any:
     try:
         return call_method(view, name, params)
     except ApiError:

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from node.api.errors import INVALID_PARAMS, LIMIT_EXCEEDED, ApiError
-from node.rpc.jsonrpc import BODY_BYTES_MAX, answer_text
+from node.rpc.jsonrpc import BODY_BYTES_MAX, Params, answer_text
 from node.rpc.link import NodeGone, NodeLink
 
 logger = logging.getLogger("myelin.rpc")
@@ -34,7 +34,15 @@ SUBSCRIPTIONS_PER_SOCKET_MAX = 64
 BACKLOG_MAX = 64
 HEAD_METHODS = {"chain_subscribeNewHeads": "chain_newHead", "chain_subscribeFinalizedHeads": "chain_finalizedHead"}
 UNSUBSCRIBE_METHODS = ("chain_unsubscribeNewHeads", "chain_unsubscribeFinalizedHeads", "author_unwatchExtrinsic")
+TRY_AGAIN_LATER = 1013
+"""WebSocket close code (IANA registry)."""
+CONNECTIONS_MAX = 1_024
+SHUTDOWN_S = 1
 WATCH_METHOD = "author_submitAndWatchExtrinsic"
+
+
+Feed = Callable[[str, str], Coroutine[Any, Any, None]]
+"""(subscription, argument) -> sends until the subscription has nothing more to say."""
 
 
 class RateLimiter:
@@ -56,21 +64,23 @@ class RateLimiter:
 
 
 class Heads:
-    """Hands every finalized header to the WebSockets that wait for it."""
+    """Hands every finalized header to the WebSockets that wait for it; None tells one that it fell behind."""
 
     def __init__(self) -> None:
         self._queues: set[asyncio.Queue[dict[str, Any] | None]] = set()
 
     def publish(self, head: dict[str, Any]) -> None:
-        """One header to everybody; who is 64 behind is dropped."""
+        """One header to everybody; who is 64 behind is cut off."""
         for queue in list(self._queues):
-            try:
-                queue.put_nowait(head)
-            except asyncio.QueueFull:
+            if queue.full():
                 self._queues.discard(queue)
+                queue.get_nowait()
+                queue.put_nowait(None)
+            else:
+                queue.put_nowait(head)
 
     @contextlib.contextmanager
-    def subscribe(self) -> Any:
+    def subscribe(self) -> Iterator[asyncio.Queue[dict[str, Any] | None]]:
         """A queue of headers from now on."""
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(BACKLOG_MAX)
         self._queues.add(queue)
@@ -114,12 +124,12 @@ class RpcServer:
             os.kill(os.getpid(), signal.SIGTERM)
 
     async def health(self, _request: Request) -> Response:
-        """200 with the node's health, 503 when the node does not answer."""
+        """The node's health; 503 when it is not well or does not answer."""
         try:
             found = await self._link.call("system_health", [])
         except ApiError as error:
-            return _json(error.to_json(), 503)
-        return _json(found, 200)
+            return _json({"isHealthy": False, "problem": str(error)}, 503)
+        return _json(found, 200 if found["isHealthy"] else 503)
 
     async def post(self, request: Request) -> Response:
         """One request or batch."""
@@ -130,7 +140,7 @@ class RpcServer:
                 return _json({"error": f"a request has at most {BODY_BYTES_MAX} bytes"}, 413)
         client = request.client.host if request.client else ""
 
-        async def dispatch(method: str, params: list[Any]) -> Any:
+        async def dispatch(method: str, params: Params) -> Any:
             self._limiter.spend(client)
             return await self._link.call(method, params)
 
@@ -174,7 +184,7 @@ class _Socket:
             for task in self._subscriptions.values():
                 task.cancel()
 
-    async def _dispatch(self, method: str, params: list[Any]) -> Any:
+    async def _dispatch(self, method: str, params: Params) -> Any:
         self._limiter.spend(self._client)
         if method in HEAD_METHODS:
             return self._start(self._send_heads, HEAD_METHODS[method])
@@ -185,15 +195,29 @@ class _Socket:
             return self._stop(params)
         return await self._link.call(method, params)
 
-    def _start(self, feed: Any, argument: str) -> str:
+    def _start(self, feed: Feed, argument: str) -> str:
         if len(self._subscriptions) >= SUBSCRIPTIONS_PER_SOCKET_MAX:
             raise ApiError(LIMIT_EXCEEDED, f"a connection has at most {SUBSCRIPTIONS_PER_SOCKET_MAX} subscriptions")
         name = str(next(self._ids))
-        self._subscriptions[name] = asyncio.create_task(feed(name, argument))
+        task = self._subscriptions[name] = asyncio.create_task(self._feed(feed, name, argument))
+        task.add_done_callback(lambda _: self._subscriptions.pop(name, None))
         return name
 
-    def _stop(self, params: list[Any]) -> bool:
-        if len(params) != 1 or not isinstance(params[0], str):
+    async def _feed(self, feed: Feed, name: str, argument: str) -> None:
+        try:
+            await feed(name, argument)
+        except (WebSocketDisconnect, RuntimeError):
+            return  # the client went away
+        except ApiError as error:
+            logger.warning("subscription ended: %s", error)
+            await self._close(str(error))
+
+    async def _close(self, reason: str) -> None:
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            await self._socket.close(TRY_AGAIN_LATER, reason)
+
+    def _stop(self, params: Params) -> bool:
+        if not isinstance(params, list) or len(params) != 1 or not isinstance(params[0], str):
             raise ApiError(INVALID_PARAMS, "name the subscription to end")
         task = self._subscriptions.pop(params[0], None)
         if task is not None:
@@ -202,8 +226,9 @@ class _Socket:
 
     async def _send_heads(self, name: str, method: str) -> None:
         with self._heads.subscribe() as queue:
-            while True:
-                await self._notify(method, name, await queue.get())
+            while (head := await queue.get()) is not None:
+                await self._notify(method, name, head)
+        await self._close("too slow: connect again and look up what was missed")
 
     async def _watch(self, name: str, extrinsic: str) -> None:
         """ready, then finalized with the block's hash."""
@@ -213,10 +238,10 @@ class _Socket:
             if status is not None and status["status"] == "finalized":
                 block = await self._link.call("chain_getBlockHash", [status["height"]])
                 return await self._notify("author_extrinsicUpdate", name, {"finalized": block})
-            while True:
-                head = await queue.get()
-                if head is not None and extrinsic in head["extrinsics"]:
+            while (head := await queue.get()) is not None:
+                if extrinsic in head["extrinsics"]:
                     return await self._notify("author_extrinsicUpdate", name, {"finalized": head["hash"]})
+        return await self._close("too slow: connect again and look up what was missed")
 
     async def _notify(self, method: str, name: str, result: Any) -> None:
         params = {"subscription": name, "result": result}
@@ -235,6 +260,14 @@ def run_rpc(socket: Path, host: str, port: int) -> None:
     """Serve until SIGTERM, or until the node has been gone for 15 s."""
     app = RpcServer(socket).make_app()
     config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", ws_max_size=BODY_BYTES_MAX, access_log=False, lifespan="on"
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        ws_max_size=BODY_BYTES_MAX,
+        access_log=False,
+        lifespan="on",
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_graceful_shutdown=SHUTDOWN_S,
     )
     uvicorn.Server(config).run()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from node.api.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, LIMIT_EXCEEDED, PARSE_ERROR, ApiError
+from node.api.errors import INVALID_PARAMS, INVALID_REQUEST, LIMIT_EXCEEDED, PARSE_ERROR, ApiError
 
 BODY_BYTES_MAX = 1 << 20
 BATCH_CALLS_MAX = 100
 
-Dispatch = Callable[[str, list[Any]], Awaitable[Any]]
+Params = list[Any] | dict[str, Any]
+Dispatch = Callable[[str, Params], Awaitable[Any]]
 """(method, params) -> result; raises ApiError."""
 
 
@@ -52,19 +54,26 @@ async def _answer_one(request: Any, dispatch: Dispatch) -> dict[str, Any] | None
         if not isinstance(request, dict):
             raise ApiError(INVALID_REQUEST, "a request is an object")
         call_id = request.get("id")
-        if isinstance(call_id, bool) or not isinstance(call_id, str | int | float | None):
+        if not _is_id(call_id):
             call_id = None
             raise ApiError(INVALID_REQUEST, "an id is text, a number or null")
         method, params = request.get("method"), request.get("params", [])
         if request.get("jsonrpc") != "2.0" or not isinstance(method, str):
             raise ApiError(INVALID_REQUEST, 'a request is {"jsonrpc": "2.0", "id", "method", "params"}')
         is_notification = "id" not in request
-        if not isinstance(params, list):
-            raise ApiError(INVALID_PARAMS, "params have to be a list, in the documented order")
+        if not isinstance(params, list | dict):
+            raise ApiError(INVALID_PARAMS, "params have to be a list, in the documented order, or an object")
         result = await dispatch(method, params)
     except ApiError as error:
         return None if is_notification else _make_error(call_id, error)
     return None if is_notification else {"jsonrpc": "2.0", "id": call_id, "result": result}
+
+
+def _is_id(value: Any) -> bool:
+    """1e999 is JSON, reads as infinity, and cannot be written back."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or (isinstance(value, str | int) and not isinstance(value, bool))
 
 
 def _make_error(call_id: Any, error: ApiError) -> dict[str, Any]:
@@ -72,7 +81,4 @@ def _make_error(call_id: Any, error: ApiError) -> dict[str, Any]:
 
 
 def _encode(response: Any) -> bytes:
-    try:
-        return json.dumps(response, separators=(",", ":")).encode()
-    except (ValueError, RecursionError):
-        return _encode(_make_error(None, ApiError(INTERNAL_ERROR, "the result cannot be written as JSON")))
+    return json.dumps(response, separators=(",", ":"), allow_nan=False).encode()

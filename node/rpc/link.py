@@ -13,6 +13,8 @@ from typing import Any
 from node.api.errors import NODE_UNREACHABLE, ApiError
 from node.api.server import FRAME_BYTES_MAX, HEAD, SUBSCRIBE_HEADS
 
+Params = list[Any] | dict[str, Any]
+
 logger = logging.getLogger("myelin.rpc")
 
 CALL_TIMEOUT_S = 30.0
@@ -34,7 +36,7 @@ class NodeLink:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._writer: asyncio.StreamWriter | None = None
 
-    async def call(self, method: str, params: list[Any]) -> Any:
+    async def call(self, method: str, params: Params) -> Any:
         """The result. Raises ApiError, also when the node cannot be reached."""
         if self._writer is None:
             raise ApiError(NODE_UNREACHABLE, "the node is not running or restarts: try again")
