@@ -133,6 +133,7 @@ class FramedStream:
         self._send_lock = trio.Lock()
         self._sent_at_s = -math.inf
         self._peer_finished = False
+        self._is_torn = False
         self._receive_end: NetworkError | None = None
         self._send_end: NetworkError | None = None
         self._scope = trio.CancelScope()
@@ -165,7 +166,8 @@ class FramedStream:
         while not self._queue:
             if self._receive_end is not None:
                 raise self._receive_end.with_traceback(None)
-            self._readable = trio.Event()
+            if self._readable.is_set():
+                self._readable = trio.Event()
             await self._readable.wait()
         frame = self._queue.popleft()
         self._queued_bytes -= len(frame)
@@ -247,7 +249,7 @@ class FramedStream:
                     break
                 for frame in self._decoder.feed(data):
                     self._deliver(frame)
-                if self._queued_bytes > self.limits.queue_bytes_max:
+                if self._queued_bytes > self.limits.queue_bytes_max and not self._is_torn:
                     silence.deadline = math.inf
                     await self._wait_for_consumer()
         if silence.cancelled_caught:
@@ -279,6 +281,7 @@ class FramedStream:
 
     async def _wait_until_torn(self, scope: trio.CancelScope) -> None:
         await self._raw.wait_torn()
+        self._is_torn = True  # what the transport still holds is bounded: read it without more ado, up to the reset
         scope.cancel()
 
     async def _keep_alive(self) -> None:

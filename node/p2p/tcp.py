@@ -122,7 +122,8 @@ class TcpStream(ReadWriteCloser):
                 self._outbox += memoryview(data)[sent:]
                 self._start_flushing()
         while len(self._outbox) > OUTBOX_BYTES_MAX and self._broken is None:
-            self._outbox_room = trio.Event()
+            if self._outbox_room.is_set():
+                self._outbox_room = trio.Event()
             await self._outbox_room.wait()
         if self._broken is not None:
             raise ConnectionClosedError(f"connection to {self._remote} is closed: {self._broken}", transport="tcp")

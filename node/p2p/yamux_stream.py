@@ -53,7 +53,8 @@ class YamuxStream(IMuxedStream):
                 raise MuxedStreamReset(f"stream {self.stream_id} was reset")
             if self._is_read_ended:
                 raise MuxedStreamEOF(f"stream {self.stream_id} has ended")
-            self._readable = trio.Event()
+            if self._readable.is_set():
+                self._readable = trio.Event()
             await self._readable.wait()
         chunk = self._chunks.popleft()
         if n is not None and 0 <= n < len(chunk):
@@ -74,7 +75,8 @@ class YamuxStream(IMuxedStream):
             if self._is_write_ended:
                 raise MuxedStreamClosed(f"stream {self.stream_id} is closed for writing")
             if not self._send_window:
-                self._credited = trio.Event()
+                if self._credited.is_set():
+                    self._credited = trio.Event()
                 await self._credited.wait()
                 continue
             size = min(len(data) - start, self._send_window, PAYLOAD_BYTES_MAX)

@@ -93,6 +93,15 @@ async def test_a_writer_waits_while_the_outbox_is_full() -> None:
         assert await other.read(total + 100_000) == bytes(total + 100_000)
 
 
+async def test_every_waiting_writer_goes_on_when_there_is_room() -> None:
+    async with connected() as (one, other), trio.open_nursery() as nursery:
+        block = bytes(8 * 1024 * 1024)
+        for _ in range(3):
+            nursery.start_soon(one.write, block)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert await other.read(3 * len(block)) == bytes(3 * len(block))
+
+
 async def test_the_end_comes_after_the_data() -> None:
     async with connected() as (one, other):
         await one.write(b"last")
