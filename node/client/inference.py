@@ -38,6 +38,7 @@ from proto_specs.types.wire import FailureCode, FinishReason
 
 POLL_S = 0.2
 SETTLE_TIMEOUT_S = 60.0
+CLOSE_TIMEOUT_S = 3.0
 
 
 class InferenceError(Exception):
@@ -150,6 +151,11 @@ async def run_inference(account: Account, host: P2PHost, ask: Ask, report: Repor
         failure = await _stream(host, machine, peers, report)
     except NetworkError as error:
         failure = RequestFailed(0, FailureCode.NEIGHBOUR_LOST, str(error))
+    except BaseException:
+        with trio.move_on_after(CLOSE_TIMEOUT_S) as scope:
+            scope.shield = True  # interrupted by the user: the escrow has to come back all the same
+            await account.send(CloseSession(session))
+        raise
     if failure is not None:
         raise await _give_back(account, session, failure)
     return await follow_request(chain, compute_request_id(order.order), report)
