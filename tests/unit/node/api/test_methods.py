@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from consensus.runtime.balances import state as balances
+from consensus.runtime.errors import InvalidTransaction
 from consensus.state.tree import Proof, verify_proof
 from node.api.chain_methods import PAGE_ITEMS_MAX, PENDING_MAX
 from node.api.errors import INVALID_TRANSACTION, ApiError
@@ -20,6 +23,8 @@ from tests.unit.node.world import ALICE, BOB, MYL, World, sign_call
 
 ALICE_ADDRESS = encode_address(ALICE.account, 42)
 UNKNOWN = "0x" + "ab" * 32
+SPECS = Path(__file__).parents[4] / "proto_specs"
+VECTORS = json.loads((SPECS / "vectors" / "rpc.json").read_text("utf-8"))
 
 
 class Api:
@@ -45,16 +50,41 @@ def show(data: bytes) -> str:
 
 
 def test_the_table_is_the_documented_one(api: Api) -> None:
-    names = """
-        author_extrinsicStatus author_pendingExtrinsics author_submitExtrinsic chain_getBlock chain_getBlockHash
-        chain_getFinalizedHead chain_getHeader chain_getReceipts inference_challenge inference_challenges
-        inference_model inference_models inference_params inference_request inference_requests inference_session
-        inference_sessions inference_verifiers inference_worker inference_workers payment_queryInfo rpc_methods
-        staking_validators state_getPairs state_getReadProof state_getRuntimeVersion state_getStorage system_account
-        system_accountNextIndex system_chain system_health system_name system_properties system_version
-    """.split()
+    page = (SPECS / "rpc.md").read_text("utf-8")
+    documented = re.findall(r"^\| `(\w+)` ", page[: page.index("## Subscriptions")], re.MULTILINE)
+    assert sorted(METHODS) == sorted(documented)
     assert api.call("rpc_methods") == {"methods": sorted(METHODS)}
-    assert sorted(METHODS) == names
+
+
+def test_every_reason_of_a_refusal_is_documented() -> None:
+    page = (SPECS / "rpc.md").read_text("utf-8")
+    classes = [InvalidTransaction]
+    for one in classes:
+        classes += one.__subclasses__()
+    reasons = {one.reason for one in classes if hasattr(one, "reason")} - {"PoolRefused", "FutureNonce", "BlockFull"}
+    assert {reason for reason in reasons if f"`{reason}`" not in page} == set()
+
+
+def make_known_chain(world: World) -> None:
+    """Three blocks: two transfers, one of them failing; a remark; none. One transaction waits."""
+    genesis = world.genesis.hash
+    world.add_block([world.transfer(0, tip=5), world.transfer(1, amount=10**18)])
+    world.add_block([sign_call(genesis, BOB, 0, Remark(b"hello"))])
+    world.add_block()
+    world.pool.submit(world.transfer(2))
+
+
+@pytest.mark.parametrize("index", range(len(VECTORS["calls"])), ids=lambda one: VECTORS["calls"][one]["method"])
+def test_vectors(api: Api, world: World, index: int) -> None:
+    make_known_chain(world)
+    api.now_ms = world.head.time_ms + 250
+    vector = VECTORS["calls"][index]
+    if "error" in vector:
+        with pytest.raises(ApiError) as refused:
+            api.call(vector["method"], *vector["params"])
+        assert refused.value.to_json() == vector["error"]
+    else:
+        assert api.call(vector["method"], *vector["params"]) == vector["result"]
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))

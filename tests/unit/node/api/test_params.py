@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -98,7 +99,5 @@ JSON = st.recursive(
 def test_any_json_is_taken_or_refused(value: Any) -> None:
     for take in ("take_hash", "take_key", "take_optional_key", "take_extrinsic", "take_account", "take_optional_block"):
         params = Params([value], PREFIX)
-        try:
+        with contextlib.suppress(ApiError):
             getattr(params, take)("it")
-        except ApiError as error:
-            assert error.code == INVALID_PARAMS
