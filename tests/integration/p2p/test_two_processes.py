@@ -154,6 +154,9 @@ async def test_redial_after_failure_is_immediate(host: P2PHost) -> None:
         await host.connect(address)
         first.kill()
         await first.process.wait()
+        with trio.fail_after(1.0):
+            while host.peers():
+                await trio.lowlevel.checkpoint()
     started_s = trio.current_time()
     for _ in range(5):
         with pytest.raises(PeerUnreachable):
