@@ -9,8 +9,9 @@ import trio
 import typer
 from rich.console import Console
 
-from node.cli.errors import exit_on_error
+from node.cli.errors import EXIT_INTERRUPTED, exit_on_error
 from node.cli.models import ModelsOption, get_models_dir
+from node.cli.nodes import run_until_signalled
 from node.demo.cheating import DemoCheat
 from node.demo.demo import PROMPT, DemoOptions, run_demo
 
@@ -27,5 +28,5 @@ def demo_command(
     """One validator, three workers, one paid and verified request. Status 0 only if the chain shows all of it."""
     options = DemoOptions(get_models_dir(models), prompt, tokens, cheat, cheater, keep, base)
     with exit_on_error():
-        status = trio.run(run_demo, options, Console())
-    raise typer.Exit(status)
+        status = trio.run(run_until_signalled, run_demo, options, Console())
+    raise typer.Exit(EXIT_INTERRUPTED if status is None else status)

@@ -7,8 +7,9 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import trio
 import typer
@@ -28,6 +29,8 @@ db_app = typer.Typer(no_args_is_help=True, help="The node's database.")
 wal_app = typer.Typer(no_args_is_help=True, help="The consensus write-ahead log.")
 signer_app = typer.Typer(no_args_is_help=True, help="The signer's history.")
 
+T = TypeVar("T")
+
 DEFAULT_BASE = Path.home() / ".myelin"
 DEFAULT_RPC_PORT = 9944
 BaseOption = Annotated[Path, typer.Option("--base", help="The node's directory.")]
@@ -40,18 +43,29 @@ def setup_logging(level: str = "INFO") -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-async def run_until_signalled(function: object, *args: object) -> None:
-    """Run an async function until it ends, SIGTERM or SIGINT."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+async def run_until_signalled(function: Callable[..., Awaitable[T]], *args: object) -> T | None:
+    """The result of an async function; None when SIGTERM, SIGINT or SIGHUP came first and cancelled it."""
+    result: T | None = None
     async with trio.open_nursery() as nursery:
 
         async def stop_on_signal() -> None:
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                async for _ in signals:
-                    nursery.cancel_scope.cancel()
+            await wait_for_signal()
+            nursery.cancel_scope.cancel()
 
         nursery.start_soon(stop_on_signal)
-        await function(*args)  # type: ignore[operator]
+        result = await function(*args)
         nursery.cancel_scope.cancel()
+    return result
+
+
+async def wait_for_signal() -> None:
+    """Return when the process is asked to stop."""
+    with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
+        async for _ in signals:
+            return
 
 
 def init_command(

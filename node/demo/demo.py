@@ -16,6 +16,7 @@ from consensus.runtime.inference.state import Request, StageStatus, Worker, Work
 from genesis.dev import get_dev_identity
 from node.cli.errors import EXIT_ERROR, EXIT_NOT_VERIFIED, EXIT_OK
 from node.cli.models import import_sample
+from node.cli.nodes import wait_for_signal
 from node.cli.show_inference import format_myl
 from node.demo.cheating import DemoCheat
 from node.demo.network import CLIENT, DemoNetwork, NetworkPlan, find_free_port, split_layers
@@ -73,7 +74,7 @@ async def run_demo(options: DemoOptions, console: Console) -> int:
             _show_next(console, plan)
             if options.keep:
                 console.print("The network stays up; Ctrl-C stops it.")
-                await trio.sleep_forever()
+                await wait_for_signal()
             return status
     finally:
         with trio.CancelScope(shield=True):
