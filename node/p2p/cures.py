@@ -48,7 +48,7 @@ class YamuxSelection(MuxerMultistream):
     """Sections 1 to 6: negotiates Yamux only, and runs our implementation of it.
 
     libp2p's own selection names its `Yamux` class in the code, whatever class it is given, so it is replaced whole.
-    Tests: tests/unit/node/p2p/test_yamux.py, tests/integration/p2p/test_stock.py.
+    Tests: tests/unit/node/p2p/test_yamux.py, tests/unit/node/p2p/test_upstream_yamux.py.
     """
 
     def __init__(self, limits: YamuxLimits, negotiate_timeout_s: int) -> None:

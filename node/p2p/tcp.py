@@ -1,6 +1,6 @@
 """TCP for libp2p: reads in bulk, writes that cannot be torn by cancellation, admission control on accept.
 
-Replaces libp2p's own TCP transport (docs/upstream.md, sections 1, 2, 7 and 8). What differs:
+Replaces libp2p's own TCP transport (docs/upstream.md, sections 2, 8 and 12). What differs:
  - a write takes all its bytes at once into an outbox and is then beyond cancellation, so Noise records stay whole;
  - `read(n)` returns exactly n bytes before the end of the stream, from one buffer filled by large receives;
  - an accepted connection gives back its place when it closes, and is admitted per IP;

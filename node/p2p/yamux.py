@@ -1,4 +1,4 @@
-"""Yamux stream multiplexer (hashicorp/yamux spec.md), in place of libp2p's own (docs/upstream.md, sections 1 to 6).
+"""Yamux multiplexer (hashicorp/yamux spec.md), in place of libp2p's own (docs/upstream.md, sections 1 to 6 and 13).
 
 What differs from libp2p 0.8.1 is behaviour, not format:
  - a read may be cancelled without losing bytes, a write without tearing the connection;
