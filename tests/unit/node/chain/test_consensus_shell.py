@@ -11,9 +11,7 @@ from consensus.bft.evidence import make_duplicate_vote
 from consensus.bft.inputs import VoteReceived
 from consensus.runtime.balances import state as balances
 from consensus.runtime.staking.state import is_tombstoned
-from consensus.state.tree import EMPTY_ROOT, update
 from node.chain import consensus_shell
-from node.chain.blocks import validate_block
 from node.chain.bus import BlockBus
 from node.chain.consensus_shell import ConsensusShell
 from node.store.chain_store import ChainStore
@@ -21,6 +19,7 @@ from node.wal import WalDamaged, read_wal
 from proto_specs.hashing import Tag
 from proto_specs.types.chain import Proposal, Vote, VoteKind, compute_block_hash, compute_vote_bytes
 from tests.unit.node.chain.disk import Crashed, Gossip, Validator, crash_at
+from tests.unit.node.replay import replay_chain
 from tests.unit.node.world import ALICE, BOB, MYL, make_transfer
 
 WRITES_OF_TWO_BLOCKS = 16
@@ -33,29 +32,8 @@ def validator(tmp_path: Path) -> Validator:
 
 
 def check_chain(validator: Validator) -> int:
-    """Every stored block is a valid child of the one before; the state is theirs. The height."""
-    fresh = ChainStore(validator.base / "check", validator.genesis)
-    stored = ChainStore(validator.base / "db", validator.genesis)
-    try:
-        for height in range(1, stored.get_head().height + 1):
-            block, commit = stored.get_block(height), stored.get_commit(height)
-            assert block is not None
-            assert commit is not None
-            made = validate_block(fresh, fresh.get_head(), block, block.header.time_ms, always_signed)
-            fresh.commit_block(consensus_shell.finalize_block(fresh, fresh.get_head(), made, commit))
-        assert fresh.get_head() == stored.get_head()
-        state = sorted(stored.iterate(b""))
-        assert list(fresh.iterate(b"")) == state
-        assert update(lambda path: None, EMPTY_ROOT, state).root == stored.get_head().state_root
-        return stored.get_head().height
-    finally:
-        fresh.close()
-        stored.close()
-
-
-def always_signed(*_: object) -> bool:
-    """Signatures are not what is checked here."""
-    return True
+    """The stored chain is what its blocks lead to. The height."""
+    return replay_chain(validator.base / "db", validator.base / "check", validator.genesis)
 
 
 def check_signed_once(gossip: Gossip) -> None:
