@@ -45,12 +45,14 @@ class RpcClient:
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             detail = str(error) or type(error).__name__
             raise RpcUnreachable(f"no node answers at {self.url} ({detail}): is it running? (--rpc URL)") from error
-        refusal = body.get("error")
-        if refusal is None:
-            return body["result"]
-        if refusal["code"] == NODE_UNREACHABLE:
-            raise RpcUnreachable(f"{self.url}: {refusal['message']}")
-        raise RpcError(refusal["code"], refusal["message"], refusal.get("data"))
+        match body:
+            case {"result": result}:
+                return result
+            case {"error": {"code": code, "message": str(message)}} if code == NODE_UNREACHABLE:
+                raise RpcUnreachable(f"{self.url}: {message}")
+            case {"error": {"code": int(code), "message": str(message), **rest}}:
+                raise RpcError(code, message, rest.get("data"))
+        raise RpcUnreachable(f"what answers at {self.url} is no Myelin node (status {response.status_code})")
 
 
 @asynccontextmanager
