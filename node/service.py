@@ -157,7 +157,7 @@ async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | Non
     async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
         _serve_status(host, store)
         logger.info("listening at %s", ", ".join(host.addresses))
-        nursery.start_soon(serve_api, config.paths.socket, NodeView(config.spec, store, pool, _read_clock_ms), bus)
+        await nursery.start(serve_api, config.paths.socket, NodeView(config.spec, store, pool, _read_clock_ms), bus)
         for child in make_children(config):
             nursery.start_soon(supervise, child)
         nursery.start_soon(shell.run)

@@ -30,8 +30,8 @@ BULKY_CALLS_MAX = 4
 Params = list[Any] | dict[str, Any]
 
 
-async def serve_api(path: Path, view: NodeView, bus: BlockBus) -> None:
-    """Serve until cancelled. Only this user may connect."""
+async def serve_api(path: Path, view: NodeView, bus: BlockBus, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+    """Serve until cancelled; started once calls are taken. Only this user may connect. Raises OSError."""
     path.unlink(missing_ok=True)
     socket = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     old_mask = os.umask(0o177)
@@ -40,6 +40,7 @@ async def serve_api(path: Path, view: NodeView, bus: BlockBus) -> None:
     finally:
         os.umask(old_mask)
     socket.listen(64)
+    task_status.started()
 
     async def handle(stream: trio.SocketStream) -> None:
         await _Connection(stream, view, bus).run()
@@ -95,7 +96,9 @@ class _Connection:
         """Answer at once, or from a thread: a bulky read delays neither consensus nor other calls."""
         call_id: Any = None
         try:
-            call_id, name, params = _parse_call(payload)
+            call = _parse_call(payload)
+            call_id = call["id"]
+            name, params = _parse_target(call)
             if name == SUBSCRIBE_HEADS:
                 nursery.start_soon(self._send_heads)
                 answer: dict[str, Any] = {"id": call_id, "result": True}
@@ -137,17 +140,23 @@ def _encode(message: dict[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode()
 
 
-def _parse_call(payload: bytes) -> tuple[Any, str, Params]:
+def _parse_call(payload: bytes) -> dict[str, Any]:
     try:
         call = json.loads(payload)
-        call_id, name, params = call["id"], call["method"], call["params"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ApiError(INVALID_REQUEST, "a call is {id, method, params}") from error
+    except (ValueError, RecursionError) as error:
+        raise ApiError(INVALID_REQUEST, "a call is JSON") from error
+    if not isinstance(call, dict) or not {"id", "method", "params"} <= call.keys():
+        raise ApiError(INVALID_REQUEST, "a call is {id, method, params}")
+    return call
+
+
+def _parse_target(call: dict[str, Any]) -> tuple[str, Params]:
+    name, params = call["method"], call["params"]
     if not isinstance(name, str) or (name not in METHODS and name != SUBSCRIBE_HEADS):
         raise ApiError(METHOD_NOT_FOUND, f"there is no method {name!r:.80}; rpc_methods lists them")
     if not isinstance(params, list | dict):
         raise ApiError(INVALID_PARAMS, "params have to be a list or an object")
-    return call_id, name, params
+    return name, params
 
 
 def _call(view: NodeView, name: str, params: Params) -> Any:

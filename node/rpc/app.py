@@ -48,12 +48,13 @@ Feed = Callable[[str, str], Coroutine[Any, Any, None]]
 class RateLimiter:
     """A token bucket per client address."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def spend(self, client: str) -> None:
         """Count one call. Raises ApiError when the client has none left."""
-        now_s = time.monotonic()
+        now_s = self._clock_s()
         left, seen_s = self._buckets.pop(client, (float(BURST_CALLS_MAX), now_s))
         left = min(float(BURST_CALLS_MAX), left + (now_s - seen_s) * CALLS_PER_S_MAX)
         if len(self._buckets) >= CLIENTS_REMEMBERED_MAX:
