@@ -97,9 +97,13 @@ class Entry:
 
 @dataclass(slots=True)
 class _Queue:
-    """One account's transactions by nonce; `tail` is the last nonce, `cost` what they pay together."""
+    """One account's transactions by nonce; `tail` is the last nonce, `cost` what they pay together.
+
+    Everything from `expected` up to `gap` waits here.
+    """
 
     expected: int
+    gap: int = 0
     tail: int = 0
     cost: int = 0
     waiting: dict[int, Entry] = field(default_factory=dict)
@@ -182,9 +186,13 @@ class Mempool:
     def get_next_nonce(self, signer: bytes, account_nonce: int) -> int:
         """The first nonce of an account that is neither used nor waiting."""
         queue = self._queues.get(signer)
-        while queue is not None and account_nonce in queue.waiting:
-            account_nonce += 1
-        return account_nonce
+        if queue is None:
+            return account_nonce
+        gap = max(queue.gap, account_nonce)
+        while gap in queue.waiting:
+            gap += 1
+        queue.gap = gap
+        return gap
 
     def advance(self, height: int, ledger: Ledger) -> None:
         """After block `height`: drop what it included or outdated, and what its account can no longer pay."""
@@ -296,6 +304,7 @@ class Mempool:
     def _remove(self, entry: Entry) -> None:
         body = entry.transaction.body
         queue = self._queues[body.signer]
+        queue.gap = min(queue.gap, body.nonce)
         del queue.waiting[body.nonce]
         queue.cost -= queue.costs.pop(body.nonce)
         del self._by_hash[entry.extrinsic]

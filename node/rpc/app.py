@@ -27,8 +27,8 @@ from node.rpc.link import NodeGone, NodeLink
 
 logger = logging.getLogger("myelin.rpc")
 
-CALLS_PER_S_MAX = 2_000
-BURST_CALLS_MAX = 4_000
+CALLS_PER_S_MAX = 5_000
+BURST_CALLS_MAX = 10_000
 CLIENTS_REMEMBERED_MAX = 10_000
 SUBSCRIPTIONS_PER_SOCKET_MAX = 64
 BACKLOG_MAX = 64

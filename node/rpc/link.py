@@ -66,7 +66,7 @@ class NodeLink:
                 self._send({"id": 0, "method": SUBSCRIBE_HEADS, "params": []})
                 await self._read(reader)
             except (OSError, asyncio.IncompleteReadError):
-                logger.warning("the connection to the node broke; connecting again")
+                logger.info("the connection to the node ended; connecting again")
             finally:
                 self._drop()
             last_seen_s = loop.time()
