@@ -1,4 +1,8 @@
-"""Binary Merkle tree over an ordered list (RFC 6962 shape, tagged BLAKE2b): bodies, weight chunks, request leaves."""
+"""Binary Merkle tree over an ordered list (RFC 6962 shape, tagged BLAKE2b): bodies, weight chunks, request leaves.
+
+The root binds the items and their order, not their number: whoever checks a proof takes `count` from where it is
+authenticated (a manifest's file size, signed stage roots). With a wrong count a proof may pass for a wrong index.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,7 @@ def compute_proof(items: Sequence[bytes], index: int) -> tuple[bytes, ...]:
 
 
 def is_proof_valid(root: bytes, item: bytes, index: int, count: int, proof: Sequence[bytes]) -> bool:
-    """Whether `item` is number `index` of the `count` items under `root`."""
+    """Whether `item` is number `index` of the `count` items under `root`, `count` being known and not claimed."""
     if not 0 <= index < count:
         return False
     node = hash_tagged(Tag.MERKLE_LEAF, item)

@@ -24,13 +24,13 @@ def decode_address(text: str, prefix: int) -> bytes:
     if len(text) > _TEXT_MAX:
         raise AddressError(f"address is {len(text)} characters long")
     data = _decode_base58(text)
-    head = _encode_prefix(prefix)
+    head = data[: 2 if data and data[0] & 0b0100_0000 else 1]
     if len(data) != len(head) + 32 + _CHECKSUM_BYTES:
         raise AddressError(f"address {text!r} has the wrong length")
     body, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
     if _checksum(body) != checksum:
         raise AddressError(f"address {text!r} has a typing error (checksum)")
-    if body[: len(head)] != head:
+    if head != _encode_prefix(prefix):
         raise AddressError(f"address {text!r} belongs to another chain (this chain's prefix is {prefix})")
     return body[len(head) :]
 
