@@ -22,11 +22,12 @@ def demo_command(
     cheat: Annotated[DemoCheat | None, typer.Option(help="Make one worker serve a wrong shard.")] = None,
     cheater: Annotated[int, typer.Option(min=0, max=2, help="Which of the three stages cheats.")] = 1,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the network running until Ctrl-C.")] = False,
+    interval_ms: Annotated[int, typer.Option(min=50, help="Block interval.")] = 1_000,
     base: Annotated[Path | None, typer.Option(help="Where to put it (default: a temporary directory).")] = None,
     models: ModelsOption = None,
 ) -> None:
     """One validator, three workers, one paid and verified request. Status 0 only if the chain shows all of it."""
-    options = DemoOptions(get_models_dir(models), prompt, tokens, cheat, cheater, keep, base)
+    options = DemoOptions(get_models_dir(models), prompt, tokens, cheat, cheater, keep, base, interval_ms)
     with exit_on_error():
         status = trio.run(run_until_signalled, run_demo, options, Console())
     raise typer.Exit(EXIT_INTERRUPTED if status is None else status)

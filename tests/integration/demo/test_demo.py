@@ -20,7 +20,7 @@ def test_honest_demo_is_verified_and_paid() -> None:
 
 @pytest.mark.parametrize(("cheat", "cheater"), [("quantise", 0), ("skip", 1), ("perturb", 2)])
 def test_cheat_is_caught_slashed_and_refunded(cheat: str, cheater: int) -> None:
-    done = run_demo("--cheat", cheat, "--cheater", str(cheater), "--tokens", "24")
+    done = run_demo("--cheat", cheat, "--cheater", str(cheater), "--tokens", "24", "--interval-ms", "300")
     assert done.returncode == 0, done.stdout + done.stderr
     name = ("bob", "charlie", "dave")[cheater]
     assert f"Caught: {name}" in done.stdout
