@@ -12,6 +12,7 @@ from inference.errors import InferenceError as ModelError
 from node.client.account import CallFailed, TransactionLost
 from node.client.inference import InferenceError, RequestLost
 from node.demo.processes import ProcessDied
+from node.derivation import MnemonicInvalid
 from node.keystore import KeystoreError
 from node.p2p.errors import NetworkError
 from node.rpc.client import RpcError
@@ -34,11 +35,18 @@ EXIT_UNREACHABLE = 5
 """No node answers."""
 EXIT_INTERRUPTED = 130
 
+
+class CliError(Exception):
+    """What was asked for on the command line makes no sense, or is not there. The message says what to write."""
+
+
 _USER_ERRORS = (
     CallFailed,
+    CliError,
     DatabaseError,
     InferenceError,
     KeystoreError,
+    MnemonicInvalid,
     ModelError,
     NetworkError,
     NodeRefused,
