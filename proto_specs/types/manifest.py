@@ -11,6 +11,7 @@ from proto_specs.errors import DecodeError
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.common import Hash32
 
+FP32_BYTES = 4
 _Text = Annotated[str, Max(limits.PROFILE_TEXT_BYTES_MAX)]
 
 
@@ -98,10 +99,13 @@ def compute_model_id(manifest: Manifest) -> bytes:
 
 
 def validate_manifest(manifest: Manifest) -> None:
-    """Raises DecodeError unless every layer has exactly one unit, in order, and the enumerations are known."""
+    """Raises DecodeError unless every layer has one unit, in order, and a window's hidden states fit a frame."""
     layers = manifest.architecture.layers
     if not 1 <= layers <= limits.MODEL_LAYERS_MAX:
         raise DecodeError(f"a model has 1 to {limits.MODEL_LAYERS_MAX} layers, not {layers}")
+    hidden_max = limits.PAYLOAD_BYTES_MAX // (limits.WINDOW_POSITIONS * FP32_BYTES)
+    if not 1 <= manifest.architecture.hidden <= hidden_max:
+        raise DecodeError(f"hidden states are 1 to {hidden_max} wide, not {manifest.architecture.hidden}")
     if manifest.service_class not in tuple(ServiceClass):
         raise DecodeError(f"unknown service class {manifest.service_class}")
     if manifest.wire_dtype not in (WireDtype.FP32, WireDtype.FP16, WireDtype.BF16):

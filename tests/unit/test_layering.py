@@ -1,0 +1,132 @@
+"""The rules of the tree itself: who imports whom, which adapter touches which library, what consensus may not hold."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("proto_specs", "consensus", "inference", "genesis", "node")
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+LINES_MAX, FUNCTION_LINES_MAX = 600, 90
+
+ADAPTERS = {
+    "msgpack": ("proto_specs/codec.py",),
+    "nacl": ("proto_specs/ed25519.py", "consensus/vrf.py"),
+    "plyvel": ("node/store/",),
+    "libp2p": ("node/p2p/",),
+    "multiaddr": ("node/p2p/",),
+    "onnxruntime": ("inference/engine/ort.py",),
+    "torch": (),
+    "transformers": (),
+}
+"""Library -> the files, or folders, of ours that may import it. torch and transformers are for tests alone."""
+
+CONSENSUS_IMPORTS = {
+    "__future__", "abc", "bisect", "collections", "consensus", "dataclasses", "enum", "functools", "hashlib", "heapq",
+    "itertools", "nacl", "operator", "proto_specs", "struct", "types", "typing",
+}  # fmt: skip
+"""Everything without IO, clock, randomness, threads or floats that consensus is made of. time, random, os, socket,
+pathlib, threading, asyncio and trio can never be added here."""
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"), str(path))
+
+
+def find_imports(tree: ast.AST) -> Iterator[str]:
+    """Top-level names of everything imported anywhere in a module, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (one.name.partition(".")[0] for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None, "imports are absolute"
+            yield node.module.partition(".")[0]
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in (
+            "__import__",
+            "import_module",
+        ):
+            yield "an import by name"
+
+
+def find_misplaced(files: list[Path], root: Path) -> list[str]:
+    """Imports of a library outside its adapters."""
+    found = []
+    for path in files:
+        name = path.relative_to(root).as_posix()
+        for library in set(find_imports(parse(path))) & set(ADAPTERS):
+            if not any(name == one or (one.endswith("/") and name.startswith(one)) for one in ADAPTERS[library]):
+                found.append(f"{name} imports {library}")
+    return found
+
+
+def find_inexact(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, what) of everything that computes with floats."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=float() | complex()):
+                yield node.lineno, f"literal {node.value}"
+            case ast.BinOp(op=ast.Div()) | ast.AugAssign(op=ast.Div()):
+                yield node.lineno, "true division"
+            case ast.Call(func=ast.Name(id="float" | "complex" | "round" as name)):
+                yield node.lineno, f"{name}()"
+
+
+def test_imports_point_one_way() -> None:
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True, no_logo=True) == 0
+
+
+def test_only_adapters_import_their_library() -> None:
+    assert find_misplaced(FILES, ROOT) == []
+
+
+def test_every_adapter_exists_and_imports_its_library() -> None:
+    """A rule about a file that is gone protects nothing."""
+    for library, places in ADAPTERS.items():
+        for place in places:
+            path = ROOT / place
+            files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+            assert any(library in find_imports(parse(one)) for one in files), f"{place} does not import {library}"
+
+
+def test_consensus_imports_nothing_that_could_differ_between_nodes() -> None:
+    for path in sorted((ROOT / "consensus").rglob("*.py")):
+        assert set(find_imports(parse(path))) - CONSENSUS_IMPORTS == set(), path
+
+
+def test_consensus_computes_in_integers() -> None:
+    for path in sorted((ROOT / "consensus").rglob("*.py")):
+        assert list(find_inexact(parse(path))) == [], path
+
+
+def test_serving_knows_neither_arrays_nor_clocks() -> None:
+    """`inference/serving` is sans-IO: bytes and records in, bytes and records out."""
+    allowed = {"__future__", "collections", "dataclasses", "enum", "inference", "itertools", "proto_specs", "typing"}
+    for path in sorted((ROOT / "inference" / "serving").rglob("*.py")):
+        assert set(find_imports(parse(path))) - allowed == set(), path
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_file_says_what_it_is_for_and_is_short(path: Path) -> None:
+    tree = parse(path)
+    docstring = ast.get_docstring(tree)
+    assert docstring, "the first line says the file's one reason"
+    assert len(path.read_text("utf-8").splitlines()) <= LINES_MAX
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < FUNCTION_LINES_MAX, f"{node.name} is too long"
+
+
+def test_the_checks_see_what_they_look_for(tmp_path: Path) -> None:
+    """Against themselves: each finds an offender made for it."""
+    offender = tmp_path / "offender.py"
+    offender.write_text("def f():\n    import torch.nn\n    from plyvel import DB\n    return 1 / 2 + 0.5\n", "utf-8")
+    assert sorted(find_misplaced([offender], tmp_path)) == ["offender.py imports plyvel", "offender.py imports torch"]
+    assert list(find_inexact(parse(offender))) == [(4, "true division"), (4, "literal 0.5")]
+    offender.write_text('import importlib\nimportlib.import_module("time")\n', "utf-8")
+    assert set(find_imports(parse(offender))) - CONSENSUS_IMPORTS == {"importlib", "an import by name"}
