@@ -43,10 +43,10 @@ from consensus.runtime.staking.slashing import validate_evidence
 from node.chain.blocks import BlockInvalid, ExecutedCandidate, Proposer, build_block, finalize_block, validate_block
 from node.chain.bus import BlockBus
 from node.chain.pool import TransactionPool
-from node.chain.wal_records import decode_input, encode_input
+from node.chain.wal_records import encode_input, read_inputs
 from node.signer import Signer, SignRefused, Slot
 from node.store.chain_store import ChainStore, Head
-from node.wal import Wal, read_wal
+from node.wal import Wal
 from proto_specs.limits import BLOCK_INHERENTS_MAX
 from proto_specs.types.chain import (
     DuplicateVote,
@@ -111,7 +111,7 @@ class ConsensusShell:
 
     async def run(self) -> None:
         """Decide heights until cancelled."""
-        records = [decode_input(payload) for payload in await trio.to_thread.run_sync(read_wal, self._parts.wal_path)]
+        records = await trio.to_thread.run_sync(read_inputs, self._parts.wal_path)
         wal = Wal(self._parts.wal_path)
         async with trio.open_nursery() as nursery:
             try:

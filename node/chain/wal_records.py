@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from consensus.bft.inputs import BlockBuilt, BlockValidated, Input, ProposalReceived, TimeoutElapsed, VoteReceived
 from consensus.bft.timeouts import Step, Timeout
+from node.wal import WalDamaged, read_wal
 from proto_specs.codec import U8, U32, U64, decode_as, encode, record, variant
 from proto_specs.errors import DecodeError
 from proto_specs.types.chain import Block, Proposal, Vote
@@ -63,6 +66,17 @@ def encode_input(height: int, event: Input) -> bytes:
         case _:
             raise AssertionError("a height's start is not logged")
     return encode(_Record(height, body))
+
+
+def read_inputs(path: Path) -> list[tuple[int, Input]]:
+    """Every (height, input) in a log file. Raises WalDamaged."""
+    try:
+        return [decode_input(payload) for payload in read_wal(path)]
+    except DecodeError as error:
+        raise WalDamaged(
+            f"{path} holds a record this version cannot read ({error}): move the file away; the signer's own history "
+            "still prevents double-signing"
+        ) from error
 
 
 def decode_input(payload: bytes) -> tuple[int, Input]:
