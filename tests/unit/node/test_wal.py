@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from node import wal as wal_module
 from node.wal import Wal, WalDamaged, read_wal, repair_wal
 
 RECORDS = [b"first", b"x" * 50, b"third record", bytes(20)]
@@ -112,3 +113,18 @@ def test_records_of_any_content_survive_any_tail(
         file.write(junk)
     found = read_wal(path)
     assert found[: len(records)] == records
+
+
+def test_sync_reaches_the_disk_and_only_when_there_is_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(wal_module.os, "fsync", synced.append)
+    wal = Wal(tmp_path / "wal")
+    wal.sync()
+    assert synced == []
+    wal.append(b"one")
+    wal.sync()
+    wal.sync()
+    assert len(synced) == 1
+    wal.close()
