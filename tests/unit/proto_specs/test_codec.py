@@ -90,6 +90,33 @@ def test_one_value_has_these_bytes(as_type: Any, value: Any, expected: str) -> N
     assert decode_as(as_type, bytes.fromhex(expected)) == value
 
 
+LONG_LIST = Annotated[tuple[U8, ...], Max(65_536)]
+LONG_BYTES = Annotated[bytes, Max(70_000)]
+LONG_TEXT = Annotated[str, Max(70_000)]
+
+
+@pytest.mark.parametrize(
+    ("as_type", "longer", "shortest"),
+    [
+        (U64, "cc7f", "7f"),
+        (U64, "cd00ff", "ccff"),
+        (U64, "ce0000ffff", "cdffff"),
+        (U64, "cf00000000ffffffff", "ceffffffff"),
+        (LONG_LIST, "dc000f" + "01" * 15, "9f" + "01" * 15),
+        (LONG_LIST, "dd0000ffff" + "01" * 65_535, "dcffff" + "01" * 65_535),
+        (LONG_BYTES, "c500ff" + "01" * 255, "c4ff" + "01" * 255),
+        (LONG_BYTES, "c60000ffff" + "01" * 65_535, "c5ffff" + "01" * 65_535),
+        (LONG_TEXT, "d91f" + "61" * 31, "bf" + "61" * 31),
+        (LONG_TEXT, "da00ff" + "61" * 255, "d9ff" + "61" * 255),
+        (LONG_TEXT, "db0000ffff" + "61" * 65_535, "daffff" + "61" * 65_535),
+    ],
+)
+def test_the_largest_number_of_each_form_has_no_longer_one(as_type: Any, longer: str, shortest: str) -> None:
+    assert encode(decode_as(as_type, bytes.fromhex(shortest)), as_type).hex() == shortest
+    with pytest.raises(DecodeError, match="shortest form"):
+        decode_as(as_type, bytes.fromhex(longer))
+
+
 @pytest.mark.parametrize(
     ("as_type", "data", "reason"),
     [
