@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from inference.errors import InferenceError
+from proto_specs.limits import STAGES_MAX
 
 
 class NoPathError(InferenceError):
@@ -13,7 +14,8 @@ class NoPathError(InferenceError):
 
     def __init__(self, missing: tuple[tuple[int, int], ...]) -> None:
         ranges = ", ".join(f"{start}-{end - 1}" for start, end in missing)
-        detail = f"nobody serves layers {ranges}" if missing else "the ranges served do not join up"
+        unjoined = f"the ranges served do not join up in {STAGES_MAX} stages or fewer"
+        detail = f"nobody serves layers {ranges}" if missing else unjoined
         super().__init__(f"no path through the model: {detail}; start a worker for them, or wait for one")
         self.missing = missing
 
@@ -37,24 +39,29 @@ def choose_path(
     Offers dearer than `max_price` per layer and token are left out. Raises NoPathError when none is left that covers
     layers 0 to `layers`.
     """
-    usable = sorted(
-        (one for one in offers if one.worker not in avoid and max(one.prefill_price, one.decode_price) <= max_price),
-        key=lambda one: one.worker,
-    )
-    best: dict[int, tuple[int, int, tuple[Offer, ...]]] = {0: (0, 0, ())}
+    usable = [
+        one
+        for one in offers
+        if one.worker not in avoid
+        and max(one.prefill_price, one.decode_price) <= max_price
+        and 0 <= one.start < one.end <= layers
+    ]
+    # The best way to each joint: its rank (stages, price, keys), and the offers it takes.
+    best: dict[int, tuple[tuple[int, int, tuple[bytes, ...]], tuple[Offer, ...]]] = {0: ((0, 0, ()), ())}
     for at in range(layers):
         if at not in best:
             continue
-        stages, price, path = best[at]
+        (stages, price, keys), path = best[at]
         for offer in usable:
-            if offer.start != at or any(one.worker == offer.worker for one in path):
+            if offer.start != at:
                 continue
-            cost = (stages + 1, price + (offer.end - offer.start) * (offer.prefill_price + offer.decode_price))
-            if offer.end not in best or cost < best[offer.end][:2]:
-                best[offer.end] = (*cost, (*path, offer))
-    if layers not in best:
+            total = price + (offer.end - offer.start) * (offer.prefill_price + offer.decode_price)
+            rank = (stages + 1, total, (*keys, offer.worker))
+            if offer.end not in best or rank < best[offer.end][0]:
+                best[offer.end] = (rank, (*path, offer))
+    if layers not in best or len(best[layers][1]) > STAGES_MAX:
         raise NoPathError(_find_missing(usable, layers))
-    return best[layers][2]
+    return best[layers][1]
 
 
 def _find_missing(offers: list[Offer], layers: int) -> tuple[tuple[int, int], ...]:

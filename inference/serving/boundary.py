@@ -14,10 +14,15 @@ from proto_specs.types.request import (
     compute_leaf_hash,
     compute_payload_hash,
 )
+from proto_specs.types.wire import FailureCode
 
 
 class BoundaryError(Exception):
-    """The other side broke the rules of a boundary: wrong position, size, or checksum."""
+    """The other side broke the rules of a boundary: wrong position, size, or checksum. `code` says how to fail."""
+
+    def __init__(self, message: str, code: FailureCode = FailureCode.BAD_INPUT) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(slots=True)
@@ -26,7 +31,8 @@ class _Window:
     payload: bytearray = field(default_factory=bytearray)
     trace: bytearray = field(default_factory=bytearray)
     leaf: Leaf | None = None
-    signed: SignedLeaf | None = None
+    output_signature: bytes = b""
+    input_signature: bytes = b""
 
 
 class BoundaryLog:
@@ -42,7 +48,7 @@ class BoundaryLog:
         self.leaves = 0
         """Windows that have a leaf: the next leaf is for this window."""
         self.signed = 0
-        """Windows whose leaf both neighbours have signed."""
+        """Windows whose leaf both neighbours have signed: the next countersignature is for this window."""
 
     @property
     def windows(self) -> int:
@@ -95,28 +101,39 @@ class BoundaryLog:
             previous=FIRST_PREVIOUS if before is None else compute_leaf_hash(before),
         )
 
-    def close_window(self, window: int, leaf: Leaf) -> None:
-        """Fix the leaf of a window: nothing can be appended to it any more."""
-        assert window == self.leaves, "leaves are closed in order"
-        self._windows[window].leaf = leaf
+    def close_window(self, leaf: Leaf, output_signature: bytes) -> None:
+        """Fix the leaf of the next window, with the sender's signature: nothing can be appended to it any more."""
+        assert leaf.window == self.leaves, "leaves are closed in order"
+        window = self._windows[leaf.window]
+        window.leaf, window.output_signature = leaf, output_signature
         self.leaves += 1
 
     def get_leaf(self, window: int) -> Leaf | None:
         """The leaf of a window, once it is closed."""
         return self._windows[window].leaf if window < len(self._windows) else None
 
-    def add_signed(self, window: int, signed: SignedLeaf) -> None:
-        """Keep a leaf that both neighbours signed."""
-        assert self._windows[window].leaf == signed.leaf, "both sign the same leaf"
-        self.signed += self._windows[window].signed is None
-        self._windows[window].signed = signed
+    def add_signed(self, input_signature: bytes) -> None:
+        """Keep the receiver's signature under the next leaf that lacks one."""
+        assert self.signed < self.leaves, "a leaf is closed before it is countersigned"
+        self._windows[self.signed].input_signature = input_signature
+        self.signed += 1
 
     def get_signed(self) -> tuple[SignedLeaf, ...]:
         """All leaves, once every one of them has both signatures."""
-        found = tuple(one.signed for one in self._windows if one.signed is not None)
-        assert len(found) == len(self._windows), "asked for before every leaf was countersigned"
-        return found
+        assert self.signed == len(self._windows), "asked for before every leaf was countersigned"
+        return tuple(
+            SignedLeaf(one.leaf, one.output_signature, one.input_signature)
+            for one in self._windows
+            if one.leaf is not None
+        )
 
     def compute_root(self) -> bytes:
         """Merkle root over the leaf hashes of all windows."""
         return compute_root([compute_leaf_hash(one.leaf) for one in self._windows if one.leaf is not None])
+
+    def cut(self, windows: int) -> None:
+        """Forget everything after the first `windows` windows."""
+        del self._windows[windows:]
+        self.positions = sum(one.count for one in self._windows)
+        self.leaves = min(self.leaves, windows)
+        self.signed = min(self.signed, windows)

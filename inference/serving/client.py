@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from inference.serving.boundary import BoundaryError, BoundaryLog
+from inference.serving.events import read_failure_code
+from inference.serving.leaves import accept_countersign, sign_next_leaf
 from proto_specs.ed25519 import SigningKey
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.common import ZERO_HASH
@@ -21,10 +23,9 @@ from proto_specs.types.request import (
     compute_payload_hash,
     compute_request_id,
     compute_tokens_hash,
-    is_input_signed,
+    compute_windows,
     is_output_signed,
     sign_input,
-    sign_output,
     sign_voucher,
 )
 from proto_specs.types.wire import (
@@ -71,7 +72,7 @@ class SettlementSent:
 
 @dataclass(frozen=True, slots=True)
 class RequestFailed:
-    """Stage `stage` cannot (go on to) serve; nothing will be settled."""
+    """Stage `stage` cannot (go on to) serve, or says so of another; at most what was vouched for is settled."""
 
     stage: int
     code: FailureCode
@@ -109,13 +110,29 @@ class ClientRequest:
         except BoundaryError as error:
             return [RequestFailed(stage, FailureCode.BAD_INPUT, str(error))]
 
+    @property
+    def is_signed(self) -> bool:
+        """Whether the answer is complete and everything signed: the stages settle without us from here on."""
+        windows = compute_windows(self._fed.positions)
+        return self._is_finished and self._fed.leaves == self._leaves_received == windows
+
+    @property
+    def tokens_max(self) -> int:
+        """Tokens ordered."""
+        return self._order.order.tokens_max
+
+    def get_awaited_stage(self) -> int:
+        """Whose silence holds the request up, as far as a client can tell."""
+        waiting = [stage for stage in range(self._stages) if stage not in self._accepted]
+        return waiting[0] if waiting else self._stages - 1
+
     def _dispatch(self, stage: int, frame: Frame) -> list[ClientEffect]:
         is_last = stage == self._stages - 1
         match frame:
+            case Accepted() | Failed() | Token() | Countersign() | Settled() if frame.request != self.request:
+                raise BoundaryError(f"a {type(frame).__name__} frame of another request")
             case Failed():
-                known = frame.code in tuple(FailureCode)
-                code = FailureCode(frame.code) if known else FailureCode.INTERNAL
-                return [RequestFailed(stage, code, frame.message)]
+                return [RequestFailed(stage, read_failure_code(frame.code), frame.message)]
             case Accepted():
                 return self._on_accepted(stage)
             case Token() if is_last:
@@ -123,11 +140,12 @@ class ClientRequest:
             case OutputLeaf() if is_last:
                 return self._on_leaf(stage, frame)
             case Countersign() if stage == 0:
-                return self._on_countersign(frame)
-            case Settled() if is_last:
+                accept_countersign(self._fed, 0, frame, self._order.order.path[0].worker)
+                return []
+            case Settled() if is_last and self.is_signed:
                 return [SettlementSent(frame.extrinsic)]
             case _:
-                raise BoundaryError(f"a client takes no {type(frame).__name__} frame from stage {stage}")
+                raise BoundaryError(f"a {type(frame).__name__} frame is not due from stage {stage}")
 
     def _on_accepted(self, stage: int) -> list[ClientEffect]:
         if stage in self._accepted:
@@ -154,17 +172,17 @@ class ClientRequest:
         count = self._fed.get_count(window)
         if count == 0 or (count < WINDOW_POSITIONS and not self._is_finished):
             return []
-        leaf = self._fed.make_leaf(window)
-        self._fed.close_window(window, leaf)
-        return [ToStage(0, OutputLeaf(leaf, sign_output(leaf, self._key)))]
+        return [ToStage(0, sign_next_leaf(self._fed, self._key))]
 
     def _on_token(self, frame: Token) -> list[ClientEffect]:
         if len(self._accepted) < self._stages or self._is_finished or frame.index != len(self._tokens):
             raise BoundaryError(f"token {frame.index} is not due")
-        if frame.finish not in tuple(FinishReason):
-            raise BoundaryError(f"unknown finish reason {frame.finish}")
-        if frame.index + 1 > self._order.order.tokens_max:
-            raise BoundaryError("more tokens than were ordered")
+        allowed = {FinishReason.STOP, FinishReason.NONE}
+        if frame.index + 1 == self._order.order.tokens_max:
+            allowed = {FinishReason.STOP, FinishReason.LENGTH}
+        if frame.finish not in allowed:
+            asked = self._order.order.tokens_max
+            raise BoundaryError(f"token {frame.index + 1} of {asked} came with finish reason {frame.finish}")
         self._tokens.append(frame.token)
         self._tokens_hashes.append(compute_tokens_hash(self._tokens_hashes[-1], frame.token))
         self._is_finished = frame.finish != FinishReason.NONE
@@ -183,7 +201,8 @@ class ClientRequest:
         if stated != wanted or not 1 <= leaf.count <= WINDOW_POSITIONS:
             raise BoundaryError(f"the leaf of window {leaf.window} at the last boundary is not the one due")
         vouched = max(0, end - prompt + 1)
-        if vouched > len(self._tokens) or (leaf.count < WINDOW_POSITIONS and not self._is_finished):
+        is_end = self._is_finished and end == self._fed.positions
+        if vouched > len(self._tokens) or (leaf.count < WINDOW_POSITIONS and not is_end):
             raise BoundaryError(f"a leaf over {vouched} tokens where {len(self._tokens)} came")
         tokens = self._tokens[max(0, start - prompt + 1) : vouched]
         payload = b"".join(one.to_bytes(TOKEN_BYTES, "little") for one in tokens)
@@ -193,15 +212,6 @@ class ClientRequest:
             raise BoundaryError(f"the leaf of window {leaf.window} is not signed by the last stage")
         self._leaves_received += 1
         self._last_leaf_hash = compute_leaf_hash(leaf)
-        is_final = self._is_finished and vouched == len(self._tokens)
-        voucher = Voucher(self.request, vouched, self._tokens_hashes[vouched], is_final)
+        voucher = Voucher(self.request, vouched, self._tokens_hashes[vouched], is_end)
         countersign = Countersign(self.request, self._stages, leaf.window, sign_input(leaf, self._key))
         return [ToStage(stage, countersign), ToStage(stage, VoucherFrame(sign_voucher(voucher, self._key)))]
-
-    def _on_countersign(self, frame: Countersign) -> list[ClientEffect]:
-        leaf = self._fed.get_leaf(frame.window)
-        if frame.boundary != 0 or leaf is None:
-            raise BoundaryError("a countersignature that is not due")
-        if not is_input_signed(leaf, self._order.order.path[0].worker, frame.signature):
-            raise BoundaryError("the first stage's countersignature does not verify")
-        return []

@@ -25,6 +25,14 @@ class Computed:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """The client is gone, has cancelled, or does not sign: settle what it vouched for, or give up."""
+
+    code: FailureCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Compute:
     """Run the shard over `count` rows from position `start`; the last stage samples from the prompt's last row on."""
 
@@ -76,6 +84,11 @@ class SubmitSettlement:
 
 
 @dataclass(frozen=True, slots=True)
+class StopComputing:
+    """No more results are wanted: free the KV memory. What is missing are signatures, and they are soon given up."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """Nothing more will come: free the KV memory."""
 
@@ -88,4 +101,20 @@ class GiveUp:
     message: str
 
 
-StageEffect = Compute | ToUpstream | ToDownstream | ToClient | ToFirst | Retain | SubmitSettlement | Finished | GiveUp
+StageEffect = (
+    Compute
+    | ToUpstream
+    | ToDownstream
+    | ToClient
+    | ToFirst
+    | Retain
+    | SubmitSettlement
+    | StopComputing
+    | Finished
+    | GiveUp
+)
+
+
+def read_failure_code(number: int) -> FailureCode:
+    """The code of a `Failed` frame; one we do not know is INTERNAL."""
+    return FailureCode(number) if number in tuple(FailureCode) else FailureCode.INTERNAL

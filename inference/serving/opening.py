@@ -6,12 +6,10 @@ the verdict is UNAVAILABLE (DESIGN 5.2: blame only by a signature).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.merkle import compute_root
-from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.manifest import Manifest, WireDtype
 from proto_specs.types.request import (
     FIRST_PREVIOUS,
@@ -28,6 +26,10 @@ from proto_specs.types.request import (
 )
 
 TOKEN_BYTES = 4
+LEAF_BYTES_MAX = 384
+HASH_BYTES_MAX = 34
+PATH_STAGE_BYTES_MAX = 64
+ORDER_BYTES_MAX = 512
 
 
 class OpeningError(Exception):
@@ -54,17 +56,22 @@ class AuthenticOpening:
 def authenticate_opening(
     opening: Opening, roots: StageRoots, window: int, session_key: bytes, manifest: Manifest
 ) -> AuthenticOpening:
-    """Check an opening for `window` against what the stage committed on chain. Raises OpeningError with the reason."""
+    """Check an opening for `window` against what the stage committed on chain. Raises OpeningError with the reason.
+
+    The chain cannot count the leaves under a root, so a stage may have committed to fewer than it has windows.
+    """
     order = opening.order.order
     if compute_request_id(order) != roots.request:
         raise OpeningError("the order is of another request")
     stage, last = roots.stage, len(order.path) - 1
     keys = [session_key, *(one.worker for one in order.path), session_key]
+    if not (len(opening.input_hashes) == len(opening.output_hashes) == roots.windows):
+        raise OpeningError(f"{roots.windows} windows were committed to, leaf hashes of other numbers came")
     if compute_root(opening.input_hashes) != roots.input_root:
         raise OpeningError("the input leaves are not those under the committed root")
     if compute_root(opening.output_hashes) != roots.output_root:
         raise OpeningError("the output leaves are not those under the committed root")
-    if len(opening.input_leaves) != window + 1 or len(opening.input_payloads) != window + 1:
+    if not len(opening.input_leaves) == len(opening.input_payloads) == window + 1 <= roots.windows:
         raise OpeningError(f"windows 0 to {window} of the input are needed, {len(opening.input_leaves)} came")
     hidden = (manifest.architecture.hidden, WireDtype(manifest.wire_dtype))
     previous = FIRST_PREVIOUS
@@ -77,7 +84,7 @@ def authenticate_opening(
             raise OpeningError(f"the input bytes of window {number} do not hash to the signed leaf")
         previous = compute_leaf_hash(signed.leaf)
     output = opening.output_leaf
-    if compute_leaf_hash(output.leaf) != _at(opening.output_hashes, window):
+    if compute_leaf_hash(output.leaf) != opening.output_hashes[window]:
         raise OpeningError("the output leaf is not the one committed")
     _check_slot(output, roots, stage + 1, window, (1, WireDtype.TOKEN) if stage == last else hidden)
     _check_signatures(output, keys[stage + 1], keys[stage + 2])
@@ -91,6 +98,15 @@ def authenticate_opening(
     if output.leaf.trace_hash != compute_payload_hash(opening.trace_payload):
         raise OpeningError("the final hidden states do not hash to the signed leaf")
     return _authentic(opening, inputs, opening.trace_payload, _read_tokens(opening.output_payload))
+
+
+def compute_opening_bytes_max(window: int, windows: int, stages: int, row_bytes: int) -> int:
+    """Upper bound of an honest opening's encoding: nobody has to take in more. `row_bytes`: the wider of a row's sides.
+
+    Input rows of windows 0 to `window`, output rows and trace of one; leaf hashes of all windows; the order.
+    """
+    payloads = (window + 3) * (WINDOW_POSITIONS * row_bytes + LEAF_BYTES_MAX)
+    return payloads + 2 * windows * HASH_BYTES_MAX + stages * PATH_STAGE_BYTES_MAX + ORDER_BYTES_MAX
 
 
 def _authentic(opening: Opening, inputs: bytes, output: bytes, tokens: tuple[int, ...]) -> AuthenticOpening:
@@ -124,7 +140,3 @@ def _read_tokens(payload: bytes) -> tuple[int, ...]:
     if len(payload) % TOKEN_BYTES:
         raise OpeningError("the sampled tokens are not whole numbers of 4 bytes")
     return tuple(int.from_bytes(payload[at : at + TOKEN_BYTES], "little") for at in range(0, len(payload), TOKEN_BYTES))
-
-
-def _at(hashes: Sequence[bytes], index: int) -> bytes:
-    return hashes[index] if index < len(hashes) else ZERO_HASH

@@ -3,7 +3,8 @@
 The story: rows come in over boundary s, the shard computes them, rows go out over boundary s+1. Behind the rows follow
 the leaves: the sender's OUTPUT signature, our check against the bytes that came, our INPUT signature, and only then our
 own OUTPUT leaf. When generation ends every stage signs the roots over its two boundaries, in order of the path; the
-last one settles. See proto_specs/inference.md for the frames in time.
+last one settles. A client that stops signing is stopped: the last stage hands the client's last voucher to the first,
+every stage cuts its logs to the windows it covers, and these are settled in the same way.
 """
 
 from __future__ import annotations
@@ -18,21 +19,23 @@ from inference.serving.events import (
     GiveUp,
     Retain,
     StageEffect,
+    Stop,
+    StopComputing,
     SubmitSettlement,
     ToClient,
     ToDownstream,
     ToFirst,
     ToUpstream,
+    read_failure_code,
 )
-from inference.serving.record import RequestRecord
+from inference.serving.leaves import accept_countersign, countersign_leaf, make_record, sign_next_leaf
+from inference.serving.roots import validate_roots
+from inference.serving.vouchers import VoucherBook
 from proto_specs.ed25519 import SigningKey
 from proto_specs.limits import UNVOUCHED_WINDOWS_MAX, WINDOW_POSITIONS
 from proto_specs.types.calls import Settle
-from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.manifest import Manifest, WireDtype
 from proto_specs.types.request import (
-    Leaf,
-    SignedLeaf,
     SignedOrder,
     SignedStageRoots,
     SignedVoucher,
@@ -40,14 +43,8 @@ from proto_specs.types.request import (
     compute_positions,
     compute_prompt_hash,
     compute_request_id,
-    compute_tokens_hash,
     compute_windows,
-    is_input_signed,
-    is_output_signed,
-    is_stage_roots_signed,
     is_voucher_signed,
-    sign_input,
-    sign_output,
     sign_stage_roots,
 )
 from proto_specs.types.wire import (
@@ -64,7 +61,9 @@ from proto_specs.types.wire import (
 )
 
 TOKEN_BYTES = 4
-_ROW_BYTES = {WireDtype.FP32: 4, WireDtype.FP16: 2, WireDtype.BF16: 2}
+ROW_ITEM_BYTES = {WireDtype.FP32: 4, WireDtype.FP16: 2, WireDtype.BF16: 2}
+UNSIGNED_WINDOWS_MAX = UNVOUCHED_WINDOWS_MAX + 1
+"""Windows of rows beyond the last signed leaf: as far as generation goes without a voucher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,22 +90,20 @@ class StageRequest:
         self._is_last = setup.stage == len(order.path) - 1
         hidden = setup.manifest.architecture.hidden
         wire = WireDtype(setup.manifest.wire_dtype)
-        self._row_bytes = TOKEN_BYTES if self._is_first else hidden * _ROW_BYTES[wire]
+        self._row_bytes = TOKEN_BYTES if self._is_first else hidden * ROW_ITEM_BYTES[wire]
         in_width, in_dtype = (1, WireDtype.TOKEN) if self._is_first else (hidden, wire)
         out_width, out_dtype = (1, WireDtype.TOKEN) if self._is_last else (hidden, wire)
         self._input = BoundaryLog(self.request, self._stage, in_width, in_dtype)
         self._output = BoundaryLog(self.request, self._stage + 1, out_width, out_dtype)
-        self._output_signatures: dict[int, bytes] = {}
         self._early_leaf: OutputLeaf | None = None
         self._positions_total: int | None = None
         self._is_fed = False
         self._upstream_roots: tuple[SignedStageRoots, ...] | None = () if self._is_first else None
-        self._tokens = 0
-        self._tokens_hash = ZERO_HASH
-        self._tokens_hashes = {0: ZERO_HASH}
-        self._voucher: SignedVoucher | None = None
-        self._held: list[StageEffect] = []
-        self._done = False
+        self._book = VoucherBook(self.request, order.prompt_tokens, setup.session_key)
+        self._held: list[Token] = []
+        self._is_stopped = False
+        self._is_cut = False
+        self.is_done = False
 
     @property
     def sender_key(self) -> bytes:
@@ -121,32 +118,54 @@ class StageRequest:
     @property
     def needs_client(self) -> bool:
         """Whether the client still owes this stage a signature; what is left after that goes on without it."""
-        if self._done or not (self._is_first or self._is_last):
+        if self.is_done or self._is_cut or not (self._is_first or self._is_last):
             return False
         if self._positions_total is None:
             return True
         windows = compute_windows(self._positions_total)
         is_fed = not self._is_first or self._input.signed == windows
-        is_vouched = self._voucher is not None and self._voucher.voucher.tokens == self._tokens
-        return not (is_fed and (not self._is_last or (is_vouched and self._output.signed == windows)))
+        is_vouched = not self._is_last or (self._book.is_complete and self._output.signed == windows)
+        return not (is_fed and is_vouched)
 
-    def handle(self, event: Frame | Computed) -> list[StageEffect]:
+    @property
+    def needs_upstream(self) -> bool:
+        """Whether the stage before still owes us anything."""
+        return not self.is_done and self._upstream_roots is None
+
+    @property
+    def needs_first(self) -> bool:
+        """Whether a last stage still has tokens for the first one."""
+        return not self.is_done and self._positions_total is None
+
+    @property
+    def owed_by_client(self) -> tuple[int, ...] | None:
+        """None while the client owes nothing now; else a value that changes whenever it delivers something."""
+        if self._is_stopped or not self.needs_client:
+            return None
+        if self._is_first and self._input.positions < self._order.prompt_tokens:
+            return (0,)
+        is_over = self._positions_total is not None
+        owes_leaf = self._is_first and (is_over or self._input.leaves < self._input.positions // WINDOW_POSITIONS)
+        owes_voucher = self._is_last and (is_over or bool(self._held) or self._output.signed < self._output.leaves)
+        return (1, self._input.leaves, self._output.signed, self._book.vouched) if owes_leaf or owes_voucher else None
+
+    def handle(self, event: Frame | Computed | Stop) -> list[StageEffect]:
         """The effects of one event. A broken rule of the other side becomes `GiveUp`, never an exception."""
-        if self._done:
+        if self.is_done:
             return []
         try:
             effects = self._dispatch(event)
             effects += self._close_windows()
             effects += self._try_finish()
         except BoundaryError as error:
-            self._done = True
-            return [GiveUp(FailureCode.BAD_INPUT, str(error))]
-        if any(isinstance(one, GiveUp | Finished) for one in effects):
-            self._done = True
+            effects = [GiveUp(error.code, str(error))]
+        self.is_done = any(isinstance(one, GiveUp | Finished) for one in effects)
         return effects
 
-    def _dispatch(self, event: Frame | Computed) -> list[StageEffect]:
+    def _dispatch(self, event: Frame | Computed | Stop) -> list[StageEffect]:
         match event:
+            case Computed() | Rows() | Token() | OutputLeaf() if self._is_stopped:
+                return []  # was under way when we stopped
             case Computed():
                 return self._on_computed(event)
             case Rows():
@@ -161,8 +180,10 @@ class StageRequest:
                 return self._on_voucher(event.voucher)
             case RootsFrame():
                 return self._on_roots(event.roots)
+            case Stop():
+                return self._on_stop(event)
             case Failed():
-                return [GiveUp(FailureCode.CANCELLED, event.message)]
+                return [GiveUp(read_failure_code(event.code), event.message)]
             case _:
                 raise BoundaryError(f"a stage takes no {type(event).__name__} frame in mid-request")
 
@@ -171,26 +192,42 @@ class StageRequest:
     def _on_rows(self, rows: Rows) -> list[StageEffect]:
         if rows.boundary != self._stage:
             raise BoundaryError(f"rows of boundary {rows.boundary} at stage {self._stage}")
-        end = rows.start + rows.count
-        limit = self._order.prompt_tokens if self._is_first else self._compute_positions_max()
+        end, limit = rows.start + rows.count, self._compute_positions_due()
         if end > limit:
-            raise BoundaryError(f"rows up to position {end} exceed the {limit} that were ordered")
+            raise BoundaryError(f"rows up to position {end} where no more than {limit} are due")
         if len(rows.payload) != rows.count * self._row_bytes:
             raise BoundaryError(f"{rows.count} rows of {self._row_bytes} bytes, got {len(rows.payload)} bytes")
         return self._accept_rows(rows.start, rows.count, rows.payload)
+
+    def _compute_positions_due(self) -> int:
+        """How far rows may go now: the prompt; beyond it one position for every token that was sent."""
+        if self._is_first:
+            return self._order.prompt_tokens
+        if self._positions_total is not None:
+            return self._positions_total
+        if self._is_last:
+            return self._order.prompt_tokens + self._book.tokens - len(self._held)
+        return compute_positions(self._order.prompt_tokens, self._order.tokens_max)
 
     def _on_token(self, token: Token) -> list[StageEffect]:
         if not self._is_first:
             raise BoundaryError("only the first stage is fed tokens")
         if self._is_fed or self._input.positions != self._order.prompt_tokens + token.index:
             raise BoundaryError(f"token {token.index} is not due at position {self._input.positions}")
+        if token.finish not in tuple(FinishReason) or token.index >= self._order.tokens_max:
+            raise BoundaryError(f"token {token.index} of {self._order.tokens_max} with finish {token.finish}")
         if token.finish != FinishReason.NONE:
             self._is_fed = True
-            self._positions_total = self._order.prompt_tokens + token.index
+            self._positions_total = self._input.positions
             return self._check_early_leaf()
+        if token.index + 1 == self._order.tokens_max:
+            raise BoundaryError("the last token that was ordered does not end the generation")
         return self._accept_rows(self._input.positions, 1, token.token.to_bytes(TOKEN_BYTES, "little"))
 
     def _accept_rows(self, start: int, count: int, payload: bytes) -> list[StageEffect]:
+        if start // WINDOW_POSITIONS > self._input.leaves + UNSIGNED_WINDOWS_MAX:
+            detail = f"rows of position {start}, but leaves of {self._input.leaves} windows"
+            raise BoundaryError(detail, FailureCode.UNVOUCHED)
         self._input.append(start, count, payload)
         if self._is_first and self._input.positions == self._order.prompt_tokens:
             self._validate_prompt()
@@ -208,42 +245,36 @@ class StageRequest:
             return [ToDownstream(frame)]
         tokens = b"".join(one.to_bytes(TOKEN_BYTES, "little") for one in done.tokens)
         self._output.append(done.start, done.count, tokens, done.trace)
-        effects: list[StageEffect] = []
-        for token in done.tokens:
-            effects += self._emit_token(token)
-        return effects
+        return [effect for token in done.tokens for effect in self._emit_token(token)]
 
     def _emit_token(self, token: int) -> list[StageEffect]:
-        index = self._tokens
-        self._tokens += 1
-        self._tokens_hash = compute_tokens_hash(self._tokens_hash, token)
-        self._tokens_hashes[self._tokens] = self._tokens_hash
+        index = self._book.tokens
+        self._book.add_token(token)
         finish = FinishReason.NONE
         if token in self._setup.manifest.eos_tokens:
             finish = FinishReason.STOP
-        elif self._tokens == self._order.tokens_max:
+        elif self._book.tokens == self._order.tokens_max:
             finish = FinishReason.LENGTH
         if finish is not FinishReason.NONE:
-            self._positions_total = compute_positions(self._order.prompt_tokens, self._tokens)
-        frame = Token(self.request, index, token, finish)
-        effects: list[StageEffect] = [ToClient(frame), ToFirst(frame)]
-        if self._is_behind_vouchers():
-            self._held += effects
+            self._positions_total = compute_positions(self._order.prompt_tokens, self._book.tokens)
+        self._held.append(Token(self.request, index, token, finish))
+        return self._release_held()
+
+    def _release_held(self) -> list[StageEffect]:
+        """Send what was generated, unless the client is too far behind with its vouchers."""
+        if self._book.is_behind:
             return []
-        return effects
-
-    def _is_behind_vouchers(self) -> bool:
-        vouched = self._voucher.voucher.tokens if self._voucher else 0
-        return self._tokens - vouched > (UNVOUCHED_WINDOWS_MAX + 1) * WINDOW_POSITIONS
-
-    def _compute_positions_max(self) -> int:
-        return compute_positions(self._order.prompt_tokens, self._order.tokens_max)
+        frames, self._held = self._held, []
+        return [effect for frame in frames for effect in (ToClient(frame), ToFirst(frame))]
 
     # Leaves -----------------------------------------------------------------------------------------------------
 
     def _on_leaf(self, frame: OutputLeaf) -> list[StageEffect]:
-        if frame.leaf.boundary != self._stage or frame.leaf.window != self._input.leaves:
-            raise BoundaryError(f"leaf of boundary {frame.leaf.boundary}, window {frame.leaf.window} is not due")
+        leaf = frame.leaf
+        if leaf.boundary != self._stage or leaf.window != self._input.leaves:
+            raise BoundaryError(f"leaf of boundary {leaf.boundary}, window {leaf.window} is not due")
+        if not 1 <= leaf.count <= WINDOW_POSITIONS:
+            raise BoundaryError(f"a leaf over {leaf.count} positions")
         if self._early_leaf is not None:
             raise BoundaryError("a second leaf came before the first one's rows")
         self._early_leaf = frame
@@ -256,78 +287,92 @@ class StageRequest:
             return []
         leaf, logged = frame.leaf, self._input.get_count(frame.leaf.window)
         is_partial = leaf.count < WINDOW_POSITIONS
-        if logged < leaf.count or (is_partial and self._is_first and self._positions_total is None):
-            if self._is_first:
-                return []
+        if self._is_first and not self._is_fed and (is_partial or logged < leaf.count):
+            return []
+        if logged < leaf.count:
             raise BoundaryError(f"leaf over {leaf.count} positions of window {leaf.window}, but {logged} came")
         self._early_leaf = None
-        self._validate_leaf(leaf, frame.signature)
+        answer = countersign_leaf(self._input, frame, self.sender_key, self._setup.worker_key)
         if is_partial and not self._is_first:
-            self._positions_total = leaf.start + leaf.count
-        self._input.close_window(leaf.window, leaf)
-        signature = sign_input(leaf, self._setup.worker_key)
-        self._input.add_signed(leaf.window, SignedLeaf(leaf, frame.signature, signature))
-        return [ToUpstream(Countersign(self.request, self._stage, leaf.window, signature))]
-
-    def _validate_leaf(self, leaf: Leaf, signature: bytes) -> None:
-        if leaf != self._input.make_leaf(leaf.window):
-            raise BoundaryError(f"the leaf of window {leaf.window} does not cover the bytes that came")
-        if not is_output_signed(leaf, self.sender_key, signature):
-            raise BoundaryError(f"the leaf of window {leaf.window} is not signed by the sender")
+            self._end_at(leaf.start + leaf.count)
+        return [ToUpstream(answer)]
 
     def _close_windows(self) -> list[StageEffect]:
         """Our own OUTPUT leaves, of every complete window whose input leaf we have countersigned."""
         effects: list[StageEffect] = []
-        while (window := self._output.leaves) < self._input.leaves:
+        while not self._is_stopped and (window := self._output.leaves) < self._input.leaves:
             if self._output.get_count(window) != self._input.get_count(window):
                 break
-            leaf = self._output.make_leaf(window)
-            self._output.close_window(window, leaf)
-            frame = OutputLeaf(leaf, sign_output(leaf, self._setup.worker_key))
-            self._output_signatures[window] = frame.signature
+            frame = sign_next_leaf(self._output, self._setup.worker_key)
             effects.append(ToClient(frame) if self._is_last else ToDownstream(frame))
         return effects
 
     def _on_countersign(self, frame: Countersign) -> list[StageEffect]:
-        leaf = self._output.get_leaf(frame.window)
-        if frame.boundary != self._stage + 1 or leaf is None:
-            raise BoundaryError(f"countersignature of boundary {frame.boundary}, window {frame.window} is not due")
-        if not is_input_signed(leaf, self.receiver_key, frame.signature):
-            raise BoundaryError(f"the countersignature of window {frame.window} is not the receiver's")
-        self._output.add_signed(frame.window, SignedLeaf(leaf, self._output_signatures[frame.window], frame.signature))
+        if self._is_cut and frame.window >= self._output.windows:
+            return []  # was under way when we cut
+        accept_countersign(self._output, self._stage + 1, frame, self.receiver_key)
         return []
 
     # Money and the end ------------------------------------------------------------------------------------------
 
     def _on_voucher(self, voucher: SignedVoucher) -> list[StageEffect]:
+        if self._is_last:
+            is_finished = self._positions_total is not None and not self._held
+            self._book.accept(voucher, self._output.signed, is_finished)
+            return [] if self._is_stopped else self._release_held()
         promised = voucher.voucher
-        if not self._is_last or promised.request != self.request:
+        if not self._is_first or promised.request != self.request:
             raise BoundaryError("a voucher for another request or stage")
-        if self._tokens_hashes.get(promised.tokens) != promised.tokens_hash:
-            raise BoundaryError(f"the voucher's hash over {promised.tokens} tokens is not of the tokens sent")
-        if self._voucher is not None and promised.tokens < self._voucher.voucher.tokens:
-            raise BoundaryError("a voucher for fewer tokens than the one before")
         if not is_voucher_signed(voucher, self._setup.session_key):
             raise BoundaryError("the voucher is not signed by the session key")
-        self._voucher = voucher
-        if self._is_behind_vouchers():
+        return self._cut(self._book.compute_windows_of(promised.tokens))
+
+    def _on_stop(self, stop: Stop) -> list[StageEffect]:
+        """End early. The first and middle stages pass it on and wait; the last one knows what can be settled."""
+        is_end = self._is_first or self._is_last
+        if self._is_stopped or (is_end and not self.needs_client):
             return []
-        released, self._held = self._held, []
-        return released
+        told = Failed(self.request, stop.code, stop.message)
+        self._is_stopped = True
+        if not self._is_last:
+            return [StopComputing(), ToDownstream(told)]
+        voucher, windows = self._book.voucher, self._book.count_settleable_windows(self._output.signed)
+        if voucher is None or not windows:
+            return [GiveUp(stop.code, stop.message)]
+        effects = [*self._cut(windows), ToClient(told)]
+        return effects if self._is_first else [*effects, ToFirst(VoucherFrame(voucher))]
+
+    def _cut(self, windows: int) -> list[StageEffect]:
+        """Keep the first `windows` windows: they are what will be settled."""
+        if windows > self._output.leaves:
+            raise BoundaryError(f"{windows} windows are to be settled, {self._output.leaves} are complete")
+        self._input.cut(windows)
+        self._output.cut(windows)
+        self._positions_total = self._output.positions
+        self._early_leaf, self._held = None, []
+        self._is_stopped = self._is_cut = True
+        return [StopComputing()]
 
     def _on_roots(self, roots: tuple[SignedStageRoots, ...]) -> list[StageEffect]:
         if self._upstream_roots is not None or len(roots) != self._stage:
             raise BoundaryError(f"roots of {len(roots)} stages at stage {self._stage}")
-        for number, signed in enumerate(roots):
-            stated = signed.roots
-            if (stated.request, stated.stage) != (self.request, number):
-                raise BoundaryError(f"roots of another request or stage in place {number}")
-            if not is_stage_roots_signed(signed, self._order.path[number].worker):
-                raise BoundaryError(f"the roots of stage {number} are not signed by its worker")
+        validate_roots(self._order, self.request, roots)
+        effects: list[StageEffect] = []
+        total = roots[-1].roots.positions
+        if total < self._input.positions and not self._is_last and total % WINDOW_POSITIONS == 0:
+            effects = self._cut(total // WINDOW_POSITIONS)
+        self._end_at(total)
+        if self._input.leaves != compute_windows(total) or roots[-1].roots.output_root != self._input.compute_root():
+            raise BoundaryError("the stage before commits to other leaves than it sent")
         self._upstream_roots = roots
-        if self._positions_total is None:
-            self._positions_total = roots[-1].roots.positions
-        return []
+        return effects
+
+    def _end_at(self, total: int) -> None:
+        """The sender says that the request ends after `total` positions; a last stage knows that itself."""
+        known = self._positions_total
+        if self._input.positions != total or known not in ((total,) if self._is_last else (None, total)):
+            raise BoundaryError(f"said to end after {total} positions, with {self._input.positions} received")
+        self._positions_total = total
 
     def _try_finish(self) -> list[StageEffect]:
         total, before = self._positions_total, self._upstream_roots
@@ -336,31 +381,17 @@ class StageRequest:
         windows = compute_windows(total)
         if self._input.signed < windows or self._output.signed < windows:
             return []
-        if self._is_last and not (self._voucher and self._voucher.voucher.tokens == self._tokens):
+        if self._is_last and not (self._is_cut or self._book.is_complete):
             return []
-        if self._input.positions != total:
-            raise BoundaryError(f"{self._input.positions} positions came where {total} were stated")
         own = StageRoots(
             self.request, self._stage, windows, total, self._input.compute_root(), self._output.compute_root()
         )
-        if before and (before[-1].roots.output_root, before[-1].roots.positions) != (own.input_root, total):
-            raise BoundaryError("the stage before commits to other leaves than it sent")
         roots = (*before, sign_stage_roots(own, self._setup.worker_key))
-        effects: list[StageEffect] = [Retain(self._make_record())]
-        if self._voucher is not None and self._is_last:
-            effects.append(SubmitSettlement(Settle(self._setup.order, self._voucher, roots)))
+        record = make_record(self._setup.order, self._stage, self._input, self._output)
+        effects: list[StageEffect] = [Retain(record)]
+        if self._is_last:
+            assert self._book.voucher is not None, "a last stage finishes with a voucher"
+            effects.append(SubmitSettlement(Settle(self._setup.order, self._book.voucher, roots)))
         else:
             effects.append(ToDownstream(RootsFrame(roots)))
         return [*effects, Finished()]
-
-    def _make_record(self) -> RequestRecord:
-        windows = range(self._input.windows)
-        return RequestRecord(
-            order=self._setup.order,
-            stage=self._stage,
-            input_leaves=self._input.get_signed(),
-            input_payloads=tuple(self._input.get_payload(one) for one in windows),
-            output_leaves=self._output.get_signed(),
-            output_payloads=tuple(self._output.get_payload(one) for one in windows),
-            traces=tuple(self._output.get_trace(one) for one in windows),
-        )

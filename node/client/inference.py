@@ -15,9 +15,8 @@ from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import Challenge, Request, RequestStage, StageStatus
 from inference.routing import Offer, choose_path
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived
-from node.client.account import Account
-from node.client.transport import StagePeer, open_request
-from node.p2p.errors import NetworkError
+from node.client.account import Account, CallFailed
+from node.client.transport import StagePeer, StageUnreachable, open_request
 from node.p2p.host import P2PHost
 from node.serving.chain import WorkerEntry
 from node.serving.rpc_chain import RpcChain
@@ -42,11 +41,11 @@ CLOSE_TIMEOUT_S = 3.0
 
 
 class InferenceError(Exception):
-    """The request cannot be made; nothing was escrowed. The message says what to do."""
+    """The request cannot be made, with nothing escrowed; or the chain tells no more of it. The message says which."""
 
 
 class RequestLost(Exception):
-    """A worker failed in mid-request. The escrow comes back; `refund_height` says when."""
+    """A worker failed in mid-request, or none settled. The escrow comes back; `refund_height` says when."""
 
     def __init__(self, failure: RequestFailed, session: bytes, refund_height: int, refund: int) -> None:
         super().__init__(f"stage {failure.stage}: {failure.message} ({failure.code.name})")
@@ -149,21 +148,20 @@ async def run_inference(account: Account, host: P2PHost, ask: Ask, report: Repor
     peers = [_make_peer(number, workers[one.worker]) for number, one in enumerate(path)]
     try:
         failure = await _stream(host, machine, peers, report)
-    except NetworkError as error:
-        failure = RequestFailed(0, FailureCode.NEIGHBOUR_LOST, str(error))
-    except BaseException:
-        with trio.move_on_after(CLOSE_TIMEOUT_S) as scope:
-            scope.shield = True  # interrupted by the user: the escrow has to come back all the same
-            await account.send(CloseSession(session))
-        raise
-    if failure is not None:
+    except StageUnreachable as error:
+        failure = RequestFailed(error.stage, FailureCode.NEIGHBOUR_LOST, str(error))
+    if failure is not None and not machine.is_signed:
         raise await _give_back(account, session, failure)
-    return await follow_request(chain, compute_request_id(order.order), report)
-
-
-async def follow_request(chain: RpcChain, request: bytes, report: Report) -> RequestDone:
-    """What the chain says of a request until nothing of it is open. Raises InferenceError when it is never settled."""
+    request = compute_request_id(order.order)
     found = await _wait_settled(chain, request)
+    if found is None:
+        silence = f"the answer is complete, but nobody settled it within {SETTLE_TIMEOUT_S:.0f} s"
+        raise await _give_back(account, session, failure or RequestFailed(len(path) - 1, FailureCode.INTERNAL, silence))
+    return await follow_request(chain, request, found, report)
+
+
+async def follow_request(chain: RpcChain, request: bytes, found: Request, report: Report) -> RequestDone:
+    """What the chain says of a settled request until nothing of it is open. Raises InferenceError if it forgets it."""
     report(SettlementSeen(request, found))
     drawn: set[int] = set()
     resolved: set[int] = set()
@@ -184,18 +182,19 @@ async def follow_request(chain: RpcChain, request: bytes, report: Report) -> Req
             return done
         await trio.sleep(POLL_S)
         again = await chain.get_request(request)
-        assert again is not None, "a request is kept until well after it is resolved"
+        if again is None:
+            raise InferenceError(f"the chain no longer keeps request {request.hex()}: ask an archive node")
         found = again
 
 
-async def _wait_settled(chain: RpcChain, request: bytes) -> Request:
+async def _wait_settled(chain: RpcChain, request: bytes) -> Request | None:
     give_up_s = trio.current_time() + SETTLE_TIMEOUT_S
     while trio.current_time() < give_up_s:
         found = await chain.get_request(request)
         if found is not None:
             return found
         await trio.sleep(POLL_S)
-    raise InferenceError(f"request {request.hex()} was not settled within {SETTLE_TIMEOUT_S:.0f} s")
+    return None
 
 
 async def _open_escrow(
@@ -228,10 +227,14 @@ async def _stream(
 
 async def _give_back(account: Account, session: bytes, failure: RequestFailed) -> RequestLost:
     """Close the session after a failure, so that the escrow returns when the notice period ends."""
-    closing = await account.execute(CloseSession(session))
-    event = next(one for one in closing.events if one["type"] == "SessionClosing")
+    try:
+        closing = await account.execute(CloseSession(session))
+        event = next(one for one in closing.events if one["type"] == "SessionClosing")
+        height = int(event["close_height"])
+    except CallFailed:  # it has ended by itself: what was left came back then
+        height = await account.chain.get_height()
     entry = await account.chain.get_session(session)
-    return RequestLost(failure, session, int(event["close_height"]), entry.escrow if entry is not None else 0)
+    return RequestLost(failure, session, height, entry.escrow if entry is not None else 0)
 
 
 async def _compute_deposit(account: Account, stages: tuple[PathStage, ...], ask: Ask) -> int:

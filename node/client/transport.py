@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from inference.serving.client import (
     ToStage,
 )
 from node.p2p.errors import NetworkError, PeerUnreachable
-from node.p2p.framing import FramedStream
 from node.p2p.host import P2PHost
 from node.serving.link import FrameLink
 from proto_specs.errors import ProtocolError
@@ -26,8 +26,17 @@ from proto_specs.types.wire import REQUEST_PROTOCOL, Failed, FailureCode
 
 DIAL_TIMEOUT_S = 5.0
 PROGRESS_TIMEOUT_S = 30.0
+DRAIN_TIMEOUT_S = 1.0
 
 Progress = TokenReceived | SettlementSent | RequestFailed
+
+
+class StageUnreachable(PeerUnreachable):
+    """Stage number `stage` of the path cannot be reached at any of its addresses."""
+
+    def __init__(self, stage: int, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +54,47 @@ async def open_request(
 ) -> AsyncIterator[trio.MemoryReceiveChannel[Progress]]:
     """Run a request; the channel gives tokens as they come and ends with SettlementSent or RequestFailed.
 
-    Leaving the block early cancels the request at every stage. Raises PeerUnreachable naming the stage that cannot be
-    reached at all.
+    Leaving the block early cancels the request at every stage. Raises StageUnreachable for the first stage that cannot
+    be reached at all; what the block raises comes out as it is.
     """
-    sender, receiver = trio.open_memory_channel[Progress](4096)
+    links = await _connect_all(host, peers)
+    # As many as can come: whoever reads slowly loses nothing, and nobody can send more than was ordered.
+    sender, receiver = trio.open_memory_channel[Progress](machine.tokens_max + 1)
+    run = _Run(machine, peers, links, sender)
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        links = [await _connect(host, nursery, number, peer) for number, peer in enumerate(peers)]
-        run = _Run(machine, peers, links, sender)
         try:
             for number, link in enumerate(links):
+                nursery.start_soon(link.run)
                 nursery.start_soon(run.read, number, link)
             run.perform(machine.start())
             nursery.start_soon(run.watch)
             yield receiver
+        except Exception as error:
+            failure = error  # raised once outside, so that the nursery does not wrap it in a group
         finally:
             run.cancel()
-            with trio.move_on_after(1) as scope:
+            with trio.move_on_after(DRAIN_TIMEOUT_S) as scope:
                 scope.shield = True
                 await run.drain()
             nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
-async def _connect(host: P2PHost, nursery: trio.Nursery, number: int, peer: StagePeer) -> FrameLink:
+async def _connect_all(host: P2PHost, peers: Sequence[StagePeer]) -> list[FrameLink]:
+    links: list[FrameLink] = []
+    try:
+        for number, peer in enumerate(peers):
+            links.append(await _connect(host, number, peer))
+    except BaseException:
+        for link in links:
+            link.reset("another stage cannot be reached")
+        raise
+    return links
+
+
+async def _connect(host: P2PHost, number: int, peer: StagePeer) -> FrameLink:
     failures: list[str] = []
     for address in peer.addresses:
         try:
@@ -76,14 +104,8 @@ async def _connect(host: P2PHost, nursery: trio.Nursery, number: int, peer: Stag
         except NetworkError as error:
             failures.append(str(error))
             continue
-        return _start_link(stream, nursery, peer)
-    raise PeerUnreachable(f"stage {number} ({peer.name}) cannot be reached: {'; '.join(failures) or 'no address'}")
-
-
-def _start_link(stream: FramedStream, nursery: trio.Nursery, peer: StagePeer) -> FrameLink:
-    link = FrameLink(stream, peer.peer_id)
-    nursery.start_soon(link.run)
-    return link
+        return FrameLink(stream, peer.peer_id)
+    raise StageUnreachable(number, f"{peer.name} cannot be reached: {'; '.join(failures) or 'no address'}")
 
 
 class _Run:
@@ -100,16 +122,21 @@ class _Run:
         self._peers = peers
         self._links = links
         self._progress = progress
-        self._last_progress_s = trio.current_time()
+        self._heard_s = trio.current_time()
         self._is_done = False
 
     async def read(self, number: int, link: FrameLink) -> None:
-        """Feed one stage's frames to the machine until the request is done."""
+        """Feed one stage's frames to the machine until the request is done.
+
+        Once everything is signed the stages settle among themselves, and only the last one has something to say.
+        """
         try:
             while not self._is_done:
                 self.perform(self._machine.handle(number, await link.receive()))
+                self._heard_s = trio.current_time()
         except NetworkError as error:
-            self._fail(number, FailureCode.NEIGHBOUR_LOST, f"{self._peers[number].name} went away ({error})")
+            if not (self._machine.is_signed and number < len(self._links) - 1):
+                self._fail(number, FailureCode.NEIGHBOUR_LOST, f"{self._peers[number].name} went away ({error})")
         except ProtocolError as error:
             self._fail(number, FailureCode.BAD_INPUT, f"{self._peers[number].name} sent garbage ({error})")
 
@@ -124,12 +151,13 @@ class _Run:
                 self._report(effect)
 
     async def watch(self) -> None:
-        """Give up when no stage makes progress for 30 s."""
+        """Give up when nothing that was due came for 30 s. What is not due fails the request at once."""
         while not self._is_done:
-            left_s = self._last_progress_s + PROGRESS_TIMEOUT_S - trio.current_time()
+            left_s = self._heard_s + PROGRESS_TIMEOUT_S - trio.current_time()
             if left_s <= 0:
-                last = len(self._links) - 1
-                self._fail(last, FailureCode.NEIGHBOUR_LOST, f"no progress for {PROGRESS_TIMEOUT_S:.0f} s")
+                number = self._machine.get_awaited_stage()
+                silent = f"nothing came from {self._peers[number].name} for {PROGRESS_TIMEOUT_S:.0f} s"
+                self._fail(number, FailureCode.NEIGHBOUR_LOST, silent)
                 return
             await trio.sleep(left_s)
 
@@ -162,8 +190,8 @@ class _Run:
             self._report(RequestFailed(number, code, message))
 
     def _report(self, progress: Progress) -> None:
-        self._last_progress_s = trio.current_time()
-        self._progress.send_nowait(progress)
+        with contextlib.suppress(trio.BrokenResourceError):  # nobody listens any more
+            self._progress.send_nowait(progress)
         if isinstance(progress, SettlementSent | RequestFailed):
             if isinstance(progress, RequestFailed):
                 self.cancel()

@@ -12,9 +12,17 @@ class ChainUnreachable(Exception):
     """The node that is asked about the chain does not answer. The message says which and what to try."""
 
 
+class ReadRefused(ChainUnreachable):
+    """The node answers, but not this question now: it is busy, or limits how much it is asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerEntry:
-    """A registered worker: layers [start, end) of a model, where it is reached, what it asks per layer and token."""
+    """A registered worker: layers [start, end) of a model, where it is reached, what it asks per layer and token.
+
+    `gross_max` is the most nmyl one stage may earn by a request: beyond it the bond would not bear the exposure, and
+    the whole settlement would fail.
+    """
 
     worker: bytes
     operator: bytes
@@ -22,6 +30,7 @@ class WorkerEntry:
     start: int
     end: int
     bond: int
+    gross_max: int
     peer_id: str
     addresses: tuple[str, ...]
     prefill_price: int
@@ -33,7 +42,8 @@ class WorkerEntry:
 class SessionEntry:
     """A session: who pays, under which key it orders, at most what price, and what escrow is left in nmyl.
 
-    An open session takes requests; one in its notice period is still settleable.
+    An open session takes `requests_left` more requests, and lasts at least a notice period from now, which is the time
+    the chain holds enough to settle what is under way. One in its notice period is still settleable.
     """
 
     session: bytes
@@ -42,6 +52,7 @@ class SessionEntry:
     model: bytes
     max_price: int
     escrow: int
+    requests_left: int
     is_open: bool
     is_settleable: bool
 
@@ -55,6 +66,9 @@ class ChainView(Protocol):
 
     async def get_session(self, session: bytes) -> SessionEntry | None:
         """A session by id; None when there is none."""
+
+    async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
+        """Whether a request with this number was settled in a session."""
 
     async def get_worker(self, worker: bytes) -> WorkerEntry | None:
         """A worker by key; None when there is none."""

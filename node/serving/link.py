@@ -7,11 +7,12 @@ import trio
 from node.p2p.errors import NetworkError
 from node.p2p.framing import FramedStream
 from proto_specs.codec import decode_as, encode
-from proto_specs.limits import FRAME_BYTES_MAX
+from proto_specs.limits import FAILURE_TEXT_BYTES_MAX, FRAME_BYTES_MAX, MIB
 from proto_specs.types.wire import (
     Accepted,
     Countersign,
     Failed,
+    FailureCode,
     Frame,
     OpenRequest,
     OutputLeaf,
@@ -23,7 +24,9 @@ from proto_specs.types.wire import (
 )
 
 SEND_TIMEOUT_S = 20.0
-OUTBOX_FRAMES_MAX = 1024
+OUTBOX_FRAMES_MAX = 4096
+OUTBOX_BYTES_MAX = 256 * MIB
+"""How far a peer may fall behind: a slow or stopped reader costs us this much memory and no more."""
 
 
 class LinkLost(NetworkError):
@@ -40,6 +43,7 @@ class FrameLink:
         self.peer_id = peer_id
         self._stream = stream
         self._outbox, self._to_write = trio.open_memory_channel[bytes](OUTBOX_FRAMES_MAX)
+        self._queued_bytes = 0
         self.is_lost = False
         self._written = trio.Event()
 
@@ -50,6 +54,7 @@ class FrameLink:
                 async for data in self._to_write:
                     with trio.fail_after(SEND_TIMEOUT_S):
                         await self._stream.send(data)
+                    self._queued_bytes -= len(data)
             await self._stream.close()
         except (NetworkError, trio.TooSlowError):
             self.reset("the peer takes no frames")
@@ -57,11 +62,20 @@ class FrameLink:
             self._written.set()
 
     def send(self, frame: Frame) -> None:
-        """Queue a frame. Raises LinkLost when the link is gone or the peer is 1024 frames behind."""
+        """Queue a frame. Raises LinkLost when the link is gone or the peer is too far behind."""
+        data = encode(frame, Frame)
+        if self._queued_bytes + len(data) > OUTBOX_BYTES_MAX:
+            self.reset("the peer is too far behind")
         try:
-            self._outbox.send_nowait(encode(frame, Frame))
-        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            if self.is_lost:
+                raise trio.ClosedResourceError
+            self._outbox.send_nowait(data)
+        except trio.WouldBlock as error:
+            self.reset("the peer is too far behind")
+            raise LinkLost(f"peer {self.peer_id} is {OUTBOX_FRAMES_MAX} frames behind") from error
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise LinkLost(f"peer {self.peer_id} takes no more frames") from error
+        self._queued_bytes += len(data)
 
     async def receive(self) -> Frame:
         """The next frame. Raises NetworkError at the end of the stream and DecodeError for garbage."""
@@ -77,6 +91,11 @@ class FrameLink:
         """Drop the stream at once."""
         self.is_lost = True
         self._stream.reset(reason)
+
+
+def make_failed(request: bytes, code: FailureCode, message: str) -> Failed:
+    """A failure frame, its message cut to what a frame carries: messages quote what others wrote, of any length."""
+    return Failed(request, code, message.encode()[:FAILURE_TEXT_BYTES_MAX].decode(errors="ignore"))
 
 
 def get_request_id(frame: Frame) -> bytes | None:

@@ -7,10 +7,20 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import trio
 
+from consensus.runtime.arithmetic import PERMILLE
 from consensus.runtime.inference import queries
-from consensus.runtime.inference.state import Request, Session, SessionStatus, Worker, WorkerStatus
+from consensus.runtime.inference import state as inference
+from consensus.runtime.inference.state import (
+    InferenceParams,
+    Request,
+    Session,
+    SessionStatus,
+    Worker,
+    WorkerStatus,
+)
 from consensus.state.reader import StateReader
-from node.serving.chain import SessionEntry, WorkerEntry
+from node.rpc.client import RpcError
+from node.serving.chain import ReadRefused, SessionEntry, WorkerEntry
 from proto_specs.types.manifest import Manifest
 
 P = ParamSpec("P")
@@ -61,29 +71,37 @@ class RpcChain:
         return cls(rpc, bytes.fromhex((await rpc.call("chain_getBlockHash", 0))[2:]))
 
     async def read(self, query: Callable[Concatenate[StateReader, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a runtime query over the node's finalized state."""
+        """Run a runtime query over the node's finalized state. Raises ChainUnreachable."""
         state = RemoteState(self.rpc)
-        return await trio.to_thread.run_sync(lambda: query(state, *args, **kwargs))
+        try:
+            return await trio.to_thread.run_sync(lambda: query(state, *args, **kwargs))
+        except RpcError as error:
+            raise ReadRefused(f"the node refuses to be read: {error}") from error
 
     async def get_height(self) -> int:
-        """Height of the last finalized block."""
-        header = await self.rpc.call("chain_getHeader")
+        """Height of the last finalized block. Raises ChainUnreachable."""
+        try:
+            header = await self.rpc.call("chain_getHeader")
+        except RpcError as error:
+            raise ReadRefused(f"the node refuses to be read: {error}") from error
         return int(header["height"])
 
     async def get_session(self, session: bytes) -> SessionEntry | None:
         """See ChainView."""
-        found = await self.read(queries.read_session, session)
-        return None if found is None else make_session_entry(session, found)
+        height = await self.get_height()
+        return await self.read(read_session_entry, session, height)
+
+    async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
+        """See ChainView."""
+        return await self.read(inference.requests_by_session.read, session, sequence) is not None
 
     async def get_worker(self, worker: bytes) -> WorkerEntry | None:
         """See ChainView."""
-        found = await self.read(queries.read_worker, worker)
-        return None if found is None else make_worker_entry(worker, found)
+        return await self.read(read_worker_entry, worker)
 
     async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
         """See ChainView."""
-        found = await self.read(queries.list_workers, model)
-        return tuple(make_worker_entry(key, worker) for key, worker in found)
+        return await self.read(list_worker_entries, model)
 
     async def get_manifest(self, model: bytes) -> Manifest | None:
         """See ChainView."""
@@ -99,8 +117,27 @@ class RpcChain:
         return await self.read(queries.read_request, request)
 
 
-def make_session_entry(session: bytes, found: Session) -> SessionEntry:
+def read_session_entry(state: StateReader, session: bytes, height: int) -> SessionEntry | None:
+    """What serving needs of a session, at a height."""
+    found = queries.read_session(state, session)
+    return None if found is None else make_session_entry(session, found, queries.read_params(state), height)
+
+
+def read_worker_entry(state: StateReader, worker: bytes) -> WorkerEntry | None:
+    """What serving needs of a worker."""
+    found = queries.read_worker(state, worker)
+    return None if found is None else make_worker_entry(worker, found, queries.read_params(state))
+
+
+def list_worker_entries(state: StateReader, model: bytes) -> tuple[WorkerEntry, ...]:
+    """What serving needs of all workers of a model."""
+    params = queries.read_params(state)
+    return tuple(make_worker_entry(key, worker, params) for key, worker in queries.list_workers(state, model))
+
+
+def make_session_entry(session: bytes, found: Session, params: InferenceParams, height: int) -> SessionEntry:
     """What serving needs of a session."""
+    lasts = found.close_height - height >= params.session_notice_blocks
     return SessionEntry(
         session=session,
         client=found.client,
@@ -108,12 +145,13 @@ def make_session_entry(session: bytes, found: Session) -> SessionEntry:
         model=found.model,
         max_price=found.max_price,
         escrow=found.escrow,
-        is_open=found.status == SessionStatus.OPEN,
+        requests_left=found.requests_max - found.requests_settled,
+        is_open=found.status == SessionStatus.OPEN and lasts,
         is_settleable=found.status != SessionStatus.CLOSED,
     )
 
 
-def make_worker_entry(worker: bytes, found: Worker) -> WorkerEntry:
+def make_worker_entry(worker: bytes, found: Worker, params: InferenceParams) -> WorkerEntry:
     """What serving needs of a worker."""
     return WorkerEntry(
         worker=worker,
@@ -122,6 +160,7 @@ def make_worker_entry(worker: bytes, found: Worker) -> WorkerEntry:
         start=found.start,
         end=found.end,
         bond=found.bond,
+        gross_max=found.bond * params.detection_permille // (params.exposure_factor * PERMILLE),
         peer_id=found.peer_id,
         addresses=found.addresses,
         prefill_price=found.prefill_price,

@@ -31,6 +31,8 @@ class Judgement:
 
 
 UNAVAILABLE = Judgement(Outcome.UNAVAILABLE, 0, 0, EMPTY_FINGERPRINT)
+NOT_ROWS = Judgement(Outcome.FAIL, DISTANCE_NOT_FINITE_PPB, 0, EMPTY_FINGERPRINT)
+"""The worker signed rows that are not finite numbers of the leaf's shape: they match nothing."""
 
 
 class Judge:
@@ -53,11 +55,12 @@ class Judge:
                 else decode_rows(opening.inputs, wire, hidden)
             )
             claimed = decode_rows(opening.output, wire, hidden)
+            if len(inputs) != opening.positions or len(claimed) != opening.positions - opening.window_start:
+                return NOT_ROWS
             sampled = self._make_sampled(opening, manifest) if session.shard.is_last else None
             found = verify_window(session, inputs, opening.window_start, claimed, manifest.profile, seed, sampled)
         except (WireDtypeError, FingerprintError):
-            # The worker signed rows that are not finite numbers of this shape: they match nothing.
-            return Judgement(Outcome.FAIL, DISTANCE_NOT_FINITE_PPB, 0, EMPTY_FINGERPRINT)
+            return NOT_ROWS
         outcome = Outcome.PASS if found.ok else Outcome.FAIL
         return Judgement(outcome, found.distance_ppb, len(found.token_mismatches), found.projection)
 

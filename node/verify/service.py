@@ -52,6 +52,10 @@ class AccountDutyChain:
         """See ChainView."""
         return await self._chain.get_session(session)
 
+    async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
+        """See ChainView."""
+        return await self._chain.is_sequence_used(session, sequence)
+
     async def get_worker(self, worker: bytes) -> WorkerEntry | None:
         """See ChainView."""
         return await self._chain.get_worker(worker)

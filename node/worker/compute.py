@@ -36,7 +36,11 @@ class _Job:
 
 
 class ComputeLoop:
-    """Continuous batching of one shard. All methods but the forward pass itself run on the event loop."""
+    """Continuous batching of one shard. What takes long happens in a thread, one thing at a time, in turn.
+
+    The engine is never touched from the event loop: it is locked for as long as a step takes, and frames, heartbeats
+    and other requests must not wait for that.
+    """
 
     def __init__(self, engine: StageEngine, manifest: Manifest) -> None:
         self._engine = engine
@@ -47,17 +51,29 @@ class ComputeLoop:
         self._scheduler = Scheduler()
         self._jobs: dict[bytes, _Job] = {}
         self._work = trio.Event()
+        self._turn = trio.Lock()
+        self._limiter = trio.CapacityLimiter(1)  # of our own: whatever fills the common one, the shard has its thread
 
-    def open(self, request: bytes, positions: int, sample_from: int, sampling: SamplingParams, reply: Reply) -> None:
+    @property
+    def kv_free(self) -> int:
+        """Positions of KV memory that no request has reserved."""
+        return self._engine.budget.free
+
+    async def open(
+        self, request: bytes, positions: int, sample_from: int, sampling: SamplingParams, reply: Reply
+    ) -> None:
         """Reserve KV memory for `positions`. Raises KvExhaustedError when there is none."""
-        self._engine.open(request, positions)
-        self._jobs[request] = _Job(sampling, sample_from, reply)
+        async with self._turn:
+            await trio.to_thread.run_sync(self._engine.open, request, positions, limiter=self._limiter)
+            self._jobs[request] = _Job(sampling, sample_from, reply)
 
-    def close(self, request: bytes) -> None:
-        """Free a request's memory; what is computed of it meanwhile is dropped."""
+    async def close(self, request: bytes) -> None:
+        """Free a request's memory, also when cancelled; what is computed of it meanwhile is dropped."""
         self._jobs.pop(request, None)
         self._scheduler.remove(request)
-        self._engine.close(request)
+        with trio.CancelScope(shield=True):
+            async with self._turn:
+                self._engine.close(request)
 
     def submit(self, request: bytes, work: Compute) -> None:
         """Queue rows that follow those submitted before. Raises EngineError when they do not."""
@@ -69,17 +85,18 @@ class ComputeLoop:
     async def run(self) -> None:
         """Compute until cancelled."""
         while True:
-            step = self._scheduler.schedule()
-            if not step.works:
-                self._work = trio.Event()
-                await self._work.wait()
-                continue
-            await self._run_step(step)
+            await self._work.wait()
+            async with self._turn:
+                step = self._scheduler.schedule()
+                if step.works:
+                    await self._run_step(step)
+                else:
+                    self._work = trio.Event()
 
     async def _run_step(self, step: Step) -> None:
         payloads = [self._take(work.request_id, work.count) for work in step.works]
         jobs = [self._jobs[work.request_id] for work in step.works]
-        answers = await trio.to_thread.run_sync(self._compute, step, payloads, jobs)
+        answers = await trio.to_thread.run_sync(self._compute, step, payloads, jobs, limiter=self._limiter)
         self._scheduler.update(step)
         for work, job, answer in zip(step.works, jobs, answers, strict=True):
             if self._jobs.get(work.request_id) is job:

@@ -17,6 +17,8 @@ from proto_specs.types.wire import STAGE_PROTOCOL
 logger = logging.getLogger("myelin.worker")
 
 DIAL_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 10.0
+"""For all addresses of a peer together: whoever registers eight that do not answer holds nobody up for longer."""
 
 
 class EdgePool:
@@ -30,14 +32,14 @@ class EdgePool:
         self._dialling: dict[str, trio.Lock] = {}
 
     async def connect(self, peer_id: str, addresses: tuple[str, ...]) -> FrameLink:
-        """The link to a peer. Raises PeerUnreachable when none of its addresses answers in 5 s."""
-        async with self._dialling.setdefault(peer_id, trio.Lock()):
-            link = self._links.get(peer_id)
-            if link is not None and not link.is_lost:
+        """The link to a peer. Raises PeerUnreachable when none of its addresses answers, 5 s each, 10 s in all."""
+        with trio.move_on_after(CONNECT_TIMEOUT_S):
+            async with self._dialling.setdefault(peer_id, trio.Lock()):
+                link = self._links.get(peer_id)
+                if link is None or link.is_lost:
+                    link = self._links[peer_id] = await self._dial(peer_id, addresses)
                 return link
-            link = await self._dial(peer_id, addresses)
-            self._links[peer_id] = link
-            return link
+        raise PeerUnreachable(f"worker {peer_id} cannot be reached within {CONNECT_TIMEOUT_S:.0f} s")
 
     async def _dial(self, peer_id: str, addresses: tuple[str, ...]) -> FrameLink:
         failures: list[str] = []

@@ -1,86 +1,74 @@
-"""Whether a worker takes an order: everything is checked against the chain before a byte of memory is reserved."""
+"""Whether a worker takes an order: everything is checked against the chain before a byte of memory is reserved.
+
+Whatever would make the settlement fail on chain is refused here: work that cannot be settled is work for nothing, and
+a client that knows such a way would never pay.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import dataclass
 
+from inference.sampling import MILLI, TEMPERATURE_MILLI_MAX
+from inference.serving.opening import compute_opening_bytes_max
+from inference.serving.stage import ROW_ITEM_BYTES
 from node.serving.chain import ChainView, SessionEntry, WorkerEntry
-from proto_specs.types.manifest import Manifest
+from node.worker.outstanding import Outstanding
+from node.worker.refusal import OrderRefused
+from proto_specs.limits import OPENING_BYTES_MAX, POSITIONS_MAX
+from proto_specs.types.manifest import Manifest, WireDtype
 from proto_specs.types.request import (
     Order,
+    PathStage,
+    SamplingParams,
     SignedOrder,
     compute_positions,
     compute_stage_price,
+    compute_windows,
     is_order_signed,
 )
 from proto_specs.types.wire import FailureCode
 
 
-class OrderRefused(Exception):
-    """The order is not taken. `code` and the message go to the client."""
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """An order that is taken and counted: this worker's stage, who pays, and the workers of the path."""
 
-    def __init__(self, code: FailureCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class Outstanding:
-    """What sessions owe for requests under way here, which the chain does not know yet."""
-
-    def __init__(self) -> None:
-        self._owed: Counter[bytes] = Counter()
-
-    def get(self, session: bytes) -> int:
-        """nmyl owed by a session."""
-        return self._owed[session]
-
-    def add(self, order: Order) -> None:
-        """A request begins."""
-        self._owed[order.session] += compute_price_max(order)
-
-    def remove(self, order: Order) -> None:
-        """A request ends."""
-        self._owed[order.session] -= compute_price_max(order)
-        if not self._owed[order.session]:
-            del self._owed[order.session]
-
-
-def compute_price_max(order: Order) -> int:
-    """What the whole path may cost at most, in nmyl."""
-    return sum(compute_stage_price(stage, order.prompt_tokens, order.tokens_max) for stage in order.path)
+    stage: int
+    session: SessionEntry
+    path: tuple[WorkerEntry, ...]
 
 
 async def admit_order(
     signed: SignedOrder, own: WorkerEntry, manifest: Manifest, chain: ChainView, outstanding: Outstanding
-) -> tuple[int, SessionEntry, tuple[WorkerEntry, ...]]:
-    """This worker's stage, the session, and the workers of the path. Raises OrderRefused with the reason."""
+) -> Admission:
+    """Check an order and reserve its price in `outstanding`, which the caller releases or ends.
+
+    Raises OrderRefused with the reason, ChainUnreachable; nothing is reserved then.
+    """
     order = signed.order
     if order.genesis != chain.genesis:
         raise OrderRefused(FailureCode.BAD_ORDER, "the order is for another chain")
     if order.model != own.model:
         raise OrderRefused(FailureCode.UNKNOWN_MODEL, f"model {order.model.hex()[:16]} is not served here")
+    if order.service_class != manifest.service_class:
+        raise OrderRefused(FailureCode.BAD_ORDER, f"the model is not served in class {order.service_class}")
     stage = _find_stage(order, own)
     _check_lengths(order, manifest)
+    _check_sampling(order.sampling)
+    await outstanding.forget(order.session, chain)
+    if await chain.is_sequence_used(order.session, order.sequence):
+        raise OrderRefused(FailureCode.BAD_ORDER, f"request {order.sequence} of the session is settled")
     session = await chain.get_session(order.session)
     if session is None or not session.is_open:
-        raise OrderRefused(FailureCode.NO_ESCROW, "the session is not open on chain (yet)")
-    if session.model != order.model:
-        raise OrderRefused(FailureCode.BAD_ORDER, "the session is for another model")
-    if not is_order_signed(signed, session.session_key):
-        raise OrderRefused(FailureCode.BAD_ORDER, "the order is not signed by the session key")
-    price = compute_price_max(order)
-    left = session.escrow - outstanding.get(order.session)
-    if price > left:
-        raise OrderRefused(FailureCode.NO_ESCROW, f"the request may cost {price} nmyl, the session has {left} left")
-    path = []
-    for number, one in enumerate(order.path):
-        entry = await chain.get_worker(one.worker)
-        if entry is None or not entry.is_active or entry.model != order.model:
-            raise OrderRefused(FailureCode.BAD_ORDER, f"stage {number} is not an active worker of the model")
-        if (entry.start, entry.end) != (one.start, one.end):
-            raise OrderRefused(FailureCode.BAD_ORDER, f"stage {number} serves other layers than the order says")
-        path.append(entry)
-    return stage, session, tuple(path)
+        raise OrderRefused(FailureCode.NO_ESCROW, "the session is not open on chain (yet), or about to close")
+    _check_session(signed, session)
+    outstanding.reserve(order, session)
+    try:
+        path = [await _read_worker(order, number, chain) for number in range(len(order.path))]
+    except BaseException:
+        outstanding.release(order)
+        raise
+    return Admission(stage, session, tuple(path))
 
 
 def _find_stage(order: Order, own: WorkerEntry) -> int:
@@ -90,19 +78,61 @@ def _find_stage(order: Order, own: WorkerEntry) -> int:
     one = order.path[mine[0]]
     if (one.start, one.end) != (own.start, own.end):
         raise OrderRefused(FailureCode.NOT_MY_STAGE, f"this worker serves layers {own.start}-{own.end - 1}")
-    if one.prefill_price < own.prefill_price or one.decode_price < own.decode_price:
-        asked = f"{own.prefill_price} (prefill) and {own.decode_price} (decode) nmyl per layer and token"
-        raise OrderRefused(FailureCode.PRICE_TOO_LOW, f"this worker asks {asked}")
+    _check_asked(one, own)
     return mine[0]
 
 
 def _check_lengths(order: Order, manifest: Manifest) -> None:
     layers = manifest.architecture.layers
     joints = [0, *(one.end for one in order.path)]
-    if joints[-1] != layers or any(one.start != at for one, at in zip(order.path, joints, strict=False)):
+    is_joined = all(one.start == at < one.end for one, at in zip(order.path, joints, strict=False))
+    if joints[-1] != layers or not is_joined:
         raise OrderRefused(FailureCode.BAD_ORDER, f"the path does not cover layers 0 to {layers - 1} in order")
     if order.prompt_tokens < 1 or order.tokens_max < 1:
         raise OrderRefused(FailureCode.BAD_ORDER, "a request has at least one prompt token and asks at least one")
-    positions, limit = compute_positions(order.prompt_tokens, order.tokens_max), manifest.architecture.context_max
+    positions = compute_positions(order.prompt_tokens, order.tokens_max)
+    limit = min(manifest.architecture.context_max, POSITIONS_MAX)
     if positions > limit:
         raise OrderRefused(FailureCode.BAD_ORDER, f"prompt and answer take {positions} positions of {limit} at most")
+    row_bytes = manifest.architecture.hidden * ROW_ITEM_BYTES[WireDtype(manifest.wire_dtype)]
+    windows = compute_windows(positions)
+    if compute_opening_bytes_max(windows - 1, windows, len(order.path), row_bytes) > OPENING_BYTES_MAX:
+        raise OrderRefused(FailureCode.BAD_ORDER, f"{positions} positions are more than could be opened to a verifier")
+
+
+def _check_sampling(sampling: SamplingParams) -> None:
+    if sampling.temperature_milli > TEMPERATURE_MILLI_MAX:
+        most = TEMPERATURE_MILLI_MAX // MILLI
+        raise OrderRefused(FailureCode.BAD_ORDER, f"temperature {sampling.temperature_milli / MILLI} is above {most}")
+    if not 1 <= sampling.top_p_milli <= MILLI:
+        raise OrderRefused(FailureCode.BAD_ORDER, f"top_p {sampling.top_p_milli / MILLI} is not above 0 and up to 1")
+
+
+def _check_session(signed: SignedOrder, session: SessionEntry) -> None:
+    order = signed.order
+    if session.model != order.model:
+        raise OrderRefused(FailureCode.BAD_ORDER, "the session is for another model")
+    if any(max(one.prefill_price, one.decode_price) > session.max_price for one in order.path):
+        most = session.max_price
+        raise OrderRefused(FailureCode.BAD_ORDER, f"the session pays {most} nmyl per layer and token at most")
+    if not is_order_signed(signed, session.session_key):
+        raise OrderRefused(FailureCode.BAD_ORDER, "the order is not signed by the session key")
+
+
+async def _read_worker(order: Order, number: int, chain: ChainView) -> WorkerEntry:
+    stage = order.path[number]
+    entry = await chain.get_worker(stage.worker)
+    if entry is None or not entry.is_active or entry.model != order.model:
+        raise OrderRefused(FailureCode.BAD_ORDER, f"stage {number} is not an active worker of the model")
+    if (entry.start, entry.end) != (stage.start, stage.end):
+        raise OrderRefused(FailureCode.BAD_ORDER, f"stage {number} serves other layers than the order says")
+    _check_asked(stage, entry)
+    if compute_stage_price(stage, order.prompt_tokens, order.tokens_max) > entry.gross_max:
+        raise OrderRefused(FailureCode.BAD_ORDER, f"the bond of stage {number} bears {entry.gross_max} nmyl a request")
+    return entry
+
+
+def _check_asked(stage: PathStage, worker: WorkerEntry) -> None:
+    if stage.prefill_price < worker.prefill_price or stage.decode_price < worker.decode_price:
+        asked = f"{worker.prefill_price} (prefill) and {worker.decode_price} (decode) nmyl per layer and token"
+        raise OrderRefused(FailureCode.PRICE_TOO_LOW, f"worker {worker.worker.hex()[:12]} asks {asked}")

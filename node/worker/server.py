@@ -7,36 +7,33 @@ from dataclasses import dataclass
 
 import trio
 
-from inference.errors import KvExhaustedError
+from inference.errors import InferenceError, KvExhaustedError
 from inference.serving.stage import StageSetup
 from node.p2p.errors import NetworkError
 from node.p2p.framing import FramedStream
 from node.p2p.host import P2PHost
 from node.serving.chain import ChainUnreachable, ChainView, WorkerEntry
-from node.serving.link import FrameLink
+from node.serving.link import FrameLink, make_failed
+from node.worker.active import ActiveRequest, Keeper, PathPeers
 from node.worker.compute import ComputeLoop
 from node.worker.edges import EdgePool
-from node.worker.orders import OrderRefused, Outstanding, admit_order
-from node.worker.requests import ActiveRequest, Keeper, PathPeers, Requests
+from node.worker.orders import Admission, admit_order
+from node.worker.outstanding import Outstanding, compute_price_max
+from node.worker.refusal import OrderRefused
+from node.worker.requests import Requests
 from proto_specs.ed25519 import SigningKey
 from proto_specs.errors import DecodeError
 from proto_specs.limits import FRAME_BYTES_MAX
 from proto_specs.types.manifest import Manifest
 from proto_specs.types.request import SignedOrder, compute_request_id
-from proto_specs.types.wire import (
-    REQUEST_PROTOCOL,
-    STAGE_PROTOCOL,
-    Accepted,
-    Failed,
-    FailureCode,
-    OpenRequest,
-)
+from proto_specs.types.wire import REQUEST_PROTOCOL, STAGE_PROTOCOL, FailureCode, OpenRequest
 
 logger = logging.getLogger("myelin.worker")
 
 OPEN_TIMEOUT_S = 10.0
 CLIENT_STREAMS_PER_PEER_MAX = 16
 EDGE_STREAMS_PER_PEER_MAX = 4
+SESSION_POLL_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class WorkerServer:
     def __init__(self, host: P2PHost, nursery: trio.Nursery, parts: WorkerParts) -> None:
         self._parts = parts
         self._nursery = nursery
-        self._outstanding = Outstanding()
+        self.outstanding = Outstanding()
         self.requests = Requests()
         self._edges = EdgePool(host, nursery, self.requests.read_link)
         host.serve(
@@ -72,26 +69,23 @@ class WorkerServer:
             max_frame_bytes=FRAME_BYTES_MAX,
             max_streams_per_peer=EDGE_STREAMS_PER_PEER_MAX,
         )
+        nursery.start_soon(self._watch_sessions)
 
     async def _serve_client(self, stream: FramedStream, peer_id: str) -> None:
         """One request a stream: the first frame opens it. The request outlives the stream where it can."""
         link = FrameLink(stream, peer_id)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.run)
-            with trio.fail_after(OPEN_TIMEOUT_S):
-                frame = await link.receive()
-            if not isinstance(frame, OpenRequest):
-                raise DecodeError(f"a request begins with OpenRequest, not {type(frame).__name__}")
-            request = compute_request_id(frame.order.order)
+            order = await _receive_order(link)
             try:
-                active = await self._open(frame.order, link)
+                active = await self._open(order, link)
             except OrderRefused as refusal:
+                request = compute_request_id(order.order)
                 logger.info("request %s refused: %s", request.hex()[:12], refusal)
-                link.send(Failed(request, refusal.code, str(refusal)[:500]))
+                link.send(make_failed(request, refusal.code, str(refusal)))
                 await link.finish()
                 return
-            self._nursery.start_soon(self._run, active, frame.order)
-            link.send(Accepted(request))
+            self._nursery.start_soon(self._run, active)
             await self.requests.read_link(link)
             nursery.cancel_scope.cancel()
 
@@ -103,26 +97,29 @@ class WorkerServer:
             nursery.cancel_scope.cancel()
 
     async def _open(self, order: SignedOrder, client: FrameLink) -> ActiveRequest:
+        """Take an order: reserve its price and its memory, reach its neighbours. Raises OrderRefused."""
         parts = self._parts
-        if compute_request_id(order.order) in self.requests:
-            raise OrderRefused(FailureCode.BAD_ORDER, "this request is under way already")
         try:
-            admitted = await admit_order(order, parts.entry, parts.manifest, parts.chain, self._outstanding)
+            admission = await admit_order(order, parts.entry, parts.manifest, parts.chain, self.outstanding)
         except ChainUnreachable as error:
             raise OrderRefused(FailureCode.INTERNAL, f"this worker's node does not answer: {error}") from error
-        stage, session, path = admitted
-        peers = await self._reach_peers(stage, path, client)
-        setup = StageSetup(order, stage, parts.manifest, session.session_key, parts.worker_key)
-        active = ActiveRequest(setup, peers, parts.compute, parts.keeper)
         try:
-            active.open()
-        except KvExhaustedError as error:
-            raise OrderRefused(FailureCode.NO_CAPACITY, str(error)) from error
-        self._outstanding.add(order.order)
+            peers = await self._reach_peers(admission, client)
+            setup = StageSetup(order, admission.stage, parts.manifest, admission.session.session_key, parts.worker_key)
+            active = ActiveRequest(setup, peers, parts.compute, parts.keeper)
+            await active.open()
+        except BaseException as error:
+            self.outstanding.release(order.order)
+            if isinstance(error, InferenceError):
+                is_full = isinstance(error, KvExhaustedError)
+                code = FailureCode.NO_CAPACITY if is_full else FailureCode.INTERNAL
+                raise OrderRefused(code, str(error)) from error
+            raise
         self.requests.add(active)
         return active
 
-    async def _reach_peers(self, stage: int, path: tuple[WorkerEntry, ...], client: FrameLink) -> PathPeers:
+    async def _reach_peers(self, admission: Admission, client: FrameLink) -> PathPeers:
+        stage, path = admission.stage, admission.path
         last = len(path) - 1
         try:
             downstream = await self._connect(path[stage + 1]) if stage < last else None
@@ -134,8 +131,40 @@ class WorkerServer:
     async def _connect(self, neighbour: WorkerEntry) -> FrameLink:
         return await self._edges.connect(neighbour.peer_id, neighbour.addresses)
 
-    async def _run(self, active: ActiveRequest, order: SignedOrder) -> None:
+    async def _run(self, active: ActiveRequest) -> None:
         try:
             await self.requests.run(active)
+        except Exception:  # a bug that one request meets must not end the others
+            logger.exception("request %s: failed inside this worker", active.request.hex()[:12])
         finally:
-            self._outstanding.remove(order.order)
+            self.outstanding.end(active.order, active.is_settling)
+
+    async def _watch_sessions(self) -> None:
+        """Stop requests whose session ends or is emptied by others: after the notice period nothing is settled."""
+        while True:
+            await trio.sleep(SESSION_POLL_S)
+            try:
+                await self._stop_unpaid()
+            except ChainUnreachable as error:
+                logger.warning("the node does not answer: %s", error)
+
+    async def _stop_unpaid(self) -> None:
+        by_session: dict[bytes, list[ActiveRequest]] = {}
+        for active in self.requests.list_settled_here():
+            by_session.setdefault(active.order.session, []).append(active)
+        for session, actives in by_session.items():
+            found = await self._parts.chain.get_session(session)
+            for active in actives:
+                if found is None or not found.is_open or not found.requests_left:
+                    active.stop(FailureCode.NO_ESCROW, "the session takes no more requests")
+                elif compute_price_max(active.order) > found.escrow:
+                    active.stop(FailureCode.NO_ESCROW, "the session's escrow went to other requests")
+
+
+async def _receive_order(link: FrameLink) -> SignedOrder:
+    with trio.move_on_after(OPEN_TIMEOUT_S):
+        frame = await link.receive()
+        if not isinstance(frame, OpenRequest):
+            raise DecodeError(f"a request begins with OpenRequest, not {type(frame).__name__}")
+        return frame.order
+    raise DecodeError(f"no order came within {OPEN_TIMEOUT_S:.0f} s")

@@ -39,9 +39,13 @@ class DictChain:
     sessions: dict[bytes, SessionEntry] = field(default_factory=dict)
     workers: dict[bytes, WorkerEntry] = field(default_factory=dict)
     manifests: dict[bytes, Manifest] = field(default_factory=dict)
+    used: set[tuple[bytes, int]] = field(default_factory=set)
 
     async def get_session(self, session: bytes) -> SessionEntry | None:
         return self.sessions.get(session)
+
+    async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
+        return (session, sequence) in self.used
 
     async def get_worker(self, worker: bytes) -> WorkerEntry | None:
         return self.workers.get(worker)

@@ -116,7 +116,7 @@ async def open_network(model: Model, ranges: list[tuple[int, int]], kv_positions
     chain = DictChain(GENESIS, manifests={model.model_id: model.manifest})
     client_account = b"a" * 32
     chain.sessions[SESSION] = SessionEntry(
-        SESSION, client_account, SESSION_KEY.public_key, model.model_id, 10, 10**9, True, True
+        SESSION, client_account, SESSION_KEY.public_key, model.model_id, 10, 10**9, 1000, True, True
     )
     async with AsyncExitStack() as stack:
         nursery = await stack.enter_async_context(trio.open_nursery())
@@ -130,7 +130,8 @@ async def open_network(model: Model, ranges: list[tuple[int, int]], kv_positions
                 model.model_id,
                 start,
                 end,
-                0,
+                10**9,
+                10**9,
                 host.peer_id,
                 tuple(host.addresses),
                 1,

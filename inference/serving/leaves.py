@@ -1,0 +1,63 @@
+"""Signing the leaves of a boundary, as its sender and as its receiver, and keeping what was signed. Pure."""
+
+from __future__ import annotations
+
+from inference.serving.boundary import BoundaryError, BoundaryLog
+from inference.serving.record import RequestRecord
+from proto_specs.ed25519 import SigningKey
+from proto_specs.types.request import (
+    SignedOrder,
+    is_input_signed,
+    is_output_signed,
+    sign_input,
+    sign_output,
+)
+from proto_specs.types.wire import Countersign, OutputLeaf
+
+
+def sign_next_leaf(log: BoundaryLog, key: SigningKey) -> OutputLeaf:
+    """The sender's leaf over the next window, whose rows are all logged."""
+    leaf = log.make_leaf(log.leaves)
+    signature = sign_output(leaf, key)
+    log.close_window(leaf, signature)
+    return OutputLeaf(leaf, signature)
+
+
+def countersign_leaf(log: BoundaryLog, frame: OutputLeaf, sender: bytes, key: SigningKey) -> Countersign:
+    """The receiver's answer to the sender's leaf over the next window, of which at least one row is logged.
+
+    Raises BoundaryError when the leaf is not over the bytes that came, or not signed by `sender`.
+    """
+    leaf = frame.leaf
+    if leaf != log.make_leaf(log.leaves):
+        raise BoundaryError(f"the leaf of window {leaf.window} does not cover the bytes that came")
+    if not is_output_signed(leaf, sender, frame.signature):
+        raise BoundaryError(f"the leaf of window {leaf.window} is not signed by the sender")
+    log.close_window(leaf, frame.signature)
+    signature = sign_input(leaf, key)
+    log.add_signed(signature)
+    return Countersign(leaf.request, leaf.boundary, leaf.window, signature)
+
+
+def accept_countersign(log: BoundaryLog, boundary: int, frame: Countersign, receiver: bytes) -> None:
+    """Keep the receiver's signature. Raises BoundaryError when it is not for the next leaf, or not by `receiver`."""
+    leaf = log.get_leaf(frame.window)
+    if frame.boundary != boundary or frame.window != log.signed or leaf is None:
+        raise BoundaryError(f"countersignature of boundary {frame.boundary}, window {frame.window} is not due")
+    if not is_input_signed(leaf, receiver, frame.signature):
+        raise BoundaryError(f"the countersignature of window {frame.window} is not the receiver's")
+    log.add_signed(frame.signature)
+
+
+def make_record(order: SignedOrder, stage: int, received: BoundaryLog, sent: BoundaryLog) -> RequestRecord:
+    """Both boundaries of a stage, once every leaf has both signatures."""
+    windows = range(received.windows)
+    return RequestRecord(
+        order=order,
+        stage=stage,
+        input_leaves=received.get_signed(),
+        input_payloads=tuple(received.get_payload(one) for one in windows),
+        output_leaves=sent.get_signed(),
+        output_payloads=tuple(sent.get_payload(one) for one in windows),
+        traces=tuple(sent.get_trace(one) for one in windows),
+    )

@@ -1,0 +1,84 @@
+"""What a last stage has generated and what the client has promised to pay of it. Knows no frames in flight."""
+
+from __future__ import annotations
+
+from inference.serving.boundary import BoundaryError
+from proto_specs.limits import UNVOUCHED_WINDOWS_MAX, WINDOW_POSITIONS
+from proto_specs.types.common import ZERO_HASH
+from proto_specs.types.request import (
+    SignedVoucher,
+    compute_positions,
+    compute_tokens_hash,
+    compute_windows,
+    is_voucher_signed,
+)
+
+UNVOUCHED_TOKENS_MAX = (UNVOUCHED_WINDOWS_MAX + 1) * WINDOW_POSITIONS
+"""Tokens sent beyond the last voucher: two windows that may be late, and the one that generation is in."""
+
+
+class VoucherBook:
+    """Generated tokens under their rolling hash, and the best voucher for them."""
+
+    def __init__(self, request: bytes, prompt_tokens: int, session_key: bytes) -> None:
+        self._request = request
+        self._prompt_tokens = prompt_tokens
+        self._session_key = session_key
+        self._hashes = [ZERO_HASH]
+        self.voucher: SignedVoucher | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens generated so far."""
+        return len(self._hashes) - 1
+
+    @property
+    def vouched(self) -> int:
+        """Tokens the client has promised to pay."""
+        return self.voucher.voucher.tokens if self.voucher is not None else 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the client must vouch before it gets another token."""
+        return self.tokens - self.vouched > UNVOUCHED_TOKENS_MAX
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every token is vouched for."""
+        return self.voucher is not None and self.vouched == self.tokens
+
+    def add_token(self, token: int) -> None:
+        """Another token was generated."""
+        self._hashes.append(compute_tokens_hash(self._hashes[-1], token))
+
+    def accept(self, signed: SignedVoucher, windows_signed: int, is_finished: bool) -> None:
+        """Keep a voucher. Raises BoundaryError for one that could not be settled.
+
+        A voucher covers no more than the client has countersigned (`windows_signed` at the last boundary), so that
+        what it promises can be settled even if it is the client's last word; and the final one comes after the end.
+        """
+        promised = signed.voucher
+        if promised.request != self._request:
+            raise BoundaryError("a voucher for another request")
+        if promised.tokens >= len(self._hashes) or promised.tokens_hash != self._hashes[promised.tokens]:
+            raise BoundaryError(f"the voucher's hash over {promised.tokens} tokens is not of the tokens sent")
+        if promised.tokens < self.vouched:
+            raise BoundaryError("a voucher for fewer tokens than the one before")
+        if promised.tokens and self.compute_windows_of(promised.tokens) > windows_signed:
+            raise BoundaryError(f"a voucher for {promised.tokens} tokens whose leaves are not countersigned")
+        if promised.final and not (is_finished and promised.tokens == self.tokens):
+            raise BoundaryError("a final voucher before the end")
+        if not is_voucher_signed(signed, self._session_key):
+            raise BoundaryError("the voucher is not signed by the session key")
+        self.voucher = signed
+
+    def compute_windows_of(self, tokens: int) -> int:
+        """Windows that hold the positions of the prompt and of `tokens` generated tokens."""
+        return compute_windows(compute_positions(self._prompt_tokens, tokens))
+
+    def count_settleable_windows(self, windows_signed: int) -> int:
+        """Windows the last voucher can be settled with; 0 when it promises nothing that was countersigned."""
+        if self.voucher is None:
+            return 0
+        windows = self.compute_windows_of(self.vouched)
+        return windows if windows <= windows_signed else 0

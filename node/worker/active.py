@@ -1,0 +1,346 @@
+"""One request under way on a worker: drives the stage's state machine, performs its effects, and loses patience."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from inference.errors import InferenceError, WireDtypeError
+from inference.serving.events import (
+    Compute,
+    Computed,
+    Finished,
+    GiveUp,
+    Retain,
+    StageEffect,
+    Stop,
+    StopComputing,
+    SubmitSettlement,
+    ToClient,
+    ToDownstream,
+    ToFirst,
+    ToUpstream,
+    read_failure_code,
+)
+from inference.serving.record import RequestRecord
+from inference.serving.stage import StageRequest, StageSetup
+from node.p2p.errors import NetworkError
+from node.serving.link import FrameLink, make_failed
+from node.worker.compute import Answer, ComputeLoop
+from proto_specs.errors import ProtocolError
+from proto_specs.types.calls import Settle
+from proto_specs.types.request import Order, compute_positions
+from proto_specs.types.wire import (
+    Accepted,
+    Countersign,
+    Failed,
+    FailureCode,
+    Frame,
+    OutputLeaf,
+    RootsFrame,
+    Rows,
+    Settled,
+    Token,
+    VoucherFrame,
+)
+
+logger = logging.getLogger("myelin.worker")
+
+INBOX_EVENTS_MAX = 2048
+IDLE_S_MAX = 120.0
+CLIENT_S_MAX = 30.0
+"""How long a client may owe the prompt, a leaf, a countersignature or a voucher."""
+STOP_S_MAX = 20.0
+"""How long a stopped request waits for the signatures of the path."""
+REQUEST_S_BASE = 60.0
+POSITION_S_MAX = 1.0
+"""A request may take a minute and a second per position: memory is not held for those who trickle."""
+STOP_CODES = frozenset({FailureCode.CANCELLED, FailureCode.UNVOUCHED, FailureCode.NO_ESCROW})
+"""Failures that are the client's: what it vouched for is settled before the request ends."""
+
+
+class StrayFrame(ProtocolError):
+    """A frame about a request from a peer that has no such part in it."""
+
+
+class Keeper(Protocol):
+    """Where finished requests go: the disk and the chain."""
+
+    async def retain(self, record: RequestRecord) -> None:
+        """Write the record durably. Raises OSError."""
+
+    async def settle(self, request: bytes, call: Settle) -> bytes | None:
+        """Keep and submit a settlement; the extrinsic hash, or None when the chain could not be reached yet.
+
+        Raises OSError when it cannot be kept.
+        """
+
+
+@dataclass(frozen=True)
+class PathPeers:
+    """libp2p peers of a path as registered on chain, and the links this stage sends on."""
+
+    peer_ids: tuple[str, ...]
+    client: FrameLink
+    downstream: FrameLink | None
+    first: FrameLink | None
+
+
+@dataclass(frozen=True)
+class _LinkGone:
+    link: FrameLink
+
+
+_Event = Frame | Computed | Stop | GiveUp | _LinkGone
+
+
+class ActiveRequest:
+    """One request on this stage."""
+
+    def __init__(self, setup: StageSetup, peers: PathPeers, compute: ComputeLoop, keeper: Keeper) -> None:
+        self.machine = StageRequest(setup)
+        self.request = self.machine.request
+        self.is_settling = False
+        """Whether it ended with everything signed: a settlement is on its way."""
+        self._setup = setup
+        self._peers = peers
+        self._compute = compute
+        self._keeper = keeper
+        self._upstream: FrameLink | None = None
+        self._inbox, self._events = trio.open_memory_channel[_Event](INBOX_EVENTS_MAX)
+        self._is_done = False
+        self._opened_s = self._heard_s = self._owed_since_s = trio.current_time()
+        self._owed = self.machine.owed_by_client
+        self._stopped_s: float | None = None
+
+    @property
+    def order(self) -> Order:
+        """What was ordered."""
+        return self._setup.order.order
+
+    @property
+    def stage(self) -> int:
+        """Position in the path."""
+        return self._setup.stage
+
+    @property
+    def is_last(self) -> bool:
+        """Whether this is the path's last stage, which settles."""
+        return self.stage == len(self.order.path) - 1
+
+    async def open(self) -> None:
+        """Reserve what the request needs. Raises KvExhaustedError when there is no room."""
+        positions = compute_positions(self.order.prompt_tokens, self.order.tokens_max)
+        sample_from = self.order.prompt_tokens - 1
+        await self._compute.open(self.request, positions, sample_from, self.order.sampling, self._on_answer)
+
+    async def run(self) -> None:
+        """Handle events until the request finishes or fails; frees everything."""
+        try:
+            await self._perform(ToClient(Accepted(self.request)))
+            while not self._is_done:
+                effects = self._react(await self._next_event())
+                if self.machine.is_done:
+                    self._events.close()  # whatever still comes is not kept while the end is written to disk
+                for effect in effects:
+                    if not self._is_done:
+                        await self._perform(effect)
+        finally:
+            self._events.close()
+            await self._compute.close(self.request)
+
+    def post(self, frame: Frame, link: FrameLink) -> None:
+        """A frame of a neighbour or the client. Raises StrayFrame when it comes from the wrong peer."""
+        if not self._may_send(frame, link):
+            raise StrayFrame(f"request {self._short}: {type(frame).__name__} from a peer that may not send it")
+        if isinstance(frame, Rows | OutputLeaf | RootsFrame):
+            self._upstream = link
+        if isinstance(frame, Failed):
+            self._on_failed(frame, link)
+        else:
+            self._put(frame)
+
+    def stop(self, code: FailureCode, message: str) -> None:
+        """End it early: what the client vouched for is settled, the rest is given up."""
+        self._put(Stop(code, message))
+
+    def link_lost(self, link: FrameLink) -> None:
+        """A link is gone. What came over it before is handled first: it may be all that was needed of it."""
+        if link in (self._peers.client, self._peers.downstream, self._upstream, self._peers.first):
+            self._put(_LinkGone(link))
+
+    @property
+    def _short(self) -> str:
+        return self.request.hex()[:12]
+
+    def _put(self, event: _Event) -> None:
+        try:
+            self._inbox.send_nowait(event)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the request has ended meanwhile
+        except trio.WouldBlock:
+            logger.warning("request %s: %d events behind, giving up", self._short, INBOX_EVENTS_MAX)
+            self._events.close()
+
+    async def _next_event(self) -> _Event:
+        deadline_s, outcome = min(self._list_deadlines(), key=lambda one: one[0])
+        try:
+            with trio.fail_at(deadline_s):
+                event = await self._events.receive()
+        except trio.TooSlowError:
+            return outcome
+        except trio.ClosedResourceError:
+            return GiveUp(FailureCode.NO_CAPACITY, "too many frames at once")
+        self._heard_s = trio.current_time()
+        return event
+
+    def _list_deadlines(self) -> list[tuple[float, Stop | GiveUp]]:
+        """When patience ends, and what happens then."""
+        positions = compute_positions(self.order.prompt_tokens, self.order.tokens_max)
+        longest_s = REQUEST_S_BASE + positions * POSITION_S_MAX
+        slow = GiveUp(FailureCode.NEIGHBOUR_LOST, f"the request was not over within {longest_s:.0f} s")
+        idle = GiveUp(FailureCode.NEIGHBOUR_LOST, f"nothing happened for {IDLE_S_MAX:.0f} s")
+        found: list[tuple[float, Stop | GiveUp]] = [
+            (self._opened_s + longest_s, slow),
+            (self._heard_s + IDLE_S_MAX, idle),
+        ]
+        if self._owed is not None:
+            owing = Stop(FailureCode.UNVOUCHED, f"the client sent and signed nothing for {CLIENT_S_MAX:.0f} s")
+            found.append((self._owed_since_s + CLIENT_S_MAX, owing))
+        if self._stopped_s is not None:
+            stuck = GiveUp(FailureCode.CANCELLED, "stopped, and not all stages have signed what is vouched for")
+            found.append((self._stopped_s + STOP_S_MAX, stuck))
+        return found
+
+    def _react(self, event: _Event) -> list[StageEffect]:
+        match event:
+            case GiveUp():
+                effects: list[StageEffect] = [event]
+            case _LinkGone():
+                effects = self._on_link_gone(event.link)
+            case _:
+                effects = self.machine.handle(event)
+        owed = self.machine.owed_by_client
+        if owed != self._owed:
+            self._owed, self._owed_since_s = owed, trio.current_time()
+        return effects
+
+    def _on_link_gone(self, link: FrameLink) -> list[StageEffect]:
+        if link is self._peers.client:
+            is_end = self.stage == 0 or self.is_last
+            return self.machine.handle(Stop(FailureCode.CANCELLED, "the client went away")) if is_end else []
+        lost: int | None = None
+        if link is self._peers.downstream:
+            lost = self.stage + 1
+        elif link is self._upstream and self.machine.needs_upstream:
+            lost = self.stage - 1
+        elif link is self._peers.first and self.machine.needs_first:
+            lost = 0
+        if lost is None:
+            return []
+        key = self.order.path[lost].worker.hex()[:12]
+        return [GiveUp(FailureCode.NEIGHBOUR_LOST, f"stage {lost} (worker {key}) went away")]
+
+    def _on_failed(self, frame: Failed, link: FrameLink) -> None:
+        """The client's end of a request stops the first and the last stage; the first passes it down the path."""
+        code = read_failure_code(frame.code)
+        if link is self._peers.client:
+            if self.stage == 0 or self.is_last:
+                self._put(Stop(FailureCode.CANCELLED, frame.message))
+        elif self.stage and link.peer_id == self._peers.peer_ids[self.stage - 1] and code in STOP_CODES:
+            self._put(Stop(code, frame.message))
+        else:
+            self._put(frame)
+
+    def _on_answer(self, answer: Answer) -> None:
+        if isinstance(answer, InferenceError):
+            code = FailureCode.BAD_INPUT if isinstance(answer, WireDtypeError) else FailureCode.INTERNAL
+            self._put(GiveUp(code, str(answer)))
+        else:
+            self._put(answer)
+
+    def _may_send(self, frame: Frame, link: FrameLink) -> bool:
+        peers, stage, last = self._peers.peer_ids, self.stage, len(self._peers.peer_ids) - 1
+        is_client = link is self._peers.client
+        is_from_last = stage == 0 < last and link.peer_id == peers[last]
+        match frame:
+            case Failed():
+                return is_client or link.peer_id in peers
+            case Rows() | OutputLeaf():
+                return link.peer_id == peers[stage - 1] if stage else is_client
+            case RootsFrame():
+                return stage > 0 and link.peer_id == peers[stage - 1]
+            case Countersign():
+                return is_client if stage == last else link.peer_id == peers[stage + 1]
+            case VoucherFrame():
+                return (is_client and stage == last) or is_from_last
+            case Token():
+                return is_from_last
+            case _:
+                return False
+
+    async def _perform(self, effect: StageEffect) -> None:
+        try:
+            match effect:
+                case Compute():
+                    self._compute.submit(self.request, effect)
+                case ToClient() | ToUpstream() | ToDownstream() | ToFirst():
+                    self._send(effect)
+                case StopComputing():
+                    if self._stopped_s is None:
+                        self._stopped_s = trio.current_time()
+                    await self._compute.close(self.request)
+                case Retain():
+                    await self._keeper.retain(effect.record)
+                case SubmitSettlement():
+                    await self._settle(effect.call)
+                case Finished():
+                    self._is_done = self.is_settling = True
+                    logger.info("request %s: finished at stage %d", self._short, self.stage)
+                case GiveUp():
+                    self._give_up(effect)
+        except OSError as error:
+            logger.error("request %s: cannot be kept on disk: %s", self._short, error)
+            self._give_up(GiveUp(FailureCode.INTERNAL, "the worker cannot write to its disk"))
+
+    def _send(self, effect: ToClient | ToUpstream | ToDownstream | ToFirst) -> None:
+        """A neighbour that takes no frames ends the request; of a client in the same state its reader tells."""
+        match effect:
+            case ToFirst() if self.stage == 0:
+                self._put(effect.frame)
+                return
+            case ToDownstream():
+                link = self._peers.downstream
+            case ToFirst():
+                link = self._peers.first
+            case ToUpstream() if self.stage:
+                link = self._upstream
+            case _:
+                link = self._peers.client
+        assert link is not None, "the path has the stages that the machine sends to"
+        try:
+            link.send(effect.frame)
+        except NetworkError as error:
+            if link is not self._peers.client:
+                self._give_up(GiveUp(FailureCode.NEIGHBOUR_LOST, str(error)))
+
+    async def _settle(self, call: Settle) -> None:
+        extrinsic = await self._keeper.settle(self.request, call)
+        if extrinsic is not None:
+            with contextlib.suppress(NetworkError):  # it settles without the client as well
+                self._peers.client.send(Settled(self.request, extrinsic))
+
+    def _give_up(self, reason: GiveUp) -> None:
+        self._is_done = True
+        logger.warning("request %s: given up at stage %d: %s", self._short, self.stage, reason.message)
+        frame = make_failed(self.request, reason.code, reason.message)
+        for link in (self._peers.client, self._upstream, self._peers.downstream, self._peers.first):
+            if link is not None and not link.is_lost:
+                try:
+                    link.send(frame)
+                except NetworkError as error:
+                    logger.info("request %s: could not tell %s: %s", self._short, link.peer_id, error)
