@@ -80,6 +80,14 @@ def test_every_vector_file_is_read_by_a_test() -> None:
     assert [one for one in names if not re.search(rf'"{one}\.json"|load\("{one}"\)', sources)] == []
 
 
+def test_every_page_and_every_vector_file_is_in_the_index() -> None:
+    index = (VECTORS.parent / "README.md").read_text("utf-8")
+    pages = [path.name for path in VECTORS.parent.glob("*.md") if path.name != "README.md"]
+    assert [one for one in pages if f"[{one}]({one})" not in index] == []
+    listed = {name for row in re.findall(r"^\| \[.*\| (.*) \|$", index, re.MULTILINE) for name in row.split(", ")}
+    assert {path.stem for path in VECTORS.iterdir()} <= listed
+
+
 @pytest.mark.parametrize("name", sorted(BUILDERS))
 def test_the_files_are_what_the_code_makes(name: str) -> None:
     assert json.loads(json.dumps(BUILDERS[name]())) == load(name), "see tests/vectors/generate.py"
