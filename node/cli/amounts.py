@@ -1,17 +1,17 @@
-"""Amounts as people write them: `1.5`, `1.5MYL`, `250nmyl`; exact, never through a float."""
+"""Amounts as people write them, `1.5`, `1.5MYL` or `250nmyl`: integers from end to end, never a float."""
 
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 
 from node.cli.errors import CliError
 from proto_specs.types.common import NMYL_PER_MYL
 
 AMOUNT_HELP = "Amount: 1.5 or 1.5MYL, or 250nmyl."
 AMOUNT_MAX = (1 << 64) - 1
-_AMOUNT = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?) ?(myl|nmyl)?", re.IGNORECASE)
-_DECIMALS = 9
+DECIMALS = 9
+assert 10**DECIMALS == NMYL_PER_MYL
+_AMOUNT = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))? ?(myl|nmyl)?", re.IGNORECASE)
 
 
 class AmountInvalid(CliError):
@@ -19,21 +19,18 @@ class AmountInvalid(CliError):
 
 
 def parse_amount(text: str) -> int:
-    """nmyl of an amount. Raises AmountInvalid."""
-    found = _AMOUNT.fullmatch(text.strip().replace("_", ""))
+    """nmyl of an amount, exactly what was written. Raises AmountInvalid."""
+    found = _AMOUNT.fullmatch(text.strip())
     if found is None:
-        raise AmountInvalid(f"{text!r} is no amount: write 1.5, 1.5MYL or 250nmyl")
-    number, unit = Decimal(found[1]), (found[2] or "myl").lower()
-    nmyl = number if unit == "nmyl" else number * NMYL_PER_MYL
-    if nmyl != int(nmyl):
-        raise AmountInvalid(f"{text!r} has a part smaller than one nmyl (10^-{_DECIMALS} MYL)")
-    if int(nmyl) > AMOUNT_MAX:
-        raise AmountInvalid(f"{text!r} is more than there can be")
-    return int(nmyl)
-
-
-def format_amount(nmyl: int) -> str:
-    """An amount in MYL with its unit, without needless zeros."""
-    whole, rest = divmod(nmyl, NMYL_PER_MYL)
-    decimals = f".{rest:0{_DECIMALS}}".rstrip("0").rstrip(".")
-    return f"{whole:,}{decimals} MYL"
+        raise AmountInvalid(f"{text!r:.60} is no amount: write 1.5, 1.5MYL or 250nmyl")
+    minus, whole, part, unit = found[1], found[2], found[3] or "", (found[4] or "myl").lower()
+    if minus:
+        raise AmountInvalid(f"{text!r:.60} is negative: an amount is zero or more")
+    decimals = DECIMALS if unit == "myl" else 0
+    if len(part) > decimals:
+        raise AmountInvalid(f"{text!r:.60} has {len(part)} digits after the point; at most {decimals} are exact")
+    digits = (whole + part.ljust(decimals, "0")).lstrip("0")
+    # Judged by length first: a number of any length may come, and converting takes quadratic time.
+    if len(digits) > len(str(AMOUNT_MAX)) or int(digits or "0") > AMOUNT_MAX:
+        raise AmountInvalid(f"{text!r:.60} is more than there can be")
+    return int(digits or "0")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,13 +12,52 @@ import typer
 
 from node.cli.keyring import load_signing_key
 from node.client.account import Account
+from node.demo.names import make_dev_names
 from node.derivation import KeyKind
 from node.rpc.client import open_rpc
-from node.serving.rpc_chain import RpcChain
+from node.serving.rpc_chain import Rpc, RpcChain
 from proto_specs.ss58 import encode_address
 
 DEFAULT_RPC = "http://127.0.0.1:9944"
+DEV_CHAIN = "myelin-dev"
 RpcOption = Annotated[str, typer.Option("--rpc", help="JSON-RPC address of a node.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A node's chain, its SS58 prefix, and readable names of addresses (there are some on the dev chain alone)."""
+
+    chain: RpcChain
+    prefix: int
+    names: Mapping[str, str]
+
+    @property
+    def rpc(self) -> Rpc:
+        """For calls of one's own."""
+        return self.chain.rpc
+
+    def address(self, account: bytes) -> str:
+        """The address of an account."""
+        return encode_address(account, self.prefix)
+
+    def name(self, address: str) -> str:
+        """How an address is shown in tables: whole, and after it the name it is known by."""
+        return f"{address} ({self.names[address]})" if address in self.names else address
+
+
+@asynccontextmanager
+async def open_connection(url: str) -> AsyncIterator[Connection]:
+    """The chain of a node. Raises ChainUnreachable."""
+    async with open_rpc(url) as rpc:
+        yield await connect(rpc)
+
+
+async def connect(rpc: Rpc) -> Connection:
+    """Ask the node which chain it is on."""
+    chain = await RpcChain.connect(rpc)
+    prefix = await read_prefix(rpc)
+    is_dev = await rpc.call("system_chain") == DEV_CHAIN
+    return Connection(chain, prefix, make_dev_names(prefix) if is_dev else {})
 
 
 @asynccontextmanager

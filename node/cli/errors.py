@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from consensus.runtime.errors import RuntimeRefusal
 from genesis.errors import SpecError
@@ -40,6 +42,15 @@ class CliError(Exception):
     """What was asked for on the command line makes no sense, or is not there. The message says what to write."""
 
 
+class CallRefused(CliError):
+    """A transaction is in a block and its fee is paid, but the runtime refused its call. `error` is its reason."""
+
+    def __init__(self, call: str, module: str, error: str, extrinsic: str, height: int, fee: int) -> None:
+        super().__init__(f"{error}: module {module} refused {call} {extrinsic} in block {height}; {fee} nmyl were paid")
+        self.error = error
+        self.details = {"module": module, "call": call, "extrinsic": extrinsic, "height": height, "fee": fee}
+
+
 _USER_ERRORS = (
     CallFailed,
     CliError,
@@ -64,25 +75,40 @@ _USER_ERRORS = (
 
 
 @contextlib.contextmanager
-def exit_on_error() -> Iterator[None]:
-    """Turn a user's error, also one out of a nursery, into one line on standard error and its exit status."""
+def exit_on_error(as_json: bool = False) -> Iterator[None]:
+    """Turn a user's error, also one out of a nursery, into one line on standard error and its exit status.
+
+    The line is text, or with `as_json` the object of `describe_error`.
+    """
     try:
         yield
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except (ChainUnreachable, RequestLost, *_USER_ERRORS) as error:
-        _exit(error)
+        _exit(error, as_json)
     except BaseExceptionGroup as group:
         leaf = _find_leaf(group)
         if isinstance(leaf, KeyboardInterrupt):
             sys.exit(EXIT_INTERRUPTED)
         if isinstance(leaf, (ChainUnreachable, RequestLost, *_USER_ERRORS)):
-            _exit(leaf)
+            _exit(leaf, as_json)
         raise
 
 
-def _exit(error: BaseException) -> None:
-    print(f"error: {error}", file=sys.stderr)
+def describe_error(error: BaseException) -> dict[str, Any]:
+    """`error`: the runtime's, the pool's or the class's name for the reason. Then the text, and what else is known."""
+    found: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
+    if isinstance(error, CallRefused):
+        return {**found, "error": error.error, **error.details}
+    if isinstance(error, RpcError):
+        details: dict[str, Any] = error.data if isinstance(error.data, dict) else {}
+        known = {name: value for name, value in details.items() if name != "reason"}
+        return {**found, "error": details.get("reason", "RpcError"), "code": error.code, **known}
+    return found
+
+
+def _exit(error: BaseException, as_json: bool) -> None:
+    print(json.dumps(describe_error(error)) if as_json else f"error: {error}", file=sys.stderr)
     if isinstance(error, ChainUnreachable):
         sys.exit(EXIT_UNREACHABLE)
     if isinstance(error, RequestLost):

@@ -11,7 +11,14 @@ import typer
 
 from genesis.dev import DEV_SS58_PREFIX
 from node.cli.errors import CliError, exit_on_error
-from node.cli.keyring import DEV_PREFIX, KEY_HELP, KeysOption, get_keys_dir, read_password
+from node.cli.keyring import (
+    DEV_PREFIX,
+    KEY_HELP,
+    KeysOption,
+    get_keys_dir,
+    read_line,
+    read_new_password,
+)
 from node.cli.models import JsonOption
 from node.cli.plain import print_pairs
 from node.derivation import KeyKind, derive_key, format_path, generate_mnemonic, validate_mnemonic
@@ -37,7 +44,7 @@ def new_command(
     as_json: JsonOption = False,
 ) -> None:
     """Make a key from fresh words, and print the words: they are the only backup."""
-    with exit_on_error():
+    with exit_on_error(as_json):
         try:
             mnemonic = generate_mnemonic(words)
         except ValueError as error:
@@ -61,15 +68,15 @@ def import_command(
     as_json: JsonOption = False,
 ) -> None:
     """Make a key from words, asked for on the terminal (or read: one line of words, one with the password)."""
-    with exit_on_error():
-        mnemonic = validate_mnemonic(read_password("words"))
+    with exit_on_error(as_json):
+        mnemonic = validate_mnemonic(read_line("words of the key"))
         _print(_describe(_save(name, kind, index, mnemonic, keys), prefix), as_json)
 
 
 @app.command("list")
 def list_command(prefix: PrefixOption = DEV_SS58_PREFIX, keys: KeysOption = None, as_json: JsonOption = False) -> None:
     """List the keys in the key directory."""
-    with exit_on_error():
+    with exit_on_error(as_json):
         directory = get_keys_dir(keys)
         found = [_describe(info, prefix) for info in Keystore(directory).list_infos()]
     if as_json:
@@ -89,7 +96,7 @@ def show_command(
     as_json: JsonOption = False,
 ) -> None:
     """Show a key's public side; no password is needed. `--kind` chooses among the keys of a development name."""
-    with exit_on_error():
+    with exit_on_error(as_json):
         if name.startswith(DEV_PREFIX):
             info = KeyInfo(name, kind, get_dev_key(name.removeprefix(DEV_PREFIX), kind).public_key)
         else:
@@ -103,15 +110,8 @@ def _save(name: str, kind: KeyKind, index: int, mnemonic: str, keys: Path | None
         raise KeystoreError(f"there is a key named {name} already: choose another name")
     key = derive_key(mnemonic, kind, index)
     info = KeyInfo(name, kind, key.public_key, format_path(kind, index))
-    store.save(info, key, _read_new_password(name))
+    store.save(info, key, read_new_password(name))
     return info
-
-
-def _read_new_password(name: str) -> str:
-    if not sys.stdin.isatty():
-        return read_password("")
-    password: str = typer.prompt(f"new password of {name}", hide_input=True, confirmation_prompt=True)
-    return password
 
 
 def _describe(info: KeyInfo, prefix: int) -> dict[str, Any]:

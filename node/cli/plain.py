@@ -1,8 +1,8 @@
-"""Names and values in two columns, never cut: what is printed can be copied."""
+"""Columns of text that are never cut: whatever is printed can be copied and given to the next command."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
@@ -11,3 +11,13 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
         print(f"{name:<{width}}  {value}".rstrip())
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[str] = ()) -> None:
+    """Rows under a header; the columns named in `right` are aligned to the right."""
+    lines = [tuple(header), *(tuple(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    signs = [">" if name in set(right) else "<" for name in header]
+    for line in lines:
+        cells = (f"{cell:{sign}{width}}" for cell, sign, width in zip(line, signs, widths, strict=True))
+        print("  ".join(cells).rstrip())

@@ -11,13 +11,12 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from node.cli.amounts import format_amount
 from node.cli.connect import DEFAULT_RPC, RpcOption, read_prefix
 from node.cli.errors import CliError, exit_on_error
-from node.cli.keyring import KEY_HELP, KeysOption
+from node.cli.keyring import KEY_HELP, KeysOption, find_account
 from node.cli.models import JsonOption
 from node.cli.plain import print_pairs
-from node.cli.tx import find_account
+from node.cli.show_inference import format_myl
 from node.rpc.client import open_rpc
 from proto_specs.ss58 import encode_address
 
@@ -139,7 +138,7 @@ def _show_fields(found: dict[str, Any]) -> Rows:
 
 
 def _show_account(found: dict[str, Any]) -> Rows:
-    amounts = [(name, format_amount(found[name])) for name in ("free", "reserved")]
+    amounts = [(name, format_myl(found[name])) for name in ("free", "reserved")]
     return [("account", found["account"]), ("nonce", str(found["nonce"])), *amounts]
 
 
@@ -173,8 +172,8 @@ def _show_transaction(found: dict[str, Any]) -> Rows:
     return [
         ("status", "finalized" if error is None else f"failed: {error['error']}"),
         ("block", f"{found['height']}, transaction {found['index']}"),
-        ("fee", format_amount(receipt["fee"])),
-        ("tip", format_amount(receipt["tip"])),
+        ("fee", format_myl(receipt["fee"])),
+        ("tip", format_myl(receipt["tip"])),
         *[("event", _show_event(one)) for one in receipt["events"]],
     ]
 
@@ -186,7 +185,7 @@ def _show_event(event: dict[str, Any]) -> str:
 
 def _show_validators(found: list[dict[str, Any]]) -> Rows:
     total = sum(one["power"] for one in found)
-    return [(one["operator"], f"{format_amount(one['power'])} ({one['power'] / total:.1%})") for one in found]
+    return [(one["operator"], f"{format_myl(one['power'])} ({one['power'] / total:.1%})") for one in found]
 
 
 def _show_models(found: list[dict[str, Any]]) -> Rows:
@@ -197,8 +196,8 @@ def _show_workers(found: list[dict[str, Any]]) -> Rows:
     return [
         (
             one["worker"],
-            f"layers {one['start']}:{one['end']}, bond {format_amount(one['bond'])}, "
-            f"earned {format_amount(one['earned'])}, {one['passes']} checks passed, {one['fails']} failed",
+            f"layers {one['start']}:{one['end']}, bond {format_myl(one['bond'])}, "
+            f"earned {format_myl(one['earned'])}, {one['passes']} checks passed, {one['fails']} failed",
         )
         for one in found
     ] or [("none", "")]

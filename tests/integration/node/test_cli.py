@@ -72,9 +72,9 @@ def test_keys_are_made_from_words_and_only_once(cli: Cli) -> None:
 
 def test_a_transfer_from_the_price_to_the_receipt(cli: Cli) -> None:
     cli.ask("keys", "import", "mine", typed=f"{WORDS}\nsecret\n")
-    price = cli.ask("tx", "transfer", "mine", "2.5", "--from", "dev:charlie", "--dry-run")
+    price = cli.ask("tx", "transfer", "mine", "2.5", "--account", "dev:charlie", "--dry-run")
     assert cli.ask("query", "account", "mine")["free"] == 0
-    done = cli.ask("tx", "transfer", "mine", "2.5", "--from", "dev:charlie")
+    done = cli.ask("tx", "transfer", "mine", "2.5", "--account", "dev:charlie")
     assert abs(done["fee"] - price["fee"]) < 500, "the birth block's number may have grown by a digit meanwhile"
     assert cli.ask("query", "account", "mine")["free"] == 2_500_000_000
     status = cli.ask("query", "tx", done["extrinsic"])
@@ -82,24 +82,24 @@ def test_a_transfer_from_the_price_to_the_receipt(cli: Cli) -> None:
     assert cli.ask("query", "block", str(done["height"]))["block"]["header"]["height"] == done["height"]
     text = cli.run("query", "tx", done["extrinsic"]).stdout
     assert "Transferred" in text
-    back = cli.ask("tx", "transfer", "dev:charlie", "1", "--from", "mine", "--wait", "pool", typed="secret\n")
-    assert back["status"] == "pending"
-    assert "does not open" in cli.refuse("tx", "transfer", ALICE, "1", "--from", "mine", typed="wrong\n")
+    back = cli.ask("tx", "transfer", "dev:charlie", "1", "--account", "mine", "--wait", "submitted", typed="secret\n")
+    assert back["status"] == "submitted"
+    assert "does not open" in cli.refuse("tx", "transfer", ALICE, "1", "--account", "mine", typed="wrong\n")
 
 
 def test_stake(cli: Cli) -> None:
-    assert cli.ask("tx", "bond", "10", "--from", "dev:dave")["status"] == "finalized"
+    assert cli.ask("tx", "bond", "10", "--account", "dev:dave")["status"] == "finalized"
     assert cli.ask("query", "account", "dev:dave")["reserved"] == 10 * 10**9
-    assert cli.ask("tx", "unbond", "4", "--from", "dev:dave")["status"] == "finalized"
-    assert "NothingToWithdraw" in cli.refuse("tx", "withdraw", "--from", "dev:dave")
-    assert "InsufficientStake" in cli.refuse("tx", "register-validator", "dev:dave", "--from", "dev:dave")
+    assert cli.ask("tx", "unbond", "4", "--account", "dev:dave")["status"] == "finalized"
+    assert "NothingToWithdraw" in cli.refuse("tx", "withdraw", "--account", "dev:dave")
+    assert "InsufficientStake" in cli.refuse("tx", "register-validator", "dev:dave", "--account", "dev:dave")
 
 
 def test_refusals_say_what_to_do_and_have_their_status(cli: Cli, tmp_path: Path) -> None:
-    assert "InsufficientBalance" in cli.refuse("tx", "transfer", "dev:bob", "9000000", "--from", "dev:eve")
-    assert "no amount" in cli.refuse("tx", "transfer", "dev:bob", "1e5", "--from", "dev:eve")
-    assert "base58" in cli.refuse("tx", "transfer", "0OIl", "1", "--from", "dev:eve")
-    assert "typing error" in cli.refuse("tx", "transfer", ALICE[:-1] + "1", "1", "--from", "dev:eve")
+    assert "InsufficientBalance" in cli.refuse("tx", "transfer", "dev:bob", "9000000", "--account", "dev:eve")
+    assert "no amount" in cli.refuse("tx", "transfer", "dev:bob", "1e5", "--account", "dev:eve")
+    assert "base58" in cli.refuse("tx", "transfer", "0OIl", "1", "--account", "dev:eve")
+    assert "typing error" in cli.refuse("tx", "transfer", ALICE[:-1] + "1", "1", "--account", "dev:eve")
     assert "knows no block" in cli.refuse("query", "block", "99999999")
     assert "no method" in cli.refuse("query", "call", "nonsense")
     cli.refuse("tx", "transfer", "dev:bob", status=EXIT_USAGE)

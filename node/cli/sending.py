@@ -1,0 +1,199 @@
+"""What every `myelin tx` command does: take its options, price or sign a call, send it, wait until it has effect."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import trio
+import typer
+
+from consensus.runtime.balances.state import read_account
+from node.cli.amounts import AMOUNT_HELP, parse_amount
+from node.cli.connect import DEFAULT_RPC, Connection, RpcOption, open_connection
+from node.cli.errors import CallRefused, exit_on_error
+from node.cli.keyring import KEY_HELP, KeysOption, find_account, find_public_key, load_signing_key
+from node.cli.models import JsonOption
+from node.cli.plain import print_pairs
+from node.cli.show_inference import format_myl
+from node.client.account import PERIOD_BLOCKS, POLL_S, TransactionLost
+from node.derivation import KeyKind
+from node.serving.chain import ChainUnreachable
+from proto_specs.codec import encode
+from proto_specs.jsonform import to_json
+from proto_specs.types.calls import Call, ModuleIndex
+from proto_specs.types.chain import Transaction, TransactionBody, sign_transaction
+
+UNSIGNED = bytes(64)
+MISSING_ANSWERS_MAX = 2
+"""A transaction is looked for in the chain, then in the pool: one answer may miss it while it moves between them."""
+
+
+class Wait(enum.StrEnum):
+    """How long to stay."""
+
+    SUBMITTED = "submitted"
+    FINALIZED = "finalized"
+
+
+class OutcomeUnknown(ChainUnreachable):
+    """The node went away after it had taken the transaction. The message has the hash to ask for later."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sending:
+    """How to send. Each field is an option of every `myelin tx` command."""
+
+    account: Annotated[str, typer.Option(help=f"Account that signs and pays. {KEY_HELP}")]
+    rpc: RpcOption = DEFAULT_RPC
+    tip: Annotated[str, typer.Option(help=f"Paid to the block's proposer. {AMOUNT_HELP}")] = "0"
+    nonce: Annotated[int | None, typer.Option(min=0, help="Nonce (default: the account's next).")] = None
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost; sign and send nothing.")] = False
+    wait: Annotated[
+        Wait, typer.Option(help="`submitted`: until it is in the pool; `finalized`: until the state shows it.")
+    ] = Wait.FINALIZED
+    keys: KeysOption = None
+    as_json: JsonOption = False
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Whose transaction it is, and what names mean."""
+
+    account: bytes
+    prefix: int
+    keys: Path | None
+
+    def find_account(self, text: str) -> bytes:
+        """See `keyring.find_account`."""
+        return find_account(text, self.prefix, self.keys)
+
+
+MakeCall = Callable[[Signer], Call]
+
+
+def register_sender(app: typer.Typer, name: str) -> Callable[[Callable[..., MakeCall]], None]:
+    """Make a command of a function that says which call to make: its parameters, then the options of `Sending`."""
+
+    def register(function: Callable[..., MakeCall]) -> None:
+        def command(**values: Any) -> None:
+            options = Sending(**{one.name: values.pop(one.name) for one in fields(Sending)})
+            with exit_on_error(options.as_json):
+                found = trio.run(_send, options, parse_amount(options.tip), function(**values))
+            _show(found, options.as_json)
+
+        own, shared = (inspect.signature(one, eval_str=True).parameters.values() for one in (function, Sending))
+        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *shared)]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by typer
+        command.__doc__ = function.__doc__
+        app.command(name)(command)
+
+    return register
+
+
+async def _send(options: Sending, tip: int, make_call: MakeCall) -> dict[str, Any]:
+    """What to show. Raises KeystoreError, AddressError, RpcError, CallRefused, TransactionLost, ChainUnreachable."""
+    account = find_public_key(options.account, KeyKind.ACCOUNT, options.keys)
+    key = None if options.dry_run else load_signing_key(options.account, KeyKind.ACCOUNT, options.keys)
+    async with open_connection(options.rpc) as connection:
+        rpc = connection.rpc
+        call = make_call(Signer(account, connection.prefix, options.keys))
+        nonce = options.nonce
+        if nonce is None:
+            nonce = int(await rpc.call("system_accountNextIndex", connection.address(account)))
+        birth = await connection.chain.get_height()
+        body = TransactionBody(account, nonce, call, tip, birth, PERIOD_BLOCKS)
+        if key is None:
+            return await _price(connection, body)
+        birth_hash = bytes.fromhex((await rpc.call("chain_getBlockHash", birth))[2:])
+        transaction = sign_transaction(body, connection.chain.genesis, birth_hash, key)
+        extrinsic = str(await rpc.call("author_submitExtrinsic", f"0x{encode(transaction).hex()}"))
+        if options.wait is Wait.SUBMITTED:
+            return {"extrinsic": extrinsic, "status": "submitted"}
+        if not options.as_json:
+            print(f"submitted {extrinsic}", file=sys.stderr)
+        try:
+            return await wait_finalized(connection, extrinsic, type(call).__name__, birth + PERIOD_BLOCKS)
+        except ChainUnreachable as error:
+            raise OutcomeUnknown(f"{error}; the transaction was submitted: `myelin query tx {extrinsic}`") from error
+
+
+async def _price(connection: Connection, body: TransactionBody) -> dict[str, Any]:
+    """The exact fee of a transaction in the next block. A signature of zeros weighs as much as a real one."""
+    unsigned = f"0x{encode(Transaction(body, UNSIGNED)).hex()}"
+    cost = await connection.rpc.call("payment_queryInfo", unsigned)
+    free = (await connection.chain.read(read_account, body.signer)).free
+    total = int(cost["fee"]) + int(cost["tip"])
+    return {
+        "status": "dry run",
+        "account": connection.address(body.signer),
+        "call": to_json(body.call, connection.prefix),
+        "nonce": body.nonce,
+        **cost,
+        "total": total,
+        "free": free,
+        "can_pay": total <= free,
+    }
+
+
+async def wait_finalized(connection: Connection, extrinsic: str, call: str, last_height: int) -> dict[str, Any]:
+    """Until the node's finalized state holds the transaction's effect. Raises CallRefused, TransactionLost."""
+    missing = 0
+    while True:
+        # The height first: a transaction of the last block it is valid in has to be seen as such.
+        height = await connection.chain.get_height()
+        found = await connection.rpc.call("author_extrinsicStatus", extrinsic)
+        if found is not None and found["status"] == "finalized":
+            return _read_outcome(found, extrinsic, call)
+        missing = missing + 1 if found is None else 0
+        if missing >= MISSING_ANSWERS_MAX:
+            raise TransactionLost(f"{call} {extrinsic} left the node's pool: replaced, crowded out or expired")
+        if height >= last_height:
+            raise TransactionLost(f"{call} {extrinsic} was in no block up to {height}, the last it is valid in")
+        await trio.sleep(POLL_S)
+
+
+def _read_outcome(found: dict[str, Any], extrinsic: str, call: str) -> dict[str, Any]:
+    receipt, height = found["receipt"], int(found["height"])
+    error = receipt["error"]
+    if error is not None:
+        module = ModuleIndex(error["module"]).name.lower()
+        raise CallRefused(call, module, error["error"], extrinsic, height, receipt["fee"] + receipt["tip"])
+    return {
+        "extrinsic": extrinsic,
+        "status": "finalized",
+        "height": height,
+        "index": found["index"],
+        "fee": receipt["fee"],
+        "tip": receipt["tip"],
+        "events": receipt["events"],
+    }
+
+
+def _show(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found))
+        return
+    print_pairs((name.replace("_", " "), _format(name, value)) for name, value in found.items() if name != "events")
+    if found.get("can_pay") is False:
+        print("\nthe account cannot pay this: the node would refuse it (CannotPayFee)")
+
+
+def _format(name: str, value: Any) -> str:
+    if name in ("fee", "tip", "total", "free"):
+        return format_myl(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return format_record(value) if isinstance(value, dict) else str(value)
+
+
+def format_record(record: dict[str, Any]) -> str:
+    """A call or event in one line; long values are cut."""
+    shown = ", ".join(f"{name} {value!s:.80}" for name, value in record.items() if name != "type")
+    return f"{record['type']}({shown})"
