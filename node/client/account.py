@@ -66,6 +66,16 @@ class Account:
         extrinsic = await self.send(call, tip)
         return await self.wait(extrinsic, type(call).__name__)
 
+    async def find(self, extrinsic: bytes, name: str) -> Included | None:
+        """What became of a submitted transaction; None while it waits for a block.
+
+        Raises CallFailed, RpcError; TransactionLost when the node knows it neither in its pool nor in a block.
+        """
+        status = await self.chain.rpc.call("author_extrinsicStatus", f"0x{extrinsic.hex()}")
+        if status is None:
+            raise TransactionLost(f"{name} {extrinsic.hex()} is not known to the node")
+        return self._read_receipt(extrinsic, name, status) if status["status"] == "finalized" else None
+
     async def wait(self, extrinsic: bytes, name: str) -> Included:
         """What became of a submitted transaction, once it is in a block."""
         deadline = await self.chain.get_height() + PERIOD_BLOCKS

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+PARTIAL_SUFFIX = ".partial"
+
 
 def write_synced(path: Path, data: bytes) -> None:
     """Replace a file so that after a crash either the old or the new content is there, whole."""
-    partial = path.with_suffix(path.suffix + ".partial")
+    partial = path.with_suffix(path.suffix + PARTIAL_SUFFIX)
     with partial.open("wb") as file:
         file.write(data)
         file.flush()

@@ -15,7 +15,7 @@ from inference.model.store import ShardStore
 from node.client.account import Account, CallFailed, TransactionLost
 from node.p2p.host import open_host
 from node.rpc.client import RpcError
-from node.serving.chain import SessionEntry, WorkerEntry
+from node.serving.chain import ChainUnreachable, SessionEntry, WorkerEntry
 from node.verify.duty import OpenChallenge, SubmissionRefused, VerificationDuty
 from node.verify.judge import Judge
 from node.verify.verdicts import VerdictStore
@@ -25,6 +25,7 @@ from proto_specs.types.manifest import Manifest
 logger = logging.getLogger("myelin.verify")
 
 REGISTER_POLL_S = 1.0
+REGISTER_RETRY_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -114,15 +115,26 @@ async def run_verifier(config: VerifierConfig, account: Account) -> None:
 
 async def _keep_registered(account: Account, store: ShardStore) -> None:
     """A model that comes into the store, or onto the chain, later is registered then."""
+    not_before_s: dict[bytes, float] = {}
     while True:
         for model in await trio.to_thread.run_sync(store.list_models):
-            if await account.chain.get_manifest(model) is None:
-                continue
-            if account.public_key in await account.chain.read(queries.list_verifiers, model):
+            if trio.current_time() < not_before_s.get(model, 0.0):
                 continue
             try:
-                await account.execute(RegisterVerifier(model))
-                logger.info("verifying model %s", model.hex()[:12])
+                await _register(account, model)
+            except ChainUnreachable as error:
+                logger.warning("the node does not answer: %s", error)
             except (CallFailed, RpcError, TransactionLost) as error:
+                # Every failed call has cost its fee.
+                not_before_s[model] = trio.current_time() + REGISTER_RETRY_S
                 logger.warning("cannot register as verifier of %s: %s", model.hex()[:12], error)
         await trio.sleep(REGISTER_POLL_S)
+
+
+async def _register(account: Account, model: bytes) -> None:
+    if await account.chain.get_manifest(model) is None:
+        return
+    if account.public_key in await account.chain.read(queries.list_verifiers, model):
+        return
+    await account.execute(RegisterVerifier(model))
+    logger.info("verifying model %s", model.hex()[:12])

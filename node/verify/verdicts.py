@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from node.serving.disk import write_synced
@@ -9,6 +10,9 @@ from proto_specs.codec import decode, encode
 from proto_specs.types.verdict import VerdictPreimage
 
 SUFFIX = ".verdict"
+KEEP_S = 3600.0
+"""A verdict is kept this long after it was written, whatever the node says: one that was restarted or is syncing knows
+fewer challenges than there are, and a verdict that is committed and forgotten cannot be revealed."""
 
 
 class VerdictStore:
@@ -30,9 +34,9 @@ class VerdictStore:
             return None
 
     def retain_only(self, challenges: frozenset[bytes]) -> None:
-        """Forget every verdict whose challenge is no longer open."""
+        """Forget verdicts older than an hour whose challenge is not among the open ones."""
         for path in self._directory.glob(f"*{SUFFIX}"):
-            if bytes.fromhex(path.stem) not in challenges:
+            if bytes.fromhex(path.stem) not in challenges and time.time() - path.stat().st_mtime > KEEP_S:
                 path.unlink(missing_ok=True)
 
     def _path(self, challenge: bytes) -> Path:

@@ -10,13 +10,15 @@ import time
 from pathlib import Path
 
 from inference.serving.record import RequestRecord, make_opening
-from node.serving.disk import write_synced
+from node.serving.disk import PARTIAL_SUFFIX, write_synced
 from proto_specs.codec import decode, encode
 from proto_specs.errors import ProtocolError
 from proto_specs.limits import OPENING_BYTES_MAX
 from proto_specs.types.request import OpeningRequest, compute_request_id
 
 RECORD_SUFFIX = ".record"
+RECORD_BYTES_MAX = 3 * OPENING_BYTES_MAX
+"""Input, output and trace of all windows, where an opening has one window of the latter two."""
 
 
 class OpeningUnavailable(ProtocolError):
@@ -28,6 +30,8 @@ class OpeningStore:
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path in directory.glob(f"*{PARTIAL_SUFFIX}"):
+            path.unlink()  # of a process that was killed while it wrote
         self._directory = directory
 
     def save(self, record: RequestRecord) -> None:
@@ -40,7 +44,7 @@ class OpeningStore:
             data = self._path(request, stage).read_bytes()
         except FileNotFoundError as error:
             raise OpeningUnavailable(f"request {request.hex()} is not kept here") from error
-        return decode(RequestRecord, data, OPENING_BYTES_MAX)
+        return decode(RequestRecord, data, RECORD_BYTES_MAX)
 
     def delete(self, request: bytes, stage: int) -> None:
         """Forget a resolved request; one that is not there is no error."""

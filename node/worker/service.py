@@ -85,7 +85,7 @@ async def run_worker(config: WorkerConfig, account: Account, load: Loader = load
 
 def _serve_openings(host: P2PHost, keeper: DiskKeeper) -> None:
     async def answer(body: bytes, _peer: str) -> bytes:
-        return await trio.to_thread.run_sync(keeper.openings.open, body)
+        return await keeper.open(body)
 
     serve_requests(
         host,
