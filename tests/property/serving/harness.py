@@ -15,11 +15,14 @@ from inference.serving.events import (
     Finished,
     GiveUp,
     Retain,
+    Stop,
+    StopComputing,
     SubmitSettlement,
     ToClient,
     ToDownstream,
     ToFirst,
     ToUpstream,
+    read_failure_code,
 )
 from inference.serving.record import RequestRecord
 from inference.serving.stage import StageRequest, StageSetup
@@ -35,7 +38,7 @@ from proto_specs.types.request import (
     compute_prompt_hash,
     sign_order,
 )
-from proto_specs.types.wire import Accepted, FinishReason, Frame, OpenRequest, Settled
+from proto_specs.types.wire import Accepted, Failed, FailureCode, FinishReason, Frame, OpenRequest, Settled
 
 HIDDEN = 4
 EOS = 7
@@ -86,6 +89,7 @@ class Outcome:
     gave_up: dict[int, GiveUp] = field(default_factory=dict)
     client_failed: RequestFailed | None = None
     is_settlement_announced: bool = False
+    freed: set[int] = field(default_factory=set)
 
 
 class Path:
@@ -98,14 +102,17 @@ class Path:
         eos_after: int | None,
         seed: int,
         tamper: Callable[[int, int, Frame], Frame | None] | None = None,
+        gone_after: int | None = None,
     ) -> None:
+        """`tamper` changes or drops frames; the client goes away once `gone_after` frames were delivered."""
         self._order = order
         self._stages = len(order.order.path)
         self._prompt = prompt
         self._eos_after = eos_after
         self._random = random.Random(seed)
         self._tamper = tamper or (lambda _from, _to, frame: frame)
-        self._links: dict[tuple[int, int], deque[Frame | Computed]] = {}
+        self._gone_after = gone_after
+        self._links: dict[tuple[int, int], deque[Frame | Computed | Stop]] = {}
         self.client = ClientRequest(order, prompt, SESSION_KEY)
         manifest = make_manifest()
         self.stages = [
@@ -117,21 +124,35 @@ class Path:
     def run(self) -> Outcome:
         """Deliver until nothing is under way."""
         self._do_client(self.client.start())
+        delivered = 0
         while any(self._links.values()):
+            if delivered == self._gone_after:
+                self._lose_client()
             link = self._random.choice([one for one, queue in self._links.items() if queue])
-            frame = self._links[link].popleft()
-            sender, receiver = link
-            if receiver == CLIENT:
-                assert not isinstance(frame, Computed)
-                self._do_client(self.client.handle(sender, frame))
-            elif isinstance(frame, OpenRequest):
-                self._put(receiver, CLIENT, Accepted(self.client.request))
-            else:
-                self._do_stage(receiver, self.stages[receiver].handle(frame))
+            self._deliver(*link, self._links[link].popleft())
+            delivered += 1
         return self.outcome
 
-    def _put(self, sender: int, receiver: int, frame: Frame | Computed) -> None:
-        if not isinstance(frame, Computed):
+    def _deliver(self, sender: int, receiver: int, frame: Frame | Computed | Stop) -> None:
+        if receiver == CLIENT:
+            assert not isinstance(frame, Computed | Stop)
+            if self._gone_after is None or self._gone_after >= 0:
+                self._do_client(self.client.handle(sender, frame))
+        elif isinstance(frame, OpenRequest):
+            self._put(receiver, CLIENT, Accepted(self.client.request))
+        elif isinstance(frame, Failed) and sender == receiver - 1:
+            self._do_stage(receiver, self.stages[receiver].handle(Stop(read_failure_code(frame.code), frame.message)))
+        else:
+            self._do_stage(receiver, self.stages[receiver].handle(frame))
+
+    def _lose_client(self) -> None:
+        """What it sent still arrives; it hears nothing more; its links end."""
+        self._gone_after = -1
+        for stage in {0, self._stages - 1}:
+            self._put(CLIENT, stage, Stop(FailureCode.CANCELLED, "the client went away"))
+
+    def _put(self, sender: int, receiver: int, frame: Frame | Computed | Stop) -> None:
+        if not isinstance(frame, Computed | Stop):
             changed = self._tamper(sender, receiver, frame)
             if changed is None:
                 return
@@ -169,6 +190,8 @@ class Path:
                 case SubmitSettlement():
                     self.outcome.settlement = effect.call
                     self._put(stage, CLIENT, Settled(self.client.request, ZERO_HASH))
+                case StopComputing():
+                    self.outcome.freed.add(stage)
                 case Finished():
                     self.outcome.finished.add(stage)
                 case GiveUp():
