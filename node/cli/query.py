@@ -1,47 +1,66 @@
-"""`myelin query`: ask a node about the chain. Tables for people, the node's own answer with `--json`."""
+"""`myelin query`: ask a node about the chain, check proofs of its state. Tables for people, records with `--json`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
 
 import trio
 import typer
 
-from node.cli.connect import DEFAULT_RPC, RpcOption, read_prefix
+from consensus.runtime.balances import state as balances
+from consensus.runtime.balances.state import HoldReason
+from consensus.runtime.staking import state as staking
+from consensus.state.reader import StateReader
+from node.cli import show_chain, show_records
+from node.cli.connect import DEFAULT_RPC, Connection, RpcOption, open_connection
 from node.cli.errors import CliError, exit_on_error
-from node.cli.keyring import KEY_HELP, KeysOption, find_account
+from node.cli.keyring import ACCOUNT_HELP, KeysOption, find_account, parse_hash
 from node.cli.models import JsonOption
-from node.cli.plain import print_pairs
-from node.cli.show_inference import format_myl
-from node.rpc.client import open_rpc
-from proto_specs.ss58 import encode_address
+from node.cli.read_proof import read_proven
+from node.cli.read_request import collect_request, collect_session
+from proto_specs.jsonform import to_json
 
-app = typer.Typer(no_args_is_help=True, help=__doc__)
+app = typer.Typer(no_args_is_help=True, help="Ask a node about the chain; check proofs of its state.")
 
-Rows = list[tuple[str, str]]
-Show = Callable[[Any], Rows]
-BlockArgument = Annotated[str | None, typer.Argument(help="Height or hash; the last block when left out.")]
+T = TypeVar("T")
+KEY_BYTES_MAX = 256
+MODEL_HELP = "Model id, the start of one, or its name; see `myelin query models`."
 
 
 class NothingFound(CliError):
     """The node knows no such thing."""
 
 
+class ArgumentInvalid(CliError):
+    """An argument is not of the form the command takes."""
+
+
 @app.command("head")
 def head_command(rpc: RpcOption = DEFAULT_RPC, as_json: JsonOption = False) -> None:
     """The node's health and the last block."""
-    _ask(rpc, as_json, "system_health", [], "health", _show_fields)
+    _ask(rpc, as_json, lambda node: node.rpc.call("system_health"), show_chain.show_health)
 
 
 @app.command("block")
-def block_command(block: BlockArgument = None, rpc: RpcOption = DEFAULT_RPC, as_json: JsonOption = False) -> None:
-    """A block: its header, and who signed what in it."""
-    params = [] if block is None else [int(block) if block.isdecimal() else block]
-    _ask(rpc, as_json, "chain_getBlock", params, f"block {block or ''}".strip(), _show_block)
+def block_command(
+    block: Annotated[str | None, typer.Argument(help="Height or hash; the last block when left out.")] = None,
+    rpc: RpcOption = DEFAULT_RPC,
+    as_json: JsonOption = False,
+) -> None:
+    """A block: its header, who signed it, what became of each transaction in it."""
+
+    async def read(node: Connection) -> dict[str, Any]:
+        params = [] if block is None else [_parse_block(block)]
+        found = await node.rpc.call("chain_getBlock", *params)
+        if found is None:
+            last = await node.chain.get_height()
+            raise NothingFound(f"the node knows no block {block or last}: it has 1 to {last}")
+        receipts = await node.rpc.call("chain_getReceipts", found["block"]["header"]["height"])
+        return {**found, **receipts}
+
+    _ask(rpc, as_json, read, show_chain.show_block)
 
 
 @app.command("tx")
@@ -51,42 +70,107 @@ def tx_command(
     as_json: JsonOption = False,
 ) -> None:
     """A transaction: where it is, what it paid, what happened."""
-    _ask(rpc, as_json, "author_extrinsicStatus", [extrinsic], f"transaction {extrinsic}", _show_transaction)
+
+    async def read(node: Connection) -> dict[str, Any]:
+        text = f"0x{parse_hash(extrinsic).hex()}"
+        found = await node.rpc.call("author_extrinsicStatus", text)
+        return {"extrinsic": text, **_require(found, f"transaction {text}, neither in a block nor waiting for one")}
+
+    _ask(rpc, as_json, read, show_chain.show_transaction)
 
 
 @app.command("account")
 def account_command(
-    account: Annotated[str, typer.Argument(help=f"An address. {KEY_HELP}")],
+    account: Annotated[str, typer.Argument(help=ACCOUNT_HELP)],
     rpc: RpcOption = DEFAULT_RPC,
     keys: KeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Nonce and balances of an account."""
-    with exit_on_error():
-        found = trio.run(_ask_account, rpc, account, keys)
-    _print(found, as_json, _show_account)
+    """Nonce, balances, what is held of them and why, stake; and the state key to ask a proof for."""
+
+    async def read(node: Connection) -> dict[str, Any]:
+        who = find_account(account, node.prefix, keys)
+        return {"account": node.address(who), **await node.chain.read(_read_account, who)}
+
+    _ask(rpc, as_json, read, show_chain.show_account)
 
 
 @app.command("validators")
 def validators_command(rpc: RpcOption = DEFAULT_RPC, as_json: JsonOption = False) -> None:
-    """The validators that decide the next block."""
-    _ask(rpc, as_json, "staking_validators", [], "validators", _show_validators)
+    """The validators that decide the next block, and how many of the epoch's commits each has signed."""
+
+    async def read(node: Connection) -> list[dict[str, Any]]:
+        return await node.chain.read(_read_validators, node.prefix)
+
+    _ask(rpc, as_json, read, show_chain.show_validators)
 
 
 @app.command("models")
 def models_command(rpc: RpcOption = DEFAULT_RPC, as_json: JsonOption = False) -> None:
-    """The models registered on the chain."""
-    _ask(rpc, as_json, "inference_models", [], "models", _show_models)
+    """The models registered on the chain, and how many of their layers have a worker."""
+
+    async def read(node: Connection) -> list[dict[str, Any]]:
+        return await node.chain.read(show_records.read_models, node.prefix)
+
+    _ask(rpc, as_json, read, show_records.show_models)
 
 
 @app.command("workers")
 def workers_command(
-    model: Annotated[str, typer.Argument(help="Model id (0x...), as `myelin query models` shows it.")],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)], rpc: RpcOption = DEFAULT_RPC, as_json: JsonOption = False
+) -> None:
+    """The bonded workers of a model: layers, bond, prices, earnings, verdicts."""
+
+    async def read(node: Connection) -> list[dict[str, Any]]:
+        wanted = _choose_model(await node.chain.read(show_records.list_model_names), model)
+        return await node.chain.read(show_records.read_workers, wanted, node.prefix)
+
+    _ask(rpc, as_json, read, show_records.show_workers)
+
+
+@app.command("request")
+def request_command(
+    request: Annotated[str, typer.Argument(help="Request id, as `myelin infer` prints it.")],
     rpc: RpcOption = DEFAULT_RPC,
     as_json: JsonOption = False,
 ) -> None:
-    """The bonded workers of a model: layers, bond, earnings."""
-    _ask(rpc, as_json, "inference_workers", [model], "workers", _show_workers)
+    """A settled request: stages, draws, verdicts with their distance and threshold, and who was paid what."""
+
+    async def read(node: Connection) -> dict[str, Any]:
+        wanted = parse_hash(request)
+        what = f"settled request 0x{wanted.hex()} (one still running is not on chain, an old one is forgotten)"
+        return _require(await collect_request(node, wanted), what)
+
+    _ask(rpc, as_json, read, show_records.show_request)
+
+
+@app.command("session")
+def session_command(
+    session: Annotated[str, typer.Argument(help="Session id, as `myelin query request` prints it.")],
+    rpc: RpcOption = DEFAULT_RPC,
+    as_json: JsonOption = False,
+) -> None:
+    """A session: its escrow, when it closes, and its settled requests."""
+
+    async def read(node: Connection) -> dict[str, Any]:
+        wanted = parse_hash(session)
+        return _require(await collect_session(node, wanted), f"session 0x{wanted.hex()}")
+
+    _ask(rpc, as_json, read, show_records.show_session)
+
+
+@app.command("proof")
+def proof_command(
+    key: Annotated[str, typer.Argument(help="State key as 0x hex, such as `state key` of `myelin query account`.")],
+    rpc: RpcOption = DEFAULT_RPC,
+    as_json: JsonOption = False,
+) -> None:
+    """What the state holds under a key, shown only if its proof holds against the header's state root."""
+
+    async def read(node: Connection) -> dict[str, Any]:
+        return await read_proven(node.rpc, _parse_key(key))
+
+    _ask(rpc, as_json, read, show_chain.show_proof)
 
 
 @app.command("call")
@@ -96,34 +180,84 @@ def call_command(
     rpc: RpcOption = DEFAULT_RPC,
 ) -> None:
     """Call a method and print its result as JSON."""
-    _ask(rpc, True, method, [_parse_param(one) for one in params or []], method, _show_fields)
+    _ask(rpc, True, lambda node: node.rpc.call(method, *map(_parse_param, params or [])), _show_nothing)
 
 
-def _ask(rpc: str, as_json: bool, method: str, params: list[Any], what: str, show: Show) -> None:
-    with exit_on_error():
-        found = trio.run(_call, rpc, method, params)
-        if found is None and not as_json:
-            raise NothingFound(f"the node knows no {what}")
-    _print(found, as_json, show)
+def _ask(
+    rpc: str, as_json: bool, read: Callable[[Connection], Awaitable[T]], show: Callable[[Connection, T], None]
+) -> None:
+    """Connect, read, and show as JSON or as text."""
 
+    async def run() -> tuple[Connection, T]:
+        async with open_connection(rpc) as node:
+            return node, await read(node)
 
-async def _call(url: str, method: str, params: list[Any]) -> Any:
-    async with open_rpc(url) as rpc:
-        return await rpc.call(method, *params)
-
-
-async def _ask_account(url: str, text: str, keys: Path | None) -> dict[str, Any]:
-    async with open_rpc(url) as rpc:
-        prefix = await read_prefix(rpc)
-        address = encode_address(find_account(text, prefix, keys), prefix)
-        return {"account": address, **await rpc.call("system_account", address)}
-
-
-def _print(found: Any, as_json: bool, show: Show) -> None:
+    with exit_on_error(as_json):
+        node, found = trio.run(run)
     if as_json:
         print(json.dumps(found, indent=2))
-        return
-    print_pairs(show(found))
+    else:
+        show(node, found)
+
+
+def _show_nothing(node: Connection, found: Any) -> None:
+    """For what has no form but JSON."""
+
+
+def _read_account(state: StateReader, who: bytes) -> dict[str, Any]:
+    found, stake = balances.read_account(state, who), staking.read_stake(state, who)
+    return {
+        "nonce": found.nonce,
+        "free": found.free,
+        "reserved": found.reserved,
+        "holds": {one.name.lower(): balances.read_hold(state, who, one) for one in HoldReason},
+        "bonded": stake.bonded,
+        "unbonding": [{"amount": one.amount, "height": one.height} for one in stake.unbonding],
+        "state_key": f"0x{balances.accounts.key(who).hex()}",
+    }
+
+
+def _read_validators(state: StateReader, prefix: int) -> list[dict[str, Any]]:
+    members, past = staking.read_validators(state).members, staking.read_participation(state)
+    # Read one after the other: an epoch may have ended in between, and then the counts are those of another set.
+    is_same_set = len(members) == len(past.signed)
+    signed = past.signed if is_same_set else (0,) * len(members)
+    blocks = past.blocks if is_same_set else 0
+    return [
+        {**to_json(member, prefix), "signed": count, "blocks": blocks}
+        for member, count in zip(members, signed, strict=True)
+    ]
+
+
+def _choose_model(names: list[tuple[bytes, str]], text: str) -> bytes:
+    """The model meant by an id, a unique start of one, or a name. Raises NothingFound."""
+    start = text.lower().removeprefix("0x")
+    found = [one for one, name in names if one.hex().startswith(start) or name.lower() == text.lower()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NothingFound(f"{text!r:.80} fits {len(found)} models: give more of the id")
+    listed = ", ".join(f"{name} (0x{one.hex()[:12]})" for one, name in names) or "there is none"
+    raise NothingFound(f"no model on chain is called {text!r:.80}: {listed}")
+
+
+def _parse_block(text: str) -> int | str:
+    if text.isascii() and text.isdecimal() and len(text) < len(str(1 << 63)):
+        return int(text)
+    try:
+        return f"0x{parse_hash(text).hex()}"
+    except CliError as error:
+        raise ArgumentInvalid(f"{text!r:.80} is neither a height nor a block hash") from error
+
+
+def _parse_key(text: str) -> bytes:
+    try:
+        key = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError as error:
+        raise ArgumentInvalid(f"{text!r:.80} is no state key: 0x and an even number of hex digits") from error
+    if len(key) > KEY_BYTES_MAX:
+        raise ArgumentInvalid(f"a state key has at most {KEY_BYTES_MAX} bytes, this has {len(key)}")
+    return key
 
 
 def _parse_param(text: str) -> Any:
@@ -133,71 +267,7 @@ def _parse_param(text: str) -> Any:
         return text
 
 
-def _show_fields(found: dict[str, Any]) -> Rows:
-    return [(name, str(value)) for name, value in found.items() if value is not None]
-
-
-def _show_account(found: dict[str, Any]) -> Rows:
-    amounts = [(name, format_myl(found[name])) for name in ("free", "reserved")]
-    return [("account", found["account"]), ("nonce", str(found["nonce"])), *amounts]
-
-
-def _show_block(found: dict[str, Any]) -> Rows:
-    header = found["block"]["header"]
-    calls = [(f"call {index}", _show_call(one)) for index, one in enumerate(found["block"]["transactions"])]
-    return [
-        ("height", str(header["height"])),
-        ("hash", found["hash"]),
-        ("time", datetime.fromtimestamp(header["time_ms"] / 1000, UTC).isoformat(timespec="milliseconds")),
-        ("proposer", header["proposer"]),
-        ("state root", header["state_root"]),
-        ("evidence", str(len(found["block"]["evidence"]))),
-        ("signed by", f"{len(found['commit']['signatures'])} in round {found['commit']['round']}"),
-        ("transactions", str(len(calls))),
-        *calls,
-    ]
-
-
-def _show_call(transaction: dict[str, Any]) -> str:
-    body = transaction["body"]
-    fields = ", ".join(f"{name} {str(value)[:48]}" for name, value in body["call"].items() if name != "type")
-    return f"{body['call']['type']}({fields}) by {body['signer']}"
-
-
-def _show_transaction(found: dict[str, Any]) -> Rows:
-    if found["status"] != "finalized":
-        return [("status", found["status"])]
-    receipt = found["receipt"]
-    error = receipt["error"]
-    return [
-        ("status", "finalized" if error is None else f"failed: {error['error']}"),
-        ("block", f"{found['height']}, transaction {found['index']}"),
-        ("fee", format_myl(receipt["fee"])),
-        ("tip", format_myl(receipt["tip"])),
-        *[("event", _show_event(one)) for one in receipt["events"]],
-    ]
-
-
-def _show_event(event: dict[str, Any]) -> str:
-    fields = ", ".join(f"{name} {value}" for name, value in event.items() if name != "type")
-    return f"{event['type']}({fields})"
-
-
-def _show_validators(found: list[dict[str, Any]]) -> Rows:
-    total = sum(one["power"] for one in found)
-    return [(one["operator"], f"{format_myl(one['power'])} ({one['power'] / total:.1%})") for one in found]
-
-
-def _show_models(found: list[dict[str, Any]]) -> Rows:
-    return [(one["model"], f"{one['layers']} layers, by {one['owner']}") for one in found] or [("none", "")]
-
-
-def _show_workers(found: list[dict[str, Any]]) -> Rows:
-    return [
-        (
-            one["worker"],
-            f"layers {one['start']}:{one['end']}, bond {format_myl(one['bond'])}, "
-            f"earned {format_myl(one['earned'])}, {one['passes']} checks passed, {one['fails']} failed",
-        )
-        for one in found
-    ] or [("none", "")]
+def _require(found: T | None, what: str) -> T:
+    if found is None:
+        raise NothingFound(f"the node knows no {what}")
+    return found
