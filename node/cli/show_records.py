@@ -101,10 +101,11 @@ def show_workers(node: Connection, found: list[Json]) -> None:
 
 def show_session(node: Connection, found: Json) -> None:
     """The escrow and what it was used for."""
+    when = "since" if found["status"] == "closed" else "until"
     print_pairs(
         [
             ("session", found["session"]),
-            ("status", f"{found['status']}, closes at block {found['close_height']}"),
+            ("status", f"{found['status']}, {when} block {found['close_height']}"),
             ("client", node.name(found["client"])),
             ("model", found["model"]),
             ("max price", f"{found['max_price']} nmyl per layer and token"),

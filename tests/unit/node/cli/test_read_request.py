@@ -171,6 +171,7 @@ async def test_a_session(world: World, node: Connection, capsys: pytest.CaptureF
     show_records.show_session(node, found)
     text = capsys.readouterr().out
     assert "2 of 100 settled" in text
+    assert f"open, until block {found['close_height']}" in text
     assert requests[1].hex() in text
     assert "(client)" in text
 
