@@ -2,9 +2,9 @@
 
 The story: rows come in over boundary s, the shard computes them, rows go out over boundary s+1. Behind the rows follow
 the leaves: the sender's OUTPUT signature, our check against the bytes that came, our INPUT signature, and only then our
-own OUTPUT leaf. When generation ends every stage signs the roots over its two boundaries, in order of the path; the
-last one settles. A client that stops signing is stopped: the last stage hands the client's last voucher to the first,
-every stage cuts its logs to the windows it covers, and these are settled in the same way.
+own OUTPUT leaf. When the client has signed everything, or has stopped signing, the last stage hands its voucher to the
+first. Every stage then cuts its logs to the windows that the voucher covers and signs the roots over its two
+boundaries, in order of the path; the last one settles. So one party alone decides what is settled, and decides once.
 """
 
 from __future__ import annotations
@@ -93,6 +93,9 @@ class StageRequest:
         self._row_bytes = TOKEN_BYTES if self._is_first else hidden * ROW_ITEM_BYTES[wire]
         in_width, in_dtype = (1, WireDtype.TOKEN) if self._is_first else (hidden, wire)
         out_width, out_dtype = (1, WireDtype.TOKEN) if self._is_last else (hidden, wire)
+        # Who signs each boundary, in order: the client, the workers, and the client again.
+        keys = [setup.session_key, *(one.worker for one in order.path), setup.session_key]
+        self._sender_key, self._receiver_key = keys[self._stage], keys[self._stage + 2]
         self._input = BoundaryLog(self.request, self._stage, in_width, in_dtype)
         self._output = BoundaryLog(self.request, self._stage + 1, out_width, out_dtype)
         self._early_leaf: OutputLeaf | None = None
@@ -104,16 +107,6 @@ class StageRequest:
         self._is_stopped = False
         self._is_cut = False
         self.is_done = False
-
-    @property
-    def sender_key(self) -> bytes:
-        """Who signs our input leaves as OUTPUT: the client's session key, or the worker before."""
-        return self._setup.session_key if self._is_first else self._order.path[self._stage - 1].worker
-
-    @property
-    def receiver_key(self) -> bytes:
-        """Who countersigns our output leaves: the worker after, or the client's session key."""
-        return self._setup.session_key if self._is_last else self._order.path[self._stage + 1].worker
 
     @property
     def needs_client(self) -> bool:
@@ -134,8 +127,8 @@ class StageRequest:
 
     @property
     def needs_first(self) -> bool:
-        """Whether a last stage still has tokens for the first one."""
-        return not self.is_done and self._positions_total is None
+        """Whether a last stage still has tokens or its voucher for the first one."""
+        return not self.is_done and not self._is_cut
 
     @property
     def owed_by_client(self) -> tuple[int, ...] | None:
@@ -156,6 +149,7 @@ class StageRequest:
         try:
             effects = self._dispatch(event)
             effects += self._close_windows()
+            effects += self._try_settle()
             effects += self._try_finish()
         except BoundaryError as error:
             effects = [GiveUp(error.code, str(error))]
@@ -230,13 +224,10 @@ class StageRequest:
             raise BoundaryError(detail, FailureCode.UNVOUCHED)
         self._input.append(start, count, payload)
         if self._is_first and self._input.positions == self._order.prompt_tokens:
-            self._validate_prompt()
+            prompt = b"".join(self._input.get_payload(one) for one in range(self._input.windows))
+            if compute_prompt_hash(prompt) != self._order.prompt_hash:
+                raise BoundaryError("the prompt's tokens do not match the hash in the order")
         return [Compute(start, count, payload), *self._check_early_leaf()]
-
-    def _validate_prompt(self) -> None:
-        prompt = b"".join(self._input.get_payload(one) for one in range(self._input.windows))
-        if compute_prompt_hash(prompt) != self._order.prompt_hash:
-            raise BoundaryError("the prompt's tokens do not match the hash in the order")
 
     def _on_computed(self, done: Computed) -> list[StageEffect]:
         if not self._is_last:
@@ -292,7 +283,7 @@ class StageRequest:
         if logged < leaf.count:
             raise BoundaryError(f"leaf over {leaf.count} positions of window {leaf.window}, but {logged} came")
         self._early_leaf = None
-        answer = countersign_leaf(self._input, frame, self.sender_key, self._setup.worker_key)
+        answer = countersign_leaf(self._input, frame, self._sender_key, self._setup.worker_key)
         if is_partial and not self._is_first:
             self._end_at(leaf.start + leaf.count)
         return [ToUpstream(answer)]
@@ -310,7 +301,7 @@ class StageRequest:
     def _on_countersign(self, frame: Countersign) -> list[StageEffect]:
         if self._is_cut and frame.window >= self._output.windows:
             return []  # was under way when we cut
-        accept_countersign(self._output, self._stage + 1, frame, self.receiver_key)
+        accept_countersign(self._output, self._stage + 1, frame, self._receiver_key)
         return []
 
     # Money and the end ------------------------------------------------------------------------------------------
@@ -321,8 +312,8 @@ class StageRequest:
             self._book.accept(voucher, self._output.signed, is_finished)
             return [] if self._is_stopped else self._release_held()
         promised = voucher.voucher
-        if not self._is_first or promised.request != self.request:
-            raise BoundaryError("a voucher for another request or stage")
+        if not self._is_first or self._is_cut or promised.request != self.request:
+            raise BoundaryError("a voucher for another request or stage, or a second one")
         if not is_voucher_signed(voucher, self._setup.session_key):
             raise BoundaryError("the voucher is not signed by the session key")
         return self._cut(self._book.compute_windows_of(promised.tokens))
@@ -336,11 +327,24 @@ class StageRequest:
         self._is_stopped = True
         if not self._is_last:
             return [StopComputing(), ToDownstream(told)]
-        voucher, windows = self._book.voucher, self._book.count_settleable_windows(self._output.signed)
-        if voucher is None or not windows:
+        windows = self._book.count_settleable_windows(self._output.signed)
+        if not windows:
             return [GiveUp(stop.code, stop.message)]
-        effects = [*self._cut(windows), ToClient(told)]
-        return effects if self._is_first else [*effects, ToFirst(VoucherFrame(voucher))]
+        return [ToClient(told), *self._settle(windows)]
+
+    def _try_settle(self) -> list[StageEffect]:
+        """On the last stage: the client has signed everything."""
+        total = self._positions_total
+        if not self._is_last or self._is_cut or total is None or self._held or not self._book.is_complete:
+            return []
+        windows = compute_windows(total)
+        return self._settle(windows) if self._output.signed == windows else []
+
+    def _settle(self, windows: int) -> list[StageEffect]:
+        """Ask the path for its roots over the windows that the client's voucher covers."""
+        assert self._book.voucher is not None, "it covers at least one window"
+        effects = self._cut(windows)
+        return effects if self._is_first else [*effects, ToFirst(VoucherFrame(self._book.voucher))]
 
     def _cut(self, windows: int) -> list[StageEffect]:
         """Keep the first `windows` windows: they are what will be settled."""
@@ -376,12 +380,10 @@ class StageRequest:
 
     def _try_finish(self) -> list[StageEffect]:
         total, before = self._positions_total, self._upstream_roots
-        if total is None or before is None or self._held:
+        if total is None or before is None or ((self._is_first or self._is_last) and not self._is_cut):
             return []
         windows = compute_windows(total)
         if self._input.signed < windows or self._output.signed < windows:
-            return []
-        if self._is_last and not (self._is_cut or self._book.is_complete):
             return []
         own = StageRoots(
             self.request, self._stage, windows, total, self._input.compute_root(), self._output.compute_root()
