@@ -54,6 +54,8 @@ INBOX_EVENTS_MAX = 2048
 IDLE_S_MAX = 120.0
 CLIENT_S_MAX = 30.0
 """How long a client may owe the prompt, a leaf, a countersignature or a voucher."""
+STOP_GRACE_S = 2.0
+"""How long a last stage that hears of a stop along the path still reads its own client: a voucher may be under way."""
 STOP_S_MAX = 20.0
 """How long a stopped request waits for the signatures of the path."""
 REQUEST_S_BASE = 60.0
@@ -95,7 +97,11 @@ class _LinkGone:
     link: FrameLink
 
 
-_Event = Frame | Computed | Stop | GiveUp | _LinkGone
+class _Wake:
+    """A deadline has changed."""
+
+
+_Event = Frame | Computed | Stop | GiveUp | _LinkGone | _Wake
 
 
 class ActiveRequest:
@@ -116,6 +122,7 @@ class ActiveRequest:
         self._opened_s = self._heard_s = self._owed_since_s = trio.current_time()
         self._owed = self.machine.owed_by_client
         self._stopped_s: float | None = None
+        self._stop_heard: tuple[float, Stop] | None = None
 
     @property
     def order(self) -> Order:
@@ -192,6 +199,7 @@ class ActiveRequest:
             with trio.fail_at(deadline_s):
                 event = await self._events.receive()
         except trio.TooSlowError:
+            self._stop_heard = None
             return outcome
         except trio.ClosedResourceError:
             return GiveUp(FailureCode.NO_CAPACITY, "too many frames at once")
@@ -211,6 +219,8 @@ class ActiveRequest:
         if self._owed is not None:
             owing = Stop(FailureCode.UNVOUCHED, f"the client sent and signed nothing for {CLIENT_S_MAX:.0f} s")
             found.append((self._owed_since_s + CLIENT_S_MAX, owing))
+        if self._stop_heard is not None and self._stopped_s is None:
+            found.append(self._stop_heard)
         if self._stopped_s is not None:
             stuck = GiveUp(FailureCode.CANCELLED, "stopped, and not all stages have signed what is vouched for")
             found.append((self._stopped_s + STOP_S_MAX, stuck))
@@ -222,6 +232,8 @@ class ActiveRequest:
                 effects: list[StageEffect] = [event]
             case _LinkGone():
                 effects = self._on_link_gone(event.link)
+            case _Wake():
+                effects = []
             case _:
                 effects = self.machine.handle(event)
         owed = self.machine.owed_by_client
@@ -252,7 +264,11 @@ class ActiveRequest:
             if self.stage == 0 or self.is_last:
                 self._put(Stop(FailureCode.CANCELLED, frame.message))
         elif self.stage and link.peer_id == self._peers.peer_ids[self.stage - 1] and code in STOP_CODES:
-            self._put(Stop(code, frame.message))
+            if not self.is_last:
+                self._put(Stop(code, frame.message))
+            elif self._stop_heard is None:
+                self._stop_heard = (trio.current_time() + STOP_GRACE_S, Stop(code, frame.message))
+                self._put(_Wake())
         else:
             self._put(frame)
 

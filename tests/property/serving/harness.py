@@ -141,7 +141,11 @@ class Path:
         elif isinstance(frame, OpenRequest):
             self._put(receiver, CLIENT, Accepted(self.client.request))
         elif isinstance(frame, Failed) and sender == receiver - 1:
-            self._do_stage(receiver, self.stages[receiver].handle(Stop(read_failure_code(frame.code), frame.message)))
+            stop = Stop(read_failure_code(frame.code), frame.message)
+            if receiver == self._stages - 1:
+                self._put(CLIENT, receiver, stop)  # a last stage waits for what its own client has sent
+            else:
+                self._do_stage(receiver, self.stages[receiver].handle(stop))
         else:
             self._do_stage(receiver, self.stages[receiver].handle(frame))
 
