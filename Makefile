@@ -27,7 +27,7 @@ test: $(VENV)/.dev-done check
 quick: $(VENV)/.dev-done
 	@$(BIN)/python -m pytest tests -m "not slow and not soak" $(ARGS)
 
-# A hundred honest requests in a row on one network, every one verified.
+# A hundred honest requests in a row on one network, every one verified; twenty prompts against the unsharded model.
 soak: $(VENV)/.dev-done
 	@$(BIN)/python -m pytest tests/soak -m soak -s $(ARGS)
 
