@@ -1,0 +1,81 @@
+"""A chain of dictionaries with one model, three workers and one open session, and orders on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from node.serving.chain import ChainUnreachable, SessionEntry, WorkerEntry
+from proto_specs.types.manifest import Manifest
+from proto_specs.types.request import SignedOrder, sign_order
+from tests.property.serving.harness import SESSION_KEY, WORKER_KEYS, make_manifest, make_order
+
+PROMPT = tuple(range(100, 140))
+MODEL = bytes(32)
+SESSION = bytes(32)
+
+
+@dataclass
+class DictChain:
+    """A `ChainView` over dictionaries."""
+
+    genesis: bytes
+    sessions: dict[bytes, SessionEntry] = field(default_factory=dict)
+    workers: dict[bytes, WorkerEntry] = field(default_factory=dict)
+    manifests: dict[bytes, Manifest] = field(default_factory=dict)
+    used: set[tuple[bytes, int]] = field(default_factory=set)
+    is_reachable: bool = True
+
+    def _check(self) -> None:
+        if not self.is_reachable:
+            raise ChainUnreachable("no node")
+
+    async def get_session(self, session: bytes) -> SessionEntry | None:
+        self._check()
+        return self.sessions.get(session)
+
+    async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
+        self._check()
+        return (session, sequence) in self.used
+
+    async def get_worker(self, worker: bytes) -> WorkerEntry | None:
+        self._check()
+        return self.workers.get(worker)
+
+    async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
+        self._check()
+        return tuple(one for one in self.workers.values() if one.model == model)
+
+    async def get_manifest(self, model: bytes) -> Manifest | None:
+        self._check()
+        return self.manifests.get(model)
+
+
+def make_chain() -> DictChain:
+    """Three workers of two layers each at prices 1 and 2, a session of 10,000 nmyl for three requests."""
+    chain = DictChain(bytes(32), manifests={MODEL: make_manifest()})
+    session = SessionEntry(SESSION, b"a" * 32, SESSION_KEY.public_key, MODEL, 5, 10_000, 3, True, True)
+    chain.sessions[SESSION] = session
+    for at, key in enumerate(WORKER_KEYS):
+        entry = WorkerEntry(
+            key.public_key, bytes(32), MODEL, 2 * at, 2 * at + 2, 10**6, 10**6, f"peer{at}", (), 1, 2, True
+        )
+        chain.workers[entry.worker] = entry
+    return chain
+
+
+def change_session(chain: DictChain, **fields: Any) -> None:
+    """The session with other fields."""
+    chain.sessions[SESSION] = dataclasses.replace(chain.sessions[SESSION], **fields)
+
+
+def change_worker(chain: DictChain, stage: int, **fields: Any) -> None:
+    """A worker with other fields."""
+    key = WORKER_KEYS[stage].public_key
+    chain.workers[key] = dataclasses.replace(chain.workers[key], **fields)
+
+
+def change_order(**fields: Any) -> SignedOrder:
+    """An order for 40 prompt and 20 new tokens (480 nmyl over all stages) with other fields, signed."""
+    return sign_order(dataclasses.replace(make_order(PROMPT, 20, 3).order, **fields), SESSION_KEY)
