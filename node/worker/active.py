@@ -58,9 +58,9 @@ STOP_GRACE_S = 2.0
 """How long a last stage that hears of a stop along the path still reads its own client: a voucher may be under way."""
 STOP_S_MAX = 20.0
 """How long a stopped request waits for the signatures of the path."""
-REQUEST_S_BASE = 60.0
+REQUEST_S_BASE = 180.0
 POSITION_S_MAX = 1.0
-"""A request may take a minute and a second per position: memory is not held for those who trickle."""
+"""A request may take three minutes and a second per position: memory is not held for those who trickle."""
 STOP_CODES = frozenset({FailureCode.CANCELLED, FailureCode.UNVOUCHED, FailureCode.NO_ESCROW})
 """Failures that are the client's: what it vouched for is settled before the request ends."""
 
