@@ -36,9 +36,8 @@ class Outstanding:
 
     def reserve(self, order: Order, session: SessionEntry) -> None:
         """Count an order against its session. Raises OrderRefused when the session cannot pay for it as well."""
-        request = compute_request_id(order)
         owing = [one for one in self._taken.values() if one.session == order.session]
-        if request in self._taken or any(one.sequence == order.sequence for one in owing):
+        if any(one.sequence == order.sequence for one in owing):
             raise OrderRefused(FailureCode.BAD_ORDER, f"sequence number {order.sequence} of the session is taken")
         owed = [one.price for one in owing if one.is_owed]
         if len(owed) >= session.requests_left:
@@ -46,7 +45,7 @@ class Outstanding:
         price, left = compute_price_max(order), session.escrow - sum(owed)
         if price > left:
             raise OrderRefused(FailureCode.NO_ESCROW, f"the request may cost {price} nmyl, the session has {left} left")
-        self._taken[request] = _Taken(order.session, order.sequence, price)
+        self._taken[compute_request_id(order)] = _Taken(order.session, order.sequence, price)
 
     def release(self, order: Order) -> None:
         """The order was not taken after all: nothing was signed, so it may come again."""

@@ -85,7 +85,7 @@ class World:
 
     @property
     def files(self) -> list[str]:
-        return [path.name for path in (self.directory / "settlements").iterdir()]
+        return [path.name for path in (self.directory / "settlements").glob("*.settle")]
 
     def restart(self) -> None:
         self.keeper = DiskKeeper(self.directory, self.account)  # type: ignore[arg-type]
