@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import trio
 
 from inference.engine.engine import StageEngine, load_session
+from inference.engine.ort import ShardSession
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived
 from inference.serving.record import RequestRecord
 from node.client.transport import StagePeer, open_request
 from node.p2p.host import P2PHost, open_host
 from node.serving.chain import SessionEntry, WorkerEntry
 from node.worker.compute import ComputeLoop
+from node.worker.keeper import DiskKeeper
 from node.worker.server import WorkerParts, WorkerServer
+from node.worker.service import _serve_openings
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import (
@@ -26,7 +32,9 @@ from proto_specs.types.request import (
     compute_prompt_hash,
     sign_order,
 )
-from tests.integration.serving.conftest import DictChain, Model
+from tests.integration.serving.conftest import Model
+from tests.integration.serving.proxy import Proxy, open_proxy
+from tests.unit.worker.world import DictChain, FakeAccount
 
 GENESIS = b"g" * 32
 SESSION = b"s" * 32
@@ -35,9 +43,10 @@ GREEDY = SamplingParams(0, 0, 1000, 0)
 
 
 @dataclass
-class MemoryKeeper:
-    """Keeps records and settlements in memory."""
+class WatchedKeeper:
+    """A real keeper over a fake account, that tells what it was given."""
 
+    disk: DiskKeeper
     records: dict[bytes, RequestRecord] = field(default_factory=dict)
     settlements: dict[bytes, Settle] = field(default_factory=dict)
     changed: trio.Event = field(default_factory=trio.Event)
@@ -47,23 +56,32 @@ class MemoryKeeper:
             await self.changed.wait()
 
     async def retain(self, record: RequestRecord) -> None:
+        await self.disk.retain(record)
         self.records[record.output_leaves[0].leaf.request] = record
         self.changed.set()
         self.changed = trio.Event()
 
     async def settle(self, request: bytes, call: Settle) -> bytes | None:
         self.settlements[request] = call
-        return b"x" * 32
+        return await self.disk.settle(request, call)
 
 
 @dataclass
 class Stage:
-    """One running worker."""
+    """One running worker. `scope` ends it, host and all; `proxy` stands before its address, where it was asked for."""
 
     entry: WorkerEntry
     host: P2PHost
     server: WorkerServer
-    keeper: MemoryKeeper
+    compute: ComputeLoop
+    keeper: WatchedKeeper
+    account: FakeAccount
+    scope: trio.CancelScope
+    proxy: Proxy | None
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.server.requests and self.compute.kv_free == self.compute._engine.budget.total
 
 
 @dataclass
@@ -94,14 +112,16 @@ class Network:
         }
         return sign_order(Order(**{**fields, **(changes or {})}), SESSION_KEY)  # type: ignore[arg-type]
 
+    def make_peers(self) -> list[StagePeer]:
+        return [StagePeer(f"stage {at}", one.host.peer_id, one.entry.addresses) for at, one in enumerate(self.stages)]
+
     async def ask(
         self, order: SignedOrder, prompt: tuple[int, ...]
     ) -> tuple[list[int], SettlementSent | RequestFailed]:
         """Tokens and how it ended."""
         machine = ClientRequest(order, prompt, SESSION_KEY)
-        peers = [StagePeer(f"stage {at}", one.host.peer_id, one.entry.addresses) for at, one in enumerate(self.stages)]
         tokens: list[int] = []
-        async with open_request(self.client, machine, peers) as progress:
+        async with open_request(self.client, machine, self.make_peers()) as progress:
             async for event in progress:
                 if isinstance(event, TokenReceived):
                     tokens.append(event.token)
@@ -109,42 +129,89 @@ class Network:
                     return tokens, event
         raise AssertionError("a request ends with a settlement or a failure")
 
+    async def wait_idle(self, timeout_s: float = 10.0) -> None:
+        """Until no worker has a request or reserved memory."""
+        with trio.fail_after(timeout_s):
+            while not all(one.is_idle for one in self.stages):
+                await trio.sleep(0.02)
+
 
 @asynccontextmanager
-async def open_network(model: Model, ranges: list[tuple[int, int]], kv_positions: int = 4096) -> AsyncIterator[Network]:
-    """Workers for `ranges`, connected to nobody yet."""
+async def open_network(
+    model: Model,
+    ranges: list[tuple[int, int]],
+    kv_positions: int = 4096,
+    proxied: Collection[int] = (),
+    sessions: Mapping[int, ShardSession] | None = None,
+) -> AsyncIterator[Network]:
+    """Workers for `ranges`, connected to nobody yet. `sessions` are shards in place of the honest ones, by stage."""
     chain = DictChain(GENESIS, manifests={model.model_id: model.manifest})
     client_account = b"a" * 32
     chain.sessions[SESSION] = SessionEntry(
         SESSION, client_account, SESSION_KEY.public_key, model.model_id, 10, 10**9, 1000, True, True
     )
+    directory = Path(tempfile.mkdtemp())
     async with AsyncExitStack() as stack:
+        stack.callback(shutil.rmtree, directory)
         nursery = await stack.enter_async_context(trio.open_nursery())
         stages = []
         for number, (start, end) in enumerate(ranges):
-            key = SigningKey.from_seed(bytes([number + 1]) * 32)
-            host = await stack.enter_async_context(open_host(bytes([number + 65]) * 32, ["/ip4/127.0.0.1/tcp/0"]))
+            session = (sessions or {}).get(number) or await trio.to_thread.run_sync(
+                load_session, model.store, model.model_id, start, end, 1, False
+            )
+            proxy = await nursery.start(open_proxy) if number in proxied else None
+            made = _Made(model, chain, number, (start, end), session, kv_positions, proxy, directory / str(number))
+            stages.append(await nursery.start(_run_stage, made))
+        client = await stack.enter_async_context(open_host(b"z" * 32, ["/ip4/127.0.0.1/tcp/0"]))
+        yield Network(model, chain, stages, client)
+        nursery.cancel_scope.cancel()
+
+
+@dataclass(frozen=True)
+class _Made:
+    model: Model
+    chain: DictChain
+    number: int
+    layers: tuple[int, int]
+    session: ShardSession
+    kv_positions: int
+    proxy: Proxy | None
+    directory: Path
+
+
+async def _run_stage(made: _Made, task_status: trio.TaskStatus[Stage] = trio.TASK_STATUS_IGNORED) -> None:
+    key = SigningKey.from_seed(bytes([made.number + 1]) * 32)
+    with trio.CancelScope() as scope:
+        seed = bytes([made.number + 65]) * 32
+        async with open_host(seed, ["/ip4/127.0.0.1/tcp/0"]) as host, trio.open_nursery() as nursery:
+            addresses = tuple(made.proxy.stand_before(one) if made.proxy else one for one in host.addresses)
+            bond = gross_max = 10**9
             entry = WorkerEntry(
                 key.public_key,
                 bytes(32),
-                model.model_id,
-                start,
-                end,
-                10**9,
-                10**9,
+                made.model.model_id,
+                *made.layers,
+                bond,
+                gross_max,
                 host.peer_id,
-                tuple(host.addresses),
+                addresses,
                 1,
                 2,
                 True,
             )
-            chain.workers[entry.worker] = entry
-            session = await trio.to_thread.run_sync(load_session, model.store, model.model_id, start, end, 1, False)
-            compute = ComputeLoop(StageEngine(session, kv_positions), model.manifest)
+            made.chain.workers[entry.worker] = entry
+            compute = ComputeLoop(StageEngine(made.session, made.kv_positions), made.model.manifest)
             nursery.start_soon(compute.run)
-            keeper = MemoryKeeper()
-            parts = WorkerParts(entry, model.manifest, key, chain, compute, keeper)
-            stages.append(Stage(entry, host, WorkerServer(host, nursery, parts), keeper))
-        client = await stack.enter_async_context(open_host(b"z" * 32, ["/ip4/127.0.0.1/tcp/0"]))
-        yield Network(model, chain, stages, client)
-        nursery.cancel_scope.cancel()
+            account = FakeAccount()
+            disk = DiskKeeper(made.directory, account)  # type: ignore[arg-type]
+            _serve_openings(host, disk)
+            keeper = WatchedKeeper(disk)
+            parts = WorkerParts(entry, made.model.manifest, key, made.chain, compute, keeper)
+            server = WorkerServer(host, nursery, parts)
+            task_status.started(Stage(entry, host, server, compute, keeper, account, scope, made.proxy))
+            await trio.sleep_forever()
+
+
+def replace_session(network: Network, **fields: object) -> None:
+    """The session with other fields, as the chain shows it from now on."""
+    network.chain.sessions[SESSION] = replace(network.chain.sessions[SESSION], **fields)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import trio
 
-from consensus.runtime.inference import queries
 from inference.serving.record import RequestRecord
 from node.client.account import CallFailed, TransactionLost
 from node.rpc.client import RpcError
@@ -22,56 +21,9 @@ from proto_specs.codec import decode, encode
 from proto_specs.types.calls import Outcome, Settle
 from proto_specs.types.request import Opening, OpeningRequest, compute_request_id
 from tests.property.serving.harness import Path, make_order
+from tests.unit.worker.world import FakeAccount
 
 PROMPT = tuple(range(100, 145))
-
-
-@dataclass
-class FakeAccount:
-    """An account whose node answers as told: the chain's requests and sessions, and what became of transactions."""
-
-    requests: dict[bytes, Any] = field(default_factory=dict)
-    session: Any = field(default_factory=lambda: SimpleNamespace(is_settleable=True))
-    challenge: Any = None
-    is_reachable: bool = True
-    refusal: Exception | None = None
-    outcomes: dict[bytes, Exception | None] = field(default_factory=dict)
-    sent: list[Settle] = field(default_factory=list)
-
-    @property
-    def chain(self) -> FakeAccount:
-        return self
-
-    def _check(self) -> None:
-        if not self.is_reachable:
-            raise ChainUnreachable("no node")
-
-    async def send(self, call: Settle) -> bytes:
-        await trio.lowlevel.checkpoint()
-        self._check()
-        if self.refusal is not None:
-            raise self.refusal
-        self.sent.append(call)
-        return bytes([len(self.sent)]) * 32
-
-    async def find(self, extrinsic: bytes, name: str) -> None:
-        self._check()
-        outcome = self.outcomes.get(extrinsic)
-        if outcome is not None:
-            raise outcome
-
-    async def get_request(self, request: bytes) -> Any:
-        self._check()
-        return self.requests.get(request)
-
-    async def get_session(self, session: bytes) -> Any:
-        self._check()
-        return self.session
-
-    async def read(self, query: Any, challenge: bytes) -> Any:
-        self._check()
-        assert query is queries.read_challenge
-        return self.challenge
 
 
 @dataclass

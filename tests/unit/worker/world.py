@@ -1,12 +1,17 @@
-"""A chain of dictionaries with one model, three workers and one open session, and orders on it."""
+"""A chain of dictionaries with one model, three workers and one open session, orders on it, and an account."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
+import trio
+
+from consensus.runtime.inference import queries
 from node.serving.chain import ChainUnreachable, SessionEntry, WorkerEntry
+from proto_specs.types.calls import Settle
 from proto_specs.types.manifest import Manifest
 from proto_specs.types.request import SignedOrder, sign_order
 from tests.property.serving.harness import SESSION_KEY, WORKER_KEYS, make_manifest, make_order
@@ -50,6 +55,54 @@ class DictChain:
     async def get_manifest(self, model: bytes) -> Manifest | None:
         self._check()
         return self.manifests.get(model)
+
+
+@dataclass
+class FakeAccount:
+    """An account whose node answers as told: the chain's requests and sessions, and what became of transactions."""
+
+    requests: dict[bytes, Any] = field(default_factory=dict)
+    session: Any = field(default_factory=lambda: SimpleNamespace(is_settleable=True))
+    challenge: Any = None
+    is_reachable: bool = True
+    refusal: Exception | None = None
+    outcomes: dict[bytes, Exception | None] = field(default_factory=dict)
+    sent: list[Settle] = field(default_factory=list)
+
+    @property
+    def chain(self) -> FakeAccount:
+        return self
+
+    def _check(self) -> None:
+        if not self.is_reachable:
+            raise ChainUnreachable("no node")
+
+    async def send(self, call: Settle) -> bytes:
+        await trio.lowlevel.checkpoint()
+        self._check()
+        if self.refusal is not None:
+            raise self.refusal
+        self.sent.append(call)
+        return bytes([len(self.sent)]) * 32
+
+    async def find(self, extrinsic: bytes, name: str) -> None:
+        self._check()
+        outcome = self.outcomes.get(extrinsic)
+        if outcome is not None:
+            raise outcome
+
+    async def get_request(self, request: bytes) -> Any:
+        self._check()
+        return self.requests.get(request)
+
+    async def get_session(self, session: bytes) -> Any:
+        self._check()
+        return self.session
+
+    async def read(self, query: Any, challenge: bytes) -> Any:
+        self._check()
+        assert query is queries.read_challenge
+        return self.challenge
 
 
 def make_chain() -> DictChain:
