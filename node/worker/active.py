@@ -353,10 +353,13 @@ class ActiveRequest:
     def _give_up(self, reason: GiveUp) -> None:
         self._is_done = True
         logger.warning("request %s: given up at stage %d: %s", self._short, self.stage, reason.message)
-        frame = make_failed(self.request, reason.code, reason.message)
+        told = make_failed(self.request, reason.code, reason.message)
+        # Down the path a stop is something else: it asks for signatures, which we no longer give.
+        is_stop = reason.code in STOP_CODES
+        down = make_failed(self.request, FailureCode.NEIGHBOUR_LOST, reason.message) if is_stop else told
         for link in (self._peers.client, self._upstream, self._peers.downstream, self._peers.first):
             if link is not None and not link.is_lost:
                 try:
-                    link.send(frame)
+                    link.send(down if link is self._peers.downstream else told)
                 except NetworkError as error:
                     logger.info("request %s: could not tell %s: %s", self._short, link.peer_id, error)

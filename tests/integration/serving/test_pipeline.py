@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pytest
 import trio
 
 from inference.engine.engine import load_session
 from inference.model.tokenizer import Tokenizer
 from inference.serving.client import RequestFailed, SettlementSent
+from proto_specs.types.request import SamplingParams
 from proto_specs.types.wire import FailureCode
 from tests.integration.serving.conftest import Model
 from tests.integration.serving.network import SESSION, Network, open_network
@@ -57,41 +57,35 @@ async def test_three_workers_give_the_text_of_one_process(model: Model) -> None:
         assert [one.roots.stage for one in settle.stage_roots] == [0, 1, 2]
 
 
-async def test_concurrent_requests_do_not_disturb_each_other(model: Model) -> None:
-    prompts = [encode_prompt(model, text) for text in ("Name a colour.", "What is two plus two?", "Say hello.")]
-    alone = [generate_alone(model, one, 12) for one in prompts]
-    found: dict[int, list[int]] = {}
-    async with open_network(model, RANGES) as network:
-
-        async def ask(number: int) -> None:
-            order = network.make_order(prompts[number], 12, number)
-            found[number], end = await network.ask(order, prompts[number])
-            assert isinstance(end, SettlementSent), end
-
-        async with trio.open_nursery() as nursery:
-            for number in range(3):
-                nursery.start_soon(ask, number)
-        assert [found[number] for number in range(3)] == alone
+BAD_ORDERS: list[tuple[dict[str, object], FailureCode]] = [
+    ({"genesis": b"x" * 32}, FailureCode.BAD_ORDER),
+    ({"model": b"x" * 32}, FailureCode.UNKNOWN_MODEL),
+    ({"session": b"x" * 32}, FailureCode.NO_ESCROW),
+    ({"tokens_max": 100_000}, FailureCode.BAD_ORDER),
+    ({"sampling": SamplingParams(700, 0, 1001, 0)}, FailureCode.BAD_ORDER),
+    ({"prompt_hash": b"x" * 32}, FailureCode.BAD_INPUT),
+]
 
 
-@pytest.mark.parametrize(
-    ("changes", "code"),
-    [
-        ({"genesis": b"x" * 32}, FailureCode.BAD_ORDER),
-        ({"model": b"x" * 32}, FailureCode.UNKNOWN_MODEL),
-        ({"session": b"x" * 32}, FailureCode.NO_ESCROW),
-        ({"tokens_max": 100_000}, FailureCode.BAD_ORDER),
-        ({"prompt_hash": b"x" * 32}, FailureCode.BAD_INPUT),
-    ],
-)
-async def test_bad_orders_are_refused_with_their_reason(model: Model, changes: dict[str, object], code: int) -> None:
+async def test_bad_orders_are_refused_with_their_reason(model: Model) -> None:
     prompt = (1, 2, 3)
-    async with open_network(model, [(0, 10), (10, 20), (20, 30)]) as network:
-        tokens, end = await network.ask(network.make_order(prompt, 8, 0, changes), prompt)
-        assert tokens == []
+    async with open_network(model, RANGES) as network:
+        for sequence, (changes, code) in enumerate(BAD_ORDERS):
+            tokens, end = await network.ask(network.make_order(prompt, 8, sequence, changes), prompt)
+            assert tokens == []
+            assert isinstance(end, RequestFailed)
+            assert end.code == code, (changes, end)
+        await network.wait_idle()
+
+
+async def test_tokens_outside_the_vocabulary_are_refused(model: Model) -> None:
+    prompt = (1, 2**32 - 1, 3)
+    async with open_network(model, RANGES) as network:
+        _, end = await network.ask(network.make_order(prompt, 8, 0), prompt)
         assert isinstance(end, RequestFailed)
-        assert end.code == code
-        assert not network.stages[0].server.requests
+        assert end.code == FailureCode.BAD_INPUT
+        assert "vocabulary" in end.message
+        await network.wait_idle()
 
 
 async def test_too_dear_a_request_is_refused(model: Model) -> None:
@@ -102,10 +96,3 @@ async def test_too_dear_a_request_is_refused(model: Model) -> None:
         assert isinstance(end, RequestFailed)
         assert end.code == FailureCode.NO_ESCROW
         assert "nmyl" in end.message
-
-
-async def test_no_kv_memory_is_an_explicit_refusal(model: Model) -> None:
-    async with open_network(model, RANGES, kv_positions=16) as network:
-        _, end = await network.ask(network.make_order((1, 2), 64, 0), (1, 2))
-        assert isinstance(end, RequestFailed)
-        assert end.code == FailureCode.NO_CAPACITY
