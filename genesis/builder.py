@@ -8,6 +8,8 @@ from consensus.beacon import compute_genesis_beacon
 from consensus.runtime.balances import state as balances
 from consensus.runtime.balances.ledger import hold, write_account
 from consensus.runtime.inference import state as inference
+from consensus.runtime.multisig import state as multisig
+from consensus.runtime.params import state as governance
 from consensus.runtime.staking import state as staking
 from consensus.runtime.system import state as system
 from consensus.state.overlay import Overlay
@@ -44,6 +46,8 @@ def build_genesis(spec: ChainSpec) -> Genesis:
     _write_balances(state, spec)
     validators = _write_staking(state, spec)
     inference.params.write(state, spec.params.inference)
+    governance.params.write(state, spec.params.governance)
+    multisig.params.write(state, spec.params.multisig)
     changes = state.changes()
     items = tuple((key, value) for key, value in changes if value is not None)
     tree = update(lambda path: None, EMPTY_ROOT, changes)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from consensus.runtime.balances.state import BalancesParams
 from consensus.runtime.inference.state import InferenceParams
+from consensus.runtime.multisig.state import MultisigParams
+from consensus.runtime.params.state import GovernanceParams
 from consensus.runtime.staking.state import StakingParams
 from consensus.runtime.system.state import SystemParams
 from genesis.errors import SpecError
@@ -47,6 +49,8 @@ class RuntimeParams:
     balances: BalancesParams
     staking: StakingParams
     inference: InferenceParams
+    governance: GovernanceParams
+    multisig: MultisigParams
 
 
 @record
@@ -129,9 +133,21 @@ def _validate_params(spec: ChainSpec) -> None:
     _require(staking.emission_halving_epochs > 0, "staking.emission_halving_epochs", "is zero")
     _require(staking.issuance_max <= BALANCE_MAX, "staking.issuance_max", "has more than 64 bits")
     _require(staking.double_vote_slash_permille <= 1_000, "staking.double_vote_slash_permille", "is above 1000")
+    _validate_staking(staking)
+    _require(spec.params.governance.voting_blocks > 0, "governance.voting_blocks", "is zero")
+    approval = spec.params.governance.approval_permille
+    _require(500 <= approval < 1_000, "governance.approval_permille", "is not 500..999")
     evidence = staking.evidence_blocks < staking.unbonding_blocks
     _require(evidence, "staking.unbonding_blocks", "has to be longer than evidence_blocks")
     _validate_inference(inference)
+
+
+def _validate_staking(staking: StakingParams) -> None:
+    emission = staking.worker_emission_permille + staking.audit_emission_permille
+    _require(emission <= 1_000, "staking.worker_emission_permille", "with audit_emission_permille is above 1000")
+    for name in ("commission_permille_max", "commission_step_permille", "downtime_permille", "downtime_slash_permille"):
+        _require(getattr(staking, name) <= 1_000, f"staking.{name}", "is above 1000")
+    _require(staking.delegation_min > 0, "staking.delegation_min", "is zero")
 
 
 def _validate_inference(params: InferenceParams) -> None:
@@ -149,7 +165,13 @@ def _validate_inference(params: InferenceParams) -> None:
     for name in positive:
         _require(getattr(params, name) > 0, f"inference.{name}", "is zero")
     _require(params.base_challenge_ppm <= 1_000_000, "inference.base_challenge_ppm", "is above 1000000")
-    for name in ("detection_permille", "fail_slash_permille", "bounty_permille"):
+    for name in (
+        "detection_permille",
+        "fail_slash_permille",
+        "bounty_permille",
+        "equivocation_slash_permille",
+        "audit_score_step_permille",
+    ):
         _require(getattr(params, name) <= 1_000, f"inference.{name}", "is above 1000")
     shares = params.burn_permille + params.verification_permille
     _require(shares <= 1_000, "inference.burn_permille", "with verification_permille is above 1000")

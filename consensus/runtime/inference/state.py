@@ -24,7 +24,10 @@ class InferenceParams:
 
     `exposure_factor` and `detection_permille` are 3 and d of `S >= 3 R / (p d)`. The permille shares are of a stage's
     gross price (`burn`, `verification`), of a worker's bond (`fail_slash`), and of what is left of a slash when the
-    client is compensated (`bounty`).
+    client is compensated (`bounty`). A contested challenge goes to `contest_committee_size` more verifiers. A worker
+    unavailable `unavailable_max` times in a row takes no new work for `worker_jail_blocks`. Emission counts a worker's
+    bond up to `capacity_bond_per_layer` for each of its layers, times its audit score, which every audit moves by
+    `audit_score_step_permille` of the way; `audits_per_epoch` workers are audited an epoch.
     """
 
     worker_bond_min: Balance
@@ -45,6 +48,13 @@ class InferenceParams:
     fail_slash_permille: U16
     bounty_permille: U16
     retention_blocks: U32
+    contest_committee_size: U8
+    unavailable_max: U16
+    worker_jail_blocks: U32
+    equivocation_slash_permille: U16
+    capacity_bond_per_layer: Balance
+    audits_per_epoch: U16
+    audit_score_step_permille: U16
 
 
 class WorkerStatus(enum.IntEnum):

@@ -19,7 +19,11 @@ class StakingParams:
     """Election, unbonding, evidence and emission.
 
     Evidence expires when it is older than `evidence_blocks` AND than `evidence_ms`. Emission per epoch starts at
-    `emission_per_epoch` and halves every `emission_halving_epochs`; the issuance never exceeds `issuance_max`.
+    `emission_per_epoch` and halves every `emission_halving_epochs`; the issuance never exceeds `issuance_max`. Of it,
+    `worker_emission_permille` goes to workers, `audit_emission_permille` to verifiers for audits, the rest to block
+    producers. Who signed less than `downtime_permille` of an epoch's commits is slashed `downtime_slash_permille` and
+    jailed for `jail_blocks`. Commission is at most `commission_permille_max` and moves at most
+    `commission_step_permille` an epoch.
     """
 
     epoch_blocks: U32
@@ -32,6 +36,14 @@ class StakingParams:
     emission_per_epoch: Balance
     emission_halving_epochs: U32
     issuance_max: Balance
+    worker_emission_permille: U16
+    audit_emission_permille: U16
+    delegation_min: Balance
+    commission_permille_max: U16
+    commission_step_permille: U16
+    downtime_permille: U16
+    downtime_slash_permille: U16
+    jail_blocks: U32
 
 
 @record
