@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+# Test files are dealt out whole to two processes; JOBS=1 runs all in one.
+JOBS   ?= 2
+PARALLEL := --numprocesses $(JOBS) --dist loadfile
 
 .PHONY: setup demo test quick soak check format clean
 
@@ -21,11 +24,11 @@ demo: setup
 	@$(BIN)/myelin demo $(ARGS)
 
 test: $(VENV)/.dev-done check
-	@$(BIN)/python -m pytest tests $(ARGS)
+	@$(BIN)/python -m pytest tests $(PARALLEL) $(ARGS)
 
 # Everything but the tests that take tens of seconds.
 quick: $(VENV)/.dev-done
-	@$(BIN)/python -m pytest tests -m "not slow and not soak" $(ARGS)
+	@$(BIN)/python -m pytest tests -m "not slow and not soak" $(PARALLEL) $(ARGS)
 
 # A hundred honest requests in a row on one network, every one verified; twenty prompts against the unsharded model.
 soak: $(VENV)/.dev-done
