@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 import time
 import tracemalloc
+import typing
 from dataclasses import replace
 from typing import Any
 
