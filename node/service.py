@@ -14,12 +14,14 @@ from genesis.builder import build_genesis
 from genesis.spec import ChainSpec
 from node.api.methods import NodeView
 from node.api.server import serve_api
+from node.chain.admission import Admission
 from node.chain.bus import BlockBus
 from node.chain.consensus_shell import ConsensusShell, ShellParts
 from node.chain.pool import TransactionPool
 from node.children import ChildProcess, supervise
 from node.mempool import Mempool
 from node.p2p.host import P2PHost, open_host
+from node.signatures.processes import SignatureProcesses
 from node.signer import Signer
 from node.store.chain_store import ChainStore
 from proto_specs.codec import encode
@@ -139,11 +141,13 @@ def _check_validators(config: NodeConfig, store: ChainStore) -> None:
 
 
 async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | None) -> None:
-    pool, bus = TransactionPool(store, Mempool()), BlockBus()
+    pool, bus, signatures = TransactionPool(store, Mempool()), BlockBus(), SignatureProcesses()
+    admission = Admission(pool, signatures)
     shell = ConsensusShell(
         ShellParts(
             store=store,
             pool=pool,
+            signatures=signatures,
             signer=signer,
             gossip=SoleValidator(),
             bus=bus,
@@ -157,7 +161,10 @@ async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | Non
     async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
         _serve_status(host, store)
         logger.info("listening at %s", ", ".join(host.addresses))
-        await nursery.start(serve_api, config.paths.socket, NodeView(config.spec, store, pool, _read_clock_ms), bus)
+        await nursery.start(signatures.run)
+        nursery.start_soon(admission.run)
+        view = NodeView(config.spec, store, pool, _read_clock_ms)
+        await nursery.start(serve_api, config.paths.socket, view, bus, admission)
         for child in make_children(config):
             nursery.start_soon(supervise, child)
         nursery.start_soon(shell.run)

@@ -19,6 +19,8 @@ NODE_VERSION = "0.1.0"
 PAGE_ITEMS_MAX = 256
 PENDING_MAX = 1024
 PENDING_BYTES_MAX = 4 << 20
+SUBMIT_METHOD = "author_submitExtrinsic"
+"""The local API answers it by the batch (node/api/server.py)."""
 UNKNOWN_HEIGHT = (1 << 64) - 1
 STALL_INTERVALS = 10
 STALL_MS_MIN = 10_000
@@ -212,16 +214,29 @@ def _decode_transaction(data: bytes) -> Transaction:
         raise ApiError(INVALID_TRANSACTION, f"no transaction: {error}", {"reason": "DecodeError"}) from error
 
 
-@method("author_submitExtrinsic")
+def parse_submission(params: Params) -> tuple[Transaction, int]:
+    """The transaction of `author_submitExtrinsic` and its size in bytes. Raises ApiError."""
+    data = params.take_extrinsic("extrinsic")
+    params.finish()
+    return _decode_transaction(data), len(data)
+
+
+def show_submission(outcome: bytes | InvalidTransaction) -> str:
+    """The answer to `author_submitExtrinsic`. Raises ApiError with the reason."""
+    if isinstance(outcome, InvalidTransaction):
+        data = {"reason": outcome.reason, **outcome.details}
+        raise ApiError(INVALID_TRANSACTION, f"{outcome.reason}: {outcome}", data) from outcome
+    return show_bytes(outcome)
+
+
+@method(SUBMIT_METHOD)
 def author_submit_extrinsic(view: NodeView, params: Params) -> Any:
     """Put a signed transaction (canonical bytes as 0x hex) into the pool; its hash."""
-    transaction = _decode_transaction(params.take_extrinsic("extrinsic"))
-    params.finish()
+    transaction, _ = parse_submission(params)
     try:
-        return show_bytes(view.pool.submit(transaction))
+        return show_submission(view.pool.submit(transaction))
     except InvalidTransaction as error:
-        data = {"reason": error.reason, **error.details}
-        raise ApiError(INVALID_TRANSACTION, f"{error.reason}: {error}", data) from error
+        return show_submission(error)
 
 
 @method("author_pendingExtrinsics")

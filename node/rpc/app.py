@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from node.api.errors import INVALID_PARAMS, LIMIT_EXCEEDED, ApiError
-from node.rpc.jsonrpc import BODY_BYTES_MAX, Params, answer_text
+from node.rpc.jsonrpc import BODY_BYTES_MAX, Call, Params, answer_text
 from node.rpc.link import NodeGone, NodeLink
 
 logger = logging.getLogger("myelin.rpc")
@@ -39,6 +39,7 @@ TRY_AGAIN_LATER = 1013
 CONNECTIONS_MAX = 1_024
 SHUTDOWN_S = 1
 WATCH_METHOD = "author_submitAndWatchExtrinsic"
+LOCAL_METHODS = frozenset({*HEAD_METHODS, *UNSUBSCRIBE_METHODS, WATCH_METHOD})
 
 
 Feed = Callable[[str, str], Coroutine[Any, Any, None]]
@@ -141,9 +142,8 @@ class RpcServer:
                 return _json({"error": f"a request has at most {BODY_BYTES_MAX} bytes"}, 413)
         client = request.client.host if request.client else ""
 
-        async def dispatch(method: str, params: Params) -> Any:
-            self._limiter.spend(client)
-            return await self._link.call(method, params)
+        async def dispatch(calls: Sequence[Call]) -> Sequence[Any]:
+            return await dispatch_limited(calls, self._limiter, client, self._link.call_many)
 
         answer = await answer_text(bytes(body), dispatch)
         if answer is None:
@@ -185,16 +185,30 @@ class _Socket:
             for task in self._subscriptions.values():
                 task.cancel()
 
-    async def _dispatch(self, method: str, params: Params) -> Any:
-        self._limiter.spend(self._client)
+    async def _dispatch(self, calls: Sequence[Call]) -> Sequence[Any]:
+        return await dispatch_limited(calls, self._limiter, self._client, self._call_many)
+
+    async def _call_many(self, calls: Sequence[Call]) -> list[Any]:
+        """Subscriptions are answered here one by one, everything between them by the node in one frame."""
+        answers: list[Any] = []
+        for is_local, run in itertools.groupby(calls, key=lambda call: call[0] in LOCAL_METHODS):
+            if not is_local:
+                answers += await self._link.call_many(list(run))
+                continue
+            for method, params in run:
+                try:
+                    answers.append(await self._call_local(method, params))
+                except ApiError as error:
+                    answers.append(error)
+        return answers
+
+    async def _call_local(self, method: str, params: Params) -> Any:
         if method in HEAD_METHODS:
             return self._start(self._send_heads, HEAD_METHODS[method])
         if method == WATCH_METHOD:
             extrinsic = await self._link.call("author_submitExtrinsic", params)
             return self._start(self._watch, extrinsic)
-        if method in UNSUBSCRIBE_METHODS:
-            return self._stop(params)
-        return await self._link.call(method, params)
+        return self._stop(params)
 
     def _start(self, feed: Feed, argument: str) -> str:
         if len(self._subscriptions) >= SUBSCRIPTIONS_PER_SOCKET_MAX:
@@ -251,6 +265,22 @@ class _Socket:
     async def _send(self, text: str) -> None:
         async with self._sending:
             await self._socket.send_text(text)
+
+
+async def dispatch_limited(
+    calls: Sequence[Call], limiter: RateLimiter, client: str, call_many: Callable[[list[Call]], Awaitable[list[Any]]]
+) -> list[Any]:
+    """Make the calls the client has the right to; the rest are refused, each for itself."""
+    refusals: list[ApiError | None] = []
+    for _ in calls:
+        try:
+            limiter.spend(client)
+            refusals.append(None)
+        except ApiError as error:
+            refusals.append(error)
+    allowed = [call for call, refusal in zip(calls, refusals, strict=True) if refusal is None]
+    answers = iter(await call_many(allowed) if allowed else [])
+    return [next(answers) if refusal is None else refusal for refusal in refusals]
 
 
 def _json(body: Any, status: int) -> Response:
