@@ -54,6 +54,10 @@ class Snapshot:
         except plyvel.CorruptionError as error:
             raise DatabaseDamaged(self.advise(f"under {prefix.hex()}: {error}")) from error
 
+    def find_first(self, prefix: bytes, start: bytes) -> tuple[bytes, bytes] | None:
+        """The first (key, value) under `prefix` from `start` on. Raises DatabaseDamaged."""
+        return next(self.iterate(prefix, start), None)
+
 
 class Database(Snapshot):
     """One LevelDB, read as of now. Reads may come from any thread; writes from one at a time."""
@@ -96,6 +100,10 @@ class Database(Snapshot):
             raise DatabaseDamaged(self.advise(str(error))) from error
         except plyvel.IOError as error:
             raise DatabaseError(f"{self._path} cannot be written: {error}. Is the disk full?") from error
+
+    def compact(self, prefix: bytes) -> None:
+        """Give the disk back what was deleted under `prefix`. Takes as long as copying what is left; any thread."""
+        self._db.compact_range(start=prefix, stop=_next_prefix(prefix))
 
     def close(self) -> None:
         """Release the lock."""
