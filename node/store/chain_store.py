@@ -11,7 +11,7 @@ from consensus.state.tree import verify_proof
 from genesis.builder import Genesis
 from node.store.columns import Column
 from node.store.database import Database, DatabaseDamaged, DatabaseError
-from node.store.history import DEFAULT_RETENTION, Pruned, Retention, Row, make_history, prune
+from node.store.history import DEFAULT_RETENTION, Pruned, Retention, Row, compute_body_floor, make_history, prune
 from node.store.records import RECEIPTS_BYTES_MAX, BlockReceipts, FinalizedBlock, Head, Location, encode_height
 from node.store.views import (
     HEAD_NAME,
@@ -123,11 +123,23 @@ class ChainStore(StateView):
         """Make a block the head and let go of what it ages out, in one synced batch: after a crash it is there wholly
         or not at all.
         """
-        pruned = prune(self._db, done.head.height, self._retention, self._oldest_state, self._oldest_body)
+        keeps, oldest = self._retention, (self._oldest_state, self._oldest_body)
+        floor = 0 if keeps.body_blocks is None else compute_body_floor(self)
+        pruned = prune(self._db, done.head.height, keeps, floor, *oldest)
         self._db.write(_make_batch(self._head, done, pruned))
         self._head = done.head
         self._oldest_state, self._oldest_body = pruned.oldest_state, pruned.oldest_body
         self._pruned_rows += pruned.count
+
+    def describe_retention(self) -> str:
+        """One line for the log: what is kept, and what that leaves out."""
+        head, keeps = self._head.height, self._retention
+        states = "of all blocks from now on" if keeps.state_blocks is None else f"of {keeps.state_blocks} blocks"
+        text = f"keeping states {states}: those after blocks {self._oldest_state} to {head} are here"
+        if keeps.state_blocks is None and self._oldest_state:
+            text += f"; what lies before block {self._oldest_state} was pruned earlier and does not come back"
+        bodies = "all bodies" if keeps.body_blocks is None else f"bodies of {keeps.body_blocks} blocks"
+        return f"{text}; keeping {bodies}, from block {self._oldest_body} on"
 
     @property
     def is_compaction_due(self) -> bool:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from consensus.runtime.inference.state import params as inference_params
+from consensus.runtime.staking.state import read_params as read_staking_params
+from consensus.state.reader import StateReader
 from node.store.columns import Column
 from node.store.database import DatabaseDamaged, Snapshot
 from node.store.page_history import encode_before
@@ -21,6 +24,7 @@ from proto_specs.limits import MORTALITY_BLOCKS_MAX
 
 Row = tuple[bytes, bytes | None]
 
+ARCHIVE = "archive"
 STATE_BLOCKS_DEFAULT = 256
 BODY_BLOCKS_MIN = MORTALITY_BLOCKS_MAX
 """Fewer bodies than a transaction can be valid for would lose sight of transactions that can still be asked about."""
@@ -84,11 +88,21 @@ def make_history(before: Head, done: FinalizedBlock) -> Iterator[Row]:
     yield Column.UNDO.value + suffix, encode(undo)
 
 
-def prune(reader: Snapshot, height: int, retention: Retention, oldest_state: int, oldest_body: int) -> Pruned:
+def compute_body_floor(state: StateReader) -> int:
+    """So many of the newest bodies are kept whatever is asked for: while a transaction, an offence or a request can
+    still be asked about.
+    """
+    offence = read_staking_params(state).evidence_blocks
+    return max(BODY_BLOCKS_MIN, offence, inference_params.read(state).retention_blocks)
+
+
+def prune(
+    reader: Snapshot, height: int, retention: Retention, body_floor: int, oldest_state: int, oldest_body: int
+) -> Pruned:
     """What may go once the block at `height` is the head: a bounded part of all there is. Raises DatabaseDamaged."""
     rows: list[Row] = []
     state_target = 0 if retention.state_blocks is None else height - retention.state_blocks
-    body_target = 0 if retention.body_blocks is None else height - retention.body_blocks
+    body_target = 0 if retention.body_blocks is None else height - max(retention.body_blocks, body_floor)
     count = 0
     for _ in range(PRUNED_BLOCKS_MAX):
         if oldest_state < state_target and len(rows) < PRUNED_ROWS_MAX:

@@ -9,11 +9,11 @@ import pytest
 
 from consensus.runtime.balances import state as balances
 from consensus.state.tree import EMPTY_ROOT, update, verify_proof
-from node.store import history
+from node.store import chain_store, database, history
 from node.store.chain_store import Head, Retention, StateUnavailable
 from node.store.columns import Column
 from node.store.database import Database
-from node.store.history import BODY_BLOCKS_MIN
+from node.store.history import BODY_BLOCKS_MIN, compute_body_floor
 from proto_specs.types.calls import Transfer
 from proto_specs.types.chain import Transaction, compute_extrinsic_hash
 from tests.unit.node.world import ALICE, MYL, World, sign_call
@@ -163,6 +163,7 @@ def test_the_batch_of_a_block_prunes_no_more_than_it_may(archive: World, monkeyp
 
 def test_bodies_go_when_they_age_out_and_headers_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "BODY_BLOCKS_MIN", 3)
+    monkeypatch.setattr(chain_store, "compute_body_floor", lambda state: 3)
     world = World(tmp_path / "db", retention=Retention(state_blocks=2, body_blocks=3))
     done = [world.add_block([world.transfer(nonce)]) for nonce in range(8)]
     store = world.store
@@ -205,3 +206,49 @@ def test_compaction_falls_due_by_what_was_pruned(tmp_path: Path, monkeypatch: py
     due.append(world.store.is_compaction_due)
     assert due == [True, False]
     world.store.close()
+
+
+def test_bodies_are_kept_while_anybody_can_still_ask_about_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The development chain's workers keep what they may have to open for 10,000 blocks: so do bodies, then."""
+    monkeypatch.setattr(history, "BODY_BLOCKS_MIN", 3)
+    world = World(tmp_path / "db", retention=Retention(body_blocks=3))
+    assert compute_body_floor(world.store) == 10_000
+    grow(world, 12)
+    assert world.store.oldest_body == 1
+    world.store.close()
+
+
+def test_the_directory_stops_growing_under_constant_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "BODY_BLOCKS_MIN", 5)
+    monkeypatch.setattr(chain_store, "compute_body_floor", lambda state: 5)
+    monkeypatch.setattr(chain_store, "COMPACT_ROWS", 5_000)
+    monkeypatch.setattr(database, "WRITE_BUFFER_BYTES", 1 << 16)
+    sizes: dict[str, list[int]] = {}
+    for name, retention in (("all", ARCHIVE), ("few", Retention(state_blocks=5, body_blocks=5))):
+        world = World(tmp_path / name, retention=retention)
+        sizes[name] = []
+        for batch in range(6):
+            grow_evenly(world, 30)
+            if world.store.is_compaction_due:
+                world.store.compact()
+            sizes[name].append(measure_directory(tmp_path / name))
+            assert world.head.height == 30 * (batch + 1)
+        world.store.close()
+    assert sizes["all"][-1] > sizes["all"][1] + 500_000, "an archive grows"
+    assert max(sizes["few"][2:]) < 1.5 * min(sizes["few"][2:]), sizes
+    assert sizes["few"][-1] < sizes["all"][-1] / 3, sizes
+
+
+def grow_evenly(world: World, blocks: int) -> None:
+    """The same load in every block: 20 transfers among 200 accounts."""
+    for _ in range(blocks):
+        nonce = balances.read_account(world.store, ALICE.account).nonce
+        dests = [bytes([(nonce + index) % 200]) * 32 for index in range(20)]
+        world.add_block([make_transfer_to(world, nonce + index, dest) for index, dest in enumerate(dests)])
+
+
+def measure_directory(path: Path) -> int:
+    """Bytes of its files."""
+    return sum(one.stat().st_size for one in path.iterdir())
