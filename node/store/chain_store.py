@@ -14,6 +14,7 @@ from node.store.database import Database, DatabaseDamaged, DatabaseError
 from node.store.history import DEFAULT_RETENTION, Pruned, Retention, Row, compute_body_floor, make_history, prune
 from node.store.records import RECEIPTS_BYTES_MAX, BlockReceipts, FinalizedBlock, Head, Location, encode_height
 from node.store.views import (
+    BASE_NAME,
     HEAD_NAME,
     OLDEST_BODY_NAME,
     OLDEST_STATE_NAME,
@@ -49,6 +50,8 @@ _COMPACTED_COLUMNS = (
     Column.EXTRINSIC,
     Column.EXTRINSICS,
 )
+LINKED_BLOCKS = 10_000
+"""So many of the newest headers must be there on opening. A log or table that is lost takes whole blocks with it."""
 COMPACT_ROWS = 500_000
 """So many pruned rows (some 50 MB) are worth copying what is left of their columns."""
 
@@ -191,6 +194,12 @@ class ChainStore(StateView):
         head = self._head
         if self.get_block_hash(head.height) != head.block_hash:
             raise DatabaseDamaged(self._db.advise(f"block {head.height} is not that of the head"))
+        expected = max(1, self._load_number(BASE_NAME), head.height + 1 - LINKED_BLOCKS)
+        column = Column.HEADER.value
+        for key in self._db.iterate_keys(column, column + encode_height(expected)):
+            if key[1:] != encode_height(expected):
+                raise DatabaseDamaged(self._db.advise(f"block {expected} is missing"))
+            expected += 1
         key = now.key
         if not verify_proof(head.state_root, key, self.get(key), self.prove(key)):
             raise DatabaseDamaged(self._db.advise(f"the state is not that of block {head.height}"))
@@ -211,17 +220,18 @@ class ChainStore(StateView):
         )
         batch: list[tuple[bytes, bytes | None]] = [(Column.STATE.value + key, value) for key, value in genesis.items]
         batch += [(Column.TREE.value + path, page) for path, page in genesis.tree.node_writes.items()]
-        batch += make_meta(head, genesis.hash, oldest_state=0, oldest_body=1)
+        batch += make_meta(head, genesis.hash, base=0)
         self._db.write(batch)
 
 
-def make_meta(head: Head, genesis: bytes, oldest_state: int, oldest_body: int) -> list[Row]:
-    """What makes a database one of this chain at this head."""
+def make_meta(head: Head, genesis: bytes, base: int) -> list[Row]:
+    """What makes a database one of this chain, begun with the state after the block at `base`, where its head is."""
     meta = Column.META.value
     return [
         (_HEAD_KEY, encode(head)),
-        (meta + OLDEST_STATE_NAME, encode_height(oldest_state)),
-        (meta + OLDEST_BODY_NAME, encode_height(oldest_body)),
+        (meta + OLDEST_STATE_NAME, encode_height(base)),
+        (meta + OLDEST_BODY_NAME, encode_height(base + 1)),
+        (meta + BASE_NAME, encode_height(base)),
         (_GENESIS_KEY, genesis),
         (_VERSION_KEY, FORMAT_VERSION),
     ]

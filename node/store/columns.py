@@ -9,7 +9,7 @@ class Column(bytes, enum.Enum):
     """Prefixes. Heights are 8 bytes big-endian, so that blocks lie in order."""
 
     META = b"m"
-    """name -> format version, genesis hash, head, the oldest state and the oldest body that are kept."""
+    """name -> format version, genesis hash, head, and heights: where it began, oldest state and body that are kept."""
     STATE = b"s"
     """state key -> value, as of the head."""
     TREE = b"t"

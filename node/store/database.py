@@ -54,6 +54,20 @@ class Snapshot:
         except plyvel.CorruptionError as error:
             raise DatabaseDamaged(self.advise(f"under {prefix.hex()}: {error}")) from error
 
+    def iterate_keys(self, prefix: bytes, start: bytes) -> Iterator[bytes]:
+        """As `iterate`, without the values."""
+        try:
+            with self._db.iterator(
+                start=max(prefix, start),
+                stop=_next_prefix(prefix),
+                include_value=False,
+                verify_checksums=True,
+                fill_cache=False,
+            ) as found:
+                yield from found
+        except plyvel.CorruptionError as error:
+            raise DatabaseDamaged(self.advise(f"under {prefix.hex()}: {error}")) from error
+
     def find_first(self, prefix: bytes, start: bytes) -> tuple[bytes, bytes] | None:
         """The first (key, value) under `prefix` from `start` on. Raises DatabaseDamaged."""
         return next(self.iterate(prefix, start), None)

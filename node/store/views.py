@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 HEIGHT_BYTES = 8
 HEAD_NAME = b"head"
+BASE_NAME = b"base"
 OLDEST_STATE_NAME = b"oldest-state"
 OLDEST_BODY_NAME = b"oldest-body"
 

@@ -237,7 +237,7 @@ def test_the_directory_stops_growing_under_constant_load(tmp_path: Path, monkeyp
             assert world.head.height == 30 * (batch + 1)
         world.store.close()
     assert sizes["all"][-1] > sizes["all"][1] + 500_000, "an archive grows"
-    assert max(sizes["few"][3:]) <= max(sizes["few"][:3]), sizes
+    assert max(sizes["few"][3:]) <= 1.5 * max(sizes["few"][:3]), sizes
     assert sizes["few"][-1] < sizes["all"][-1] / 3, sizes
 
 
