@@ -18,6 +18,7 @@ from node.chain.bus import BlockBus
 from node.chain.compaction import compact_when_due
 from node.chain.consensus_shell import ConsensusShell, ShellParts
 from node.chain.pool import TransactionPool
+from node.chain.wal_records import check_database_reaches
 from node.children import ChildProcess, supervise
 from node.mempool import Mempool
 from node.p2p.host import P2PHost, open_host
@@ -120,6 +121,7 @@ async def run_node(config: NodeConfig) -> None:
     store = ChainStore(config.paths.database, genesis, config.retention)
     signer: Signer | None = None
     try:
+        check_database_reaches(config.paths.wal, store.get_head().height)
         _check_validators(config, store)
         if config.validator is not None:
             signer = Signer(config.paths.signer, config.validator.consensus, genesis.hash)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,16 @@ from genesis.builder import Genesis
 from node.store.columns import Column
 from node.store.database import Database, DatabaseDamaged, DatabaseError
 from node.store.history import DEFAULT_RETENTION, Pruned, Retention, Row, compute_body_floor, make_history, prune
-from node.store.records import RECEIPTS_BYTES_MAX, BlockReceipts, FinalizedBlock, Head, Location, encode_height
+from node.store.records import (
+    RECEIPTS_BYTES_MAX,
+    UNDO_BYTES_MAX,
+    BlockReceipts,
+    FinalizedBlock,
+    Head,
+    Location,
+    Undo,
+    encode_height,
+)
 from node.store.views import (
     BASE_NAME,
     HEAD_NAME,
@@ -50,6 +60,7 @@ _COMPACTED_COLUMNS = (
     Column.EXTRINSIC,
     Column.EXTRINSICS,
 )
+FORGOTTEN_ROWS = 10_000
 LINKED_BLOCKS = 10_000
 """So many of the newest headers must be there on opening. A log or table that is lost takes whole blocks with it."""
 COMPACT_ROWS = 500_000
@@ -77,6 +88,7 @@ class ChainStore(StateView):
                 raise DatabaseError(f"{path} belongs to another chain than the spec: use another --base directory")
             self._head = super().get_head()
             self._check_head()
+            self.base = self._load_number(BASE_NAME)
             self._oldest_state = self._load_number(OLDEST_STATE_NAME)
             self._oldest_body = self._load_number(OLDEST_BODY_NAME)
         except BaseException:
@@ -116,6 +128,30 @@ class ChainStore(StateView):
     def oldest_state(self) -> int:
         """The lowest height whose state can be read."""
         return self._oldest_state
+
+    def list_changes(self, height: int) -> tuple[list[bytes], list[bytes]]:
+        """The state keys and page paths that a block within the kept states changed. Raises DatabaseDamaged."""
+        undo = self._load(Undo, Column.UNDO, encode_height(height), UNDO_BYTES_MAX)
+        if undo is None:
+            raise DatabaseDamaged(self._db.advise(f"the way back over block {height} is missing"))
+        return undo.list_keys(), undo.list_paths()
+
+    def count_rows(self, column: Column) -> int:
+        """How many rows a column has, by looking at each."""
+        return sum(1 for _ in self._db.iterate_keys(column.value, b""))
+
+    def has_row(self, column: Column, key: bytes) -> bool:
+        """Whether a column has a row under exactly this key."""
+        return self._db.get(column.value + key) is not None
+
+    def forget_history(self) -> None:
+        """Keep no state but the head's: for a database whose history is damaged and whose head is whole."""
+        head = encode_height(self._head.height)
+        self._db.write([(Column.META.value + OLDEST_STATE_NAME, head)])
+        for column in (Column.STATE_WAS, Column.PAGE_WAS, Column.UNDO):
+            while rows := list(itertools.islice(self._db.iterate_keys(column.value, b""), FORGOTTEN_ROWS)):
+                self._db.write((row, None) for row in rows)
+        self._oldest_state = self._head.height
 
     @property
     def oldest_body(self) -> int:

@@ -80,6 +80,9 @@ class Database(Snapshot):
         """Open or create. Raises DatabaseLocked, DatabaseDamaged."""
         path.mkdir(parents=True, exist_ok=True)
         self._path = path
+        if not (path / "CURRENT").exists() and any(path.glob("*.ldb")):
+            # LevelDB would take this for a new database, and delete the tables as nobody's.
+            raise DatabaseDamaged(self._advise_repair("CURRENT is missing"))
         try:
             opened = plyvel.DB(
                 str(path),
@@ -93,7 +96,7 @@ class Database(Snapshot):
         except plyvel.IOError as error:
             if "lock" in str(error).lower():
                 raise DatabaseLocked(f"{path} is open in another process: stop that node first") from error
-            raise DatabaseError(f"{path} cannot be opened: {error}") from error
+            raise DatabaseDamaged(self._advise_repair(str(error))) from error
         super().__init__(opened, self._advise_repair)
 
     def snapshot(self) -> Snapshot:
