@@ -151,6 +151,8 @@ def _check_body(store: ChainStore, header: Header, report: Report) -> None:
         return
     if block.header != header or header.body_root != compute_body_root(block.evidence, block.transactions):
         report.add("chain", f"the body of block {height} is not the one its header names")
+    if header.last_commit_hash != compute_commit_hash(block.last_commit):
+        report.add("chain", f"the commit inside block {height} is not the one its header names")
     if header.receipts_root != compute_receipts_root(left.receipts, left.events):
         report.add("chain", f"the receipts of block {height} are not those its header names")
     for index, transaction in enumerate(block.transactions):

@@ -10,6 +10,7 @@ import plyvel
 
 WRITE_BUFFER_BYTES = 16 << 20
 CACHE_BYTES = 64 << 20
+_UNREADABLE = (plyvel.CorruptionError, plyvel.IOError)
 
 
 class DatabaseError(Exception):
@@ -36,7 +37,7 @@ class Snapshot:
         """The value under `key`. Raises DatabaseDamaged."""
         try:
             found: bytes | None = self._db.get(key, verify_checksums=True)
-        except plyvel.CorruptionError as error:
+        except _UNREADABLE as error:
             raise DatabaseDamaged(self.advise(f"key {key.hex()}: {error}")) from error
         return found
 
@@ -51,7 +52,7 @@ class Snapshot:
                 fill_cache=False,
             ) as found:
                 yield from found
-        except plyvel.CorruptionError as error:
+        except _UNREADABLE as error:
             raise DatabaseDamaged(self.advise(f"under {prefix.hex()}: {error}")) from error
 
     def iterate_keys(self, prefix: bytes, start: bytes) -> Iterator[bytes]:
@@ -65,7 +66,7 @@ class Snapshot:
                 fill_cache=False,
             ) as found:
                 yield from found
-        except plyvel.CorruptionError as error:
+        except _UNREADABLE as error:
             raise DatabaseDamaged(self.advise(f"under {prefix.hex()}: {error}")) from error
 
     def find_first(self, prefix: bytes, start: bytes) -> tuple[bytes, bytes] | None:

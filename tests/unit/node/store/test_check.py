@@ -63,11 +63,11 @@ def test_any_row_that_is_lost_or_changed_is_found(whole: Path, tmp_path: Path, c
     changed[-1] ^= 1
     database.write([(key, None if way == "lost" else bytes(changed))])
     database.close()
-    try:
-        report = check(path)
-    except DatabaseError as error:
-        assert "another chain" in str(error) or "format" in str(error)
+    if key in (Column.META.value + b"genesis", Column.META.value + b"version") and way == "changed":
+        with pytest.raises(DatabaseError, match=r"another chain|has format"):
+            check(path)
         return
+    report = check(path)
     assert report.problems, f"{key.hex()} {way}"
     assert "start the node" not in advise(report)
 
@@ -88,19 +88,17 @@ def test_a_stray_row_of_history_is_found_and_history_can_be_given_up(whole: Path
 
 def open_and_read(path: Path) -> dict[bytes, bytes] | None:
     """All rows by which a node is anything, or None when damage was named."""
+    store = None
     try:
         store = ChainStore(path, make_genesis(), Retention(state_blocks=8))
+        return dict(store._db.iterate(b""))
     except DatabaseDamaged as error:
-        assert "myelin db repair" in str(error)
-        return None
-    try:
-        rows = dict(store._db.iterate(b""))
-    except DatabaseDamaged as error:
-        assert "myelin db repair" in str(error)
+        if "myelin db repair" not in str(error):
+            raise
         return None
     finally:
-        store.close()
-    return rows
+        if store is not None:
+            store.close()
 
 
 @pytest.mark.parametrize("way", ["flip", "cut"])
