@@ -16,14 +16,17 @@ from node.api.methods import NodeView
 from node.api.server import serve_api
 from node.chain.admission import Admission
 from node.chain.bus import BlockBus
+from node.chain.compaction import compact_when_due
 from node.chain.consensus_shell import ConsensusShell, ShellParts
 from node.chain.pool import TransactionPool
+from node.chain.wal_records import check_database_reaches
 from node.children import ChildProcess, supervise
 from node.mempool import Mempool
 from node.p2p.host import P2PHost, open_host
 from node.signatures.processes import SignatureProcesses
 from node.signer import Signer
 from node.store.chain_store import ChainStore
+from node.store.history import DEFAULT_RETENTION, Retention
 from proto_specs.codec import encode
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.chain import Proposal, Vote
@@ -101,6 +104,7 @@ class NodeConfig:
     rpc_port: int
     listen: tuple[str, ...]
     models: Path | None
+    retention: Retention = DEFAULT_RETENTION
 
 
 class SoleValidator:
@@ -116,9 +120,10 @@ class SoleValidator:
 async def run_node(config: NodeConfig) -> None:
     """Run until cancelled. Raises NodeRefused, DatabaseError, SignerError, WalDamaged."""
     genesis = build_genesis(config.spec)
-    store = ChainStore(config.paths.database, genesis)
+    store = ChainStore(config.paths.database, genesis, config.retention)
     signer: Signer | None = None
     try:
+        check_database_reaches(config.paths.wal, store.get_head().height)
         _check_validators(config, store)
         if config.validator is not None:
             signer = Signer(config.paths.signer, config.validator.consensus, genesis.hash)
@@ -158,6 +163,7 @@ async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | Non
     )
     head = store.get_head()
     logger.info("chain %s at block %d %s", config.spec.name, head.height, head.block_hash.hex()[:12])
+    logger.info("%s", store.describe_retention())
     async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
         _serve_status(host, store)
         logger.info("listening at %s", ", ".join(host.addresses))
@@ -167,6 +173,7 @@ async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | Non
         await nursery.start(serve_api, config.paths.socket, view, bus, admission)
         for child in make_children(config):
             nursery.start_soon(supervise, child)
+        nursery.start_soon(compact_when_due, store, bus)
         nursery.start_soon(shell.run)
 
 

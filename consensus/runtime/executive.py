@@ -138,7 +138,9 @@ class BlockExecution:
         epoch.finalize(env)
         system.finalize(env, self._weight)
         events = BlockEvents(self._initialize_events, env.take_events())
-        return ExecutedBlock(env.state.changes(), tuple(self._receipts), events, self._weight, self._bytes)
+        changes = env.state.changes()
+        previous = env.state.get_previous(changes)
+        return ExecutedBlock(changes, previous, tuple(self._receipts), events, self._weight, self._bytes)
 
     def _make_room(self, checked: TransactionValidity) -> None:
         """Count the transaction against the block's limits. Raises BlockFull."""

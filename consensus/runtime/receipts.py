@@ -43,9 +43,12 @@ class BlockEvents:
 
 @dataclass(frozen=True, slots=True)
 class ExecutedBlock:
-    """The result of a block: sorted state changes, receipts in the order of the transactions, events, sizes."""
+    """The result of a block: sorted state changes with the values they replace, receipts in the order of the
+    transactions, events, sizes.
+    """
 
     changes: tuple[Change, ...]
+    previous: tuple[bytes | None, ...]
     receipts: tuple[Receipt, ...]
     events: BlockEvents
     weight: int
