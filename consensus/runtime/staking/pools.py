@@ -41,12 +41,14 @@ def compute_shares_of(tokens: int, shares: int, amount: int) -> int:
 
 
 def open_pool(state: StateWriter, validator: bytes, height: int) -> Pool:
-    """A validator's pool as of block `height`: shares of past epochs earn. The caller writes it back."""
+    """A validator's pool as of block `height`: shares of past epochs earn."""
     pool = read_pool(state, validator)
     if not pool.fresh_holders or height <= pool.fresh_until:
         return pool
     milestones.write(state, validator, pool.fresh_until, Milestone(pool.index, pool.fresh_holders))
-    return replace(pool, fresh=0, fresh_holders=0, fresh_until=0)
+    opened = replace(pool, fresh=0, fresh_holders=0, fresh_until=0)
+    write_pool(state, validator, opened)
+    return opened
 
 
 def settle(state: StateWriter, validator: bytes, pool: Pool, held: Holding, height: int) -> tuple[Holding, int]:
