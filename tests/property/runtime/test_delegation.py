@@ -100,6 +100,10 @@ class Delegation(RuleBasedStateMachine):
         self.earned: dict[tuple[str, str], Fraction] = {}
         self.paid: dict[tuple[str, str], int] = {}
         self.convicted: set[str] = set()
+        for who, validator in (("eve", "alice"), ("ferdie", "bob"), ("dave", "alice")):
+            self.delegate_amount(who, validator, 10**12 + len(who))
+        for _ in range(EPOCH):
+            self.block()
 
     def block(self, who: DevIdentity | None = None, call: Any = None, absent: str = "", evidence: Any = ()) -> bool:
         """One block; the model follows its events. Whether the call succeeded."""
@@ -208,20 +212,38 @@ class Delegation(RuleBasedStateMachine):
 
     @rule(who=DELEGATOR, validator=VALIDATOR, amount=AMOUNT)
     def delegate(self, who: str, validator: str, amount: int) -> None:
+        self.delegate_amount(who, validator, amount)
+
+    def delegate_amount(self, who: str, validator: str, amount: int) -> None:
         self.block(DELEGATORS[who], calls.Delegate(VALIDATORS[validator].account, amount))
+
+    def list_sources(self) -> list[tuple[str, str]]:
+        """Who delegates to whom, to pick from."""
+        return [(who, one) for who in sorted(DELEGATORS) for one in sorted(VALIDATORS) if self.query(who, one).amount]
 
     def query(self, who: str, validator: str) -> queries.DelegationInfo:
         account = VALIDATORS[validator].account
         return queries.query_delegation(self.chain.state, DELEGATORS[who].account, account)
 
-    @rule(who=DELEGATOR, validator=VALIDATOR, permille=PART)
-    def undelegate(self, who: str, validator: str, permille: int) -> None:
+    @rule(index=st.integers(0, 11), permille=PART)
+    def undelegate(self, index: int, permille: int) -> None:
+        found = self.list_sources()
+        if not found:
+            return
+        who, validator = found[index % len(found)]
         amount = self.query(who, validator).amount * permille // 1_000
         succeeded = self.block(DELEGATORS[who], calls.Undelegate(VALIDATORS[validator].account, amount))
-        assert succeeded or permille < 1_000 or not amount, "everybody can leave at any time"
+        assert self.chain.last is not None
+        error = self.chain.last.receipts[0].error
+        is_queue_full = error is not None and error.error == "TooManyUnbonding"
+        assert succeeded or permille < 1_000 or not amount or is_queue_full, "everybody can leave at any time"
 
-    @rule(who=DELEGATOR, source=VALIDATOR, dest=VALIDATOR, permille=PART)
-    def redelegate(self, who: str, source: str, dest: str, permille: int) -> None:
+    @rule(index=st.integers(0, 11), dest=VALIDATOR, permille=PART)
+    def redelegate(self, index: int, dest: str, permille: int) -> None:
+        found = self.list_sources()
+        if not found:
+            return
+        who, source = found[index % len(found)]
         info = self.query(who, source)
         amount = (info.amount - sum(one.amount for one in info.liable)) * permille // 1_000
         call = calls.Redelegate(VALIDATORS[source].account, VALIDATORS[dest].account, amount)
@@ -289,7 +311,9 @@ class Delegation(RuleBasedStateMachine):
                 earned = self.earned.get((who, validator), Fraction(0))
                 paid = self.paid.get((who, validator), 0) + info.pending
                 assert abs(paid - earned) <= DUST, (who, validator, paid, float(earned))
-            leaving = [one for one in queries.list_unbonding(self.chain.state, DELEGATORS[who].account) if one.validator]
+            leaving = [
+                one for one in queries.list_unbonding(self.chain.state, DELEGATORS[who].account) if one.validator
+            ]
             assert abs(sum(one.amount for one in leaving) - sum(one.amount for one in self.exits[who])) <= DUST
 
 
