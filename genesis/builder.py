@@ -75,8 +75,10 @@ def _write_staking(state: Overlay, spec: ChainSpec) -> ValidatorSet:
         staking.stakes.write(state, one.operator, staking.Stake(one.stake, ()))
         staking.candidates.write(state, one.operator, one.consensus_key)
         staking.operators.write(state, one.consensus_key, one.operator)
+        staking.keys.write(state, one.operator, one.consensus_key)
     members = tuple(Validator(one.consensus_key, one.operator, one.stake) for one in spec.validators)
     elected = ValidatorSet(tuple(sorted(members, key=lambda one: one.key)))
     staking.validators.write(state, elected)
     staking.participation.write(state, staking.Participation(0, (0,) * len(members)))
+    staking.elected.write(state, staking.Elected(tuple(one.power for one in elected.members), (0,) * len(members)))
     return elected

@@ -55,6 +55,7 @@ class Tag(enum.Enum):
     VERDICT = b"myelin/verdict"
     FINGERPRINT_SEED = b"myelin/fingerprint-seed"
     KEY_PROOF_SIGN = b"myelin/key-proof-sign"
+    DELEGATION_POOL = b"myelin/delegation-pool"
 
 
 def hash_tagged(tag: Tag, payload: bytes) -> bytes:

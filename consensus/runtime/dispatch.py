@@ -10,6 +10,7 @@ from consensus.runtime.context import Environment
 from consensus.runtime.inference import calls as inference
 from consensus.runtime.inference import sessions, settlement, verdicts
 from consensus.runtime.staking import calls as staking
+from consensus.runtime.staking import delegation_calls as delegations
 from consensus.runtime.system import calls as system
 from proto_specs.types import calls
 
@@ -22,6 +23,13 @@ HANDLERS: dict[type, Handler] = {
     calls.Unbond: staking.unbond,
     calls.WithdrawUnbonded: staking.withdraw_unbonded,
     calls.RegisterValidator: staking.register_validator,
+    calls.Delegate: delegations.delegate,
+    calls.Undelegate: delegations.undelegate,
+    calls.Redelegate: delegations.redelegate,
+    calls.ClaimRewards: delegations.claim_rewards,
+    calls.SetCommission: staking.set_commission,
+    calls.Unjail: staking.unjail,
+    calls.RetireValidator: staking.retire_validator,
     calls.RegisterModel: inference.register_model,
     calls.RegisterWorker: inference.register_worker,
     calls.UpdateWorker: inference.update_worker,

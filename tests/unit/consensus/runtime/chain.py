@@ -14,6 +14,7 @@ from consensus.runtime.executive import execute_block
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import SessionStatus, StageStatus
 from consensus.runtime.receipts import ExecutedBlock, ModuleError, Receipt
+from consensus.runtime.staking import pool_state
 from consensus.runtime.staking import state as staking
 from consensus.state.reader import DictState, StateReader
 from genesis.builder import build_genesis
@@ -157,6 +158,10 @@ def _expected_holds(state: StateReader) -> Counter[tuple[bytes, int]]:
     holds: Counter[tuple[bytes, int]] = Counter()
     for (who,), stake in staking.stakes.iterate(state):
         holds[who, HoldReason.STAKE] += stake.bonded + sum(one.amount for one in stake.unbonding)
+    for (validator,), pool in pool_state.pools.iterate(state):
+        holds[pool_state.compute_pool_account(validator), HoldReason.DELEGATION] += pool.tokens + pool.rewards
+    for (who,), queue in pool_state.leaving.iterate(state):
+        holds[who, HoldReason.DELEGATION] += sum(one.amount for one in queue.entries)
     for _, worker in inference.workers.iterate(state):
         holds[worker.operator, HoldReason.WORKER_BOND] += worker.bond
     for _, session in inference.sessions.iterate(state):

@@ -18,7 +18,7 @@ from consensus.runtime.inference.payments import compute_pool_bonus
 from consensus.runtime.inference.settlement import compute_challenge_ppm
 from consensus.runtime.inference.state import Worker
 from consensus.runtime.receipts import compute_receipts_root
-from consensus.runtime.staking.epoch import compute_emission, compute_rewards
+from consensus.runtime.staking.emission import compute_emission, compute_rewards
 from consensus.runtime.staking.slashing import compute_slash_fraction
 from consensus.runtime.system.calls import compute_weight_price
 from consensus.state.tree import EMPTY_ROOT, prove, update
