@@ -25,7 +25,7 @@ test: $(VENV)/.dev-done check
 
 # Everything but the tests that take tens of seconds.
 quick: $(VENV)/.dev-done
-	@$(BIN)/python -m pytest tests -m "not slow and not soak" $(ARGS)
+	@$(BIN)/python -m pytest tests -m "not slow and not soak and not nightly" $(ARGS)
 
 # A hundred honest requests in a row on one network, every one verified; twenty prompts against the unsharded model.
 soak: $(VENV)/.dev-done
