@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,8 @@ from node.rpc.jsonrpc import BODY_BYTES_MAX, answer_text
 from proto_specs.codec import encode
 from proto_specs.ss58 import encode_address
 from proto_specs.types.chain import Transaction
-from tests.fuzz.scene import HEIGHT, Forger, Scene
+from tests.fuzz.forge import Forger
+from tests.fuzz.scene import HEIGHT, Scene
 
 CODES = {PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, LIMIT_EXCEEDED, INVALID_TRANSACTION}
 MESSAGE_CHARACTERS_MAX = 500
@@ -87,6 +89,21 @@ class RpcTarget:
         self._texts = ["0x" + one.hex() for one in scene.ids]
         self._texts += [encode_address(one, prefix) for one in scene.people]
         self._texts += ["0x" + key.hex() for key in list(scene.moments[HEIGHT].items)[:40]]
+        self._fitting = scene.fitting or scene.fitting.update(self._learn()) or scene.fitting
+
+    def _learn(self) -> dict[str, list[list[Any]]]:
+        """Parameters that each method takes, found by asking."""
+        some = [[], *([one] for one in (0, HEIGHT, *self._texts[:: max(len(self._texts) // 40, 1)]))]
+        found: dict[str, list[list[Any]]] = {}
+        for name in self._names:
+            found[name] = []
+            for params in some:
+                try:
+                    call_method(self._view, name, params)
+                except ApiError:
+                    continue
+                found[name].append(params)
+        return found
 
     def run(self, rng: random.Random) -> str:
         """Answer one body."""
@@ -124,6 +141,8 @@ class RpcTarget:
     def _make_request(self, rng: random.Random) -> dict[str, Any]:
         name = rng.choice(self._names)
         params: Any = [self._make_argument(rng, name) for _ in range(rng.choice((0, 1, 1, 1, 2)))]
+        if self._fitting[name] and rng.random() < 0.6:
+            params = list(rng.choice(self._fitting[name]))
         if rng.random() < 0.15:
             names = ("block", "account", "key", "prefix", "start", "extrinsic", "session", "model", "challenge")
             params = {rng.choice(names): one for one in params}
@@ -142,7 +161,7 @@ class RpcTarget:
         if rng.random() < 0.3:
             return self._scene.spoilers[Transaction].spoil(rng)[:80_000]
         signer, call = rng.choice(self._scene.moments[HEIGHT].following)
-        return encode(Forger(self._scene, rng).forge(self._scene.store, HEIGHT, signer, call))
+        return encode(Forger(self._scene, rng).forge(self._scene.store, HEIGHT, signer, call, Counter()))
 
 
 def _judge(response: Any) -> str:
@@ -180,7 +199,7 @@ def _change(rng: random.Random, value: Any) -> Any:
             case 0:
                 return value[:at] + value[at + 1 :]
             case 1:
-                return value + [value[at]]
+                return [*value, value[at]]
             case _:
                 return [*value[:at], _change(rng, value[at]), *value[at + 1 :]]
     key = rng.choice(list(value))

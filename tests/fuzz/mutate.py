@@ -154,7 +154,11 @@ def _write_longer(rng: random.Random, data: bytes, span: Span) -> bytes:
     """The same value, not in its shortest form."""
     if span.end - span.start > 4_096:
         return data
-    longer = list(write_longer(unpack(data[span.start : span.end])))
+    try:
+        value = unpack(data[span.start : span.end])
+    except ValueError:
+        return data  # an earlier change left no text here
+    longer = list(write_longer(value))
     return data[: span.start] + rng.choice(longer) + data[span.end :] if longer else data
 
 

@@ -36,7 +36,7 @@ GROWTH_BYTES_MAX = 256 << 20
 TRACED_CASES = 40
 FINDINGS_MAX = 20
 
-SHARES = {"decode": 46, "pool": 16, "execute": 14, "block": 4, "rpc": 20}
+SHARES = {"decode": 40, "pool": 16, "execute": 20, "block": 5, "rpc": 19}
 """Of a hundred cases, how many each target gets."""
 
 

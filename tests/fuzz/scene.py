@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from consensus.runtime.balances.state import read_account
 from consensus.runtime.dispatch import HANDLERS
 from consensus.runtime.inference import state as inference
 from consensus.runtime.validity import build_signature_check
-from consensus.state.reader import StateReader
 from genesis.dev import DevIdentity, get_dev_identity
 from node.chain.blocks import finalize_block, validate_block
 from node.store.chain_store import ChainStore
 from proto_specs.codec import encode, is_variant
-from proto_specs.hashing import Tag
 from proto_specs.types import calls
 from proto_specs.types.chain import Block, Commit, DuplicateVote, Transaction, TransactionBody, sign_transaction
-from proto_specs.types.request import (
-    SignedStageRoots,
-    compute_request_id,
-    sign_order,
-    sign_stage_roots,
-    sign_voucher,
-)
 from tests.determinism.follower import Follower
 from tests.determinism.recording import Recording, load
 from tests.determinism.story import PEOPLE, VALIDATORS
@@ -74,6 +64,7 @@ class Scene:
         self._follow()
         self.store = self._fill_store(folder)
         self.transactions = self._list_transactions()
+        self.settlements = [one.body.call for one in self.transactions if isinstance(one.body.call, calls.Settle)]
         self.ids = self._list_ids()
         blocks = sorted(map(encode, self.recording.blocks), key=len)
         self.spoilers: dict[type, Spoiler] = {
@@ -82,6 +73,8 @@ class Scene:
             Commit: Spoiler(encode_all(self.list_commits())),
             DuplicateVote: Spoiler(encode_all(self.list_evidence())),
         }
+
+        self.fitting: dict[str, list[list[Any]]] = {}
 
     def close(self) -> None:
         """Release the database."""
@@ -99,6 +92,11 @@ class Scene:
     def list_commits(self) -> list[Commit]:
         """Some recorded commits."""
         return [self.recording.commit_of(height) for height in range(1, len(self.recording.blocks), 20)]
+
+    def find_hash(self, height: int) -> bytes | None:
+        """The hash of a recorded block."""
+        outcomes = self.recording.outcomes
+        return bytes.fromhex(outcomes[height - 1][0]) if 0 < height <= len(outcomes) else None
 
     def _follow(self) -> None:
         follower = Follower(self.genesis)
@@ -151,73 +149,6 @@ class Scene:
     def sign(self, body: TransactionBody, who: DevIdentity, birth_hash: bytes | None = None) -> Transaction:
         """The body signed with somebody's key for this chain."""
         return sign_transaction(body, self.genesis.hash, birth_hash or self.genesis.hash, who.account_key)
-
-
-class Forger:
-    """Makes transactions that are wrong in what they say and right in who says it."""
-
-    def __init__(self, scene: Scene, rng: random.Random) -> None:
-        self._scene = scene
-        self._rng = rng
-        self._changer = Changer(rng, scene.ids)
-
-    def forge(self, state: StateReader, height: int, signer: bytes, call: Any, waiting: int = 0) -> Transaction:
-        """A transaction for block `height + 1`, mostly with one thing wrong; `waiting` of its signer are before it."""
-        rng, scene = self._rng, self._scene
-        if rng.random() < 0.75:
-            call = self.resign(signer, self._changer.change(call, calls.Call))
-        if rng.random() < 0.1:
-            signer = rng.choice(list(scene.people))
-        who = scene.people.get(signer) or get_dev_identity("bob")
-        nonce = read_account(state, who.account).nonce + waiting
-        if rng.random() < 0.06:
-            nonce = rng.choice((nonce - 1, nonce + 1, nonce + 63, nonce + 70, 0, (1 << 64) - 1))
-        tip = rng.choice((0, 1, 10**6, 10**15, 1 << 63, (1 << 64) - 1)) if rng.random() < 0.15 else rng.randrange(100)
-        birth = period = 0
-        if rng.random() < 0.2:
-            birth = rng.choice((height, height, max(height - 3, 0), height + 1, 0, 1 << 62, (1 << 64) - 1))
-            period = rng.choice((1, 4, 64, 4_096, 4_097, (1 << 32) - 1))
-        body = TransactionBody(who.account, max(nonce, 0) % (1 << 64), call, tip, birth, period)
-        made = scene.sign(body, who, self._find_hash(birth) if period else None)
-        if rng.random() < 0.02:
-            made = replace(made, signature=rng.choice((bytes(64), made.signature[:63] + b"\xff", rng.randbytes(64))))
-        return made
-
-    def make(self) -> Any:
-        """A call made of nothing but boundaries and known ids."""
-        return self._changer.make(calls.Call)
-
-    def resign(self, signer: bytes, call: Any) -> Any:
-        """Signatures inside a call made right again, so that what was changed is looked at."""
-        rng, scene = self._rng, self._scene
-        if rng.random() < 0.15:
-            return call
-        match call:
-            case calls.RegisterWorker(worker_key=key) if key in scene.by_key:
-                proof = scene.by_key[key].worker_key.sign(Tag.KEY_PROOF_SIGN, signer)
-                return replace(call, key_proof=proof)
-            case calls.RegisterValidator(consensus_key=key) if key in scene.by_key:
-                proof = scene.by_key[key].consensus_key.sign(Tag.KEY_PROOF_SIGN, signer)
-                return replace(call, key_proof=proof)
-            case calls.Settle():
-                return self._resign_settlement(call)
-        return call
-
-    def _resign_settlement(self, call: calls.Settle) -> calls.Settle:
-        order, key = call.order.order, self._scene.session_key
-        request = compute_request_id(order)
-        roots: list[SignedStageRoots] = []
-        for index, one in enumerate(call.stage_roots):
-            worker = order.path[index].worker if index < len(order.path) else b""
-            if worker in self._scene.by_key:
-                one = sign_stage_roots(replace(one.roots, request=request), self._scene.by_key[worker].worker_key)
-            roots.append(one)
-        voucher = replace(call.voucher.voucher, request=request)
-        return calls.Settle(sign_order(order, key), sign_voucher(voucher, key), tuple(roots))
-
-    def _find_hash(self, height: int) -> bytes | None:
-        outcomes = self._scene.recording.outcomes
-        return bytes.fromhex(outcomes[height - 1][0]) if 0 < height <= len(outcomes) else None
 
 
 def encode_all(values: Iterable[Any]) -> list[bytes]:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import proto_specs
+from consensus.runtime.balances.state import read_account
 from consensus.runtime.context import BlockContext
 from consensus.runtime.dispatch import HANDLERS
 from consensus.runtime.errors import BlockError, InvalidTransaction
 from consensus.runtime.executive import execute_block
+from consensus.runtime.receipts import Receipt
 from consensus.runtime.staking.state import read_validators
 from consensus.runtime.validity import build_signature_check
 from consensus.state.reader import DictState
@@ -30,13 +33,18 @@ from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.chain import (
     Block,
     Commit,
+    CommitSignature,
     DuplicateVote,
     Transaction,
+    Vote,
+    VoteKind,
     compute_body_root,
     compute_commit_hash,
+    compute_vote_bytes,
 )
+from tests.fuzz.forge import Forger
 from tests.fuzz.mutate import Spoiler
-from tests.fuzz.scene import HEIGHT, Forger, Scene
+from tests.fuzz.scene import HEIGHT, Scene
 from tests.fuzz.values import Changer
 from tests.unit.consensus.runtime.chain import check_invariants
 
@@ -55,6 +63,11 @@ class Target(Protocol):
         """What has to hold after a chunk."""
 
 
+def _blur(text: str) -> str:
+    """A refusal's text without what differs from case to case."""
+    return re.sub(r"[0-9a-f…]{6,}|\d+", "N", text)[:60]
+
+
 class DecodeTarget:
     """Spoiled bytes of transactions, blocks, commits and evidence: refused with DecodeError, or a value whose encoding
     they are."""
@@ -67,7 +80,7 @@ class DecodeTarget:
         as_type, spoiler = rng.choice(self._spoilers)
         data = spoiler.spoil(rng)
         try:
-            value = decode(as_type, data)
+            value: object = decode(as_type, data)
         except DecodeError:
             return "refused"
         assert encode(value) == data, "what was accepted is not the encoding of what was read"
@@ -100,7 +113,8 @@ class PoolTarget:
         try:
             extrinsic = self._pool.submit(made)
         except InvalidTransaction as error:
-            assert error.reason in REASONS, f"{error.reason} is not documented in rpc.md"
+            if error.reason not in REASONS:
+                raise AssertionError(f"{error.reason} is not documented in rpc.md") from error
             return error.reason
         assert extrinsic in self._pool
         assert len(self._pool) <= POOL_TRANSACTIONS_MAX
@@ -112,11 +126,10 @@ class PoolTarget:
         signer, call = rng.choice(moment.following)
         if rng.random() < 0.2:
             signer, call = rng.choice(list(self._scene.people)), forger.make()
-        made = forger.forge(self._scene.store, HEIGHT, signer, call)
-        waiting = self._pool.get_next_nonce(made.body.signer) - made.body.nonce
-        if waiting > 0 and rng.random() < 0.7:
-            made = forger.forge(self._scene.store, HEIGHT, made.body.signer, made.body.call, waiting)
-        return made
+        store, waiting = self._scene.store, Counter[bytes]()
+        if rng.random() < 0.8:
+            waiting[signer] = self._pool.get_next_nonce(signer) - read_account(store, signer).nonce
+        return forger.forge(store, HEIGHT, signer, call, waiting)
 
     def finish(self) -> None:
         """What the pool took makes a block that validates to the same."""
@@ -148,51 +161,73 @@ class ExecuteTarget:
 
     def run(self, rng: random.Random) -> str:
         """One block of one or two transactions."""
-        forger = Forger(self._scene, rng)
-        made = [self._forge(rng, forger, 0)]
-        if rng.random() < 0.2:
-            made.append(self._forge(rng, forger, sum(one.body.signer == made[0].body.signer for one in made)))
+        forger, waiting = Forger(self._scene, rng), Counter[bytes]()
+        made: list[Transaction] = []
+        for _ in range(rng.choice((1, 1, 1, 2))):
+            one = self._forge(rng, forger, waiting)
+            waiting[one.body.signer] += 1
+            made.append(one)
         made = [one for one in made if type(one.body.call) in HANDLERS]
         if not made:
             return "no handler yet"
-        context = self._make_context()
+        context, evidence = self._make_context(rng), self._accuse(rng)
         try:
-            executed = execute_block(self._state, context, (), made)
+            executed = execute_block(self._state, context, evidence, made)
         except BlockError as error:
-            return f"invalid: {str(error).split(': ')[1]}"
-        assert execute_block(self._state, context, (), made) == executed, "the same block gave another result"
+            return f"invalid: {_blur(str(error))}"
+        assert execute_block(self._state, context, evidence, made) == executed, "the same block gave another result"
         tree = update(self._pages.get, self._root, executed.changes)
         self._root = tree.root
         self._pages.update(tree.node_writes)
         self._state.apply(executed.changes)
         check_invariants(self._state)
-        for one in executed.receipts:
-            assert decode(type(one), encode(one)) == one
+        for told in executed.receipts:
+            assert decode(Receipt, encode(told)) == told
         self._height, self._time_ms, self._parent = self._height + 1, context.time_ms, context.beacon
         receipt = executed.receipts[-1]
         name = type(made[-1].body.call).__name__
         return f"{name}: {receipt.error.error if receipt.error else 'done'}"
 
-    def _forge(self, rng: random.Random, forger: Forger, waiting: int) -> Transaction:
-        signer, call = rng.choice(list(self._scene.people)), None
-        if rng.random() < 0.12:
-            call = forger.make()
-        elif rng.random() < 0.7 and self._script:
-            signer, call = self._script.pop(0)
-        else:
-            signer, call = rng.choice(self._moment.following)
+    def _forge(self, rng: random.Random, forger: Forger, waiting: Counter[bytes]) -> Transaction:
+        choice, fitting = rng.random(), None
+        if choice < 0.1:
+            fitting = rng.choice(list(self._scene.people)), forger.make()
+        elif choice < 0.5:
+            fitting = forger.fit(self._state)
+        elif choice < 0.85 and self._script:
+            fitting = self._script.pop(0)
+        signer, call = fitting or rng.choice(self._moment.following)
         return forger.forge(self._state, self._height, signer, call, waiting)
 
-    def _make_context(self) -> BlockContext:
-        height = self._height + 1
+    def _accuse(self, rng: random.Random) -> tuple[DuplicateVote, ...]:
+        """Now and then somebody is said to have voted twice, mostly with a right proof."""
+        if rng.random() > 0.03:
+            return ()
+        who = rng.choice(list(self._scene.people.values()))
+        height = rng.choice((self._height, self._height, max(self._height - 30, 0), self._height + 5))
+        votes = []
+        for mark in (1, 2):
+            payload = compute_vote_bytes(self._scene.genesis.hash, VoteKind.PREVOTE, height, 0, bytes([mark]) * 32)
+            signature = who.consensus_key.sign(Tag.VOTE_SIGN, payload)
+            key = who.consensus_key.public_key
+            votes.append(Vote(VoteKind.PREVOTE, height, 0, bytes([mark]) * 32, key, signature))
+        made = DuplicateVote(votes[0], votes[1])
+        if rng.random() < 0.3:
+            made = Changer(rng, self._scene.ids).change(made, DuplicateVote)
+        return (made,) * rng.choice((1, 1, 1, 2))
+
+    def _make_context(self, rng: random.Random) -> BlockContext:
+        """The next block's, with a commit of some of the validators, whose signatures nobody looks at here."""
+        height, members = self._height + 1, read_validators(self._state).members
+        signed = tuple(CommitSignature(one.key, bytes(64)) for one in members if rng.random() < 0.8)
         return BlockContext(
             height=height,
             time_ms=self._time_ms + 1_000,
-            proposer=read_validators(self._state).members[0].key,
+            proposer=rng.choice(members).key,
             beacon=hash_tagged(Tag.BEACON, self._parent),
             genesis=self._scene.genesis.hash,
             parent_hash=self._parent,
-            last_commit=None,
+            last_commit=Commit(self._height, 0, self._parent, signed),
         )
 
     def finish(self) -> None:
@@ -228,8 +263,7 @@ class BlockTarget:
         try:
             made = validate_block(self._scene.store, self._head, block, now_ms, self._check)
         except BlockInvalid as error:
-            text = str(error)
-            return "invalid: " + re.sub(r"[0-9a-f…]{6,}|\d+", "N", text)[:60]
+            return f"invalid: {_blur(str(error))}"
         assert block == self._scene.next_block, "a second valid child under the same roots"
         assert decode(Block, encode(block)) == made.block
         return "valid"
@@ -252,7 +286,8 @@ class BlockTarget:
                 commit = changer.change(commit, Commit)
             case _:
                 signer, call = rng.choice(self._scene.moments[HEIGHT].following)
-                transactions.append(forger.forge(self._scene.store, HEIGHT, signer, call))
+                before = Counter(one.body.signer for one in transactions)
+                transactions.append(forger.forge(self._scene.store, HEIGHT, signer, call, before))
         return Block(block.header, tuple(evidence), tuple(transactions), commit)
 
     def _seal(self, block: Block) -> Block:

@@ -1,4 +1,4 @@
-"""Changes typed values so that they still encode: numbers at their limits, other people's ids, lists too long or empty."""
+"""Changes typed values so that they still encode: numbers at their limits, others' ids, lists too long or empty."""
 
 from __future__ import annotations
 
