@@ -193,7 +193,7 @@ def run(cases: int, seed: int, processes: int, chunk_cases: int, say: Callable[[
         f"at most {total.resident_bytes >> 20} MiB resident"
     )
     if UNSEEN:
-        say(f"decoded but never executed, for want of a handler: {', '.join(sorted(UNSEEN))}")
+        say(f"decoded but never executed, for want of a handler: {', '.join(sorted(one.__name__ for one in UNSEEN))}")
     for place, text in total.findings:
         say(f"\nFINDING {place}\n{text}replay: python -m tests.fuzz.run --seed {seed} --replay {place}")
     wrong = judge(total, first_bytes or total.resident_bytes)

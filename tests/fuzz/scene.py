@@ -30,8 +30,8 @@ HEIGHT = 70
 MOMENTS = (2, 30, HEIGHT, 110, 152)
 """Heights whose state calls are executed on."""
 
-UNSEEN: frozenset[str] = frozenset(
-    one.__name__ for one in vars(calls).values() if isinstance(one, type) and is_variant(one) and one not in HANDLERS
+UNSEEN = frozenset(
+    one for one in vars(calls).values() if isinstance(one, type) and is_variant(one) and one not in HANDLERS
 )
 """Calls without a handler: decoded, never executed. Empty once every module is there."""
 
