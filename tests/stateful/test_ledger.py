@@ -71,9 +71,10 @@ class Candidate:
 SMALL, LARGE = st.integers(0, 3_000_000), st.integers(0, 10**13)
 NEAR = st.integers(-3, 3) | st.integers(-2_000_000, 2_000_000) | st.integers(-(10**12), 0)
 AMOUNTS = st.one_of(
-    st.builds(Amount, st.just(""), SMALL | LARGE | LARGE),
+    st.builds(Amount, st.just(""), SMALL),
+    st.builds(Amount, st.just(""), LARGE),
     st.builds(Amount, st.just("bonded"), NEAR),
-    st.builds(Amount, st.sampled_from(["free", "total", "bonded"]), NEAR),
+    st.builds(Amount, st.sampled_from(["free", "total"]), NEAR),
 )
 DEST = st.sampled_from(PEOPLE)
 
@@ -154,7 +155,7 @@ class LedgerMachine(RuleBasedStateMachine):
             waiting[who] += 1
         return made
 
-    @rule(candidates=st.lists(CANDIDATES, max_size=9))
+    @rule(candidates=st.lists(CANDIDATES, min_size=1, max_size=9))
     def block(self, candidates: list[Candidate]) -> None:
         """A block of what may be in it, by forecast and by the runtime."""
         waiting: Counter[bytes] = Counter()
@@ -174,7 +175,7 @@ class LedgerMachine(RuleBasedStateMachine):
                     self.sessions.append(event.session)  # type: ignore[union-attr]
         self.count(forecast)
 
-    @rule(blocks=st.integers(1, 9))
+    @rule(blocks=st.sampled_from([1, 4, 7, 16]))
     def wait(self, blocks: int) -> None:
         """Blocks without transactions."""
         for _ in range(blocks):
@@ -266,7 +267,7 @@ def tell(events: Iterable[Any]) -> list[Told]:
     return [(type(one).__name__, *(getattr(one, field.name) for field in dataclasses.fields(one))) for one in events]
 
 
-SHORT = settings(max_examples=20, stateful_step_count=20, deadline=None)
+SHORT = settings(max_examples=60, stateful_step_count=25, deadline=None)
 LONG = settings(
     max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
