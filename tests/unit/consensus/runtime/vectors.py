@@ -72,8 +72,8 @@ def build_state_tree() -> dict[str, Any]:
             if page is None:
                 pages.pop(path, None)
         roots.append(root.hex())
-        for key, value in ((b"b", b"2"), (b"key3", b"value3"), (b"nothing", None)):
-            is_there = number >= 1 if key == b"b" else number in (2, 3)
+        for key, value in ((b"b", b"2"), (b"key3", b"value3"), (b"nothing", None), (b"empty0", None)):
+            is_there = number >= 1 if key == b"b" else number in (2, 3) and value is not None
             expected = value if is_there else None
             proof = prove(pages.get, key)
             proofs.append(

@@ -1,4 +1,4 @@
-"""Checks a state proof with nothing but hashlib: header bytes, proof bytes, the block's hash. Imports nothing of ours."""
+"""Checks a state proof with hashlib alone: header bytes, proof bytes, the hash of the block. Nothing of ours."""
 
 from hashlib import blake2b
 from typing import Any
