@@ -49,6 +49,8 @@ class Tag(enum.Enum):
     VERDICT = b"myelin/verdict"
     FINGERPRINT_SEED = b"myelin/fingerprint-seed"
     KEY_PROOF_SIGN = b"myelin/key-proof-sign"
+    MULTISIG = b"myelin/multisig"
+    CALL = b"myelin/call"
 
 
 def hash_tagged(tag: Tag, payload: bytes) -> bytes:
