@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from consensus.runtime.balances.state import BalancesParams
 from consensus.runtime.inference.state import InferenceParams
 from consensus.runtime.multisig.state import MultisigParams
+from consensus.runtime.params.protocol import RuntimeParams
 from consensus.runtime.params.state import GovernanceParams
 from consensus.runtime.staking.state import StakingParams
 from consensus.runtime.system.state import SystemParams
-from genesis.spec import ChainSpec, GenesisAccount, GenesisValidator, RuntimeParams
+from genesis.spec import ChainSpec, GenesisAccount, GenesisValidator
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.common import NMYL_PER_MYL
 

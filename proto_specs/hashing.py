@@ -56,6 +56,8 @@ class Tag(enum.Enum):
     FINGERPRINT_SEED = b"myelin/fingerprint-seed"
     KEY_PROOF_SIGN = b"myelin/key-proof-sign"
     DELEGATION_POOL = b"myelin/delegation-pool"
+    MULTISIG = b"myelin/multisig"
+    CALL = b"myelin/call"
 
 
 def hash_tagged(tag: Tag, payload: bytes) -> bytes:

@@ -13,6 +13,8 @@ from consensus.runtime.errors import CallError
 from consensus.runtime.executive import execute_block
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import SessionStatus, StageStatus
+from consensus.runtime.multisig import state as multisig
+from consensus.runtime.params import state as governance
 from consensus.runtime.receipts import ExecutedBlock, ModuleError, Receipt
 from consensus.runtime.staking import pool_state
 from consensus.runtime.staking import state as staking
@@ -170,6 +172,10 @@ def _expected_holds(state: StateReader) -> Counter[tuple[bytes, int]]:
     for _, request in inference.requests.iterate(state):
         assert request.returned <= request.price
         holds[request.client, HoldReason.ESCROW] += request.escrow
+    for _, operation in multisig.operations.iterate(state):
+        holds[operation.opener, HoldReason.MULTISIG_DEPOSIT] += operation.deposit
+    for _, proposal in governance.proposals.iterate(state):
+        holds[proposal.proposer, HoldReason.PROPOSAL_DEPOSIT] += proposal.deposit
     return +holds
 
 
