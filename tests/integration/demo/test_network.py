@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -128,3 +131,41 @@ async def test_validator_killed_goes_on_from_its_last_block(running: Running) ->
             assert "Traceback" not in errors
     assert found is not None
     assert found["stages"] == [StageStatus.PAID.name.lower()] * 3
+
+
+def find_child(parent: int, module: str) -> int:
+    """The process a node keeps beside it to run `module`."""
+    for entry in Path("/proc").iterdir():
+        try:
+            status, command = (entry / "status").read_text(), (entry / "cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            continue  # not a process, or gone meanwhile
+        if f"PPid:\t{parent}\n" in status and module.encode() in command:
+            return int(entry.name)
+    raise AssertionError(f"no {module} beside process {parent}")
+
+
+async def test_processes_beside_the_validator_killed_come_back(running: Running) -> None:
+    """The verifier dies in the middle of a request that is drawn with certainty: it is judged and paid all the same."""
+    validator = running.get_child("validator").process.pid
+    outcome: list[tuple[int, Any]] = []
+
+    async def ask() -> None:
+        status, found, errors = await running.infer("Name three rivers.", "--tokens", "24")
+        outcome.append((status, found if found is not None else errors))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        client = get_dev_identity(CLIENT).account
+        known = len(await running.chain.read(queries.list_sessions, client))
+        with trio.fail_after(30):
+            while len(await running.chain.read(queries.list_sessions, client)) == known:
+                await trio.sleep(0.05)
+        os.kill(find_child(validator, "node.verify"), signal.SIGKILL)
+    ((status, found),) = outcome
+    assert status == 0, found
+    assert found["stages"] == [StageStatus.PAID.name.lower()] * 3
+    os.kill(find_child(validator, "node.rpc"), signal.SIGKILL)
+    with trio.fail_after(60):
+        while (await running.infer("Say goodbye.", "--tokens", "4"))[0] != 0:
+            await trio.sleep(0.2)
