@@ -102,6 +102,7 @@ class NodeConfig:
     verifier_node_seed: bytes
     rpc_host: str
     rpc_port: int
+    rpc_calls_per_s: int
     listen: tuple[str, ...]
     models: Path | None
     retention: Retention = DEFAULT_RETENTION
@@ -181,7 +182,7 @@ def make_children(config: NodeConfig) -> list[ChildProcess]:
     """The processes beside the node: public RPC, and verification where there are keys and models for it."""
     python = sys.executable
     socket = str(config.paths.socket)
-    rpc = {"socket": socket, "host": config.rpc_host, "port": config.rpc_port}
+    rpc = {"socket": socket, "host": config.rpc_host, "port": config.rpc_port, "rate": config.rpc_calls_per_s}
     children = [ChildProcess("rpc", (python, "-m", "node.rpc"), rpc)]
     if config.validator is not None and config.models is not None:
         duty = {

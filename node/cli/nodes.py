@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 DEFAULT_BASE = Path.home() / ".myelin"
 DEFAULT_RPC_PORT = 9944
+DEFAULT_RPC_CALLS_PER_S = 5_000
 BaseOption = Annotated[Path, typer.Option("--base", help="The node's directory.")]
 
 
@@ -95,6 +96,9 @@ def run_command(
     node: Annotated[str | None, typer.Option(help=f"libp2p node key (default: a fresh one). {KEY_HELP}")] = None,
     rpc_host: Annotated[str, typer.Option(help="Address of the public RPC.")] = "127.0.0.1",
     rpc_port: Annotated[int, typer.Option(help="Port of the public RPC.")] = DEFAULT_RPC_PORT,
+    rpc_calls_per_s: Annotated[
+        int, typer.Option(min=1, help="RPC calls a second that one client's address may make; twice as many at once.")
+    ] = DEFAULT_RPC_CALLS_PER_S,
     listen: Annotated[str, typer.Option(help="libp2p address to listen at.")] = "/ip4/127.0.0.1/tcp/0",
     verify: Annotated[bool, typer.Option(help="Do verification duty for the models in shard storage.")] = True,
     pruning: Annotated[
@@ -126,6 +130,7 @@ def run_command(
             verifier_node_seed=load_node_seed(None, keys),
             rpc_host=rpc_host,
             rpc_port=rpc_port,
+            rpc_calls_per_s=rpc_calls_per_s,
             listen=(listen,),
             models=get_models_dir(models) if verify else None,
             retention=parse_retention(pruning, keep_blocks),

@@ -27,8 +27,8 @@ from node.rpc.link import NodeGone, NodeLink
 
 logger = logging.getLogger("myelin.rpc")
 
-CALLS_PER_S_MAX = 5_000
-BURST_CALLS_MAX = 10_000
+BURST_S = 2
+"""A client that was silent may make the calls of so many seconds at once."""
 CLIENTS_REMEMBERED_MAX = 10_000
 SUBSCRIPTIONS_PER_SOCKET_MAX = 64
 BACKLOG_MAX = 64
@@ -49,20 +49,22 @@ Feed = Callable[[str, str], Coroutine[Any, Any, None]]
 class RateLimiter:
     """A token bucket per client address."""
 
-    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, calls_per_s: int, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._per_s = float(calls_per_s)
         self._clock_s = clock_s
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def spend(self, client: str) -> None:
         """Count one call. Raises ApiError when the client has none left."""
         now_s = self._clock_s()
-        left, seen_s = self._buckets.pop(client, (float(BURST_CALLS_MAX), now_s))
-        left = min(float(BURST_CALLS_MAX), left + (now_s - seen_s) * CALLS_PER_S_MAX)
+        most = BURST_S * self._per_s
+        left, seen_s = self._buckets.pop(client, (most, now_s))
+        left = min(most, left + (now_s - seen_s) * self._per_s)
         if len(self._buckets) >= CLIENTS_REMEMBERED_MAX:
             del self._buckets[next(iter(self._buckets))]
         self._buckets[client] = (max(0.0, left - 1.0), now_s)
         if left < 1.0:
-            raise ApiError(LIMIT_EXCEEDED, f"more than {CALLS_PER_S_MAX} calls a second: slow down")
+            raise ApiError(LIMIT_EXCEEDED, f"more than {self._per_s:.0f} calls a second: slow down")
 
 
 class Heads:
@@ -95,10 +97,10 @@ class Heads:
 class RpcServer:
     """The endpoints."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, calls_per_s: int) -> None:
         self._heads = Heads()
         self._link = NodeLink(socket, self._heads.publish)
-        self._limiter = RateLimiter()
+        self._limiter = RateLimiter(calls_per_s)
 
     def make_app(self) -> Starlette:
         """The ASGI application."""
@@ -287,9 +289,9 @@ def _json(body: Any, status: int) -> Response:
     return Response(json.dumps(body), status_code=status, media_type="application/json")
 
 
-def run_rpc(socket: Path, host: str, port: int) -> None:
+def run_rpc(socket: Path, host: str, port: int, calls_per_s: int) -> None:
     """Serve until SIGTERM, or until the node has been gone for 15 s."""
-    app = RpcServer(socket).make_app()
+    app = RpcServer(socket, calls_per_s).make_app()
     config = uvicorn.Config(
         app,
         host=host,

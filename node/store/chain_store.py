@@ -67,6 +67,10 @@ COMPACT_ROWS = 500_000
 """So many pruned rows (some 50 MB) are worth copying what is left of their columns."""
 
 
+CACHED_PAGES_DEPTH = 3
+"""Hex digits: at most 4,369 pages of about a kilobyte."""
+
+
 class ChainStore(StateView):
     """The chain as of now, and the one place that writes it."""
 
@@ -77,6 +81,7 @@ class ChainStore(StateView):
         self.genesis_hash = genesis.hash
         self._retention = retention
         self._pruned_rows = 0
+        self._pages: dict[bytes, bytes] = {}
         self._head: Head
         try:
             version = self._db.get(_VERSION_KEY)
@@ -158,6 +163,17 @@ class ChainStore(StateView):
         """The lowest height whose body and receipts are kept."""
         return self._oldest_body
 
+    def read_page(self, path: bytes) -> bytes | None:
+        """As of the head; the tree's upper pages, which nearly every block reads, are kept in memory."""
+        if len(path) > CACHED_PAGES_DEPTH:
+            return super().read_page(path)
+        if path not in self._pages:
+            found = super().read_page(path)
+            if found is None:
+                return None
+            self._pages[path] = found
+        return self._pages[path]
+
     def commit_block(self, done: FinalizedBlock) -> None:
         """Make a block the head and let go of what it ages out, in one synced batch: after a crash it is there wholly
         or not at all.
@@ -166,6 +182,11 @@ class ChainStore(StateView):
         floor = 0 if keeps.body_blocks is None else compute_body_floor(self)
         pruned = prune(self._db, done.head.height, keeps, floor, *oldest)
         self._db.write(_make_batch(self._head, done, pruned))
+        for page_path, page in done.tree.node_writes.items():
+            if page is None or len(page_path) > CACHED_PAGES_DEPTH:
+                self._pages.pop(page_path, None)
+            else:
+                self._pages[page_path] = page
         self._head = done.head
         self._oldest_state, self._oldest_body = pruned.oldest_state, pruned.oldest_body
         self._pruned_rows += pruned.count

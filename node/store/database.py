@@ -10,6 +10,8 @@ import plyvel
 
 WRITE_BUFFER_BYTES = 16 << 20
 CACHE_BYTES = 64 << 20
+TABLE_BLOCK_BYTES = 1 << 10
+"""What one read brings in. Most of the data are hashes and signatures: nothing to compress, no neighbours wanted."""
 _UNREADABLE = (plyvel.CorruptionError, plyvel.IOError)
 
 
@@ -91,6 +93,8 @@ class Database(Snapshot):
                 paranoid_checks=True,
                 write_buffer_size=WRITE_BUFFER_BYTES,
                 lru_cache_size=CACHE_BYTES,
+                block_size=TABLE_BLOCK_BYTES,
+                compression=None,
             )
         except plyvel.CorruptionError as error:
             raise DatabaseDamaged(self._advise_repair(str(error))) from error

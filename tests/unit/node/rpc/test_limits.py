@@ -6,7 +6,9 @@ import pytest
 
 from node.api.errors import LIMIT_EXCEEDED, ApiError
 from node.rpc import app
-from node.rpc.app import BACKLOG_MAX, BURST_CALLS_MAX, CALLS_PER_S_MAX, Heads, RateLimiter
+from node.rpc.app import BACKLOG_MAX, BURST_S, Heads, RateLimiter
+
+CALLS_PER_S = 5_000
 
 
 class Clock:
@@ -32,19 +34,19 @@ def spend(limiter: RateLimiter, client: str, calls: int) -> int:
 
 def test_a_burst_then_the_rate_each_client_for_itself() -> None:
     clock = Clock()
-    limiter = RateLimiter(clock)
-    assert spend(limiter, "a", 2 * BURST_CALLS_MAX) == BURST_CALLS_MAX
+    limiter = RateLimiter(CALLS_PER_S, clock)
+    assert spend(limiter, "a", 2 * BURST_S * CALLS_PER_S) == BURST_S * CALLS_PER_S
     assert spend(limiter, "a", 1) == 0
     assert spend(limiter, "b", 1) == 1
     clock.now_s += 1.0
-    assert spend(limiter, "a", 2 * BURST_CALLS_MAX) == CALLS_PER_S_MAX
+    assert spend(limiter, "a", 2 * BURST_S * CALLS_PER_S) == CALLS_PER_S
     clock.now_s += 3_600.0
-    assert spend(limiter, "a", 2 * BURST_CALLS_MAX) == BURST_CALLS_MAX
+    assert spend(limiter, "a", 2 * BURST_S * CALLS_PER_S) == BURST_S * CALLS_PER_S
 
 
 def test_so_many_clients_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "CLIENTS_REMEMBERED_MAX", 3)
-    limiter = RateLimiter(Clock())
+    limiter = RateLimiter(CALLS_PER_S, Clock())
     for index in range(10):
         limiter.spend(str(index))
     assert len(limiter._buckets) <= 3
