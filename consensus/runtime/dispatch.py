@@ -8,7 +8,7 @@ from typing import Any
 from consensus.runtime.balances import calls as balances
 from consensus.runtime.context import Environment
 from consensus.runtime.inference import calls as inference
-from consensus.runtime.inference import sessions, settlement, verdicts
+from consensus.runtime.inference import equivocation, sessions, settlement, verdicts
 from consensus.runtime.staking import calls as staking
 from consensus.runtime.system import calls as system
 from proto_specs.types import calls
@@ -32,6 +32,7 @@ HANDLERS: dict[type, Handler] = {
     calls.Settle: settlement.settle,
     calls.CommitVerdict: verdicts.commit_verdict,
     calls.RevealVerdict: verdicts.reveal_verdict,
+    calls.ReportEquivocation: equivocation.report_equivocation,
 }
 
 

@@ -40,6 +40,7 @@ _CALL_WEIGHTS: dict[type, Callable[[Any], int]] = {
     calls.Settle: lambda call: 2 * SIGNATURE_WEIGHT + 200 + 6 * KEY_WEIGHT + len(call.stage_roots) * _STAGE_WEIGHT,
     calls.CommitVerdict: lambda call: 40 + 2 * KEY_WEIGHT,
     calls.RevealVerdict: lambda call: 1_500,
+    calls.ReportEquivocation: lambda call: 2 * SIGNATURE_WEIGHT + 60 + 6 * KEY_WEIGHT,
 }
 
 
