@@ -125,9 +125,9 @@ def resolve_challenge(env: Environment, challenge_id: bytes) -> None:
         first_members=challenge.first_members,
     )
     _count_silent(env, challenge_id, challenge, revealed)
-    if tally.outcome == Outcome.INCONCLUSIVE and contest.is_contested(challenge, revealed):
-        if contest.draw_second_round(env, challenge_id, challenge):
-            return
+    is_contested = tally.outcome == Outcome.INCONCLUSIVE and contest.is_contested(challenge, revealed)
+    if is_contested and contest.draw_second_round(env, challenge_id, challenge):
+        return
     resolved = replace(challenge, outcome=tally.outcome, distance_ppb=tally.distance_ppb)
     inference.challenges.write(state, challenge_id, resolved)
     for member in challenge.committee:
