@@ -9,7 +9,7 @@ from consensus.runtime.balances import calls as balances
 from consensus.runtime.context import Environment, Inner
 from consensus.runtime.errors import CallError
 from consensus.runtime.inference import calls as inference
-from consensus.runtime.inference import sessions, settlement, verdicts
+from consensus.runtime.inference import equivocation, sessions, settlement, verdicts
 from consensus.runtime.multisig import calls as multisig
 from consensus.runtime.params import calls as params
 from consensus.runtime.staking import calls as staking
@@ -52,6 +52,7 @@ HANDLERS: dict[type, Handler] = {
     calls.VoteParams: params.vote_params,
     calls.ApproveAsMulti: multisig.approve_as_multi,
     calls.CancelAsMulti: multisig.cancel_as_multi,
+    calls.ReportEquivocation: equivocation.report_equivocation,
 }
 
 

@@ -59,6 +59,7 @@ _CALL_WEIGHTS: dict[type, Callable[[Any], int]] = {
     calls.AsMulti: lambda call: _compute_multisig_weight(call) + compute_call_weight(call.call),
     calls.ApproveAsMulti: lambda call: _compute_multisig_weight(call),
     calls.CancelAsMulti: lambda call: _compute_multisig_weight(call),
+    calls.ReportEquivocation: lambda call: 2 * SIGNATURE_WEIGHT + 60 + 6 * KEY_WEIGHT,
 }
 
 

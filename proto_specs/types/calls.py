@@ -8,7 +8,7 @@ from typing import Annotated
 from proto_specs import limits
 from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, get_tag, record, variant
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey, Signature
-from proto_specs.types.request import SignedOrder, SignedStageRoots, SignedVoucher
+from proto_specs.types.request import Leaf, SignedOrder, SignedStageRoots, SignedVoucher
 
 
 class ModuleIndex(enum.IntEnum):
@@ -230,6 +230,18 @@ class RevealVerdict:
     salt: Hash32
 
 
+@variant(0x040B)
+class ReportEquivocation:
+    """Two different leaves for one slot under one worker key, as sender (`is_output`) or as receiver of the window."""
+
+    worker: PublicKey
+    is_output: bool
+    first: Leaf
+    first_signature: Signature
+    second: Leaf
+    second_signature: Signature
+
+
 @record
 class ParamChange:
     """A protocol constant by name, `MODULE.FIELD` as in the chain spec, and the value it is to have."""
@@ -278,6 +290,7 @@ BasicCall = (
     | Settle
     | CommitVerdict
     | RevealVerdict
+    | ReportEquivocation
     | ProposeParams
     | VoteParams
 )

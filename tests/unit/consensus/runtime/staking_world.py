@@ -70,14 +70,14 @@ def find(events: Any, kind: type) -> Any:
 def check_pools(state: StateReader) -> None:
     """Every pool's shares are its holdings', and its rewards are, to the last fraction, what its holdings earned."""
     pools = {key[0]: pool for key, pool in pool_state.pools.iterate(state)}
-    milestones = {key: found for key, found in pool_state.milestones.iterate(state)}
+    milestones = dict(pool_state.milestones.iterate(state))
     shares: Counter[bytes] = Counter()
     fresh: Counter[bytes] = Counter()
     owed: Counter[bytes] = Counter({validator: pool.carry for validator, pool in pools.items()})
     waiting: Counter[tuple[bytes, int]] = Counter()
 
     def count(validator: bytes, held: pool_state.Delegation | pool_state.Cohort) -> None:
-        pool = pools[validator]
+        pool = pools.get(validator, pool_state.EMPTY_POOL)
         shares[validator] += held.shares
         owed[validator] += (held.shares - held.fresh) * (pool.index - held.start)
         if held.fresh:
