@@ -1,4 +1,4 @@
-"""Signed bank sends of an Injective account: key, address and transaction bytes, after cosmos-sdk's SIGN_MODE_DIRECT."""
+"""Signed bank sends of an Injective account: key, address, transaction bytes (cosmos-sdk's SIGN_MODE_DIRECT)."""
 
 from __future__ import annotations
 

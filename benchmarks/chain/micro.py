@@ -1,4 +1,4 @@
-"""Parts of the path alone: executing a block, the state root of a large state, signatures, memory. Medians, in process."""
+"""Parts of the path alone: executing a block, the root of a large state, signatures, memory. Medians."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A one-validator chain of ours as it is run: `myelin init`, `myelin run`, transfers over HTTP, counted on the chain."""
+"""A one-validator chain of ours as it is run: `myelin run`, transfers over HTTP, counted on the chain."""
 
 from __future__ import annotations
 

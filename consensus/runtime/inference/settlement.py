@@ -86,7 +86,9 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
         raise EscrowTooLow(f"{sum(prices)} nmyl are due, {session.escrow} are left in the session")
 
     params = inference.params.read(state)
-    height, stages, idle = env.block.height, [], []
+    height = env.block.height
+    stages: list[RequestStage] = []
+    idle: list[int] = []
     for stage, worker, price, signed in zip(order.path, workers, prices, call.stage_roots, strict=True):
         if is_working(worker, height):
             ppm = compute_challenge_ppm(params, worker, price)

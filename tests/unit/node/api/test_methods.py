@@ -19,6 +19,7 @@ from proto_specs.codec import decode, encode
 from proto_specs.ss58 import encode_address
 from proto_specs.types.calls import Remark
 from proto_specs.types.chain import compute_block_hash, compute_extrinsic_hash
+from tests.unit.node.api.vectors import AGE_MS, make_known_chain
 from tests.unit.node.world import ALICE, BOB, MYL, World, sign_call
 
 ALICE_ADDRESS = encode_address(ALICE.account, 42)
@@ -65,19 +66,10 @@ def test_every_reason_of_a_refusal_is_documented() -> None:
     assert {reason for reason in reasons if f"`{reason}`" not in page} == set()
 
 
-def make_known_chain(world: World) -> None:
-    """Three blocks: two transfers, one of them failing; a remark; none. One transaction waits."""
-    genesis = world.genesis.hash
-    world.add_block([world.transfer(0, tip=5), world.transfer(1, amount=10**18)])
-    world.add_block([sign_call(genesis, BOB, 0, Remark(b"hello"))])
-    world.add_block()
-    world.pool.submit(world.transfer(2))
-
-
 @pytest.mark.parametrize("index", range(len(VECTORS["calls"])), ids=lambda one: VECTORS["calls"][one]["method"])
 def test_vectors(api: Api, world: World, index: int) -> None:
     make_known_chain(world)
-    api.now_ms = world.head.time_ms + 250
+    api.now_ms = world.head.time_ms + AGE_MS
     vector = VECTORS["calls"][index]
     if "error" in vector:
         with pytest.raises(ApiError) as refused:
