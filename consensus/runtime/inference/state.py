@@ -201,7 +201,7 @@ class CommitteeMember:
 
 @record
 class Challenge:
-    """One drawn window of one stage. `beacon` drew its committee and seeds its fingerprint; `outcome` is None while open.
+    """One drawn window of one stage. `beacon` drew it and seeds its fingerprint; `outcome` is None while open.
 
     A contested one has two rounds: `first_members` of the committee sat in the first, the others sit now with a new
     beacon and deadlines, and `committed` and `revealed` count theirs. `first_members` is 0 in the first round.

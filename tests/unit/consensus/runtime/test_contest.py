@@ -25,7 +25,9 @@ def test_a_contradicting_minority_brings_more_judges_and_earns_nothing() -> None
     (contested,) = pick(receipt.events, ChallengeContested)
     assert len(contested.committee) == 4
     assert not set(contested.committee) & set(one.committee)
-    fails = [(who[account], *world.verdict(one.challenge, who[account], Outcome.FAIL)) for account in contested.committee]
+    fails = [
+        (who[account], *world.verdict(one.challenge, who[account], Outcome.FAIL)) for account in contested.committee
+    ]
     for verifier, commit, _ in fails:
         world.chain.expect_ok(verifier, commit)
     for verifier, _, reveal in fails:
