@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from node.api.errors import (
@@ -25,7 +25,7 @@ from proto_specs.codec import encode
 from proto_specs.ss58 import encode_address
 from proto_specs.types.chain import Transaction
 from tests.fuzz.forge import Forger
-from tests.fuzz.scene import HEIGHT, UNSEEN, Scene
+from tests.fuzz.scene import HEIGHT, Scene
 
 CODES = {PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, LIMIT_EXCEEDED, INVALID_TRANSACTION}
 MESSAGE_CHARACTERS_MAX = 500
@@ -119,16 +119,17 @@ class RpcTarget:
         """The pool is as bounded as ever."""
         assert len(self._view.pool) <= 300
 
-    async def _dispatch(self, name: str, params: Any) -> Any:
+    async def _dispatch(self, calls: Sequence[tuple[str, Any]]) -> list[Any]:
         """As the node's side of the local socket does, without its last resort for bugs."""
-        if name not in METHODS:
-            raise ApiError(METHOD_NOT_FOUND, f"there is no method {name!r:.80}")
-        try:
-            return call_method(self._view, name, params)
-        except KeyError as error:
-            if error.args[0] in UNSEEN:
-                raise ApiError(INVALID_TRANSACTION, "no handler yet") from error
-            raise
+        answers: list[Any] = []
+        for name, params in calls:
+            try:
+                if name not in METHODS:
+                    raise ApiError(METHOD_NOT_FOUND, f"there is no method {name!r:.80}")
+                answers.append(call_method(self._view, name, params))
+            except ApiError as error:
+                answers.append(error)
+        return answers
 
     def _make_body(self, rng: random.Random) -> bytes:
         request: Any = self._make_request(rng)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.determinism.sealed import derive_seed
 from tests.fuzz.bodies import RpcTarget
-from tests.fuzz.scene import MOMENTS, UNSEEN, Scene
+from tests.fuzz.scene import MOMENTS, Scene
 from tests.fuzz.targets import BlockTarget, DecodeTarget, ExecuteTarget, PoolTarget, Target
 
 CHUNK_CASES = 500
@@ -192,8 +192,6 @@ def run(cases: int, seed: int, processes: int, chunk_cases: int, say: Callable[[
         f"{total.cases} cases in {wall_s:.0f} s on {processes} processes: {total.cases / wall_s:.0f}/s; "
         f"at most {total.resident_bytes >> 20} MiB resident"
     )
-    if UNSEEN:
-        say(f"decoded but never executed, for want of a handler: {', '.join(sorted(one.__name__ for one in UNSEEN))}")
     for place, text in total.findings:
         say(f"\nFINDING {place}\n{text}replay: python -m tests.fuzz.run --seed {seed} --replay {place}")
     wrong = judge(total, first_bytes or total.resident_bytes)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from consensus.runtime.dispatch import HANDLERS
 from consensus.runtime.inference import state as inference
 from consensus.runtime.validity import build_signature_check
 from genesis.dev import DevIdentity, get_dev_identity
@@ -29,11 +28,6 @@ HEIGHT = 70
 
 MOMENTS = (2, 30, HEIGHT, 110, 152)
 """Heights whose state calls are executed on."""
-
-UNSEEN = frozenset(
-    one for one in vars(calls).values() if isinstance(one, type) and is_variant(one) and one not in HANDLERS
-)
-"""Calls without a handler: decoded, never executed. Empty once every module is there."""
 
 
 @dataclass(frozen=True, slots=True)

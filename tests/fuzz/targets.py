@@ -16,7 +16,6 @@ from typing import Protocol
 import proto_specs
 from consensus.runtime.balances.state import read_account
 from consensus.runtime.context import BlockContext
-from consensus.runtime.dispatch import HANDLERS
 from consensus.runtime.errors import BlockError, InvalidTransaction
 from consensus.runtime.executive import execute_block
 from consensus.runtime.receipts import Receipt
@@ -108,8 +107,6 @@ class PoolTarget:
                 return "no transaction"
         else:
             made = self._forge(rng)
-        if type(made.body.call) not in HANDLERS:
-            return "no handler yet"
         try:
             extrinsic = self._pool.submit(made)
         except InvalidTransaction as error:
@@ -167,9 +164,6 @@ class ExecuteTarget:
             one = self._forge(rng, forger, waiting)
             waiting[one.body.signer] += 1
             made.append(one)
-        made = [one for one in made if type(one.body.call) in HANDLERS]
-        if not made:
-            return "no handler yet"
         context, evidence = self._make_context(rng), self._accuse(rng)
         try:
             executed = execute_block(self._state, context, evidence, made)
@@ -257,8 +251,6 @@ class BlockTarget:
             block = self._change(rng, self._scene.next_block)
         else:
             block = self._seal(self._forge(rng))
-        if any(type(one.body.call) not in HANDLERS for one in block.transactions):
-            return "no handler yet"
         now_ms = self._scene.next_block.header.time_ms
         try:
             made = validate_block(self._scene.store, self._head, block, now_ms, self._check)

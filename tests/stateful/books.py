@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from consensus.runtime.balances.state import HoldReason
-from consensus.runtime.dispatch import HANDLERS
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import SessionStatus
 from consensus.runtime.staking import state as staking
@@ -38,8 +37,7 @@ class BalancesBook(Book):
 
     def list_calls(self) -> dict[type, Handler]:
         """See Book."""
-        found: dict[type, Handler] = {calls.Transfer: self._transfer, calls.TransferAll: self._transfer_all}
-        return {call: handler for call, handler in found.items() if call in HANDLERS}
+        return {calls.Transfer: self._transfer, calls.TransferAll: self._transfer_all}
 
     def _transfer(self, ledger: Ledger, who: bytes, call: calls.Transfer) -> list[Told]:
         return self._move(ledger, who, call.dest, call.amount)

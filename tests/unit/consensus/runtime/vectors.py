@@ -47,6 +47,7 @@ from proto_specs.types.chain import (
 from proto_specs.types.manifest import compute_model_id
 from proto_specs.types.request import compute_session_id, compute_stage_price
 from proto_specs.types.verdict import compute_challenge_id, compute_fingerprint_seed
+from tests.property.proto_specs.shapes import make_smallest
 from tests.unit.consensus.runtime.chain import Chain, compute_beacon
 from tests.unit.consensus.runtime.inference_world import World, build_manifest
 
@@ -116,6 +117,22 @@ def build_calls() -> list[calls.Call]:
         world.settle(),
         commit,
         reveal,
+        calls.TransferAll(bytes(range(32)), True),
+        calls.Delegate(bob.account, 10**10),
+        calls.Undelegate(bob.account, 10**9),
+        calls.Redelegate(bob.account, bytes(range(32)), 10**9),
+        calls.ClaimRewards(bob.account),
+        calls.SetCommission(50),
+        calls.Unjail(),
+        calls.RetireValidator(),
+        make_smallest(calls.ReportEquivocation),
+        calls.ProposeParams((calls.ParamChange("system.byte_price", 11),)),
+        calls.VoteParams(3, True),
+        calls.BatchAll((calls.Remark(b"a"), calls.Transfer(bytes(range(32)), 1))),
+        calls.BatchEach((calls.Remark(b"b"),)),
+        calls.AsMulti(2, (bytes(range(32)), bytes(range(1, 33))), None, calls.Remark(b"of several")),
+        calls.ApproveAsMulti(2, (bytes(range(32)), bytes(range(1, 33))), 7, bytes(32)),
+        calls.CancelAsMulti(2, (bytes(range(32)), bytes(range(1, 33))), 7, bytes(32)),
     ]
 
 
