@@ -79,5 +79,6 @@ def _raise_wrong_class(cls: type, value: Any) -> None:
 def _compile(name: str, lines: Sequence[str], names: dict[str, Any]) -> Any:
     """The function; field names are identifiers of our own classes, so the source holds nothing from outside."""
     scope = dict(names)
-    exec(compile("\n".join(lines), f"<{name} of {names['cls'].__name__}>", "exec"), scope)  # noqa: S102  (source of our own)
+    code = compile("\n".join(lines), f"<{name} of {names['cls'].__name__}>", "exec")
+    exec(code, scope)  # noqa: S102
     return scope[name]

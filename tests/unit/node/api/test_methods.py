@@ -150,7 +150,7 @@ def test_receipts_name_events_and_errors(api: Api, world: World) -> None:
     assert good["events"] == [
         {"type": "Transferred", "source": ALICE_ADDRESS, "dest": encode_address(BOB.account, 42), "amount": MYL}
     ]
-    assert bad["error"] == {"module": 2, "error": "InsufficientBalance"}
+    assert bad["error"] == {"module": 2, "error": "InsufficientBalance", "item": None}
     assert [one["type"] for one in bad["events"]] == ["ExtrinsicFailed"]
     assert found["events"]["finalize"][-1]["type"] == "FeesBurned"
     assert api.call("chain_getReceipts", 2) is None
