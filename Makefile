@@ -7,7 +7,7 @@ ARGS   ?=
 JOBS   ?= 2
 PARALLEL := --numprocesses $(JOBS) --dist loadfile
 
-.PHONY: setup demo test quick soak fuzz nightly determinism check format clean
+.PHONY: setup demo test quick soak bench fuzz nightly determinism check format clean
 
 setup: $(VENV)/.setup-done
 
@@ -33,6 +33,10 @@ quick: $(VENV)/.dev-done
 # A hundred honest requests in a row on one network, every one verified; twenty prompts against the unsharded model.
 soak: $(VENV)/.dev-done
 	@$(BIN)/python -m pytest tests/soak -m soak -s $(ARGS)
+
+# The chain against injectived, side by side; some ten minutes on an idle machine. make bench ARGS="--quick --json"
+bench: $(VENV)/.dev-done
+	@$(BIN)/myelin bench chain $(ARGS)
 
 # A million mutated extrinsics, blocks and RPC bodies. make fuzz ARGS="--cases 10000 --seed 7"
 fuzz: $(VENV)/.dev-done
