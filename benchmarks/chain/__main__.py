@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.chain import injective, micro, ours
 from benchmarks.chain.results import Measured, Setting
+from node.api.chain_methods import NODE_VERSION
 
 RUNS = 3
 TRANSFERS = 20_000
@@ -67,7 +68,7 @@ def run_all(directory: Path, cache: Path) -> dict[str, Any]:
         say(f"whole path, run {number + 1} of {RUNS}")
         our_runs += ours.measure(OUR_SETTING, TRANSFERS, 1, directory).runs
         peer_runs += injective.measure(binary, best, PEER_TRANSFERS, 1, directory).runs
-    whole = Measured("myelin", ours.NODE_VERSION, OUR_SETTING, our_runs)
+    whole = Measured("myelin", NODE_VERSION, OUR_SETTING, our_runs)
     peer = Measured("injectived", injective.VERSION, best, peer_runs)
     found: dict[str, Any] = {
         "machine": describe_machine(),

@@ -158,7 +158,7 @@ def _make_feeds(port: int, accounts: list[Account], transfers: int, setting: Set
     """As ours: an account's sends stay on one connection, in order."""
     feeds: list[list[bytes]] = []
     for connection in range(setting.connections):
-        calls = []
+        calls: list[dict[str, Any]] = []
         for sequence in range(transfers // len(accounts)):
             for place in range(connection, len(accounts), setting.connections):
                 dest = accounts[(place + 1 + sequence) % len(accounts)].address
