@@ -1,26 +1,18 @@
-"""JSON-RPC methods of the chain: system_, chain_, state_, author_, payment_, staking_. Submission alone writes."""
+"""JSON-RPC methods of the node, its chain and its validators: system_, chain_, state_, staking_. Reads only."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from consensus.runtime.balances.state import read_account
-from consensus.runtime.errors import InvalidTransaction
-from consensus.runtime.fees import query_fee
-from node.api.errors import INVALID_TRANSACTION, ApiError
 from node.api.params import Params
 from node.api.table import METHODS, NodeView, method, show_bytes
-from proto_specs.codec import decode, encode
-from proto_specs.errors import DecodeError
-from proto_specs.types.chain import RUNTIME_VERSION, Transaction, compute_block_hash
+from proto_specs.codec import encode
+from proto_specs.types.chain import RUNTIME_VERSION, compute_block_hash
 
 NODE_NAME = "myelin"
 NODE_VERSION = "0.1.0"
 PAGE_ITEMS_MAX = 256
-PENDING_MAX = 1024
-PENDING_BYTES_MAX = 4 << 20
-SUBMIT_METHOD = "author_submitExtrinsic"
-"""The local API answers it by the batch (node/api/server.py)."""
 UNKNOWN_HEIGHT = (1 << 64) - 1
 STALL_INTERVALS = 10
 STALL_MS_MIN = 10_000
@@ -205,80 +197,6 @@ def state_get_runtime_version(view: NodeView, params: Params) -> Any:
     """Version that transactions are signed for."""
     params.finish()
     return {"specName": NODE_NAME, "specVersion": RUNTIME_VERSION}
-
-
-def _decode_transaction(data: bytes) -> Transaction:
-    try:
-        return decode(Transaction, data)
-    except DecodeError as error:
-        raise ApiError(INVALID_TRANSACTION, f"no transaction: {error}", {"reason": "DecodeError"}) from error
-
-
-def parse_submission(params: Params) -> tuple[Transaction, int]:
-    """The transaction of `author_submitExtrinsic` and its size in bytes. Raises ApiError."""
-    data = params.take_extrinsic("extrinsic")
-    params.finish()
-    return _decode_transaction(data), len(data)
-
-
-def show_submission(outcome: bytes | InvalidTransaction) -> str:
-    """The answer to `author_submitExtrinsic`. Raises ApiError with the reason."""
-    if isinstance(outcome, InvalidTransaction):
-        data = {"reason": outcome.reason, **outcome.details}
-        raise ApiError(INVALID_TRANSACTION, f"{outcome.reason}: {outcome}", data) from outcome
-    return show_bytes(outcome)
-
-
-@method(SUBMIT_METHOD)
-def author_submit_extrinsic(view: NodeView, params: Params) -> Any:
-    """Put a signed transaction (canonical bytes as 0x hex) into the pool; its hash."""
-    transaction, _ = parse_submission(params)
-    try:
-        return show_submission(view.pool.submit(transaction))
-    except InvalidTransaction as error:
-        return show_submission(error)
-
-
-@method("author_pendingExtrinsics")
-def author_pending_extrinsics(view: NodeView, params: Params) -> Any:
-    """Transactions that wait for a block (the first 1024, or 4 MiB), as 0x hex."""
-    params.finish()
-    found: list[str] = []
-    size_bytes = 0
-    for one in view.pool:
-        encoded = encode(one)
-        size_bytes += len(encoded)
-        if len(found) == PENDING_MAX or size_bytes > PENDING_BYTES_MAX:
-            break
-        found.append(show_bytes(encoded))
-    return found
-
-
-@method("author_extrinsicStatus", is_bulky=True)
-def author_extrinsic_status(view: NodeView, params: Params) -> Any:
-    """Where a transaction is: pending, or finalized with height, index and receipt; null when unknown here."""
-    extrinsic = params.take_hash("extrinsic")
-    params.finish()
-    location = view.store.find_extrinsic(extrinsic)
-    if location is None:
-        return {"status": "pending"} if extrinsic in view.pool else None
-    receipts = view.store.get_receipts(location.height)
-    assert receipts is not None, "blocks are stored with their receipts"
-    return {
-        "status": "finalized",
-        "height": location.height,
-        "index": location.index,
-        "receipt": view.show(receipts.receipts[location.index]),
-    }
-
-
-@method("payment_queryInfo")
-def payment_query_info(view: NodeView, params: Params) -> Any:
-    """Size, weight, fee and tip of a transaction (its signature may be zeros), exact for the next block."""
-    transaction = _decode_transaction(params.take_extrinsic("extrinsic"))
-    params.finish()
-    info = query_fee(view.store, transaction)
-    return {"bytes": info.size_bytes, "weight": info.weight, "fee": info.fee, "tip": info.tip}
 
 
 @method("staking_validators")

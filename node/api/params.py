@@ -7,11 +7,12 @@ from typing import Any, NoReturn
 
 from node.api.errors import INVALID_PARAMS, ApiError
 from proto_specs.errors import AddressError
-from proto_specs.limits import EXTRINSIC_BYTES_MAX
 from proto_specs.ss58 import decode_address
 
 HASH_BYTES = 32
 KEY_BYTES_MAX = 256
+SUBMITTED_BYTES_MAX = 1 << 19
+"""What fits into a request as hex: longer than a transaction may be, so that the refusal can say which it was."""
 _HEX = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
 
 
@@ -57,7 +58,7 @@ class Params:
 
     def take_extrinsic(self, name: str) -> bytes:
         """Canonical bytes of a transaction as 0x hex."""
-        return self._parse_bytes(self._next(name), name, "a transaction as 0x hex", 1, EXTRINSIC_BYTES_MAX)
+        return self._parse_bytes(self._next(name), name, "a transaction as 0x hex", 1, SUBMITTED_BYTES_MAX)
 
     def take_account(self, name: str) -> bytes:
         """An SS58 address of this chain, or 32 bytes as 0x hex."""

@@ -91,7 +91,7 @@ def test_a_watched_transaction_is_ready_then_finalized(shared_node: NodeDirector
 def test_a_refused_transaction_is_not_watched(shared_node: NodeDirectory) -> None:
     with open_socket(shared_node) as raw:
         refused = Socket(raw).call("author_submitAndWatchExtrinsic", "0x00")
-        assert (refused["code"], refused["data"]) == (1010, {"reason": "DecodeError"})
+        assert (refused["code"], refused["data"]["reason"]) == (1010, "DecodeError")
 
 
 def test_subscriptions_are_bounded_and_those_that_ended_do_not_count(shared_node: NodeDirectory) -> None:
