@@ -1,4 +1,4 @@
-"""JSON-RPC methods about transactions: author_ and payment_. Submission alone writes.
+"""JSON-RPC methods about transactions: author_ and payment_. Submission and removal alone write.
 
 Who submits always learns the transaction's hash, from the result or from the refusal's data, and may submit again: a
 transaction that waits already, or is in a block, is a success. So a lost answer is never a lost transaction.
@@ -11,6 +11,7 @@ from typing import Any
 
 from consensus.runtime.errors import InvalidTransaction, TooLarge
 from consensus.runtime.fees import query_fee
+from consensus.runtime.system.state import read_params, read_weight_price
 from node.api.errors import INVALID_TRANSACTION, ApiError
 from node.api.params import Params
 from node.api.table import NodeView, method, show_bytes
@@ -78,6 +79,14 @@ def author_pending_extrinsics(view: NodeView, params: Params) -> Any:
     return found
 
 
+@method("author_removeExtrinsic")
+def author_remove_extrinsic(view: NodeView, params: Params) -> Any:
+    """Forget a waiting transaction by its hash; whether there was one. Anybody may submit it again."""
+    extrinsic = params.take_hash("extrinsic")
+    params.finish()
+    return view.pool.remove(extrinsic)
+
+
 @method("author_extrinsicStatus", is_bulky=True)
 def author_extrinsic_status(view: NodeView, params: Params) -> Any:
     """Where a transaction is: pending, or finalized with height, index and receipt; null when unknown here."""
@@ -103,6 +112,26 @@ def payment_query_info(view: NodeView, params: Params) -> Any:
     params.finish()
     info = query_fee(view.store, one.transaction)
     return {"bytes": info.size_bytes, "weight": info.weight, "fee": info.fee, "tip": info.tip}
+
+
+@method("payment_queryFeeDetails")
+def payment_query_fee_details(view: NodeView, params: Params) -> Any:
+    """What the fee of a transaction is made of, exact for the next block: base + byteFee + weightFee = fee."""
+    one = _parse_transaction(params.take_extrinsic("extrinsic"))
+    params.finish()
+    info, prices = query_fee(view.store, one.transaction), read_params(view.store)
+    weight_price = read_weight_price(view.store)
+    return {
+        "base": prices.fee_base,
+        "bytes": info.size_bytes,
+        "bytePrice": prices.byte_price,
+        "byteFee": info.size_bytes * prices.byte_price,
+        "weight": info.weight,
+        "weightPrice": weight_price,
+        "weightFee": info.weight * weight_price,
+        "fee": info.fee,
+        "tip": info.tip,
+    }
 
 
 def _parse_transaction(data: bytes) -> Submission:

@@ -1,18 +1,16 @@
-"""JSON-RPC methods of the node, its chain and its validators: system_, chain_, state_, staking_. Reads only."""
+"""JSON-RPC methods of the node and its blocks: system_ and chain_. Reads only."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from consensus.runtime.balances.state import read_account
-from node.api.params import Params
-from node.api.table import METHODS, NodeView, method, show_bytes
-from proto_specs.codec import encode
-from proto_specs.types.chain import RUNTIME_VERSION, compute_block_hash
+from node.api.params import PAGE_ITEMS_MAX, Params
+from node.api.past import find_height, take_state
+from node.api.table import METHODS, NODE_NAME, NodeView, method, show_bytes
+from proto_specs.types.chain import compute_block_hash
 
-NODE_NAME = "myelin"
 NODE_VERSION = "0.1.0"
-PAGE_ITEMS_MAX = 256
 UNKNOWN_HEIGHT = (1 << 64) - 1
 STALL_INTERVALS = 10
 STALL_MS_MIN = 10_000
@@ -87,23 +85,27 @@ def system_account_next_index(view: NodeView, params: Params) -> Any:
 
 @method("system_account")
 def system_account(view: NodeView, params: Params) -> Any:
-    """Nonce, free and reserved balance of an account."""
+    """Nonce, free and reserved balance of an account, after the last block or the one named."""
     account = params.take_account("account")
+    return view.show(read_account(take_state(view, params), account))
+
+
+@method("system_nodeRoles")
+def system_node_roles(view: NodeView, params: Params) -> Any:
+    """What this node does for the chain: `Authority` makes and decides blocks, `Full` follows them."""
     params.finish()
-    return view.show(read_account(view.store, account))
+    return ["Authority" if view.is_validator else "Full"]
 
 
 def _take_height(view: NodeView, params: Params) -> int:
     """The height of the block that is meant, the last one by default; UNKNOWN_HEIGHT for a hash nobody knows."""
     block = params.take_optional_block("block")
     params.finish()
-    if block is None:
-        return view.store.get_head().height
-    if isinstance(block, int):
-        return block
-    if block == view.store.genesis_hash:
-        return 0
-    height = view.store.find_height(block)
+    return _find_height(view, block)
+
+
+def _find_height(view: NodeView, block: int | bytes | None) -> int:
+    height = view.store.get_head().height if block is None else find_height(view, block)
     return UNKNOWN_HEIGHT if height is None else height
 
 
@@ -133,9 +135,19 @@ def chain_get_block(view: NodeView, params: Params) -> Any:
 
 @method("chain_getBlockHash")
 def chain_get_block_hash(view: NodeView, params: Params) -> Any:
-    """Hash of a finalized block by height (the last one by default), the genesis hash for 0; null for none."""
-    height = _take_height(view, params)
-    found = view.store.get_block_hash(height)
+    """Hash of a finalized block by height (the last one by default), the genesis hash for 0; null for none.
+
+    For a list of up to 256 heights, a list.
+    """
+    blocks = params.take_blocks("block", PAGE_ITEMS_MAX)
+    params.finish()
+    if isinstance(blocks, list):
+        return [_show_hash(view, one) for one in blocks]
+    return _show_hash(view, blocks)
+
+
+def _show_hash(view: NodeView, block: int | bytes | None) -> str | None:
+    found = view.store.get_block_hash(_find_height(view, block))
     return None if found is None else show_bytes(found)
 
 
@@ -151,56 +163,3 @@ def chain_get_receipts(view: NodeView, params: Params) -> Any:
     """Receipts and events of a finalized block by height or hash (the last one by default); null for none."""
     height = _take_height(view, params)
     return view.show(view.store.get_receipts(height))
-
-
-@method("state_getStorage")
-def state_get_storage(view: NodeView, params: Params) -> Any:
-    """Canonical bytes under a state key; null when there are none."""
-    key = params.take_key("key")
-    params.finish()
-    found = view.store.get(key)
-    return None if found is None else show_bytes(found)
-
-
-@method("state_getPairs", is_bulky=True)
-def state_get_pairs(view: NodeView, params: Params) -> Any:
-    """Up to 256 [key, value] under a prefix, in order, after `start`."""
-    prefix = params.take_key("prefix")
-    start = params.take_optional_key("start")
-    params.finish()
-    pairs: list[list[str]] = []
-    for key, value in view.store.iterate(prefix, start or b""):
-        if key != start:
-            pairs.append([show_bytes(key), show_bytes(value)])
-        if len(pairs) == PAGE_ITEMS_MAX:
-            break
-    return pairs
-
-
-@method("state_getReadProof")
-def state_get_read_proof(view: NodeView, params: Params) -> Any:
-    """Value, Merkle proof and root of a state key under the last finalized header."""
-    key = params.take_key("key")
-    params.finish()
-    state = view.store.view()
-    head, value = state.get_head(), state.get(key)
-    return {
-        "height": head.height,
-        "stateRoot": show_bytes(head.state_root),
-        "value": None if value is None else show_bytes(value),
-        "proof": show_bytes(encode(state.prove(key))),
-    }
-
-
-@method("state_getRuntimeVersion")
-def state_get_runtime_version(view: NodeView, params: Params) -> Any:
-    """Version that transactions are signed for."""
-    params.finish()
-    return {"specName": NODE_NAME, "specVersion": RUNTIME_VERSION}
-
-
-@method("staking_validators")
-def staking_validators(view: NodeView, params: Params) -> Any:
-    """The validators that decide the next block."""
-    params.finish()
-    return view.show(view.store.get_head().validators)["members"]

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from node.api import author_methods, chain_methods, inference_methods
+from node.api import author_methods, chain_methods, inference_methods, ledger_methods, state_methods
 from node.api.table import METHODS, NodeView, call_method
 
-__all__ = ["METHODS", "NodeView", "author_methods", "call_method", "chain_methods", "inference_methods"]
+__all__ = [
+    "METHODS",
+    "NodeView",
+    "author_methods",
+    "call_method",
+    "chain_methods",
+    "inference_methods",
+    "ledger_methods",
+    "state_methods",
+]

@@ -12,15 +12,18 @@ from node.chain.pool import TransactionPool
 from node.store.chain_store import ChainStore
 from proto_specs.jsonform import to_json
 
+NODE_NAME = "myelin"
+
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """What the methods read. `now_ms` is Unix time."""
+    """What the methods read. `now_ms` is Unix time; `is_validator` when this node has a validator's key."""
 
     spec: ChainSpec
     store: ChainStore
     pool: TransactionPool
     now_ms: Callable[[], int]
+    is_validator: bool = False
 
     def show(self, value: Any) -> Any:
         """A record as JSON; None as null."""

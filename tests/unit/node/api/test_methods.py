@@ -12,9 +12,9 @@ import pytest
 from consensus.runtime.balances import state as balances
 from consensus.state.tree import Proof, verify_proof
 from node.api.author_methods import PENDING_MAX
-from node.api.chain_methods import PAGE_ITEMS_MAX
 from node.api.errors import ApiError
 from node.api.methods import METHODS, NodeView, call_method
+from node.api.params import PAGE_ITEMS_MAX
 from proto_specs.codec import decode, encode
 from proto_specs.ss58 import encode_address
 from proto_specs.types.calls import Remark
