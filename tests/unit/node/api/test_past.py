@@ -1,4 +1,4 @@
-"""State of earlier blocks: each method answers as it did when that block was the last; older than is kept is refused."""
+"""State of earlier blocks: each method answers as it did when that block was the last; what is not kept is refused."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_state_that_is_not_kept_names_those_that_are(tmp_path: Path) -> None:
         world.add_block([world.transfer(nonce)])
     oldest = world.store.oldest_state
     assert oldest > 1
-    cases = [
+    cases: list[tuple[Any, dict[str, Any]]] = [
         (1, {"reason": "StateUnavailable", "height": 1}),
         (hash_of(world, 1), {"reason": "StateUnavailable", "height": 1}),
         (7, {"reason": "StateUnavailable", "height": 7}),
