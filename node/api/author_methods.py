@@ -14,6 +14,18 @@ from consensus.runtime.fees import query_fee
 from consensus.runtime.system.state import read_params, read_weight_price
 from node.api.errors import INVALID_TRANSACTION, ApiError
 from node.api.params import Params
+from node.api.schemas import (
+    BOOLEAN,
+    BYTES,
+    EXTRINSIC,
+    EXTRINSIC_HASH,
+    HASH,
+    INTEGER,
+    OBJECT,
+    list_of,
+    object_of,
+    or_null,
+)
 from node.api.table import NodeView, method, show_bytes
 from proto_specs.codec import decode, encode
 from proto_specs.errors import DecodeError
@@ -54,7 +66,7 @@ def show_submission(view: NodeView, extrinsic: bytes, outcome: bytes | InvalidTr
     raise ApiError(INVALID_TRANSACTION, f"{outcome.reason}: {outcome}", data) from outcome
 
 
-@method(SUBMIT_METHOD)
+@method(SUBMIT_METHOD, takes=(EXTRINSIC,), gives=HASH)
 def author_submit_extrinsic(view: NodeView, params: Params) -> Any:
     """Put a signed transaction (canonical bytes as 0x hex) into the pool; its hash. Doing it again changes nothing."""
     one = parse_submission(params)
@@ -64,7 +76,7 @@ def author_submit_extrinsic(view: NodeView, params: Params) -> Any:
         return show_submission(view, one.extrinsic, error)
 
 
-@method("author_pendingExtrinsics")
+@method("author_pendingExtrinsics", gives=list_of(BYTES))
 def author_pending_extrinsics(view: NodeView, params: Params) -> Any:
     """Transactions that wait for a block (the first 1024, or 4 MiB), as 0x hex."""
     params.finish()
@@ -79,7 +91,7 @@ def author_pending_extrinsics(view: NodeView, params: Params) -> Any:
     return found
 
 
-@method("author_removeExtrinsic")
+@method("author_removeExtrinsic", takes=(EXTRINSIC_HASH,), gives=BOOLEAN)
 def author_remove_extrinsic(view: NodeView, params: Params) -> Any:
     """Forget a waiting transaction by its hash; whether there was one. Anybody may submit it again."""
     extrinsic = params.take_hash("extrinsic")
@@ -87,7 +99,7 @@ def author_remove_extrinsic(view: NodeView, params: Params) -> Any:
     return view.pool.remove(extrinsic)
 
 
-@method("author_extrinsicStatus", is_bulky=True)
+@method("author_extrinsicStatus", takes=(EXTRINSIC_HASH,), gives=or_null(OBJECT), is_bulky=True)
 def author_extrinsic_status(view: NodeView, params: Params) -> Any:
     """Where a transaction is: pending, or finalized with height, index and receipt; null when unknown here."""
     extrinsic = params.take_hash("extrinsic")
@@ -105,7 +117,9 @@ def author_extrinsic_status(view: NodeView, params: Params) -> Any:
     }
 
 
-@method("payment_queryInfo")
+@method(
+    "payment_queryInfo", takes=(EXTRINSIC,), gives=object_of(bytes=INTEGER, weight=INTEGER, fee=INTEGER, tip=INTEGER)
+)
 def payment_query_info(view: NodeView, params: Params) -> Any:
     """Size, weight, fee and tip of a transaction (its signature may be zeros), exact for the next block."""
     one = _parse_transaction(params.take_extrinsic("extrinsic"))
@@ -114,7 +128,21 @@ def payment_query_info(view: NodeView, params: Params) -> Any:
     return {"bytes": info.size_bytes, "weight": info.weight, "fee": info.fee, "tip": info.tip}
 
 
-@method("payment_queryFeeDetails")
+@method(
+    "payment_queryFeeDetails",
+    takes=(EXTRINSIC,),
+    gives=object_of(
+        base=INTEGER,
+        bytes=INTEGER,
+        bytePrice=INTEGER,
+        byteFee=INTEGER,
+        weight=INTEGER,
+        weightPrice=INTEGER,
+        weightFee=INTEGER,
+        fee=INTEGER,
+        tip=INTEGER,
+    ),
+)
 def payment_query_fee_details(view: NodeView, params: Params) -> Any:
     """What the fee of a transaction is made of, exact for the next block: base + byteFee + weightFee = fee."""
     one = _parse_transaction(params.take_extrinsic("extrinsic"))

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from consensus.runtime.balances.state import read_account
+from consensus.runtime.balances.state import Account, read_account
 from node.api.params import PAGE_ITEMS_MAX, Params
 from node.api.past import find_height, take_state
+from node.api.schemas import (
+    ACCOUNT,
+    BLOCK,
+    BLOCKS,
+    BOOLEAN,
+    HASH,
+    INTEGER,
+    OBJECT,
+    TEXT,
+    list_of,
+    object_of,
+    one_of,
+    or_null,
+    schema_of,
+)
 from node.api.table import METHODS, NODE_NAME, NodeView, method, show_bytes
 from proto_specs.types.chain import compute_block_hash
 
@@ -16,35 +31,38 @@ STALL_INTERVALS = 10
 STALL_MS_MIN = 10_000
 
 
-@method("rpc_methods")
+@method("rpc_methods", gives=object_of(methods=list_of(TEXT)))
 def rpc_methods(view: NodeView, params: Params) -> Any:
     """Names of all methods."""
     params.finish()
     return {"methods": sorted(METHODS)}
 
 
-@method("system_name")
+@method("system_name", gives=TEXT)
 def system_name(view: NodeView, params: Params) -> Any:
     """Name of the software."""
     params.finish()
     return NODE_NAME
 
 
-@method("system_version")
+@method("system_version", gives=TEXT)
 def system_version(view: NodeView, params: Params) -> Any:
     """Version of the software."""
     params.finish()
     return NODE_VERSION
 
 
-@method("system_chain")
+@method("system_chain", gives=TEXT)
 def system_chain(view: NodeView, params: Params) -> Any:
     """Name of the chain."""
     params.finish()
     return view.spec.name
 
 
-@method("system_properties")
+@method(
+    "system_properties",
+    gives=object_of(ss58Format=INTEGER, tokenDecimals=INTEGER, tokenSymbol=TEXT, blockIntervalMs=INTEGER),
+)
 def system_properties(view: NodeView, params: Params) -> Any:
     """How to show addresses and amounts."""
     params.finish()
@@ -57,7 +75,12 @@ def system_properties(view: NodeView, params: Params) -> Any:
     }
 
 
-@method("system_health")
+@method(
+    "system_health",
+    gives=object_of(
+        height=INTEGER, timeMs=INTEGER, ageMs=INTEGER, pending=INTEGER, isHealthy=BOOLEAN, problem=or_null(TEXT)
+    ),
+)
 def system_health(view: NodeView, params: Params) -> Any:
     """Height, age of the last block, waiting transactions; not healthy when blocks stopped coming."""
     params.finish()
@@ -75,7 +98,7 @@ def system_health(view: NodeView, params: Params) -> Any:
     }
 
 
-@method("system_accountNextIndex")
+@method("system_accountNextIndex", takes=(ACCOUNT,), gives=INTEGER)
 def system_account_next_index(view: NodeView, params: Params) -> Any:
     """The next nonce of an account, counting what waits in the pool."""
     account = params.take_account("account")
@@ -83,14 +106,21 @@ def system_account_next_index(view: NodeView, params: Params) -> Any:
     return view.pool.get_next_nonce(account)
 
 
-@method("system_account")
+@method(
+    "system_account",
+    takes=(
+        ACCOUNT,
+        BLOCK,
+    ),
+    gives=schema_of(Account),
+)
 def system_account(view: NodeView, params: Params) -> Any:
     """Nonce, free and reserved balance of an account, after the last block or the one named."""
     account = params.take_account("account")
     return view.show(read_account(take_state(view, params), account))
 
 
-@method("system_nodeRoles")
+@method("system_nodeRoles", gives=list_of(TEXT))
 def system_node_roles(view: NodeView, params: Params) -> Any:
     """What this node does for the chain: `Authority` makes and decides blocks, `Full` follows them."""
     params.finish()
@@ -109,7 +139,7 @@ def _find_height(view: NodeView, block: int | bytes | None) -> int:
     return UNKNOWN_HEIGHT if height is None else height
 
 
-@method("chain_getHeader")
+@method("chain_getHeader", takes=(BLOCK,), gives=or_null(OBJECT))
 def chain_get_header(view: NodeView, params: Params) -> Any:
     """Header of a finalized block by height or hash (the last one by default), with its hash; null for none."""
     height = _take_height(view, params)
@@ -119,7 +149,12 @@ def chain_get_header(view: NodeView, params: Params) -> Any:
     return {**view.show(header), "hash": show_bytes(compute_block_hash(header))}
 
 
-@method("chain_getBlock", is_bulky=True)
+@method(
+    "chain_getBlock",
+    takes=(BLOCK,),
+    gives=or_null(object_of(hash=HASH, block=OBJECT, commit=or_null(OBJECT))),
+    is_bulky=True,
+)
 def chain_get_block(view: NodeView, params: Params) -> Any:
     """A finalized block by height or hash (the last one by default), its hash and commit; null for none."""
     height = _take_height(view, params)
@@ -133,7 +168,7 @@ def chain_get_block(view: NodeView, params: Params) -> Any:
     }
 
 
-@method("chain_getBlockHash")
+@method("chain_getBlockHash", takes=(BLOCKS,), gives=one_of(or_null(HASH), list_of(or_null(HASH))))
 def chain_get_block_hash(view: NodeView, params: Params) -> Any:
     """Hash of a finalized block by height (the last one by default), the genesis hash for 0; null for none.
 
@@ -151,14 +186,14 @@ def _show_hash(view: NodeView, block: int | bytes | None) -> str | None:
     return None if found is None else show_bytes(found)
 
 
-@method("chain_getFinalizedHead")
+@method("chain_getFinalizedHead", gives=HASH)
 def chain_get_finalized_head(view: NodeView, params: Params) -> Any:
     """Hash of the last finalized block."""
     params.finish()
     return show_bytes(view.store.get_head().block_hash)
 
 
-@method("chain_getReceipts", is_bulky=True)
+@method("chain_getReceipts", takes=(BLOCK,), gives=or_null(OBJECT), is_bulky=True)
 def chain_get_receipts(view: NodeView, params: Params) -> Any:
     """Receipts and events of a finalized block by height or hash (the last one by default); null for none."""
     height = _take_height(view, params)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.api import author_methods, chain_methods, inference_methods, ledger_methods, state_methods
+from node.api import author_methods, chain_methods, inference_methods, ledger_methods, openrpc, state_methods
 from node.api.table import METHODS, NodeView, call_method
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "chain_methods",
     "inference_methods",
     "ledger_methods",
+    "openrpc",
     "state_methods",
 ]

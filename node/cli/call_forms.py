@@ -83,7 +83,7 @@ def _read(as_type: Any, value: Any, where: str, signer: Signer, *, is_amount: bo
         return (
             _check_length(marks, value.encode(), where, value) if isinstance(value, str) else _refuse(where, "is text")
         )
-    assert isinstance(as_type, type) and dataclasses.is_dataclass(as_type), "what calls are made of"
+    assert isinstance(as_type, type), "a record: what else calls are made of"
     if not isinstance(value, dict):
         _refuse(where, f"has to be an object: {as_type.__name__}")
     return read_fields(as_type, value, signer, where)
