@@ -209,6 +209,13 @@ class Mempool:
                 else:
                     left -= cost
 
+    def remove(self, extrinsic: bytes) -> bool:
+        """Forget a waiting transaction; whether there was one. What its account sent after it waits for its nonce."""
+        entry = self._by_hash.get(extrinsic)
+        if entry is not None:
+            self._remove(entry)
+        return entry is not None
+
     def _check_place(self, validity: TransactionValidity, queue: _Queue, old: Entry | None) -> None:
         if old is not None:
             needed = max(old.tip + 1, -(-old.tip * REPLACE_PERMILLE // 1_000))

@@ -170,7 +170,7 @@ async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | Non
         logger.info("listening at %s", ", ".join(host.addresses))
         await nursery.start(signatures.run)
         nursery.start_soon(admission.run)
-        view = NodeView(config.spec, store, pool, _read_clock_ms)
+        view = NodeView(config.spec, store, pool, _read_clock_ms, is_validator=config.validator is not None)
         await nursery.start(serve_api, config.paths.socket, view, bus, admission)
         for child in make_children(config):
             nursery.start_soon(supervise, child)

@@ -17,7 +17,7 @@ from typing import Any
 
 import trio
 
-from node.api.chain_methods import SUBMIT_METHOD, parse_submission, show_submission
+from node.api.author_methods import SUBMIT_METHOD, parse_submission, show_submission
 from node.api.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, ApiError
 from node.api.methods import METHODS, NodeView, call_method
 from node.api.params import Params as TakenParams
@@ -118,10 +118,10 @@ class _Connection:
                     nursery.start_soon(self._send_heads)
                     frame.answers[place] = {"result": True}
                 elif name == SUBMIT_METHOD:
-                    transaction, length = parse_submission(TakenParams(params, self._view.spec.ss58_prefix))
-                    transactions.append(transaction)
-                    size_bytes += length
-                    frame.submitted.append(place)
+                    one = parse_submission(TakenParams(params, self._view.spec.ss58_prefix))
+                    transactions.append(one.transaction)
+                    size_bytes += one.size_bytes
+                    frame.submitted.append((place, one.extrinsic))
                 elif METHODS[name].is_bulky:
                     frame.bulky.append((place, name, params))
                 else:
@@ -145,9 +145,9 @@ class _Connection:
                 self._bulky.release()
         if ticket is not None:
             await ticket.done.wait()
-            for place, outcome in zip(frame.submitted, ticket.outcomes, strict=True):
+            for (place, extrinsic), outcome in zip(frame.submitted, ticket.outcomes, strict=True):
                 try:
-                    frame.answers[place] = {"result": show_submission(outcome)}
+                    frame.answers[place] = {"result": show_submission(self._view, extrinsic, outcome)}
                 except ApiError as error:
                     frame.answers[place] = {"error": error.to_json()}
         await self._send(_encode(frame.show()))
@@ -174,7 +174,7 @@ class _Frame:
 
     id: Any
     answers: list[dict[str, Any] | None]
-    submitted: list[int] = field(default_factory=list)
+    submitted: list[tuple[int, bytes]] = field(default_factory=list)
     bulky: list[tuple[int, str, Params]] = field(default_factory=list)
 
     def read_bulky(self, view: NodeView) -> None:

@@ -124,6 +124,10 @@ class TransactionPool:
         self._head = finalized.head
         self._mempool.advance(self._head.height, _StoreLedger(self._store))
 
+    def remove(self, extrinsic: bytes) -> bool:
+        """Forget a waiting transaction; whether there was one."""
+        return self._mempool.remove(extrinsic)
+
     def _remember(self, key: tuple[bytes, bytes]) -> None:
         self._signed[key] = None
         while len(self._signed) > SIGNATURES_MAX:

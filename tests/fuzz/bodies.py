@@ -15,6 +15,7 @@ from node.api.errors import (
     LIMIT_EXCEEDED,
     METHOD_NOT_FOUND,
     PARSE_ERROR,
+    STATE_UNAVAILABLE,
     ApiError,
 )
 from node.api.methods import METHODS, NodeView, call_method
@@ -27,7 +28,15 @@ from proto_specs.types.chain import Transaction
 from tests.fuzz.forge import Forger
 from tests.fuzz.scene import HEIGHT, Scene
 
-CODES = {PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, LIMIT_EXCEEDED, INVALID_TRANSACTION}
+CODES = {
+    PARSE_ERROR,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    INVALID_PARAMS,
+    LIMIT_EXCEEDED,
+    STATE_UNAVAILABLE,
+    INVALID_TRANSACTION,
+}
 MESSAGE_CHARACTERS_MAX = 500
 ANSWER_BYTES_MAX = 16 << 20
 

@@ -14,6 +14,7 @@ from consensus.runtime.staking.pool_state import EMPTY_QUEUE, delegations, leavi
 from consensus.runtime.system.state import read_now
 from consensus.state.overlay import Overlay
 from consensus.state.reader import StateReader
+from proto_specs.types.common import AccountId
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class ValidatorInfo:
     `jailed_until` is the block from which it may ask back in, None when it is not jailed.
     """
 
-    operator: bytes
+    operator: AccountId
     consensus_key: bytes
     own: int
     delegated: int
@@ -40,7 +41,7 @@ class ValidatorInfo:
 class RedelegationInfo:
     """`amount` nmyl that came from `source` and are liable for it below block `until`."""
 
-    source: bytes
+    source: AccountId
     amount: int
     until: int
 
@@ -49,7 +50,7 @@ class RedelegationInfo:
 class DelegationInfo:
     """What an account has behind a validator: `amount` nmyl in all, some of it `liable`, and `pending` reward."""
 
-    validator: bytes
+    validator: AccountId
     amount: int
     pending: int
     liable: tuple[RedelegationInfo, ...]
@@ -62,7 +63,7 @@ class UnbondingInfo:
     `amount` is what is left after the slashes so far, `slashed` what they took of delegated stake on its way.
     """
 
-    validator: bytes | None
+    validator: AccountId | None
     amount: int
     slashed: int
     height: int
