@@ -51,6 +51,7 @@ def register_calls(app: typer.Typer) -> None:
     register_sender(app, "transfer-all")(transfer_all_command)
     register_sender(app, "update-worker")(update_worker_command)
     register_sender(app, "settle")(settle_command)
+    register_sender(app, "report-equivocation")(report_equivocation_command)
     register_sender(app, "propose-params")(propose_params_command)
     register_sender(app, "vote-params")(vote_params_command)
     register_sender(app, "batch-all")(batch_all_command)
@@ -113,6 +114,12 @@ def settle_command(file: FileArgument) -> MakeCall:
     """Commit a finished request: order, voucher and stage roots from a JSON file, as clients do by themselves."""
     form = load_json(file)
     return lambda signer: read_call({"type": "Settle", **form} if isinstance(form, dict) else form, signer)
+
+
+def report_equivocation_command(file: FileArgument) -> MakeCall:
+    """Prove that a worker signed two different leaves for one slot. The file holds the fields of the call."""
+    form = load_json(file)
+    return lambda signer: read_call({"type": "ReportEquivocation", **form} if isinstance(form, dict) else form, signer)
 
 
 def propose_params_command(

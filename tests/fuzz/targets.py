@@ -48,7 +48,7 @@ from tests.fuzz.values import Changer
 from tests.unit.consensus.runtime.chain import check_invariants
 
 _PAGE = (Path(proto_specs.__file__).parent / "rpc.md").read_text("utf-8")
-REASONS = frozenset(re.findall(r"`(\w+)`", _PAGE[_PAGE.index("`reason` is one of") :]))
+REASONS = frozenset(re.findall(r"^\| `(\w+)` ", _PAGE[_PAGE.index("| reason | why |") :], re.MULTILINE))
 POOL_TRANSACTIONS_MAX, POOL_BYTES_MAX = 120, 40_000
 
 

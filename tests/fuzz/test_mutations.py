@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -104,7 +105,7 @@ def test_an_untyped_error_of_a_method_is_found(scene: Scene, monkeypatch: pytest
     def fail(view: Any, params: Any) -> Any:
         raise ValueError("no ApiError")
 
-    monkeypatch.setitem(table.METHODS, "chain_getHeader", table.Method(fail, False))
+    monkeypatch.setitem(table.METHODS, "chain_getHeader", replace(table.METHODS["chain_getHeader"], function=fail))
     assert "no ApiError" in find(scene, "rpc", 300)
 
 

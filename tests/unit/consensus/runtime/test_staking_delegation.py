@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,7 +79,10 @@ def test_delegate_is_checked(chain: Chain) -> None:
 
 
 def test_nothing_is_delegated_behind_what_was_slashed_to_nothing() -> None:
-    chain = Chain(build_spec(downtime_slash_permille=1_000, validator_stake_min=0))
+    spec = build_spec(downtime_slash_permille=1_000, validator_stake_min=0)
+    # A proposal's deposit is never above what a validator needs as stake.
+    governance = replace(spec.params.governance, proposal_deposit=0)
+    chain = Chain(replace(spec, params=replace(spec.params, governance=governance)))
     chain.expect_ok(EVE, calls.Delegate(ALICE.account, MYL))
     to_epoch_end(chain, absent=(ALICE,))
     chain.proposer = BOB

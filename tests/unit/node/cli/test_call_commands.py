@@ -44,6 +44,7 @@ MULTI = ("--threshold", "2", "--other", ID_TEXT, "--other", "dev:bob")
 
 FILLED: calls.Settle = make_filled(calls.Settle)
 SETTLE = to_json(FILLED, 42)
+REPORT: calls.ReportEquivocation = make_filled(calls.ReportEquivocation)
 
 CASES: list[tuple[list[Any], Call]] = [
     (["remark", "hi"], calls.Remark(b"hi")),
@@ -84,6 +85,7 @@ CASES: list[tuple[list[Any], Call]] = [
     ),
     (["approve-as-multi", ID_TEXT, *MULTI], calls.ApproveAsMulti(2, OTHERS, None, ID)),
     (["cancel-as-multi", ID_TEXT, *MULTI, "--opened-height", "7"], calls.CancelAsMulti(2, OTHERS, 7, ID)),
+    (["report-equivocation", {key: one for key, one in to_json(REPORT, 42).items() if key != "type"}], REPORT),
     (
         ["settle", {"order": SETTLE["order"], "voucher": SETTLE["voucher"], "stage_roots": SETTLE["stage_roots"]}],
         FILLED,
