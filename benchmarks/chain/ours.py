@@ -135,7 +135,12 @@ async def _wait_for_nonces(client: httpx.AsyncClient, identities: Sequence[DevId
 async def _count_blocks(client: httpx.AsyncClient, transfers: int) -> list[int]:
     """Transfers of each block that has any; together they are what was sent."""
     head = (await _call(client, "system_health"))["height"]
-    counts = [len((await _call(client, "chain_getReceipts", height))["receipts"]) for height in range(1, head + 1)]
+    counts = []
+    for height in range(1, head + 1):
+        receipts = (await _call(client, "chain_getReceipts", height))["receipts"]
+        if any(one["error"] for one in receipts):
+            raise LoadFailed(f"transfers failed in block {height}")
+        counts.append(len(receipts))
     if sum(counts) != transfers:
         raise LoadFailed(f"{sum(counts)} transfers are on the chain, {transfers} were sent")
     return [one for one in counts if one]

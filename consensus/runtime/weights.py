@@ -1,6 +1,7 @@
 """What calls cost: 1 weight is 1 microsecond on the reference machine (one Zen4 core, CPython 3.11; see fees.md).
 
-Constants are measured as CPU time, state root and write of the changed keys included, then rounded up. A call also
+Constants were measured as CPU time on small states, state root and write of the changed keys included, then rounded up;
+those of staking's newer calls, params, utility, multisig and equivocation are estimates. A call also
 carries what it causes in later blocks: a settlement its draws, a reveal its share of counting the committee, a
 proposal the count of its votes.
 """
