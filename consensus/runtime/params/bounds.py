@@ -115,7 +115,7 @@ INFERENCE = {
     "inference.retention_blocks": Bound(100, _BLOCKS_YEAR),
     "inference.unavailable_max": Bound(1, 1_000),
     "inference.worker_jail_blocks": Bound(1, _BLOCKS_YEAR),
-    "inference.equivocation_slash_permille": Bound(1, PERMILLE),
+    "inference.equivocation_slash_permille": Bound(0, PERMILLE),
     "inference.capacity_bond_per_layer": Bound(0, 100_000 * NMYL_PER_MYL),
     # They are all drawn in an epoch's last block.
     "inference.audits_per_epoch": Bound(0, 64),

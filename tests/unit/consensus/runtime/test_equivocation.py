@@ -15,7 +15,7 @@ LEAF = Leaf(bytes(32), 1, 0, 0, 32, 64, 0, bytes(32), bytes(32), bytes(32))
 
 
 def test_two_leaves_for_one_slot_are_slashed_once() -> None:
-    world = World()
+    world = World(equivocation_slash_permille=500)
     key, eve = world.workers[0].worker_key, get_dev_identity("eve")
     other = replace(LEAF, payload_hash=b"x" * 32)
     call = ReportEquivocation(key.public_key, True, LEAF, sign_output(LEAF, key), other, sign_output(other, key))
