@@ -63,7 +63,7 @@ async def open_running(base: Path, cheat: DemoCheat | None = None) -> AsyncItera
         model=compute_model_id(manifest),
         workers=split_layers(manifest.architecture.layers, WORKERS),
         rpc_port=find_free_port(),
-        block_interval_ms=200,
+        block_interval_ms=400,
         cheat=cheat,
     )
     network = DemoNetwork(plan)
