@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
-# Test files are dealt out whole to two processes; JOBS=1 runs all in one.
+# Test files are dealt out whole to two processes (tests/conftest.py); JOBS=1 runs all in one.
 JOBS   ?= 2
-PARALLEL := --numprocesses $(JOBS) --dist loadfile
+PARALLEL := --numprocesses $(JOBS) --dist loadgroup
 
 .PHONY: setup demo test quick soak bench fuzz nightly determinism check format clean
 
