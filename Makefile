@@ -7,7 +7,7 @@ ARGS   ?=
 JOBS   ?= 2
 PARALLEL := --numprocesses $(JOBS) --dist loadgroup
 
-.PHONY: setup demo test quick soak check format clean
+.PHONY: setup demo test quick soak bench fuzz nightly determinism check format clean
 
 setup: $(VENV)/.setup-done
 
@@ -28,11 +28,28 @@ test: $(VENV)/.dev-done check
 
 # Everything but the tests that take tens of seconds.
 quick: $(VENV)/.dev-done
-	@$(BIN)/python -m pytest tests -m "not slow and not soak" $(PARALLEL) $(ARGS)
+	@$(BIN)/python -m pytest tests -m "not slow and not soak and not nightly" $(PARALLEL) $(ARGS)
 
 # A hundred honest requests in a row on one network, every one verified; twenty prompts against the unsharded model.
 soak: $(VENV)/.dev-done
 	@$(BIN)/python -m pytest tests/soak -m soak -s $(ARGS)
+
+# The chain against injectived, side by side; some ten minutes on an idle machine. make bench ARGS="--quick --json"
+bench: $(VENV)/.dev-done
+	@$(BIN)/myelin bench chain $(ARGS)
+
+# A million mutated extrinsics, blocks and RPC bodies. make fuzz ARGS="--cases 10000 --seed 7"
+fuzz: $(VENV)/.dev-done
+	@$(BIN)/python -m tests.fuzz.run --cases 1000000 $(ARGS)
+
+# What is too long for every commit: the stateful tests over 10,000 steps.
+nightly: $(VENV)/.dev-done
+	@$(BIN)/python -m pytest tests/stateful -m "nightly or not nightly" --timeout=3600 -s $(ARGS)
+
+# The recorded chain under other hash seeds and orders, and on the newest Python the distribution's archive has.
+determinism: $(VENV)/.dev-done
+	@tests/determinism/newest_python.sh build/newest-python $(BIN)/pip || test $$? -eq 3
+	@$(BIN)/python -m pytest tests/determinism -rs $(ARGS)
 
 check: $(VENV)/.dev-done
 	@$(BIN)/ruff format --check --quiet .

@@ -8,6 +8,8 @@ from consensus.beacon import compute_genesis_beacon
 from consensus.runtime.balances import state as balances
 from consensus.runtime.balances.ledger import hold, write_account
 from consensus.runtime.inference import state as inference
+from consensus.runtime.multisig import state as multisig
+from consensus.runtime.params import state as governance
 from consensus.runtime.staking import state as staking
 from consensus.runtime.system import state as system
 from consensus.state.overlay import Overlay
@@ -44,6 +46,8 @@ def build_genesis(spec: ChainSpec) -> Genesis:
     _write_balances(state, spec)
     validators = _write_staking(state, spec)
     inference.params.write(state, spec.params.inference)
+    governance.params.write(state, spec.params.governance)
+    multisig.params.write(state, spec.params.multisig)
     changes = state.changes()
     items = tuple((key, value) for key, value in changes if value is not None)
     tree = update(lambda path: None, EMPTY_ROOT, changes)
@@ -71,8 +75,10 @@ def _write_staking(state: Overlay, spec: ChainSpec) -> ValidatorSet:
         staking.stakes.write(state, one.operator, staking.Stake(one.stake, ()))
         staking.candidates.write(state, one.operator, one.consensus_key)
         staking.operators.write(state, one.consensus_key, one.operator)
+        staking.keys.write(state, one.operator, one.consensus_key)
     members = tuple(Validator(one.consensus_key, one.operator, one.stake) for one in spec.validators)
     elected = ValidatorSet(tuple(sorted(members, key=lambda one: one.key)))
     staking.validators.write(state, elected)
     staking.participation.write(state, staking.Participation(0, (0,) * len(members)))
+    staking.elected.write(state, staking.Elected(tuple(one.power for one in elected.members), (0,) * len(members)))
     return elected

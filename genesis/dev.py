@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from consensus.runtime.balances.state import BalancesParams
 from consensus.runtime.inference.state import InferenceParams
+from consensus.runtime.multisig.state import MultisigParams
+from consensus.runtime.params.protocol import RuntimeParams
+from consensus.runtime.params.state import GovernanceParams
 from consensus.runtime.staking.state import StakingParams
 from consensus.runtime.system.state import SystemParams
-from genesis.spec import ChainSpec, GenesisAccount, GenesisValidator, RuntimeParams
+from genesis.spec import ChainSpec, GenesisAccount, GenesisValidator
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.common import NMYL_PER_MYL
 
@@ -101,6 +104,14 @@ def build_dev_params() -> RuntimeParams:
             emission_per_epoch=10 * NMYL_PER_MYL,
             emission_halving_epochs=1_000_000,
             issuance_max=15_000_000_000 * NMYL_PER_MYL,
+            worker_emission_permille=400,
+            audit_emission_permille=100,
+            delegation_min=1_000_000,
+            commission_permille_max=500,
+            commission_step_permille=50,
+            downtime_permille=500,
+            downtime_slash_permille=1,
+            jail_blocks=60,
         ),
         inference=InferenceParams(
             worker_bond_min=100 * NMYL_PER_MYL,
@@ -121,5 +132,18 @@ def build_dev_params() -> RuntimeParams:
             fail_slash_permille=500,
             bounty_permille=500,
             retention_blocks=10_000,
+            contest_committee_size=4,
+            unavailable_max=3,
+            worker_jail_blocks=100,
+            equivocation_slash_permille=0,  # inference_settlement.md says why
+            capacity_bond_per_layer=10 * NMYL_PER_MYL,
+            audits_per_epoch=0,
+            audit_score_step_permille=250,
         ),
+        governance=GovernanceParams(
+            proposal_deposit=100 * NMYL_PER_MYL,
+            voting_blocks=50,
+            approval_permille=666,
+        ),
+        multisig=MultisigParams(deposit_base=10_000_000, deposit_per_signatory=1_000_000),
     )

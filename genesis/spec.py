@@ -6,20 +6,18 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from consensus.runtime.balances.state import BalancesParams
-from consensus.runtime.inference.state import InferenceParams
-from consensus.runtime.staking.state import StakingParams
-from consensus.runtime.system.state import SystemParams
+from consensus.runtime.params.errors import UnsoundParams
+from consensus.runtime.params.protocol import RuntimeParams
+from consensus.runtime.params.relations import validate_params
 from genesis.errors import SpecError
 from genesis.jsonform import from_json
 from proto_specs.codec import U16, U32, U64, Max, record
 from proto_specs.hashing import Tag, hash_record
 from proto_specs.jsonform import to_json
-from proto_specs.limits import BLOCK_BYTES_MAX, CHAIN_NAME_BYTES_MAX, COMMITTEE_MAX, VALIDATORS_MAX
+from proto_specs.limits import CHAIN_NAME_BYTES_MAX, VALIDATORS_MAX
 from proto_specs.types.common import AccountId, Balance, PublicKey
 
 GENESIS_ACCOUNTS_MAX = 65_536
-BALANCE_MAX = (1 << 64) - 1
 
 
 @record
@@ -37,16 +35,6 @@ class GenesisValidator:
     operator: AccountId
     consensus_key: PublicKey
     stake: Balance
-
-
-@record
-class RuntimeParams:
-    """The parameters of every module."""
-
-    system: SystemParams
-    balances: BalancesParams
-    staking: StakingParams
-    inference: InferenceParams
 
 
 @record
@@ -86,7 +74,11 @@ def validate_spec(spec: ChainSpec) -> None:
     for one in spec.validators:
         _require(one.stake >= max(spec.params.staking.validator_stake_min, 1), "validators", "stake below the minimum")
         _require(balances.get(one.operator, 0) >= one.stake, "validators", "stake more than they own")
-    _validate_params(spec)
+    try:
+        validate_params(spec.params)
+    except UnsoundParams as error:
+        raise SpecError(error.field, error.text) from error
+    _require(len(keys) <= spec.params.staking.validators_max, "validators", "are more than staking.validators_max")
 
 
 def load_spec(path: Path) -> ChainSpec:
@@ -113,50 +105,6 @@ def save_spec(spec: ChainSpec, path: Path) -> None:
 def format_spec(spec: ChainSpec) -> str:
     """The JSON text of a spec: addresses in the chain's own SS58 form, keys in 0x hex."""
     return json.dumps(to_json(spec, spec.ss58_prefix), indent=2) + "\n"
-
-
-def _validate_params(spec: ChainSpec) -> None:
-    system, staking, inference = spec.params.system, spec.params.staking, spec.params.inference
-    _require(0 < system.block_bytes_max <= BLOCK_BYTES_MAX, "system.block_bytes_max", f"is not 1..{BLOCK_BYTES_MAX}")
-    target = system.block_weight_max * system.fullness_target_permille // 1_000
-    _require(0 < target <= system.block_weight_max, "system.fullness_target_permille", "leaves no target")
-    _require(system.weight_price_change_denominator > 0, "system.weight_price_change_denominator", "is zero")
-    ordered = 0 < system.weight_price_min <= system.weight_price_max
-    _require(ordered, "system.weight_price_min", "is zero or above weight_price_max")
-    _require(staking.epoch_blocks > 0, "staking.epoch_blocks", "is zero")
-    _require(0 < staking.validators_max <= VALIDATORS_MAX, "staking.validators_max", f"is not 1..{VALIDATORS_MAX}")
-    _require(len(spec.validators) <= staking.validators_max, "validators", "are more than staking.validators_max")
-    _require(staking.emission_halving_epochs > 0, "staking.emission_halving_epochs", "is zero")
-    _require(staking.issuance_max <= BALANCE_MAX, "staking.issuance_max", "has more than 64 bits")
-    _require(staking.double_vote_slash_permille <= 1_000, "staking.double_vote_slash_permille", "is above 1000")
-    evidence = staking.evidence_blocks < staking.unbonding_blocks
-    _require(evidence, "staking.unbonding_blocks", "has to be longer than evidence_blocks")
-    _validate_inference(inference)
-
-
-def _validate_inference(params: InferenceParams) -> None:
-    positive = (
-        "worker_bond_min",
-        "session_notice_blocks",
-        "session_expiry_blocks",
-        "detection_permille",
-        "exposure_factor",
-        "commit_blocks",
-        "reveal_blocks",
-        "fails_min",
-        "retention_blocks",
-    )
-    for name in positive:
-        _require(getattr(params, name) > 0, f"inference.{name}", "is zero")
-    _require(params.base_challenge_ppm <= 1_000_000, "inference.base_challenge_ppm", "is above 1000000")
-    for name in ("detection_permille", "fail_slash_permille", "bounty_permille"):
-        _require(getattr(params, name) <= 1_000, f"inference.{name}", "is above 1000")
-    shares = params.burn_permille + params.verification_permille
-    _require(shares <= 1_000, "inference.burn_permille", "with verification_permille is above 1000")
-    _require(0 < params.committee_size <= COMMITTEE_MAX, "inference.committee_size", f"is not 1..{COMMITTEE_MAX}")
-    _require(params.fails_min <= params.committee_size, "inference.fails_min", "is above committee_size")
-    window = 2 + params.commit_blocks + params.reveal_blocks
-    _require(params.worker_unbonding_blocks > window, "inference.worker_unbonding_blocks", f"has to be above {window}")
 
 
 def _require(holds: bool, field: str, text: str) -> None:

@@ -162,7 +162,11 @@ class Mempool:
         self._insert(entry, cost, validity.expected_nonce)
 
     def select(self, weight_max: int, bytes_max: int) -> Iterator[Transaction]:
-        """Transactions for a block of that room: best first, each account's in order of its nonces without a gap."""
+        """Transactions for a block of that room: best first, each account's in order of its nonces without a gap.
+
+        What fits into no block of that room, since a vote made blocks smaller after it was admitted, is passed over
+        with the account's later ones: ended there, blocks would stay empty until it ages out.
+        """
         heap = [
             (first.rank, signer, queue.expected)
             for signer, queue in self._queues.items()
@@ -174,6 +178,8 @@ class Mempool:
             _, signer, nonce = heapq.heappop(heap)
             waiting = self._queues[signer].waiting
             entry = waiting[nonce]
+            if entry.weight > weight_max or entry.size_bytes > bytes_max:
+                continue
             weight += entry.weight
             size_bytes += entry.size_bytes
             if weight > weight_max or size_bytes > bytes_max:
@@ -208,6 +214,13 @@ class Mempool:
                     self._remove(entry)
                 else:
                     left -= cost
+
+    def remove(self, extrinsic: bytes) -> bool:
+        """Forget a waiting transaction; whether there was one. What its account sent after it waits for its nonce."""
+        entry = self._by_hash.get(extrinsic)
+        if entry is not None:
+            self._remove(entry)
+        return entry is not None
 
     def _check_place(self, validity: TransactionValidity, queue: _Queue, old: Entry | None) -> None:
         if old is not None:

@@ -14,14 +14,19 @@ from genesis.builder import build_genesis
 from genesis.spec import ChainSpec
 from node.api.methods import NodeView
 from node.api.server import serve_api
+from node.chain.admission import Admission
 from node.chain.bus import BlockBus
+from node.chain.compaction import compact_when_due
 from node.chain.consensus_shell import ConsensusShell, ShellParts
 from node.chain.pool import TransactionPool
+from node.chain.wal_records import check_database_reaches
 from node.children import ChildProcess, supervise
 from node.mempool import Mempool
 from node.p2p.host import P2PHost, open_host
+from node.signatures.processes import SignatureProcesses
 from node.signer import Signer
 from node.store.chain_store import ChainStore
+from node.store.history import DEFAULT_RETENTION, Retention
 from proto_specs.codec import encode
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.chain import Proposal, Vote
@@ -97,8 +102,10 @@ class NodeConfig:
     verifier_node_seed: bytes
     rpc_host: str
     rpc_port: int
+    rpc_calls_per_s: int
     listen: tuple[str, ...]
     models: Path | None
+    retention: Retention = DEFAULT_RETENTION
 
 
 class SoleValidator:
@@ -114,9 +121,10 @@ class SoleValidator:
 async def run_node(config: NodeConfig) -> None:
     """Run until cancelled. Raises NodeRefused, DatabaseError, SignerError, WalDamaged."""
     genesis = build_genesis(config.spec)
-    store = ChainStore(config.paths.database, genesis)
+    store = ChainStore(config.paths.database, genesis, config.retention)
     signer: Signer | None = None
     try:
+        check_database_reaches(config.paths.wal, store.get_head().height)
         _check_validators(config, store)
         if config.validator is not None:
             signer = Signer(config.paths.signer, config.validator.consensus, genesis.hash)
@@ -139,11 +147,13 @@ def _check_validators(config: NodeConfig, store: ChainStore) -> None:
 
 
 async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | None) -> None:
-    pool, bus = TransactionPool(store, Mempool()), BlockBus()
+    pool, bus, signatures = TransactionPool(store, Mempool()), BlockBus(), SignatureProcesses()
+    admission = Admission(pool, signatures)
     shell = ConsensusShell(
         ShellParts(
             store=store,
             pool=pool,
+            signatures=signatures,
             signer=signer,
             gossip=SoleValidator(),
             bus=bus,
@@ -154,12 +164,17 @@ async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | Non
     )
     head = store.get_head()
     logger.info("chain %s at block %d %s", config.spec.name, head.height, head.block_hash.hex()[:12])
+    logger.info("%s", store.describe_retention())
     async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
         _serve_status(host, store)
         logger.info("listening at %s", ", ".join(host.addresses))
-        await nursery.start(serve_api, config.paths.socket, NodeView(config.spec, store, pool, _read_clock_ms), bus)
+        await nursery.start(signatures.run)
+        nursery.start_soon(admission.run)
+        view = NodeView(config.spec, store, pool, _read_clock_ms, is_validator=config.validator is not None)
+        await nursery.start(serve_api, config.paths.socket, view, bus, admission)
         for child in make_children(config):
             nursery.start_soon(supervise, child)
+        nursery.start_soon(compact_when_due, store, bus)
         nursery.start_soon(shell.run)
 
 
@@ -167,7 +182,7 @@ def make_children(config: NodeConfig) -> list[ChildProcess]:
     """The processes beside the node: public RPC, and verification where there are keys and models for it."""
     python = sys.executable
     socket = str(config.paths.socket)
-    rpc = {"socket": socket, "host": config.rpc_host, "port": config.rpc_port}
+    rpc = {"socket": socket, "host": config.rpc_host, "port": config.rpc_port, "rate": config.rpc_calls_per_s}
     children = [ChildProcess("rpc", (python, "-m", "node.rpc"), rpc)]
     if config.validator is not None and config.models is not None:
         duty = {

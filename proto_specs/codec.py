@@ -20,6 +20,7 @@ from typing import Annotated, Any, TypeVar, dataclass_transform
 import msgpack
 
 from proto_specs import limits
+from proto_specs.codegen import Field, Pack, Parse, build_pack, build_parse
 from proto_specs.errors import DecodeError
 
 T = TypeVar("T")
@@ -54,8 +55,8 @@ Bytes32 = Annotated[bytes, Fixed(32)]
 Bytes64 = Annotated[bytes, Fixed(64)]
 
 # A (pack, parse) pair: value -> plain value for msgpack; (bytes, position) -> (value, position after it).
-_Pack = Callable[[Any], Any]
-_Parse = Callable[[bytes, int], tuple[Any, int]]
+_Pack = Pack
+_Parse = Parse
 _CODECS: dict[Any, tuple[_Pack, _Parse]] = {}
 _TAGS: dict[type, int] = {}
 
@@ -305,37 +306,35 @@ def _list_codec(item: Any, most: int) -> tuple[_Pack, _Parse]:
 
 
 def _build_record(cls: type) -> tuple[_Pack, _Parse]:
-    pairs, parse_fields = _codecs_of_fields(cls)
-    head: bytes = msgpack.Packer().pack_array_header(len(pairs))
-
-    def pack(value: Any) -> list[Any]:
-        if type(value) is not cls:
-            raise TypeError(f"expected {cls.__name__}, got {type(value).__name__}")
-        return [pack_field(getattr(value, name)) for name, pack_field in pairs]
+    fields = _get_fields(cls)
+    head: bytes = msgpack.Packer().pack_array_header(len(fields))
+    size = len(head)
+    parse_fields = build_parse(cls, fields)
 
     def parse(data: bytes, at: int) -> tuple[Any, int]:
-        if not data.startswith(head, at):
-            raise DecodeError(f"{cls.__name__} is a list of {len(pairs)} fields")
-        return parse_fields(data, at + len(head))
+        if data[at : at + size] != head:
+            raise DecodeError(f"{cls.__name__} is a list of {len(fields)} fields")
+        return parse_fields(data, at + size)
 
-    return pack, parse
+    return build_pack(cls, fields, None), parse
 
 
-def _codecs_of_fields(cls: type) -> tuple[list[tuple[str, _Pack]], _Parse]:
-    """(name, pack) of each field, and the parser of all of them, without the list's head."""
+def _get_fields(cls: type) -> list[Field]:
+    """The fields of a record in declared order, with what the generated code may inline of each."""
     hints = typing.get_type_hints(cls, include_extras=True)
-    names = [field.name for field in dataclasses.fields(cls)]
-    codecs = [_codec_of(hints[name]) for name in names]
-    parsers = [parse for _, parse in codecs]
+    found = []
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        pack, parse = _codec_of(hint)
+        base, mark = (*typing.get_args(hint)[:1], *typing.get_args(hint)[-1:]) if _is_annotated(hint) else (None, None)
+        top = 1 << mark.bits if base is int and isinstance(mark, UInt) else None
+        length = mark.length if base is bytes and isinstance(mark, Fixed) else None
+        found.append(Field(field.name, pack, parse, top, length))
+    return found
 
-    def parse_fields(data: bytes, at: int) -> tuple[Any, int]:
-        values: list[Any] = []
-        for parse_field in parsers:
-            value, at = parse_field(data, at)
-            values.append(value)
-        return cls(*values), at
 
-    return list(zip(names, (pack for pack, _ in codecs), strict=True)), parse_fields
+def _is_annotated(hint: Any) -> bool:
+    return typing.get_origin(hint) is Annotated
 
 
 def _build_union(members: tuple[Any, ...]) -> tuple[_Pack, _Parse]:
@@ -344,19 +343,21 @@ def _build_union(members: tuple[Any, ...]) -> tuple[_Pack, _Parse]:
     optional = len(classes) != len(members)
     if optional and len(classes) == 1 and classes[0] not in _TAGS:
         return _build_optional(classes[0])
-    packs: dict[type, _Pack] = {one: _codec_of(one)[0] for one in classes}
+    packs: dict[type, _Pack] = {}
     by_tag: dict[int, tuple[type, int, _Parse]] = {}
     for one in classes:
-        pairs, parse_fields = _codecs_of_fields(one)
-        by_tag[_TAGS[one]] = (one, 1 + len(pairs), parse_fields)
+        fields = _get_fields(one)
+        packs[one] = build_pack(one, fields, _TAGS[one])
+        by_tag[_TAGS[one]] = (one, 1 + len(fields), build_parse(one, fields))
     assert len(by_tag) == len(classes), f"two members share a tag: {classes}"
 
     def pack(value: Any) -> Any:
+        pack_member = packs.get(type(value))
+        if pack_member is not None:
+            return pack_member(value)
         if optional and value is None:
             return None
-        if type(value) not in packs:
-            raise TypeError(f"{type(value).__name__} is not a member of the union")
-        return [_TAGS[type(value)], *packs[type(value)](value)]
+        raise TypeError(f"{type(value).__name__} is not a member of the union")
 
     def parse(data: bytes, at: int) -> tuple[Any, int]:
         if optional and data[at] == _NIL:

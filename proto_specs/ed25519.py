@@ -68,10 +68,15 @@ class SigningKey:
 
 def is_signature_valid(public_key: bytes, tag: Tag, payload: bytes, signature: bytes) -> bool:
     """Whether `signature` is `public_key`'s over `hash_tagged(tag, payload)`."""
+    return is_digest_signed(public_key, hash_tagged(tag, payload), signature)
+
+
+def is_digest_signed(public_key: bytes, digest: bytes, signature: bytes) -> bool:
+    """As `is_signature_valid`, given the payload's tagged hash."""
     if len(public_key) != PUBLIC_KEY_BYTES or len(signature) != SIGNATURE_BYTES:
         return False
     try:
-        nacl.bindings.crypto_sign_open(signature + hash_tagged(tag, payload), public_key)
+        nacl.bindings.crypto_sign_open(signature + digest, public_key)
     except (nacl.exceptions.BadSignatureError, nacl.exceptions.CryptoError):
         return False
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-import hashlib
+from hashlib import blake2b
 from typing import Any
 
 from proto_specs.codec import encode
@@ -13,6 +13,12 @@ HASH_BYTES = 32
 
 class Tag(enum.Enum):
     """Domain tags. A value hashed under one tag can never be taken for a value of another kind."""
+
+    prefix: bytes
+    """What comes before the payload: the tag's length as one byte, and the tag."""
+
+    def __init__(self, text: bytes) -> None:
+        self.prefix = bytes([len(text)]) + text
 
     GENESIS = b"myelin/genesis"
     EXTRINSIC = b"myelin/extrinsic"
@@ -49,11 +55,14 @@ class Tag(enum.Enum):
     VERDICT = b"myelin/verdict"
     FINGERPRINT_SEED = b"myelin/fingerprint-seed"
     KEY_PROOF_SIGN = b"myelin/key-proof-sign"
+    DELEGATION_POOL = b"myelin/delegation-pool"
+    MULTISIG = b"myelin/multisig"
+    CALL = b"myelin/call"
 
 
 def hash_tagged(tag: Tag, payload: bytes) -> bytes:
     """32-byte BLAKE2b-256 of `len(tag) || tag || payload`; the length byte keeps tags prefix-free."""
-    return hashlib.blake2b(bytes([len(tag.value)]) + tag.value + payload, digest_size=HASH_BYTES).digest()
+    return blake2b(tag.prefix + payload, digest_size=HASH_BYTES).digest()
 
 
 def hash_record(tag: Tag, value: Any) -> bytes:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
+from consensus.runtime.errors import CallError
 from consensus.runtime.events import Event
 from consensus.state.overlay import Overlay
 from proto_specs.types.chain import Commit
+
+_INNER_NUMBER_MIN = 1 << 63
+_INNER_CALLS_BITS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +36,40 @@ class Environment:
     state: Overlay
     block: BlockContext
     events: list[Event] = field(default_factory=list)
+    events_reserved: int = 0
+    """Events of this extrinsic that calls around the running one have still to emit."""
+    inner_calls: int = 0
+    """Calls run inside other calls so far in this block."""
+    inner_number: int | None = None
+    """Number of the inner call that runs now, which no other of the chain has; None outside of any. At least 2^63, so
+    that it is never a transaction's nonce."""
 
     def emit(self, event: Event) -> None:
         """Add to the events of the extrinsic (or phase) that runs now."""
         self.events.append(event)
+
+    @contextmanager
+    def enter_inner(self) -> Iterator[None]:
+        """Number the inner call that runs in this context."""
+        outer = self.inner_number
+        self.inner_calls += 1
+        self.inner_number = _INNER_NUMBER_MIN + (self.block.height << _INNER_CALLS_BITS) + self.inner_calls
+        try:
+            yield
+        finally:
+            self.inner_number = outer
 
     def take_events(self) -> tuple[Event, ...]:
         """The events since the last call of this."""
         taken = tuple(self.events)
         self.events.clear()
         return taken
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """How a call runs the calls it holds: `dispatch` in its own layer, raising CallError; `attempt` in a layer of the
+    inner call's own, whose failure undoes that call alone and is returned."""
+
+    dispatch: Callable[[Environment, bytes, Any], None]
+    attempt: Callable[[Environment, bytes, Any], CallError | None]

@@ -15,6 +15,8 @@ class CallError(RuntimeRefusal):
     """A call failed: its fee is charged and nothing else happens. The class name is the error's name on chain."""
 
     module: ClassVar[ModuleIndex]
+    item: int | None = None
+    """Which call of a batch failed, counted from 0; None when it was no batch."""
 
     @property
     def name(self) -> str:

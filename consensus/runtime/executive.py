@@ -13,8 +13,9 @@ from consensus.runtime.balances import ledger
 from consensus.runtime.balances.events import FeesBurned, TipsPaid
 from consensus.runtime.balances.state import Account
 from consensus.runtime.context import BlockContext, Environment
-from consensus.runtime.errors import BlockError, BlockFull, CallError, FutureNonce, InvalidTransaction
+from consensus.runtime.errors import BlockError, BlockFull, FutureNonce, InvalidTransaction
 from consensus.runtime.inference import deadlines
+from consensus.runtime.params import counting
 from consensus.runtime.receipts import BlockEvents, ExecutedBlock, ModuleError, Receipt
 from consensus.runtime.staking import epoch, slashing
 from consensus.runtime.staking.state import read_operator, read_validators
@@ -136,9 +137,12 @@ class BlockExecution:
             ledger.shrink_issuance(env.state, self._fees)
             env.emit(FeesBurned(self._fees))
         epoch.finalize(env)
+        counting.finalize(env)
         system.finalize(env, self._weight)
         events = BlockEvents(self._initialize_events, env.take_events())
-        return ExecutedBlock(env.state.changes(), tuple(self._receipts), events, self._weight, self._bytes)
+        changes = env.state.changes()
+        previous = env.state.get_previous(changes)
+        return ExecutedBlock(changes, previous, tuple(self._receipts), events, self._weight, self._bytes)
 
     def _make_room(self, checked: TransactionValidity) -> None:
         """Count the transaction against the block's limits. Raises BlockFull."""
@@ -152,15 +156,9 @@ class BlockExecution:
         self._bytes += checked.size_bytes
 
     def _run(self, transaction: Transaction) -> ModuleError | None:
-        """Dispatch in a layer of its own; a failure undoes the layer and leaves one event."""
-        env, body = self._env, transaction.body
-        env.state.begin()
-        try:
-            dispatch.dispatch(env, body.signer, body.call)
-        except CallError as error:
-            env.state.rollback()
-            env.events.clear()
-            env.emit(ExtrinsicFailed(error.module, error.name))
-            return ModuleError(error.module, error.name)
-        env.state.commit()
-        return None
+        """Run the call; a failure leaves one event and nothing else."""
+        error = dispatch.attempt(self._env, transaction.body.signer, transaction.body.call)
+        if error is None:
+            return None
+        self._env.emit(ExtrinsicFailed(error.module, error.name, error.item))
+        return ModuleError(error.module, error.name, error.item)

@@ -8,17 +8,18 @@ from typing import Annotated
 from consensus.runtime.events import Event
 from consensus.state.overlay import Change
 from proto_specs import limits
-from proto_specs.codec import U8, U64, Max, encode, record
+from proto_specs.codec import U8, U16, U64, Max, encode, record
 from proto_specs.merkle import compute_root
 from proto_specs.types.common import Balance, Hash32
 
 
 @record
 class ModuleError:
-    """Which module refused the call, and the name of its error."""
+    """Which module refused the call, the name of its error, and of a batch the call that failed, counted from 0."""
 
     module: U8
     error: Annotated[str, Max(limits.ERROR_NAME_BYTES_MAX)]
+    item: U16 | None = None
 
 
 @record
@@ -43,9 +44,12 @@ class BlockEvents:
 
 @dataclass(frozen=True, slots=True)
 class ExecutedBlock:
-    """The result of a block: sorted state changes, receipts in the order of the transactions, events, sizes."""
+    """The result of a block: sorted state changes with the values they replace, receipts in the order of the
+    transactions, events, sizes.
+    """
 
     changes: tuple[Change, ...]
+    previous: tuple[bytes | None, ...]
     receipts: tuple[Receipt, ...]
     events: BlockEvents
     weight: int

@@ -24,8 +24,11 @@ from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.limits import EXTRINSIC_BYTES_MAX, MORTALITY_BLOCKS_MAX
 from proto_specs.types.chain import Transaction, TransactionBody, is_transaction_signed
 
-SignatureCheck = Callable[[Transaction, bytes], bool]
-"""(transaction, birth hash) -> whether its signer signed it for this chain. A node may answer from a cache."""
+SignatureCheck = Callable[[Transaction, bytes, bytes], bool]
+"""(transaction, its hash, birth hash) -> whether its signer signed it for this chain. A node may answer from a cache.
+
+The hash covers the signature too, so it and the birth hash are all that a cache needs to know.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def validate_transaction(
 
 def build_signature_check(genesis: bytes) -> SignatureCheck:
     """The check that verifies every time."""
-    return lambda transaction, birth_hash: is_transaction_signed(transaction, genesis, birth_hash)
+    return lambda transaction, _extrinsic, birth_hash: is_transaction_signed(transaction, genesis, birth_hash)
 
 
 def find_birth_hash(
@@ -113,9 +116,9 @@ def check_transaction(
     if account.free < fee + body.tip:
         needed = fee + body.tip
         raise CannotPayFee(f"{account.free} nmyl are free, {needed} are needed", needed=needed, free=account.free)
-    if not is_signed(transaction, birth_hash):
-        raise BadSignature("the signature does not verify for this chain, runtime version and birth block")
     extrinsic = hash_tagged(Tag.EXTRINSIC, encoded)
+    if not is_signed(transaction, extrinsic, birth_hash):
+        raise BadSignature("the signature does not verify for this chain, runtime version and birth block")
     expires = body.birth_height + body.period_blocks if body.period_blocks else None
     return TransactionValidity(
         extrinsic,

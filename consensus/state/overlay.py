@@ -74,3 +74,7 @@ class Overlay:
         for key in bottom.keys() - self._read.keys():
             self._read[key] = self._reader.get(key)
         return tuple((key, bottom[key]) for key in sorted(bottom) if bottom[key] != self._read[key])
+
+    def get_previous(self, changes: tuple[Change, ...]) -> tuple[bytes | None, ...]:
+        """The reader's value under each key of `changes`, in their order; reads nothing again."""
+        return tuple(self._read[key] for key, _ in changes)

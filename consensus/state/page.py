@@ -21,15 +21,10 @@ Slot = tuple[bytes, bytes | None, bytes | None] | None
 """(hash, key hash, value hash) of a leaf; (hash, None, None) of a branch or inner node; None when empty."""
 
 
-def _prefix(tag: Tag) -> bytes:
-    """What `hash_tagged` puts before the payload, taken once: these hashes are most of a state root's time."""
-    return bytes([len(tag.value)]) + tag.value
-
-
-_KEY_PREFIX = _prefix(Tag.STATE_KEY)
-_VALUE_PREFIX = _prefix(Tag.STATE_VALUE)
-_LEAF_PREFIX = _prefix(Tag.STATE_LEAF)
-_NODE_PREFIX = _prefix(Tag.STATE_NODE)
+_KEY_PREFIX = Tag.STATE_KEY.prefix
+_VALUE_PREFIX = Tag.STATE_VALUE.prefix
+_LEAF_PREFIX = Tag.STATE_LEAF.prefix
+_NODE_PREFIX = Tag.STATE_NODE.prefix
 _MASK_BYTES = 4
 _HASHES_AT = 2 * _MASK_BYTES
 

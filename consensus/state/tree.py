@@ -36,10 +36,11 @@ _Run = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class TreeUpdate:
-    """The root after a block, and the pages to write (None: delete)."""
+    """The root after a block, the pages to write (None: delete), and what stood at those that were there before."""
 
     root: bytes
     node_writes: dict[bytes, bytes | None]
+    node_reads: dict[bytes, bytes]
 
 
 @record
@@ -61,7 +62,7 @@ class Proof:
 def update(node_reader: NodeReader, root: bytes, dirty: Sequence[tuple[bytes, bytes | None]]) -> TreeUpdate:
     """Apply a block's changes (each key once; None deletes) in one pass over the pages they touch."""
     if not dirty:
-        return TreeUpdate(root, {})
+        return TreeUpdate(root, {}, {})
     hashed: list[_Dirty] = []
     for key, value in dirty:
         key_hash = hash_key(key)
@@ -69,7 +70,7 @@ def update(node_reader: NodeReader, root: bytes, dirty: Sequence[tuple[bytes, by
     hashed.sort()
     writer = _Writer(node_reader)
     slot = writer.update_page("", hashed, 0, len(hashed))
-    return TreeUpdate(EMPTY_ROOT if slot is None else slot[0], writer.writes)
+    return TreeUpdate(EMPTY_ROOT if slot is None else slot[0], writer.writes, writer.reads)
 
 
 def prove(node_reader: NodeReader, key: bytes) -> Proof:
@@ -122,6 +123,7 @@ class _Writer:
     def __init__(self, node_reader: NodeReader) -> None:
         self._read = node_reader
         self.writes: dict[bytes, bytes | None] = {}
+        self.reads: dict[bytes, bytes] = {}
 
     def update_page(self, path: str, dirty: Sequence[_Dirty], start: int, stop: int) -> Slot:
         """Apply dirty[start:stop], whose keys all start with `path`; returns what stands in the parent's slot."""
@@ -129,6 +131,7 @@ class _Writer:
         if encoded is None:
             assert not path, "a branch has its page"
             return self._reshape(path, [None] * SLOTS, dirty, list(_group(dirty, 0, start, stop)), False)
+        self.reads[path.encode()] = encoded
         page = Page(encoded)
         moved: dict[int, Slot] = {}
         reshaping: list[_Run] = []

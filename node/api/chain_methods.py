@@ -1,58 +1,68 @@
-"""JSON-RPC methods of the chain: system_, chain_, state_, author_, payment_, staking_. Submission alone writes."""
+"""JSON-RPC methods of the node and its blocks: system_ and chain_. Reads only."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from consensus.runtime.balances.state import read_account
-from consensus.runtime.errors import InvalidTransaction
-from consensus.runtime.fees import query_fee
-from node.api.errors import INVALID_TRANSACTION, ApiError
-from node.api.params import Params
-from node.api.table import METHODS, NodeView, method, show_bytes
-from proto_specs.codec import decode, encode
-from proto_specs.errors import DecodeError
-from proto_specs.types.chain import RUNTIME_VERSION, Transaction, compute_block_hash
+from consensus.runtime.balances.state import Account, read_account
+from node.api.params import PAGE_ITEMS_MAX, Params
+from node.api.past import find_height, take_state
+from node.api.schemas import (
+    ACCOUNT,
+    BLOCK,
+    BLOCKS,
+    BOOLEAN,
+    HASH,
+    INTEGER,
+    OBJECT,
+    TEXT,
+    list_of,
+    object_of,
+    one_of,
+    or_null,
+    schema_of,
+)
+from node.api.table import METHODS, NODE_NAME, NodeView, method, show_bytes
+from proto_specs.types.chain import compute_block_hash
 
-NODE_NAME = "myelin"
 NODE_VERSION = "0.1.0"
-PAGE_ITEMS_MAX = 256
-PENDING_MAX = 1024
-PENDING_BYTES_MAX = 4 << 20
 UNKNOWN_HEIGHT = (1 << 64) - 1
 STALL_INTERVALS = 10
 STALL_MS_MIN = 10_000
 
 
-@method("rpc_methods")
+@method("rpc_methods", gives=object_of(methods=list_of(TEXT)))
 def rpc_methods(view: NodeView, params: Params) -> Any:
     """Names of all methods."""
     params.finish()
     return {"methods": sorted(METHODS)}
 
 
-@method("system_name")
+@method("system_name", gives=TEXT)
 def system_name(view: NodeView, params: Params) -> Any:
     """Name of the software."""
     params.finish()
     return NODE_NAME
 
 
-@method("system_version")
+@method("system_version", gives=TEXT)
 def system_version(view: NodeView, params: Params) -> Any:
     """Version of the software."""
     params.finish()
     return NODE_VERSION
 
 
-@method("system_chain")
+@method("system_chain", gives=TEXT)
 def system_chain(view: NodeView, params: Params) -> Any:
     """Name of the chain."""
     params.finish()
     return view.spec.name
 
 
-@method("system_properties")
+@method(
+    "system_properties",
+    gives=object_of(ss58Format=INTEGER, tokenDecimals=INTEGER, tokenSymbol=TEXT, blockIntervalMs=INTEGER),
+)
 def system_properties(view: NodeView, params: Params) -> Any:
     """How to show addresses and amounts."""
     params.finish()
@@ -65,7 +75,12 @@ def system_properties(view: NodeView, params: Params) -> Any:
     }
 
 
-@method("system_health")
+@method(
+    "system_health",
+    gives=object_of(
+        height=INTEGER, timeMs=INTEGER, ageMs=INTEGER, pending=INTEGER, isHealthy=BOOLEAN, problem=or_null(TEXT)
+    ),
+)
 def system_health(view: NodeView, params: Params) -> Any:
     """Height, age of the last block, waiting transactions; not healthy when blocks stopped coming."""
     params.finish()
@@ -83,7 +98,7 @@ def system_health(view: NodeView, params: Params) -> Any:
     }
 
 
-@method("system_accountNextIndex")
+@method("system_accountNextIndex", takes=(ACCOUNT,), gives=INTEGER)
 def system_account_next_index(view: NodeView, params: Params) -> Any:
     """The next nonce of an account, counting what waits in the pool."""
     account = params.take_account("account")
@@ -91,29 +106,40 @@ def system_account_next_index(view: NodeView, params: Params) -> Any:
     return view.pool.get_next_nonce(account)
 
 
-@method("system_account")
+@method(
+    "system_account",
+    takes=(
+        ACCOUNT,
+        BLOCK,
+    ),
+    gives=schema_of(Account),
+)
 def system_account(view: NodeView, params: Params) -> Any:
-    """Nonce, free and reserved balance of an account."""
+    """Nonce, free and reserved balance of an account, after the last block or the one named."""
     account = params.take_account("account")
+    return view.show(read_account(take_state(view, params), account))
+
+
+@method("system_nodeRoles", gives=list_of(TEXT))
+def system_node_roles(view: NodeView, params: Params) -> Any:
+    """What this node does for the chain: `Authority` makes and decides blocks, `Full` follows them."""
     params.finish()
-    return view.show(read_account(view.store, account))
+    return ["Authority" if view.is_validator else "Full"]
 
 
 def _take_height(view: NodeView, params: Params) -> int:
     """The height of the block that is meant, the last one by default; UNKNOWN_HEIGHT for a hash nobody knows."""
     block = params.take_optional_block("block")
     params.finish()
-    if block is None:
-        return view.store.get_head().height
-    if isinstance(block, int):
-        return block
-    if block == view.store.genesis_hash:
-        return 0
-    height = view.store.find_height(block)
+    return _find_height(view, block)
+
+
+def _find_height(view: NodeView, block: int | bytes | None) -> int:
+    height = view.store.get_head().height if block is None else find_height(view, block)
     return UNKNOWN_HEIGHT if height is None else height
 
 
-@method("chain_getHeader")
+@method("chain_getHeader", takes=(BLOCK,), gives=or_null(OBJECT))
 def chain_get_header(view: NodeView, params: Params) -> Any:
     """Header of a finalized block by height or hash (the last one by default), with its hash; null for none."""
     height = _take_height(view, params)
@@ -123,7 +149,12 @@ def chain_get_header(view: NodeView, params: Params) -> Any:
     return {**view.show(header), "hash": show_bytes(compute_block_hash(header))}
 
 
-@method("chain_getBlock", is_bulky=True)
+@method(
+    "chain_getBlock",
+    takes=(BLOCK,),
+    gives=or_null(object_of(hash=HASH, block=OBJECT, commit=or_null(OBJECT))),
+    is_bulky=True,
+)
 def chain_get_block(view: NodeView, params: Params) -> Any:
     """A finalized block by height or hash (the last one by default), its hash and commit; null for none."""
     height = _take_height(view, params)
@@ -137,137 +168,33 @@ def chain_get_block(view: NodeView, params: Params) -> Any:
     }
 
 
-@method("chain_getBlockHash")
+@method("chain_getBlockHash", takes=(BLOCKS,), gives=one_of(or_null(HASH), list_of(or_null(HASH))))
 def chain_get_block_hash(view: NodeView, params: Params) -> Any:
-    """Hash of a finalized block by height (the last one by default), the genesis hash for 0; null for none."""
-    height = _take_height(view, params)
-    found = view.store.get_block_hash(height)
+    """Hash of a finalized block by height (the last one by default), the genesis hash for 0; null for none.
+
+    For a list of up to 256 heights, a list.
+    """
+    blocks = params.take_blocks("block", PAGE_ITEMS_MAX)
+    params.finish()
+    if isinstance(blocks, list):
+        return [_show_hash(view, one) for one in blocks]
+    return _show_hash(view, blocks)
+
+
+def _show_hash(view: NodeView, block: int | bytes | None) -> str | None:
+    found = view.store.get_block_hash(_find_height(view, block))
     return None if found is None else show_bytes(found)
 
 
-@method("chain_getFinalizedHead")
+@method("chain_getFinalizedHead", gives=HASH)
 def chain_get_finalized_head(view: NodeView, params: Params) -> Any:
     """Hash of the last finalized block."""
     params.finish()
     return show_bytes(view.store.get_head().block_hash)
 
 
-@method("chain_getReceipts", is_bulky=True)
+@method("chain_getReceipts", takes=(BLOCK,), gives=or_null(OBJECT), is_bulky=True)
 def chain_get_receipts(view: NodeView, params: Params) -> Any:
     """Receipts and events of a finalized block by height or hash (the last one by default); null for none."""
     height = _take_height(view, params)
     return view.show(view.store.get_receipts(height))
-
-
-@method("state_getStorage")
-def state_get_storage(view: NodeView, params: Params) -> Any:
-    """Canonical bytes under a state key; null when there are none."""
-    key = params.take_key("key")
-    params.finish()
-    found = view.store.get(key)
-    return None if found is None else show_bytes(found)
-
-
-@method("state_getPairs", is_bulky=True)
-def state_get_pairs(view: NodeView, params: Params) -> Any:
-    """Up to 256 [key, value] under a prefix, in order, after `start`."""
-    prefix = params.take_key("prefix")
-    start = params.take_optional_key("start")
-    params.finish()
-    pairs: list[list[str]] = []
-    for key, value in view.store.iterate(prefix, start or b""):
-        if key != start:
-            pairs.append([show_bytes(key), show_bytes(value)])
-        if len(pairs) == PAGE_ITEMS_MAX:
-            break
-    return pairs
-
-
-@method("state_getReadProof")
-def state_get_read_proof(view: NodeView, params: Params) -> Any:
-    """Value, Merkle proof and root of a state key under the last finalized header."""
-    key = params.take_key("key")
-    params.finish()
-    state = view.store.view()
-    head, value = state.get_head(), state.get(key)
-    return {
-        "height": head.height,
-        "stateRoot": show_bytes(head.state_root),
-        "value": None if value is None else show_bytes(value),
-        "proof": show_bytes(encode(state.prove(key))),
-    }
-
-
-@method("state_getRuntimeVersion")
-def state_get_runtime_version(view: NodeView, params: Params) -> Any:
-    """Version that transactions are signed for."""
-    params.finish()
-    return {"specName": NODE_NAME, "specVersion": RUNTIME_VERSION}
-
-
-def _decode_transaction(data: bytes) -> Transaction:
-    try:
-        return decode(Transaction, data)
-    except DecodeError as error:
-        raise ApiError(INVALID_TRANSACTION, f"no transaction: {error}", {"reason": "DecodeError"}) from error
-
-
-@method("author_submitExtrinsic")
-def author_submit_extrinsic(view: NodeView, params: Params) -> Any:
-    """Put a signed transaction (canonical bytes as 0x hex) into the pool; its hash."""
-    transaction = _decode_transaction(params.take_extrinsic("extrinsic"))
-    params.finish()
-    try:
-        return show_bytes(view.pool.submit(transaction))
-    except InvalidTransaction as error:
-        data = {"reason": error.reason, **error.details}
-        raise ApiError(INVALID_TRANSACTION, f"{error.reason}: {error}", data) from error
-
-
-@method("author_pendingExtrinsics")
-def author_pending_extrinsics(view: NodeView, params: Params) -> Any:
-    """Transactions that wait for a block (the first 1024, or 4 MiB), as 0x hex."""
-    params.finish()
-    found: list[str] = []
-    size_bytes = 0
-    for one in view.pool:
-        encoded = encode(one)
-        size_bytes += len(encoded)
-        if len(found) == PENDING_MAX or size_bytes > PENDING_BYTES_MAX:
-            break
-        found.append(show_bytes(encoded))
-    return found
-
-
-@method("author_extrinsicStatus", is_bulky=True)
-def author_extrinsic_status(view: NodeView, params: Params) -> Any:
-    """Where a transaction is: pending, or finalized with height, index and receipt; null when unknown here."""
-    extrinsic = params.take_hash("extrinsic")
-    params.finish()
-    location = view.store.find_extrinsic(extrinsic)
-    if location is None:
-        return {"status": "pending"} if extrinsic in view.pool else None
-    receipts = view.store.get_receipts(location.height)
-    assert receipts is not None, "blocks are stored with their receipts"
-    return {
-        "status": "finalized",
-        "height": location.height,
-        "index": location.index,
-        "receipt": view.show(receipts.receipts[location.index]),
-    }
-
-
-@method("payment_queryInfo")
-def payment_query_info(view: NodeView, params: Params) -> Any:
-    """Size, weight, fee and tip of a transaction (its signature may be zeros), exact for the next block."""
-    transaction = _decode_transaction(params.take_extrinsic("extrinsic"))
-    params.finish()
-    info = query_fee(view.store, transaction)
-    return {"bytes": info.size_bytes, "weight": info.weight, "fee": info.fee, "tip": info.tip}
-
-
-@method("staking_validators")
-def staking_validators(view: NodeView, params: Params) -> Any:
-    """The validators that decide the next block."""
-    params.finish()
-    return view.show(view.store.get_head().validators)["members"]

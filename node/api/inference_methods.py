@@ -5,25 +5,42 @@ from __future__ import annotations
 from typing import Any
 
 from consensus.runtime.inference import queries
+from consensus.runtime.inference.state import InferenceParams, Request, Session, Worker
 from node.api.params import Params
+from node.api.schemas import (
+    ACCOUNT,
+    ARRAY,
+    CHALLENGE,
+    HASH,
+    MODEL,
+    OBJECT,
+    REQUEST,
+    SESSION,
+    WORKER,
+    list_of,
+    or_null,
+    schema_of,
+)
 from node.api.table import NodeView, method, show_bytes
+from proto_specs.types.chain import Validator
+from proto_specs.types.manifest import Manifest
 
 
-@method("inference_params")
+@method("inference_params", gives=schema_of(InferenceParams))
 def inference_params(view: NodeView, params: Params) -> Any:
     """Parameters of the inference module."""
     params.finish()
     return view.show(queries.read_params(view.store))
 
 
-@method("inference_models", is_bulky=True)
+@method("inference_models", gives=list_of(schema_of(Manifest, model=HASH)), is_bulky=True)
 def inference_models(view: NodeView, params: Params) -> Any:
     """Registered models."""
     params.finish()
     return [{"model": show_bytes(key), **view.show(found)} for key, found in queries.list_models(view.store.view())]
 
 
-@method("inference_model")
+@method("inference_model", takes=(MODEL,), gives=or_null(schema_of(Manifest)))
 def inference_model(view: NodeView, params: Params) -> Any:
     """The manifest of a model; null when it is not registered."""
     model = params.take_hash("model")
@@ -31,7 +48,7 @@ def inference_model(view: NodeView, params: Params) -> Any:
     return view.show(queries.read_manifest(view.store, model))
 
 
-@method("inference_workers", is_bulky=True)
+@method("inference_workers", takes=(MODEL,), gives=list_of(schema_of(Worker, worker=HASH)), is_bulky=True)
 def inference_workers(view: NodeView, params: Params) -> Any:
     """Bonded workers of a model."""
     model = params.take_hash("model")
@@ -41,7 +58,7 @@ def inference_workers(view: NodeView, params: Params) -> Any:
     ]
 
 
-@method("inference_worker")
+@method("inference_worker", takes=(WORKER,), gives=or_null(schema_of(Worker)))
 def inference_worker(view: NodeView, params: Params) -> Any:
     """A worker by its key; null when there is none."""
     worker = params.take_hash("worker")
@@ -49,7 +66,7 @@ def inference_worker(view: NodeView, params: Params) -> Any:
     return view.show(queries.read_worker(view.store, worker))
 
 
-@method("inference_verifiers", is_bulky=True)
+@method("inference_verifiers", takes=(MODEL,), gives=list_of(schema_of(Validator)), is_bulky=True)
 def inference_verifiers(view: NodeView, params: Params) -> Any:
     """Validators of the elected set that are registered to verify a model."""
     model = params.take_hash("model")
@@ -59,7 +76,7 @@ def inference_verifiers(view: NodeView, params: Params) -> Any:
     return [view.show(from_account[one]) for one in found if one in from_account]
 
 
-@method("inference_session")
+@method("inference_session", takes=(SESSION,), gives=or_null(schema_of(Session)))
 def inference_session(view: NodeView, params: Params) -> Any:
     """A session by its id; null when there is none."""
     session = params.take_hash("session")
@@ -67,7 +84,7 @@ def inference_session(view: NodeView, params: Params) -> Any:
     return view.show(queries.read_session(view.store, session))
 
 
-@method("inference_sessions", is_bulky=True)
+@method("inference_sessions", takes=(ACCOUNT,), gives=list_of(schema_of(Session, session=HASH)), is_bulky=True)
 def inference_sessions(view: NodeView, params: Params) -> Any:
     """Sessions of a client's account."""
     account = params.take_account("account")
@@ -78,7 +95,7 @@ def inference_sessions(view: NodeView, params: Params) -> Any:
     ]
 
 
-@method("inference_requests", is_bulky=True)
+@method("inference_requests", takes=(SESSION,), gives=list_of(ARRAY), is_bulky=True)
 def inference_requests(view: NodeView, params: Params) -> Any:
     """Settled requests of a session, as [sequence, request id]."""
     session = params.take_hash("session")
@@ -86,7 +103,7 @@ def inference_requests(view: NodeView, params: Params) -> Any:
     return [[sequence, show_bytes(request)] for sequence, request in queries.list_requests(view.store.view(), session)]
 
 
-@method("inference_request")
+@method("inference_request", takes=(REQUEST,), gives=or_null(schema_of(Request)))
 def inference_request(view: NodeView, params: Params) -> Any:
     """A settled request by its id; null when there is none."""
     request = params.take_hash("request")
@@ -94,7 +111,7 @@ def inference_request(view: NodeView, params: Params) -> Any:
     return view.show(queries.read_request(view.store, request))
 
 
-@method("inference_challenge", is_bulky=True)
+@method("inference_challenge", takes=(CHALLENGE,), gives=or_null(OBJECT), is_bulky=True)
 def inference_challenge(view: NodeView, params: Params) -> Any:
     """A challenge by its id, with its reveals; null when there is none."""
     challenge = params.take_hash("challenge")
@@ -107,7 +124,7 @@ def inference_challenge(view: NodeView, params: Params) -> Any:
     return {**view.show(found), "reveals": [view.show(one) for one in reveals.values()]}
 
 
-@method("inference_challenges", is_bulky=True)
+@method("inference_challenges", takes=(ACCOUNT,), gives=list_of(OBJECT), is_bulky=True)
 def inference_challenges(view: NodeView, params: Params) -> Any:
     """Challenges that wait for a verifier's account."""
     account = params.take_account("account")

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from node.api import chain_methods, inference_methods
+from node.api import author_methods, chain_methods, inference_methods, ledger_methods, openrpc, state_methods
 from node.api.table import METHODS, NodeView, call_method
 
-__all__ = ["METHODS", "NodeView", "call_method", "chain_methods", "inference_methods"]
+__all__ = [
+    "METHODS",
+    "NodeView",
+    "author_methods",
+    "call_method",
+    "chain_methods",
+    "inference_methods",
+    "ledger_methods",
+    "openrpc",
+    "state_methods",
+]

@@ -7,11 +7,13 @@ from typing import Any, NoReturn
 
 from node.api.errors import INVALID_PARAMS, ApiError
 from proto_specs.errors import AddressError
-from proto_specs.limits import EXTRINSIC_BYTES_MAX
 from proto_specs.ss58 import decode_address
 
 HASH_BYTES = 32
 KEY_BYTES_MAX = 256
+PAGE_ITEMS_MAX = 256
+SUBMITTED_BYTES_MAX = 1 << 19
+"""What fits into a request as hex: longer than a transaction may be, so that the refusal can say which it was."""
 _HEX = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
 
 
@@ -33,7 +35,34 @@ class Params:
 
     def take_optional_block(self, name: str) -> int | bytes | None:
         """A block by height or hash, or nothing."""
+        return self._parse_block(self._next(name), name)
+
+    def take_blocks(self, name: str, most: int) -> int | bytes | list[int | bytes | None] | None:
+        """A block by height or hash, or nothing, or a list of at most so many."""
         value = self._next(name)
+        if not isinstance(value, list):
+            return self._parse_block(value, name)
+        if len(value) > most:
+            _refuse(name, f"one block or a list of at most {most}")
+        return [self._parse_block(one, name) for one in value]
+
+    def take_count(self, name: str, most: int) -> int:
+        """A number of things, 1 to `most`."""
+        value = self._next(name)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            _refuse(name, f"a number from 1 to {most}")
+        return value
+
+    def take_optional_hash(self, name: str) -> bytes | None:
+        """32 bytes as 0x hex, or nothing."""
+        value = self._next(name)
+        return (
+            None
+            if value is None
+            else self._parse_bytes(value, name, "a 32-byte hash as 0x hex", HASH_BYTES, HASH_BYTES)
+        )
+
+    def _parse_block(self, value: Any, name: str) -> int | bytes | None:
         if value is None:
             return None
         if isinstance(value, str):
@@ -57,7 +86,7 @@ class Params:
 
     def take_extrinsic(self, name: str) -> bytes:
         """Canonical bytes of a transaction as 0x hex."""
-        return self._parse_bytes(self._next(name), name, "a transaction as 0x hex", 1, EXTRINSIC_BYTES_MAX)
+        return self._parse_bytes(self._next(name), name, "a transaction as 0x hex", 1, SUBMITTED_BYTES_MAX)
 
     def take_account(self, name: str) -> bytes:
         """An SS58 address of this chain, or 32 bytes as 0x hex."""

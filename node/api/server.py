@@ -1,7 +1,8 @@
 """Serves the methods on a local socket of the node's process: length-prefixed JSON, calls in, results and heads out.
 
-One connection carries many calls; each has an id that its answer repeats. A connection that asks for `subscribe_heads`
-also gets every finalized header with the hashes of its transactions, as {"head": ...}.
+A frame is {"id", "calls": [[method, params], ...]}, its answer {"id", "answers": [{"result"} or {"error"}, ...]} in the
+order of the calls. A connection that calls `subscribe_heads` also gets every finalized header with the hashes of its
+transactions, as {"head": ...}.
 """
 
 from __future__ import annotations
@@ -10,16 +11,20 @@ import json
 import logging
 import os
 import struct
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from node.api.author_methods import SUBMIT_METHOD, parse_submission, show_submission
 from node.api.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, ApiError
 from node.api.methods import METHODS, NodeView, call_method
+from node.api.params import Params as TakenParams
+from node.chain.admission import Admission, Ticket
 from node.chain.bus import BlockBus
 from node.store.chain_store import FinalizedBlock
-from proto_specs.types.chain import compute_extrinsic_hash
+from proto_specs.types.chain import Transaction, compute_extrinsic_hash
 
 logger = logging.getLogger("myelin.api")
 
@@ -27,10 +32,14 @@ FRAME_BYTES_MAX = 64 << 20
 HEAD = struct.Struct(">I")
 SUBSCRIBE_HEADS = "subscribe_heads"
 BULKY_CALLS_MAX = 4
+CALLS_MAX = 100
+"""In one frame; a JSON-RPC batch has no more (node/rpc/jsonrpc.py)."""
 Params = list[Any] | dict[str, Any]
 
 
-async def serve_api(path: Path, view: NodeView, bus: BlockBus, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+async def serve_api(
+    path: Path, view: NodeView, bus: BlockBus, admission: Admission, *, task_status: Any = trio.TASK_STATUS_IGNORED
+) -> None:
     """Serve until cancelled; started once calls are taken. Only this user may connect. Raises OSError."""
     path.unlink(missing_ok=True)
     socket = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
@@ -43,7 +52,7 @@ async def serve_api(path: Path, view: NodeView, bus: BlockBus, *, task_status: A
     task_status.started()
 
     async def handle(stream: trio.SocketStream) -> None:
-        await _Connection(stream, view, bus).run()
+        await _Connection(stream, view, bus, admission).run()
 
     try:
         await trio.serve_listeners(handle, [trio.SocketListener(socket)])
@@ -71,8 +80,9 @@ async def receive_frame(stream: trio.SocketStream, buffer: bytearray) -> bytes |
 class _Connection:
     """One peer of the socket: the RPC process, or a tool of the operator."""
 
-    def __init__(self, stream: trio.SocketStream, view: NodeView, bus: BlockBus) -> None:
+    def __init__(self, stream: trio.SocketStream, view: NodeView, bus: BlockBus, admission: Admission) -> None:
         self._stream = stream
+        self._admission = admission
         self._view = view
         self._bus = bus
         self._sending = trio.Lock()
@@ -93,36 +103,54 @@ class _Connection:
             await self._stream.aclose()
 
     async def _answer(self, payload: bytes, nursery: trio.Nursery) -> None:
-        """Answer at once, or from a thread: a bulky read delays neither consensus nor other calls."""
-        call_id: Any = None
+        """Answer at once, or from a task: neither a bulky read nor a batch of signatures delays what comes after."""
         try:
-            call = _parse_call(payload)
-            call_id = call["id"]
-            name, params = _parse_target(call)
-            if name == SUBSCRIBE_HEADS:
-                nursery.start_soon(self._send_heads)
-                answer: dict[str, Any] = {"id": call_id, "result": True}
-            elif METHODS[name].is_bulky:
-                await self._bulky.acquire()
-                nursery.start_soon(self._answer_bulky, call_id, name, params)
-                return
-            else:
-                answer = {"id": call_id, "result": _call(self._view, name, params)}
+            call_id, calls = _parse_frame(payload)
         except ApiError as error:
-            answer = {"id": call_id, "error": error.to_json()}
-        await self._send(_encode(answer))
-
-    async def _answer_bulky(self, call_id: Any, name: str, params: Params) -> None:
-        def read() -> bytes:
+            return await self._send(_encode({"id": None, "error": error.to_json()}))
+        frame = _Frame(call_id, [None] * len(calls))
+        transactions: list[Transaction] = []
+        size_bytes = 0
+        for place, call in enumerate(calls):
             try:
-                return _encode({"id": call_id, "result": _call(self._view, name, params)})
+                name, params = _parse_call(call)
+                if name == SUBSCRIBE_HEADS:
+                    nursery.start_soon(self._send_heads)
+                    frame.answers[place] = {"result": True}
+                elif name == SUBMIT_METHOD:
+                    one = parse_submission(TakenParams(params, self._view.spec.ss58_prefix))
+                    transactions.append(one.transaction)
+                    size_bytes += one.size_bytes
+                    frame.submitted.append((place, one.extrinsic))
+                elif METHODS[name].is_bulky:
+                    frame.bulky.append((place, name, params))
+                else:
+                    frame.answers[place] = {"result": _call(self._view, name, params)}
+                    await trio.lowlevel.checkpoint()
             except ApiError as error:
-                return _encode({"id": call_id, "error": error.to_json()})
+                frame.answers[place] = {"error": error.to_json()}
+        ticket = self._admission.hand_in(transactions, size_bytes) if transactions else None
+        if ticket is None and not frame.bulky:
+            return await self._send(_encode(frame.show()))
+        if frame.bulky:
+            await self._bulky.acquire()
+        nursery.start_soon(self._finish, frame, ticket)
+        return None
 
-        try:
-            await self._send(await trio.to_thread.run_sync(read))
-        finally:
-            self._bulky.release()
+    async def _finish(self, frame: _Frame, ticket: Ticket | None) -> None:
+        if frame.bulky:
+            try:
+                await trio.to_thread.run_sync(frame.read_bulky, self._view)
+            finally:
+                self._bulky.release()
+        if ticket is not None:
+            await ticket.done.wait()
+            for (place, extrinsic), outcome in zip(frame.submitted, ticket.outcomes, strict=True):
+                try:
+                    frame.answers[place] = {"result": show_submission(self._view, extrinsic, outcome)}
+                except ApiError as error:
+                    frame.answers[place] = {"error": error.to_json()}
+        await self._send(_encode(frame.show()))
 
     async def _send_heads(self) -> None:
         async with self._bus.subscribe() as blocks:
@@ -140,18 +168,43 @@ def _encode(message: dict[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode()
 
 
-def _parse_call(payload: bytes) -> dict[str, Any]:
+@dataclass(slots=True)
+class _Frame:
+    """The calls of one frame on their way to an answer: what is answered, what waits for a thread or for the pool."""
+
+    id: Any
+    answers: list[dict[str, Any] | None]
+    submitted: list[tuple[int, bytes]] = field(default_factory=list)
+    bulky: list[tuple[int, str, Params]] = field(default_factory=list)
+
+    def read_bulky(self, view: NodeView) -> None:
+        for place, name, params in self.bulky:
+            try:
+                self.answers[place] = {"result": _call(view, name, params)}
+            except ApiError as error:
+                self.answers[place] = {"error": error.to_json()}
+
+    def show(self) -> dict[str, Any]:
+        return {"id": self.id, "answers": self.answers}
+
+
+def _parse_frame(payload: bytes) -> tuple[Any, list[Any]]:
+    """(id, calls). Raises ApiError."""
     try:
-        call = json.loads(payload)
+        frame = json.loads(payload)
     except (ValueError, RecursionError) as error:
-        raise ApiError(INVALID_REQUEST, "a call is JSON") from error
-    if not isinstance(call, dict) or not {"id", "method", "params"} <= call.keys():
-        raise ApiError(INVALID_REQUEST, "a call is {id, method, params}")
-    return call
+        raise ApiError(INVALID_REQUEST, "a frame is JSON") from error
+    if not isinstance(frame, dict) or not isinstance(frame.get("calls"), list) or "id" not in frame:
+        raise ApiError(INVALID_REQUEST, 'a frame is {"id", "calls"}')
+    if len(frame["calls"]) > CALLS_MAX:
+        raise ApiError(INVALID_REQUEST, f"a frame has at most {CALLS_MAX} calls")
+    return frame["id"], frame["calls"]
 
 
-def _parse_target(call: dict[str, Any]) -> tuple[str, Params]:
-    name, params = call["method"], call["params"]
+def _parse_call(call: Any) -> tuple[str, Params]:
+    if not isinstance(call, list) or len(call) != 2:
+        raise ApiError(INVALID_REQUEST, "a call is [method, params]")
+    name, params = call
     if not isinstance(name, str) or (name not in METHODS and name != SUBSCRIBE_HEADS):
         raise ApiError(METHOD_NOT_FOUND, f"there is no method {name!r:.80}; rpc_methods lists them")
     if not isinstance(params, list | dict):

@@ -8,19 +8,23 @@ from typing import Any
 
 from genesis.spec import ChainSpec
 from node.api.params import Params
+from node.api.schemas import Parameter, Schema
 from node.chain.pool import TransactionPool
 from node.store.chain_store import ChainStore
 from proto_specs.jsonform import to_json
 
+NODE_NAME = "myelin"
+
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """What the methods read. `now_ms` is Unix time."""
+    """What the methods read. `now_ms` is Unix time; `is_validator` when this node has a validator's key."""
 
     spec: ChainSpec
     store: ChainStore
     pool: TransactionPool
     now_ms: Callable[[], int]
+    is_validator: bool = False
 
     def show(self, value: Any) -> Any:
         """A record as JSON; None as null."""
@@ -32,21 +36,28 @@ Function = Callable[[NodeView, Params], Any]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A registered method. A bulky one only reads the store and may take long: it runs in a thread."""
+    """A registered method: its parameters in their order, its result, and what it does.
+
+    A bulky one only reads the store and may take long: it runs in a thread.
+    """
 
     function: Function
+    takes: tuple[Parameter, ...]
+    gives: Schema
     is_bulky: bool
 
 
 METHODS: dict[str, Method] = {}
 
 
-def method(name: str, *, is_bulky: bool = False) -> Callable[[Function], Function]:
+def method(
+    name: str, *, gives: Schema, takes: tuple[Parameter, ...] = (), is_bulky: bool = False
+) -> Callable[[Function], Function]:
     """Register a method under its public name."""
 
     def register(function: Function) -> Function:
         assert name not in METHODS, f"{name} is registered twice"
-        METHODS[name] = Method(function, is_bulky)
+        METHODS[name] = Method(function, takes, gives, is_bulky)
         return function
 
     return register

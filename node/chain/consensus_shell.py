@@ -44,11 +44,13 @@ from node.chain.blocks import BlockInvalid, ExecutedCandidate, Proposer, build_b
 from node.chain.bus import BlockBus
 from node.chain.pool import TransactionPool
 from node.chain.wal_records import encode_input, read_inputs
+from node.signatures.processes import SignatureProcesses
 from node.signer import Signer, SignRefused, Slot
 from node.store.chain_store import ChainStore, Head
 from node.wal import Wal
 from proto_specs.limits import BLOCK_INHERENTS_MAX
 from proto_specs.types.chain import (
+    Block,
     DuplicateVote,
     Proposal,
     Vote,
@@ -83,6 +85,7 @@ class ShellParts:
     signer: Signer | None
     gossip: Gossip
     bus: BlockBus
+    signatures: SignatureProcesses
     wal_path: Path
     block_interval_ms: int
     now_ms: Callable[[], int]
@@ -254,11 +257,22 @@ class ConsensusShell:
         if found is None:
             parts = self._parts
             assert height == self._head.height + 1, "the core decides one height after the other"
+            await self._check_signatures(made.block)
             found = await trio.to_thread.run_sync(
                 validate_block, parts.store, self._head, made.block, parts.now_ms(), parts.pool.is_signed
             )
             self._candidates[block_hash] = found
         return found
+
+    async def _check_signatures(self, block: Block) -> None:
+        """All of a received block's at once, on every core; a bad one is found again when the block is executed."""
+        pool = self._parts.pool
+        unseen = await trio.to_thread.run_sync(pool.list_unseen, block.transactions)
+        for (key, _), is_valid in zip(
+            unseen, await self._parts.signatures.check([job for _, job in unseen]), strict=True
+        ):
+            if is_valid:
+                pool.remember_signed(key)
 
     def _propose(self, effect: Propose) -> None:
         parts = self._parts

@@ -4,20 +4,39 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from consensus.runtime.balances.state import read_account
+from consensus.runtime.errors import BadSignature, InvalidTransaction
 from consensus.runtime.fees import compute_fee
 from consensus.runtime.system.state import read_params, read_weight_price
-from consensus.runtime.validity import TransactionValidity, validate_transaction
+from consensus.runtime.validity import SignatureCheck, TransactionValidity, find_birth_hash, validate_transaction
 from node.mempool import AlreadyKnown, Mempool
+from node.signatures.jobs import SignatureJob
 from node.store.chain_store import ChainStore, FinalizedBlock
-from proto_specs.types.chain import Transaction, compute_extrinsic_hash, is_transaction_signed
+from proto_specs.types.chain import (
+    Transaction,
+    compute_extrinsic_hash,
+    compute_transaction_digest,
+    is_transaction_signed,
+)
 
 SIGNATURES_MAX = 65_536
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A transaction that is valid on the head at `height` but for its signature; `job` is None when that was seen."""
+
+    transaction: Transaction
+    validity: TransactionValidity
+    birth_hash: bytes
+    height: int
+    job: SignatureJob | None
+
+
 class TransactionPool:
-    """Submissions come in by `submit`, blocks take by `select`, `advance` follows the chain."""
+    """Submissions come in by `submit`, or by `prepare` and `admit`; blocks take by `select`; `advance` follows."""
 
     def __init__(self, store: ChainStore, mempool: Mempool) -> None:
         self._store = store
@@ -36,10 +55,31 @@ class TransactionPool:
 
     def submit(self, transaction: Transaction) -> bytes:
         """Check against the head and keep; the extrinsic hash. Raises InvalidTransaction with its reason."""
-        if compute_extrinsic_hash(transaction) in self._mempool:
+        prepared = self.prepare(transaction)
+        job = prepared.job
+        return self.admit(prepared, is_signed=job is None or self.is_signed(transaction, *_get_signature_key(prepared)))
+
+    def prepare(self, transaction: Transaction) -> Prepared:
+        """Everything but the signature, which costs most. Raises InvalidTransaction with its reason."""
+        validity = self._validate(transaction, _assume_signed)
+        if validity.extrinsic in self._mempool:
             raise AlreadyKnown("this transaction is in the pool already")
-        validity = self._validate(transaction)
-        self._mempool.add(transaction, validity, self._head.height)
+        birth_hash = self._find_birth_hash(transaction)
+        job = None
+        if (validity.extrinsic, birth_hash) not in self._signed:
+            digest = compute_transaction_digest(transaction, self._store.genesis_hash, birth_hash)
+            job = SignatureJob(validity.signer, digest, transaction.signature)
+        return Prepared(transaction, validity, birth_hash, self._head.height, job)
+
+    def admit(self, prepared: Prepared, *, is_signed: bool) -> bytes:
+        """Keep a prepared transaction whose signature was checked; its hash. Raises InvalidTransaction."""
+        if not is_signed:
+            raise BadSignature("the signature does not verify for this chain, runtime version and birth block")
+        self._remember(_get_signature_key(prepared))
+        validity = prepared.validity
+        if prepared.height != self._head.height:
+            validity = self._validate(prepared.transaction, self.is_signed)
+        self._mempool.add(prepared.transaction, validity, self._head.height)
         return validity.extrinsic
 
     def select(self) -> Iterator[Transaction]:
@@ -51,32 +91,70 @@ class TransactionPool:
         """The nonce the account's next transaction should have, counting what waits here."""
         return self._mempool.get_next_nonce(account, read_account(self._store, account).nonce)
 
-    def is_signed(self, transaction: Transaction, birth_hash: bytes) -> bool:
+    def is_signed(self, transaction: Transaction, extrinsic: bytes, birth_hash: bytes) -> bool:
         """`SignatureCheck` with a memory: a signature seen once is not verified again."""
-        key = (compute_extrinsic_hash(transaction), birth_hash)
+        key = (extrinsic, birth_hash)
         if key in self._signed:
             return True
         if not is_transaction_signed(transaction, self._store.genesis_hash, birth_hash):
             return False
-        self._signed[key] = None
-        while len(self._signed) > SIGNATURES_MAX:
-            self._signed.popitem(last=False)
+        self._remember(key)
         return True
+
+    def list_unseen(self, transactions: tuple[Transaction, ...]) -> list[tuple[tuple[bytes, bytes], SignatureJob]]:
+        """Signatures of a block not yet checked: (key for `remember_signed`, job). Unknown births are skipped."""
+        found = []
+        for transaction in transactions:
+            try:
+                birth_hash = self._find_birth_hash(transaction)
+            except InvalidTransaction:
+                continue  # the block is refused for it when it is executed
+            key = (compute_extrinsic_hash(transaction), birth_hash)
+            if key not in self._signed:
+                digest = compute_transaction_digest(transaction, self._store.genesis_hash, birth_hash)
+                found.append((key, SignatureJob(transaction.body.signer, digest, transaction.signature)))
+        return found
+
+    def remember_signed(self, key: tuple[bytes, bytes]) -> None:
+        """The signature behind a key of `list_unseen` was found valid."""
+        self._remember(key)
 
     def advance(self, finalized: FinalizedBlock) -> None:
         """Follow the chain: forget what was included and what the new state no longer allows."""
         self._head = finalized.head
         self._mempool.advance(self._head.height, _StoreLedger(self._store))
 
-    def _validate(self, transaction: Transaction) -> TransactionValidity:
+    def remove(self, extrinsic: bytes) -> bool:
+        """Forget a waiting transaction; whether there was one."""
+        return self._mempool.remove(extrinsic)
+
+    def _remember(self, key: tuple[bytes, bytes]) -> None:
+        self._signed[key] = None
+        while len(self._signed) > SIGNATURES_MAX:
+            self._signed.popitem(last=False)
+
+    def _find_birth_hash(self, transaction: Transaction) -> bytes:
+        head = self._head
+        genesis = self._store.genesis_hash
+        return find_birth_hash(self._store, transaction.body, head.height + 1, genesis, head.block_hash)
+
+    def _validate(self, transaction: Transaction, is_signed: SignatureCheck) -> TransactionValidity:
         return validate_transaction(
             self._store,
             transaction,
             height=self._head.height + 1,
             genesis=self._store.genesis_hash,
             parent_hash=self._head.block_hash,
-            is_signed=self.is_signed,
+            is_signed=is_signed,
         )
+
+
+def _assume_signed(_transaction: Transaction, _extrinsic: bytes, _birth_hash: bytes) -> bool:
+    return True
+
+
+def _get_signature_key(prepared: Prepared) -> tuple[bytes, bytes]:
+    return prepared.validity.extrinsic, prepared.birth_hash
 
 
 class _StoreLedger:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from consensus.bft.inputs import BlockBuilt, BlockValidated, Input, ProposalReceived, TimeoutElapsed, VoteReceived
 from consensus.bft.timeouts import Step, Timeout
+from node.store.database import DatabaseDamaged
 from node.wal import WalDamaged, read_wal
 from proto_specs.codec import U8, U32, U64, decode_as, encode, record, variant
 from proto_specs.errors import DecodeError
@@ -77,6 +78,17 @@ def read_inputs(path: Path) -> list[tuple[int, Input]]:
             f"{path} holds a record this version cannot read ({error}): move the file away; the signer's own history "
             "still prevents double-signing"
         ) from error
+
+
+def check_database_reaches(path: Path, head_height: int) -> None:
+    """Raises DatabaseDamaged when the log is further than the database: blocks were lost from its end."""
+    heights = [height for height, _ in read_inputs(path)]
+    if heights and max(heights) > head_height + 1:
+        raise DatabaseDamaged(
+            f"the database ends at block {head_height}, but the consensus log is at height {max(heights)}: the "
+            "database lost blocks it had synced. Run `myelin db repair`; what does not come back has to be synced "
+            "again from other nodes. The signer still prevents double-signing"
+        )
 
 
 def decode_input(payload: bytes) -> tuple[int, Input]:

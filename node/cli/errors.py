@@ -22,6 +22,8 @@ from node.service import NodeRefused
 from node.serving.chain import ChainUnreachable
 from node.signer import SignerError
 from node.store.database import DatabaseError
+from node.store.snapshot_format import SnapshotError
+from node.store.views import StateUnavailable
 from node.wal import WalDamaged
 from node.worker.service import WorkerRefused
 from proto_specs.errors import ProtocolError
@@ -67,7 +69,9 @@ _USER_ERRORS = (
     RpcError,
     RuntimeRefusal,
     SignerError,
+    SnapshotError,
     SpecError,
+    StateUnavailable,
     TransactionLost,
     WalDamaged,
     WorkerRefused,

@@ -1,4 +1,4 @@
-"""`myelin init`, `run`, `db`, `wal`, `signer`: a node's directory and the node itself."""
+"""`myelin init`, `run`, `wal`, `signer`: a node's directory and the node itself."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ from node.cli.models import ModelsOption, get_models_dir
 from node.derivation import KeyKind
 from node.service import NodeConfig, NodePaths, NodeRefused, ValidatorKeys, run_node
 from node.signer import Signer, export_history, import_history
-from node.store.database import repair_database
+from node.store.history import ARCHIVE, STATE_BLOCKS_DEFAULT, Retention
 from node.wal import repair_wal
 
-db_app = typer.Typer(no_args_is_help=True, help="The node's database.")
 wal_app = typer.Typer(no_args_is_help=True, help="The consensus write-ahead log.")
 signer_app = typer.Typer(no_args_is_help=True, help="The signer's history.")
 
@@ -33,6 +32,7 @@ T = TypeVar("T")
 
 DEFAULT_BASE = Path.home() / ".myelin"
 DEFAULT_RPC_PORT = 9944
+DEFAULT_RPC_CALLS_PER_S = 5_000
 BaseOption = Annotated[Path, typer.Option("--base", help="The node's directory.")]
 
 
@@ -96,8 +96,15 @@ def run_command(
     node: Annotated[str | None, typer.Option(help=f"libp2p node key (default: a fresh one). {KEY_HELP}")] = None,
     rpc_host: Annotated[str, typer.Option(help="Address of the public RPC.")] = "127.0.0.1",
     rpc_port: Annotated[int, typer.Option(help="Port of the public RPC.")] = DEFAULT_RPC_PORT,
+    rpc_calls_per_s: Annotated[
+        int, typer.Option(min=1, help="RPC calls a second that one client's address may make; twice as many at once.")
+    ] = DEFAULT_RPC_CALLS_PER_S,
     listen: Annotated[str, typer.Option(help="libp2p address to listen at.")] = "/ip4/127.0.0.1/tcp/0",
     verify: Annotated[bool, typer.Option(help="Do verification duty for the models in shard storage.")] = True,
+    pruning: Annotated[
+        str, typer.Option(help="Blocks behind the head whose state is kept, or `archive`: all from now on.")
+    ] = str(STATE_BLOCKS_DEFAULT),
+    keep_blocks: Annotated[str, typer.Option(help="Blocks whose body and receipts are kept, or `all`.")] = "all",
     models: ModelsOption = None,
     keys: KeysOption = None,
     log_level: str = "INFO",
@@ -123,23 +130,31 @@ def run_command(
             verifier_node_seed=load_node_seed(None, keys),
             rpc_host=rpc_host,
             rpc_port=rpc_port,
+            rpc_calls_per_s=rpc_calls_per_s,
             listen=(listen,),
             models=get_models_dir(models) if verify else None,
+            retention=parse_retention(pruning, keep_blocks),
         )
         trio.run(run_until_signalled, run_node, config)
+
+
+def parse_retention(pruning: str, keep_blocks: str) -> Retention:
+    """What `--pruning` and `--keep-blocks` ask for. Raises NodeRefused."""
+    try:
+        return Retention(
+            state_blocks=None if pruning == ARCHIVE else int(pruning),
+            body_blocks=None if keep_blocks == "all" else int(keep_blocks),
+        )
+    except ValueError as error:
+        raise NodeRefused(
+            f"--pruning {pruning} --keep-blocks {keep_blocks}: {error}. Write a number of blocks, `--pruning archive` "
+            "or `--keep-blocks all`"
+        ) from error
 
 
 def load_node_seed(name: str | None, keys: Path | None) -> bytes:
     """The seed of a libp2p identity; a fresh one where none is named."""
     return os.urandom(32) if name is None else load_signing_key(name, KeyKind.NODE, keys).seed
-
-
-@db_app.command("repair")
-def db_repair_command(base: BaseOption = DEFAULT_BASE) -> None:
-    """Rebuild a damaged LevelDB from its readable records. Stop the node first."""
-    with exit_on_error():
-        repair_database(NodePaths(base).database)
-        print("repaired; start the node: it checks the head when it opens the database")
 
 
 @wal_app.command("repair")

@@ -162,13 +162,16 @@ def session_command(
 @app.command("proof")
 def proof_command(
     key: Annotated[str, typer.Argument(help="State key as 0x hex, such as `state key` of `myelin query account`.")],
+    block: Annotated[
+        str | None, typer.Option(help="Height or hash of the block after which to look (default: the last).")
+    ] = None,
     rpc: RpcOption = DEFAULT_RPC,
     as_json: JsonOption = False,
 ) -> None:
     """What the state holds under a key, shown only if its proof holds against the header's state root."""
 
     async def read(node: Connection) -> dict[str, Any]:
-        return await read_proven(node.rpc, _parse_key(key))
+        return await read_proven(node.rpc, _parse_key(key), None if block is None else _parse_block(block))
 
     _ask(rpc, as_json, read, show_chain.show_proof)
 

@@ -21,9 +21,13 @@ class ProofRefused(CliError):
     """What the node answered does not prove what it says. Nothing of it is shown."""
 
 
-async def read_proven(rpc: Rpc, key: bytes) -> dict[str, Any]:
-    """Value (None: there is none) of a state key under the last header, proven. Raises ProofRefused, RpcError."""
-    answer = await rpc.call("state_getReadProof", f"0x{key.hex()}")
+async def read_proven(rpc: Rpc, key: bytes, block: int | str | None = None) -> dict[str, Any]:
+    """Value (None: there is none) of a state key under the header of a block, or the last one, proven.
+
+    Raises ProofRefused, also for a proof under another block than was asked for; RpcError.
+    """
+    asked = [f"0x{key.hex()}"] if block is None else [f"0x{key.hex()}", block]
+    answer = await rpc.call("state_getReadProof", *asked)
     try:
         height, shown, root, proof_text = (answer[name] for name in ("height", "value", "stateRoot", "proof"))
     except (KeyError, TypeError) as error:
@@ -31,6 +35,8 @@ async def read_proven(rpc: Rpc, key: bytes) -> dict[str, Any]:
     if height == 0:
         raise ProofRefused("the chain has no block yet, so no header to check against: try again in a moment")
     header, block_hash = parse_header(await rpc.call("chain_getHeader", height))
+    if block is not None and block not in (height, f"0x{block_hash.hex()}"):
+        raise ProofRefused(f"the node proves the state of block {height}, not of {block}: do not trust this node")
     value = None if shown is None else _parse_bytes(shown)
     if header.height != height or f"0x{header.state_root.hex()}" != root:
         raise ProofRefused(f"the state root is not the one in the header of block {height}: do not trust this node")

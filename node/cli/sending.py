@@ -27,8 +27,10 @@ from node.derivation import KeyKind
 from node.serving.chain import ChainUnreachable
 from proto_specs.codec import encode
 from proto_specs.jsonform import to_json
-from proto_specs.types.calls import Call, ModuleIndex
+from proto_specs.ss58 import encode_address
+from proto_specs.types.calls import ApproveAsMulti, AsMulti, Call, CancelAsMulti, ModuleIndex
 from proto_specs.types.chain import Transaction, TransactionBody, sign_transaction
+from proto_specs.types.multisig import MultisigOwners, compute_call_hash, compute_multisig_account
 
 UNSIGNED = bytes(64)
 MISSING_ANSWERS_MAX = 2
@@ -109,19 +111,33 @@ async def _send(options: Sending, tip: int, make_call: MakeCall) -> dict[str, An
             nonce = int(await rpc.call("system_accountNextIndex", connection.address(account)))
         birth = await connection.chain.get_height()
         body = TransactionBody(account, nonce, call, tip, birth, PERIOD_BLOCKS)
+        several = describe_multisig(call, account, connection.prefix)
         if key is None:
-            return await _price(connection, body)
+            return {**await _price(connection, body), **several}
         birth_hash = bytes.fromhex((await rpc.call("chain_getBlockHash", birth))[2:])
         transaction = sign_transaction(body, connection.chain.genesis, birth_hash, key)
         extrinsic = str(await rpc.call("author_submitExtrinsic", f"0x{encode(transaction).hex()}"))
         if options.wait is Wait.SUBMITTED:
-            return {"extrinsic": extrinsic, "status": "submitted"}
+            return {"extrinsic": extrinsic, "status": "submitted", **several}
         if not options.as_json:
             print(f"submitted {extrinsic}", file=sys.stderr)
         try:
-            return await wait_finalized(connection, extrinsic, type(call).__name__, birth + PERIOD_BLOCKS)
+            found = await wait_finalized(connection, extrinsic, type(call).__name__, birth + PERIOD_BLOCKS)
+            return {**found, **several}
         except ChainUnreachable as error:
             raise OutcomeUnknown(f"{error}; the transaction was submitted: `myelin query tx {extrinsic}`") from error
+
+
+def describe_multisig(call: Call, signer: bytes, prefix: int) -> dict[str, Any]:
+    """The account that an approval is for and the hash of what is approved; nothing for other calls."""
+    if not isinstance(call, AsMulti | ApproveAsMulti | CancelAsMulti):
+        return {}
+    owners = MultisigOwners(call.threshold, tuple(sorted((signer, *call.others))))
+    call_hash = compute_call_hash(call.call) if isinstance(call, AsMulti) else call.call_hash
+    return {
+        "multisig": encode_address(compute_multisig_account(owners), prefix),
+        "call_hash": f"0x{call_hash.hex()}",
+    }
 
 
 async def _price(connection: Connection, body: TransactionBody) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from node.cli.amounts import AMOUNT_HELP, parse_amount
+from node.cli.call_commands import register_calls
+from node.cli.call_forms import read_fields
 from node.cli.errors import CliError
 from node.cli.keyring import ACCOUNT_HELP, KEY_HELP, find_public_key, load_signing_key, parse_hash
 from node.cli.sending import MakeCall, Signer, register_sender
@@ -16,6 +18,7 @@ from proto_specs.types.calls import (
     Bond,
     CloseSession,
     RegisterValidator,
+    RegisterWorker,
     Remark,
     RetireWorker,
     Transfer,
@@ -100,3 +103,32 @@ def remark_command(text: Annotated[str, typer.Argument(help=f"At most {REMARK_BY
     if len(data) > REMARK_BYTES_MAX:
         raise RemarkTooLong(f"the remark has {len(data)} bytes; at most {REMARK_BYTES_MAX} are taken")
     return lambda signer: Remark(data)
+
+
+@register_sender(app, "register-worker")
+def register_worker_command(
+    worker: Annotated[str, typer.Argument(help=f"Worker key. {KEY_HELP}")],
+    model: Annotated[str, typer.Argument(help="Model id: 0x and 64 hex digits.")],
+    start: Annotated[int, typer.Argument(min=0, help="First layer.")],
+    end: Annotated[int, typer.Argument(min=1, help="Layer after the last.")],
+    bond: AmountArgument,
+    peer_id: Annotated[str, typer.Argument(help="libp2p peer id it is reached as.")],
+    addresses: Annotated[list[str], typer.Argument(help="libp2p addresses it listens at.")],
+    prefill_price: Annotated[str, typer.Option(help=f"Per layer and prompt token. {AMOUNT_HELP}")] = "0",
+    decode_price: Annotated[str, typer.Option(help=f"Per layer and new token. {AMOUNT_HELP}")] = "0",
+) -> MakeCall:
+    """Bond and announce a worker; `myelin worker run` does so by itself."""
+    form = {"model": model, "start": start, "end": end, "bond": bond, "peer_id": peer_id, "addresses": addresses}
+    prices = {"prefill_price": prefill_price, "decode_price": decode_price}
+
+    def make_call(signer: Signer) -> RegisterWorker:
+        key = load_signing_key(worker, KeyKind.WORKER, signer.keys)
+        proof = key.sign(Tag.KEY_PROOF_SIGN, signer.account)
+        keys = {"worker_key": f"0x{key.public_key.hex()}", "key_proof": f"0x{proof.hex()}"}
+        found: RegisterWorker = read_fields(RegisterWorker, {**form, **prices, **keys}, signer)
+        return found
+
+    return make_call
+
+
+register_calls(app)

@@ -18,7 +18,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     config = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_node, daemon=True).start()
-    run_rpc(Path(config["socket"]), config["host"], config["port"])
+    run_rpc(Path(config["socket"]), config["host"], config["port"], config["rate"])
 
 
 def _end_with_node() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from node.api.errors import INVALID_PARAMS, INVALID_REQUEST, LIMIT_EXCEEDED, PARSE_ERROR, ApiError
@@ -13,8 +13,9 @@ BODY_BYTES_MAX = 1 << 20
 BATCH_CALLS_MAX = 100
 
 Params = list[Any] | dict[str, Any]
-Dispatch = Callable[[str, Params], Awaitable[Any]]
-"""(method, params) -> result; raises ApiError."""
+Call = tuple[str, Params]
+Dispatch = Callable[[Sequence[Call]], Awaitable[Sequence[Any]]]
+"""(method, params) of each call -> its result or an ApiError, in that order. A batch is one such sequence."""
 
 
 async def answer_text(text: bytes, dispatch: Dispatch) -> bytes | None:
@@ -24,13 +25,13 @@ async def answer_text(text: bytes, dispatch: Dispatch) -> bytes | None:
     except ApiError as error:
         return _encode(_make_error(None, error))
     if not isinstance(request, list):
-        response = await _answer_one(request, dispatch)
-        return None if response is None else _encode(response)
+        responses = await _answer_all([request], dispatch)
+        return _encode(responses[0]) if responses else None
     if not request:
         return _encode(_make_error(None, ApiError(INVALID_REQUEST, "an empty batch")))
     if len(request) > BATCH_CALLS_MAX:
         return _encode(_make_error(None, ApiError(LIMIT_EXCEEDED, f"a batch has at most {BATCH_CALLS_MAX} calls")))
-    responses = [response for one in request if (response := await _answer_one(one, dispatch)) is not None]
+    responses = await _answer_all(request, dispatch)
     return _encode(responses) if responses else None
 
 
@@ -47,26 +48,47 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-async def _answer_one(request: Any, dispatch: Dispatch) -> dict[str, Any] | None:
-    call_id: Any = None
-    is_notification = False
-    try:
-        if not isinstance(request, dict):
-            raise ApiError(INVALID_REQUEST, "a request is an object")
-        call_id = request.get("id")
-        if not _is_id(call_id):
-            call_id = None
-            raise ApiError(INVALID_REQUEST, "an id is text, a number or null")
-        method, params = request.get("method"), request.get("params", [])
-        if request.get("jsonrpc") != "2.0" or not isinstance(method, str):
-            raise ApiError(INVALID_REQUEST, 'a request is {"jsonrpc": "2.0", "id", "method", "params"}')
-        is_notification = "id" not in request
-        if not isinstance(params, list | dict):
-            raise ApiError(INVALID_PARAMS, "params have to be a list, in the documented order, or an object")
-        result = await dispatch(method, params)
-    except ApiError as error:
-        return None if is_notification else _make_error(call_id, error)
-    return None if is_notification else {"jsonrpc": "2.0", "id": call_id, "result": result}
+async def _answer_all(requests: Sequence[Any], dispatch: Dispatch) -> list[dict[str, Any]]:
+    """A response for each request that is no notification."""
+    outcomes: list[Any] = [_read_request(one) for one in requests]
+    places = [at for at, one in enumerate(outcomes) if not isinstance(one, ApiError)]
+    if places:
+        answers = await dispatch([outcomes[at] for at in places])
+        for at, answer in zip(places, answers, strict=True):
+            outcomes[at] = answer
+    return [
+        _make_error(_get_id(one), outcome)
+        if isinstance(outcome, ApiError)
+        else {"jsonrpc": "2.0", "id": one["id"], "result": outcome}
+        for one, outcome in zip(requests, outcomes, strict=True)
+        if not _is_notification(one)
+    ]
+
+
+def _read_request(request: Any) -> Call | ApiError:
+    if not isinstance(request, dict):
+        return ApiError(INVALID_REQUEST, "a request is an object")
+    if not _is_id(request.get("id")):
+        return ApiError(INVALID_REQUEST, "an id is text, a number or null")
+    method, params = request.get("method"), request.get("params", [])
+    if request.get("jsonrpc") != "2.0" or not isinstance(method, str):
+        return ApiError(INVALID_REQUEST, 'a request is {"jsonrpc": "2.0", "id", "method", "params"}')
+    if not isinstance(params, list | dict):
+        return ApiError(INVALID_PARAMS, "params have to be a list, in the documented order, or an object")
+    return method, params
+
+
+def _is_notification(request: Any) -> bool:
+    """A well-formed request without an id: whatever comes of it, nobody is told."""
+    is_request = (
+        isinstance(request, dict) and request.get("jsonrpc") == "2.0" and isinstance(request.get("method"), str)
+    )
+    return is_request and "id" not in request
+
+
+def _get_id(request: Any) -> Any:
+    found = request.get("id") if isinstance(request, dict) else None
+    return found if _is_id(found) else None
 
 
 def _is_id(value: Any) -> bool:

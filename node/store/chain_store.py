@@ -2,149 +2,100 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
 
 from consensus.bft.proposer import ProposerRotation
-from consensus.runtime.receipts import BlockEvents, ExecutedBlock, Receipt
 from consensus.runtime.system.state import now
-from consensus.state.tree import Proof, TreeUpdate, prove, verify_proof
+from consensus.state.tree import verify_proof
 from genesis.builder import Genesis
 from node.store.columns import Column
-from node.store.database import Database, DatabaseDamaged, DatabaseError, Snapshot
-from proto_specs import limits
-from proto_specs.codec import U32, U64, Max, decode, encode, record
-from proto_specs.errors import DecodeError
-from proto_specs.types.chain import Block, Commit, Header, ValidatorSet, compute_block_hash, compute_extrinsic_hash
-from proto_specs.types.common import Hash32
+from node.store.database import Database, DatabaseDamaged, DatabaseError
+from node.store.history import DEFAULT_RETENTION, Pruned, Retention, Row, compute_body_floor, make_history, prune
+from node.store.records import (
+    RECEIPTS_BYTES_MAX,
+    UNDO_BYTES_MAX,
+    BlockReceipts,
+    FinalizedBlock,
+    Head,
+    Location,
+    Undo,
+    encode_height,
+)
+from node.store.views import (
+    BASE_NAME,
+    HEAD_NAME,
+    OLDEST_BODY_NAME,
+    OLDEST_STATE_NAME,
+    PastView,
+    StateUnavailable,
+    StateView,
+)
+from proto_specs.codec import encode
+from proto_specs.types.chain import Block, Commit, Header, compute_block_hash, compute_extrinsic_hash
 
-T = TypeVar("T")
+__all__ = [
+    "FORMAT_VERSION",
+    "BlockReceipts",
+    "ChainStore",
+    "FinalizedBlock",
+    "Head",
+    "Location",
+    "Retention",
+    "StateUnavailable",
+    "StateView",
+]
 
-FORMAT_VERSION = b"2"
-_HEAD = b"head"
+FORMAT_VERSION = b"3"
 _VERSION_KEY = Column.META.value + b"version"
 _GENESIS_KEY = Column.META.value + b"genesis"
-_HEAD_KEY = Column.META.value + _HEAD
-RECEIPTS_BYTES_MAX = 64 * limits.MIB
+_HEAD_KEY = Column.META.value + HEAD_NAME
+_COMPACTED_COLUMNS = (
+    Column.STATE_WAS,
+    Column.PAGE_WAS,
+    Column.UNDO,
+    Column.BLOCK,
+    Column.RECEIPTS,
+    Column.EXTRINSIC,
+    Column.EXTRINSICS,
+)
+FORGOTTEN_ROWS = 10_000
+LINKED_BLOCKS = 10_000
+"""So many of the newest headers must be there on opening. A log or table that is lost takes whole blocks with it."""
+COMPACT_ROWS = 500_000
+"""So many pruned rows (some 50 MB) are worth copying what is left of their columns."""
 
 
-@record
-class Head:
-    """Where the chain stands: everything the next block is built on.
-
-    `validators` and `priorities` belong to the NEXT height; `deciders` is the set that decided this one.
-    """
-
-    height: U64
-    block_hash: Hash32
-    time_ms: U64
-    state_root: Hash32
-    beacon: Hash32
-    validators: ValidatorSet
-    deciders: ValidatorSet
-    priorities: Annotated[bytes, Max(16 * limits.VALIDATORS_MAX)]
-
-    @property
-    def rotation(self) -> ProposerRotation:
-        """Who proposes at the next height."""
-        return ProposerRotation.decode(self.validators, self.priorities)
-
-
-@record
-class BlockReceipts:
-    """What a block left behind."""
-
-    receipts: Annotated[tuple[Receipt, ...], Max(limits.BLOCK_EXTRINSICS_MAX)]
-    events: BlockEvents
-
-
-@record
-class Location:
-    """Where a transaction is."""
-
-    height: U64
-    index: U32
-
-
-@dataclass(frozen=True, slots=True)
-class FinalizedBlock:
-    """A decided and executed block with all it writes."""
-
-    block: Block
-    commit: Commit
-    executed: ExecutedBlock
-    tree: TreeUpdate
-    head: Head
-
-
-class StateView:
-    """The head and its state at one moment: a `StateReader` whose answers fit together."""
-
-    def __init__(self, reader: Snapshot) -> None:
-        self._reader = reader
-
-    def get_head(self) -> Head:
-        """Where the chain stands. Raises DatabaseDamaged."""
-        found = self._load(Head, Column.META, _HEAD)
-        if found is None:
-            raise DatabaseDamaged(self._reader.advise("the head is missing"))
-        return found
-
-    def get(self, key: bytes) -> bytes | None:
-        """StateReader: the value of a state key."""
-        return self._reader.get(Column.STATE.value + key)
-
-    def iterate(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """StateReader: (key, value) under `prefix`, from `start` on."""
-        column = Column.STATE.value
-        for key, value in self._reader.iterate(column + prefix, column + start):
-            yield key[1:], value
-
-    def read_page(self, path: bytes) -> bytes | None:
-        """NodeReader of the state's commitment."""
-        return self._reader.get(Column.TREE.value + path)
-
-    def prove(self, key: bytes) -> Proof:
-        """Proof of a state key under the head's state root."""
-        return prove(self.read_page, key)
-
-    def _load(
-        self, as_type: type[T], column: Column, key: bytes, bytes_max: int = limits.MESSAGE_BYTES_MAX
-    ) -> T | None:
-        found = self._reader.get(column.value + key)
-        if found is None:
-            return None
-        try:
-            return decode(as_type, found, bytes_max)
-        except DecodeError as error:
-            detail = f"{column.name} {(column.value + key).hex()}: {error}"
-            raise DatabaseDamaged(self._reader.advise(detail)) from error
+CACHED_PAGES_DEPTH = 3
+"""Hex digits: at most 4,369 pages of about a kilobyte."""
 
 
 class ChainStore(StateView):
     """The chain as of now, and the one place that writes it."""
 
-    def __init__(self, path: Path, genesis: Genesis) -> None:
+    def __init__(self, path: Path, genesis: Genesis, retention: Retention = DEFAULT_RETENTION) -> None:
         """Open; write the genesis into an empty database. Raises DatabaseError for another chain or format."""
         self._db = Database(path)
         super().__init__(self._db)
         self.genesis_hash = genesis.hash
+        self._retention = retention
+        self._pruned_rows = 0
+        self._pages: dict[bytes, bytes] = {}
         self._head: Head
         try:
             version = self._db.get(_VERSION_KEY)
             if version is None:
                 self._write_genesis(genesis)
             elif version != FORMAT_VERSION:
-                raise DatabaseError(
-                    f"{path} has format {version.decode()}, this node reads {FORMAT_VERSION.decode()}: "
-                    "use the release that wrote it, or a new --base directory"
-                )
+                raise DatabaseError(_describe_format(path, version))
             elif self._db.get(_GENESIS_KEY) != genesis.hash:
                 raise DatabaseError(f"{path} belongs to another chain than the spec: use another --base directory")
             self._head = super().get_head()
             self._check_head()
+            self.base = self._load_number(BASE_NAME)
+            self._oldest_state = self._load_number(OLDEST_STATE_NAME)
+            self._oldest_body = self._load_number(OLDEST_BODY_NAME)
         except BaseException:
             self._db.close()
             raise
@@ -161,26 +112,123 @@ class ChainStore(StateView):
         """The head and its state as of now, unmoved by blocks to come."""
         return StateView(self._db.snapshot())
 
+    def view_at(self, height: int) -> StateView:
+        """The state after the block at `height`, unmoved by blocks to come. Raises StateUnavailable, DatabaseDamaged.
+
+        Its answers are proven under that block's state root.
+        """
+        reader = self._db.snapshot()
+        at_head = StateView(reader)
+        newest, oldest = at_head.get_head().height, at_head.get_oldest_state()
+        if not oldest <= height <= newest:
+            raise StateUnavailable(height, oldest, newest)
+        return at_head if height == newest else PastView(reader, height)
+
+    @property
+    def retention(self) -> Retention:
+        """What this run of the node keeps."""
+        return self._retention
+
+    @property
+    def oldest_state(self) -> int:
+        """The lowest height whose state can be read."""
+        return self._oldest_state
+
+    def list_changes(self, height: int) -> tuple[list[bytes], list[bytes]]:
+        """The state keys and page paths that a block within the kept states changed. Raises DatabaseDamaged."""
+        undo = self._load(Undo, Column.UNDO, encode_height(height), UNDO_BYTES_MAX)
+        if undo is None:
+            raise DatabaseDamaged(self._db.advise(f"the way back over block {height} is missing"))
+        return undo.list_keys(), undo.list_paths()
+
+    def count_rows(self, column: Column) -> int:
+        """How many rows a column has, by looking at each."""
+        return sum(1 for _ in self._db.iterate_keys(column.value, b""))
+
+    def has_row(self, column: Column, key: bytes) -> bool:
+        """Whether a column has a row under exactly this key."""
+        return self._db.get(column.value + key) is not None
+
+    def forget_history(self) -> None:
+        """Keep no state but the head's: for a database whose history is damaged and whose head is whole."""
+        head = encode_height(self._head.height)
+        self._db.write([(Column.META.value + OLDEST_STATE_NAME, head)])
+        for column in (Column.STATE_WAS, Column.PAGE_WAS, Column.UNDO):
+            while rows := list(itertools.islice(self._db.iterate_keys(column.value, b""), FORGOTTEN_ROWS)):
+                self._db.write((row, None) for row in rows)
+        self._oldest_state = self._head.height
+
+    @property
+    def oldest_body(self) -> int:
+        """The lowest height whose body and receipts are kept."""
+        return self._oldest_body
+
+    def read_page(self, path: bytes) -> bytes | None:
+        """As of the head; the tree's upper pages, which nearly every block reads, are kept in memory."""
+        if len(path) > CACHED_PAGES_DEPTH:
+            return super().read_page(path)
+        if path not in self._pages:
+            found = super().read_page(path)
+            if found is None:
+                return None
+            self._pages[path] = found
+        return self._pages[path]
+
     def commit_block(self, done: FinalizedBlock) -> None:
-        """Make a block the head, in one synced batch: after a crash it is there wholly or not at all."""
-        self._db.write(_make_batch(done))
+        """Make a block the head and let go of what it ages out, in one synced batch: after a crash it is there wholly
+        or not at all.
+        """
+        keeps, oldest = self._retention, (self._oldest_state, self._oldest_body)
+        floor = 0 if keeps.body_blocks is None else compute_body_floor(self)
+        pruned = prune(self._db, done.head.height, keeps, floor, *oldest)
+        self._db.write(_make_batch(self._head, done, pruned))
+        for page_path, page in done.tree.node_writes.items():
+            if page is None or len(page_path) > CACHED_PAGES_DEPTH:
+                self._pages.pop(page_path, None)
+            else:
+                self._pages[page_path] = page
         self._head = done.head
+        self._oldest_state, self._oldest_body = pruned.oldest_state, pruned.oldest_body
+        self._pruned_rows += pruned.count
+
+    def describe_retention(self) -> str:
+        """One line for the log: what is kept, and what that leaves out."""
+        head, keeps = self._head.height, self._retention
+        states = "of all blocks from now on" if keeps.state_blocks is None else f"of {keeps.state_blocks} blocks"
+        text = f"keeping states {states}: those after blocks {self._oldest_state} to {head} are here"
+        if keeps.state_blocks is None and self._oldest_state:
+            text += f"; what lies before block {self._oldest_state} was pruned earlier and does not come back"
+        bodies = "all bodies" if keeps.body_blocks is None else f"bodies of {keeps.body_blocks} blocks"
+        return f"{text}; keeping {bodies}, from block {self._oldest_body} on"
+
+    @property
+    def is_compaction_due(self) -> bool:
+        """Whether enough was pruned that `compact` would return disk worth its work."""
+        return self._pruned_rows >= COMPACT_ROWS
+
+    def compact(self) -> None:
+        """Give the disk back what was pruned. Reads and blocks go on meanwhile; takes as long as copying what is left.
+        Call it in a thread.
+        """
+        self._pruned_rows = 0
+        for column in _COMPACTED_COLUMNS:
+            self._db.compact(column.value)
 
     def get_header(self, height: int) -> Header | None:
         """The header of a finalized block."""
-        return self._load(Header, Column.HEADER, _encode_height(height))
+        return self._load(Header, Column.HEADER, encode_height(height))
 
     def get_block(self, height: int) -> Block | None:
         """A finalized block."""
-        return self._load(Block, Column.BLOCK, _encode_height(height))
+        return self._load(Block, Column.BLOCK, encode_height(height))
 
     def get_commit(self, height: int) -> Commit | None:
         """The commit that finalized a block."""
-        return self._load(Commit, Column.COMMIT, _encode_height(height))
+        return self._load(Commit, Column.COMMIT, encode_height(height))
 
     def get_receipts(self, height: int) -> BlockReceipts | None:
         """What a block left behind."""
-        return self._load(BlockReceipts, Column.RECEIPTS, _encode_height(height), RECEIPTS_BYTES_MAX)
+        return self._load(BlockReceipts, Column.RECEIPTS, encode_height(height), RECEIPTS_BYTES_MAX)
 
     def find_height(self, block_hash: bytes) -> int | None:
         """The height of a finalized block."""
@@ -203,6 +251,12 @@ class ChainStore(StateView):
         head = self._head
         if self.get_block_hash(head.height) != head.block_hash:
             raise DatabaseDamaged(self._db.advise(f"block {head.height} is not that of the head"))
+        expected = max(1, self._load_number(BASE_NAME), head.height + 1 - LINKED_BLOCKS)
+        column = Column.HEADER.value
+        for key in self._db.iterate_keys(column, column + encode_height(expected)):
+            if key[1:] != encode_height(expected):
+                raise DatabaseDamaged(self._db.advise(f"block {expected} is missing"))
+            expected += 1
         key = now.key
         if not verify_proof(head.state_root, key, self.get(key), self.prove(key)):
             raise DatabaseDamaged(self._db.advise(f"the state is not that of block {head.height}"))
@@ -223,26 +277,50 @@ class ChainStore(StateView):
         )
         batch: list[tuple[bytes, bytes | None]] = [(Column.STATE.value + key, value) for key, value in genesis.items]
         batch += [(Column.TREE.value + path, page) for path, page in genesis.tree.node_writes.items()]
-        batch += [(_HEAD_KEY, encode(head)), (_GENESIS_KEY, genesis.hash), (_VERSION_KEY, FORMAT_VERSION)]
+        batch += make_meta(head, genesis.hash, base=0)
         self._db.write(batch)
 
 
-def _make_batch(done: FinalizedBlock) -> Iterator[tuple[bytes, bytes | None]]:
-    height = _encode_height(done.head.height)
+def make_meta(head: Head, genesis: bytes, base: int) -> list[Row]:
+    """What makes a database one of this chain, begun with the state after the block at `base`, where its head is."""
+    meta = Column.META.value
+    return [
+        (_HEAD_KEY, encode(head)),
+        (meta + OLDEST_STATE_NAME, encode_height(base)),
+        (meta + OLDEST_BODY_NAME, encode_height(base + 1)),
+        (meta + BASE_NAME, encode_height(base)),
+        (_GENESIS_KEY, genesis),
+        (_VERSION_KEY, FORMAT_VERSION),
+    ]
+
+
+def _make_batch(before: Head, done: FinalizedBlock, pruned: Pruned) -> Iterator[Row]:
+    height = encode_height(done.head.height)
     for key, value in done.executed.changes:
         yield Column.STATE.value + key, value
     for path, page in done.tree.node_writes.items():
         yield Column.TREE.value + path, page
+    yield from make_history(before, done)
     yield Column.BLOCK.value + height, encode(done.block)
     yield Column.HEADER.value + height, encode(done.block.header)
     yield Column.COMMIT.value + height, encode(done.commit)
     yield Column.RECEIPTS.value + height, encode(BlockReceipts(done.executed.receipts, done.executed.events))
     yield Column.HEIGHT.value + done.head.block_hash, height
-    for index, transaction in enumerate(done.block.transactions):
-        location = encode(Location(done.head.height, index))
-        yield Column.EXTRINSIC.value + compute_extrinsic_hash(transaction), location
+    hashes = [compute_extrinsic_hash(one) for one in done.block.transactions]
+    for index, extrinsic in enumerate(hashes):
+        yield Column.EXTRINSIC.value + extrinsic, encode(Location(done.head.height, index))
+    yield Column.EXTRINSICS.value + height, b"".join(hashes)
+    yield from pruned.rows
     yield _HEAD_KEY, encode(done.head)
 
 
-def _encode_height(height: int) -> bytes:
-    return height.to_bytes(8, "big")
+def _describe_format(path: Path, version: bytes) -> str:
+    """What to do about a database of another release."""
+    found, own = version.decode("ascii", "replace"), FORMAT_VERSION.decode()
+    text = f"{path} has format {found}, this node reads {own}: "
+    if found.isdigit() and int(found) < int(own):
+        return text + (
+            "it is older and is not converted. Run the release that wrote it, or begin in a new --base directory and "
+            "fill it with `myelin snapshot import` or by syncing; move signer.json with the key, never copy it"
+        )
+    return text + "it is newer. Use the release that wrote it, or a new --base directory"

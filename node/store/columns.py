@@ -9,7 +9,7 @@ class Column(bytes, enum.Enum):
     """Prefixes. Heights are 8 bytes big-endian, so that blocks lie in order."""
 
     META = b"m"
-    """name -> format version, genesis hash, head."""
+    """name -> format version, genesis hash, head, and heights: where it began, oldest state and body that are kept."""
     STATE = b"s"
     """state key -> value, as of the head."""
     TREE = b"t"
@@ -26,6 +26,14 @@ class Column(bytes, enum.Enum):
     """block hash -> height."""
     EXTRINSIC = b"x"
     """extrinsic hash -> height, index."""
+    EXTRINSICS = b"y"
+    """height -> the hashes of its extrinsics: what `EXTRINSIC` has to forget with the block."""
+    STATE_WAS = b"u"
+    """state key, height -> the value before that block."""
+    PAGE_WAS = b"v"
+    """page path, height -> the page before that block, or how to make it of the one after."""
+    UNDO = b"w"
+    """height -> what of the head before that block is in no header, and which keys and pages the block changed."""
 
 
 assert len({one.value for one in Column}) == len(Column), "two columns share a prefix"

@@ -10,6 +10,9 @@ import plyvel
 
 WRITE_BUFFER_BYTES = 16 << 20
 CACHE_BYTES = 64 << 20
+TABLE_BLOCK_BYTES = 1 << 10
+"""What one read brings in. Most of the data are hashes and signatures: nothing to compress, no neighbours wanted."""
+_UNREADABLE = (plyvel.CorruptionError, plyvel.IOError)
 
 
 class DatabaseError(Exception):
@@ -36,7 +39,7 @@ class Snapshot:
         """The value under `key`. Raises DatabaseDamaged."""
         try:
             found: bytes | None = self._db.get(key, verify_checksums=True)
-        except plyvel.CorruptionError as error:
+        except _UNREADABLE as error:
             raise DatabaseDamaged(self.advise(f"key {key.hex()}: {error}")) from error
         return found
 
@@ -51,8 +54,26 @@ class Snapshot:
                 fill_cache=False,
             ) as found:
                 yield from found
-        except plyvel.CorruptionError as error:
+        except _UNREADABLE as error:
             raise DatabaseDamaged(self.advise(f"under {prefix.hex()}: {error}")) from error
+
+    def iterate_keys(self, prefix: bytes, start: bytes) -> Iterator[bytes]:
+        """As `iterate`, without the values."""
+        try:
+            with self._db.iterator(
+                start=max(prefix, start),
+                stop=_next_prefix(prefix),
+                include_value=False,
+                verify_checksums=True,
+                fill_cache=False,
+            ) as found:
+                yield from found
+        except _UNREADABLE as error:
+            raise DatabaseDamaged(self.advise(f"under {prefix.hex()}: {error}")) from error
+
+    def find_first(self, prefix: bytes, start: bytes) -> tuple[bytes, bytes] | None:
+        """The first (key, value) under `prefix` from `start` on. Raises DatabaseDamaged."""
+        return next(self.iterate(prefix, start), None)
 
 
 class Database(Snapshot):
@@ -62,6 +83,9 @@ class Database(Snapshot):
         """Open or create. Raises DatabaseLocked, DatabaseDamaged."""
         path.mkdir(parents=True, exist_ok=True)
         self._path = path
+        if not (path / "CURRENT").exists() and any(path.glob("*.ldb")):
+            # LevelDB would take this for a new database, and delete the tables as nobody's.
+            raise DatabaseDamaged(self._advise_repair("CURRENT is missing"))
         try:
             opened = plyvel.DB(
                 str(path),
@@ -69,13 +93,15 @@ class Database(Snapshot):
                 paranoid_checks=True,
                 write_buffer_size=WRITE_BUFFER_BYTES,
                 lru_cache_size=CACHE_BYTES,
+                block_size=TABLE_BLOCK_BYTES,
+                compression=None,
             )
         except plyvel.CorruptionError as error:
             raise DatabaseDamaged(self._advise_repair(str(error))) from error
         except plyvel.IOError as error:
             if "lock" in str(error).lower():
                 raise DatabaseLocked(f"{path} is open in another process: stop that node first") from error
-            raise DatabaseError(f"{path} cannot be opened: {error}") from error
+            raise DatabaseDamaged(self._advise_repair(str(error))) from error
         super().__init__(opened, self._advise_repair)
 
     def snapshot(self) -> Snapshot:
@@ -96,6 +122,10 @@ class Database(Snapshot):
             raise DatabaseDamaged(self.advise(str(error))) from error
         except plyvel.IOError as error:
             raise DatabaseError(f"{self._path} cannot be written: {error}. Is the disk full?") from error
+
+    def compact(self, prefix: bytes) -> None:
+        """Give the disk back what was deleted under `prefix`. Takes as long as copying what is left; any thread."""
+        self._db.compact_range(start=prefix, stop=_next_prefix(prefix))
 
     def close(self) -> None:
         """Release the lock."""

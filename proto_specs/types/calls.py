@@ -6,9 +6,9 @@ import enum
 from typing import Annotated
 
 from proto_specs import limits
-from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, get_tag, variant
+from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, get_tag, record, variant
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey, Signature
-from proto_specs.types.request import SignedOrder, SignedStageRoots, SignedVoucher
+from proto_specs.types.request import Leaf, SignedOrder, SignedStageRoots, SignedVoucher
 
 
 class ModuleIndex(enum.IntEnum):
@@ -18,6 +18,9 @@ class ModuleIndex(enum.IntEnum):
     BALANCES = 2
     STAKING = 3
     INFERENCE = 4
+    PARAMS = 5
+    UTILITY = 6
+    MULTISIG = 7
 
 
 class Outcome(enum.IntEnum):
@@ -42,6 +45,14 @@ class Transfer:
 
     dest: AccountId
     amount: Balance
+
+
+@variant(0x0202)
+class TransferAll:
+    """Move the whole free balance to `dest`; with `keep_alive` the signer keeps the existential deposit."""
+
+    dest: AccountId
+    keep_alive: bool
 
 
 @variant(0x0301)
@@ -69,6 +80,55 @@ class RegisterValidator:
 
     consensus_key: PublicKey
     key_proof: Signature
+
+
+@variant(0x0305)
+class Delegate:
+    """Put `amount` of free balance behind a validator, named by its operator's account."""
+
+    validator: AccountId
+    amount: Balance
+
+
+@variant(0x0306)
+class Undelegate:
+    """Start releasing `amount` from behind a validator; it can be withdrawn after the unbonding period."""
+
+    validator: AccountId
+    amount: Balance
+
+
+@variant(0x0307)
+class Redelegate:
+    """Move `amount` from behind one validator to another at once; it stays liable for the first one's past."""
+
+    source: AccountId
+    dest: AccountId
+    amount: Balance
+
+
+@variant(0x0308)
+class ClaimRewards:
+    """Pay out what the signer's delegation to a validator has earned."""
+
+    validator: AccountId
+
+
+@variant(0x0309)
+class SetCommission:
+    """The share of its delegators' rewards that the signer's validator keeps, from the next epoch on."""
+
+    commission_permille: U16
+
+
+@variant(0x030A)
+class Unjail:
+    """Stand for election again after a jail term."""
+
+
+@variant(0x030B)
+class RetireValidator:
+    """Stand for election no more, from the next epoch end on."""
 
 
 @variant(0x0401)
@@ -170,13 +230,56 @@ class RevealVerdict:
     salt: Hash32
 
 
-Call = (
+@variant(0x040B)
+class ReportEquivocation:
+    """Two different leaves for one slot under one worker key, as sender (`is_output`) or as receiver of the window."""
+
+    worker: PublicKey
+    is_output: bool
+    first: Leaf
+    first_signature: Signature
+    second: Leaf
+    second_signature: Signature
+
+
+@record
+class ParamChange:
+    """A protocol constant by name, `MODULE.FIELD` as in the chain spec, and the value it is to have."""
+
+    name: Annotated[str, Max(limits.PARAM_NAME_BYTES_MAX)]
+    value: U64
+
+
+@variant(0x0501)
+class ProposeParams:
+    """An elected validator's operator puts changes to the vote, all of which happen or none."""
+
+    changes: Annotated[tuple[ParamChange, ...], Max(limits.PARAM_CHANGES_MAX)]
+
+
+@variant(0x0502)
+class VoteParams:
+    """An elected validator's operator approves or rejects an open proposal; the last vote counts."""
+
+    proposal: U64
+    approve: bool
+
+
+BasicCall = (
     Remark
     | Transfer
+    | TransferAll
     | Bond
     | Unbond
     | WithdrawUnbonded
     | RegisterValidator
+    | Delegate
+    | Undelegate
+    | Redelegate
+    | ClaimRewards
+    | SetCommission
+    | Unjail
+    | RetireValidator
     | RegisterModel
     | RegisterWorker
     | UpdateWorker
@@ -187,7 +290,66 @@ Call = (
     | Settle
     | CommitVerdict
     | RevealVerdict
+    | ReportEquivocation
+    | ProposeParams
+    | VoteParams
 )
+"""Every call that holds no other call."""
+
+
+@variant(0x0601)
+class BatchAll:
+    """Run the calls in order; when one fails, none of them has happened and this call fails with its error."""
+
+    calls: Annotated[tuple[BasicCall, ...], Max(limits.BATCH_CALLS_MAX)]
+
+
+@variant(0x0602)
+class BatchEach:
+    """Run the calls in order; one that fails is undone alone and told by an event."""
+
+    calls: Annotated[tuple[BasicCall, ...], Max(limits.BATCH_CALLS_MAX)]
+
+
+MultisigCall = BasicCall | BatchAll | BatchEach
+"""What an account of several can do. A multisig inside a multisig is a signatory like any other account's."""
+
+
+@variant(0x0701)
+class AsMulti:
+    """Approve `call` for the account of `threshold` out of signer and `others`; run it with the last approval.
+
+    `opened_height` is the block in which the operation was opened, None to open it: a late approval of what has run
+    already cannot open it anew.
+    """
+
+    threshold: U16
+    others: Annotated[tuple[AccountId, ...], Max(limits.MULTISIG_SIGNATORIES_MAX)]
+    opened_height: U64 | None
+    call: MultisigCall
+
+
+@variant(0x0702)
+class ApproveAsMulti:
+    """Approve a call by its hash alone; the last approval has to be `AsMulti` with the call itself."""
+
+    threshold: U16
+    others: Annotated[tuple[AccountId, ...], Max(limits.MULTISIG_SIGNATORIES_MAX)]
+    opened_height: U64 | None
+    call_hash: Hash32
+
+
+@variant(0x0703)
+class CancelAsMulti:
+    """Withdraw an operation that has not run, by whoever opened it; the deposit returns."""
+
+    threshold: U16
+    others: Annotated[tuple[AccountId, ...], Max(limits.MULTISIG_SIGNATORIES_MAX)]
+    opened_height: U64
+    call_hash: Hash32
+
+
+Call = BasicCall | BatchAll | BatchEach | AsMulti | ApproveAsMulti | CancelAsMulti
 
 
 def get_module(call: Call) -> ModuleIndex:

@@ -24,7 +24,7 @@ from tests.integration.node.processes import NodeDirectory
 
 pytestmark = pytest.mark.slow
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-KNOWN_CODES = {-32700, -32600, -32601, -32602, -32005, 1010}
+KNOWN_CODES = {-32700, -32600, -32601, -32602, -32005, -32011, 1010}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=40),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=10), inner, max_size=5),
@@ -130,7 +130,7 @@ def test_huge_parameters(http: httpx.Client) -> None:
     for method in sorted(METHODS):
         answer = call(http, method, "0x" + "ff" * 300_000)
         if "error" in answer:
-            assert answer["error"]["code"] == INVALID_PARAMS
+            assert answer["error"]["code"] in (INVALID_PARAMS, INVALID_TRANSACTION)
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "TRACE"])

@@ -28,8 +28,8 @@ ADAPTERS = {
 """Library -> the files, or folders, of ours that may import it. torch and transformers are for tests alone."""
 
 CONSENSUS_IMPORTS = {
-    "__future__", "abc", "bisect", "collections", "consensus", "dataclasses", "enum", "functools", "hashlib", "heapq",
-    "itertools", "nacl", "operator", "proto_specs", "struct", "types", "typing",
+    "__future__", "abc", "bisect", "collections", "consensus", "contextlib", "dataclasses", "enum", "functools",
+    "hashlib", "heapq", "itertools", "nacl", "operator", "proto_specs", "struct", "types", "typing",
 }  # fmt: skip
 """Everything without IO, clock, randomness, threads or floats that consensus is made of. time, random, os, socket,
 pathlib, threading, asyncio and trio can never be added here."""

@@ -23,6 +23,9 @@ class HoldReason(enum.IntEnum):
     STAKE = 1
     WORKER_BOND = 2
     ESCROW = 3
+    DELEGATION = 4
+    MULTISIG_DEPOSIT = 5
+    PROPOSAL_DEPOSIT = 6
 
 
 @record

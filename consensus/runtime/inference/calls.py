@@ -100,6 +100,8 @@ def register_worker(env: Environment, signer: bytes, call: RegisterWorker) -> No
         passes=0,
         fails=0,
         unavailable=0,
+        unavailable_in_row=0,
+        jailed_until=0,
     )
     inference.workers.write(state, call.worker_key, worker)
     inference.workers_by_model.add(state, call.model, call.worker_key)

@@ -20,10 +20,13 @@ from proto_specs.types.verdict import compute_challenge_id
 
 def draw_request(env: Environment, request_id: bytes) -> None:
     """Draw every stage of a request with this block's beacon: challenge it, or pay it unverified."""
-    request = payments.read_request(env, request_id)
+    request = inference.requests.read(env.state, request_id)
+    assert request is not None, "the worker that was active at the settlement waits for its draw"
     eligible: list[Validator] | None = None
     parties = {request.client, *(stage.operator for stage in request.stages)}
     for index, stage in enumerate(request.stages):
+        if stage.status != StageStatus.AWAITING_DRAW:
+            continue
         window = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, request.windows)
         if window is None:
             payments.pay_stage(env, request_id, index, None, ())
@@ -103,6 +106,7 @@ def _open_challenge(
         revealed=0,
         outcome=None,
         distance_ppb=0,
+        first_members=0,
     )
     inference.challenges.write(state, challenge_id, challenge)
     for member in challenge.committee:

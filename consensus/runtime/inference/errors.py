@@ -174,3 +174,15 @@ class WrongReveal(InferenceError):
 
 class InconsistentVerdict(InferenceError):
     """The outcome contradicts its own numbers."""
+
+
+class NoEquivocation(InferenceError):
+    """The leaves are equal, of two slots, or not both signed by the worker in this role."""
+
+
+class AlreadyReported(InferenceError):
+    """The worker was slashed for this slot."""
+
+
+class NoBond(InferenceError):
+    """The worker's bond is gone: slashed, or released."""

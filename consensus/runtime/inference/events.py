@@ -249,6 +249,52 @@ class RequestResolved:
     returned: Balance
 
 
+@variant(0x0418)
+class WorkerJailed:
+    """Unavailable too often in a row: what is settled of the worker before block `until` is refunded."""
+
+    worker: PublicKey
+    operator: AccountId
+    until: U64
+
+
+@variant(0x0419)
+class WorkerEquivocated:
+    """The worker signed two leaves for one slot. amount = bounty (to the reporter) + burned."""
+
+    worker: PublicKey
+    operator: AccountId
+    request: Hash32
+    boundary: U8
+    window: U16
+    is_output: bool
+    reporter: AccountId
+    amount: Balance
+    bounty: Balance
+    burned: Balance
+
+
+@variant(0x041A)
+class ChallengeContested:
+    """Passes and fails and no verdict: a second, larger committee is drawn, and both are counted together."""
+
+    challenge: Hash32
+    request: Hash32
+    stage: U8
+    committee: Annotated[tuple[AccountId, ...], Max(COMMITTEE_MAX)]
+    commit_deadline: U64
+    reveal_deadline: U64
+
+
+@variant(0x041B)
+class VerifierSilent:
+    """The verifier committed and did not reveal, for the `count`th time."""
+
+    challenge: Hash32
+    verifier: AccountId
+    count: U32
+
+
 InferenceEvent = (
     ModelRegistered
     | WorkerRegistered
@@ -273,4 +319,8 @@ InferenceEvent = (
     | VerificationPoolPaid
     | StageRefunded
     | RequestResolved
+    | WorkerJailed
+    | WorkerEquivocated
+    | ChallengeContested
+    | VerifierSilent
 )

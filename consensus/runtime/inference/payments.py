@@ -29,6 +29,7 @@ from consensus.runtime.inference.events import (
     VerificationPoolPaid,
     VerifierPaid,
     WorkerEjected,
+    WorkerJailed,
     WorkerReleased,
     WorkerSlashed,
 )
@@ -56,8 +57,10 @@ def pay_stage(
         ledger.debit(env.state, VERIFICATION_POOL, bonus)
         _pay_verifiers(env, challenge, verifiers, verification + bonus)
     worker = _read_worker(env, stage.worker)
-    passes = worker.passes + (challenge is not None)
-    inference.workers.write(env.state, stage.worker, replace(worker, passes=passes, earned=worker.earned + amount))
+    paid = replace(worker, earned=worker.earned + amount)
+    if challenge is not None:
+        paid = replace(paid, passes=worker.passes + 1, unavailable_in_row=0)
+    inference.workers.write(env.state, stage.worker, paid)
     _close_stage(env, request_id, request, index, StageStatus.PAID, 0)
 
 
@@ -77,7 +80,7 @@ def refund_stage(env: Environment, request_id: bytes, index: int, *, is_unavaila
     if is_unavailable:
         key = request.stages[index].worker
         worker = _read_worker(env, key)
-        inference.workers.write(env.state, key, replace(worker, unavailable=worker.unavailable + 1))
+        inference.workers.write(env.state, key, _note_unavailable(env, key, worker))
     _close_stage(env, request_id, request, index, StageStatus.REFUNDED, returned)
 
 
@@ -110,7 +113,7 @@ def slash_stage(env: Environment, request_id: bytes, index: int, challenge: byte
     )
     _pay_verifiers(env, challenge, accusers, bounty)
     cut = replace(worker, bond=worker.bond - slash, fails=worker.fails + 1)
-    inference.workers.write(state, stage.worker, _eject_if_poor(env, stage.worker, cut, params))
+    inference.workers.write(state, stage.worker, eject_if_poor(env, stage.worker, cut))
     _close_stage(env, request_id, request, index, StageStatus.SLASHED, returned + compensation)
 
 
@@ -155,7 +158,21 @@ def _pay_verifiers(env: Environment, challenge: bytes, verifiers: Sequence[bytes
         env.emit(VerifierPaid(challenge, verifier, amount))
 
 
-def _eject_if_poor(env: Environment, key: bytes, worker: Worker, params: inference.InferenceParams) -> Worker:
+def _note_unavailable(env: Environment, key: bytes, worker: Worker) -> Worker:
+    """Count it; the last of `unavailable_max` in a row (0: never) jails, and the count starts anew."""
+    params = inference.params.read(env.state)
+    in_row = worker.unavailable_in_row + 1
+    noted = replace(worker, unavailable=worker.unavailable + 1, unavailable_in_row=in_row)
+    if not params.unavailable_max or in_row < params.unavailable_max:
+        return noted
+    until = env.block.height + params.worker_jail_blocks
+    env.emit(WorkerJailed(key, worker.operator, until))
+    return replace(noted, unavailable_in_row=0, jailed_until=until)
+
+
+def eject_if_poor(env: Environment, key: bytes, worker: Worker) -> Worker:
+    """The worker, ejected when its bond is below the minimum. A bond on its way out keeps its release height."""
+    params = inference.params.read(env.state)
     if worker.bond >= params.worker_bond_min or worker.status == WorkerStatus.EJECTED:
         return worker
     height = env.block.height + params.worker_unbonding_blocks

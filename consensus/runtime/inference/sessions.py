@@ -35,9 +35,9 @@ def open_session(env: Environment, signer: bytes, call: OpenSession) -> None:
         raise NoRequests("a session is for at least one request")
     if call.deposit < max(params.session_deposit_min, 1):
         raise DepositTooLow(f"a session needs at least {max(params.session_deposit_min, 1)} nmyl")
-    nonce = read_account(state, signer).nonce - 1
-    session = compute_session_id(signer, nonce)
-    assert inference.sessions.read(state, session) is None, "a nonce is used once"
+    number = env.inner_number if env.inner_number is not None else read_account(state, signer).nonce - 1
+    session = compute_session_id(signer, number)
+    assert inference.sessions.read(state, session) is None, "a number is used once"
     ledger.hold(state, signer, HoldReason.ESCROW, call.deposit)
     expiry = env.block.height + params.session_expiry_blocks
     opened = Session(

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from consensus.runtime.arithmetic import PERMILLE, PPM
 from consensus.runtime.context import Environment
+from consensus.runtime.inference import payments
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import (
     BadOrderSignature,
@@ -85,9 +86,15 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
         raise EscrowTooLow(f"{sum(prices)} nmyl are due, {session.escrow} are left in the session")
 
     params = inference.params.read(state)
-    stages = []
+    height = env.block.height
+    stages: list[RequestStage] = []
+    idle: list[int] = []
     for stage, worker, price, signed in zip(order.path, workers, prices, call.stage_roots, strict=True):
-        ppm = compute_challenge_ppm(params, worker, price)
+        if is_working(worker, height):
+            ppm = compute_challenge_ppm(params, worker, price)
+        else:
+            ppm = 0
+            idle.append(len(stages))
         laden = replace(worker, unresolved=worker.unresolved + price, open_stages=worker.open_stages + 1)
         inference.workers.write(state, stage.worker, laden)
         stages.append(
@@ -124,6 +131,13 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
         stages=tuple(stages),
     )
     _commit(env, signer, request_id, session, request)
+    for index in idle:
+        payments.refund_stage(env, request_id, index, is_unavailable=False)
+
+
+def is_working(worker: Worker, height: int) -> bool:
+    """Whether the worker is paid for what is settled now: bonded for it and not in jail."""
+    return worker.status in (WorkerStatus.ACTIVE, WorkerStatus.RETIRING) and worker.jailed_until <= height
 
 
 def compute_challenge_ppm(params: InferenceParams, worker: Worker, gross: int) -> int:
@@ -174,8 +188,6 @@ def _check_path(env: Environment, session: Session, model: Model, order: Order) 
             raise BadPath(f"stage {number}: the worker does not hold [{stage.start}, {stage.end}) of this model")
         if stage.start != expected_start:
             raise BadPath(f"stage {number} starts at layer {stage.start}, not {expected_start}")
-        if worker.status not in (WorkerStatus.ACTIVE, WorkerStatus.RETIRING):
-            raise WorkerNotActive(f"stage {number}: the worker is {WorkerStatus(worker.status).name}")
         if max(stage.prefill_price, stage.decode_price) > session.max_price:
             raise PriceTooHigh(f"stage {number} is above the session's {session.max_price} nmyl")
         if stage.prefill_price < worker.prefill_price or stage.decode_price < worker.decode_price:
@@ -184,6 +196,8 @@ def _check_path(env: Environment, session: Session, model: Model, order: Order) 
         workers.append(worker)
     if expected_start != model.layers:
         raise BadPath(f"the path ends at layer {expected_start} of {model.layers}")
+    if not any(is_working(worker, env.block.height) for worker in workers):
+        raise WorkerNotActive("no stage's worker is active")
     return workers
 
 

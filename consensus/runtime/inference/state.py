@@ -24,7 +24,10 @@ class InferenceParams:
 
     `exposure_factor` and `detection_permille` are 3 and d of `S >= 3 R / (p d)`. The permille shares are of a stage's
     gross price (`burn`, `verification`), of a worker's bond (`fail_slash`), and of what is left of a slash when the
-    client is compensated (`bounty`).
+    client is compensated (`bounty`). A contested challenge goes to `contest_committee_size` more verifiers. A worker
+    unavailable `unavailable_max` times in a row takes no new work for `worker_jail_blocks`. Emission counts a worker's
+    bond up to `capacity_bond_per_layer` for each of its layers, times its audit score, which every audit moves by
+    `audit_score_step_permille` of the way; `audits_per_epoch` workers are audited an epoch.
     """
 
     worker_bond_min: Balance
@@ -45,6 +48,13 @@ class InferenceParams:
     fail_slash_permille: U16
     bounty_permille: U16
     retention_blocks: U32
+    contest_committee_size: U8
+    unavailable_max: U16
+    worker_jail_blocks: U32
+    equivocation_slash_permille: U16
+    capacity_bond_per_layer: Balance
+    audits_per_epoch: U16
+    audit_score_step_permille: U16
 
 
 class WorkerStatus(enum.IntEnum):
@@ -98,7 +108,10 @@ class Model:
 
 @record
 class Worker:
-    """A bonded worker, known by its key. `unresolved` is the gross price of its settled, not yet resolved stages."""
+    """A bonded worker, known by its key. `unresolved` is the gross price of its settled, not yet resolved stages.
+
+    Before block `jailed_until` it is jailed: what is settled of it meanwhile is refunded.
+    """
 
     operator: AccountId
     model: Hash32
@@ -118,6 +131,8 @@ class Worker:
     passes: U32
     fails: U32
     unavailable: U32
+    unavailable_in_row: U16
+    jailed_until: U64
 
 
 @record
@@ -186,7 +201,11 @@ class CommitteeMember:
 
 @record
 class Challenge:
-    """One drawn window of one stage. `beacon` drew it and seeds its fingerprint; `outcome` is None while open."""
+    """One drawn window of one stage. `beacon` drew its committee and seeds its fingerprint; no `outcome`: open.
+
+    A contested one has two rounds: `first_members` of the committee sat in the first, the others sit now with a new
+    beacon and deadlines, and `committed` and `revealed` count theirs. `first_members` is 0 in the first round.
+    """
 
     request: Hash32
     stage: U8
@@ -203,6 +222,7 @@ class Challenge:
     revealed: U8
     outcome: U8 | None
     distance_ppb: U64
+    first_members: U8
 
 
 @record
@@ -229,5 +249,7 @@ requests_by_session: StorageMap[bytes] = StorageMap("inference.request_by_sessio
 challenges: StorageMap[Challenge] = StorageMap("inference.challenge", (Hash32,), Challenge)
 open_challenges = StorageSet("inference.open_challenge", (AccountId, Hash32))
 commitments: StorageMap[bytes] = StorageMap("inference.commitment", (Hash32, AccountId), Hash32)
+silences: StorageMap[int] = StorageMap("inference.silence", (AccountId,), U32)
+equivocations = StorageSet("inference.equivocation", (PublicKey, Hash32, U8, U16, U8))
 reveals: StorageMap[Reveal] = StorageMap("inference.reveal", (Hash32, AccountId), Reveal)
 due = StorageSet("inference.due", (U64, U8, Hash32))

@@ -1,15 +1,23 @@
-"""What staking does in every block and at epoch ends: count signatures, emit rewards, elect validators (runtime.md)."""
+"""What staking does in every block and at epoch ends: count signatures, pay, jail, elect (staking.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from consensus.runtime.arithmetic import compute_shares
+from consensus.runtime.arithmetic import PERMILLE
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import read_issuance
 from consensus.runtime.context import Environment
 from consensus.runtime.staking import state as staking
-from consensus.runtime.staking.events import EpochEnded, ValidatorRewarded
+from consensus.runtime.staking.emission import compute_emission_parts, compute_rewards, compute_split
+from consensus.runtime.staking.events import (
+    DelegatorsRewarded,
+    EpochEnded,
+    ValidatorJailed,
+    ValidatorRetired,
+    ValidatorRewarded,
+)
+from consensus.runtime.staking.pool_state import read_pool
+from consensus.runtime.staking.pools import pay_in
+from consensus.runtime.staking.slashing import slash_delegations, slash_stake
 from consensus.state.reader import StateReader
 from proto_specs.types.chain import Validator, ValidatorSet
 
@@ -27,56 +35,102 @@ def initialize(env: Environment) -> None:
 
 
 def finalize(env: Environment) -> None:
-    """At an epoch's last block: pay its emission, then elect."""
+    """At an epoch's last block: pay its emission, jail who was absent, then elect."""
     params = staking.read_params(env.state)
     if not staking.is_epoch_end(params, env.block.height):
         return
     epoch = staking.compute_epoch(params, env.block.height)
     minted = _pay_emission(env, params, epoch)
-    elected = compute_election(env.state, params)
-    if elected.members:
-        staking.validators.write(env.state, elected)
-    members = staking.validators.read(env.state).members
-    staking.participation.write(env.state, staking.Participation(0, (0,) * len(members)))
+    _jail_absent(env, params)
+    _drop_poor_candidates(env, params)
+    _install(env, compute_election(env.state, params))
     staking.epoch_offenders.write(env.state, 0)
+    members = staking.validators.read(env.state).members
     env.emit(EpochEnded(epoch, minted, len(members), sum(one.power for one in members)))
 
 
-def compute_emission(params: staking.StakingParams, epoch: int, issuance: int) -> int:
-    """nmyl an epoch may mint: the schedule's amount, or what is left below the cap."""
-    halvings = epoch // params.emission_halving_epochs
-    return min(params.emission_per_epoch >> halvings, max(params.issuance_max - issuance, 0))
-
-
-def compute_rewards(emission: int, members: Sequence[Validator], signed: Sequence[int], blocks: int) -> list[int]:
-    """Shares of `emission` by stake x signed commits. What absent validators missed is shared by nobody.
-
-    The missed part stands as one more claimant, so that nobody gains by leaving others' votes out of a commit.
-    """
-    weights = [member.power * count for member, count in zip(members, signed, strict=True)]
-    missed = sum(member.power for member in members) * blocks - sum(weights)
-    return compute_shares(emission, [*weights, missed])[:-1]
-
-
 def compute_election(state: StateReader, params: staking.StakingParams) -> ValidatorSet:
-    """The candidates of the highest stake, at most `validators_max`; equal stakes by key. Ordered by key."""
-    standing = [
-        Validator(key, operator, staking.read_stake(state, operator).bonded)
+    """The candidates of the highest own and delegated stake, at most `validators_max`; equal ones by key.
+
+    Ordered by key. Only who has the minimum of its own, and is neither jailed nor tombstoned, is electable.
+    """
+    electable = [
+        Validator(key, operator, own + read_pool(state, operator).tokens)
         for operator, key in staking.list_candidates(state)
-        if not staking.is_tombstoned(state, key)
+        if (own := staking.read_stake(state, operator).bonded) >= max(params.validator_stake_min, 1)
+        and not staking.is_tombstoned(state, key)
+        and staking.jailed.read(state, operator) is None
     ]
-    eligible = [one for one in standing if one.power >= max(params.validator_stake_min, 1)]
-    eligible.sort(key=lambda one: (-one.power, one.key))
-    return ValidatorSet(tuple(sorted(eligible[: params.validators_max], key=lambda one: one.key)))
+    electable.sort(key=lambda one: (-one.power, one.key))
+    return ValidatorSet(tuple(sorted(electable[: params.validators_max], key=lambda one: one.key)))
+
+
+def is_absent(params: staking.StakingParams, signed: int, blocks: int) -> bool:
+    """Whether who could sign `blocks` commits signed too few of them."""
+    return signed * PERMILLE < params.downtime_permille * blocks
 
 
 def _pay_emission(env: Environment, params: staking.StakingParams, epoch: int) -> int:
     members = staking.validators.read(env.state).members
-    past = staking.participation.read(env.state)
-    emission = compute_emission(params, epoch, read_issuance(env.state))
-    rewards = compute_rewards(emission, members, past.signed, past.blocks)
-    for member, reward, signed in zip(members, rewards, past.signed, strict=True):
+    past, elected = staking.participation.read(env.state), staking.elected.read(env.state)
+    emission = compute_emission_parts(params, epoch, read_issuance(env.state)).producers
+    rewards = compute_rewards(emission, members, past.signed, past.blocks, elected.joined)
+    minted = 0
+    for member, reward, signed, own in zip(members, rewards, past.signed, elected.own, strict=True):
         if reward:
-            ledger.mint(env.state, member.operator, reward)
-            env.emit(ValidatorRewarded(member.operator, reward, signed, past.blocks))
-    return sum(rewards)
+            minted += _pay_validator(env, member, reward, signed, past.blocks, own)
+    return minted
+
+
+def _pay_validator(env: Environment, member: Validator, reward: int, signed: int, blocks: int, own: int) -> int:
+    """Pay operator and delegators; returns the nmyl minted. Delegators who have all left are paid nothing."""
+    commission_permille = staking.read_commission(env.state, member.operator, env.block.height)
+    for_own, commission, for_delegators = compute_split(reward, own, member.power, commission_permille)
+    paid = pay_in(env.state, member.operator, for_delegators, env.block.height)
+    if paid:
+        env.emit(DelegatorsRewarded(member.operator, paid, commission))
+    ledger.mint(env.state, member.operator, for_own + commission)
+    env.emit(ValidatorRewarded(member.operator, for_own + commission, signed, blocks))
+    return for_own + commission + paid
+
+
+def _jail_absent(env: Environment, params: staking.StakingParams) -> None:
+    """Slash and jail members who signed too little of what they could sign. One offence an epoch."""
+    members = staking.validators.read(env.state).members
+    past, elected = staking.participation.read(env.state), staking.elected.read(env.state)
+    height = env.block.height
+    for member, signed, joined in zip(members, past.signed, elected.joined, strict=True):
+        blocks = max(past.blocks - joined, 0)
+        if not is_absent(params, signed, blocks) or staking.is_tombstoned(env.state, member.key):
+            continue
+        permille = params.downtime_slash_permille
+        burned = slash_stake(env, member.operator, height, permille, PERMILLE)
+        slash_delegations(env, member.operator, height, permille, PERMILLE)
+        staking.downtimes.write(env.state, member.operator, height, permille)
+        until = height + params.jail_blocks
+        staking.jailed.write(env.state, member.operator, until)
+        env.emit(ValidatorJailed(member.operator, signed, blocks, burned, until))
+
+
+def _drop_poor_candidates(env: Environment, params: staking.StakingParams) -> None:
+    """Who has less than the minimum of its own stands no more: else lists of candidates would grow for nothing."""
+    for operator, _ in staking.list_candidates(env.state):
+        if staking.read_stake(env.state, operator).bonded < params.validator_stake_min:
+            staking.candidates.delete(env.state, operator)
+            env.emit(ValidatorRetired(operator))
+
+
+def _install(env: Environment, chosen: ValidatorSet) -> None:
+    """Make the elected the set that decides the next block. If nobody is, the set stays, with what it is paid by."""
+    before = staking.validators.read(env.state).members
+    old = {member.key for member in before}
+    if chosen.members:
+        own = tuple(staking.read_stake(env.state, one.operator).bonded for one in chosen.members)
+        joined = tuple(int(one.key not in old) for one in chosen.members)
+        staking.validators.write(env.state, chosen)
+        staking.elected.write(env.state, staking.Elected(own, joined))
+    else:
+        own = staking.elected.read(env.state).own
+        staking.elected.write(env.state, staking.Elected(own, (0,) * len(before)))
+    members = staking.validators.read(env.state).members
+    staking.participation.write(env.state, staking.Participation(0, (0,) * len(members)))

@@ -17,7 +17,7 @@ class ZeroStake(StakingError):
 
 
 class InsufficientStake(StakingError):
-    """More than is bonded was to be unbonded, or a validator's stake is below the minimum."""
+    """More than is bonded was to be unbonded, or a validator's own stake is below the minimum."""
 
 
 class TooManyUnbonding(StakingError):
@@ -33,8 +33,68 @@ class AlreadyRegistered(StakingError):
 
 
 class KeyTaken(StakingError):
-    """The consensus key was registered before, by whomever."""
+    """The consensus key is another account's."""
+
+
+class KeyIsForLife(StakingError):
+    """The account registered under another consensus key before: offences of that key stay its own."""
 
 
 class BadKeyProof(StakingError):
     """The consensus key did not sign the account."""
+
+
+class NoValidator(StakingError):
+    """The account does not stand for election."""
+
+
+class Tombstoned(StakingError):
+    """The validator's key double-signed: nothing brings it back."""
+
+
+class NotJailed(StakingError):
+    """There is no jail term to end."""
+
+
+class StillJailed(StakingError):
+    """The jail term is not over."""
+
+
+class CommissionTooHigh(StakingError):
+    """The commission would be above the chain's maximum."""
+
+
+class CommissionStepTooLarge(StakingError):
+    """A commission moves by a bounded step an epoch."""
+
+
+class DelegationTooSmall(StakingError):
+    """A delegation would begin, or be left, below the chain's minimum; it may be left at nothing."""
+
+
+class InsufficientDelegation(StakingError):
+    """More was to be moved than the delegation is worth."""
+
+
+class NoDelegation(StakingError):
+    """The account delegates nothing to this validator."""
+
+
+class NothingToClaim(StakingError):
+    """The delegation has earned nothing since the last claim."""
+
+
+class SameValidator(StakingError):
+    """Stake was to be redelegated to where it is."""
+
+
+class StillLiable(StakingError):
+    """The stake was redelegated before and is liable for the first validator's past: it can leave, not move on."""
+
+
+class TooManyRedelegations(StakingError):
+    """The delegator has too many liable redelegations here, or the source sent to too many validators this epoch."""
+
+
+class PoolDrained(StakingError):
+    """The validator was slashed so far down that no new delegation can be counted beside the old ones."""

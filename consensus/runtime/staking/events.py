@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proto_specs.codec import U32, U64, variant
+from proto_specs.codec import U16, U32, U64, variant
 from proto_specs.types.common import AccountId, Balance, PublicKey
 
 
@@ -69,4 +69,122 @@ class EpochEnded:
     power: U64
 
 
-StakingEvent = Bonded | Unbonded | Withdrawn | ValidatorRegistered | ValidatorSlashed | ValidatorRewarded | EpochEnded
+@variant(0x0308)
+class Delegated:
+    """`amount` of `who` stands behind `validator`."""
+
+    who: AccountId
+    validator: AccountId
+    amount: Balance
+
+
+@variant(0x0309)
+class Undelegated:
+    """`amount` no longer stands behind `validator`; what no slash takes can be withdrawn from block `height` on."""
+
+    who: AccountId
+    validator: AccountId
+    amount: Balance
+    height: U64
+
+
+@variant(0x030A)
+class Redelegated:
+    """`amount` moved to `dest`; below block `liable_until` it stays liable for the past of `source`."""
+
+    who: AccountId
+    source: AccountId
+    dest: AccountId
+    amount: Balance
+    liable_until: U64
+
+
+@variant(0x030B)
+class DelegationPaid:
+    """What the delegation of `who` to `validator` had earned became free balance."""
+
+    who: AccountId
+    validator: AccountId
+    amount: Balance
+
+
+@variant(0x030C)
+class CommissionSet:
+    """The operator keeps `commission_permille` of its delegators' rewards in blocks above `effective_after`."""
+
+    operator: AccountId
+    commission_permille: U16
+    effective_after: U64
+
+
+@variant(0x030D)
+class ValidatorJailed:
+    """It signed `signed` of the `blocks` commits it could: `amount` of its own stake was burned, and it is out."""
+
+    operator: AccountId
+    signed: U32
+    blocks: U32
+    amount: Balance
+    until: U64
+
+
+@variant(0x030E)
+class Unjailed:
+    """The operator stands for election again."""
+
+    operator: AccountId
+
+
+@variant(0x030F)
+class ValidatorRetired:
+    """The operator stands for election no more: by its own will, or with too little stake of its own."""
+
+    operator: AccountId
+
+
+@variant(0x0310)
+class DelegationsSlashed:
+    """For an offence of `validator`, burned of what stands behind it and of what was redelegated away from it."""
+
+    validator: AccountId
+    delegated: Balance
+    redelegated: Balance
+
+
+@variant(0x0311)
+class LeaverSlashed:
+    """`amount` of what `who` withdraws was burned: a slash reached it on its way out."""
+
+    who: AccountId
+    amount: Balance
+
+
+@variant(0x0312)
+class DelegatorsRewarded:
+    """The delegators of `validator` share `amount` of the epoch's emission, its operator's commission taken."""
+
+    validator: AccountId
+    amount: Balance
+    commission: Balance
+
+
+StakingEvent = (
+    Bonded
+    | Unbonded
+    | Withdrawn
+    | ValidatorRegistered
+    | ValidatorSlashed
+    | ValidatorRewarded
+    | EpochEnded
+    | Delegated
+    | Undelegated
+    | Redelegated
+    | DelegationPaid
+    | CommissionSet
+    | ValidatorJailed
+    | Unjailed
+    | ValidatorRetired
+    | DelegationsSlashed
+    | LeaverSlashed
+    | DelegatorsRewarded
+)

@@ -1,12 +1,17 @@
-"""Double votes. Economics: two votes for one slot can only come from the key's owner, so stake is burned at once.
+"""Slashing. Economics: two votes for one slot can only come from the key's owner, so stake is burned at once.
 
 The share burned is min((3 k / n)^2, 1) for the k-th offender of an epoch among n validators: a lone fault costs
 little, a third of the validators at fault together (what it takes to break safety) costs all. It is never below
 `double_vote_slash_permille`. Earlier offenders of the same epoch are not charged again. The key is tombstoned: barred
 from election for ever, and from a second slash. It leaves the set with this block, unless nobody would remain.
+
+A slash reaches all that voted when the offence happened, in whosever name: the operator's stake and what it unbonds,
+what is delegated, what was undelegated since (computed when it is withdrawn, leave.py) and what was redelegated since.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from consensus.bft.errors import EvidenceError
 from consensus.bft.evidence import validate_duplicate_vote
@@ -17,7 +22,17 @@ from consensus.runtime.context import Environment
 from consensus.runtime.errors import BlockError
 from consensus.runtime.staking import state as staking
 from consensus.runtime.staking.calls import write_stake
-from consensus.runtime.staking.events import ValidatorSlashed
+from consensus.runtime.staking.events import DelegationsSlashed, ValidatorSlashed
+from consensus.runtime.staking.pool_state import (
+    NO_OUTFLOWS,
+    Cohort,
+    cohorts,
+    compute_pool_account,
+    outflows,
+    read_pool,
+    write_pool,
+)
+from consensus.runtime.staking.pools import compute_value, drop_shares, open_pool, realize
 from consensus.runtime.system.state import read_block_info
 from consensus.state.reader import StateReader
 from proto_specs.types.chain import DuplicateVote, ValidatorSet
@@ -64,10 +79,14 @@ def apply_evidence(env: Environment, evidence: DuplicateVote) -> None:
     params = staking.read_params(env.state)
     count = len(staking.read_validators(env.state).members) + offenders - 1
     numerator, denominator = compute_slash_fraction(offenders, count, params.double_vote_slash_permille)
-    amount = _slash_stake(env, operator, numerator, denominator)
-    staking.tombstones.write(env.state, key, evidence.first.height)
+    offence = evidence.first.height
+    amount = slash_stake(env, operator, offence, numerator, denominator)
+    slash_delegations(env, operator, offence, numerator, denominator)
+    convicted = staking.Conviction(offence, block.height, numerator, denominator)
+    staking.convictions.write(env.state, operator, convicted)
+    staking.tombstones.write(env.state, key, offence)
     _remove_from_set(env, key)
-    env.emit(ValidatorSlashed(operator, key, evidence.first.height, amount))
+    env.emit(ValidatorSlashed(operator, key, offence, amount))
 
 
 def compute_slash_fraction(offenders: int, validators: int, least_permille: int) -> tuple[int, int]:
@@ -78,28 +97,75 @@ def compute_slash_fraction(offenders: int, validators: int, least_permille: int)
     return numerator, denominator
 
 
-def _slash_stake(env: Environment, operator: bytes, numerator: int, denominator: int) -> int:
-    """Burn that fraction of the bonded and of every unbonding amount, each rounded down; returns the nmyl burned."""
+def slash_stake(env: Environment, operator: bytes, offence_height: int, numerator: int, denominator: int) -> int:
+    """Burn that fraction of the operator's stake and of what of it is on its way out and voted at the offence.
+
+    Each amount is rounded down. Returns the nmyl burned.
+    """
     stake = staking.read_stake(env.state, operator)
     bonded = stake.bonded * numerator // denominator
-    chunks = [one.amount * numerator // denominator for one in stake.unbonding]
+    cuts = [
+        one.amount * numerator // denominator
+        if offence_height <= one.votes_until and env.block.height < one.height
+        else 0
+        for one in stake.unbonding
+    ]
     left = tuple(
-        staking.Unbonding(one.amount - cut, one.height)
-        for one, cut in zip(stake.unbonding, chunks, strict=True)
+        replace(one, amount=one.amount - cut)
+        for one, cut in zip(stake.unbonding, cuts, strict=True)
         if one.amount > cut
     )
     write_stake(env, operator, staking.Stake(stake.bonded - bonded, left))
-    burned = bonded + sum(chunks)
+    burned = bonded + sum(cuts)
     ledger.burn_held(env.state, operator, HoldReason.STAKE, burned)
+    return burned
+
+
+def slash_delegations(env: Environment, operator: bytes, offence_height: int, numerator: int, denominator: int) -> None:
+    """Burn that fraction of what is delegated to the operator, and of what was redelegated since the offence.
+
+    One pool and a bounded number of cohorts are visited, however many accounts have shares of them.
+    """
+    pool = read_pool(env.state, operator)
+    delegated = pool.tokens * numerator // denominator
+    if delegated:
+        write_pool(env.state, operator, replace(pool, tokens=pool.tokens - delegated))
+        ledger.burn_held(env.state, compute_pool_account(operator), HoldReason.DELEGATION, delegated)
+    redelegated = 0
+    for one in (outflows.read(env.state, operator) or NO_OUTFLOWS).epochs:
+        if offence_height <= one.votes_until and env.block.height < one.until:
+            for (_, _, dest), cohort in cohorts.iterate(env.state, operator, one.votes_until):
+                redelegated += _slash_cohort(env, (operator, one.votes_until, dest), cohort, numerator, denominator)
+    if delegated or redelegated:
+        env.emit(DelegationsSlashed(operator, delegated, redelegated))
+
+
+def _slash_cohort(
+    env: Environment, key: tuple[bytes, int, bytes], cohort: Cohort, numerator: int, denominator: int
+) -> int:
+    """Burn that fraction of a cohort's shares of its new pool, at their worth there; returns the nmyl burned."""
+    height, dest = env.block.height, key[2]
+    if cohort.until <= height:
+        return 0
+    pool = open_pool(env.state, dest, height)
+    cohort = realize(env.state, dest, pool, cohort, height)
+    shares = cohort.shares * numerator // denominator
+    burned = compute_value(pool.tokens, pool.shares, shares)
+    pool, cohort = drop_shares(pool, cohort, shares)
+    write_pool(env.state, dest, replace(pool, tokens=pool.tokens - burned))
+    cohorts.write(env.state, *key, cohort)
+    ledger.burn_held(env.state, compute_pool_account(dest), HoldReason.DELEGATION, burned)
     return burned
 
 
 def _remove_from_set(env: Environment, key: bytes) -> None:
     members = staking.validators.read(env.state).members
-    past = staking.participation.read(env.state)
+    past, elected = staking.participation.read(env.state), staking.elected.read(env.state)
     kept = [index for index, member in enumerate(members) if member.key != key]
     if not kept or len(kept) == len(members):
         return
     staking.validators.write(env.state, ValidatorSet(tuple(members[index] for index in kept)))
     signed = tuple(past.signed[index] for index in kept)
     staking.participation.write(env.state, staking.Participation(past.blocks, signed))
+    own, joined = tuple(elected.own[index] for index in kept), tuple(elected.joined[index] for index in kept)
+    staking.elected.write(env.state, staking.Elected(own, joined))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from consensus.state.reader import StateReader
 from consensus.state.storage import StorageMap, StorageValue
-from proto_specs.codec import U16, U32, U64, Max, record
+from proto_specs.codec import U8, U16, U32, U64, Max, record
 from proto_specs.limits import VALIDATORS_MAX
 from proto_specs.types.chain import ValidatorSet
 from proto_specs.types.common import AccountId, Balance, PublicKey
@@ -19,7 +19,11 @@ class StakingParams:
     """Election, unbonding, evidence and emission.
 
     Evidence expires when it is older than `evidence_blocks` AND than `evidence_ms`. Emission per epoch starts at
-    `emission_per_epoch` and halves every `emission_halving_epochs`; the issuance never exceeds `issuance_max`.
+    `emission_per_epoch` and halves every `emission_halving_epochs`; the issuance never exceeds `issuance_max`. Of it,
+    `worker_emission_permille` goes to workers, `audit_emission_permille` to verifiers for audits, the rest to block
+    producers. Who signed less than `downtime_permille` of an epoch's commits is slashed `downtime_slash_permille` and
+    jailed for `jail_blocks`. Commission is at most `commission_permille_max` and moves at most
+    `commission_step_permille` an epoch.
     """
 
     epoch_blocks: U32
@@ -32,14 +36,26 @@ class StakingParams:
     emission_per_epoch: Balance
     emission_halving_epochs: U32
     issuance_max: Balance
+    worker_emission_permille: U16
+    audit_emission_permille: U16
+    delegation_min: Balance
+    commission_permille_max: U16
+    commission_step_permille: U16
+    downtime_permille: U16
+    downtime_slash_permille: U16
+    jail_blocks: U32
 
 
 @record
 class Unbonding:
-    """Stake on its way out; it can be withdrawn from block `height` on."""
+    """Own stake on its way out; it can be withdrawn from block `height` on.
+
+    It had voting power up to block `votes_until`, the end of the epoch it left in: offences up to there reach it.
+    """
 
     amount: Balance
     height: U64
+    votes_until: U64
 
 
 @record
@@ -58,15 +74,59 @@ class Participation:
     signed: Annotated[tuple[U32, ...], Max(VALIDATORS_MAX)]
 
 
+@record
+class Elected:
+    """What the last election found of each validator, in the order of the set: what it is paid and measured by.
+
+    `own` is the part of its power that is its operator's own stake. `joined` is 1 for who was not in the set before:
+    the epoch's first counted commit is of a block it could not sign.
+    """
+
+    own: Annotated[tuple[Balance, ...], Max(VALIDATORS_MAX)]
+    joined: Annotated[tuple[U8, ...], Max(VALIDATORS_MAX)]
+
+
+@record
+class Commission:
+    """What an operator keeps of its delegators' rewards: in blocks above `effective_after` what is pending now."""
+
+    current_permille: U16
+    pending_permille: U16
+    effective_after: U64
+
+
+@record
+class Conviction:
+    """A double vote of block `offence_height`, punished at the start of block `height` by numerator / denominator."""
+
+    offence_height: U64
+    height: U64
+    numerator: U64
+    denominator: U64
+
+
 EMPTY_STAKE = Stake(0, ())
+NO_COMMISSION = Commission(0, 0, 0)
 
 params: StorageValue[StakingParams] = StorageValue("staking.params", StakingParams)
 stakes: StorageMap[Stake] = StorageMap("staking.stake", (AccountId,), Stake)
 candidates: StorageMap[bytes] = StorageMap("staking.candidate", (AccountId,), PublicKey)
 operators: StorageMap[bytes] = StorageMap("staking.operator", (PublicKey,), AccountId)
+keys: StorageMap[bytes] = StorageMap("staking.key", (AccountId,), PublicKey)
+"""The consensus key of an operator, for life: an offence of its past always finds its stake."""
+
+commissions: StorageMap[Commission] = StorageMap("staking.commission", (AccountId,), Commission)
+jailed: StorageMap[int] = StorageMap("staking.jailed", (AccountId,), U64)
+"""Operators out of election until they ask back in, which they may from that block on."""
+
+convictions: StorageMap[Conviction] = StorageMap("staking.conviction", (AccountId,), Conviction)
+downtimes: StorageMap[int] = StorageMap("staking.downtime", (AccountId, U64), U16)
+"""Permille slashed of an operator for the epoch that ended with a block: what its leavers still owe."""
+
 tombstones: StorageMap[int] = StorageMap("staking.tombstone", (PublicKey,), U64)
 validators: StorageValue[ValidatorSet] = StorageValue("staking.validators", ValidatorSet)
 participation: StorageValue[Participation] = StorageValue("staking.participation", Participation)
+elected: StorageValue[Elected] = StorageValue("staking.elected", Elected)
 epoch_offenders: StorageValue[int] = StorageValue("staking.epoch_offenders", U32, 0)
 
 
@@ -105,9 +165,26 @@ def is_tombstoned(state: StateReader, consensus_key: bytes) -> bool:
     return tombstones.read(state, consensus_key) is not None
 
 
+def read_commission(state: StateReader, operator: bytes, height: int) -> int:
+    """The permille an operator keeps of its delegators' rewards when block `height` pays them."""
+    found = commissions.read(state, operator) or NO_COMMISSION
+    permille = found.pending_permille if height > found.effective_after else found.current_permille
+    return min(permille, read_params(state).commission_permille_max)
+
+
+def is_convicted(state: StateReader, operator: bytes) -> bool:
+    """Whether the operator's key double-signed: it is out for good."""
+    return convictions.read(state, operator) is not None
+
+
 def compute_epoch(params: StakingParams, height: int) -> int:
     """The epoch of a block: blocks 1..epoch_blocks are epoch 0."""
     return (height - 1) // params.epoch_blocks
+
+
+def compute_epoch_end(params: StakingParams, height: int) -> int:
+    """The last block of the epoch of block `height`."""
+    return -(-height // params.epoch_blocks) * params.epoch_blocks
 
 
 def is_epoch_end(params: StakingParams, height: int) -> bool:

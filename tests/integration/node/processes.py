@@ -114,10 +114,11 @@ class RunningNode:
                     return found
                 await trio.sleep(POLL_S)
 
-    def list_children(self) -> dict[int, str]:
-        """Its child processes: id -> command line."""
+    def list_children(self, module: str = "") -> dict[int, str]:
+        """Its child processes, those that run `module` where one is named: id -> command line."""
         threads = Path(f"/proc/{self.process.pid}/task").iterdir()
-        return {int(pid): read_command(int(pid)) for one in threads for pid in (one / "children").read_text().split()}
+        found = {int(pid): read_command(int(pid)) for one in threads for pid in (one / "children").read_text().split()}
+        return {pid: command for pid, command in found.items() if module in command}
 
     def kill(self) -> None:
         """As the kernel would: no goodbye."""

@@ -10,7 +10,8 @@ import httpx
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from node.rpc.app import SUBSCRIPTIONS_PER_SOCKET_MAX
+from consensus.runtime.balances.state import accounts
+from node.rpc.session import SUBSCRIPTIONS_PER_SOCKET_MAX
 from proto_specs.codec import encode
 from proto_specs.types.calls import Remark
 from proto_specs.types.chain import compute_extrinsic_hash
@@ -91,7 +92,7 @@ def test_a_watched_transaction_is_ready_then_finalized(shared_node: NodeDirector
 def test_a_refused_transaction_is_not_watched(shared_node: NodeDirectory) -> None:
     with open_socket(shared_node) as raw:
         refused = Socket(raw).call("author_submitAndWatchExtrinsic", "0x00")
-        assert (refused["code"], refused["data"]) == (1010, {"reason": "DecodeError"})
+        assert (refused["code"], refused["data"]["reason"]) == (1010, "DecodeError")
 
 
 def test_subscriptions_are_bounded_and_those_that_ended_do_not_count(shared_node: NodeDirectory) -> None:
@@ -101,6 +102,45 @@ def test_subscriptions_are_bounded_and_those_that_ended_do_not_count(shared_node
         assert socket.call("chain_subscribeNewHeads")["code"] == -32005
         assert socket.call("chain_unsubscribeNewHeads", first[0]) is True
         assert isinstance(socket.call("chain_subscribeNewHeads"), str)
+
+
+def test_storage_is_told_now_and_whenever_a_block_changes_it(shared_node: NodeDirectory) -> None:
+    genesis = shared_node.load_genesis()
+    changing, still = (f"0x{one.hex()}" for one in (accounts.key(BOB.account), b"nothing"))
+    with open_socket(shared_node) as raw:
+        socket = Socket(raw)
+        subscription = socket.call("state_subscribeStorage", [changing, still])
+        first = socket.wait()
+        assert first["method"] == "state_storage"
+        assert first["params"]["subscription"] == subscription
+        assert [key for key, _ in first["params"]["result"]["changes"]] == [changing, still]
+        nonce = socket.call("system_accountNextIndex", f"0x{BOB.account.hex()}")
+        transaction = sign_call(genesis.hash, BOB, nonce, Remark(b"stored"))
+        extrinsic = socket.call("author_submitExtrinsic", f"0x{encode(transaction).hex()}")
+        told = socket.wait()["params"]["result"]
+        ((key, value),) = told["changes"]
+        assert key == changing
+        assert value == socket.call("state_getStorage", changing, told["height"])
+        assert socket.call("author_extrinsicStatus", extrinsic)["height"] == told["height"]
+        assert socket.call("state_unsubscribeStorage", subscription) is True
+        for wrong in ([], [changing] * 65, ["0x0"], [1], changing):
+            assert socket.call("state_subscribeStorage", wrong)["code"] == -32602
+
+
+def test_requests_are_subscribed_to_and_left(shared_node: NodeDirectory) -> None:
+    with open_socket(shared_node) as raw:
+        socket = Socket(raw)
+        assert socket.call("inference_subscribeRequests", 1)["code"] == -32602
+        subscription = socket.call("inference_subscribeRequests")
+        assert socket.call("inference_unsubscribeRequests", subscription) is True
+
+
+def test_an_unsafe_method_is_not_for_a_web_page(shared_node: NodeDirectory) -> None:
+    body = {"jsonrpc": "2.0", "id": 1, "method": "author_removeExtrinsic", "params": [f"0x{bytes(32).hex()}"]}
+    assert httpx.post(shared_node.url, json=body).json()["result"] is False
+    for header in ("Origin", "X-Forwarded-For", "Forwarded"):
+        answer = httpx.post(shared_node.url, json=body, headers={header: "http://127.0.0.1"}).json()
+        assert answer["error"]["code"] == -32012
 
 
 def test_subscriptions_need_a_websocket(shared_node: NodeDirectory) -> None:

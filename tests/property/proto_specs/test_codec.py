@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import tracemalloc
+import typing
 from dataclasses import replace
 from typing import Any
 
@@ -122,7 +123,7 @@ def test_a_field_takes_its_bound_and_not_more(cls: Any, field: str, base: Any, m
     index = [one.name for one in dataclasses.fields(cls)].index(field)
     tree = unpack(encode(smallest))
     for value, is_allowed in _around(base, mark, getattr(smallest, field)):
-        tree[index] = _plain(value)
+        tree[index] = _plain(value, base)
         data = pack(tree)
         assert len(data) <= MESSAGE_BYTES_MAX
         assert accepts(cls, data) is is_allowed
@@ -150,11 +151,12 @@ def _around(base: Any, mark: Any, smallest: Any) -> list[tuple[Any, bool]]:
     raise AssertionError(f"{mark} of {base} around {smallest}")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, base: Any) -> Any:
+    """As MessagePack has it; the items of a list are all alike."""
     if not isinstance(value, tuple):
         return value
-    plain = [unpack(encode(value[0])) if dataclasses.is_dataclass(value[0]) else value[0]]
-    return plain * len(value)
+    item = typing.get_args(base)[0]
+    return [unpack(encode(value[0], item))] * len(value)
 
 
 BOMBS = {

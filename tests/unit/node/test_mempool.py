@@ -55,6 +55,15 @@ def test_selection_stops_when_the_block_is_full() -> None:
     assert len(list(pool.select(10**9, 4 * 100 + 99))) == 4
 
 
+@pytest.mark.parametrize(("weight_max", "bytes_max"), [(5 * WEIGHT, 10**9), (10**9, 4_000)])
+def test_what_fits_into_no_block_keeps_nobody_else_out(weight_max: int, bytes_max: int) -> None:
+    pool = Mempool()
+    large = make_transaction(1, 0, 10**9)
+    pool.add(large, make_validity(large, weight=5 * WEIGHT + 1, size_bytes=4_001), 1)
+    fill(pool, (1, 1, 900), (2, 0, 1), (2, 1, 1))
+    assert [(one.body.signer[0], one.body.nonce) for one in pool.select(weight_max, bytes_max)] == [(2, 0), (2, 1)]
+
+
 def test_the_same_transaction_is_known() -> None:
     pool = Mempool()
     (one,) = fill(pool, (1, 0, 0))

@@ -13,6 +13,7 @@ from node.chain.blocks import ExecutedCandidate, Proposer, build_block, finalize
 from node.chain.pool import TransactionPool
 from node.mempool import Mempool
 from node.store.chain_store import ChainStore, FinalizedBlock, Head
+from node.store.history import DEFAULT_RETENTION, Retention
 from proto_specs.hashing import Tag
 from proto_specs.types.calls import Call, Transfer
 from proto_specs.types.chain import (
@@ -61,9 +62,10 @@ class World:
 
     path: Path
     genesis: Genesis = field(default_factory=make_genesis)
+    retention: Retention = DEFAULT_RETENTION
 
     def __post_init__(self) -> None:
-        self.store = ChainStore(self.path, self.genesis)
+        self.store = ChainStore(self.path, self.genesis, self.retention)
         self.pool = TransactionPool(self.store, Mempool())
 
     @property
@@ -94,9 +96,10 @@ class World:
         self.pool.advance(done)
         return done
 
-    def reopen(self) -> None:
-        """Close the database and open it again."""
+    def reopen(self, retention: Retention | None = None) -> None:
+        """Close the database and open it again, to keep what `retention` says from now on."""
         self.store.close()
+        self.retention = retention or self.retention
         self.__post_init__()
 
     def dump(self) -> dict[bytes, bytes]:

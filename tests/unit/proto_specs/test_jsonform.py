@@ -53,7 +53,7 @@ def test_lists_unions_and_nested_optionals() -> None:
     error = ModuleError(2, "InsufficientBalance")
     receipt = Receipt(ALICE, error, 1, 2, 3, (Remarked(ALICE, ALICE),))
     made = to_json(receipt, PREFIX)
-    assert made["error"] == {"module": 2, "error": "InsufficientBalance"}
+    assert made["error"] == {"module": 2, "error": "InsufficientBalance", "item": None}
     assert made["events"] == [{"type": "Remarked", "who": encode_address(ALICE, PREFIX), "hash": "0x" + ALICE.hex()}]
 
 

@@ -18,7 +18,7 @@ from node.serving.rpc_chain import RpcChain, make_session_entry, make_worker_ent
 PARAMS = build_dev_spec().params.inference
 SESSION = Session(bytes(32), bytes(32), bytes(32), SessionStatus.OPEN, 9, 100, 60, 5, 2, 1, 10, 1_000)
 WORKER = Worker(
-    bytes(32), bytes(32), 0, 2, WorkerStatus.ACTIVE, 150 * 10**9, 0, 0, 0, "peer", (), 1, 2, 1, 0, 10**6, 0, 0
+    bytes(32), bytes(32), 0, 2, WorkerStatus.ACTIVE, 150 * 10**9, 0, 0, 0, "peer", (), 1, 2, 1, 0, 10**6, 0, 0, 0, 0
 )
 
 

@@ -202,6 +202,7 @@ class World:
             0,
             None,
             0,
+            0,
         )
         self.chain.challenges[challenge_id] = OpenChallenge(challenge_id, challenge, False, False, False)
         return challenge_id

@@ -13,7 +13,10 @@ from consensus.runtime.errors import CallError
 from consensus.runtime.executive import execute_block
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import SessionStatus, StageStatus
+from consensus.runtime.multisig import state as multisig
+from consensus.runtime.params import state as governance
 from consensus.runtime.receipts import ExecutedBlock, ModuleError, Receipt
+from consensus.runtime.staking import pool_state
 from consensus.runtime.staking import state as staking
 from consensus.state.reader import DictState, StateReader
 from genesis.builder import build_genesis
@@ -157,6 +160,10 @@ def _expected_holds(state: StateReader) -> Counter[tuple[bytes, int]]:
     holds: Counter[tuple[bytes, int]] = Counter()
     for (who,), stake in staking.stakes.iterate(state):
         holds[who, HoldReason.STAKE] += stake.bonded + sum(one.amount for one in stake.unbonding)
+    for (validator,), pool in pool_state.pools.iterate(state):
+        holds[pool_state.compute_pool_account(validator), HoldReason.DELEGATION] += pool.tokens + pool.rewards
+    for (who,), queue in pool_state.leaving.iterate(state):
+        holds[who, HoldReason.DELEGATION] += sum(one.amount for one in queue.entries)
     for _, worker in inference.workers.iterate(state):
         holds[worker.operator, HoldReason.WORKER_BOND] += worker.bond
     for _, session in inference.sessions.iterate(state):
@@ -165,6 +172,10 @@ def _expected_holds(state: StateReader) -> Counter[tuple[bytes, int]]:
     for _, request in inference.requests.iterate(state):
         assert request.returned <= request.price
         holds[request.client, HoldReason.ESCROW] += request.escrow
+    for _, operation in multisig.operations.iterate(state):
+        holds[operation.opener, HoldReason.MULTISIG_DEPOSIT] += operation.deposit
+    for _, proposal in governance.proposals.iterate(state):
+        holds[proposal.proposer, HoldReason.PROPOSAL_DEPOSIT] += proposal.deposit
     return +holds
 
 

@@ -199,7 +199,10 @@ def test_below_the_minimum_bond_a_worker_is_ejected_and_later_released() -> None
     key = world.workers[0].worker_key.public_key
     events = world.judge(drawn[0].challenge, world.verifiers[0], Outcome.FAIL).events
     assert pick(events, WorkerEjected)[0].worker == key
-    world.chain.expect_error(world.workers[0], world.settle(sequence=1), errors.WorkerNotActive)
+    receipt = world.chain.expect_ok(world.workers[1], world.settle(sequence=1))
+    assert [one.stage for one in pick(receipt.events, StageRefunded)] == [0]
+    drawn += pick(world.chain.skip(2), ChallengeDrawn)
+    assert len(drawn) == 5
     world.chain.expect_error(world.workers[0], calls.RetireWorker(key), errors.WorkerNotActive)
     for one in drawn[1:]:
         world.judge(one.challenge, world.verifiers[0], Outcome.PASS)

@@ -257,7 +257,7 @@ def test_height_time_and_proposer_are_checked(chain: Chain) -> None:
 
 def test_the_signature_check_can_be_replaced(chain: Chain) -> None:
     unsigned = replace(chain.sign(BOB, calls.Remark(b"")), signature=bytes(64))
-    executed = execute_block(chain.state, chain.context(), (), [unsigned], is_signed=lambda one, birth: True)
+    executed = execute_block(chain.state, chain.context(), (), [unsigned], is_signed=lambda one, extrinsic, birth: True)
     assert executed.receipts[0].error is None
 
 

@@ -12,7 +12,7 @@ from consensus.runtime.balances.state import read_issuance
 from consensus.runtime.errors import BlockError
 from consensus.runtime.staking import errors, slashing
 from consensus.runtime.staking import state as staking
-from consensus.runtime.staking.epoch import compute_emission, compute_rewards
+from consensus.runtime.staking.emission import compute_emission, compute_emission_parts, compute_rewards
 from consensus.runtime.staking.events import EpochEnded, ValidatorRewarded, ValidatorSlashed
 from consensus.runtime.system.state import blocks
 from genesis.dev import DevIdentity, build_dev_spec, get_dev_identity
@@ -57,7 +57,7 @@ def test_bond_unbond_withdraw(chain: Chain) -> None:
     chain.expect_ok(BOB, calls.Unbond(200))
     height = chain.height + chain.spec.params.staking.unbonding_blocks
     stake = staking.read_stake(chain.state, BOB.account)
-    assert stake == staking.Stake(300, (staking.Unbonding(200, height),))
+    assert stake == staking.Stake(300, (staking.Unbonding(200, height, 10),))
     chain.skip(height - chain.height - 2)
     chain.expect_error(BOB, calls.WithdrawUnbonded(), errors.NothingToWithdraw)
     before = chain.free(BOB)
@@ -111,17 +111,19 @@ def test_without_candidates_the_set_stays(chain: Chain) -> None:
 
 
 def test_emission_goes_by_stake_and_signed_share() -> None:
-    chain = Chain(build_spec(("alice", "bob")))
+    chain = Chain(build_spec(("alice", "bob"), downtime_permille=0))
     before, issuance = (chain.free(ALICE), chain.free(BOB)), read_issuance(chain.state)
     chain.block()
     for number in range(8):
         keys = [ALICE.consensus_key.public_key] + [BOB.consensus_key.public_key] * (number < 3)
         chain.block(signed_by=keys)
     events = chain.block(signed_by=[ALICE.consensus_key.public_key]).events.finalize
-    emission = chain.spec.params.staking.emission_per_epoch
+    params = chain.spec.params.staking
+    emission = compute_emission_parts(params, 0, issuance).producers
+    assert emission == params.emission_per_epoch // 2
     assert chain.free(ALICE) - before[0] == emission // 2
-    assert chain.free(BOB) - before[1] == emission * 3 // 18 + 1
-    assert read_issuance(chain.state) == issuance + emission // 2 + emission * 3 // 18 + 1
+    assert chain.free(BOB) - before[1] == emission * 3 // 18
+    assert read_issuance(chain.state) == issuance + emission // 2 + emission * 3 // 18
     rewarded = {one.operator: one.signed for one in events if isinstance(one, ValidatorRewarded)}
     assert rewarded == {ALICE.account: 9, BOB.account: 3}
 

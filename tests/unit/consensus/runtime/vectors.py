@@ -18,7 +18,7 @@ from consensus.runtime.inference.payments import compute_pool_bonus
 from consensus.runtime.inference.settlement import compute_challenge_ppm
 from consensus.runtime.inference.state import Worker
 from consensus.runtime.receipts import compute_receipts_root
-from consensus.runtime.staking.epoch import compute_emission, compute_rewards
+from consensus.runtime.staking.emission import compute_emission, compute_rewards
 from consensus.runtime.staking.slashing import compute_slash_fraction
 from consensus.runtime.system.calls import compute_weight_price
 from consensus.state.tree import EMPTY_ROOT, prove, update
@@ -47,6 +47,7 @@ from proto_specs.types.chain import (
 from proto_specs.types.manifest import compute_model_id
 from proto_specs.types.request import compute_session_id, compute_stage_price
 from proto_specs.types.verdict import compute_challenge_id, compute_fingerprint_seed
+from tests.property.proto_specs.shapes import make_smallest
 from tests.unit.consensus.runtime.chain import Chain, compute_beacon
 from tests.unit.consensus.runtime.inference_world import World, build_manifest
 
@@ -72,8 +73,8 @@ def build_state_tree() -> dict[str, Any]:
             if page is None:
                 pages.pop(path, None)
         roots.append(root.hex())
-        for key, value in ((b"b", b"2"), (b"key3", b"value3"), (b"nothing", None)):
-            is_there = number >= 1 if key == b"b" else number in (2, 3)
+        for key, value in ((b"b", b"2"), (b"key3", b"value3"), (b"nothing", None), (b"empty0", None)):
+            is_there = number >= 1 if key == b"b" else number in (2, 3) and value is not None
             expected = value if is_there else None
             proof = prove(pages.get, key)
             proofs.append(
@@ -116,6 +117,22 @@ def build_calls() -> list[calls.Call]:
         world.settle(),
         commit,
         reveal,
+        calls.TransferAll(bytes(range(32)), True),
+        calls.Delegate(bob.account, 10**10),
+        calls.Undelegate(bob.account, 10**9),
+        calls.Redelegate(bob.account, bytes(range(32)), 10**9),
+        calls.ClaimRewards(bob.account),
+        calls.SetCommission(50),
+        calls.Unjail(),
+        calls.RetireValidator(),
+        make_smallest(calls.ReportEquivocation),
+        calls.ProposeParams((calls.ParamChange("system.byte_price", 11),)),
+        calls.VoteParams(3, True),
+        calls.BatchAll((calls.Remark(b"a"), calls.Transfer(bytes(range(32)), 1))),
+        calls.BatchEach((calls.Remark(b"b"),)),
+        calls.AsMulti(2, (bytes(range(32)), bytes(range(1, 33))), None, calls.Remark(b"of several")),
+        calls.ApproveAsMulti(2, (bytes(range(32)), bytes(range(1, 33))), 7, bytes(32)),
+        calls.CancelAsMulti(2, (bytes(range(32)), bytes(range(1, 33))), 7, bytes(32)),
     ]
 
 
@@ -223,7 +240,7 @@ def build_formulas() -> dict[str, Any]:
         Validator(bytes([index]) * 32, bytes([index]) * 32, power) for index, power in enumerate((500, 300, 200))
     ]
     beacon, request = compute_beacon(1), bytes(range(32))
-    worker = Worker(bytes(32), bytes(32), 0, 2, 0, 10**9, 10**6, 1, 0, "", (), 0, 0, 0, 0, 9, 0, 0)
+    worker = Worker(bytes(32), bytes(32), 0, 2, 0, 10**9, 10**6, 1, 0, "", (), 0, 0, 0, 0, 9, 0, 0, 0, 0)
     sampled = replace(params.inference, base_challenge_ppm=10_000)
     seated = draws.compute_committee(beacon, compute_challenge_id(request, 1), members, 2)
     path = World().order().order.path

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from consensus.runtime.balances import state as balances
-from consensus.runtime.errors import InvalidTransaction
 from consensus.state.tree import Proof, verify_proof
-from node.api.chain_methods import PAGE_ITEMS_MAX, PENDING_MAX
-from node.api.errors import INVALID_TRANSACTION, ApiError
+from node.api.author_methods import PENDING_MAX
+from node.api.errors import ApiError
 from node.api.methods import METHODS, NodeView, call_method
+from node.api.params import PAGE_ITEMS_MAX
 from proto_specs.codec import decode, encode
 from proto_specs.ss58 import encode_address
-from proto_specs.types.calls import Remark
 from proto_specs.types.chain import compute_block_hash, compute_extrinsic_hash
-from tests.unit.node.world import ALICE, BOB, MYL, World, sign_call
+from tests.unit.node.api.vectors import AGE_MS, make_known_chain
+from tests.unit.node.world import ALICE, BOB, MYL, World
 
 ALICE_ADDRESS = encode_address(ALICE.account, 42)
 UNKNOWN = "0x" + "ab" * 32
@@ -51,33 +51,15 @@ def show(data: bytes) -> str:
 
 def test_the_table_is_the_documented_one(api: Api) -> None:
     page = (SPECS / "rpc.md").read_text("utf-8")
-    documented = re.findall(r"^\| `(\w+)` ", page[: page.index("## Subscriptions")], re.MULTILINE)
+    documented = re.findall(r"^\| `([\w.]+)` ", page[: page.index("## Subscriptions")], re.MULTILINE)
     assert sorted(METHODS) == sorted(documented)
     assert api.call("rpc_methods") == {"methods": sorted(METHODS)}
-
-
-def test_every_reason_of_a_refusal_is_documented() -> None:
-    page = (SPECS / "rpc.md").read_text("utf-8")
-    classes = [InvalidTransaction]
-    for one in classes:
-        classes += one.__subclasses__()
-    reasons = {one.reason for one in classes if hasattr(one, "reason")} - {"PoolRefused", "FutureNonce", "BlockFull"}
-    assert {reason for reason in reasons if f"`{reason}`" not in page} == set()
-
-
-def make_known_chain(world: World) -> None:
-    """Three blocks: two transfers, one of them failing; a remark; none. One transaction waits."""
-    genesis = world.genesis.hash
-    world.add_block([world.transfer(0, tip=5), world.transfer(1, amount=10**18)])
-    world.add_block([sign_call(genesis, BOB, 0, Remark(b"hello"))])
-    world.add_block()
-    world.pool.submit(world.transfer(2))
 
 
 @pytest.mark.parametrize("index", range(len(VECTORS["calls"])), ids=lambda one: VECTORS["calls"][one]["method"])
 def test_vectors(api: Api, world: World, index: int) -> None:
     make_known_chain(world)
-    api.now_ms = world.head.time_ms + 250
+    api.now_ms = world.head.time_ms + AGE_MS
     vector = VECTORS["calls"][index]
     if "error" in vector:
         with pytest.raises(ApiError) as refused:
@@ -158,7 +140,7 @@ def test_receipts_name_events_and_errors(api: Api, world: World) -> None:
     assert good["events"] == [
         {"type": "Transferred", "source": ALICE_ADDRESS, "dest": encode_address(BOB.account, 42), "amount": MYL}
     ]
-    assert bad["error"] == {"module": 2, "error": "InsufficientBalance"}
+    assert bad["error"] == {"module": 2, "error": "InsufficientBalance", "item": None}
     assert [one["type"] for one in bad["events"]] == ["ExtrinsicFailed"]
     assert found["events"]["finalize"][-1]["type"] == "FeesBurned"
     assert api.call("chain_getReceipts", 2) is None
@@ -204,30 +186,6 @@ def test_a_submitted_transaction_is_pending_then_finalized(api: Api, world: Worl
     assert status["receipt"]["extrinsic"] == extrinsic
     assert status["receipt"] == api.call("chain_getReceipts", 1)["receipts"][0]
     assert api.call("author_pendingExtrinsics") == []
-
-
-def test_refusals_carry_what_a_machine_needs(api: Api, world: World) -> None:
-    world.add_block([world.transfer(0)])
-    one = world.transfer(1)
-    world.pool.submit(one)
-    poor = sign_call(world.genesis.hash, BOB, 0, Remark(b""), tip=2**63)
-    cases = [
-        (b"\x00", {"reason": "DecodeError"}),
-        (encode(one) + b"\0", {"reason": "DecodeError"}),
-        (encode(world.transfer(0)), {"reason": "StaleNonce", "expected": 1}),
-        (encode(one), {"reason": "AlreadyKnown"}),
-        (encode(world.transfer(1, amount=7)), {"reason": "ReplacementUnderpriced", "needed": 1}),
-        (encode(world.transfer(99)), {"reason": "NonceTooFar", "expected": 2}),
-        (encode(world.transfer(2))[:-1] + b"\x01", {"reason": "BadSignature"}),
-    ]
-    for data, details in cases:
-        with pytest.raises(ApiError) as refused:
-            api.call("author_submitExtrinsic", show(data))
-        assert (refused.value.code, refused.value.data) == (INVALID_TRANSACTION, details), data
-    with pytest.raises(ApiError) as refused:
-        api.call("author_submitExtrinsic", show(encode(poor)))
-    assert refused.value.data["reason"] == "CannotPayFee"
-    assert refused.value.data["needed"] > refused.value.data["free"] > 0
 
 
 def test_the_fee_that_is_queried_is_the_fee_that_is_paid(api: Api, world: World) -> None:

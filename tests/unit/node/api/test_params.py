@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.api.errors import INVALID_PARAMS, ApiError
-from node.api.params import Params
+from node.api.params import SUBMITTED_BYTES_MAX, Params
 from proto_specs.ss58 import encode_address
 
 PREFIX = 42
@@ -83,9 +83,25 @@ def test_sizes_are_bounded() -> None:
     with pytest.raises(ApiError):
         Params(["0x" + "00" * 257], PREFIX).take_key("key")
     with pytest.raises(ApiError):
-        Params(["0x" + "00" * 65_537], PREFIX).take_extrinsic("extrinsic")
+        Params(["0x" + "00" * (SUBMITTED_BYTES_MAX + 1)], PREFIX).take_extrinsic("extrinsic")
     with pytest.raises(ApiError):
         Params(["0x"], PREFIX).take_extrinsic("extrinsic")
+
+
+def test_blocks_are_one_or_a_bounded_list() -> None:
+    assert Params([], PREFIX).take_blocks("block", 2) is None
+    assert Params([7], PREFIX).take_blocks("block", 2) == 7
+    assert Params([[7, "0x" + "01" * 32]], PREFIX).take_blocks("block", 2) == [7, b"\1" * 32]
+    for wrong in ([[1, 2, 3]], [[True]], [[[1]]], ["x"]):
+        with pytest.raises(ApiError, match="block has to be"):
+            Params(list(wrong), PREFIX).take_blocks("block", 2)
+
+
+@pytest.mark.parametrize("value", [None, 0, 9, -1, True, 1.0, "1"])
+def test_a_count_is_within_its_bounds(value: Any) -> None:
+    assert [Params([one], PREFIX).take_count("count", 8) for one in (1, 8)] == [1, 8]
+    with pytest.raises(ApiError, match="count has to be a number from 1 to 8"):
+        Params([value], PREFIX).take_count("count", 8)
 
 
 JSON = st.recursive(

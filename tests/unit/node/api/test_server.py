@@ -17,7 +17,11 @@ from node.api import server as server_module
 from node.api.methods import NodeView
 from node.api.server import FRAME_BYTES_MAX, HEAD, SUBSCRIBE_HEADS, receive_frame, serve_api
 from node.chain import bus as bus_module
+from node.chain.admission import Admission
 from node.chain.bus import BlockBus
+from node.signatures.processes import SignatureProcesses
+from proto_specs.codec import encode
+from proto_specs.types.chain import compute_extrinsic_hash
 from tests.unit.node.world import World
 
 
@@ -37,15 +41,29 @@ class Peer:
         return None if payload is None else json.loads(payload)
 
     async def call(self, call_id: Any, method: Any, params: Any = ()) -> Any:
-        await self.send(json.dumps({"id": call_id, "method": method, "params": params}).encode())
-        return await self.receive()
+        """The answer to a frame of one call."""
+        await self.send(json.dumps({"id": call_id, "calls": [[method, params]]}).encode())
+        frame = await self.receive()
+        assert frame["id"] == call_id
+        (answer,) = frame["answers"]
+        return answer
+
+    async def call_many(self, calls: list[list[Any]]) -> list[Any]:
+        """The answers to a frame."""
+        await self.send(json.dumps({"id": 1, "calls": calls}).encode())
+        answers: list[Any] = (await self.receive())["answers"]
+        return answers
 
 
 @asynccontextmanager
 async def serve(world: World, path: Path, bus: BlockBus) -> AsyncIterator[None]:
     view = NodeView(world.genesis.spec, world.store, world.pool, lambda: 0)
+    signatures = SignatureProcesses(1)
+    admission = Admission(world.pool, signatures)
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_api, path, view, bus)
+        await nursery.start(signatures.run)
+        nursery.start_soon(admission.run)
+        await nursery.start(serve_api, path, view, bus, admission)
         yield
         nursery.cancel_scope.cancel()
 
@@ -70,15 +88,34 @@ async def test_it_is_its_owners_and_goes_with_the_node(world: World, path: Path)
 
 async def test_answers_repeat_the_id_of_their_call(world: World, path: Path) -> None:
     async with serve(world, path, BlockBus()), connect(path) as peer:
-        assert await peer.call(7, "system_name") == {"id": 7, "result": "myelin"}
-        assert (await peer.call(8, "chain_getBlock", [3])) == {"id": 8, "result": None}
+        assert await peer.call(7, "system_name") == {"result": "myelin"}
+        assert (await peer.call(8, "chain_getBlock", [3])) == {"result": None}
         assert (await peer.call(9, "nonsense"))["error"]["code"] == -32601
         for wrong in ("text", 1, None):
             answer = await peer.call(10, "system_name", wrong)
-            assert (answer["id"], answer["error"]["code"]) == (10, -32602)
+            assert answer["error"]["code"] == -32602
         answer = await peer.call(11, "inference_workers", ["0x00"])
-        assert (answer["id"], answer["error"]["code"]) == (11, -32602)
+        assert answer["error"]["code"] == -32602
         assert (await peer.call(12, ["x"]))["error"]["code"] == -32601
+
+
+async def test_the_answers_of_a_frame_are_in_the_order_of_its_calls(world: World, path: Path) -> None:
+    """Whatever a call waits for: nothing, a thread, or the pool; and one that fails fails alone."""
+    transactions = [world.transfer(nonce) for nonce in range(30)]
+    submissions = [["author_submitExtrinsic", [f"0x{encode(one).hex()}"]] for one in transactions]
+    calls = [["system_name", []], *submissions, ["chain_getBlock", [0]], submissions[3], ["nonsense", []], 7]
+    async with serve(world, path, BlockBus()), connect(path) as peer:
+        answers = await peer.call_many(calls)
+        assert answers[0] == {"result": "myelin"}
+        expected = [{"result": f"0x{compute_extrinsic_hash(one).hex()}"} for one in transactions]
+        assert answers[1:31] == expected
+        assert answers[31] == {"result": None}
+        assert answers[32] == expected[3], "the same again is as good as the first"
+        assert [one["error"]["code"] for one in answers[33:]] == [-32601, -32600]
+        assert len(world.pool) == 30
+        too_many = {"id": 2, "calls": [["system_name", []]] * (server_module.CALLS_MAX + 1)}
+        await peer.send(json.dumps(too_many).encode())
+        assert (await peer.receive())["error"]["code"] == -32600
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b"[]", b"\xff", b"[" * 100_000, b'{"id": 1}', b"1"])

@@ -21,6 +21,7 @@ from node.chain.bus import BlockBus
 from node.chain.consensus_shell import ConsensusShell, ShellParts
 from node.chain.pool import TransactionPool
 from node.mempool import Mempool
+from node.signatures.processes import SignatureProcesses
 from node.signer import Signer
 from node.store.chain_store import ChainStore, FinalizedBlock
 from node.wal import Wal
@@ -100,6 +101,7 @@ class Validator:
             signer=signer,
             gossip=self.gossip,
             bus=bus,
+            signatures=SignatureProcesses(0),
             wal_path=self.base / "consensus.wal",
             block_interval_ms=interval_ms,
             now_ms=lambda: next(clock),

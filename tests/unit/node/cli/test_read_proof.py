@@ -46,6 +46,29 @@ async def test_a_value_and_an_absence_are_proven(busy_world: World) -> None:
     assert (await read_proven(Node(busy_world), ABSENT))["value"] is None
 
 
+async def test_a_value_of_an_earlier_block_is_proven_under_its_header(busy_world: World) -> None:
+    first = busy_world.store.get_block_hash(1)
+    assert first is not None
+    for block in (1, f"0x{first.hex()}"):
+        found = await read_proven(Node(busy_world), KEY, block)
+        value = busy_world.store.view_at(1).get(KEY)
+        assert value is not None
+        assert (found["height"], found["value"]) == (1, f"0x{value.hex()}")
+    assert found["value"] != (await read_proven(Node(busy_world), KEY))["value"]
+
+
+async def test_a_proof_of_another_block_than_asked_for_is_a_lie(busy_world: World) -> None:
+    """Old state with a true proof would pass for what was asked for."""
+
+    class Stale(Node):
+        async def call(self, method: str, *params: Any) -> Any:
+            params = (params[0], 2) if method == "state_getReadProof" else params
+            return await super().call(method, *params)
+
+    with pytest.raises(ProofRefused, match="not of 1"):
+        await read_proven(Stale(busy_world), KEY, 1)
+
+
 async def test_before_the_first_block_there_is_nothing_to_check_against(world: World) -> None:
     with pytest.raises(ProofRefused, match="no block yet"):
         await read_proven(Node(world), KEY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +15,17 @@ from node.api.errors import ApiError
 from node.rpc.jsonrpc import BATCH_CALLS_MAX, BODY_BYTES_MAX, answer_text
 
 
-async def dispatch(method: str, params: list[Any] | dict[str, Any]) -> Any:
+async def dispatch(calls: Sequence[tuple[str, Any]]) -> list[Any]:
+    answers: list[Any] = []
+    for method, params in calls:
+        try:
+            answers.append(compute(method, params))
+        except ApiError as error:
+            answers.append(error)
+    return answers
+
+
+def compute(method: str, params: list[Any] | dict[str, Any]) -> Any:
     """subtract, as in the specification; fail refuses."""
     if method == "subtract":
         pair = [params.get("minuend"), params.get("subtrahend")] if isinstance(params, dict) else params

@@ -1,0 +1,1 @@
+"""Benchmarks: what is measured side by side with a peer, in one run, on one machine. Not part of the installed node."""

@@ -1,0 +1,82 @@
+"""The load: pre-built HTTP requests over keep-alive connections, each connection in order. Knows no chain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class LoadFailed(Exception):
+    """The node under load answered with something else than it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """When the first request went out and the last answer came in (`time.monotonic`), and how many were accepted."""
+
+    started_s: float
+    ended_s: float
+    accepted: int
+
+
+def make_request(port: int, body: bytes) -> bytes:
+    """An HTTP/1.1 POST of JSON."""
+    head = f"POST / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def make_batches(port: int, calls: Sequence[dict[str, Any]], batch: int) -> list[bytes]:
+    """JSON-RPC calls as requests of `batch` calls each; of one call without the list."""
+    requests = []
+    for at in range(0, len(calls), batch):
+        part = calls[at : at + batch]
+        requests.append(make_request(port, json.dumps(part if batch > 1 else part[0]).encode()))
+    return requests
+
+
+async def send_load(port: int, feeds: Sequence[Sequence[bytes]], count_accepted: Callable[[Any], int]) -> LoadResult:
+    """Send each feed over a connection of its own, one request after the other. Raises LoadFailed."""
+    connections = [await asyncio.open_connection("127.0.0.1", port) for _ in feeds]
+    started_s = time.monotonic()
+
+    async def feed_one(place: int) -> int:
+        reader, writer = connections[place]
+        accepted = 0
+        for request in feeds[place]:
+            writer.write(request)
+            accepted += count_accepted(json.loads(await _read_response(reader)))
+        return accepted
+
+    try:
+        accepted = await asyncio.gather(*(feed_one(place) for place in range(len(feeds))))
+    finally:
+        for _, writer in connections:
+            writer.close()
+    return LoadResult(started_s, time.monotonic(), sum(accepted))
+
+
+async def _read_response(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    lines = head.decode("latin-1").lower().split("\r\n")
+    if " 200 " not in lines[0]:
+        raise LoadFailed(f"HTTP status {lines[0]}")
+    for line in lines[1:]:
+        name, _, value = line.partition(":")
+        if name == "content-length":
+            return await reader.readexactly(int(value))
+        if name == "transfer-encoding":
+            return await _read_chunks(reader)
+    raise LoadFailed("a response without a length")
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += await reader.readexactly(size)
+        await reader.readline()
+    await reader.readline()
+    return body

@@ -1,0 +1,1 @@
+"""Runtime module 7: accounts that several keys sign for."""

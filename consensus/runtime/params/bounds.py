@@ -1,0 +1,140 @@
+"""How far a vote may move each parameter: the least and the most, and what no vote may move.
+
+Genesis may set anything sound (relations.py). These bounds hold what a majority's vote can do: within them, whatever
+passes and in whatever order, blocks go on being made, a vote's transaction fits into a block, and whoever decides
+blocks can afford to vote it back. A bound that is there for such a reason says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from consensus.runtime.arithmetic import BALANCE_MAX, PERMILLE, PPM
+from proto_specs.limits import (
+    BLOCK_BYTES_MAX,
+    COMMITTEE_MAX,
+    EXTRINSIC_BYTES_MAX,
+    KIB,
+    MULTISIG_SIGNATORIES_MAX,
+    VALIDATORS_MAX,
+)
+from proto_specs.types.common import NMYL_PER_MYL
+
+BLOCK_OVERHEAD_BYTES_MAX = 256 * KIB
+"""What of a block is not transactions, at most: header, `BLOCK_INHERENTS_MAX` pieces of evidence, a commit of
+`VALIDATORS_MAX` signatures. A block full to `block_bytes_max` still is no longer than a block may be."""
+
+CALL_WEIGHT_MAX = 100_000
+"""No call but a batch, or the approval of one, weighs more than this with its transaction."""
+
+GOVERNANCE_FEE_MAX = 10 * NMYL_PER_MYL
+"""The largest proposal, and every vote, costs less than this at the highest prices a vote can set."""
+
+_WEIGHT_SECOND = 1_000_000
+_BLOCKS_YEAR = 31_536_000
+_MS_DAY = 86_400_000
+_U32_MAX = (1 << 32) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The least and the most a vote may set."""
+
+    least: int
+    most: int
+
+
+FIXED: dict[str, str] = {
+    "staking.epoch_blocks": "epochs are numbered by it: emission, election and what offences reach are kept by epoch",
+}
+"""Parameters that stay as genesis set them, each with the reason."""
+
+SYSTEM = {
+    # Every single call fits with room for a dozen votes; more than 4 s of work a block outlasts a round's timeouts.
+    "system.block_weight_max": Bound(2 * CALL_WEIGHT_MAX, 4 * _WEIGHT_SECOND),
+    # Every valid transaction fits, and the rest of the block beside them.
+    "system.block_bytes_max": Bound(2 * EXTRINSIC_BYTES_MAX, BLOCK_BYTES_MAX - BLOCK_OVERHEAD_BYTES_MAX),
+    # At the most of these three a vote costs 2 MYL.
+    "system.fee_base": Bound(0, NMYL_PER_MYL),
+    "system.byte_price": Bound(0, 100_000),
+    "system.weight_price_max": Bound(1, 1_000_000),
+    "system.weight_price_min": Bound(1, 1_000_000),
+    "system.fullness_target_permille": Bound(100, 900),
+    # At 8 a full block moves the price by an eighth; faster it would swing past what fills a block.
+    "system.weight_price_change_denominator": Bound(8, 4_096),
+}
+
+BALANCES = {
+    "balances.existential_deposit": Bound(1, NMYL_PER_MYL),
+}
+
+STAKING = {
+    # Below four validators no fault is tolerated.
+    "staking.validators_max": Bound(4, VALIDATORS_MAX),
+    # Above the most a proposal costs; when nobody has as much as it takes, the elected set stays.
+    "staking.validator_stake_min": Bound(GOVERNANCE_FEE_MAX, 10_000_000 * NMYL_PER_MYL),
+    "staking.unbonding_blocks": Bound(20, _BLOCKS_YEAR),
+    "staking.evidence_blocks": Bound(10, _BLOCKS_YEAR),
+    "staking.evidence_ms": Bound(10_000, 366 * _MS_DAY),
+    "staking.double_vote_slash_permille": Bound(1, PERMILLE),
+    "staking.emission_per_epoch": Bound(0, 100_000_000 * NMYL_PER_MYL),
+    "staking.emission_halving_epochs": Bound(1, _U32_MAX),
+    "staking.issuance_max": Bound(0, BALANCE_MAX),
+    "staking.worker_emission_permille": Bound(0, PERMILLE),
+    "staking.audit_emission_permille": Bound(0, PERMILLE),
+    "staking.delegation_min": Bound(1, 1_000 * NMYL_PER_MYL),
+    "staking.commission_permille_max": Bound(0, PERMILLE),
+    "staking.commission_step_permille": Bound(1, PERMILLE),
+    # A validator that misses one block in ten is no traitor: absence is jailed and cut, not confiscated.
+    "staking.downtime_permille": Bound(0, 900),
+    "staking.downtime_slash_permille": Bound(0, 100),
+    "staking.jail_blocks": Bound(1, _BLOCKS_YEAR),
+}
+
+INFERENCE = {
+    "inference.worker_bond_min": Bound(1, 1_000_000 * NMYL_PER_MYL),
+    "inference.worker_unbonding_blocks": Bound(20, _BLOCKS_YEAR),
+    "inference.session_notice_blocks": Bound(1, 100_000),
+    "inference.session_expiry_blocks": Bound(10, _BLOCKS_YEAR),
+    "inference.session_deposit_min": Bound(0, 1_000 * NMYL_PER_MYL),
+    # Work that is never drawn is never checked.
+    "inference.base_challenge_ppm": Bound(100, PPM),
+    "inference.probation_passes": Bound(0, 100_000),
+    "inference.exposure_factor": Bound(1, 100),
+    "inference.detection_permille": Bound(100, PERMILLE),
+    # Half of the seats each: a challenge drawn under one rule and contested under the next never outgrows its record.
+    "inference.committee_size": Bound(1, COMMITTEE_MAX // 2),
+    "inference.contest_committee_size": Bound(0, COMMITTEE_MAX // 2),
+    "inference.fails_min": Bound(1, COMMITTEE_MAX // 2),
+    "inference.commit_blocks": Bound(2, 100_000),
+    "inference.reveal_blocks": Bound(2, 100_000),
+    "inference.burn_permille": Bound(0, PERMILLE // 2),
+    "inference.verification_permille": Bound(0, PERMILLE // 2),
+    "inference.fail_slash_permille": Bound(1, PERMILLE),
+    "inference.bounty_permille": Bound(0, PERMILLE),
+    "inference.retention_blocks": Bound(100, _BLOCKS_YEAR),
+    "inference.unavailable_max": Bound(1, 1_000),
+    "inference.worker_jail_blocks": Bound(1, _BLOCKS_YEAR),
+    "inference.equivocation_slash_permille": Bound(0, PERMILLE),
+    "inference.capacity_bond_per_layer": Bound(0, 100_000 * NMYL_PER_MYL),
+    # They are all drawn in an epoch's last block.
+    "inference.audits_per_epoch": Bound(0, 64),
+    "inference.audit_score_step_permille": Bound(1, PERMILLE),
+}
+
+GOVERNANCE = {
+    # A relation keeps it below what a validator needs as stake, too.
+    "governance.proposal_deposit": Bound(0, 100_000 * NMYL_PER_MYL),
+    # Long enough to see a change coming and leave, short enough to undo one.
+    "governance.voting_blocks": Bound(20, 1_000_000),
+    # The two thirds that keep the chain going can always vote a change back, with the last third silent.
+    "governance.approval_permille": Bound(500, 666),
+}
+
+MULTISIG = {
+    "multisig.deposit_base": Bound(0, 1_000 * NMYL_PER_MYL),
+    "multisig.deposit_per_signatory": Bound(0, 1_000 * NMYL_PER_MYL // MULTISIG_SIGNATORIES_MAX),
+}
+
+BOUNDS: dict[str, Bound] = {**SYSTEM, **BALANCES, **STAKING, **INFERENCE, **GOVERNANCE, **MULTISIG}
+"""Every parameter a vote may change."""

@@ -1,0 +1,75 @@
+"""Delegated stake on its way out. It votes nowhere and earns nothing, so a slash need not visit it: what the slashes
+of its time take is computed from their records when it is withdrawn. At most four reach one amount, two for each
+validator it is liable for: the downtime of the epoch it left in, and the one double vote of a validator's life.
+"""
+
+from __future__ import annotations
+
+from consensus.runtime.arithmetic import compute_permille
+from consensus.runtime.balances import ledger
+from consensus.runtime.balances.state import HoldReason
+from consensus.runtime.context import Environment
+from consensus.runtime.staking import state as staking
+from consensus.runtime.staking.errors import TooManyUnbonding
+from consensus.runtime.staking.events import LeaverSlashed
+from consensus.runtime.staking.pool_state import (
+    EMPTY_QUEUE,
+    LEAVING_MAX,
+    Leaving,
+    LeavingQueue,
+    Liability,
+    leaving,
+)
+from consensus.state.reader import StateReader
+
+
+def queue_leaving(env: Environment, who: bytes, entries: list[Leaving]) -> None:
+    """Queue undelegated amounts, which the caller has put under the delegator's hold. Raises TooManyUnbonding."""
+    queue = leaving.read(env.state, who) or EMPTY_QUEUE
+    if len(queue.entries) + len(entries) > LEAVING_MAX:
+        raise TooManyUnbonding(f"{len(queue.entries)} amounts are unbonding already")
+    leaving.write(env.state, who, LeavingQueue((*queue.entries, *entries)))
+
+
+def withdraw_matured(env: Environment, who: bytes) -> int | None:
+    """Free the delegated stake that has matured and burn what slashes took; the nmyl freed, None if none matured."""
+    queue = leaving.read(env.state, who) or EMPTY_QUEUE
+    matured = [one for one in queue.entries if one.height <= env.block.height]
+    if not matured:
+        return None
+    left = tuple(one for one in queue.entries if one.height > env.block.height)
+    if left:
+        leaving.write(env.state, who, LeavingQueue(left))
+    else:
+        leaving.delete(env.state, who)
+    freed = sum(compute_left(env.state, one) for one in matured)
+    burned = sum(one.amount for one in matured) - freed
+    ledger.release(env.state, who, HoldReason.DELEGATION, freed)
+    if burned:
+        ledger.burn_held(env.state, who, HoldReason.DELEGATION, burned)
+        env.emit(LeaverSlashed(who, burned))
+    return freed
+
+
+def compute_left(state: StateReader, entry: Leaving) -> int:
+    """nmyl of a leaving amount after every slash so far that reaches it, each rounded in the leaver's favour."""
+    amount = entry.amount
+    for one in entry.liabilities:
+        amount -= compute_permille(amount, _find_downtime(state, entry.begun, one))
+        convicted = staking.convictions.read(state, one.validator)
+        if convicted is not None and is_reached(convicted, entry.begun, one):
+            amount -= amount * convicted.numerator // convicted.denominator
+    return amount
+
+
+def is_reached(convicted: staking.Conviction, begun: int, liability: Liability) -> bool:
+    """Whether the stake voted when the offence happened, and was on its way when it was punished."""
+    is_in_time = begun < convicted.height < liability.until
+    return is_in_time and convicted.offence_height <= liability.votes_until
+
+
+def _find_downtime(state: StateReader, begun: int, liability: Liability) -> int:
+    """Permille for the epoch that ended while the stake was on its way. Downtime is punished after the calls."""
+    if not begun <= liability.votes_until < liability.until:
+        return 0
+    return staking.downtimes.read(state, liability.validator, liability.votes_until) or 0

@@ -1,0 +1,16 @@
+"""How any call can fail, whatever its module."""
+
+from __future__ import annotations
+
+from consensus.runtime.errors import CallError
+from proto_specs.types.calls import ModuleIndex
+
+
+class SystemCallError(CallError):
+    """Root of this module's errors."""
+
+    module = ModuleIndex.SYSTEM
+
+
+class TooManyEvents(SystemCallError):
+    """The extrinsic would have more events than a receipt holds."""

@@ -1,0 +1,1 @@
+"""Runtime module 6: several calls in one transaction."""

@@ -1,0 +1,44 @@
+"""The OpenRPC document of the methods (`rpc.discover`), made of their table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from node.api.params import Params
+from node.api.schemas import OBJECT, Parameter
+from node.api.table import METHODS, Method, NodeView, method
+
+OPENRPC_VERSION = "1.2.6"
+API_VERSION = "1.0.0"
+
+
+@method("rpc.discover", gives=OBJECT)
+def rpc_discover(view: NodeView, params: Params) -> Any:
+    """This document: every method with its parameters and result, in the form of OpenRPC."""
+    params.finish()
+    return make_document()
+
+
+def make_document() -> dict[str, Any]:
+    """Every method of the table, by name. Subscriptions, which are no calls, are in proto_specs/rpc.md."""
+    return {
+        "openrpc": OPENRPC_VERSION,
+        "info": {"title": "Myelin JSON-RPC", "version": API_VERSION},
+        "methods": [_describe(name, METHODS[name]) for name in sorted(METHODS)],
+    }
+
+
+def _describe(name: str, found: Method) -> dict[str, Any]:
+    text = found.function.__doc__
+    assert text is not None, f"{name} says what it does"
+    summary, *_ = text.strip().split("\n")
+    return {
+        "name": name,
+        "summary": summary,
+        "params": [_describe_parameter(one) for one in found.takes],
+        "result": {"name": "result", "schema": found.gives},
+    }
+
+
+def _describe_parameter(one: Parameter) -> dict[str, Any]:
+    return {"name": one.name, "description": one.text, "required": one.is_required, "schema": one.schema}

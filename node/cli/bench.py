@@ -1,0 +1,30 @@
+"""`myelin bench`: runs what lies in `benchmarks/` of a checkout."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ROOT = Path(__file__).parents[2]
+"""Of the checkout, where there is one."""
+
+bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks, side by side with a peer (from a checkout).")
+
+
+@bench_app.command()
+def chain(
+    as_json: Annotated[bool, typer.Option("--json", help="Everything measured, as JSON.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A smoke run of a minute, without the peer.")] = False,
+) -> None:
+    """Transfers a second over the whole path, against injectived; execution, state root, signatures, memory."""
+    if not (ROOT / "benchmarks").is_dir():
+        typer.echo("error: the benchmarks are part of the source tree: run this from a checkout", err=True)
+        raise typer.Exit(2)
+    options = (["--json"] if as_json else []) + (["--quick"] if quick else [])
+    raise typer.Exit(
+        subprocess.run([sys.executable, "-m", "benchmarks.chain", *options], cwd=ROOT, check=False).returncode
+    )

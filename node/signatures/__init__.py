@@ -1,0 +1,1 @@
+"""Signature checks in processes of their own, so that a flood of transactions cannot hold up a vote."""

@@ -1,0 +1,80 @@
+"""Writes the state after one block as a snapshot. The node may run meanwhile: a checkpoint of its database is read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from genesis.builder import Genesis
+from node.serving.disk import write_synced
+from node.store.chain_store import ChainStore
+from node.store.checkpoint import checkpoint
+from node.store.history import Retention
+from node.store.snapshot_format import (
+    MANIFEST_NAME,
+    SNAPSHOT_FORMAT,
+    Progress,
+    SnapshotError,
+    SnapshotManifest,
+    get_chunk_path,
+    make_chunks,
+)
+from node.store.views import StateView
+from proto_specs.codec import encode
+from proto_specs.hashing import Tag, hash_tagged
+
+
+def export_snapshot(
+    database: Path, genesis: Genesis, target: Path, progress: Progress, height: int | None = None
+) -> SnapshotManifest:
+    """Write the state after block `height` (default: the head) into the new directory `target`.
+
+    Until it is whole it lies in `target` + `.partial`. Raises SnapshotError, DatabaseError, StateUnavailable.
+    """
+    if target.exists():
+        raise SnapshotError(f"{target} exists: name a new directory")
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with checkpoint(database) as copy:
+        store = ChainStore(copy, genesis, Retention(state_blocks=None))
+        try:
+            at = store.get_head().height if height is None else height
+            partial.mkdir(parents=True)
+            manifest = _write(store, store.view_at(at), partial, progress)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        finally:
+            store.close()
+    partial.rename(target)
+    return manifest
+
+
+def _write(store: ChainStore, view: StateView, directory: Path, progress: Progress) -> SnapshotManifest:
+    head = view.get_head()
+    header, commit = store.get_header(head.height), store.get_commit(head.height)
+    if header is None or commit is None:
+        raise SnapshotError("the chain has no block yet: its state follows from the chain spec")
+    hashes: list[bytes] = []
+    count = 0
+    for encoded, items in make_chunks(view.iterate(b"")):
+        with get_chunk_path(directory, len(hashes)).open("xb") as file:
+            file.write(encoded)
+            file.flush()
+            os.fsync(file.fileno())
+        hashes.append(hash_tagged(Tag.CHUNK, encoded))
+        count += items
+        progress("items written", count, 0)
+    manifest = SnapshotManifest(
+        format=SNAPSHOT_FORMAT,
+        genesis=store.genesis_hash,
+        header=header,
+        commit=commit,
+        deciders=head.deciders,
+        priorities=head.priorities,
+        items=count,
+        chunks=tuple(hashes),
+    )
+    write_synced(directory / MANIFEST_NAME, encode(manifest))
+    return manifest

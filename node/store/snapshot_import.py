@@ -1,0 +1,169 @@
+"""Makes a database of a snapshot. Nothing of it is used before all of it is verified, up to the root in the header.
+
+What is trusted: the chain spec, and either a block hash that the operator names, or that no two thirds of the stake at
+genesis have colluded since. Everything else follows: the header hashes to the trusted hash (or is signed by the
+validators of the genesis), names the root of the state and the set that signed its commit.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from consensus.bft.commit import verify_commit
+from consensus.bft.errors import CommitError
+from consensus.bft.proposer import ProposerRotation
+from consensus.runtime.staking.state import read_validators
+from consensus.runtime.system.state import beacon as state_beacon
+from consensus.state.build import build_tree
+from genesis.builder import Genesis
+from node.store.chain_store import make_meta
+from node.store.columns import Column
+from node.store.database import Database
+from node.store.leaf_sorter import LeafSorter
+from node.store.records import Head, encode_height
+from node.store.snapshot_format import Progress, SnapshotError, SnapshotManifest, load_chunk, load_manifest
+from node.store.views import StateView
+from proto_specs.codec import encode
+from proto_specs.errors import DecodeError
+from proto_specs.types.chain import compute_block_hash, compute_validators_hash
+
+_BATCH_PAGES = 2_000
+PARTIAL_SUFFIX = ".partial"
+SORTING_SUFFIX = ".sorting"
+
+
+def import_snapshot(
+    source: Path, database: Path, genesis: Genesis, progress: Progress, trusted_hash: bytes | None = None
+) -> Head:
+    """Fill the absent directory `database` from the snapshot in `source`; the head a node goes on from.
+
+    Interrupted at any point, it leaves no `database`. Raises SnapshotError, DatabaseError.
+    """
+    if database.exists():
+        raise SnapshotError(f"{database} exists: a snapshot is imported into an empty directory only")
+    manifest = load_manifest(source)
+    block_hash = verify_manifest(manifest, genesis, trusted_hash)
+    partial, sorting = (database.with_name(database.name + suffix) for suffix in (PARTIAL_SUFFIX, SORTING_SUFFIX))
+    shutil.rmtree(partial, ignore_errors=True)
+    target = Database(partial)
+    try:
+        with LeafSorter(sorting) as sorter:
+            for items in _iterate_chunks(source, manifest, progress):
+                target.write([(Column.STATE.value + key, value) for key, value in items])
+                sorter.add(items)
+            progress("building the tree", 0, 0)
+            root = _write_tree(sorter, target)
+        if root != manifest.header.state_root:
+            raise SnapshotError(
+                f"the items have the root {root.hex()}, the header of block {manifest.header.height} names "
+                f"{manifest.header.state_root.hex()}: the snapshot is false. Do not trust where it comes from"
+            )
+        head = _make_head(manifest, block_hash, StateView(target))
+        target.write(_make_tail(manifest, head))
+    except BaseException:
+        target.close()
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    target.close()
+    partial.rename(database)
+    _sync_directory(database.parent)
+    return head
+
+
+def verify_manifest(manifest: SnapshotManifest, genesis: Genesis, trusted_hash: bytes | None) -> bytes:
+    """The hash of the snapshot's block, once it is shown to be of this chain. Raises SnapshotError."""
+    header, height = manifest.header, manifest.header.height
+    block_hash = compute_block_hash(header)
+    if manifest.genesis != genesis.hash:
+        raise SnapshotError(f"the snapshot is of the chain 0x{manifest.genesis.hex()}, not 0x{genesis.hash.hex()}")
+    if trusted_hash is not None and trusted_hash != block_hash:
+        raise SnapshotError(f"the snapshot's block {height} is 0x{block_hash.hex()}, not the one you trust")
+    if compute_validators_hash(manifest.deciders) != header.validators_hash:
+        raise SnapshotError("the validators of the snapshot are not those its header names")
+    try:
+        verify_commit(manifest.commit, manifest.deciders, genesis.hash, height, block_hash)
+    except CommitError as error:
+        raise SnapshotError(f"the commit of block {height} does not hold: {error}") from error
+    if trusted_hash is None:
+        try:
+            verify_commit(manifest.commit, genesis.validators, genesis.hash, height, block_hash)
+        except CommitError as error:
+            raise SnapshotError(
+                f"the validators have changed since genesis ({error}), so genesis alone does not show that block "
+                f"{height} is the chain's: get its hash from a node you trust and name it with --trust-hash"
+            ) from error
+    return block_hash
+
+
+def _iterate_chunks(
+    source: Path, manifest: SnapshotManifest, progress: Progress
+) -> Iterator[list[tuple[bytes, bytes]]]:
+    """The items of each chunk, hashes, order and number checked."""
+    count, last = 0, None
+    for index, expected in enumerate(manifest.chunks):
+        items = [(one.key, one.value) for one in load_chunk(source, index, expected).items]
+        for key, _ in items:
+            if last is not None and key <= last:
+                raise SnapshotError(f"chunk {index}: key {key.hex()} does not rise above {last.hex()}")
+            last = key
+        count += len(items)
+        yield items
+        progress("items read", count, manifest.items)
+    if count != manifest.items:
+        raise SnapshotError(f"the snapshot has {count} items, its manifest says {manifest.items}")
+
+
+def _write_tree(sorter: LeafSorter, target: Database) -> bytes:
+    """The root of the sorted leaves, with its pages written."""
+    held: list[tuple[bytes, bytes | None]] = []
+
+    def write_page(path: bytes, page: bytes) -> None:
+        held.append((Column.TREE.value + path, page))
+        if len(held) >= _BATCH_PAGES:
+            target.write(held)
+            held.clear()
+
+    root = build_tree(sorter.iterate(), write_page)
+    target.write(held)
+    return root
+
+
+def _make_head(manifest: SnapshotManifest, block_hash: bytes, state: StateView) -> Head:
+    """The head: of the header and the verified state, but for the priorities. Raises SnapshotError."""
+    validators = read_validators(state)
+    try:
+        ProposerRotation.decode(validators, manifest.priorities)
+    except DecodeError as error:
+        raise SnapshotError(f"the proposer priorities do not fit the validators: {error}") from error
+    return Head(
+        height=manifest.header.height,
+        block_hash=block_hash,
+        time_ms=manifest.header.time_ms,
+        state_root=manifest.header.state_root,
+        beacon=state_beacon.read(state),
+        validators=validators,
+        deciders=manifest.deciders,
+        priorities=manifest.priorities,
+    )
+
+
+def _make_tail(manifest: SnapshotManifest, head: Head) -> list[tuple[bytes, bytes | None]]:
+    """What makes a database of items and pages: written last, in one batch."""
+    height = encode_height(head.height)
+    return [
+        (Column.HEADER.value + height, encode(manifest.header)),
+        (Column.COMMIT.value + height, encode(manifest.commit)),
+        (Column.HEIGHT.value + head.block_hash, height),
+        *make_meta(head, manifest.genesis, base=head.height),
+    ]
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,321 @@
+"""Random delegations, epochs, absences and double votes against a model that keeps every lot by itself, in fractions.
+
+The chain pools: it slashes a pool at once, and leavers when they withdraw. The model has no pools to speak of: each
+lot of stake knows where it came from, is slashed when it happens and paid when it happens. They have to agree up to
+rounding, which never favours the delegator by more than a unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from consensus.runtime.staking import events, queries
+from consensus.runtime.staking import state as staking
+from genesis.dev import DevIdentity, get_dev_identity
+from proto_specs.types import calls
+from tests.unit.consensus.runtime.chain import Chain
+from tests.unit.consensus.runtime.staking_world import FOUR, build_evidence, build_spec, check_pools
+
+EPOCH, UNBONDING, EVIDENCE = 5, 12, 8
+DUST = 12
+"""nmyl that roundings of one history may cost one delegation."""
+
+VALIDATORS = {name: get_dev_identity(name) for name in FOUR}
+DELEGATORS = {name: get_dev_identity(name) for name in ("eve", "ferdie", "dave")}
+NAME_OF = {one.account: one.name for one in (*VALIDATORS.values(), *DELEGATORS.values())}
+VALIDATOR = st.sampled_from(sorted(VALIDATORS))
+DELEGATOR = st.sampled_from(sorted(DELEGATORS))
+AMOUNT = st.one_of(st.integers(1, 5_000), st.integers(1_000, 10**9), st.integers(10**9, 10**14))
+PART = st.one_of(st.just(1_000), st.integers(1, 1_000))
+
+
+@dataclass
+class Lot:
+    """Stake of one origin behind a validator, in shares of the pool's tokens."""
+
+    shares: Fraction
+    earns_after: int
+    source: tuple[str, int, int] | None = None
+
+
+@dataclass
+class Exit:
+    """Stake on its way out: slashed as it happens."""
+
+    amount: Fraction
+    begun: int
+    height: int
+    liabilities: list[tuple[str, int, int]]
+
+
+@dataclass
+class Pool:
+    """Whole tokens, and the lots of each delegator."""
+
+    tokens: int = 0
+    lots: dict[str, list[Lot]] = field(default_factory=dict)
+
+    @property
+    def shares(self) -> Fraction:
+        return sum((lot.shares for lots in self.lots.values() for lot in lots), Fraction(0))
+
+    def worth(self, shares: Fraction) -> Fraction:
+        return shares * self.tokens / self.shares if shares else Fraction(0)
+
+    def list_lots(self, who: str, height: int, *, liable: bool) -> list[Lot]:
+        """Lots in the order in which they leave."""
+        lots = self.lots.get(who, [])
+        free = [one for one in lots if one.source is None or one.source[2] <= height]
+        held = [one for one in lots if one.source is not None and one.source[2] > height]
+        by_age = sorted(held, key=lambda one: (one.source[1], VALIDATORS[one.source[0]].account) if one.source else ())
+        return free + (by_age if liable else [])
+
+    def value(self, who: str, height: int, *, liable: bool = True) -> Fraction:
+        return sum((self.worth(one.shares) for one in self.list_lots(who, height, liable=liable)), Fraction(0))
+
+
+class Delegation(RuleBasedStateMachine):
+    """Every rule is a block, or several."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        spec = build_spec(
+            epoch_blocks=EPOCH,
+            unbonding_blocks=UNBONDING,
+            evidence_blocks=EVIDENCE,
+            evidence_ms=1_000,
+            downtime_slash_permille=100,
+            jail_blocks=3,
+            delegation_min=1_000,
+        )
+        self.chain = Chain(spec)
+        self.pools = {name: Pool() for name in VALIDATORS}
+        self.exits: dict[str, list[Exit]] = {name: [] for name in DELEGATORS}
+        self.earned: dict[tuple[str, str], Fraction] = {}
+        self.paid: dict[tuple[str, str], int] = {}
+        self.convicted: set[str] = set()
+        for who, validator in (("eve", "alice"), ("ferdie", "bob"), ("dave", "alice")):
+            self.delegate_amount(who, validator, 10**12 + len(who))
+        for _ in range(EPOCH):
+            self.block()
+
+    def block(self, who: DevIdentity | None = None, call: Any = None, absent: str = "", evidence: Any = ()) -> bool:
+        """One block; the model follows its events. Whether the call succeeded."""
+        members = staking.read_validators(self.chain.state).members
+        self.chain.proposer = VALIDATORS[NAME_OF[members[0].operator]]
+        signers = [one.key for one in members if NAME_OF[one.operator] != absent]
+        transactions = [self.chain.sign(who, call)] if who else []
+        block = self.chain.block(transactions, evidence, signed_by=signers if self.chain.height else None)
+        for event in block.events.initialize:
+            if isinstance(event, events.ValidatorSlashed):
+                found = staking.convictions.read(self.chain.state, event.operator)
+                assert found is not None
+                fraction = Fraction(found.numerator, found.denominator)
+                self.slash(NAME_OF[event.operator], event.height, self.chain.height - 1, fraction)
+        receipt = block.receipts[0] if block.receipts else None
+        for event in receipt.events if receipt else ():
+            self.follow(event)
+        for event in block.events.finalize:
+            if isinstance(event, events.DelegatorsRewarded):
+                self.reward(NAME_OF[event.validator], event.amount)
+            elif isinstance(event, events.ValidatorJailed):
+                self.slash(NAME_OF[event.operator], self.chain.height, self.chain.height, Fraction(1, 10))
+        return receipt is not None and receipt.error is None
+
+    def follow(self, event: Any) -> None:
+        """What a call did, by its events."""
+        if isinstance(event, events.DelegationPaid):
+            key = NAME_OF[event.who], NAME_OF[event.validator]
+            self.paid[key] = self.paid.get(key, 0) + event.amount
+        elif isinstance(event, events.Delegated):
+            self.join(NAME_OF[event.who], NAME_OF[event.validator], event.amount, None)
+        elif isinstance(event, events.Undelegated):
+            who, validator = NAME_OF[event.who], NAME_OF[event.validator]
+            mine = (validator, self.epoch_end, event.height)
+            for amount, source in self.leave(who, validator, event.amount, liable=True):
+                liabilities = [mine] if source is None else [mine, source]
+                self.exits[who].append(Exit(amount, self.chain.height, event.height, liabilities))
+        elif isinstance(event, events.Redelegated):
+            who, source = NAME_OF[event.who], NAME_OF[event.source]
+            self.leave(who, source, event.amount, liable=False)
+            self.join(who, NAME_OF[event.dest], event.amount, (source, self.epoch_end, event.liable_until))
+
+    @property
+    def epoch_end(self) -> int:
+        return -(-self.chain.height // EPOCH) * EPOCH
+
+    def join(self, who: str, validator: str, amount: int, source: tuple[str, int, int] | None) -> None:
+        pool = self.pools[validator]
+        shares = Fraction(amount) * pool.shares / pool.tokens if pool.shares else Fraction(amount)
+        pool.tokens += amount
+        pool.lots.setdefault(who, []).append(Lot(shares, self.epoch_end, source))
+
+    def leave(self, who: str, validator: str, amount: int, *, liable: bool) -> list[tuple[Fraction, Any]]:
+        pool, parts = self.pools[validator], []
+        ordered = pool.list_lots(who, self.chain.height, liable=liable)
+        ordered.sort(key=lambda lot: (lot.source is not None and lot.source[2] > self.chain.height, -lot.earns_after))
+        left, worth = Fraction(amount), sum((pool.worth(one.shares) for one in ordered), Fraction(0))
+        assert amount <= worth + 2
+        price = Fraction(pool.tokens) / pool.shares
+        if worth - amount < DUST:
+            left = worth
+        for lot in ordered:
+            part = min(left, lot.shares * price)
+            lot.shares -= part / price
+            left -= part
+            is_liable = lot.source is not None and lot.source[2] > self.chain.height
+            if part:
+                parts.append((part, lot.source if is_liable else None))
+        pool.lots[who] = [lot for lot in pool.lots[who] if lot.shares]
+        pool.tokens -= amount
+        return parts
+
+    def reward(self, validator: str, amount: int) -> None:
+        pool, height = self.pools[validator], self.chain.height
+        earning = {
+            who: sum((one.shares for one in lots if one.earns_after < height), Fraction(0))
+            for who, lots in pool.lots.items()
+        }
+        whole = sum(earning.values(), Fraction(0))
+        for who, shares in earning.items():
+            key = who, validator
+            self.earned[key] = self.earned.get(key, Fraction(0)) + amount * shares / whole
+
+    def slash(self, validator: str, offence: int, after: int, fraction: Fraction) -> None:
+        """Everything that voted at the offence loses `fraction`, wherever it is by now. `after`: the calls it saw."""
+        pool, height = self.pools[validator], self.chain.height
+        for dest, other in self.pools.items():
+            for lots in other.lots.values():
+                for lot in lots:
+                    is_source = lot.source is not None and lot.source[0] == validator and dest != validator
+                    if is_source and lot.source is not None and offence <= lot.source[1] and height < lot.source[2]:
+                        self.burn_lot(other, lot, fraction)
+        pool.tokens -= pool.tokens * fraction.numerator // fraction.denominator
+        for exits in self.exits.values():
+            for one in exits:
+                for liable, votes_until, until in one.liabilities:
+                    if liable == validator and offence <= votes_until and one.begun <= after and height < until:
+                        one.amount -= one.amount * fraction
+
+    def burn_lot(self, pool: Pool, lot: Lot, fraction: Fraction) -> None:
+        """Other lots keep their worth: the tokens go with the shares. Follows the chain's whole tokens."""
+        burned = pool.worth(lot.shares) * fraction
+        lot.shares *= 1 - fraction
+        self.debt = getattr(self, "debt", Fraction(0)) + burned
+        pool.tokens = pool.tokens - burned  # type: ignore[assignment]
+
+    @rule(who=DELEGATOR, validator=VALIDATOR, amount=AMOUNT)
+    def delegate(self, who: str, validator: str, amount: int) -> None:
+        self.delegate_amount(who, validator, amount)
+
+    def delegate_amount(self, who: str, validator: str, amount: int) -> None:
+        self.block(DELEGATORS[who], calls.Delegate(VALIDATORS[validator].account, amount))
+
+    def list_sources(self) -> list[tuple[str, str]]:
+        """Who delegates to whom, to pick from."""
+        return [(who, one) for who in sorted(DELEGATORS) for one in sorted(VALIDATORS) if self.query(who, one).amount]
+
+    def query(self, who: str, validator: str) -> queries.DelegationInfo:
+        account = VALIDATORS[validator].account
+        return queries.query_delegation(self.chain.state, DELEGATORS[who].account, account)
+
+    @rule(index=st.integers(0, 11), permille=PART)
+    def undelegate(self, index: int, permille: int) -> None:
+        found = self.list_sources()
+        if not found:
+            return
+        who, validator = found[index % len(found)]
+        amount = self.query(who, validator).amount * permille // 1_000
+        succeeded = self.block(DELEGATORS[who], calls.Undelegate(VALIDATORS[validator].account, amount))
+        assert self.chain.last is not None
+        error = self.chain.last.receipts[0].error
+        is_queue_full = error is not None and error.error == "TooManyUnbonding"
+        assert succeeded or permille < 1_000 or not amount or is_queue_full, "everybody can leave at any time"
+
+    @rule(index=st.integers(0, 11), dest=VALIDATOR, permille=PART)
+    def redelegate(self, index: int, dest: str, permille: int) -> None:
+        found = self.list_sources()
+        if not found:
+            return
+        who, source = found[index % len(found)]
+        info = self.query(who, source)
+        amount = (info.amount - sum(one.amount for one in info.liable)) * permille // 1_000
+        call = calls.Redelegate(VALIDATORS[source].account, VALIDATORS[dest].account, amount)
+        self.block(DELEGATORS[who], call)
+
+    @rule(who=DELEGATOR, validator=VALIDATOR)
+    def claim(self, who: str, validator: str) -> None:
+        pending = self.query(who, validator).pending
+        succeeded = self.block(DELEGATORS[who], calls.ClaimRewards(VALIDATORS[validator].account))
+        assert succeeded or not pending
+
+    @rule(who=DELEGATOR)
+    def withdraw(self, who: str) -> None:
+        before = self.chain.free(DELEGATORS[who])
+        if not self.block(DELEGATORS[who], calls.WithdrawUnbonded()):
+            return
+        assert self.chain.last is not None
+        got = self.chain.free(DELEGATORS[who]) - before + self.chain.last.receipts[0].fee
+        matured = [one for one in self.exits[who] if one.height <= self.chain.height]
+        ideal = sum((one.amount for one in matured), Fraction(0))
+        assert abs(got - ideal) <= DUST
+        self.exits[who] = [one for one in self.exits[who] if one.height > self.chain.height]
+
+    @rule(count=st.integers(1, 2 * EPOCH))
+    def wait(self, count: int) -> None:
+        for _ in range(count):
+            self.block()
+
+    @rule(validator=VALIDATOR)
+    def be_absent(self, validator: str) -> None:
+        while True:
+            self.block(absent=validator)
+            if self.chain.height % EPOCH == 0:
+                return
+
+    @rule(validator=VALIDATOR)
+    def unjail(self, validator: str) -> None:
+        self.block(VALIDATORS[validator], calls.Unjail())
+
+    @rule(validator=VALIDATOR, permille=st.integers(0, 500))
+    def set_commission(self, validator: str, permille: int) -> None:
+        self.block(VALIDATORS[validator], calls.SetCommission(permille))
+
+    @precondition(lambda self: self.chain.height > 1)
+    @rule(validator=VALIDATOR, age=st.integers(0, EVIDENCE - 1))
+    def vote_twice(self, validator: str, age: int) -> None:
+        if validator in self.convicted or len(self.convicted) == len(VALIDATORS) - 1:
+            return
+        self.convicted.add(validator)
+        height = max(self.chain.height - age, 1)
+        self.block(evidence=[build_evidence(self.chain, VALIDATORS[validator], height)])
+
+    @invariant()
+    def pools_are_exact(self) -> None:
+        check_pools(self.chain.state)
+
+    @invariant()
+    def delegators_have_what_is_theirs(self) -> None:
+        height = self.chain.height + 1
+        for who in DELEGATORS:
+            for validator, pool in self.pools.items():
+                info = self.query(who, validator)
+                ideal = pool.value(who, height)
+                assert abs(info.amount - ideal) <= DUST, (who, validator, info.amount, float(ideal))
+                earned = self.earned.get((who, validator), Fraction(0))
+                paid = self.paid.get((who, validator), 0) + info.pending
+                assert abs(paid - earned) <= DUST, (who, validator, paid, float(earned))
+            leaving = [
+                one for one in queries.list_unbonding(self.chain.state, DELEGATORS[who].account) if one.validator
+            ]
+            assert abs(sum(one.amount for one in leaving) - sum(one.amount for one in self.exits[who])) <= DUST
+
+
+TestDelegation = Delegation.TestCase
+TestDelegation.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)

@@ -1,0 +1,52 @@
+"""Contested challenges and jail: a minority cannot save a wrong worker by contradicting."""
+
+from __future__ import annotations
+
+from consensus.runtime.inference import queries
+from consensus.runtime.inference.events import ChallengeContested, ChallengeResolved, VerifierPaid, WorkerJailed
+from proto_specs.types.calls import Outcome
+from tests.unit.consensus.runtime.inference_world import World
+from tests.unit.consensus.runtime.test_challenges import pick
+
+
+def test_a_contradicting_minority_brings_more_judges_and_earns_nothing() -> None:
+    names = ("alice", "eve", "ferdie", "george", "heidi", "ivan")
+    world = World(validators=names, committee_size=2, fails_min=2, contest_committee_size=4)
+    one = world.settle_and_draw(world.settle())[0]
+    who = {verifier.account: verifier for verifier in world.verifiers}
+    votes = [
+        (who[account], *world.verdict(one.challenge, who[account], outcome))
+        for account, outcome in zip(one.committee, (Outcome.PASS, Outcome.FAIL), strict=True)
+    ]
+    for verifier, commit, _ in votes:
+        world.chain.expect_ok(verifier, commit)
+    for verifier, _, reveal in votes:
+        receipt = world.chain.expect_ok(verifier, reveal)
+    (contested,) = pick(receipt.events, ChallengeContested)
+    assert len(contested.committee) == 4
+    assert not set(contested.committee) & set(one.committee)
+    fails = [
+        (who[account], *world.verdict(one.challenge, who[account], Outcome.FAIL)) for account in contested.committee
+    ]
+    for verifier, commit, _ in fails:
+        world.chain.expect_ok(verifier, commit)
+    for verifier, _, reveal in fails:
+        receipt = world.chain.expect_ok(verifier, reveal)
+    assert pick(receipt.events, ChallengeResolved)[0].outcome == Outcome.FAIL
+    assert {paid.verifier for paid in pick(receipt.events, VerifierPaid)} == {one.committee[1], *contested.committee}
+
+
+def test_unavailable_too_often_in_a_row_is_jailed_for_a_time() -> None:
+    world = World(unavailable_max=2)
+    for sequence in range(2):
+        drawn = world.settle_and_draw(world.settle(sequence))
+        events = world.judge(drawn[0].challenge, world.verifiers[0], Outcome.UNAVAILABLE).events
+        for other in drawn[1:]:
+            world.judge(other.challenge, world.verifiers[0], Outcome.PASS)
+    (jailed,) = pick(events, WorkerJailed)
+    assert [one.stage for one in world.settle_and_draw(world.settle(2))] == [1, 2]
+    world.chain.skip(jailed.until - world.chain.height)
+    assert len(world.settle_and_draw(world.settle(3))) == 3
+    worker = queries.read_worker(world.chain.state, jailed.worker)
+    assert worker is not None
+    assert (worker.unavailable, worker.unavailable_in_row) == (2, 0)
