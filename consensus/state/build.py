@@ -1,53 +1,75 @@
-"""The tree of a whole state in one pass over its leaves in order of their key hashes. Holds one page a level."""
+"""A tree, or a part of one, in one pass over its leaves in order of their key hashes. Looks a page of leaves ahead."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 
-from consensus.state.page import EMPTY_ROOT, SLOTS, Slot, encode_page, hash_leaf
+from consensus.state.page import (
+    BRANCH,
+    EMPTY_ROOT,
+    LEAVES_MAX,
+    NOTHING,
+    SLOTS,
+    Child,
+    Leaf,
+    encode_branch,
+    encode_leaves,
+    get_digit,
+    hash_page,
+)
 
 PageWriter = Callable[[bytes, bytes], None]
 """(path, page): called once for every page, children before parents."""
 
 
-def build_tree(leaves: Iterator[tuple[bytes, bytes]], write_page: PageWriter) -> bytes:
-    """The root over (key hash, value hash) leaves, which rise strictly; the pages are those `update` would leave.
-
-    A leaf lies in the deepest page it shares with a neighbour, so two neighbours decide its place.
-    """
-    open_pages: list[list[Slot]] = [[None] * SLOTS]
-    leaf = next(leaves, None)
-    if leaf is None:
-        return EMPTY_ROOT
-    shared_before = 0
-    while leaf is not None:
-        following = next(leaves, None)
-        key_hash, value_hash = leaf
-        shared_after = 0 if following is None else _count_shared(key_hash, following[0])
-        assert following is None or following[0] > key_hash, "leaves rise strictly"
-        depth = max(shared_before, shared_after)
-        digits = key_hash.hex()
-        while len(open_pages) <= depth:
-            open_pages.append([None] * SLOTS)
-        open_pages[depth][int(digits[depth], 16)] = hash_leaf(key_hash, value_hash), key_hash, value_hash
-        while len(open_pages) > shared_after + 1:
-            _close_lowest(digits, open_pages, write_page)
-        leaf, shared_before = following, shared_after
-    page, top = encode_page(open_pages[0])
-    assert top is not None, "there is a leaf"
-    write_page(b"", page)
-    return top[0]
+def build_tree(leaves: Iterator[Leaf], write_page: PageWriter) -> bytes:
+    """The root over (key hash, value hash) leaves, which rise strictly; the pages are those `update` would leave."""
+    builder = Builder(leaves, write_page)
+    return builder.build("")[1] if builder.has_more else EMPTY_ROOT
 
 
-def _close_lowest(digits: str, open_pages: list[list[Slot]], write_page: PageWriter) -> None:
-    """Write the deepest open page, and hang it into the one above."""
-    slots, depth = open_pages.pop(), len(open_pages)
-    page, top = encode_page(slots)
-    write_page(digits[:depth].encode(), page)
-    open_pages[depth - 1][int(digits[depth - 1], 16)] = top
+class Builder:
+    """Takes leaves that rise strictly; holds LEAVES_MAX + 1 of them, and a branch for every level it is in."""
 
+    def __init__(self, leaves: Iterator[Leaf], write_page: PageWriter) -> None:
+        self._leaves = leaves
+        self._write = write_page
+        self._ahead: deque[tuple[str, Leaf]] = deque()
+        self._last = ""
+        self._fill()
 
-def _count_shared(one: bytes, other: bytes) -> int:
-    """Leading hex digits that two different key hashes share."""
-    differing = int.from_bytes(one, "big") ^ int.from_bytes(other, "big")
-    return (8 * len(one) - differing.bit_length()) // 4
+    @property
+    def has_more(self) -> bool:
+        """Whether leaves are left."""
+        return bool(self._ahead)
+
+    def build(self, path: str) -> Child:
+        """Write the pages of the subtree at `path`, which holds at least the next leaf; what stands above it."""
+        ahead = self._ahead
+        if len(ahead) <= LEAVES_MAX or not ahead[LEAVES_MAX][0].startswith(path):
+            return self._build_leaves(path)
+        children = [NOTHING] * SLOTS
+        while ahead and ahead[0][0].startswith(path):
+            slot = get_digit(ahead[0][1][0], len(path))
+            children[slot] = self.build(f"{path}{slot:x}")
+        page = encode_branch(children)
+        self._write(path.encode(), page)
+        return BRANCH, hash_page(page)
+
+    def _build_leaves(self, path: str) -> Child:
+        ahead, own = self._ahead, []
+        while ahead and ahead[0][0].startswith(path):
+            own.append(ahead.popleft()[1])
+        self._fill()
+        page = encode_leaves(own)
+        self._write(path.encode(), page)
+        return len(own), hash_page(page)
+
+    def _fill(self) -> None:
+        for leaf in islice(self._leaves, LEAVES_MAX + 1 - len(self._ahead)):
+            digits = leaf[0].hex()
+            assert digits > self._last, "leaves rise strictly"
+            self._ahead.append((digits, leaf))
+            self._last = digits

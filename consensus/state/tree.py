@@ -1,12 +1,9 @@
-"""The commitment to the state: a compact sparse binary Merkle tree over hashed keys. Knows no database and no types.
+"""The commitment to the state: a 16-ary Merkle tree over hashed keys. Knows no database and no types.
 
-Shape (normative, state.md). A key's place is the 256 bits of H(STATE_KEY, key), most significant first. An empty
-subtree hashes to zero; a subtree of ONE leaf is that leaf, H(STATE_LEAF, key hash || H(STATE_VALUE, value)), however
-high it stands; any other subtree is H(STATE_NODE, left || right). So the root does not depend on the order of writes.
-
-Storage (not normative). Four binary levels are kept as one page of 16 slots (page.py), addressed by the hex digits
-that lead to it; a slot is empty, a leaf, or a branch whose page lies one digit further. Only the latest tree is kept,
-in place.
+Shape (normative, state.md). A key's place is the 64 hex digits of H(STATE_KEY, key). A subtree of at most LEAVES_MAX
+keys is one page of leaves, however high it stands; any other is a branch of sixteen slots. So the root does not depend
+on the order of writes. A page is hashed, stored and proven as the same bytes (page.py); its path is the digits that
+lead to it.
 """
 
 from __future__ import annotations
@@ -15,23 +12,39 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from consensus.state.page import EMPTY_ROOT, SLOTS, Page, Slot, encode_page, hash_key, hash_leaf, hash_node, hash_value
+from consensus.state.build import Builder
+from consensus.state.page import (
+    BRANCH,
+    EMPTY_ROOT,
+    LEAVES_MAX,
+    NOTHING,
+    PAGE_BYTES_MAX,
+    Child,
+    Leaf,
+    encode_branch,
+    find_child,
+    find_value,
+    get_digit,
+    hash_key,
+    hash_page,
+    hash_value,
+    is_well_formed,
+    list_children,
+    list_leaves,
+)
 from proto_specs.codec import Max, record
-from proto_specs.types.common import Hash32
+from proto_specs.hashing import HASH_BYTES
 
-__all__ = ["EMPTY_ROOT", "LeafNode", "NodeReader", "Proof", "TreeUpdate", "prove", "update", "verify_proof"]
+__all__ = ["EMPTY_ROOT", "NodeReader", "Proof", "TreeUpdate", "prove", "update", "verify_proof"]
 
-DEPTH_MAX = 256
+DEPTH_MAX = 2 * HASH_BYTES
+"""Pages on the way to a key: two keys differ in one of 64 digits."""
 
 NodeReader = Callable[[bytes], bytes | None]
 """path -> page bytes; None where there is no page."""
 
-_Leaf = tuple[str, bytes, bytes]
-"""(key hash in hex, key hash, value hash)."""
 _Dirty = tuple[str, bytes, bytes | None]
-"""As `_Leaf`; the value hash is None where the key is deleted."""
-_Run = tuple[int, int, int]
-"""(slot, first, end): dirty[first:end] all belong under this slot of a page."""
+"""(key hash in hex, key hash, value hash); None where the key is deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +57,10 @@ class TreeUpdate:
 
 
 @record
-class LeafNode:
-    """What stands at the end of a proof's path: a key hash and its value hash."""
-
-    key_hash: Hash32
-    value_hash: Hash32
-
-
-@record
 class Proof:
-    """Siblings from the root down to where the path ends: at `leaf`, or at an empty subtree."""
+    """The pages from the root's to the one where the key is, or would be. None in an empty tree."""
 
-    siblings: Annotated[tuple[Hash32, ...], Max(DEPTH_MAX)]
-    leaf: LeafNode | None
+    pages: Annotated[tuple[Annotated[bytes, Max(PAGE_BYTES_MAX)], ...], Max(DEPTH_MAX)]
 
 
 def update(node_reader: NodeReader, root: bytes, dirty: Sequence[tuple[bytes, bytes | None]]) -> TreeUpdate:
@@ -68,145 +72,145 @@ def update(node_reader: NodeReader, root: bytes, dirty: Sequence[tuple[bytes, by
         key_hash = hash_key(key)
         hashed.append((key_hash.hex(), key_hash, None if value is None else hash_value(value)))
     hashed.sort()
-    writer = _Writer(node_reader)
-    slot = writer.update_page("", hashed, 0, len(hashed))
-    return TreeUpdate(EMPTY_ROOT if slot is None else slot[0], writer.writes, writer.reads)
+    writer = _Writer(node_reader, hashed)
+    _, digest = writer.update_page("", 0, len(hashed))
+    return TreeUpdate(digest, writer.writes, writer.reads)
 
 
 def prove(node_reader: NodeReader, key: bytes) -> Proof:
     """Proof of what the key holds, or that it holds nothing."""
     key_hash = hash_key(key)
-    digits = key_hash.hex()
-    siblings: list[bytes] = []
-    for depth in range(len(digits)):
-        encoded = node_reader(digits[:depth].encode())
-        if encoded is None:
-            assert depth == 0, "a branch has its page"
-            return Proof((), None)
-        page, slot, node = Page(encoded), SLOTS + int(digits[depth], 16), 1
-        while (leaf := page.get_leaf(node)) is None and node < SLOTS:
-            node = slot >> (slot.bit_length() - node.bit_length() - 1)
-            siblings.append(page.get_hash(node ^ 1))
-            if not page.has(node):
-                return Proof(tuple(siblings), None)
-        if leaf is not None:
-            return Proof(tuple(siblings), LeafNode(*leaf))
-    raise AssertionError("two keys share all 256 bits")
+    digits, pages = key_hash.hex(), list[bytes]()
+    for depth in range(DEPTH_MAX):
+        page = node_reader(digits[:depth].encode())
+        if page is None:
+            assert depth == 0, "a branch has its pages"
+            break
+        pages.append(page)
+        if page[0] or not page[1 + get_digit(key_hash, depth)]:
+            break
+    return Proof(tuple(pages))
 
 
 def verify_proof(root: bytes, key: bytes, value: bytes | None, proof: Proof) -> bool:
     """Whether the state under `root` holds exactly `value` under `key` (None: holds nothing)."""
-    key_hash = hash_key(key)
-    bits, depth = int.from_bytes(key_hash, "big"), len(proof.siblings)
-    if proof.leaf is None:
-        if value is not None:
+    if not proof.pages:
+        return value is None and root == EMPTY_ROOT
+    key_hash, expected, last = hash_key(key), root, len(proof.pages) - 1
+    for depth, page in enumerate(proof.pages):
+        if hash_page(page) != expected or not is_well_formed(page):
             return False
-        node = EMPTY_ROOT
-    else:
-        leaf = proof.leaf
-        if value is not None:
-            if leaf.key_hash != key_hash or leaf.value_hash != hash_value(value):
-                return False
-        elif leaf.key_hash == key_hash:
-            return False
-        node = hash_leaf(leaf.key_hash, leaf.value_hash)
-    for level in range(depth - 1, -1, -1):
-        sibling = proof.siblings[level]
-        is_right = bits >> (DEPTH_MAX - 1 - level) & 1
-        node = hash_node(sibling, node) if is_right else hash_node(node, sibling)
-    return node == root
+        if page[0]:
+            at = find_value(page, key_hash)
+            found = page[at : at + HASH_BYTES] if at >= 0 else None
+            return depth == last and found == (None if value is None else hash_value(value))
+        slot = get_digit(key_hash, depth)
+        if not page[1 + slot]:
+            return depth == last and value is None
+        at = find_child(page, slot)
+        expected = page[at : at + HASH_BYTES]
+    return False
 
 
 class _Writer:
     """One pass: reads pages as it descends, collects what to write as it comes back."""
 
-    def __init__(self, node_reader: NodeReader) -> None:
+    def __init__(self, node_reader: NodeReader, dirty: Sequence[_Dirty]) -> None:
         self._read = node_reader
+        self._dirty = dirty
         self.writes: dict[bytes, bytes | None] = {}
         self.reads: dict[bytes, bytes] = {}
 
-    def update_page(self, path: str, dirty: Sequence[_Dirty], start: int, stop: int) -> Slot:
-        """Apply dirty[start:stop], whose keys all start with `path`; returns what stands in the parent's slot."""
-        encoded = self._read(path.encode())
-        if encoded is None:
-            assert not path, "a branch has its page"
-            return self._reshape(path, [None] * SLOTS, dirty, list(_group(dirty, 0, start, stop)), False)
-        self.reads[path.encode()] = encoded
-        page = Page(encoded)
-        moved: dict[int, Slot] = {}
-        reshaping: list[_Run] = []
-        for run in _group(dirty, len(path), start, stop):
-            slot, first, end = run
-            node = page.find(slot)
-            leaf, value_hash = page.get_leaf(node), dirty[first][2]
-            if leaf is not None and value_hash is not None and end == first + 1 and leaf[0] == dirty[first][1]:
-                page.patch_leaf(node, leaf[0], value_hash)
-            elif leaf is None and node >= SLOTS:
-                below = self.update_page(f"{path}{slot:x}", dirty, first, end)
-                if below is not None and below[1] is None:
-                    page.patch_branch(node, below[0])
-                else:
-                    moved[slot] = below
+    def update_page(self, path: str, start: int, stop: int) -> Child:
+        """Apply dirty[start:stop], whose keys all start with `path`; returns what stands there now."""
+        key = path.encode()
+        page = self._read(key)
+        if page is None:
+            assert not path, "a branch has its pages"
+            return self._build(path, self._list_new(start, stop))
+        self.reads[key] = page
+        return self._update_leaves(path, page, start, stop) if page[0] else self._update_branch(path, page, start, stop)
+
+    def _update_leaves(self, path: str, page: bytes, start: int, stop: int) -> Child:
+        """A page of leaves: other values are written over the old ones, other keys make it anew."""
+        patched = bytearray(page)
+        for _, key_hash, value_hash in self._dirty[start:stop]:
+            at = find_value(page, key_hash)
+            if value_hash is None or at < 0:
+                break
+            patched[at : at + HASH_BYTES] = value_hash
+        else:
+            self.writes[path.encode()] = page = bytes(patched)
+            return page[0], hash_page(page)
+        leaves = dict(list_leaves(page))
+        for _, key_hash, value_hash in self._dirty[start:stop]:
+            if value_hash is None:
+                leaves.pop(key_hash, None)
             else:
-                reshaping.append(run)
-        if not moved and not reshaping:
-            self.writes[path.encode()], top = page.close()
-            return top, None, None
-        slots = page.to_slots(len(path))
-        for slot, below in moved.items():
-            slots[slot] = below
-        return self._reshape(path, slots, dirty, reshaping, True)
+                leaves[key_hash] = value_hash
+        return self._build(path, sorted(leaves.items()))
 
-    def _reshape(
-        self, path: str, slots: list[Slot], dirty: Sequence[_Dirty], runs: Sequence[_Run], existed: bool
-    ) -> Slot:
-        """A page some of whose slots, empty or single leaves until now, change what they are."""
-        for slot, first, end in runs:
-            slots[slot] = self._replace_leaf(f"{path}{slot:x}", slots[slot], dirty[first:end])
-        return self._close_page(path, slots, existed)
+    def _update_branch(self, path: str, page: bytes, start: int, stop: int) -> Child:
+        """A branch: other hashes are written over the old ones; slots that hold another kind of thing make it anew."""
+        patched, moved, depth = bytearray(page), dict[int, Child](), len(path)
+        for slot, first, end in self._group(depth, start, stop):
+            kind, below = page[1 + slot], f"{path}{slot:x}"
+            child = self.update_page(below, first, end) if kind else self._build(below, self._list_new(first, end))
+            if child[0] != kind:
+                moved[slot] = child
+            elif kind:
+                at = find_child(page, slot)
+                patched[at : at + HASH_BYTES] = child[1]
+        page = bytes(patched)
+        if moved:
+            children = list_children(page)
+            for slot, child in moved.items():
+                children[slot] = child
+            kinds = [kind for kind, _ in children]
+            if BRANCH not in kinds and sum(kinds) <= LEAVES_MAX:
+                return self._collapse(path, kinds)
+            page = encode_branch(children)
+        self.writes[path.encode()] = page
+        return BRANCH, hash_page(page)
 
-    def _replace_leaf(self, path: str, slot: Slot, dirty: Sequence[_Dirty]) -> Slot:
-        """An empty slot, or one with a single leaf, after `dirty`."""
-        leaves: list[_Leaf] = [(digits, key, value) for digits, key, value in dirty if value is not None]
-        if slot is not None:
-            _, key_hash, value_hash = slot
-            assert key_hash is not None
-            assert value_hash is not None
-            if all(key != key_hash for _, key, _ in dirty):
-                if not leaves:
-                    return slot
-                leaves.append((key_hash.hex(), key_hash, value_hash))
-                leaves.sort()
+    def _collapse(self, path: str, kinds: Sequence[int]) -> Child:
+        """A branch with so few leaves left under it that one page holds them."""
+        leaves: list[Leaf] = []
+        for slot, kind in enumerate(kinds):
+            if not kind:
+                continue
+            key = f"{path}{slot:x}".encode()
+            page = self.writes.get(key)
+            if page is None:
+                page = self._read(key)
+                assert page is not None, "a branch has its pages"
+                self.reads[key] = page
+            leaves += list_leaves(page)
+            self._delete(key)
         return self._build(path, leaves)
 
-    def _build(self, path: str, leaves: Sequence[_Leaf]) -> Slot:
-        """A fresh subtree of sorted leaves."""
+    def _build(self, path: str, leaves: Sequence[Leaf]) -> Child:
+        """A subtree of its sorted leaves, in place of what was at `path`."""
         if not leaves:
-            return None
-        if len(leaves) == 1:
-            _, key_hash, value_hash = leaves[0]
-            return hash_leaf(key_hash, value_hash), key_hash, value_hash
-        slots: list[Slot] = [None] * SLOTS
-        for index, first, end in _group(leaves, len(path), 0, len(leaves)):
-            slots[index] = self._build(f"{path}{index:x}", leaves[first:end])
-        return self._close_page(path, slots, False)
+            self._delete(path.encode())
+            return NOTHING
+        return Builder(iter(leaves), self.writes.__setitem__).build(path)
 
-    def _close_page(self, path: str, slots: list[Slot], existed: bool) -> Slot:
-        """Write the page, or delete it where it came down to nothing or to one leaf (which moves up a page)."""
-        taken = [slot for slot in slots if slot is not None]
-        if not taken or (len(taken) == 1 and taken[0][1] is not None and path):
-            if existed:
-                self.writes[path.encode()] = None
-            return taken[0] if taken else None
-        self.writes[path.encode()], top = encode_page(slots)
-        return top
+    def _delete(self, key: bytes) -> None:
+        if key in self.reads:
+            self.writes[key] = None
+        else:
+            self.writes.pop(key, None)
 
+    def _list_new(self, start: int, stop: int) -> list[Leaf]:
+        return [(key_hash, value) for _, key_hash, value in self._dirty[start:stop] if value is not None]
 
-def _group(keys: Sequence[tuple[str, bytes, bytes | None]], depth: int, start: int, stop: int) -> Iterator[_Run]:
-    """The runs of sorted keys that share the hex digit at `depth`."""
-    while start < stop:
-        digit, end = keys[start][0][depth], start + 1
-        while end < stop and keys[end][0][depth] == digit:
-            end += 1
-        yield int(digit, 16), start, end
-        start = end
+    def _group(self, depth: int, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """(slot, first, end) of the runs of sorted keys that share the hex digit at `depth`."""
+        dirty = self._dirty
+        while start < stop:
+            digit, end = dirty[start][0][depth], start + 1
+            while end < stop and dirty[end][0][depth] == digit:
+                end += 1
+            yield int(digit, 16), start, end
+            start = end

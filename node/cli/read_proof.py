@@ -52,7 +52,7 @@ async def read_proven(rpc: Rpc, key: bytes, block: int | str | None = None) -> d
         "height": height,
         "block": f"0x{block_hash.hex()}",
         "state_root": root,
-        "siblings": len(proof.siblings),
+        "pages": len(proof.pages),
         "proof": proof_text,
         "proven": True,
     }

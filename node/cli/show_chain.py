@@ -104,6 +104,6 @@ def show_proof(node: Connection, found: Json) -> None:
             ("value", found["value"] or "none: the key holds nothing"),
             ("block", f"{found['height']}, {found['block']}"),
             ("state root", found["state_root"]),
-            ("proof", f"{found['siblings']} siblings, checked here against the header: it holds"),
+            ("proof", f"{found['pages']} pages, checked here against the header: it holds"),
         ]
     )

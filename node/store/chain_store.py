@@ -47,7 +47,7 @@ __all__ = [
     "StateView",
 ]
 
-FORMAT_VERSION = b"3"
+FORMAT_VERSION = b"4"
 _VERSION_KEY = Column.META.value + b"version"
 _GENESIS_KEY = Column.META.value + b"genesis"
 _HEAD_KEY = Column.META.value + HEAD_NAME
@@ -68,7 +68,7 @@ COMPACT_ROWS = 500_000
 
 
 CACHED_PAGES_DEPTH = 3
-"""Hex digits: at most 4,369 pages of about a kilobyte."""
+"""Hex digits: at most 4,369 branches of half a kilobyte."""
 
 
 class ChainStore(StateView):

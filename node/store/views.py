@@ -159,9 +159,9 @@ class PastView(StateView):
             if len(row) != len(prefix) + HEIGHT_BYTES:
                 break
             if not is_patch(was):
-                return rebuild_page(path, get_whole(was), patches)
+                return rebuild_page(get_whole(was), patches)
             patches.append(was)
-        return rebuild_page(path, super().read_page(path), patches)
+        return rebuild_page(super().read_page(path), patches)
 
     def _iterate_older(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes | None]]:
         """(key, value then) of every key under `prefix` that changed since, in order."""

@@ -62,6 +62,7 @@ def build_state_tree() -> dict[str, Any]:
         {b"key%d" % number: b"value%d" % number for number in range(40)},
         {b"a": None, b"key7": b"changed", b"absent": None},
         {b"key%d" % number: None for number in range(1, 40)},
+        {b"b": None, b"c": None, b"key0": None},
     ]
     pages: dict[bytes, bytes] = {}
     root, roots, proofs = EMPTY_ROOT, [], []
@@ -73,8 +74,8 @@ def build_state_tree() -> dict[str, Any]:
             if page is None:
                 pages.pop(path, None)
         roots.append(root.hex())
-        for key, value in ((b"b", b"2"), (b"key3", b"value3"), (b"nothing", None), (b"empty0", None)):
-            is_there = number >= 1 if key == b"b" else number in (2, 3) and value is not None
+        for key, value in ((b"b", b"2"), (b"key3", b"value3"), (b"nothing", None), (b"empty6", None)):
+            is_there = 1 <= number <= 4 if key == b"b" else number in (2, 3) and value is not None
             expected = value if is_there else None
             proof = prove(pages.get, key)
             proofs.append(

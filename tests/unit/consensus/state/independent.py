@@ -17,9 +17,10 @@ def parse(data: bytes, at: int) -> tuple[Any, int]:
     if 0xCC <= head <= 0xCF:
         end = at + 1 + (1 << head - 0xCC)
         return int.from_bytes(data[at + 1 : end], "big"), end
-    if head == 0xC4:
-        end = at + 2 + data[at + 1]
-        return data[at + 2 : end], end
+    if head in (0xC4, 0xC5):
+        start = at + (2 if head == 0xC4 else 3)
+        end = start + int.from_bytes(data[at + 1 : start], "big")
+        return data[start:end], end
     if head == 0xDC:
         count, at = int.from_bytes(data[at + 1 : at + 3], "big"), at + 3
     else:
@@ -34,16 +35,19 @@ def parse(data: bytes, at: int) -> tuple[Any, int]:
 
 def is_proven(block_hash: bytes, header: bytes, key: bytes, value: bytes | None, proof: bytes) -> bool:
     """Whether the state after the block holds exactly `value` under `key` (None: nothing)."""
-    (siblings, leaf), end = parse(proof, 0)
-    place = hashed("state-key", key)
+    (pages,), end = parse(proof, 0)
     if hashed("header", header) != block_hash or end != len(proof):
         return False
-    if (value is not None) != (leaf is not None and leaf[0] == place):
-        return False
-    if value is not None and leaf[1] != hashed("state-value", value):
-        return False
-    node = bytes(32) if leaf is None else hashed("state-leaf", leaf[0] + leaf[1])
-    for level in range(len(siblings) - 1, -1, -1):
-        is_right = place[level // 8] >> (7 - level % 8) & 1
-        node = hashed("state-node", siblings[level] + node if is_right else node + siblings[level])
-    return bool(node == parse(header, 0)[0][8])
+    place, expected, found = hashed("state-key", key), parse(header, 0)[0][8], None
+    for depth, page in enumerate(pages):
+        if expected is None or hashed("state-page", page) != expected:
+            return False
+        if page[0]:
+            found = {page[at : at + 32]: page[at + 32 : at + 64] for at in range(1, len(page), 64)}.get(place)
+            expected = None
+        else:
+            slot = int(place.hex()[depth], 16)
+            at = 17 + 32 * sum(map(bool, page[1 : 1 + slot]))
+            expected = page[at : at + 32] if page[1 + slot] else None
+    ended = expected is None or expected == bytes(32)
+    return bool(ended and found == (None if value is None else hashed("state-value", value)))

@@ -31,14 +31,15 @@ def test_it_is_the_tree_of_updates(items: dict[bytes, bytes]) -> None:
     assert pages == expected.node_writes
 
 
-@pytest.mark.parametrize("shared", [0, 1, 7, 63])
-def test_neighbours_that_share_digits_lie_in_one_page(shared: int) -> None:
-    first = bytes(32)
-    second = bytearray(32)
-    second[shared // 2] = 1 if shared % 2 else 0x10
+@pytest.mark.parametrize("shared", [0, 1, 7, 61])
+def test_leaves_too_many_for_a_page_that_share_digits_lie_below_branches(shared: int) -> None:
+    """33 leaves under one path of zeros: a branch for every digit they share, and one where they part."""
+    leaves = [((number << 4 * (62 - shared)).to_bytes(32, "big") if shared < 62 else b"") for number in range(33)]
     pages: dict[bytes, bytes] = {}
-    build_tree(iter([(first, bytes(32)), (bytes(second), bytes(32))]), pages.__setitem__)
-    assert sorted(pages) == [b"0" * depth for depth in range(shared + 1)]
+    build_tree(iter([(key_hash, bytes(32)) for key_hash in leaves]), pages.__setitem__)
+    branches = sorted(path for path, page in pages.items() if not page[0])
+    assert branches == [b"0" * depth for depth in range(shared + 1)]
+    assert sum(page[0] for page in pages.values()) == 33
 
 
 def test_leaves_out_of_order_are_a_bug_of_the_caller() -> None:

@@ -27,10 +27,12 @@ def make_header(root: bytes) -> tuple[bytes, bytes]:
 
 def get_kind(key: bytes, proof: bytes) -> str:
     """What stands where the path ends."""
-    (_, leaf), _ = parse(proof, 0)
-    if leaf is None:
-        return "empty subtree"
-    return "membership" if leaf[0] == hashed("state-key", key) else "foreign leaf"
+    (pages,), _ = parse(proof, 0)
+    if not pages:
+        return "empty tree"
+    if not pages[-1][0]:
+        return "empty slot"
+    return "membership" if hashed("state-key", key) in pages[-1] else "other leaves"
 
 
 def test_it_is_fifty_lines_and_imports_hashlib_alone() -> None:
@@ -56,7 +58,7 @@ def test_golden_proofs_of_every_kind_hold_and_prove_nothing_else() -> None:
         assert not is_proven(bytes(32), header, key, value, proof)
         assert not is_proven(*make_header(bytes([7]) * 32), key, value, proof)
         kinds.add(get_kind(key, proof))
-    assert kinds == {"membership", "empty subtree", "foreign leaf"}
+    assert kinds == {"membership", "empty slot", "other leaves", "empty tree"}
 
 
 def test_a_nodes_proofs_at_every_kept_height_hold(tmp_path: Path) -> None:
@@ -69,6 +71,6 @@ def test_a_nodes_proofs_at_every_kept_height_hold(tmp_path: Path) -> None:
         for key in [*state, ABSENT]:
             proof = encode(view.prove(key))
             assert is_proven(head.block_hash, encode(header), key, state.get(key), proof)
-            if proof[-1]:
-                assert not is_proven(head.block_hash, encode(header), key, state.get(key), proof[:-1] + b"\0")
+            flipped = proof[:-1] + bytes([proof[-1] ^ 1])
+            assert not is_proven(head.block_hash, encode(header), key, state.get(key), flipped)
     world.store.close()

@@ -84,7 +84,7 @@ async def test_no_lie_is_shown(busy_world: World) -> None:
         ({"value": None}, "does not hold"),
         ({"value": "12"}, "no 0x hex"),
         ({"value": "0x1"}, "no 0x hex"),
-        ({"proof": f"0x{encode(state.prove(ABSENT)).hex()}"}, "does not hold"),
+        ({"proof": f"0x{encode(busy_world.store.view_at(1).prove(KEY)).hex()}"}, "does not hold"),
         ({"proof": "0xff"}, "malformed"),
         ({"stateRoot": wrong}, "not the one in the header"),
         ({"stateRoot": wrong, "state_root": wrong}, "does not hash"),
