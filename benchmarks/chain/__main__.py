@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chain import injective, micro, ours
+from benchmarks.chain import injective, micro, million, ours
 from benchmarks.chain.results import Measured, Setting
 from node.api.chain_methods import NODE_VERSION
 
@@ -82,7 +82,7 @@ def run_all(directory: Path, cache: Path) -> dict[str, Any]:
     found["signatures"] = micro.measure_signatures()
     found["state_root"] = micro.measure_state_root(directory)
     say("a million accounts (minutes)")
-    found["memory"] = micro.measure_memory(directory / "million")
+    found["large_state"] = million.measure(directory / "million")
     return found
 
 
@@ -111,9 +111,13 @@ def print_table(found: dict[str, Any]) -> None:
         root = found["state_root"]
         for name in ("memory", "leveldb"):
             lines.append((f"state root, {name}", f"{root[name]['median_ms']} ms", "1,000 of 1,000,000 accounts"))
-        memory = found["memory"]
-        lines.append(("resident", f"{memory['rss_mib']} MiB", f"{memory['accounts']:,} accounts"))
-    cpu = statistics.mean(sum(v for k, v in one["cpu_s"].items() if k != "rss_mib") for one in whole["runs"])
+        large = found["large_state"]
+        run, of = large["run"], f"{large['accounts']:,} accounts"
+        lines.append(("transfers, whole path", f"{run['per_s']:,.0f}/s", of))
+        lines.append(
+            ("resident", f"{run['memory_mib']['resident']} MiB", f"{of}, {run['memory_mib']['mapped']} mapped")
+        )
+    cpu = statistics.mean(sum(one["cpu_s"].values()) for one in whole["runs"])
     lines.append(("our processes' CPU", f"{cpu:.1f} s", "a run"))
     for name, figure, remark in lines:
         print(f"{name:28} {figure:>14}   {remark}")

@@ -24,7 +24,7 @@ import httpx
 
 from benchmarks.chain.cosmos_tx import CHAIN_ID, DENOM, Account, make_account, sign_send
 from benchmarks.chain.load import LoadFailed, make_batches, send_load
-from benchmarks.chain.processes import find_free_port, read_cpu_s, read_rss_bytes, running, wait_for_port
+from benchmarks.chain.processes import find_free_port, read_cpu_s, read_memory, running, wait_for_port
 from benchmarks.chain.results import Measured, Run, Setting
 
 VERSION = "1.20.1"
@@ -79,8 +79,9 @@ async def _run(binary: Path, setting: Setting, transfers: int, log: Path) -> Run
                     raise LoadFailed(f"{result.accepted} of {transfers} were accepted")
                 ended_s, blocks = await _wait_for_inclusion(client, first, transfers)
                 cpu_s = {"injectived": round(sum(read_cpu_s(node.pid).values()) - sum(before.values()), 2)}
-                cpu_s["rss_mib"] = round(read_rss_bytes(node.pid) / (1 << 20), 1)
-    return Run(transfers, result.ended_s - result.started_s, ended_s - result.started_s, blocks, cpu_s)
+                memory_mib = read_memory(node.pid)
+    submit_s, total_s = result.ended_s - result.started_s, ended_s - result.started_s
+    return Run(transfers, submit_s, total_s, blocks, cpu_s, memory_mib)
 
 
 def _environment(binary: Path, home: Path) -> dict[str, str]:

@@ -1,16 +1,12 @@
-"""Parts of the path alone: executing a block, the root of a large state, signatures, memory. Medians."""
+"""Parts of the path alone: executing a block, the root of a large state, signatures. Medians."""
 
 from __future__ import annotations
 
 import bisect
 import dataclasses
-import json
 import os
 import random
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +14,6 @@ from typing import Any
 
 import trio
 
-from benchmarks.chain.processes import read_rss_bytes
 from consensus.runtime.balances.state import Account, accounts
 from consensus.runtime.context import BlockContext
 from consensus.runtime.executive import execute_block
@@ -130,14 +125,6 @@ def measure_signatures(count: int = 4_000) -> dict[str, Any]:
     return {"one": trio.run(check, 1), "all": trio.run(check, len(os.sched_getaffinity(0)))}
 
 
-def measure_memory(directory: Path) -> dict[str, Any]:
-    """Resident memory of a process that holds a chain of 1,000,000 accounts open and runs blocks on it."""
-    script = [sys.executable, "-m", "benchmarks.chain.million", str(directory), str(ACCOUNTS)]
-    done = subprocess.run(script, check=True, capture_output=True, text=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def _time_roots(read: Callable[[bytes], bytes | None], root: bytes, repeats: int) -> dict[str, Any]:
     random_ = random.Random(1)
     taken, written = [], []
@@ -187,13 +174,3 @@ class _ItemState:
             if not key.startswith(prefix):
                 return
             yield key, self._items[key]
-
-
-def make_directory() -> tempfile.TemporaryDirectory[str]:
-    """A folder for a database of half a gigabyte."""
-    return tempfile.TemporaryDirectory(prefix="myelin-bench-")
-
-
-def read_own_rss_mib() -> float:
-    """Resident memory of this process."""
-    return round(read_rss_bytes(os.getpid()) / (1 << 20), 1)

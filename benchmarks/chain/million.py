@@ -1,21 +1,30 @@
-"""A chain grown to a million accounts, block by block, in this process; prints its resident memory and disk as JSON.
+"""A chain with a million accounts: grown block by block in a process of its own, then run and loaded as any other.
 
-`python -m benchmarks.chain.million DIRECTORY ACCOUNTS`: every block pays new accounts, is built, executed and stored as
-a validator does it, with the default retention. Signatures are taken as seen: they are no part of what is asked here.
+Every block of the growth pays new accounts, is built, executed and stored as a validator does it, with the default
+retention; signatures are taken as seen. Then `myelin run` takes the directory, and gets transfers to accounts all
+over the state: rate, CPU and memory are those of that process, which has not grown anything.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-import json
-import os
+import random
+import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from benchmarks.chain.processes import read_rss_bytes
+import httpx
+
+from benchmarks.chain.ours import init_node, load_node, make_feeds, run_node, sign_transfer
+from benchmarks.chain.processes import find_free_port
+from benchmarks.chain.results import Run, Setting
 from genesis.builder import build_genesis
 from genesis.dev import build_dev_spec, get_dev_identity
+from genesis.spec import ChainSpec, compute_genesis_hash
 from node.chain.blocks import Proposer, build_block, finalize_block
 from node.store.chain_store import ChainStore
 from proto_specs.hashing import Tag, hash_tagged
@@ -29,53 +38,67 @@ from proto_specs.types.chain import (
     compute_vote_bytes,
 )
 
-PAYERS = 20
+ACCOUNTS = 1_000_000
+NAMES = tuple(f"payer-{number}" for number in range(100))
+SETTING = Setting(connections=4, batch=100, accounts=len(NAMES))
 PER_BLOCK = 5_000
-LAST_BLOCKS = 20
-_MIB = 1 << 20
+TRANSFERS = 20_000
+GROWTH = 2_000_000
+"""Paid to every new account: above the existential deposit."""
+
+
+def measure(directory: Path, count: int = ACCOUNTS, transfers: int = TRANSFERS) -> dict[str, Any]:
+    """Rate, CPU, memory and disk of a node at so many accounts. Raises LoadFailed, NotStarted."""
+    directory.mkdir(parents=True, exist_ok=True)
+    base = directory / "node"
+    init_node(base, make_spec())
+    started_s = time.monotonic()
+    subprocess.run([sys.executable, "-m", "benchmarks.chain.million", str(base / "db"), str(count)], check=True)
+    grown_s = time.monotonic() - started_s
+    run = asyncio.run(_run(base, directory / "million.log", count, transfers))
+    disk = sum(path.stat().st_size for path in (base / "db").iterdir())
+    return {
+        "accounts": count,
+        "grown_s": round(grown_s, 1),
+        "disk_mib": round(disk / (1 << 20), 1),
+        "run": {**asdict(run), "per_s": round(run.per_s, 1)},
+    }
 
 
 def main() -> None:
-    """Grow, run twenty blocks among what is there, measure."""
-    directory, count = Path(sys.argv[1]), int(sys.argv[2])
-    names = tuple(f"payer-{number}" for number in range(PAYERS))
-    spec = build_dev_spec(names=names)
-    system = dataclasses.replace(spec.params.system, block_weight_max=10**12, block_bytes_max=2 << 20)
-    spec = dataclasses.replace(spec, params=dataclasses.replace(spec.params, system=system))
-    store = ChainStore(directory / "db", build_genesis(spec))
-    started_s, made = time.monotonic(), 0
-    nonces = dict.fromkeys(names, 0)
+    """`python -m benchmarks.chain.million DATABASE ACCOUNTS`: grow."""
+    store, count = ChainStore(Path(sys.argv[1]), build_genesis(make_spec())), int(sys.argv[2])
+    nonces, made = dict.fromkeys(NAMES, 0), 0
     while made < count:
-        add_block(store, make_payments(names, nonces, made, min(PER_BLOCK, count - made)))
+        add_block(store, make_payments(nonces, made, min(PER_BLOCK, count - made)))
         made += PER_BLOCK
         if sys.stderr.isatty():
             print(f"\r{min(made, count):,} of {count:,} accounts", end="", file=sys.stderr)
-    grown_s, began_s = time.monotonic() - started_s, time.monotonic()
-    for block in range(LAST_BLOCKS):
-        add_block(store, make_payments(names, nonces, block * 1_000 * 7 % count, 1_000))
-    took_s = time.monotonic() - began_s
-    disk = sum(path.stat().st_size for path in (directory / "db").iterdir())
-    found = {
-        "accounts": count,
-        "rss_mib": round(read_rss_bytes(os.getpid()) / _MIB, 1),
-        "disk_mib": round(disk / _MIB, 1),
-        "grown_s": round(grown_s, 1),
-        "block_of_1000_ms": round(took_s / LAST_BLOCKS * 1e3, 1),
-        "height": store.get_head().height,
-    }
     store.close()
-    print(json.dumps(found))
 
 
-def make_payments(names: tuple[str, ...], nonces: dict[str, int], first: int, count: int) -> list[Transaction]:
+def make_spec() -> ChainSpec:
+    """The development chain, but for blocks as large as one likes."""
+    spec = build_dev_spec(names=NAMES)
+    system = dataclasses.replace(spec.params.system, block_weight_max=10**12, block_bytes_max=2 << 20)
+    return dataclasses.replace(spec, params=dataclasses.replace(spec.params, system=system))
+
+
+def make_account(number: int) -> bytes:
+    """The account that the growth paid as number `number`."""
+    return hash_tagged(Tag.PAYLOAD, number.to_bytes(8, "big"))
+
+
+def make_payments(nonces: dict[str, int], first: int, count: int) -> list[Transaction]:
     """Transfers to accounts number `first` and on, each payer's in order of its nonces."""
     made = []
     for number in range(first, first + count):
-        name = names[number % len(names)]
-        dest = hash_tagged(Tag.PAYLOAD, number.to_bytes(8, "big"))
-        body = TransactionBody(get_dev_identity(name).account, nonces[name], Transfer(dest, 2_000_000), 0, 0, 0)
+        name = NAMES[number % len(NAMES)]
+        call = Transfer(make_account(number), GROWTH)
+        made.append(
+            Transaction(TransactionBody(get_dev_identity(name).account, nonces[name], call, 0, 0, 0), bytes(64))
+        )
         nonces[name] += 1
-        made.append(Transaction(body, bytes(64)))
     return made
 
 
@@ -89,6 +112,23 @@ def add_block(store: ChainStore, transactions: list[Transaction]) -> None:
     payload = compute_vote_bytes(store.genesis_hash, VoteKind.PRECOMMIT, height, 0, made.block_hash)
     signature = CommitSignature(alice.public_key, alice.sign(Tag.VOTE_SIGN, payload))
     store.commit_block(finalize_block(store, head, made, Commit(height, 0, made.block_hash, (signature,))))
+
+
+async def _run(base: Path, log: Path, count: int, transfers: int) -> Run:
+    """The node, loaded with transfers to accounts at random."""
+    dice, genesis, port = random.Random(1), compute_genesis_hash(make_spec()), find_free_port()
+    sent, each = count // len(NAMES), transfers // len(NAMES)
+    signed = {
+        name: [
+            sign_transfer(get_dev_identity(name), make_account(dice.randrange(count)), nonce, genesis)
+            for nonce in range(sent, sent + each)
+        ]
+        for name in NAMES
+    }
+    feeds = make_feeds(port, signed, SETTING)
+    with run_node(base, port, log) as node:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            return await load_node(node.pid, client, port, feeds, transfers, dict.fromkeys(NAMES, sent + each))
 
 
 if __name__ == "__main__":

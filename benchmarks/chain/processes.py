@@ -74,12 +74,11 @@ def read_cpu_s(parent: int) -> dict[str, float]:
     return found
 
 
-def read_rss_bytes(pid: int) -> int:
-    """Resident memory of a process."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    return 0
+def read_memory(pid: int) -> dict[str, float]:
+    """MiB resident of a process: all of it, its own (anonymous), and pages of files it has mapped."""
+    found = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    names = {"resident": "VmRSS", "anonymous": "RssAnon", "mapped": "RssFile"}
+    return {name: round(int(found[field].split()[0]) / 1024, 1) for name, field in names.items()}
 
 
 def _name(command: list[bytes]) -> str:

@@ -19,10 +19,12 @@ from inference.model.tokenizer import Tokenizer
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.errors import EXIT_NOT_VERIFIED, EXIT_OK, exit_on_error
 from node.cli.keyring import KEY_HELP, KeysOption
-from node.cli.models import JsonOption, ModelsOption, find_model, get_models_dir
+from node.cli.models import JsonOption, find_model
+from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.show_inference import InferenceScreen, show_statement
 from node.client.account import Account
-from node.client.inference import Ask, InferenceError, RequestDone, run_inference
+from node.client.errors import InferenceError
+from node.client.inference import Ask, RequestDone, run_inference
 from node.client.statement import Statement, collect_statement
 from node.demo.names import make_dev_names
 from node.p2p.host import P2PHost, open_host

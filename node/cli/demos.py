@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from node.cli.errors import EXIT_INTERRUPTED, exit_on_error
-from node.cli.models import ModelsOption, get_models_dir
+from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.nodes import run_until_signalled
 from node.demo.cheating import DemoCheat
 from node.demo.demo import PROMPT, DemoOptions, run_demo

@@ -11,13 +11,12 @@ from typing import Any
 from consensus.runtime.errors import RuntimeRefusal
 from genesis.errors import SpecError
 from inference.errors import InferenceError as ModelError
-from node.client.account import CallFailed, TransactionLost
-from node.client.inference import InferenceError, RequestLost
+from node.client.errors import CallFailed, InferenceError, RequestLost, TransactionLost
 from node.demo.processes import ProcessDied
 from node.derivation import MnemonicInvalid
 from node.keystore import KeystoreError
 from node.p2p.errors import NetworkError
-from node.rpc.client import RpcError
+from node.rpc.errors import RpcError
 from node.service import NodeRefused
 from node.serving.chain import ChainUnreachable
 from node.signer import SignerError
@@ -25,7 +24,7 @@ from node.store.database import DatabaseError
 from node.store.snapshot_format import SnapshotError
 from node.store.views import StateUnavailable
 from node.wal import WalDamaged
-from node.worker.service import WorkerRefused
+from node.worker.errors import WorkerRefused
 from proto_specs.errors import ProtocolError
 
 EXIT_OK = 0

@@ -19,6 +19,7 @@ from inference.model.store import ShardStore
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.errors import exit_on_error
 from node.cli.keyring import KEY_HELP, KeysOption
+from node.cli.models_dir import ModelsOption, get_models_dir
 from proto_specs.codec import encode
 from proto_specs.types.calls import RegisterModel
 from proto_specs.types.manifest import Manifest, ServiceClass, WireDtype, compute_model_id
@@ -26,13 +27,7 @@ from proto_specs.types.manifest import Manifest, ServiceClass, WireDtype, comput
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
 SAMPLE = "smollm2"
-ModelsOption = Annotated[Path | None, typer.Option("--models", help="Shard storage (default: the user's cache).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def get_models_dir(models: Path | None) -> Path:
-    """Where shard storage is unless told otherwise."""
-    return models if models is not None else cache_dir() / "models"
 
 
 def make_progress(console: Console) -> Progress:

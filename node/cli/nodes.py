@@ -18,7 +18,7 @@ from genesis.dev import build_dev_spec
 from genesis.spec import compute_genesis_hash, load_spec, save_spec
 from node.cli.errors import exit_on_error
 from node.cli.keyring import KEY_HELP, KeysOption, load_signing_key
-from node.cli.models import ModelsOption, get_models_dir
+from node.cli.models_dir import ModelsOption, get_models_dir
 from node.derivation import KeyKind
 from node.service import NodeConfig, NodePaths, NodeRefused, ValidatorKeys, run_node
 from node.signer import Signer, export_history, import_history

@@ -22,7 +22,8 @@ from node.cli.keyring import KEY_HELP, KeysOption, find_account, find_public_key
 from node.cli.models import JsonOption
 from node.cli.plain import print_pairs
 from node.cli.show_inference import format_myl
-from node.client.account import PERIOD_BLOCKS, POLL_S, TransactionLost
+from node.client.account import PERIOD_BLOCKS, POLL_S
+from node.client.errors import TransactionLost
 from node.derivation import KeyKind
 from node.serving.chain import ChainUnreachable
 from proto_specs.codec import encode

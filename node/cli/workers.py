@@ -17,11 +17,13 @@ from inference.model.store import ShardStore
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.errors import exit_on_error
 from node.cli.keyring import KEY_HELP, KeysOption, load_signing_key
-from node.cli.models import JsonOption, ModelsOption, find_model, get_models_dir
+from node.cli.models import JsonOption, find_model
+from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.nodes import load_node_seed, run_until_signalled, setup_logging
 from node.cli.show_inference import format_myl
 from node.derivation import KeyKind
-from node.worker.service import Loader, WorkerConfig, WorkerRefused, load_verified, run_worker
+from node.worker.errors import WorkerRefused
+from node.worker.service import Loader, WorkerConfig, load_verified, run_worker
 from proto_specs.types.common import NMYL_PER_MYL
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)

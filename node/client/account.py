@@ -7,6 +7,7 @@ from typing import Any
 
 import trio
 
+from node.client.errors import CallFailed, TransactionLost
 from node.serving.rpc_chain import RpcChain
 from proto_specs.codec import encode
 from proto_specs.ed25519 import SigningKey
@@ -15,18 +16,6 @@ from proto_specs.types.chain import TransactionBody, compute_extrinsic_hash, sig
 
 PERIOD_BLOCKS = 128
 POLL_S = 0.1
-
-
-class CallFailed(Exception):
-    """The transaction is in a block, and its call was refused. `error` is the runtime's name for the reason."""
-
-    def __init__(self, call: str, module: str, error: str) -> None:
-        super().__init__(f"{call} failed: {module}.{error}")
-        self.error = error
-
-
-class TransactionLost(Exception):
-    """The transaction did not make it into a block while it was valid."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import Challenge, Request, RequestStage, StageStatus
 from inference.routing import Offer, choose_path
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived
-from node.client.account import Account, CallFailed
+from node.client.account import Account
+from node.client.errors import CallFailed, InferenceError, RequestLost
 from node.client.transport import StagePeer, StageUnreachable, open_request
 from node.p2p.host import P2PHost
 from node.serving.chain import WorkerEntry
@@ -38,21 +39,6 @@ from proto_specs.types.wire import FailureCode, FinishReason
 POLL_S = 0.2
 SETTLE_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 3.0
-
-
-class InferenceError(Exception):
-    """The request cannot be made, with nothing escrowed; or the chain tells no more of it. The message says which."""
-
-
-class RequestLost(Exception):
-    """A worker failed in mid-request, or none settled. The escrow comes back; `refund_height` says when."""
-
-    def __init__(self, failure: RequestFailed, session: bytes, refund_height: int, refund: int) -> None:
-        super().__init__(f"stage {failure.stage}: {failure.message} ({failure.code.name})")
-        self.failure = failure
-        self.session = session
-        self.refund_height = refund_height
-        self.refund = refund
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from consensus.runtime.inference import queries
 from genesis.dev import get_dev_identity
 from node.demo.cheating import DemoCheat
 from node.demo.processes import Child, Children, ProcessDied
-from node.rpc.client import RpcClient, RpcError
+from node.rpc.client import RpcClient
+from node.rpc.errors import RpcError
 from node.serving.chain import ChainUnreachable
 from node.serving.rpc_chain import RpcChain
 

@@ -10,22 +10,9 @@ from typing import Any
 import httpx
 
 from node.api.errors import NODE_UNREACHABLE
-from node.serving.chain import ChainUnreachable
+from node.rpc.errors import RpcError, RpcUnreachable
 
 TIMEOUT_S = 30.0
-
-
-class RpcUnreachable(ChainUnreachable):
-    """No node answers at the address."""
-
-
-class RpcError(Exception):
-    """The node refused a call. `data` is for machines (`data["reason"]` for refused transactions)."""
-
-    def __init__(self, code: int, message: str, data: Any = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.data = data
 
 
 class RpcClient:

@@ -19,7 +19,7 @@ from consensus.runtime.inference.state import (
     WorkerStatus,
 )
 from consensus.state.reader import StateReader
-from node.rpc.client import RpcError
+from node.rpc.errors import RpcError
 from node.serving.chain import ReadRefused, SessionEntry, WorkerEntry
 from proto_specs.types.manifest import Manifest
 

@@ -12,9 +12,10 @@ from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import Challenge, Request
 from consensus.state.reader import StateReader
 from inference.model.store import ShardStore
-from node.client.account import Account, CallFailed, TransactionLost
+from node.client.account import Account
+from node.client.errors import CallFailed, TransactionLost
 from node.p2p.host import open_host
-from node.rpc.client import RpcError
+from node.rpc.errors import RpcError
 from node.serving.chain import ChainUnreachable, SessionEntry, WorkerEntry
 from node.verify.duty import OpenChallenge, SubmissionRefused, VerificationDuty
 from node.verify.judge import Judge

@@ -10,8 +10,9 @@ import trio
 
 from consensus.runtime.inference import queries
 from inference.serving.record import RequestRecord
-from node.client.account import Account, CallFailed, TransactionLost
-from node.rpc.client import RpcError
+from node.client.account import Account
+from node.client.errors import CallFailed, TransactionLost
+from node.rpc.errors import RpcError
 from node.serving.chain import ChainUnreachable
 from node.serving.disk import write_synced
 from node.worker.openings import OpeningStore, OpeningUnavailable

@@ -17,6 +17,7 @@ from node.p2p.host import P2PHost, open_host
 from node.p2p.request import serve_requests
 from node.serving.chain import WorkerEntry
 from node.worker.compute import ComputeLoop
+from node.worker.errors import WorkerRefused
 from node.worker.keeper import DiskKeeper
 from node.worker.server import WorkerParts, WorkerServer
 from proto_specs.ed25519 import SigningKey
@@ -31,10 +32,6 @@ OPENING_STREAMS_PER_PEER_MAX = 8
 OPENING_TIMEOUT_S = 60.0
 
 Loader = Callable[[ShardStore, bytes, int, int, int], ShardSession]
-
-
-class WorkerRefused(Exception):
-    """This worker cannot serve as configured. The message says what to change."""
 
 
 @dataclass(frozen=True)

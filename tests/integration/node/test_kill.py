@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from consensus.runtime.balances import state as balances
-from node.rpc.client import RpcClient, RpcError
+from node.rpc.client import RpcClient
+from node.rpc.errors import RpcError
 from node.serving.chain import ChainUnreachable
 from node.store.chain_store import ChainStore
 from proto_specs.codec import encode

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import trio
 
-from node.client.account import PERIOD_BLOCKS, Account, CallFailed, TransactionLost
-from node.rpc.client import RpcError
+from node.client.account import PERIOD_BLOCKS, Account
+from node.client.errors import CallFailed, TransactionLost
+from node.rpc.errors import RpcError
 from node.serving.rpc_chain import RpcChain
 from proto_specs.codec import decode
 from proto_specs.ed25519 import SigningKey

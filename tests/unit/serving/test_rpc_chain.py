@@ -11,7 +11,7 @@ from consensus.runtime.inference import queries
 from consensus.runtime.inference.settlement import compute_challenge_ppm
 from consensus.runtime.inference.state import Session, SessionStatus, Worker, WorkerStatus
 from genesis.dev import build_dev_spec
-from node.rpc.client import RpcError
+from node.rpc.errors import RpcError
 from node.serving.chain import ChainUnreachable, ReadRefused
 from node.serving.rpc_chain import RpcChain, make_session_entry, make_worker_entry
 

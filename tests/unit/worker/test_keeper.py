@@ -12,8 +12,8 @@ import pytest
 import trio
 
 from inference.serving.record import RequestRecord
-from node.client.account import CallFailed, TransactionLost
-from node.rpc.client import RpcError
+from node.client.errors import CallFailed, TransactionLost
+from node.rpc.errors import RpcError
 from node.serving.chain import ChainUnreachable
 from node.worker.keeper import RETRY_S, DiskKeeper
 from node.worker.openings import OpeningUnavailable

@@ -19,7 +19,7 @@ from node.cli.call_forms import AMOUNT_FIELDS, FormInvalid, read_call
 from node.cli.connect import Connection, connect
 from node.cli.sending import Signer
 from node.client.account import PERIOD_BLOCKS
-from node.rpc.client import RpcError
+from node.rpc.errors import RpcError
 from proto_specs.codec import encode
 from proto_specs.jsonform import to_json
 from proto_specs.limits import FINGERPRINT_BYTES

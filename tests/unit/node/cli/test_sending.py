@@ -9,8 +9,8 @@ import pytest
 from node.cli.connect import Connection
 from node.cli.errors import CallRefused, describe_error
 from node.cli.sending import wait_finalized
-from node.client.account import TransactionLost
-from node.rpc.client import RpcError
+from node.client.errors import TransactionLost
+from node.rpc.errors import RpcError
 from node.serving.rpc_chain import RpcChain
 
 HASH = f"0x{'ab' * 32}"

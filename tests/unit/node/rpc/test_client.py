@@ -7,7 +7,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from node.rpc.client import RpcClient, RpcError, RpcUnreachable, open_rpc
+from node.rpc.client import RpcClient, open_rpc
+from node.rpc.errors import RpcError, RpcUnreachable
 from node.serving.chain import ChainUnreachable
 
 Answer = Callable[[httpx.Request], httpx.Response]

@@ -1,0 +1,35 @@
+"""What can become of a transaction or a request besides success. Imports nothing heavy: every command names these."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inference.serving.client import RequestFailed
+
+
+class CallFailed(Exception):
+    """The transaction is in a block, and its call was refused. `error` is the runtime's name for the reason."""
+
+    def __init__(self, call: str, module: str, error: str) -> None:
+        super().__init__(f"{call} failed: {module}.{error}")
+        self.error = error
+
+
+class TransactionLost(Exception):
+    """The transaction did not make it into a block while it was valid."""
+
+
+class InferenceError(Exception):
+    """The request cannot be made, with nothing escrowed; or the chain tells no more of it. The message says which."""
+
+
+class RequestLost(Exception):
+    """A worker failed in mid-request, or none settled. The escrow comes back; `refund_height` says when."""
+
+    def __init__(self, failure: RequestFailed, session: bytes, refund_height: int, refund: int) -> None:
+        super().__init__(f"stage {failure.stage}: {failure.message} ({failure.code.name})")
+        self.failure = failure
+        self.session = session
+        self.refund_height = refund_height
+        self.refund = refund
