@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chain import injective, micro, million, ours
+from benchmarks.chain import evm, injective, micro, million, ours
 from benchmarks.chain.results import Measured, Setting
 from node.api.chain_methods import NODE_VERSION
 
@@ -77,6 +77,10 @@ def run_all(directory: Path, cache: Path) -> dict[str, Any]:
         "injectived_probes": [one.to_json() for one in probes],
         "ratio_to_injectived": round(whole.median_per_s / peer.median_per_s, 2),
     }
+    say("anvil and py-evm, for scale")
+    anvil, python = evm.fetch(cache)
+    found["anvil"] = evm.measure_anvil(anvil, python, OUR_SETTING, TRANSFERS, directory).to_json()
+    found["py_evm"] = evm.measure_py_evm(python)
     say("parts")
     found["execution"] = micro.measure_execution()
     found["signatures"] = micro.measure_signatures()
@@ -104,6 +108,13 @@ def print_table(found: dict[str, Any]) -> None:
         peer = found["injectived"]
         lines.append(("injectived", f"{peer['median']:,.0f}/s", f"{peer['setting']}"))
         lines.append(("ratio", f"{found['ratio_to_injectived']:.2f}", ""))
+    if "anvil" in found:
+        lines.append(
+            ("anvil, in memory", f"{found['anvil']['median']:,.0f}/s", "for scale: a development node, one run")
+        )
+        lines.append(
+            ("py-evm, execution alone", f"{found['py_evm']['per_s']:,.0f}/s", "for scale, signatures included")
+        )
     lines.append(("block execution alone", f"{execution['median_per_s']:,}/s", "signatures seen, without the root"))
     both = signatures["all"]
     lines.append(("signatures", f"{both['per_s']:,}/s", f"{both['processes']} processes"))
