@@ -21,6 +21,7 @@ from node.chain.consensus_shell import ConsensusShell, ShellParts
 from node.chain.pool import TransactionPool
 from node.chain.wal_records import check_database_reaches
 from node.children import ChildProcess, supervise
+from node.memory import limit_arenas, trim_now_and_then
 from node.mempool import Mempool
 from node.p2p.host import P2PHost, open_host
 from node.signatures.processes import SignatureProcesses
@@ -120,6 +121,7 @@ class SoleValidator:
 
 async def run_node(config: NodeConfig) -> None:
     """Run until cancelled. Raises NodeRefused, DatabaseError, SignerError, WalDamaged."""
+    limit_arenas()
     genesis = build_genesis(config.spec)
     store = ChainStore(config.paths.database, genesis, config.retention)
     signer: Signer | None = None
@@ -175,6 +177,7 @@ async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | Non
         for child in make_children(config):
             nursery.start_soon(supervise, child)
         nursery.start_soon(compact_when_due, store, bus)
+        nursery.start_soon(trim_now_and_then)
         nursery.start_soon(shell.run)
 
 

@@ -20,12 +20,13 @@ from typing import Any
 import httpx
 
 from benchmarks.chain.ours import init_node, load_node, make_feeds, run_node, sign_transfer
-from benchmarks.chain.processes import find_free_port
+from benchmarks.chain.processes import find_free_port, read_memory
 from benchmarks.chain.results import Run, Setting
 from genesis.builder import build_genesis
 from genesis.dev import build_dev_spec, get_dev_identity
 from genesis.spec import ChainSpec, compute_genesis_hash
 from node.chain.blocks import Proposer, build_block, finalize_block
+from node.memory import INTERVAL_S
 from node.store.chain_store import ChainStore
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.calls import Transfer
@@ -55,13 +56,14 @@ def measure(directory: Path, count: int = ACCOUNTS, transfers: int = TRANSFERS) 
     started_s = time.monotonic()
     subprocess.run([sys.executable, "-m", "benchmarks.chain.million", str(base / "db"), str(count)], check=True)
     grown_s = time.monotonic() - started_s
-    run = asyncio.run(_run(base, directory / "million.log", count, transfers))
+    run, idle, settled = asyncio.run(_run(base, directory / "million.log", count, transfers))
     disk = sum(path.stat().st_size for path in (base / "db").iterdir())
     return {
         "accounts": count,
         "grown_s": round(grown_s, 1),
         "disk_mib": round(disk / (1 << 20), 1),
         "run": {**asdict(run), "per_s": round(run.per_s, 1)},
+        "memory_mib": {"idle": idle, "under_load": run.memory_mib, "after": settled},
     }
 
 
@@ -114,8 +116,8 @@ def add_block(store: ChainStore, transactions: list[Transaction]) -> None:
     store.commit_block(finalize_block(store, head, made, Commit(height, 0, made.block_hash, (signature,))))
 
 
-async def _run(base: Path, log: Path, count: int, transfers: int) -> Run:
-    """The node, loaded with transfers to accounts at random."""
+async def _run(base: Path, log: Path, count: int, transfers: int) -> tuple[Run, dict[str, float], dict[str, float]]:
+    """The node, loaded with transfers to accounts at random; its memory before it, and when it has rested after."""
     dice, genesis, port = random.Random(1), compute_genesis_hash(make_spec()), find_free_port()
     sent, each = count // len(NAMES), transfers // len(NAMES)
     signed = {
@@ -128,7 +130,10 @@ async def _run(base: Path, log: Path, count: int, transfers: int) -> Run:
     feeds = make_feeds(port, signed, SETTING)
     with run_node(base, port, log) as node:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            return await load_node(node.pid, client, port, feeds, transfers, dict.fromkeys(NAMES, sent + each))
+            idle = read_memory(node.pid)
+            run = await load_node(node.pid, client, port, feeds, transfers, dict.fromkeys(NAMES, sent + each))
+            await asyncio.sleep(2 * INTERVAL_S)
+            return run, idle, read_memory(node.pid)
 
 
 if __name__ == "__main__":

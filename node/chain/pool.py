@@ -21,7 +21,7 @@ from proto_specs.types.chain import (
     is_transaction_signed,
 )
 
-SIGNATURES_MAX = 65_536
+SIGNATURES_MAX = 32_768
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import plyvel
 
-WRITE_BUFFER_BYTES = 16 << 20
+WRITE_BUFFER_BYTES = 8 << 20
 CACHE_BYTES = 64 << 20
 TABLE_BLOCK_BYTES = 1 << 10
 """What one read brings in. Most of the data are hashes and signatures: nothing to compress, no neighbours wanted."""
