@@ -19,7 +19,7 @@ from node.cli.errors import EXIT_ERROR, EXIT_REQUEST_LOST
 from node.demo.network import CLIENT
 from tests.integration.demo.conftest import Running
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.leaves_open]
 
 
 async def test_honest_use_bad_input_and_garbage(running: Running) -> None:

@@ -35,6 +35,7 @@ async def submit_for_ever(rpc: RpcClient, transfers: list[Transaction], accepted
 
 
 @pytest.mark.slow
+@pytest.mark.leaves_open
 async def test_kill_at_random_moments_under_load(tmp_path: Path) -> None:
     dice = random.Random(SEED)
     node = NodeDirectory.init(tmp_path / "node", interval_ms=100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 import trio
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
@@ -14,6 +15,7 @@ from node.p2p.host import open_host
 from tests.integration.p2p import peer as served
 from tests.integration.p2p.processes import peer_process
 
+pytestmark = pytest.mark.leaves_open
 SIZES = (1, 2300, 65_507, 65_536, 1 << 20, 3 << 20)
 
 

@@ -6,10 +6,7 @@ its strict xfail turns red: strike the section in docs/upstream.md.
 
 from __future__ import annotations
 
-import gc
 import socket
-import warnings
-from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, suppress
 from typing import Any
 
@@ -29,15 +26,7 @@ from node.p2p.identity import compute_key_pair
 from tests.integration.p2p import peer as served
 from tests.integration.p2p.processes import peer_process
 
-
-@pytest.fixture(autouse=True)
-def _collect_leaked_sockets() -> Iterator[None]:
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # a stock swarm that crashes leaves its sockets open
-        gc.collect()
-
-
+pytestmark = pytest.mark.leaves_open
 stock_fails = pytest.mark.xfail(strict=True, reason="defect of py-libp2p 0.8.1, see docs/upstream.md")
 ECHO = TProtocol(served.ECHO)
 
