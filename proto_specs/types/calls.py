@@ -312,7 +312,8 @@ class BatchEach:
 
 
 MultisigCall = BasicCall | BatchAll | BatchEach
-"""What an account of several can do. A multisig inside a multisig is a signatory like any other account's."""
+"""What an account of several can do. Approving for another account of several is not among it: such an account cannot be
+a signatory that ever signs."""
 
 
 @variant(0x0701)

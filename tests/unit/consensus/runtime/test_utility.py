@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consensus.runtime import dispatch
 from consensus.runtime.balances.errors import InsufficientBalance
 from consensus.runtime.receipts import ModuleError
+from consensus.runtime.system.errors import TooManyEvents
 from consensus.runtime.utility.errors import EmptyBatch
 from consensus.runtime.weights import compute_call_weight, compute_weight
 from genesis.dev import build_dev_spec, get_dev_identity
@@ -93,3 +96,16 @@ def test_a_batch_does_what_its_calls_do_one_by_one(items: list[Transfer | Bond |
         assert everything.free(BOB) + receipt.fee == Chain(build_dev_spec()).free(BOB)
     else:
         assert everything.free(BOB) + receipt.fee == batched.free(BOB) + fee
+
+
+def test_more_events_than_an_extrinsic_may_have_fail_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attack: a block whose receipts are too large to store. What was done is undone, the fee is paid."""
+    monkeypatch.setattr(dispatch, "EVENTS_PER_EXTRINSIC_MAX", 5)
+    chain = Chain(build_dev_spec())
+    before, own = chain.free(EVE), chain.free(BOB)
+    receipt = chain.submit(BOB, BatchAll((GOOD,) * 6))
+    assert receipt.error == ModuleError(ModuleIndex.SYSTEM, TooManyEvents.__name__, None)
+    assert [type(one).__name__ for one in receipt.events] == ["ExtrinsicFailed"]
+    assert chain.free(EVE) == before
+    assert chain.free(BOB) == own - receipt.fee
+    chain.expect_ok(BOB, BatchAll((GOOD,) * 5))
