@@ -312,8 +312,7 @@ class BatchEach:
 
 
 MultisigCall = BasicCall | BatchAll | BatchEach
-"""What an account of several can do. Approving for another account of several is not among it: such an account cannot be
-a signatory that ever signs."""
+"""What an account of several can do. It cannot approve for another account of several: as a signatory it never signs."""
 
 
 @variant(0x0701)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import HoldReason
 from consensus.runtime.context import Environment
+from consensus.runtime.inference import roster
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import (
     AlreadyVerifier,
@@ -106,6 +107,7 @@ def register_worker(env: Environment, signer: bytes, call: RegisterWorker) -> No
     inference.workers.write(state, call.worker_key, worker)
     inference.workers_by_model.add(state, call.model, call.worker_key)
     inference.workers_by_operator.add(state, signer, call.worker_key)
+    roster.enlist(state, call.worker_key)
     env.emit(WorkerRegistered(call.worker_key, signer, call.model, call.start, call.end, call.bond))
 
 
@@ -126,6 +128,7 @@ def retire_worker(env: Environment, signer: bytes, call: RetireWorker) -> None:
     height = env.block.height + inference.params.read(env.state).worker_unbonding_blocks
     retiring = replace(worker, status=WorkerStatus.RETIRING, release_height=height)
     inference.workers.write(env.state, call.worker_key, retiring)
+    roster.strike(env.state, call.worker_key)
     inference.due.add(env.state, height, DueKind.WORKER_RELEASE, call.worker_key)
     env.emit(WorkerRetired(call.worker_key, signer, height))
 

@@ -295,6 +295,31 @@ class VerifierSilent:
     count: U32
 
 
+@variant(0x041C)
+class AuditDrawn:
+    """The beacon drew a worker to prove its capacity: `reward` nmyl at a full score."""
+
+    audit: Hash32
+    worker: PublicKey
+    epoch: U64
+    reward: Balance
+    committee: Annotated[tuple[AccountId, ...], Max(COMMITTEE_MAX)]
+    commit_deadline: U64
+    reveal_deadline: U64
+
+
+@variant(0x041D)
+class AuditScored:
+    """An audit's outcome, the worker's score after it, and what was minted for the operator."""
+
+    audit: Hash32
+    worker: PublicKey
+    operator: AccountId
+    outcome: U8
+    score_permille: U16
+    reward: Balance
+
+
 InferenceEvent = (
     ModelRegistered
     | WorkerRegistered
@@ -323,4 +348,6 @@ InferenceEvent = (
     | WorkerEquivocated
     | ChallengeContested
     | VerifierSilent
+    | AuditDrawn
+    | AuditScored
 )

@@ -19,7 +19,7 @@ from consensus.runtime.arithmetic import PPM, compute_equal_shares, compute_perm
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import VERIFICATION_POOL, HoldReason, read_account
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import sessions
+from consensus.runtime.inference import roster, sessions
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.events import (
     FeeBurned,
@@ -177,6 +177,7 @@ def eject_if_poor(env: Environment, key: bytes, worker: Worker) -> Worker:
         return worker
     height = env.block.height + params.worker_unbonding_blocks
     inference.due.add(env.state, height, DueKind.WORKER_RELEASE, key)
+    roster.strike(env.state, key)
     env.emit(WorkerEjected(key, worker.operator, worker.bond, height))
     return replace(worker, status=WorkerStatus.EJECTED, release_height=height)
 

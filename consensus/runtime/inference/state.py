@@ -93,6 +93,8 @@ class DueKind(enum.IntEnum):
     WORKER_RELEASE = 4
     FORGET_REQUEST = 5
     FORGET_SESSION = 6
+    AUDIT_DRAW = 7
+    FORGET_AUDIT = 8
 
 
 @record
@@ -226,6 +228,26 @@ class Challenge:
 
 
 @record
+class AuditPlan:
+    """What an epoch's workers and its audits may earn at most, in nmyl, and how many workers the draw is among."""
+
+    epoch: U64
+    workers: U32
+    for_workers: Balance
+    for_verifiers: Balance
+
+
+@record
+class Audit:
+    """A worker drawn to prove itself: `reward` is its part at a full score, `bounty` its committee's."""
+
+    worker: PublicKey
+    epoch: U64
+    reward: Balance
+    bounty: Balance
+
+
+@record
 class Reveal:
     """What a verifier revealed (see RevealVerdict)."""
 
@@ -252,4 +274,10 @@ commitments: StorageMap[bytes] = StorageMap("inference.commitment", (Hash32, Acc
 silences: StorageMap[int] = StorageMap("inference.silence", (AccountId,), U32)
 equivocations = StorageSet("inference.equivocation", (PublicKey, Hash32, U8, U16, U8))
 reveals: StorageMap[Reveal] = StorageMap("inference.reveal", (Hash32, AccountId), Reveal)
+roster: StorageMap[bytes] = StorageMap("inference.roster", (U32,), PublicKey)
+roster_numbers: StorageMap[int] = StorageMap("inference.roster_number", (PublicKey,), U32)
+roster_size: StorageValue[int] = StorageValue("inference.roster_size", U32, 0)
+scores: StorageMap[int] = StorageMap("inference.score", (PublicKey,), U16)
+audit_plans: StorageMap[AuditPlan] = StorageMap("inference.audit_plan", (Hash32,), AuditPlan)
+audits: StorageMap[Audit] = StorageMap("inference.audit", (Hash32,), Audit)
 due = StorageSet("inference.due", (U64, U8, Hash32))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import contest, payments
+from consensus.runtime.inference import audits, contest, payments
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import (
     AlreadyCommitted,
@@ -125,7 +125,8 @@ def resolve_challenge(env: Environment, challenge_id: bytes) -> None:
         first_members=challenge.first_members,
     )
     _count_silent(env, challenge_id, challenge, revealed)
-    is_contested = tally.outcome == Outcome.INCONCLUSIVE and contest.is_contested(challenge, revealed)
+    audit = inference.audits.read(state, challenge_id)
+    is_contested = audit is None and tally.outcome == Outcome.INCONCLUSIVE and contest.is_contested(challenge, revealed)
     if is_contested and contest.draw_second_round(env, challenge_id, challenge):
         return
     resolved = replace(challenge, outcome=tally.outcome, distance_ppb=tally.distance_ppb)
@@ -144,7 +145,9 @@ def resolve_challenge(env: Environment, challenge_id: bytes) -> None:
             threshold_ppb=challenge.threshold_ppb,
         )
     )
-    if tally.outcome == Outcome.PASS:
+    if audit is not None:
+        audits.resolve(env, challenge_id, audit, tally.outcome, tally.carriers)
+    elif tally.outcome == Outcome.PASS:
         payments.pay_stage(env, challenge.request, challenge.stage, challenge_id, tally.carriers)
     elif tally.outcome == Outcome.FAIL:
         payments.slash_stage(env, challenge.request, challenge.stage, challenge_id, tally.carriers)

@@ -12,7 +12,7 @@ from consensus.runtime.context import BlockContext
 from consensus.runtime.errors import CallError
 from consensus.runtime.executive import execute_block
 from consensus.runtime.inference import state as inference
-from consensus.runtime.inference.state import SessionStatus, StageStatus
+from consensus.runtime.inference.state import SessionStatus, StageStatus, WorkerStatus
 from consensus.runtime.multisig import state as multisig
 from consensus.runtime.params import state as governance
 from consensus.runtime.receipts import ExecutedBlock, ModuleError, Receipt
@@ -154,6 +154,7 @@ def check_invariants(state: StateReader) -> None:
         assert account.reserved == sum(amount for (owner, _), amount in holds.items() if owner == who)
     assert holds == _expected_holds(state)
     _check_exposure(state)
+    _check_roster(state)
 
 
 def _expected_holds(state: StateReader) -> Counter[tuple[bytes, int]]:
@@ -177,6 +178,16 @@ def _expected_holds(state: StateReader) -> Counter[tuple[bytes, int]]:
     for _, proposal in governance.proposals.iterate(state):
         holds[proposal.proposer, HoldReason.PROPOSAL_DEPOSIT] += proposal.deposit
     return +holds
+
+
+def _check_roster(state: StateReader) -> None:
+    """Active workers and only they have a number, from 0 on without a gap."""
+    numbered = {worker: number for (number,), worker in inference.roster.iterate(state)}
+    assert sorted(numbered.values()) == list(range(inference.roster_size.read(state)))
+    assert numbered == {key: number for (key,), number in inference.roster_numbers.iterate(state)}
+    assert numbered.keys() == {
+        key for (key,), worker in inference.workers.iterate(state) if worker.status == WorkerStatus.ACTIVE
+    }
 
 
 def _check_exposure(state: StateReader) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import proto_specs
 from consensus.runtime.arithmetic import compute_shares
 from consensus.runtime.fees import compute_fee, query_fee
-from consensus.runtime.inference import draws
+from consensus.runtime.inference import audits, draws
 from consensus.runtime.inference.payments import compute_pool_bonus
 from consensus.runtime.inference.settlement import compute_challenge_ppm
 from consensus.runtime.inference.state import Worker
@@ -257,6 +257,15 @@ def build_formulas() -> dict[str, Any]:
         "emission": [
             [epoch, compute_emission(params.staking, epoch, 0)] for epoch in (0, 999_999, 1_000_000, 2_000_000)
         ],
+        "audits": {
+            "numbers": [beacon.hex(), 7, audits.compute_numbers(beacon, 7, 8)],
+            "id": [beacon.hex(), 3, request.hex(), audits.compute_audit_id(beacon, 3, request).hex()],
+            "capacity": [10**9, 2, audits.compute_capacity(params.inference, worker)],
+            "scores": [
+                [score, 250, is_passed, audits.compute_score(score, 250, is_passed=is_passed)]
+                for score, is_passed in ((0, True), (250, True), (999, True), (438, False), (1, False), (0, False))
+            ],
+        },
         "rewards": [[10_000, [500, 300, 200], [10, 5, 0], 10, compute_rewards(10_000, members, [10, 5, 0], 10)]],
         "slash_fraction": [[k, n, *compute_slash_fraction(k, n, 50)] for k, n in ((1, 100), (10, 100), (1, 4), (2, 4))],
         "stage_price": [[2, 500, 1_000, 40, 60, compute_stage_price(path[0], 40, 60)]],

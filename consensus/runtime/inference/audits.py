@@ -1,0 +1,204 @@
+"""Audits: windows nobody ordered, drawn by the beacon, by which workers prove capacity and earn emission (DESIGN 5.7).
+
+An epoch's end plans how many nmyl its workers and its audits may earn. Two blocks later that block's beacon draws whom
+to audit, with inputs derived from the same beacon: they could not be computed before, nor be bought. The verdicts are
+those of any challenge; a passed audit mints the worker's part, its committee shares the audit's. What is not earned is
+not minted. Only the audited earn: in expectation everybody's part, without a walk over all workers.
+
+Who gains by what: a worker without capacity fails and falls in score; a second key with the same bond has no more
+weight than the first with both; who joins after an epoch's end cannot move the draw, whose range is fixed by then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from consensus.runtime.arithmetic import PERMILLE, compute_equal_shares, compute_permille, compute_shares
+from consensus.runtime.balances import ledger
+from consensus.runtime.balances.state import read_issuance
+from consensus.runtime.context import Environment
+from consensus.runtime.inference import draws, roster
+from consensus.runtime.inference import state as inference
+from consensus.runtime.inference.events import AuditDrawn, AuditScored, CommitteeEmpty, VerifierPaid
+from consensus.runtime.inference.state import (
+    DRAW_DELAY_BLOCKS,
+    Audit,
+    AuditPlan,
+    Challenge,
+    CommitteeMember,
+    DueKind,
+    InferenceParams,
+    Worker,
+    WorkerStatus,
+)
+from consensus.runtime.staking import state as staking
+from consensus.runtime.staking.emission import compute_emission_parts
+from proto_specs.hashing import Tag, hash_tagged
+from proto_specs.types.calls import Outcome
+from proto_specs.types.chain import Validator
+from proto_specs.types.verdict import compute_challenge_id
+
+
+def finalize(env: Environment) -> None:
+    """At an epoch's last block: fix what its workers can earn, and among how many the draw will be."""
+    params = staking.read_params(env.state)
+    audits = inference.params.read(env.state).audits_per_epoch
+    workers = inference.roster_size.read(env.state)
+    if not audits or not workers or not staking.is_epoch_end(params, env.block.height):
+        return
+    epoch = staking.compute_epoch(params, env.block.height)
+    parts = compute_emission_parts(params, epoch, read_issuance(env.state))
+    subject = compute_plan_id(epoch)
+    inference.audit_plans.write(env.state, subject, AuditPlan(epoch, workers, parts.workers, parts.audits))
+    inference.due.add(env.state, env.block.height + DRAW_DELAY_BLOCKS, DueKind.AUDIT_DRAW, subject)
+
+
+def draw_audits(env: Environment, plan_id: bytes) -> None:
+    """Open the audits of an epoch with this block's beacon."""
+    state = env.state
+    plan = inference.audit_plans.read(state, plan_id)
+    assert plan is not None, "a plan waits for its draw"
+    inference.audit_plans.delete(state, plan_id)
+    params = inference.params.read(state)
+    drawn: list[tuple[bytes, Worker, list[Validator]]] = []
+    for key in list_drawn(env, plan, params.audits_per_epoch):
+        worker = inference.workers.read(state, key)
+        assert worker is not None, "workers are never deleted"
+        if worker.status != WorkerStatus.ACTIVE or env.block.height < worker.jailed_until:
+            continue
+        eligible = draws.list_eligible(state, worker.model, {worker.operator})
+        if eligible:
+            drawn.append((key, worker, eligible))
+        else:
+            env.emit(CommitteeEmpty(plan_id, 0, key))
+    rewards = compute_shares(plan.for_workers, [compute_capacity(params, worker) for _, worker, _ in drawn])
+    bounties = compute_equal_shares(plan.for_verifiers, len(drawn)) if drawn else []
+    for (key, worker, eligible), reward, bounty in zip(drawn, rewards, bounties, strict=True):
+        _open_audit(env, Audit(key, plan.epoch, reward, bounty), worker, eligible)
+
+
+def list_drawn(env: Environment, plan: AuditPlan, count: int) -> list[bytes]:
+    """The different workers that up to `count` draws fall on. A number nobody has any more draws nobody."""
+    found: dict[bytes, None] = {}
+    for number in compute_numbers(env.block.beacon, plan.workers, count):
+        worker = roster.get(env.state, number)
+        if worker is not None:
+            found[worker] = None
+    return list(found)
+
+
+def compute_numbers(beacon: bytes, workers: int, count: int) -> list[int]:
+    """Draw i takes number H(DRAW, beacon || "audit" || i) mod workers: a 256-bit big-endian integer, i as one byte."""
+    return [
+        int.from_bytes(hash_tagged(Tag.DRAW, beacon + b"audit" + bytes([index])), "big") % workers
+        for index in range(count)
+    ]
+
+
+def compute_capacity(params: InferenceParams, worker: Worker) -> int:
+    """nmyl of a worker's bond that its layers account for."""
+    return min(worker.bond, params.capacity_bond_per_layer * (worker.end - worker.start))
+
+
+def compute_plan_id(epoch: int) -> bytes:
+    """What a plan is due under."""
+    return epoch.to_bytes(32, "big")
+
+
+def compute_audit_id(beacon: bytes, epoch: int, worker: bytes) -> bytes:
+    """The challenge of an audit: of stage 0 of H(DRAW, beacon || epoch || worker), the epoch in 8 bytes, big-endian."""
+    return compute_challenge_id(_compute_subject(beacon, epoch, worker), 0)
+
+
+def compute_score(score: int, step_permille: int, *, is_passed: bool) -> int:
+    """A pass moves the score a step towards 1000, a fail one towards 0; rounded up, so that both ends are reached."""
+    way = PERMILLE - score if is_passed else score
+    moved = -(-way * step_permille // PERMILLE)
+    return score + moved if is_passed else score - moved
+
+
+def resolve(env: Environment, audit_id: bytes, audit: Audit, outcome: Outcome, carriers: tuple[bytes, ...]) -> None:
+    """Move the score, mint what was earned, forget later. No bond is touched: a failed audit cost nobody anything."""
+    state, params = env.state, inference.params.read(env.state)
+    worker = inference.workers.read(state, audit.worker)
+    assert worker is not None, "workers are never deleted"
+    score = inference.scores.read(state, audit.worker) or 0
+    reward = 0
+    if outcome != Outcome.INCONCLUSIVE:
+        score = compute_score(score, params.audit_score_step_permille, is_passed=outcome == Outcome.PASS)
+        inference.scores.write(state, audit.worker, score)
+    if outcome == Outcome.PASS:
+        reward = _mint(env, worker.operator, compute_permille(audit.reward, score))
+        inference.workers.write(state, audit.worker, replace(worker, earned=worker.earned + reward))
+    if carriers:
+        for verifier, amount in zip(carriers, compute_equal_shares(audit.bounty, len(carriers)), strict=True):
+            env.emit(VerifierPaid(audit_id, verifier, _mint(env, verifier, amount)))
+    env.emit(AuditScored(audit_id, audit.worker, worker.operator, outcome, score, reward))
+    inference.due.add(state, env.block.height + params.retention_blocks, DueKind.FORGET_AUDIT, audit_id)
+
+
+def forget(env: Environment, audit_id: bytes) -> None:
+    """Drop a resolved audit with its challenge."""
+    state = env.state
+    challenge = inference.challenges.read(state, audit_id)
+    assert challenge is not None, "an audit and its challenge are dropped together"
+    for member in challenge.committee:
+        inference.commitments.delete(state, audit_id, member.verifier)
+        inference.reveals.delete(state, audit_id, member.verifier)
+    inference.challenges.delete(state, audit_id)
+    inference.audits.delete(state, audit_id)
+
+
+def _mint(env: Environment, who: bytes, amount: int) -> int:
+    """Mint within the cap on issuance; returns the nmyl."""
+    minted = min(amount, max(staking.read_params(env.state).issuance_max - read_issuance(env.state), 0))
+    ledger.mint(env.state, who, minted)
+    return minted
+
+
+def _compute_subject(beacon: bytes, epoch: int, worker: bytes) -> bytes:
+    return hash_tagged(Tag.DRAW, beacon + epoch.to_bytes(8, "big") + worker)
+
+
+def _open_audit(env: Environment, audit: Audit, worker: Worker, eligible: list[Validator]) -> None:
+    state, params, height = env.state, inference.params.read(env.state), env.block.height
+    subject = _compute_subject(env.block.beacon, audit.epoch, audit.worker)
+    audit_id = compute_challenge_id(subject, 0)
+    model = inference.models.read(state, worker.model)
+    assert model is not None, "a worker's model is registered"
+    seated = draws.compute_committee(env.block.beacon, audit_id, eligible, params.committee_size)
+    commit_deadline = height + params.commit_blocks
+    challenge = Challenge(
+        request=subject,
+        stage=0,
+        window=0,
+        worker=audit.worker,
+        model=worker.model,
+        beacon=env.block.beacon,
+        drawn_height=height,
+        commit_deadline=commit_deadline,
+        reveal_deadline=commit_deadline + params.reveal_blocks,
+        threshold_ppb=model.threshold_ppb,
+        committee=tuple(CommitteeMember(member.operator, member.power) for member in seated),
+        committed=0,
+        revealed=0,
+        outcome=None,
+        distance_ppb=0,
+        first_members=0,
+    )
+    inference.audits.write(state, audit_id, audit)
+    inference.challenges.write(state, audit_id, challenge)
+    for member in challenge.committee:
+        inference.open_challenges.add(state, member.verifier, audit_id)
+    inference.due.add(state, challenge.reveal_deadline, DueKind.REVEAL, audit_id)
+    env.emit(
+        AuditDrawn(
+            audit=audit_id,
+            worker=audit.worker,
+            epoch=audit.epoch,
+            reward=audit.reward,
+            committee=tuple(member.verifier for member in challenge.committee),
+            commit_deadline=challenge.commit_deadline,
+            reveal_deadline=challenge.reveal_deadline,
+        )
+    )
