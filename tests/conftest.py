@@ -12,6 +12,10 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("shared", deadline=None)  # a busy machine is no failure; pytest-timeout guards
+settings.load_profile("shared")
 
 DEMO = Path(__file__).parent / "integration" / "demo"
 

@@ -312,7 +312,7 @@ class BatchEach:
 
 
 MultisigCall = BasicCall | BatchAll | BatchEach
-"""What an account of several can do. It cannot approve for another account of several: as a signatory it never signs."""
+"""What an account of several can do. It cannot approve for another one: as a signatory it never signs."""
 
 
 @variant(0x0701)
