@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from consensus.bft.errors import EvidenceError
 from consensus.bft.evidence import validate_duplicate_vote
-from consensus.runtime.arithmetic import PERMILLE
+from consensus.runtime.arithmetic import PERMILLE, compute_cut
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import HoldReason
 from consensus.runtime.context import Environment
@@ -100,12 +100,12 @@ def compute_slash_fraction(offenders: int, validators: int, least_permille: int)
 def slash_stake(env: Environment, operator: bytes, offence_height: int, numerator: int, denominator: int) -> int:
     """Burn that fraction of the operator's stake and of what of it is on its way out and voted at the offence.
 
-    Each amount is rounded down. Returns the nmyl burned.
+    Each amount's cut is rounded up: 32 small amounts on the way out save nothing. Returns the nmyl burned.
     """
     stake = staking.read_stake(env.state, operator)
-    bonded = stake.bonded * numerator // denominator
+    bonded = compute_cut(stake.bonded, numerator, denominator)
     cuts = [
-        one.amount * numerator // denominator
+        compute_cut(one.amount, numerator, denominator)
         if offence_height <= one.votes_until and env.block.height < one.height
         else 0
         for one in stake.unbonding
@@ -124,7 +124,9 @@ def slash_stake(env: Environment, operator: bytes, offence_height: int, numerato
 def slash_delegations(env: Environment, operator: bytes, offence_height: int, numerator: int, denominator: int) -> None:
     """Burn that fraction of what is delegated to the operator, and of what was redelegated since the offence.
 
-    One pool and a bounded number of cohorts are visited, however many accounts have shares of them.
+    One pool and a bounded number of cohorts are visited, however many accounts have shares of them. What is burned of
+    a pool is rounded down, once a slash: rounded up, it could leave a tiny pool with shares that are worth nothing,
+    which nobody can join (PoolDrained). What a cohort loses is shares, rounded up.
     """
     pool = read_pool(env.state, operator)
     delegated = pool.tokens * numerator // denominator
@@ -149,7 +151,7 @@ def _slash_cohort(
         return 0
     pool = open_pool(env.state, dest, height)
     cohort = realize(env.state, dest, pool, cohort, height)
-    shares = cohort.shares * numerator // denominator
+    shares = compute_cut(cohort.shares, numerator, denominator)
     burned = compute_value(pool.tokens, pool.shares, shares)
     pool, cohort = drop_shares(pool, cohort, shares)
     write_pool(env.state, dest, replace(pool, tokens=pool.tokens - burned))
