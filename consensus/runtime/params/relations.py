@@ -48,8 +48,10 @@ def _validate_staking(params: StakingParams) -> None:
     emission = params.worker_emission_permille + params.audit_emission_permille
     _require(emission <= 1_000, "staking.worker_emission_permille", "with audit_emission_permille is above 1000")
     _require(params.delegation_min > 0, "staking.delegation_min", "is zero")
-    evidence = params.evidence_blocks < params.unbonding_blocks
-    _require(evidence, "staking.unbonding_blocks", "has to be longer than evidence_blocks")
+    # Stake that leaves votes to the end of its epoch, at most `epoch_blocks - 1` blocks on, and evidence of that block
+    # counts `evidence_blocks` more: only then may the money be free.
+    least = params.evidence_blocks + params.epoch_blocks
+    _require(params.unbonding_blocks >= least, "staking.unbonding_blocks", f"is below evidence_blocks + epoch_blocks, {least}")
 
 
 def _validate_governance(params: GovernanceParams, staking: StakingParams) -> None:

@@ -56,6 +56,8 @@ def test_every_parameter_has_a_bound_that_fits_its_type(chain: Chain) -> None:
         ((ParamChange("system.weight_price_change_denominator", 0),), errors.OutOfBounds),
         ((ParamChange("governance.approval_permille", 1_000),), errors.OutOfBounds),
         ((ParamChange("inference.fails_min", 32),), errors.InconsistentParams),
+        ((ParamChange("staking.unbonding_blocks", 109),), errors.InconsistentParams),
+        ((ParamChange("staking.evidence_blocks", 191),), errors.InconsistentParams),
     ],
 )
 def test_what_nobody_can_propose(
