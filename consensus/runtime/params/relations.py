@@ -51,7 +51,11 @@ def _validate_staking(params: StakingParams) -> None:
     # Stake that leaves votes to the end of its epoch, at most `epoch_blocks - 1` blocks on, and evidence of that block
     # counts `evidence_blocks` more: only then may the money be free.
     least = params.evidence_blocks + params.epoch_blocks
-    _require(params.unbonding_blocks >= least, "staking.unbonding_blocks", f"is below evidence_blocks + epoch_blocks, {least}")
+    _require(
+        params.unbonding_blocks >= least,
+        "staking.unbonding_blocks",
+        f"is below evidence_blocks + epoch_blocks, {least}",
+    )
 
 
 def _validate_governance(params: GovernanceParams, staking: StakingParams) -> None:

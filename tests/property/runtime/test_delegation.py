@@ -118,6 +118,7 @@ class Delegation(RuleBasedStateMachine):
         self.earned: dict[tuple[str, str], Fraction] = {}
         self.paid: dict[tuple[str, str], int] = {}
         self.convicted: set[str] = set()
+        self.values: list[int] = []
         for who, validator in (("eve", "alice"), ("ferdie", "bob"), ("dave", "alice")):
             self.delegate_amount(who, validator, 10**12 + len(who))
         for _ in range(EPOCH):
@@ -158,24 +159,25 @@ class Delegation(RuleBasedStateMachine):
             who, validator = NAME_OF[event.who], NAME_OF[event.validator]
             queue = pool_state.leaving.read(self.chain.state, event.who)
             assert queue is not None
-            parts = self.leave(who, validator, event.amount, liable=True)
-            for (amount, source), entry in zip(parts, queue.entries[-len(parts) :], strict=True):
-                mine = validator, self.epoch_end, event.height
-                assert (entry.amount, entry.begun, entry.height) == (amount, self.chain.height, event.height)
-                self.exits[who].append(
-                    Exit(Fraction(amount), entry.begun, entry.height, [mine] if source is None else [mine, source])
-                )
+            entries = [one for one in queue.entries if one.begun == self.chain.height]
+            assert sum(one.amount for one in entries) == event.amount
+            parts = {}
+            for entry in entries:
+                mine, *other = ((NAME_OF[one.validator], one.votes_until, one.until) for one in entry.liabilities)
+                assert (entry.height, mine) == (event.height, (validator, self.epoch_end, event.height))
+                parts[other[0] if other else None] = entry.amount
+                self.exits[who].append(Exit(Fraction(entry.amount), entry.begun, entry.height, [mine, *other]))
+            self.leave(who, validator, parts)
         elif isinstance(event, events.Redelegated):
             who, source = NAME_OF[event.who], NAME_OF[event.source]
-            self.leave(who, source, event.amount, liable=False)
+            self.leave(who, source, {None: event.amount})
             self.join(who, NAME_OF[event.dest], event.amount, (source, self.epoch_end, event.liable_until))
 
     def sync_tokens(self) -> None:
-        """Go on with the chain's whole tokens: a unit a slash may have been rounded away."""
+        """Go on with the chain's whole tokens: each slash may have burned a unit less, rounding shares and nmyl down."""
         for name, pool in self.pools.items():
             tokens = pool_state.read_pool(self.chain.state, VALIDATORS[name].account).tokens
-            assert abs(tokens - pool.tokens) < 1 if pool.slashes <= 1 else abs(tokens - pool.tokens) <= pool.slashes
-            assert pool.slashes or tokens == pool.tokens
+            assert abs(tokens - pool.tokens) <= pool.slashes, (name, tokens, float(pool.tokens), pool.slashes)
             pool.tokens, pool.slashes = Fraction(tokens), 0
 
     @property
@@ -189,26 +191,27 @@ class Delegation(RuleBasedStateMachine):
         pool.lots.setdefault(who, []).append(Lot(shares, self.epoch_end, source))
         pool.begun[who] = pool.begun.get(who, 0) + 1
 
-    def leave(self, who: str, validator: str, amount: int, *, liable: bool) -> list[tuple[int, Any]]:
-        """Take `amount` out of the groups in order: whole nmyl of each, the one that loses all its nmyl ends."""
-        pool, parts, left = self.pools[validator], [], amount
-        free, *held = pool.list_groups(who, self.chain.height)
-        price = Fraction(pool.tokens) / pool.shares
-        for group in [free, *held] if liable else [free]:
-            value = math.floor(pool.compute_worth(group) + TRACE)
-            part = min(left, value)
-            left -= part
-            if part:
-                parts.append((part, None if group is free else group[0].source))
+    def leave(self, who: str, validator: str, parts: dict[Any, int]) -> None:
+        """Take whole nmyl of the groups, by source. One that loses all it was worth ends, and with it a fraction of a
+        nmyl that stays with the others: who takes several whole groups may get that in a later one."""
+        pool, left = self.pools[validator], dict(parts)
+        groups = pool.list_groups(who, self.chain.height)
+        worth = [pool.compute_worth(one) for one in groups]
+        assert all(-TRACE <= one - value < 1 + TRACE for one, value in zip(worth, self.values, strict=True))
+        assert sum(parts.values()) <= sum(worth) + TRACE
+        price = pool.tokens / pool.shares
+        for group, value in zip(groups, self.values, strict=True):
+            part = left.pop(group[0].source if group is not groups[0] else None, 0)
+            assert part <= value + (group is not groups[0])
+            assert part >= value or not left, "the groups leave in order"
             rest = Fraction(part)
             for lot in group:
-                taken = lot.shares if part == value else min(rest / price, lot.shares)
+                taken = lot.shares if part >= value else min(rest / price, lot.shares)
                 lot.shares -= taken
                 rest -= taken * price
-        assert left == 0
+        assert not left
         pool.lots[who] = [lot for lot in pool.lots[who] if lot.shares]
-        pool.tokens -= amount
-        return parts
+        pool.tokens -= sum(parts.values())
 
     def reward(self, validator: str, amount: int) -> None:
         pool, height = self.pools[validator], self.chain.height
@@ -260,13 +263,20 @@ class Delegation(RuleBasedStateMachine):
         account = VALIDATORS[validator].account
         return queries.query_delegation(self.chain.state, DELEGATORS[who].account, account)
 
+    def look_at(self, who: str, validator: str) -> queries.DelegationInfo:
+        """What is there before a call, with the whole nmyl of each group: on the edge, shares decide what those are."""
+        info = self.query(who, validator)
+        liable = [one.amount for one in info.liable]
+        self.values = [info.amount - sum(liable), *liable]
+        return info
+
     @rule(index=st.integers(0, 11), permille=PART)
     def undelegate(self, index: int, permille: int) -> None:
         found = self.list_sources()
         if not found:
             return
         who, validator = found[index % len(found)]
-        amount = self.query(who, validator).amount * permille // 1_000
+        amount = self.look_at(who, validator).amount * permille // 1_000
         succeeded = self.block(DELEGATORS[who], calls.Undelegate(VALIDATORS[validator].account, amount))
         assert self.chain.last is not None
         error = self.chain.last.receipts[0].error
@@ -279,7 +289,7 @@ class Delegation(RuleBasedStateMachine):
         if not found:
             return
         who, source = found[index % len(found)]
-        info = self.query(who, source)
+        info = self.look_at(who, source)
         amount = (info.amount - sum(one.amount for one in info.liable)) * permille // 1_000
         call = calls.Redelegate(VALIDATORS[source].account, VALIDATORS[dest].account, amount)
         self.block(DELEGATORS[who], call)
