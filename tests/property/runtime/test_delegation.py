@@ -84,7 +84,7 @@ class Pool:
         return shares * self.tokens / self.shares if shares else Fraction(0)
 
     def list_groups(self, who: str, height: int) -> list[list[Lot]]:
-        """What leaves together, in order: ordinary stake, the newest first; then each redelegation, the oldest first."""
+        """What leaves together, in order: ordinary stake, the newest first; then redelegations, the oldest first."""
         lots = self.lots.get(who, [])
         free = [one for one in lots if one.source is None or one.source[2] <= height]
         free.sort(key=lambda one: -one.earns_after)
@@ -174,7 +174,7 @@ class Delegation(RuleBasedStateMachine):
             self.join(who, NAME_OF[event.dest], event.amount, (source, self.epoch_end, event.liable_until))
 
     def sync_tokens(self) -> None:
-        """Go on with the chain's whole tokens: each slash may have burned a unit less, rounding shares and nmyl down."""
+        """Go on with the chain's whole tokens: each slash may have burned a unit less by rounding."""
         for name, pool in self.pools.items():
             tokens = pool_state.read_pool(self.chain.state, VALIDATORS[name].account).tokens
             assert abs(tokens - pool.tokens) <= pool.slashes, (name, tokens, float(pool.tokens), pool.slashes)

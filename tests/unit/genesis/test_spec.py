@@ -129,6 +129,7 @@ def edit(field: str, value: Any) -> str:
         ("params.staking.epoch_blocks", 0, "staking.epoch_blocks"),
         ("params.staking.validators_max", 0, "staking.validators_max"),
         ("params.staking.unbonding_blocks", 109, "staking.unbonding_blocks"),
+        ("params.staking.unbonding_blocks", 1_271, "staking.unbonding_blocks"),
         ("params.staking.evidence_blocks", 191, "staking.unbonding_blocks"),
         ("params.staking.epoch_blocks", 101, "staking.unbonding_blocks"),
         ("params.staking.issuance_max", 1, "accounts"),

@@ -57,6 +57,7 @@ def test_every_parameter_has_a_bound_that_fits_its_type(chain: Chain) -> None:
         ((ParamChange("governance.approval_permille", 1_000),), errors.OutOfBounds),
         ((ParamChange("inference.fails_min", 32),), errors.InconsistentParams),
         ((ParamChange("staking.unbonding_blocks", 109),), errors.InconsistentParams),
+        ((ParamChange("staking.unbonding_blocks", 1_271),), errors.InconsistentParams),
         ((ParamChange("staking.evidence_blocks", 191),), errors.InconsistentParams),
     ],
 )

@@ -177,7 +177,7 @@ def test_redelegate_is_checked(chain: Chain) -> None:
 
 
 def test_a_delegator_has_few_liable_redelegations_behind_one_validator() -> None:
-    chain = Chain(build_spec(epoch_blocks=1, delegation_min=1, unbonding_blocks=500, downtime_permille=0))
+    chain = Chain(build_spec(epoch_blocks=1, delegation_min=1, unbonding_blocks=120, downtime_permille=0))
     chain.expect_ok(EVE, calls.Delegate(ALICE.account, MYL))
     for _ in range(pool_state.REDELEGATIONS_MAX):
         chain.expect_ok(EVE, calls.Redelegate(ALICE.account, BOB.account, 1_000))
