@@ -51,7 +51,9 @@ def _validate_staking(params: StakingParams) -> None:
     _require(params.delegation_min > 0, "staking.delegation_min", "is zero")
     # Every epoch of an unbonding period has room among those a slash visits.
     most = (OUTFLOW_EPOCHS_MAX - 1) * params.epoch_blocks
-    _require(params.unbonding_blocks <= most, "staking.unbonding_blocks", f"is more than {OUTFLOW_EPOCHS_MAX - 1} epochs")
+    _require(
+        params.unbonding_blocks <= most, "staking.unbonding_blocks", f"is more than {OUTFLOW_EPOCHS_MAX - 1} epochs"
+    )
     # Stake that leaves votes to the end of its epoch, at most `epoch_blocks - 1` blocks on, and evidence of that block
     # counts `evidence_blocks` more: only then may the money be free.
     least = params.evidence_blocks + params.epoch_blocks

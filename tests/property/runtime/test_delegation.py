@@ -90,7 +90,7 @@ class Pool:
         free.sort(key=lambda one: -one.earns_after)
         liable: dict[tuple[int, bytes], list[Lot]] = {}
         for one in lots:
-            if one.source is not None and one.source[2] > height:
+            if one.source is not None and one.source[2] > height and one.shares:
                 liable.setdefault((one.source[1], VALIDATORS[one.source[0]].account), []).append(one)
         return [free, *(liable[key] for key in sorted(liable))]
 
@@ -266,7 +266,7 @@ class Delegation(RuleBasedStateMachine):
     def look_at(self, who: str, validator: str) -> queries.DelegationInfo:
         """What is there before a call, with the whole nmyl of each group: on the edge, shares decide what those are."""
         info = self.query(who, validator)
-        liable = [one.amount for one in info.liable]
+        liable = [one.amount for one in info.liable if one.amount]
         self.values = [info.amount - sum(liable), *liable]
         return info
 
