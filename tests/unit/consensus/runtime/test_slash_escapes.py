@@ -246,6 +246,8 @@ def test_a_redelegation_is_liable_below_its_end(late: int) -> None:
 def test_the_last_validator_is_not_punished_for_absence_when_it_is_convicted() -> None:
     chain = Chain(build_spec(("alice",)))
     chain.expect_ok(EVE, calls.Delegate(ALICE.account, MYL))
+    to_epoch_end(chain)
+    assert [one for one in to_epoch_end(chain) if isinstance(one, DelegatorsRewarded)]
     chain.block(evidence=[build_evidence(chain, ALICE, 1)])
     assert (value(chain, EVE), staking.read_stake(chain.state, ALICE.account)) == (0, staking.EMPTY_STAKE)
     for _ in range(2):
