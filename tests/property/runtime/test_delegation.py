@@ -9,7 +9,8 @@ and each call misses at most one share: thousands of calls cost less than `TRACE
 - Stake on its way out: every slash rounds up what it takes, so an amount that `hits` slashes reached is less than
   `hits` below the fractions, and never above: nobody gains a unit by leaving in many pieces.
 - A delegation: ordinary stake and each liable redelegation are rounded down by themselves, so with `n` redelegations
-  it is less than `n + 1` below the fractions, and not above.
+  it is less than `n + 1` below the fractions, and not above. What is worth no whole nmyl ends when its owner makes a
+  call: the others have it then, in the model, too.
 - A pool's tokens: a slash of the pool, and of each cohort in it, rounds down what it burns. The model then goes on with
   the chain's whole tokens.
 - Rewards: each holding is paid whole nmyl, and when it ends its last fraction goes to the others. Every holding began
@@ -155,6 +156,7 @@ class Delegation(RuleBasedStateMachine):
             self.paid[key] = self.paid.get(key, 0) + event.amount
         elif isinstance(event, events.Delegated):
             self.join(NAME_OF[event.who], NAME_OF[event.validator], event.amount, None)
+            self.end_worthless(NAME_OF[event.who], NAME_OF[event.validator])
         elif isinstance(event, events.Undelegated):
             who, validator = NAME_OF[event.who], NAME_OF[event.validator]
             queue = pool_state.leaving.read(self.chain.state, event.who)
@@ -168,10 +170,13 @@ class Delegation(RuleBasedStateMachine):
                 parts[other[0] if other else None] = entry.amount
                 self.exits[who].append(Exit(Fraction(entry.amount), entry.begun, entry.height, [mine, *other]))
             self.leave(who, validator, parts)
+            self.end_worthless(who, validator)
         elif isinstance(event, events.Redelegated):
             who, source = NAME_OF[event.who], NAME_OF[event.source]
             self.leave(who, source, {None: event.amount})
             self.join(who, NAME_OF[event.dest], event.amount, (source, self.epoch_end, event.liable_until))
+            self.end_worthless(who, source)
+            self.end_worthless(who, NAME_OF[event.dest])
 
     def sync_tokens(self) -> None:
         """Go on with the chain's whole tokens: each slash may have burned a unit less by rounding."""
@@ -212,6 +217,26 @@ class Delegation(RuleBasedStateMachine):
         assert not left
         pool.lots[who] = [lot for lot in pool.lots[who] if lot.shares]
         pool.tokens -= sum(parts.values())
+
+    def end_worthless(self, who: str, validator: str) -> None:
+        """A call ends holdings that are worth no whole nmyl: beside a redelegation there can be such. They were the
+        caller's, and what is left of them stays with the others."""
+        pool, account = self.pools[validator], VALIDATORS[validator].account
+        free, *held = pool.list_groups(who, self.chain.height)
+        if pool_state.delegations.read(self.chain.state, DELEGATORS[who].account, account) is None:
+            self.end_group(pool, free)
+        for group in held:
+            assert group[0].source is not None
+            source, votes_until, _ = group[0].source
+            key = DELEGATORS[who].account, account, votes_until, VALIDATORS[source].account
+            if pool_state.memberships.read(self.chain.state, *key) is None:
+                self.end_group(pool, group)
+        pool.lots[who] = [lot for lot in pool.lots.get(who, []) if lot.shares]
+
+    def end_group(self, pool: Pool, lots: list[Lot]) -> None:
+        assert pool.compute_worth(lots) < 1 + TRACE
+        for lot in lots:
+            lot.shares = Fraction(0)
 
     def reward(self, validator: str, amount: int) -> None:
         pool, height = self.pools[validator], self.chain.height
@@ -298,6 +323,8 @@ class Delegation(RuleBasedStateMachine):
     def claim(self, who: str, validator: str) -> None:
         pending = self.query(who, validator).pending
         succeeded = self.block(DELEGATORS[who], calls.ClaimRewards(VALIDATORS[validator].account))
+        if succeeded:
+            self.end_worthless(who, validator)
         assert succeeded or not pending
 
     @rule(who=DELEGATOR)
