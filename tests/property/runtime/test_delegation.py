@@ -3,7 +3,7 @@
 The chain pools: it slashes a pool at once, and leavers when they withdraw. The model has no pools to speak of: each
 lot of stake knows where it came from, is slashed when it happens and paid when it happens.
 
-How far they may be apart, and why no further. A pool has 2^32 shares for each nmyl or more (slashes only make it more),
+How far they may be apart, and why no further. A pool has about 2^32 shares for each nmyl, or more after slashes,
 and each call misses at most one share: thousands of calls cost less than `TRACE`. All else are whole nmyl:
 
 - Stake on its way out: every slash rounds up what it takes, so an amount that `hits` slashes reached is less than
@@ -20,7 +20,6 @@ and each call misses at most one share: thousands of calls cost less than `TRACE
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -32,71 +31,18 @@ from consensus.runtime.staking import events, pool_state, queries
 from consensus.runtime.staking import state as staking
 from genesis.dev import DevIdentity, get_dev_identity
 from proto_specs.types import calls
+from tests.property.runtime.delegation_model import TRACE, VALIDATORS, Exit, Lot, Pool, check_exits
 from tests.unit.consensus.runtime.chain import Chain
-from tests.unit.consensus.runtime.staking_world import FOUR, build_evidence, build_spec, check_pools
+from tests.unit.consensus.runtime.staking_world import build_evidence, build_spec, check_pools
 
 EPOCH, UNBONDING, EVIDENCE = 5, 13, 8
-TRACE = Fraction(1, 1 << 16)
-"""nmyl: more than all roundings of shares in one history make."""
 
-VALIDATORS = {name: get_dev_identity(name) for name in FOUR}
 DELEGATORS = {name: get_dev_identity(name) for name in ("eve", "ferdie", "dave")}
 NAME_OF = {one.account: one.name for one in (*VALIDATORS.values(), *DELEGATORS.values())}
 VALIDATOR = st.sampled_from(sorted(VALIDATORS))
 DELEGATOR = st.sampled_from(sorted(DELEGATORS))
 AMOUNT = st.one_of(st.integers(1, 5_000), st.integers(1_000, 10**9), st.integers(10**9, 10**14))
 PART = st.one_of(st.just(1_000), st.integers(1, 1_000))
-
-
-@dataclass
-class Lot:
-    """Stake of one origin behind a validator, in shares of the pool's tokens."""
-
-    shares: Fraction
-    earns_after: int
-    source: tuple[str, int, int] | None = None
-
-
-@dataclass
-class Exit:
-    """Stake on its way out: slashed as it happens, `hits` times so far."""
-
-    amount: Fraction
-    begun: int
-    height: int
-    liabilities: list[tuple[str, int, int]]
-    hits: int = 0
-
-
-@dataclass
-class Pool:
-    """Tokens, the lots of each delegator, how many there ever were, and slashes of the running block."""
-
-    tokens: Fraction = Fraction(0)
-    lots: dict[str, list[Lot]] = field(default_factory=dict)
-    begun: dict[str, int] = field(default_factory=dict)
-    slashes: int = 0
-
-    @property
-    def shares(self) -> Fraction:
-        return sum((lot.shares for lots in self.lots.values() for lot in lots), Fraction(0))
-
-    def worth(self, shares: Fraction) -> Fraction:
-        return shares * self.tokens / self.shares if shares else Fraction(0)
-
-    def list_groups(self, who: str, height: int) -> list[list[Lot]]:
-        """What leaves together, in order: ordinary stake, the newest first; then redelegations, the oldest first."""
-        lots = self.lots.get(who, [])
-        free = [one for one in lots if one.source is None or one.source[2] <= height]
-        free.sort(key=lambda one: -one.earns_after)
-        liable: dict[tuple[int, bytes], list[Lot]] = {}
-        for one in lots:
-            if one.source is not None and one.source[2] > height and one.shares:
-                liable.setdefault((one.source[1], VALIDATORS[one.source[0]].account), []).append(one)
-        return [free, *(liable[key] for key in sorted(liable))]
-
-    def compute_worth(self, lots: list[Lot]) -> Fraction:
-        return sum((self.worth(one.shares) for one in lots), Fraction(0))
 
 
 class Delegation(RuleBasedStateMachine):
@@ -393,13 +339,6 @@ class Delegation(RuleBasedStateMachine):
         more = self.paid.get((who, validator), 0) + info.pending - earned
         own = pool.begun.get(who, 0)
         assert -1 - own - TRACE < more < sum(pool.begun.values()) - own + TRACE, (who, validator, float(more))
-
-
-def check_exits(got: int, exits: list[Exit]) -> None:
-    """Each slash took less than a unit too much, and never too little."""
-    short = sum((one.amount for one in exits), Fraction(0)) - got
-    hits = sum(one.hits for one in exits)
-    assert 0 <= short < hits or short == hits == 0, (got, float(short), hits)
 
 
 TestDelegation = Delegation.TestCase
