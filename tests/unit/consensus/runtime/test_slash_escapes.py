@@ -34,6 +34,7 @@ from tests.unit.consensus.runtime.staking_world import (
     FOUR,
     LEAST,
     MYL,
+    STAKE,
     all_in,
     build_evidence,
     build_spec,
@@ -133,6 +134,30 @@ def test_an_offence_is_punished_once(chain: Chain) -> None:
             chain.block(evidence=[again])
     to_epoch_end(chain)
     assert (staking.read_stake(chain.state, ALICE.account), value(chain, EVE)) == left, "nor for its absence since"
+
+
+@pytest.mark.parametrize("validators_max", [20, 70])
+def test_evidence_held_back_until_the_next_epoch_makes_nothing_cheaper(validators_max: int) -> None:
+    """Five of twenty at fault in one epoch: the fifth loses (15 / 20)^2, in the same epoch or a later one."""
+    names = tuple(f"validator {number}" for number in range(20))
+    who = [get_dev_identity(one) for one in names]
+    lost = []
+    for is_late in (False, True):
+        spec = build_dev_spec(names, names=("eve",))
+        staking_params = replace(spec.params.staking, validators_max=validators_max, downtime_permille=0)
+        chain = Chain(replace(spec, params=replace(spec.params, staking=staking_params)), proposer=names[-1])
+        chain.block(evidence=[build_evidence(chain, one, 1) for one in who[:4]])
+        if is_late:
+            to_epoch_end(chain)
+            chain.block()
+        before = staking.read_stake(chain.state, who[4].account).bonded
+        chain.block(evidence=[build_evidence(chain, who[4], 1)])
+        lost.append(before - staking.read_stake(chain.state, who[4].account).bonded)
+        other = staking.read_stake(chain.state, who[5].account).bonded
+        chain.block(evidence=[build_evidence(chain, who[5], 11)] if is_late else [])
+        after = staking.read_stake(chain.state, who[5].account).bonded
+        assert other - after == (other * 50 // 1_000 if is_late else 0), "another epoch counts by itself"
+    assert lost == [STAKE * 9 // 16] * 2
 
 
 @pytest.mark.parametrize("epochs", [0, 1])
