@@ -136,6 +136,21 @@ def test_an_offence_is_punished_once(chain: Chain) -> None:
     assert (staking.read_stake(chain.state, ALICE.account), value(chain, EVE)) == left, "nor for its absence since"
 
 
+def test_who_retires_and_is_long_out_of_the_set_still_answers_for_its_votes(chain: Chain) -> None:
+    chain.skip(3)
+    chain.proposer = BOB
+    chain.expect_ok(ALICE, calls.RetireValidator())
+    chain.expect_ok(ALICE, calls.Unbond(STAKE))
+    to_epoch_end(chain)
+    to_epoch_end(chain)
+    assert ALICE.account not in {one.operator for one in staking.read_validators(chain.state).members}
+    convict(chain, ALICE, 3)
+    # Three are left, and one was found guilty: (3 / 3)^2.
+    assert staking.read_stake(chain.state, ALICE.account) == staking.EMPTY_STAKE
+    chain.skip(chain.spec.params.staking.unbonding_blocks)
+    chain.expect_error(ALICE, calls.WithdrawUnbonded(), errors.NothingToWithdraw)
+
+
 @pytest.mark.parametrize("validators_max", [20, 70])
 def test_evidence_held_back_until_the_next_epoch_makes_nothing_cheaper(validators_max: int) -> None:
     """Five of twenty at fault in one epoch: the fifth loses (15 / 20)^2, in the same epoch or a later one."""
