@@ -15,6 +15,12 @@ def compute_permille(amount: int, permille: int) -> int:
     return amount * permille // PERMILLE
 
 
+def compute_cut(amount: int, numerator: int, denominator: int) -> int:
+    """What a slash of numerator / denominator takes of `amount`, rounded up: who splits an amount saves nothing."""
+    assert 0 <= numerator <= denominator
+    return -(-amount * numerator // denominator)
+
+
 def compute_shares(total: int, weights: Sequence[int]) -> list[int]:
     """`total` split in proportion to `weights`, exactly, by largest remainder; ties go to the earlier entry.
 

@@ -43,7 +43,7 @@ def build_spec() -> ChainSpec:
         params=replace(
             params,
             staking=replace(
-                params.staking, unbonding_blocks=24, evidence_blocks=20, evidence_ms=20_000, jail_blocks=15
+                params.staking, unbonding_blocks=30, evidence_blocks=20, evidence_ms=20_000, jail_blocks=15
             ),
             inference=replace(
                 params.inference,

@@ -255,7 +255,9 @@ def build_spec() -> ChainSpec:
         params=replace(
             params,
             system=replace(params.system, block_weight_max=1_600, weight_price_change_denominator=8),
-            staking=replace(params.staking, emission_per_epoch=0, unbonding_blocks=6, evidence_blocks=3),
+            staking=replace(
+                params.staking, emission_per_epoch=0, unbonding_blocks=6, evidence_blocks=3, epoch_blocks=3
+            ),
             inference=replace(params.inference, session_notice_blocks=4, session_expiry_blocks=15, retention_blocks=5),
         ),
     )

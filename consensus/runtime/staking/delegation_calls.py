@@ -43,6 +43,8 @@ def delegate(env: Environment, signer: bytes, call: Delegate) -> None:
 def undelegate(env: Environment, signer: bytes, call: Undelegate) -> None:
     """Start releasing delegated stake: it votes to the epoch's end and earns nothing more, this epoch included.
 
+    At least the minimum of a delegation or all there is: what waits takes room until its owner withdraws it.
+
     Raises ZeroStake, NoDelegation, InsufficientDelegation, DelegationTooSmall, TooManyUnbonding.
     """
     _require_amount(call.amount)
@@ -51,6 +53,7 @@ def undelegate(env: Environment, signer: bytes, call: Undelegate) -> None:
     taken = book.take(call.amount, with_liable=True)
     _require_large_enough(params, 0, book.value)
     amount = sum(one.amount for one in taken)
+    _require_large_enough(params, 0, amount if book.value else 0)
     ledger.take_held(env.state, compute_pool_account(call.validator), HoldReason.DELEGATION, amount)
     _lock(env, signer, amount)
     height = env.block.height + params.unbonding_blocks
@@ -114,9 +117,10 @@ def _require_electable(env: Environment, validator: bytes) -> None:
 
 
 def _require_large_enough(params: staking.StakingParams, added: int, value: int) -> None:
-    """What is delegated is nothing or at least the minimum; rounding may leave a unit less of what was added."""
+    """What is delegated or leaves is nothing or at least the minimum; rounding may leave a unit less of what was
+    added."""
     if 0 < max(value, added) < params.delegation_min:
-        raise DelegationTooSmall(f"{value} nmyl would be delegated, the least is {params.delegation_min}")
+        raise DelegationTooSmall(f"{value} nmyl would be delegated or leave, the least is {params.delegation_min}")
 
 
 def _open_book(env: Environment, who: bytes, validator: bytes) -> Book:

@@ -44,7 +44,6 @@ def finalize(env: Environment) -> None:
     _jail_absent(env, params)
     _drop_poor_candidates(env, params)
     _install(env, compute_election(env.state, params))
-    staking.epoch_offenders.write(env.state, 0)
     members = staking.validators.read(env.state).members
     env.emit(EpochEnded(epoch, minted, len(members), sum(one.power for one in members)))
 

@@ -69,7 +69,7 @@ class CommissionStepTooLarge(StakingError):
 
 
 class DelegationTooSmall(StakingError):
-    """A delegation would begin, or be left, below the chain's minimum; it may be left at nothing."""
+    """A delegation would begin, or be left, or less than all of it leave, below the chain's minimum."""
 
 
 class InsufficientDelegation(StakingError):

@@ -5,7 +5,7 @@ validator it is liable for: the downtime of the epoch it left in, and the one do
 
 from __future__ import annotations
 
-from consensus.runtime.arithmetic import compute_permille
+from consensus.runtime.arithmetic import PERMILLE, compute_cut
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import HoldReason
 from consensus.runtime.context import Environment
@@ -52,13 +52,14 @@ def withdraw_matured(env: Environment, who: bytes) -> int | None:
 
 
 def compute_left(state: StateReader, entry: Leaving) -> int:
-    """nmyl of a leaving amount after every slash so far that reaches it, each rounded in the leaver's favour."""
+    """nmyl of a leaving amount after every slash so far that reaches it. Each rounds against the leaver: who splits an
+    amount into many pays up to a unit more for each, never less."""
     amount = entry.amount
     for one in entry.liabilities:
-        amount -= compute_permille(amount, _find_downtime(state, entry.begun, one))
+        amount -= compute_cut(amount, _find_downtime(state, entry.begun, one), PERMILLE)
         convicted = staking.convictions.read(state, one.validator)
         if convicted is not None and is_reached(convicted, entry.begun, one):
-            amount -= amount * convicted.numerator // convicted.denominator
+            amount -= compute_cut(amount, convicted.numerator, convicted.denominator)
     return amount
 
 

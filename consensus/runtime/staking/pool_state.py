@@ -39,7 +39,9 @@ REDELEGATIONS_MAX = 8
 COHORTS_MAX = 64
 """Validators to which stake of one source can be redelegated in one epoch: what a slash of the source has to visit."""
 
-OUTFLOW_EPOCHS_MAX = 4_096
+OUTFLOW_EPOCHS_MAX = 128
+"""Epochs whose redelegated stake is liable for one source. A slash visits `COHORTS_MAX` cohorts of each at most: 8,192,
+some 0.7 s on the reference machine. Sound parameters never reach it: else one could keep others from moving."""
 
 
 @dataclass(frozen=True, slots=True)

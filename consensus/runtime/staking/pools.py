@@ -95,10 +95,12 @@ def drop_shares(pool: Pool, held: Holding, shares: int) -> tuple[Pool, Holding]:
 
 
 def pay_in(state: StateWriter, validator: bytes, amount: int, height: int) -> int:
-    """Mint an epoch's reward into the pool; returns the nmyl: none when no share has stood through the epoch."""
+    """Mint an epoch's reward into the pool; returns the nmyl: none when no share has stood through the epoch, or when
+    slashes took all that stood. Such a pool's validator can still be the last one left, which stays in the set.
+    """
     pool = open_pool(state, validator, height)
     earning = pool.shares - pool.fresh
-    if not earning or not amount:
+    if not earning or not pool.tokens or not amount:
         return 0
     step, carry = divmod(amount * INDEX_SCALE + pool.carry, earning)
     paid = replace(pool, index=pool.index + step, carry=carry, rewards=pool.rewards + amount)

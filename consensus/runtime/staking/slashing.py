@@ -1,7 +1,8 @@
 """Slashing. Economics: two votes for one slot can only come from the key's owner, so stake is burned at once.
 
 The share burned is min((3 k / n)^2, 1) for the k-th offender of an epoch among n validators: a lone fault costs
-little, a third of the validators at fault together (what it takes to break safety) costs all. It is never below
+little, a third of the validators at fault together (what it takes to break safety) costs all. The epoch is that of the
+offence: who holds evidence back until the next one makes nothing cheaper. It is never below
 `double_vote_slash_permille`. Earlier offenders of the same epoch are not charged again. The key is tombstoned: barred
 from election for ever, and from a second slash. It leaves the set with this block, unless nobody would remain.
 
@@ -15,7 +16,7 @@ from dataclasses import replace
 
 from consensus.bft.errors import EvidenceError
 from consensus.bft.evidence import validate_duplicate_vote
-from consensus.runtime.arithmetic import PERMILLE
+from consensus.runtime.arithmetic import PERMILLE, compute_cut
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import HoldReason
 from consensus.runtime.context import Environment
@@ -74,12 +75,11 @@ def apply_evidence(env: Environment, evidence: DuplicateVote) -> None:
     key = evidence.first.validator
     operator = staking.read_operator(env.state, key)
     assert operator is not None, "validated above"
-    offenders = staking.epoch_offenders.read(env.state) + 1
-    staking.epoch_offenders.write(env.state, offenders)
-    params = staking.read_params(env.state)
-    count = len(staking.read_validators(env.state).members) + offenders - 1
+    params, offence = staking.read_params(env.state), evidence.first.height
+    offenders = _count_offender(env, staking.compute_epoch_end(params, offence))
+    members = len(staking.read_validators(env.state).members)
+    count = min(members + offenders - 1, max(members, params.validators_max))
     numerator, denominator = compute_slash_fraction(offenders, count, params.double_vote_slash_permille)
-    offence = evidence.first.height
     amount = slash_stake(env, operator, offence, numerator, denominator)
     slash_delegations(env, operator, offence, numerator, denominator)
     convicted = staking.Conviction(offence, block.height, numerator, denominator)
@@ -87,6 +87,13 @@ def apply_evidence(env: Environment, evidence: DuplicateVote) -> None:
     staking.tombstones.write(env.state, key, offence)
     _remove_from_set(env, key)
     env.emit(ValidatorSlashed(operator, key, offence, amount))
+
+
+def _count_offender(env: Environment, epoch_end: int) -> int:
+    """Convicts of the epoch of the offence, this one included: when evidence comes is in the offenders' hands, too."""
+    count = (staking.offenders.read(env.state, epoch_end) or 0) + 1
+    staking.offenders.write(env.state, epoch_end, count)
+    return count
 
 
 def compute_slash_fraction(offenders: int, validators: int, least_permille: int) -> tuple[int, int]:
@@ -100,12 +107,12 @@ def compute_slash_fraction(offenders: int, validators: int, least_permille: int)
 def slash_stake(env: Environment, operator: bytes, offence_height: int, numerator: int, denominator: int) -> int:
     """Burn that fraction of the operator's stake and of what of it is on its way out and voted at the offence.
 
-    Each amount is rounded down. Returns the nmyl burned.
+    Each amount's cut is rounded up: 32 small amounts on the way out save nothing. Returns the nmyl burned.
     """
     stake = staking.read_stake(env.state, operator)
-    bonded = stake.bonded * numerator // denominator
+    bonded = compute_cut(stake.bonded, numerator, denominator)
     cuts = [
-        one.amount * numerator // denominator
+        compute_cut(one.amount, numerator, denominator)
         if offence_height <= one.votes_until and env.block.height < one.height
         else 0
         for one in stake.unbonding
@@ -124,7 +131,9 @@ def slash_stake(env: Environment, operator: bytes, offence_height: int, numerato
 def slash_delegations(env: Environment, operator: bytes, offence_height: int, numerator: int, denominator: int) -> None:
     """Burn that fraction of what is delegated to the operator, and of what was redelegated since the offence.
 
-    One pool and a bounded number of cohorts are visited, however many accounts have shares of them.
+    One pool and a bounded number of cohorts are visited, however many accounts have shares of them. What is burned of
+    a pool is rounded down, once a slash: rounded up, it could leave a tiny pool with shares that are worth nothing,
+    which nobody can join (PoolDrained). What a cohort loses is shares, rounded up.
     """
     pool = read_pool(env.state, operator)
     delegated = pool.tokens * numerator // denominator
@@ -149,7 +158,7 @@ def _slash_cohort(
         return 0
     pool = open_pool(env.state, dest, height)
     cohort = realize(env.state, dest, pool, cohort, height)
-    shares = cohort.shares * numerator // denominator
+    shares = compute_cut(cohort.shares, numerator, denominator)
     burned = compute_value(pool.tokens, pool.shares, shares)
     pool, cohort = drop_shares(pool, cohort, shares)
     write_pool(env.state, dest, replace(pool, tokens=pool.tokens - burned))

@@ -127,7 +127,8 @@ tombstones: StorageMap[int] = StorageMap("staking.tombstone", (PublicKey,), U64)
 validators: StorageValue[ValidatorSet] = StorageValue("staking.validators", ValidatorSet)
 participation: StorageValue[Participation] = StorageValue("staking.participation", Participation)
 elected: StorageValue[Elected] = StorageValue("staking.elected", Elected)
-epoch_offenders: StorageValue[int] = StorageValue("staking.epoch_offenders", U32, 0)
+offenders: StorageMap[int] = StorageMap("staking.offenders", (U64,), U32)
+"""How many keys were convicted so far of double votes in the epoch that ended with a block. No count, no record."""
 
 
 def read_params(state: StateReader) -> StakingParams:

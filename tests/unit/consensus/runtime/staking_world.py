@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from consensus.runtime.staking import pool_state
+from consensus.runtime.staking import pool_state, queries
 from consensus.runtime.staking.pool_state import INDEX_SCALE
 from consensus.state.reader import StateReader
 from genesis.dev import DevIdentity, build_dev_spec, get_dev_identity
@@ -24,6 +24,8 @@ FOUR = ("alice", "bob", "charlie", "dave")
 STAKE = 100_000 * NMYL_PER_MYL
 MYL = NMYL_PER_MYL
 EPOCH = 10
+LEAST = 1_000_000
+"""nmyl: the least delegation of the dev spec."""
 
 
 def build_spec(validators: tuple[str, ...] = FOUR, **params: Any) -> ChainSpec:
@@ -110,3 +112,32 @@ def check_pools(state: StateReader) -> None:
         assert pool.tokens == 0 or pool.shares > 0, "money that belongs to nobody"
     for key, milestone in milestones.items():
         assert milestone.holders == waiting[key] > 0
+
+
+def value(chain: Chain, who: DevIdentity, validator: DevIdentity = ALICE) -> int:
+    """nmyl that `who` has behind `validator`."""
+    return queries.query_delegation(chain.state, who.account, validator.account).amount
+
+
+def pending(chain: Chain, who: DevIdentity, validator: DevIdentity = ALICE) -> int:
+    """nmyl a claim would pay."""
+    return queries.query_delegation(chain.state, who.account, validator.account).pending
+
+
+def all_in(chain: Chain, who: DevIdentity, *validators: DevIdentity) -> int:
+    """nmyl that `who` has behind validators and on its way out."""
+    leaving = sum(one.amount for one in queries.list_unbonding(chain.state, who.account))
+    return leaving + sum(value(chain, who, one) for one in validators)
+
+
+def submit_all(chain: Chain, who: DevIdentity, *all_calls: Any) -> None:
+    """One block in which one account makes these calls, and all succeed."""
+    nonce = chain.sign(who, all_calls[0]).body.nonce
+    block = chain.block([chain.sign(who, one, nonce + index) for index, one in enumerate(all_calls)])
+    assert [one.error for one in block.receipts] == [None] * len(all_calls)
+
+
+def convict(chain: Chain, who: DevIdentity, height: int) -> None:
+    """A block with the evidence; somebody who is still there proposes from now on."""
+    chain.block(evidence=[build_evidence(chain, who, height)])
+    chain.proposer = next(one for one in (DAVE, CHARLIE, BOB) if one is not who)

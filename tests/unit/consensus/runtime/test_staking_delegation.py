@@ -130,9 +130,21 @@ def test_undelegate_is_checked(chain: Chain) -> None:
     chain.expect_ok(EVE, calls.Delegate(ALICE.account, 100 * MYL))
     chain.expect_error(EVE, calls.Undelegate(ALICE.account, 100 * MYL + 1), errors.InsufficientDelegation)
     chain.expect_error(EVE, calls.Undelegate(ALICE.account, 100 * MYL - 1), errors.DelegationTooSmall)
+    chain.expect_error(EVE, calls.Undelegate(ALICE.account, LEAST - 1), errors.DelegationTooSmall)
     for _ in range(pool_state.LEAVING_MAX):
-        chain.expect_ok(EVE, calls.Undelegate(ALICE.account, 1))
-    chain.expect_error(EVE, calls.Undelegate(ALICE.account, 1), errors.TooManyUnbonding)
+        chain.expect_ok(EVE, calls.Undelegate(ALICE.account, LEAST))
+    chain.expect_error(EVE, calls.Undelegate(ALICE.account, LEAST), errors.TooManyUnbonding)
+
+
+def test_what_a_slash_left_below_the_minimum_can_leave_whole(chain: Chain) -> None:
+    chain.expect_ok(EVE, calls.Delegate(ALICE.account, LEAST))
+    to_epoch_end(chain, absent=(ALICE,))
+    chain.proposer = BOB
+    left = value(chain)
+    assert left < LEAST
+    chain.expect_error(EVE, calls.Undelegate(ALICE.account, left - 1), errors.DelegationTooSmall)
+    chain.expect_ok(EVE, calls.Undelegate(ALICE.account, left))
+    assert value(chain) == 0
 
 
 def test_redelegated_stake_counts_at_once_and_cannot_move_on(chain: Chain) -> None:
@@ -177,7 +189,7 @@ def test_redelegate_is_checked(chain: Chain) -> None:
 
 
 def test_a_delegator_has_few_liable_redelegations_behind_one_validator() -> None:
-    chain = Chain(build_spec(epoch_blocks=1, delegation_min=1, unbonding_blocks=500, downtime_permille=0))
+    chain = Chain(build_spec(epoch_blocks=1, delegation_min=1, unbonding_blocks=120, downtime_permille=0))
     chain.expect_ok(EVE, calls.Delegate(ALICE.account, MYL))
     for _ in range(pool_state.REDELEGATIONS_MAX):
         chain.expect_ok(EVE, calls.Redelegate(ALICE.account, BOB.account, 1_000))
