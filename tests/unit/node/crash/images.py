@@ -74,6 +74,8 @@ class Recorder:
     def sync(self, path: Path) -> None:
         """A file is about to be synced: of what it has grown by, any part may be there."""
         self.note(f"sync of {path.name}")
+        if path.name.startswith("MANIFEST-"):
+            return  # LevelDB had synced it itself
         data, known = path.read_bytes(), self._synced.get(path, 0)
         before = self._truncated.pop(path, b"")
         self._tear(path, before[:known] if before else data[:known], data)
@@ -95,8 +97,7 @@ class Recorder:
     def move(self, source: Path, target: Path) -> None:
         """A file or directory is about to be renamed."""
         self.note(f"rename to {target.name}")
-        self._synced.pop(target, None)
-        self._synced.pop(source, None)
+        self._synced[target] = self._synced.pop(source, 0)
 
     def _tear(self, path: Path, before: bytes, after: bytes) -> None:
         low, high = len(before), len(after)
