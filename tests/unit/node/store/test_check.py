@@ -19,7 +19,7 @@ from tests.unit.node.store.test_snapshot import ignore
 from tests.unit.node.world import World, make_genesis
 
 SEED = 20_261_123
-FLIPS = 60
+FLIPS = 150
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def open_and_read(path: Path) -> dict[bytes, bytes] | None:
 
 @pytest.mark.parametrize("way", ["flip", "cut"])
 def test_a_flipped_byte_or_cut_tail_of_any_file_is_named_or_harmless(whole: Path, tmp_path: Path, way: str) -> None:
-    """Harmless: nothing is lost, or the log's last batches are, each of them whole: an earlier block is the head."""
+    """Harmless: not a row is lost or other than it was."""
     dice = random.Random(f"{SEED} {way}")
     reference = copy(whole, tmp_path / "reference")
     rows = open_and_read(reference)
@@ -126,10 +126,8 @@ def test_a_flipped_byte_or_cut_tail_of_any_file_is_named_or_harmless(whole: Path
         found = open_and_read(path)
         if found is None:
             named += 1
-        elif found != rows:
-            assert file.suffix == ".log", f"{file.name} {way} at {at}"
-            assert check(path).problems == [], f"{file.name} {way} at {at}"
-            assert found[Column.META.value + b"head"] < rows[Column.META.value + b"head"]
+        else:
+            assert found == rows, f"{file.name} {way} at {at}"
         shutil.rmtree(tmp_path / str(number))
     assert named > FLIPS / 3
 
