@@ -63,8 +63,9 @@ def advise(report: Report) -> str:
             "node keeps new ones from then on"
         )
     return (
-        "what is wrong cannot be had back from this disk. Move `db` away, then fill the directory again: `myelin "
-        "snapshot import` with a snapshot of another node, or sync from peers. Leave signer.json where it is"
+        "what is wrong cannot be had back from this disk. Move `db` and `consensus.wal` away, then fill the directory "
+        "again: `myelin snapshot import` with a snapshot of another node, or sync from peers. Leave signer.json where "
+        "it is"
     )
 
 

@@ -90,8 +90,8 @@ class ChainStore(StateView):
                 self._write_genesis(genesis)
             elif version != FORMAT_VERSION:
                 raise DatabaseError(_describe_format(path, version))
-            elif self._db.get(_GENESIS_KEY) != genesis.hash:
-                raise DatabaseError(f"{path} belongs to another chain than the spec: use another --base directory")
+            else:
+                self._check_chain(path)
             self._head = super().get_head()
             self._check_head()
             self._check_reaches(path)
@@ -251,6 +251,14 @@ class ChainStore(StateView):
         header = self.get_header(height)
         return None if header is None else compute_block_hash(header)
 
+    def _check_chain(self, path: Path) -> None:
+        """It is this chain's. Raises DatabaseDamaged, DatabaseError."""
+        found = self._db.get(_GENESIS_KEY)
+        if found is None:
+            raise DatabaseDamaged(self._db.advise("it does not say which chain's it is"))
+        if found != self.genesis_hash:
+            raise DatabaseError(f"{path} belongs to another chain than the spec: use another --base directory")
+
     def _check_head(self) -> None:
         """Head, block, state and tree fit together, or a repair has lost something. Raises DatabaseDamaged."""
         head = self._head
@@ -273,7 +281,8 @@ class ChainStore(StateView):
             raise DatabaseDamaged(
                 f"the database {path} ends at block {head.height}, and had block {note.height} "
                 f"(0x{note.block_hash.hex()[:12]}…): it lost what it had synced. Run `myelin db repair`; what does not "
-                "come back has to be synced again from other nodes, into a new `db`"
+                "come back has to be synced again from other nodes, into a new `db`: move `consensus.wal` away together "
+                "with the old one"
             )
 
     def _write_genesis(self, genesis: Genesis) -> None:
