@@ -281,8 +281,8 @@ class ChainStore(StateView):
             raise DatabaseDamaged(
                 f"the database {path} ends at block {head.height}, and had block {note.height} "
                 f"(0x{note.block_hash.hex()[:12]}…): it lost what it had synced. Run `myelin db repair`; what does not "
-                "come back has to be synced again from other nodes, into a new `db`: move `consensus.wal` away together "
-                "with the old one"
+                "come back has to be synced again from other nodes, into a new `db`: move `consensus.wal` away "
+                "together with the old one"
             )
 
     def _write_genesis(self, genesis: Genesis) -> None:
