@@ -13,7 +13,7 @@ from genesis.builder import Genesis, build_genesis
 from genesis.spec import load_spec
 from node.cli.errors import EXIT_ERROR, exit_on_error
 from node.cli.nodes import DEFAULT_BASE, BaseOption
-from node.cli.progress import report_progress
+from node.cli.progress import clear_progress, report_progress
 from node.service import NodePaths, NodeRefused
 from node.store.chain_store import ChainStore
 from node.store.check import Report, check_database
@@ -77,6 +77,7 @@ def _load(base: BaseOption) -> tuple[NodePaths, Genesis]:
 
 
 def _show(report: Report, as_json: bool) -> None:
+    clear_progress()
     found = {**dataclasses.asdict(report), "is_whole": not report.problems, "next": advise(report)}
     if as_json:
         print(json.dumps(found))

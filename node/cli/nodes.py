@@ -161,7 +161,10 @@ def load_node_seed(name: str | None, keys: Path | None) -> bytes:
 def wal_repair_command(base: BaseOption = DEFAULT_BASE) -> None:
     """Drop everything from the first damaged record on. Stop the node first."""
     with exit_on_error():
-        print(f"{repair_wal(NodePaths(base).wal)} bytes dropped")
+        path = NodePaths(base).wal
+        if not path.exists():
+            raise NodeRefused(f"there is no consensus log {path}: name the node's directory with --base")
+        print(f"{repair_wal(path)} bytes dropped")
 
 
 @signer_app.command("export")
