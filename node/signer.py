@@ -25,6 +25,12 @@ SIGNED_MAX = 32
 """So many of the newest signatures of a height are remembered whole; what lies behind them is closed all the same."""
 
 
+_ADVICE = (
+    "move it away and restore an export of it with `myelin signer import`; where there is none, run with a new "
+    "consensus key, since this one could sign twice"
+)
+
+
 class SignerError(Exception):
     """The signer cannot work. The message says what to do."""
 
@@ -125,8 +131,10 @@ class Signer:
 
 
 def export_history(path: Path) -> str:
-    """The history as JSON text, to move a validator to another machine. Stop the node first."""
-    return path.read_text("utf-8")
+    """The history as JSON text, to move a validator to another machine. Stop the node first. Raises SignerError."""
+    text = read_history(path)
+    _parse(text, path)
+    return text
 
 
 def import_history(path: Path, text: str) -> None:
@@ -159,7 +167,7 @@ def _lock(path: Path) -> IO[bytes]:
 
 
 def _load(path: Path, key: bytes, genesis: bytes) -> _History:
-    found = _parse(path.read_text("utf-8"), path)
+    found = _parse(read_history(path), path)
     if found["key"] != key.hex():
         raise SignerError(f"{path} is the history of another key ({found['key'][:16]}…)")
     if found["genesis"] != genesis.hex():
@@ -173,7 +181,17 @@ def _load(path: Path, key: bytes, genesis: bytes) -> _History:
         }
         return _History(int(found["height"]), signed)
     except (KeyError, TypeError, ValueError) as error:
-        raise SignerError(f"{path} lacks a field: restore it from a backup") from error
+        raise SignerError(f"{path} lacks a field: {_ADVICE}") from error
+
+
+def read_history(path: Path) -> str:
+    """The text of a history's file, here or exported. Raises SignerError."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        raise SignerError(f"there is no signer's history {path}") from error
+    except UnicodeDecodeError as error:
+        raise SignerError(f"{path} is no signer history: {_ADVICE}") from error
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:
@@ -182,9 +200,9 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
         body = {name: found[name] for name in ("key", "genesis", "height", "signed")}
         is_whole = found["format"] == FORMAT and found["checksum"] == _compute_checksum(body)
     except (ValueError, KeyError, TypeError) as error:
-        raise SignerError(f"{path} is no signer history: restore it from a backup") from error
+        raise SignerError(f"{path} is no signer history: {_ADVICE}") from error
     if not is_whole:
-        raise SignerError(f"{path} is damaged (its checksum differs): restore it from a backup")
+        raise SignerError(f"{path} is damaged (its checksum differs): {_ADVICE}")
     return body
 
 

@@ -87,7 +87,8 @@ def check_database_reaches(path: Path, head_height: int) -> None:
         raise DatabaseDamaged(
             f"the database ends at block {head_height}, but the consensus log is at height {max(heights)}: the "
             "database lost blocks it had synced. Run `myelin db repair`; what does not come back has to be synced "
-            "again from other nodes. The signer still prevents double-signing"
+            "again from other nodes, into a new `db`: move `consensus.wal` away together with the old one. "
+            "signer.json stays, and still prevents double-signing"
         )
 
 

@@ -13,7 +13,7 @@ from genesis.builder import Genesis, build_genesis
 from genesis.spec import load_spec
 from node.cli.errors import EXIT_ERROR, exit_on_error
 from node.cli.nodes import DEFAULT_BASE, BaseOption
-from node.cli.progress import report_progress
+from node.cli.progress import clear_progress, report_progress
 from node.service import NodePaths, NodeRefused
 from node.store.chain_store import ChainStore
 from node.store.check import Report, check_database
@@ -63,8 +63,9 @@ def advise(report: Report) -> str:
             "node keeps new ones from then on"
         )
     return (
-        "what is wrong cannot be had back from this disk. Move `db` away, then fill the directory again: `myelin "
-        "snapshot import` with a snapshot of another node, or sync from peers. Leave signer.json where it is"
+        "what is wrong cannot be had back from this disk. Move `db` and `consensus.wal` away, then fill the directory "
+        "again: `myelin snapshot import` with a snapshot of another node, or sync from peers. Leave signer.json where "
+        "it is"
     )
 
 
@@ -76,12 +77,18 @@ def _load(base: BaseOption) -> tuple[NodePaths, Genesis]:
 
 
 def _show(report: Report, as_json: bool) -> None:
+    clear_progress()
     found = {**dataclasses.asdict(report), "is_whole": not report.problems, "next": advise(report)}
     if as_json:
         print(json.dumps(found))
     else:
         for name in ("height", "blocks", "bodies", "commits", "items", "pages", "states", "changes"):
             print(f"{name:8} {found[name]}")
+        if report.commits_linked:
+            print(
+                f"of {report.commits_linked} more commits the validators are not kept: the chain of headers vouches "
+                "for them"
+            )
         for part, problem in report.problems:
             print(f"damaged  {part}: {problem}")
         print(advise(report))

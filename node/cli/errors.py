@@ -11,6 +11,7 @@ from typing import Any
 from consensus.runtime.errors import RuntimeRefusal
 from genesis.errors import SpecError
 from inference.errors import InferenceError as ModelError
+from node.cli.progress import clear_progress
 from node.client.errors import CallFailed, InferenceError, RequestLost, TransactionLost
 from node.demo.processes import ProcessDied
 from node.derivation import MnemonicInvalid
@@ -111,6 +112,7 @@ def describe_error(error: BaseException) -> dict[str, Any]:
 
 
 def _exit(error: BaseException, as_json: bool) -> None:
+    clear_progress()
     print(json.dumps(describe_error(error)) if as_json else f"error: {error}", file=sys.stderr)
     if isinstance(error, ChainUnreachable):
         sys.exit(EXIT_UNREACHABLE)

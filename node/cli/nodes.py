@@ -21,7 +21,7 @@ from node.cli.keyring import KEY_HELP, KeysOption, load_signing_key
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.derivation import KeyKind
 from node.service import NodeConfig, NodePaths, NodeRefused, ValidatorKeys, run_node
-from node.signer import Signer, export_history, import_history
+from node.signer import Signer, export_history, import_history, read_history
 from node.store.history import ARCHIVE, STATE_BLOCKS_DEFAULT, Retention
 from node.wal import repair_wal
 
@@ -161,7 +161,10 @@ def load_node_seed(name: str | None, keys: Path | None) -> bytes:
 def wal_repair_command(base: BaseOption = DEFAULT_BASE) -> None:
     """Drop everything from the first damaged record on. Stop the node first."""
     with exit_on_error():
-        print(f"{repair_wal(NodePaths(base).wal)} bytes dropped")
+        path = NodePaths(base).wal
+        if not path.exists():
+            raise NodeRefused(f"there is no consensus log {path}: name the node's directory with --base")
+        print(f"{repair_wal(path)} bytes dropped")
 
 
 @signer_app.command("export")
@@ -175,6 +178,7 @@ def signer_export_command(base: BaseOption = DEFAULT_BASE) -> None:
 def signer_import_command(file: Path, base: BaseOption = DEFAULT_BASE) -> None:
     """Install a history exported elsewhere."""
     with exit_on_error():
-        import_history(NodePaths(base).signer, file.read_text("utf-8"))
-        found = json.loads(file.read_text("utf-8"))
+        text = read_history(file)
+        import_history(NodePaths(base).signer, text)
+        found = json.loads(text)
         print(f"installed: height {found['height']} was signed last")

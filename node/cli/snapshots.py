@@ -12,7 +12,7 @@ from genesis.builder import build_genesis
 from genesis.spec import ChainSpec, load_spec, save_spec
 from node.cli.errors import CliError, exit_on_error
 from node.cli.nodes import DEFAULT_BASE, BaseOption
-from node.cli.progress import report_progress
+from node.cli.progress import clear_progress, report_progress
 from node.service import NodePaths, NodeRefused
 from node.store.snapshot_export import export_snapshot
 from node.store.snapshot_format import SnapshotManifest, load_manifest
@@ -111,6 +111,7 @@ def _parse_hash(text: str | None) -> bytes | None:
 
 
 def _show(found: dict[str, Any], as_json: bool) -> None:
+    clear_progress()
     if as_json:
         print(json.dumps(found))
         return

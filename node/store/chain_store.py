@@ -13,6 +13,7 @@ from genesis.builder import Genesis
 from node.store.columns import Column
 from node.store.database import Database, DatabaseDamaged, DatabaseError
 from node.store.history import DEFAULT_RETENTION, Pruned, Retention, Row, compute_body_floor, make_history, prune
+from node.store.mark import Mark, read_note
 from node.store.records import (
     RECEIPTS_BYTES_MAX,
     UNDO_BYTES_MAX,
@@ -89,19 +90,22 @@ class ChainStore(StateView):
                 self._write_genesis(genesis)
             elif version != FORMAT_VERSION:
                 raise DatabaseError(_describe_format(path, version))
-            elif self._db.get(_GENESIS_KEY) != genesis.hash:
-                raise DatabaseError(f"{path} belongs to another chain than the spec: use another --base directory")
+            else:
+                self._check_chain(path)
             self._head = super().get_head()
             self._check_head()
+            self._check_reaches(path)
             self.base = self._load_number(BASE_NAME)
             self._oldest_state = self._load_number(OLDEST_STATE_NAME)
             self._oldest_body = self._load_number(OLDEST_BODY_NAME)
+            self._mark = Mark(path, self._head.height, self._head.block_hash)
         except BaseException:
             self._db.close()
             raise
 
     def close(self) -> None:
-        """Release the database."""
+        """Note what it has reached, and release the database."""
+        self._mark.close()
         self._db.close()
 
     def get_head(self) -> Head:
@@ -187,6 +191,7 @@ class ChainStore(StateView):
                 self._pages.pop(page_path, None)
             else:
                 self._pages[page_path] = page
+        self._mark.add(done.head.height, done.head.block_hash)
         self._head = done.head
         self._oldest_state, self._oldest_body = pruned.oldest_state, pruned.oldest_body
         self._pruned_rows += pruned.count
@@ -246,6 +251,14 @@ class ChainStore(StateView):
         header = self.get_header(height)
         return None if header is None else compute_block_hash(header)
 
+    def _check_chain(self, path: Path) -> None:
+        """It is this chain's. Raises DatabaseDamaged, DatabaseError."""
+        found = self._db.get(_GENESIS_KEY)
+        if found is None:
+            raise DatabaseDamaged(self._db.advise("it does not say which chain's it is"))
+        if found != self.genesis_hash:
+            raise DatabaseError(f"{path} belongs to another chain than the spec: use another --base directory")
+
     def _check_head(self) -> None:
         """Head, block, state and tree fit together, or a repair has lost something. Raises DatabaseDamaged."""
         head = self._head
@@ -260,6 +273,17 @@ class ChainStore(StateView):
         key = now.key
         if not verify_proof(head.state_root, key, self.get(key), self.prove(key)):
             raise DatabaseDamaged(self._db.advise(f"the state is not that of block {head.height}"))
+
+    def _check_reaches(self, path: Path) -> None:
+        """What was synced once is there. Raises DatabaseDamaged."""
+        note, head = read_note(path), self._head
+        if note is not None and (head.height < note.height or self.get_block_hash(note.height) != note.block_hash):
+            raise DatabaseDamaged(
+                f"the database {path} ends at block {head.height}, and had block {note.height} "
+                f"(0x{note.block_hash.hex()[:12]}…): it lost what it had synced. Run `myelin db repair`; what does not "
+                "come back has to be synced again from other nodes, into a new `db`: move `consensus.wal` away "
+                "together with the old one"
+            )
 
     def _write_genesis(self, genesis: Genesis) -> None:
         if next(self._db.iterate(b""), None) is not None:

@@ -42,12 +42,17 @@ _DAMAGE = (DatabaseError, DecodeError, AssertionError, ValueError, IndexError)
 
 @dataclass
 class Report:
-    """What was looked at, and what does not fit (the first 20 problems, with the part they are in)."""
+    """What was looked at, and what does not fit (the first 20 problems, with the part they are in).
+
+    `commits` were verified: signatures of more than two thirds of their height's validators. Of `commits_linked` the
+    validators are not kept any more: the next header commits to each of them, and so does every later one to that.
+    """
 
     height: int = 0
     blocks: int = 0
     bodies: int = 0
     commits: int = 0
+    commits_linked: int = 0
     items: int = 0
     pages: int = 0
     states: int = 0
@@ -131,16 +136,36 @@ def _check_links(store: ChainStore, header: Header, parent: Header | None, repor
 
 
 def _check_commit(store: ChainStore, header: Header, sets: dict[bytes, ValidatorSet], report: Report) -> None:
-    """Signatures where the set is known: of genesis, of the head, and of both sides of every change kept."""
-    commit, validators = store.get_commit(header.height), sets.get(header.validators_hash)
+    """Signatures of more than two thirds of the power, wherever the validators of that height are kept: those of
+    genesis, of the head, and of every block within the kept states.
+    """
+    height, expected = header.height, header.validators_hash
+    commit, validators = store.get_commit(height), sets.get(expected)
     if commit is None:
-        report.add("chain", f"the commit of block {header.height} is missing")
-    elif validators is not None:
-        try:
-            verify_commit(commit, validators, store.genesis_hash, header.height, compute_block_hash(header))
-            report.commits += 1
-        except CommitError as error:
-            report.add("chain", str(error))
+        report.add("chain", f"the commit of block {height} is missing")
+        return
+    if validators is None and height >= store.oldest_state:
+        validators = _find_deciders(store, height)
+        if validators is not None and compute_validators_hash(validators) != expected:
+            report.add("chain", f"the validators kept for block {height} are not those its header names")
+            return
+    if validators is None:
+        report.commits_linked += 1
+        return
+    sets[expected] = validators
+    try:
+        verify_commit(commit, validators, store.genesis_hash, height, compute_block_hash(header))
+        report.commits += 1
+    except CommitError as error:
+        report.add("chain", f"the commit of block {height}: {error}")
+
+
+def _find_deciders(store: ChainStore, height: int) -> ValidatorSet | None:
+    """Who decided a block whose state is kept; None where the history that says so is damaged, which is found there."""
+    try:
+        return store.view_at(height).get_head().deciders
+    except _DAMAGE:
+        return None
 
 
 def _check_body(store: ChainStore, header: Header, report: Report) -> None:

@@ -24,7 +24,11 @@ _TABLES = (".ldb", ".sst")
 @contextmanager
 def checkpoint(database: Path) -> Iterator[Path]:
     """The copy's directory, gone at the end. Raises DatabaseError when there is nothing to copy or it never rests."""
-    target = database.with_name(f"{database.name}.checkpoint-{os.getpid()}")
+    prefix = f"{database.name}.checkpoint-"
+    target = database.with_name(f"{prefix}{os.getpid()}")
+    for left in database.parent.glob(f"{prefix}*"):
+        if not _is_process(left.name.removeprefix(prefix)):
+            shutil.rmtree(left, ignore_errors=True)
     try:
         for _ in range(ATTEMPTS_MAX):
             if _try_copy(database, target):
@@ -71,3 +75,14 @@ def _link(source: Path, target: Path) -> None:
         raise
     except OSError:
         shutil.copyfile(source, target)
+
+
+def _is_process(pid: str) -> bool:
+    """Whether the process that made a copy still runs: a killed one left its copy behind."""
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except (PermissionError, ValueError):
+        return True
+    return True

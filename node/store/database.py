@@ -8,6 +8,8 @@ from typing import Any
 
 import plyvel
 
+from node.store.mark import MarkDamaged, check_manifest, forget_manifest, read_note
+
 WRITE_BUFFER_BYTES = 8 << 20
 CACHE_BYTES = 64 << 20
 TABLE_BLOCK_BYTES = 1 << 10
@@ -27,6 +29,18 @@ class DatabaseDamaged(DatabaseError):
     """Bytes on disk are not what was written."""
 
 
+class DatabaseForbidden(DatabaseError):
+    """The operating system does not let this process read or write the files. They are not damaged."""
+
+
+_FORBIDDEN = ("permission denied", "operation not permitted", "read-only file system")
+_SHORT = {
+    "no space left": "the disk is full: make room and start again",
+    "quota exceeded": "the disk quota is used up: make room and start again",
+    "too many open files": "too many files are open: raise the limit (`ulimit -n`) and start again",
+}
+
+
 class Snapshot:
     """Reads of one moment. Any thread may read."""
 
@@ -40,7 +54,7 @@ class Snapshot:
         try:
             found: bytes | None = self._db.get(key, verify_checksums=True)
         except _UNREADABLE as error:
-            raise DatabaseDamaged(self.advise(f"key {key.hex()}: {error}")) from error
+            raise _find_cause(error) or DatabaseDamaged(self.advise(f"key {key.hex()}: {error}")) from error
         return found
 
     def iterate(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
@@ -55,7 +69,7 @@ class Snapshot:
             ) as found:
                 yield from found
         except _UNREADABLE as error:
-            raise DatabaseDamaged(self.advise(f"under {prefix.hex()}: {error}")) from error
+            raise _find_cause(error) or DatabaseDamaged(self.advise(f"under {prefix.hex()}: {error}")) from error
 
     def iterate_keys(self, prefix: bytes, start: bytes) -> Iterator[bytes]:
         """As `iterate`, without the values."""
@@ -69,7 +83,7 @@ class Snapshot:
             ) as found:
                 yield from found
         except _UNREADABLE as error:
-            raise DatabaseDamaged(self.advise(f"under {prefix.hex()}: {error}")) from error
+            raise _find_cause(error) or DatabaseDamaged(self.advise(f"under {prefix.hex()}: {error}")) from error
 
     def find_first(self, prefix: bytes, start: bytes) -> tuple[bytes, bytes] | None:
         """The first (key, value) under `prefix` from `start` on. Raises DatabaseDamaged."""
@@ -80,13 +94,11 @@ class Database(Snapshot):
     """One LevelDB, read as of now. Reads may come from any thread; writes from one at a time."""
 
     def __init__(self, path: Path) -> None:
-        """Open or create. Raises DatabaseLocked, DatabaseDamaged."""
-        path.mkdir(parents=True, exist_ok=True)
+        """Open or create. Raises DatabaseLocked, DatabaseForbidden, DatabaseDamaged, DatabaseError."""
         self._path = path
-        if not (path / "CURRENT").exists() and any(path.glob("*.ldb")):
-            # LevelDB would take this for a new database, and delete the tables as nobody's.
-            raise DatabaseDamaged(self._advise_repair("CURRENT is missing"))
         try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._check_files()
             opened = plyvel.DB(
                 str(path),
                 create_if_missing=True,
@@ -96,13 +108,20 @@ class Database(Snapshot):
                 block_size=TABLE_BLOCK_BYTES,
                 compression=None,
             )
-        except plyvel.CorruptionError as error:
-            raise DatabaseDamaged(self._advise_repair(str(error))) from error
-        except plyvel.IOError as error:
-            if "lock" in str(error).lower():
-                raise DatabaseLocked(f"{path} is open in another process: stop that node first") from error
-            raise DatabaseDamaged(self._advise_repair(str(error))) from error
+        except (plyvel.Error, OSError) as error:
+            raise self._name_error(error) from error
         super().__init__(opened, self._advise_repair)
+
+    def _check_files(self) -> None:
+        """What LevelDB would take for a new or an unfinished database, and delete the tables as nobody's."""
+        if not (self._path / "CURRENT").exists() and any(self._path.glob("*.ldb")):
+            raise DatabaseDamaged(self._advise_repair("CURRENT is missing"))
+        try:
+            note = read_note(self._path)
+            if note is not None:
+                check_manifest(self._path, note)
+        except MarkDamaged as error:
+            raise DatabaseDamaged(self._advise_repair(str(error))) from error
 
     def snapshot(self) -> Snapshot:
         """A reader of this moment, whatever is written later."""
@@ -121,7 +140,7 @@ class Database(Snapshot):
         except plyvel.CorruptionError as error:
             raise DatabaseDamaged(self.advise(str(error))) from error
         except plyvel.IOError as error:
-            raise DatabaseError(f"{self._path} cannot be written: {error}. Is the disk full?") from error
+            raise _find_cause(error) or DatabaseError(f"{self._path} cannot be written: {error}") from error
 
     def compact(self, prefix: bytes) -> None:
         """Give the disk back what was deleted under `prefix`. Takes as long as copying what is left; any thread."""
@@ -131,6 +150,15 @@ class Database(Snapshot):
         """Release the lock."""
         self._db.close()
 
+    def _name_error(self, error: Exception) -> DatabaseError:
+        """Why it does not open."""
+        cause = _find_cause(error)
+        if cause is not None:
+            return cause
+        if isinstance(error, plyvel.IOError) and "lock" in str(error).lower():
+            return DatabaseLocked(f"{self._path} is open in another process: stop that node first")
+        return DatabaseDamaged(self._advise_repair(str(error)))
+
     def _advise_repair(self, detail: str) -> str:
         return (
             f"the database {self._path} is damaged ({detail}). Run `myelin db repair`; "
@@ -139,8 +167,24 @@ class Database(Snapshot):
 
 
 def repair_database(path: Path) -> None:
-    """LevelDB's own repair: keeps every readable record. Run it on a stopped node."""
-    plyvel.repair_db(str(path), paranoid_checks=True)
+    """LevelDB's own repair: keeps every readable record. Run it on a stopped node. Raises DatabaseError."""
+    try:
+        plyvel.repair_db(str(path), paranoid_checks=True)
+        forget_manifest(path)
+    except (plyvel.Error, OSError) as error:
+        raise _find_cause(error) or DatabaseError(f"{path} cannot be repaired: {error}") from error
+
+
+def _find_cause(error: Exception) -> DatabaseError | None:
+    """What the operating system refuses, where that is the reason and not what the files hold."""
+    text = str(error)
+    if any(one in text.lower() for one in _FORBIDDEN):
+        return DatabaseForbidden(
+            f"the database may not be read or written ({text}). It is not damaged: run as the user that owns the "
+            "node's directory, or give it back to this one (`chown -R`, and a file system that is not read-only)"
+        )
+    advice = next((advice for reason, advice in _SHORT.items() if reason in text.lower()), None)
+    return None if advice is None else DatabaseError(f"the database cannot be used ({text}): {advice}")
 
 
 def _next_prefix(prefix: bytes) -> bytes | None:

@@ -7,21 +7,19 @@ import shutil
 from pathlib import Path
 
 from genesis.builder import Genesis
-from node.serving.disk import write_synced
 from node.store.chain_store import ChainStore
 from node.store.checkpoint import checkpoint
 from node.store.history import Retention
 from node.store.snapshot_format import (
-    MANIFEST_NAME,
     SNAPSHOT_FORMAT,
     Progress,
     SnapshotError,
     SnapshotManifest,
     get_chunk_path,
     make_chunks,
+    save_manifest,
 )
 from node.store.views import StateView
-from proto_specs.codec import encode
 from proto_specs.hashing import Tag, hash_tagged
 
 
@@ -76,5 +74,5 @@ def _write(store: ChainStore, view: StateView, directory: Path, progress: Progre
         items=count,
         chunks=tuple(hashes),
     )
-    write_synced(directory / MANIFEST_NAME, encode(manifest))
+    save_manifest(directory, manifest)
     return manifest

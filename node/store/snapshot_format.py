@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
+from node.serving.disk import write_synced
 from node.store.records import PRIORITIES_BYTES_MAX
 from proto_specs import limits
 from proto_specs.codec import U32, U64, Max, decode, encode, record
 from proto_specs.errors import DecodeError
-from proto_specs.hashing import Tag, hash_tagged
+from proto_specs.hashing import HASH_BYTES, Tag, hash_tagged
 from proto_specs.types.chain import Commit, Header, ValidatorSet
 from proto_specs.types.common import Hash32
 
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
 MANIFEST_NAME = "manifest"
 CHUNK_BYTES = 2 * limits.MIB
 CHUNK_ITEMS_MAX = 32_768
@@ -68,13 +69,24 @@ def get_chunk_path(directory: Path, index: int) -> Path:
     return directory / f"{index:05}.chunk"
 
 
+def save_manifest(directory: Path, manifest: SnapshotManifest) -> None:
+    """Write the manifest with its hash: a changed byte is noticed also where no header commits to it."""
+    encoded = encode(manifest)
+    write_synced(directory / MANIFEST_NAME, encoded + hash_tagged(Tag.CHUNK, encoded))
+
+
 def load_manifest(directory: Path) -> SnapshotManifest:
     """The manifest of a snapshot, decoded and not believed. Raises SnapshotError."""
     path = directory / MANIFEST_NAME
     try:
-        found = decode(SnapshotManifest, path.read_bytes())
+        data = path.read_bytes()
     except FileNotFoundError as error:
         raise SnapshotError(f"{directory} holds no snapshot: {MANIFEST_NAME} is missing") from error
+    encoded, checksum = data[:-HASH_BYTES], data[-HASH_BYTES:]
+    if hash_tagged(Tag.CHUNK, encoded) != checksum:
+        raise SnapshotError(f"{path} is damaged (its checksum differs): export or fetch the snapshot again")
+    try:
+        found = decode(SnapshotManifest, encoded)
     except DecodeError as error:
         raise SnapshotError(f"{path} is damaged ({error}): export or fetch the snapshot again") from error
     if found.format != SNAPSHOT_FORMAT:

@@ -43,7 +43,10 @@ def import_snapshot(
     Interrupted at any point, it leaves no `database`. Raises SnapshotError, DatabaseError.
     """
     if database.exists():
-        raise SnapshotError(f"{database} exists: a snapshot is imported into an empty directory only")
+        raise SnapshotError(
+            f"{database} exists: a snapshot is imported into an empty directory only. Name another --base, or move the "
+            "old database and consensus.wal away"
+        )
     manifest = load_manifest(source)
     block_hash = verify_manifest(manifest, genesis, trusted_hash)
     partial, sorting = (database.with_name(database.name + suffix) for suffix in (PARTIAL_SUFFIX, SORTING_SUFFIX))

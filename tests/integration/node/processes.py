@@ -41,6 +41,7 @@ class NodeDirectory:
 
     base: Path
     port: int = field(default_factory=find_free_port)
+    options: tuple[str, ...] = ()
 
     @classmethod
     def init(cls, base: Path, interval_ms: int = 200) -> NodeDirectory:
@@ -66,7 +67,7 @@ class NodeDirectory:
     def argv(self) -> list[str]:
         """`myelin run` of this directory."""
         operator = ("--operator", "dev:alice", "--no-verify", "--rpc-port", str(self.port))
-        return [*MYELIN, "run", "--base", str(self.base), *VALIDATOR, *operator]
+        return [*MYELIN, "run", "--base", str(self.base), *VALIDATOR, *operator, *self.options]
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[RunningNode]:

@@ -1,4 +1,4 @@
-"""kill -9 of a real validator under load, again and again: it goes on, nothing is lost, nothing is signed twice."""
+"""kill -9 of a real validator that prunes under load, again and again: nothing is lost, nothing is signed twice."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from node.rpc.client import RpcClient
 from node.rpc.errors import RpcError
 from node.serving.chain import ChainUnreachable
 from node.store.chain_store import ChainStore
+from node.store.check import check_database
+from node.store.history import BODY_BLOCKS_MIN
 from proto_specs.codec import encode
 from proto_specs.types.chain import Transaction
 from tests.integration.node.processes import NodeDirectory, read_signer, wait_until_gone
 from tests.unit.node.replay import replay_chain
+from tests.unit.node.store.test_snapshot import ignore
 from tests.unit.node.world import ALICE, BOB, MYL, make_transfer
 
 KILLS = 6
+STATES = 3
 SEED = 20_261_123
 FINAL_TRANSFERS = 20
 
@@ -39,6 +43,7 @@ async def submit_for_ever(rpc: RpcClient, transfers: list[Transaction], accepted
 async def test_kill_at_random_moments_under_load(tmp_path: Path) -> None:
     dice = random.Random(SEED)
     node = NodeDirectory.init(tmp_path / "node", interval_ms=100)
+    node.options = ("--pruning", str(STATES), "--keep-blocks", str(BODY_BLOCKS_MIN))
     genesis = node.load_genesis()
     transfers = [make_transfer(genesis.hash, ALICE, nonce) for nonce in range(3_000)]
     accepted: set[bytes] = set()
@@ -55,6 +60,9 @@ async def test_kill_at_random_moments_under_load(tmp_path: Path) -> None:
         await wait_until_gone(children)
         signed = read_signer(node.base)
         assert signed["height"] >= height, "what was signed is never forgotten"
+        report = check_database(node.base / "db", genesis, ignore)
+        assert (report.problems, report.states) == ([], min(STATES, report.height))
+        assert report.blocks == report.bodies == report.commits == report.height >= height
         height = max(height, replay_chain(node.base / "db", tmp_path / f"replay-{signed['height']}", genesis))
     async with node.run() as run:
         await run.wait_for_height(height + 1)
@@ -65,7 +73,10 @@ async def test_kill_at_random_moments_under_load(tmp_path: Path) -> None:
         ]
         assert (await run.wait_for_status(hashes[-1]))["receipt"]["error"] is None
         assert await run.stop() == 0
-    assert "Traceback" not in node.log.read_text()
+    said = node.log.read_text()
+    assert "Traceback" not in said
+    assert f"keeping states of {STATES} blocks" in said
+    assert f"bodies of {BODY_BLOCKS_MIN} blocks" in said
     assert len(accepted) > KILLS
     replay_chain(node.base / "db", tmp_path / "replay", genesis)
     store = ChainStore(node.base / "db", genesis)

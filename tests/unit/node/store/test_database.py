@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from node.store.columns import Column
-from node.store.database import Database, DatabaseDamaged, DatabaseError, DatabaseLocked, repair_database
+from node.store.database import (
+    Database,
+    DatabaseDamaged,
+    DatabaseError,
+    DatabaseForbidden,
+    DatabaseLocked,
+    repair_database,
+)
+
+NOBODY = 65_534
 
 
 @pytest.fixture
@@ -89,6 +102,52 @@ def test_a_directory_that_cannot_be_opened_is_a_typed_error(tmp_path: Path) -> N
     (path / "CURRENT").write_text("nonsense")
     with pytest.raises(DatabaseError):
         Database(path)
+
+
+@contextmanager
+def as_somebody_else(path: Path) -> Iterator[None]:
+    """As a user who may look at `path` and write nothing there."""
+    path.parent.chmod(0o755)
+    if os.geteuid():
+        path.chmod(0o500)
+        (path / "LOCK").chmod(0o400)
+        yield
+        path.chmod(0o700)
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_files_of_another_user_are_not_called_damaged() -> None:
+    with tempfile.TemporaryDirectory() as made:
+        path = Path(made) / "db"
+        Database(path).close()
+        with as_somebody_else(path):
+            for action in (Database, repair_database):
+                with pytest.raises(DatabaseForbidden, match=r"not damaged.*chown") as refused:
+                    action(path)
+                assert "repair`" not in str(refused.value)
+        path.chmod(0)
+        with as_somebody_else(path), pytest.raises(DatabaseForbidden):
+            Database(path)
+        path.chmod(0o700)
+        Database(path).close()
+
+
+def test_too_few_file_handles_are_not_called_damage(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    Database(tmp_path / "db").close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 1, hard))
+    try:
+        with pytest.raises(DatabaseError, match="raise the limit") as refused:
+            Database(tmp_path / "db")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not isinstance(refused.value, DatabaseDamaged)
+    Database(tmp_path / "db").close()
 
 
 def test_columns_are_one_byte_and_differ() -> None:

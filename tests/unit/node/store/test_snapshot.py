@@ -24,6 +24,7 @@ from node.store.snapshot_format import (
     SnapshotManifest,
     get_chunk_path,
     load_manifest,
+    save_manifest,
 )
 from node.store.snapshot_import import import_snapshot
 from proto_specs.codec import decode, encode
@@ -132,8 +133,7 @@ def test_what_cannot_be_exported_says_why(world: World, tmp_path: Path) -> None:
 
 def rewrite(snapshot: Path, change: Callable[[SnapshotManifest], SnapshotManifest]) -> None:
     """A manifest somebody tampered with."""
-    path = snapshot / MANIFEST_NAME
-    path.write_bytes(encode(change(load_manifest(snapshot))))
+    save_manifest(snapshot, change(load_manifest(snapshot)))
 
 
 def rewrite_items(snapshot: Path, change: Callable[[list[SnapshotItem]], list[SnapshotItem]]) -> None:
