@@ -1,0 +1,236 @@
+"""A chain in memory on which single calls and single blocks are timed, everything they touch counted.
+
+Calls go the whole way of a block: decoding, the checks of validity, dispatch, receipt, and the encodings and hashes by
+which block, roots and database carry them. Left out is the signer's signature alone, which has a price of its own.
+"""
+
+from __future__ import annotations
+
+import bisect
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from benchmarks.weights.sample import Sample
+from consensus.runtime.balances.state import read_account
+from consensus.runtime.context import BlockContext
+from consensus.runtime.executive import BlockExecution
+from consensus.runtime.inference import state as inference
+from consensus.runtime.params import state as governance
+from consensus.runtime.receipts import ExecutedBlock, Receipt
+from consensus.runtime.staking.state import read_validators
+from genesis.builder import build_genesis
+from genesis.dev import DevIdentity, get_dev_identity
+from genesis.spec import ChainSpec
+from proto_specs.codec import decode, encode
+from proto_specs.hashing import Tag, hash_tagged
+from proto_specs.types.calls import Remark
+from proto_specs.types.chain import (
+    Commit,
+    CommitSignature,
+    Transaction,
+    TransactionBody,
+    compute_extrinsic_hash,
+    compute_transaction_digest,
+)
+
+REPEATS = 15
+BYSTANDER = get_dev_identity("bystander")
+"""Has money in every rig's genesis and does nothing."""
+
+Items = dict[bytes, bytes]
+
+
+class CountedState:
+    """A sorted state in memory that counts what is asked of it."""
+
+    def __init__(self, items: Items) -> None:
+        self.items = items
+        self._keys = sorted(items)
+        self.reads = self.seeks = self.rows = 0
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under `key`."""
+        self.reads += 1
+        return self.items.get(key)
+
+    def iterate(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Every item under `prefix`, in order."""
+        self.seeks += 1
+        for at in range(bisect.bisect_left(self._keys, prefix), len(self._keys)):
+            key = self._keys[at]
+            if not key.startswith(prefix):
+                return
+            self.rows += 1
+            yield key, self.items[key]
+
+    def apply(self, changes: tuple[tuple[bytes, bytes | None], ...]) -> None:
+        """Make a block's changes."""
+        for key, value in changes:
+            at = bisect.bisect_left(self._keys, key)
+            is_there = at < len(self._keys) and self._keys[at] == key
+            if value is None:
+                if is_there:
+                    del self._keys[at], self.items[key]
+                continue
+            if not is_there:
+                self._keys.insert(at, key)
+            self.items[key] = value
+
+    def copy(self, without: tuple[bytes, ...] = ()) -> CountedState:
+        """The same state, counted from zero, less what lies under some prefixes."""
+        return CountedState({key: value for key, value in self.items.items() if not key.startswith(without)})
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """(reads, seeks, rows) so far."""
+        return self.reads, self.seeks, self.rows
+
+
+class Rig:
+    """One chain. Blocks are signed by everybody; the proposer is the first validator of the set."""
+
+    def __init__(self, spec: ChainSpec, repeats: int = REPEATS) -> None:
+        self.spec = spec
+        self.genesis = build_genesis(spec)
+        self.state = CountedState(dict(self.genesis.items))
+        self.height = 0
+        self._repeats = repeats
+
+    def copy(self) -> Rig:
+        """A second chain that stands where this one does."""
+        twin = object.__new__(Rig)
+        twin.spec, twin.genesis, twin.height, twin._repeats = self.spec, self.genesis, self.height, self._repeats
+        twin.state = self.state.copy()
+        return twin
+
+    def block(self, *calls: tuple[DevIdentity, Any], signed_by: tuple[bytes, ...] | None = None) -> ExecutedBlock:
+        """Run one block; every call in it has to succeed. `signed_by`: who signed the parent (default: everybody)."""
+        execution = self._start(self.state, signed_by)
+        nonces: dict[bytes, int] = {}
+        for who, call in calls:
+            nonce = nonces.setdefault(who.account, self.read_nonce(who))
+            receipt = execution.apply(self._sign(who, call, nonce))
+            nonces[who.account] += 1
+            assert receipt.error is None, f"{type(call).__name__}: {receipt.error}"
+        executed = execution.finish()
+        self.state.apply(executed.changes)
+        self.height += 1
+        return executed
+
+    def skip_to(self, height: int) -> None:
+        """Empty blocks up to and with `height`."""
+        while self.height < height:
+            self.block()
+
+    def skip_epochs(self, count: int = 1) -> None:
+        """Empty blocks up to and with the last of an epoch."""
+        length = self.spec.params.staking.epoch_blocks
+        self.skip_to((self.height // length + count) * length)
+
+    def read_nonce(self, who: DevIdentity) -> int:
+        """The account's next nonce."""
+        return read_account(self.state, who.account).nonce
+
+    def measure_call(self, who: DevIdentity, call: Any) -> Sample:
+        """The transaction in the next block, again and again: the state does not move. It has to succeed."""
+        raw = encode(self._sign(who, call, self.read_nonce(who)))
+
+        def run(execution: BlockExecution) -> None:
+            transaction = decode(Transaction, raw, 1 << 20)
+            receipt = execution.apply(transaction)
+            assert receipt.error is None, f"{type(call).__name__}: {receipt.error}"
+            _carry(transaction, receipt)
+
+        ns = _time(lambda: self._start(self.state), run, self._repeats)
+        beside = self._count(self.state, self._run_bystander, 0)
+        both = self._count(self.state, lambda execution: (run(execution), self._run_bystander(execution)), ns)
+        return both - beside
+
+    def measure_hooks(self) -> Sample:
+        """What falls due in the next block, at its start or end, above a block in which nothing does."""
+        height = self.height + 1
+        idle = self.state.copy((inference.due.key(height), governance.due.key(height)))
+
+        def take(state: CountedState) -> Sample:
+            def run(_: None) -> None:
+                execution = self._start(state)
+                executed = execution.finish()
+                encode(executed.events)
+
+            return Sample(_time(lambda: None, run, self._repeats), 0, 0, 0, 0)
+
+        nothing = lambda execution: None  # noqa: E731
+        due = self._count(self.state, nothing, 0) + take(self.state)
+        return due - (self._count(idle, nothing, 0) + take(idle))
+
+    def _run_bystander(self, execution: BlockExecution) -> None:
+        """Another account's empty transaction: what every block's first one touches is no part of a call's cost."""
+        execution.apply(self._sign(BYSTANDER, Remark(b""), 0))
+
+    def _count(self, state: CountedState, run: Callable[[BlockExecution], object], ns: int) -> Sample:
+        before = state.counts
+        execution = self._start(state)
+        run(execution)
+        changes = execution.finish().changes
+        counts = (after - earlier for after, earlier in zip(state.counts, before, strict=True))
+        return Sample(ns, *counts, len(changes))
+
+    def _start(self, state: CountedState, signed_by: tuple[bytes, ...] | None = None) -> BlockExecution:
+        return BlockExecution(state, self._make_context(signed_by), (), self._is_signed)
+
+    def _is_signed(self, transaction: Transaction, extrinsic: bytes, birth_hash: bytes) -> bool:
+        """Everything a check of the signature takes but the check."""
+        compute_transaction_digest(transaction, self.genesis.hash, birth_hash)
+        return True
+
+    def _make_context(self, signed_by: tuple[bytes, ...] | None) -> BlockContext:
+        height = self.height + 1
+        members = read_validators(self.state).members
+        signers = tuple(member.key for member in members) if signed_by is None else signed_by
+        parent = self._hash(self.height)
+        commit = Commit(self.height, 0, parent, tuple(CommitSignature(key, bytes(64)) for key in signers))
+        return BlockContext(
+            height=height,
+            time_ms=self.spec.genesis_time_ms + height * self.spec.block_interval_ms,
+            proposer=members[0].key,
+            beacon=hash_tagged(Tag.BEACON, height.to_bytes(8, "big")),
+            genesis=self.genesis.hash,
+            parent_hash=parent,
+            last_commit=commit if self.height else None,
+        )
+
+    def _hash(self, height: int) -> bytes:
+        return hash_tagged(Tag.HEADER, height.to_bytes(8, "big")) if height else self.genesis.hash
+
+    def _sign(self, who: DevIdentity, call: Any, nonce: int) -> Transaction:
+        return Transaction(TransactionBody(who.account, nonce, call, 0, 0, 0), bytes(64))
+
+
+def _carry(transaction: Transaction, receipt: Receipt) -> None:
+    """What a block does with a transaction besides running it: body root and block, receipts root and receipts, and
+    the index by its hash.
+    """
+    encode(transaction)
+    encode(transaction)
+    compute_extrinsic_hash(transaction)
+    encode(receipt)
+    encode(receipt)
+
+
+def _time(prepare: Callable[[], Any], run: Callable[[Any], None], repeats: int) -> int:
+    """Median ns of CPU time of `run(prepare())`, preparation not counted. The first run warms up."""
+    taken = []
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(repeats + 1):
+            prepared = prepare()
+            started = time.thread_time_ns()
+            run(prepared)
+            taken.append(time.thread_time_ns() - started)
+    finally:
+        gc.enable()
+    return round(statistics.median(taken[1:]))
