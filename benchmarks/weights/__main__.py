@@ -1,4 +1,4 @@
-"""`python -m benchmarks.weights`: measure every call, record it, write the table. See README.md beside this."""
+"""`python -m benchmarks.weights`: measure every call, record it, write the table. See benchmarks/README.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from benchmarks.chain.__main__ import describe_machine
-from benchmarks.weights import basic, inference, recording, render, staking
+from benchmarks.weights import basic, hooks, inference, recording, render, staking
 from benchmarks.weights.fit import build_table
 from benchmarks.weights.recording import Recording
 from benchmarks.weights.sample import Measurement
@@ -45,14 +45,16 @@ def make_table_text(found: Recording) -> str:
 
 def measure(directory: Path) -> Recording:
     """Everything, the calls in several rounds so that a slow minute of the machine meets none of them alone."""
-    rounds = []
+    blocks, rounds = [], []
     for number in range(ROUNDS):
         say(f"calls, round {number + 1} of {ROUNDS}")
+        blocks.append(list(hooks.measure()))
         rounds.append(list(measure_calls()))
     say("signatures")
     signature_ns = measure_signature()
     say("a database of a million accounts")
-    return Recording(describe_machine(), ASSUMED, signature_ns, measure_store(directory), merge(rounds))
+    store = measure_store(directory)
+    return Recording(describe_machine(), ASSUMED, signature_ns, store, merge(blocks), merge(rounds))
 
 
 def measure_calls() -> Iterator[Measurement]:

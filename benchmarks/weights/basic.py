@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks.weights.rig import Rig
-from benchmarks.weights.sample import Measurement
+from benchmarks.weights.sample import Measurement, Sample
 from benchmarks.weights.worlds import VALIDATORS, build_spec, get_payer, get_validator
 from genesis.dev import DevIdentity
 from proto_specs.hashing import Tag, hash_tagged
@@ -41,6 +41,7 @@ def measure() -> Iterator[Measurement]:
     """Everything of these modules."""
     rig = Rig(build_spec())
     rig.block()
+    yield Measurement("", "an empty transaction", "", 0, rig.measure_transaction(ALICE))
     for size in (0, 256, 1_024):
         yield Measurement("Remark", "bytes", "bytes", size, rig.measure_call(ALICE, calls.Remark(bytes(size))))
     fresh = hash_tagged(Tag.PAYLOAD, b"a new account")
@@ -96,21 +97,28 @@ def _measure_multisig(rig: Rig) -> Iterator[Measurement]:
 
 def _measure_params(rig: Rig) -> Iterator[Measurement]:
     """Every other operator has a proposal open, so the last one's finds its block behind all of theirs."""
-    length = rig.spec.params.governance.voting_blocks
     operators = sorted((get_validator(number) for number in range(VALIDATORS)), key=lambda one: one.account)
     proposing, others = operators[-1], operators[:-1]
     changes = tuple(calls.ParamChange(name, value) for name, value in _CHANGES)
     rig.block(*((one, calls.ProposeParams(changes[:1])) for one in others))
     for size in (1, PARAM_CHANGES_MAX // 2, PARAM_CHANGES_MAX):
         call = calls.ProposeParams(changes[:size])
+        counted, vote = _measure_count(rig, operators, call)
+        yield Measurement("ProposeParams", "after all others, and its count", "changes", size, rig.measure_call(proposing, call) + counted)
+        yield Measurement("VoteParams", "and its count", "", size, vote)
+
+
+def _measure_count(rig: Rig, operators: Sequence[DevIdentity], call: calls.ProposeParams) -> tuple[Sample, Sample]:
+    """(counting a proposal that passes, its votes aside; one vote with its share of that)."""
+    found = []
+    enough = len(operators) * rig.spec.params.governance.approval_permille // 1_000 + 1
+    for voters in (enough, len(operators)):
         alone = Rig(rig.spec)
-        alone.block((proposing, call))
-        alone.block(*((one, calls.VoteParams(0, True)) for one in operators))
-        vote = alone.measure_call(proposing, calls.VoteParams(0, False))
-        alone.skip_to(length)
-        counted = alone.measure_hooks()
-        sample = rig.measure_call(proposing, call) + counted
-        yield Measurement("ProposeParams", "after all others, and its count", "changes", size, sample)
-        yield Measurement("VoteParams", "counted later", "", 0, vote)
-
-
+        alone.block((operators[0], call))
+        alone.block(*((one, calls.VoteParams(0, True)) for one in operators[:voters]))
+        vote = alone.measure_call(operators[-1], calls.VoteParams(0, False))
+        alone.skip_to(rig.spec.params.governance.voting_blocks)
+        found.append(alone.measure_hooks())
+    few, all_ = found
+    share = (all_ - few).divide(len(operators) - enough)
+    return few - share.multiply(enough), vote + share

@@ -32,11 +32,11 @@ class Table:
 def build_table(recording: Recording) -> Table:
     """The constants of a recording."""
     store = recording.store
-    empty = find_sample(recording.calls, "Remark", 0)
-    transfer = find_sample(recording.calls, "Transfer", 0, "known account")
-    write = store.key_ns - (transfer.ns - empty.ns) - store.read_ns
+    empty = find_sample(recording.calls, "", "an empty transaction")
+    transfer = find_sample(recording.calls, "Transfer", "known account")
+    write = store.key_ns - transfer.ns - store.read_ns
     transaction = Sample(round_up(empty.ns + store.commit_ns), *empty.parts[1:])
-    names = sorted({one.call for one in recording.calls})
+    names = sorted({one.call for one in recording.calls if one.call})
     return Table(
         signature=round_up(recording.signature_ns),
         read=round_up(store.read_ns),
@@ -44,17 +44,13 @@ def build_table(recording: Recording) -> Table:
         row=round_up(store.row_ns),
         write=round_up(max(write, store.read_ns)),
         transaction=transaction,
-        calls={name: _fit_call([one for one in recording.calls if one.call == name], empty) for name in names},
+        calls={name: _fit_call([one for one in recording.calls if one.call == name]) for name in names},
     )
 
 
-def find_sample(found: Sequence[Measurement], call: str, size: int, scenario: str | None = None) -> Sample:
+def find_sample(found: Sequence[Measurement], call: str, scenario: str) -> Sample:
     """One measured scenario."""
-    return next(
-        one.sample
-        for one in found
-        if (one.call, one.size) == (call, size) and (scenario is None or one.scenario == scenario)
-    )
+    return next(one.sample for one in found if (one.call, one.scenario) == (call, scenario))
 
 
 def round_up(value: int) -> int:
@@ -73,13 +69,13 @@ def fit_line(points: Sequence[tuple[int, int]]) -> tuple[int, int]:
     return max(0, *(y - whole * x for x, y in points)), whole
 
 
-def _fit_call(found: Sequence[Measurement], empty: Sample) -> dict[str, Sample]:
+def _fit_call(found: Sequence[Measurement]) -> dict[str, Sample]:
     """A base that covers every scenario, and one slope a component, the largest of its scenarios."""
     base, slopes = NOTHING, dict[str, Sample]()
     groups = dict.fromkeys((one.scenario, one.component) for one in found)
     for scenario, component in groups:
         points = [
-            (one.size, (one.sample - empty).parts)
+            (one.size, one.sample.parts)
             for one in found
             if (one.scenario, one.component) == (scenario, component)
         ]

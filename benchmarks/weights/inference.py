@@ -116,8 +116,7 @@ def _measure_verdicts() -> Iterator[Measurement]:
         rig.block(*((who, commit) for who, (commit, _) in zip(members, verdicts, strict=True)))
         others = NOTHING
         if seats > 1:
-            first = rig.measure_call(members[0], verdicts[0][1])
-            others = Sample(*(part * (seats - 1) for part in first.parts))
+            others = rig.measure_call(members[0], verdicts[0][1]).multiply(seats - 1)
         rig.block(*((who, reveal) for who, (_, reveal) in zip(members[:-1], verdicts[:-1], strict=True)))
         last = rig.measure_call(members[-1], verdicts[-1][1])
         yield Measurement("RevealVerdict", f"{seats} seats", "", 0, (others + last).divide(seats))

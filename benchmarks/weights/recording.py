@@ -15,12 +15,14 @@ PATH = Path(__file__).with_name("measured.json")
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Times are medians in ns of CPU time, counts are exact. `machine` and `assumed` go into the table's header."""
+    """Times are medians in ns of CPU time, counts are exact. `machine` and `assumed` go into the table's header, `hooks` (blocks
+    without transactions) into nothing but the reckoning of what else an interval has to hold."""
 
     machine: dict[str, Any]
     assumed: dict[str, int]
     signature_ns: int
     store: StoreCosts
+    hooks: tuple[Measurement, ...]
     calls: tuple[Measurement, ...]
 
 
@@ -33,8 +35,8 @@ def save_recording(recording: Recording, path: Path = PATH) -> None:
         "store": asdict(recording.store),
     }
     lines = [f" {json.dumps(name)}: {json.dumps(value)}," for name, value in head.items()]
-    rows = ",\n".join(f"  {json.dumps(_to_row(one))}" for one in recording.calls)
-    path.write_text("{\n" + "\n".join(lines) + f'\n "calls": [\n{rows}\n ]\n}}\n', "utf-8")
+    lists = (f' "{name}": [\n{_to_rows(found)}\n ]' for name, found in (("hooks", recording.hooks), ("calls", recording.calls)))
+    path.write_text("{\n" + "\n".join(lines) + "\n" + ",\n".join(lists) + "\n}\n", "utf-8")
 
 
 def load_recording(path: Path = PATH) -> Recording:
@@ -45,8 +47,13 @@ def load_recording(path: Path = PATH) -> Recording:
         found["assumed"],
         found["signature_ns"],
         StoreCosts(**found["store"]),
+        tuple(_from_row(one) for one in found["hooks"]),
         tuple(_from_row(one) for one in found["calls"]),
     )
+
+
+def _to_rows(found: tuple[Measurement, ...]) -> str:
+    return ",\n".join(f"  {json.dumps(_to_row(one))}" for one in found)
 
 
 def _to_row(one: Measurement) -> dict[str, Any]:

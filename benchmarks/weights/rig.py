@@ -10,7 +10,7 @@ import bisect
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from benchmarks.weights.sample import Sample
@@ -26,6 +26,7 @@ from genesis.dev import DevIdentity, get_dev_identity
 from genesis.spec import ChainSpec
 from proto_specs.codec import decode, encode
 from proto_specs.hashing import Tag, hash_tagged
+from proto_specs.limits import EXTRINSIC_BYTES_MAX
 from proto_specs.types.calls import Remark
 from proto_specs.types.chain import (
     Commit,
@@ -36,11 +37,15 @@ from proto_specs.types.chain import (
     compute_transaction_digest,
 )
 
-REPEATS = 15
+REPEATS_MIN, REPEATS_MAX = 11, 101
+ENOUGH_S = 0.06
+"""Repeats go on for so long, between those numbers of them."""
+
 BYSTANDER = get_dev_identity("bystander")
 """Has money in every rig's genesis and does nothing."""
 
 Items = dict[bytes, bytes]
+Run = Callable[[Any], None]
 
 
 class CountedState:
@@ -92,17 +97,16 @@ class CountedState:
 class Rig:
     """One chain. Blocks are signed by everybody; the proposer is the first validator of the set."""
 
-    def __init__(self, spec: ChainSpec, repeats: int = REPEATS) -> None:
+    def __init__(self, spec: ChainSpec) -> None:
         self.spec = spec
         self.genesis = build_genesis(spec)
         self.state = CountedState(dict(self.genesis.items))
         self.height = 0
-        self._repeats = repeats
 
     def copy(self) -> Rig:
         """A second chain that stands where this one does."""
         twin = object.__new__(Rig)
-        twin.spec, twin.genesis, twin.height, twin._repeats = self.spec, self.genesis, self.height, self._repeats
+        twin.spec, twin.genesis, twin.height = self.spec, self.genesis, self.height
         twin.state = self.state.copy()
         return twin
 
@@ -135,42 +139,57 @@ class Rig:
         return read_account(self.state, who.account).nonce
 
     def measure_call(self, who: DevIdentity, call: Any) -> Sample:
-        """The transaction in the next block, again and again: the state does not move. It has to succeed."""
-        raw = encode(self._sign(who, call, self.read_nonce(who)))
+        """What the call adds to an empty transaction of the same account in the next block: both by turns, again and
+        again, so that a slow moment meets both. The state does not move. It has to succeed.
+        """
+        run, empty = self._make_run(who, call), self._make_run(who, Remark(b""))
+        ns, empty_ns = _time(lambda: self._start(self.state), (run, empty))
+        return self._count_beside(run, ns) - self._count_beside(empty, empty_ns)
 
-        def run(execution: BlockExecution) -> None:
-            transaction = decode(Transaction, raw, 1 << 20)
-            receipt = execution.apply(transaction)
-            assert receipt.error is None, f"{type(call).__name__}: {receipt.error}"
-            _carry(transaction, receipt)
-
-        ns = _time(lambda: self._start(self.state), run, self._repeats)
-        beside = self._count(self.state, self._run_bystander, 0)
-        both = self._count(self.state, lambda execution: (run(execution), self._run_bystander(execution)), ns)
-        return both - beside
+    def measure_transaction(self, who: DevIdentity) -> Sample:
+        """An empty transaction, without the check of its signature."""
+        empty = self._make_run(who, Remark(b""))
+        (ns,) = _time(lambda: self._start(self.state), (empty,))
+        return self._count_beside(empty, ns) - self._count_beside(lambda execution: None, 0)
 
     def measure_hooks(self) -> Sample:
         """What falls due in the next block, at its start or end, above a block in which nothing does."""
         height = self.height + 1
         idle = self.state.copy((inference.due.key(height), governance.due.key(height)))
+        return self._measure_empty(self.state) - self._measure_empty(idle)
 
-        def take(state: CountedState) -> Sample:
-            def run(_: None) -> None:
-                execution = self._start(state)
-                executed = execution.finish()
-                encode(executed.events)
+    def measure_block(self) -> Sample:
+        """The next block, without any transaction."""
+        return self._measure_empty(self.state)
 
-            return Sample(_time(lambda: None, run, self._repeats), 0, 0, 0, 0)
+    def _measure_empty(self, state: CountedState) -> Sample:
+        def run(_: None) -> None:
+            encode(self._start(state).finish().events)
 
-        nothing = lambda execution: None  # noqa: E731
-        due = self._count(self.state, nothing, 0) + take(self.state)
-        return due - (self._count(idle, nothing, 0) + take(idle))
+        (ns,) = _time(lambda: None, (run,))
+        return self._count(state, lambda execution: None, ns)
 
-    def _run_bystander(self, execution: BlockExecution) -> None:
-        """Another account's empty transaction: what every block's first one touches is no part of a call's cost."""
-        execution.apply(self._sign(BYSTANDER, Remark(b""), 0))
+    def _make_run(self, who: DevIdentity, call: Any) -> Run:
+        raw = encode(self._sign(who, call, self.read_nonce(who)))
 
-    def _count(self, state: CountedState, run: Callable[[BlockExecution], object], ns: int) -> Sample:
+        def run(execution: BlockExecution) -> None:
+            transaction = decode(Transaction, raw, EXTRINSIC_BYTES_MAX)
+            receipt = execution.apply(transaction)
+            assert receipt.error is None, f"{type(call).__name__}: {receipt.error}"
+            _carry(transaction, receipt)
+
+        return run
+
+    def _count_beside(self, run: Run, ns: int) -> Sample:
+        """Counts with another account's transaction in the block: what the first of any block touches is no part."""
+
+        def both(execution: BlockExecution) -> None:
+            execution.apply(self._sign(BYSTANDER, Remark(b""), 0))
+            run(execution)
+
+        return self._count(self.state, both, ns)
+
+    def _count(self, state: CountedState, run: Run, ns: int) -> Sample:
         before = state.counts
         execution = self._start(state)
         run(execution)
@@ -220,17 +239,19 @@ def _carry(transaction: Transaction, receipt: Receipt) -> None:
     encode(receipt)
 
 
-def _time(prepare: Callable[[], Any], run: Callable[[Any], None], repeats: int) -> int:
-    """Median ns of CPU time of `run(prepare())`, preparation not counted. The first run warms up."""
-    taken = []
+def _time(prepare: Callable[[], Any], runs: Sequence[Run]) -> list[int]:
+    """Median ns of CPU time of each of `runs`, by turns; preparation is not counted. The first turn warms up."""
+    taken: list[list[int]] = [[] for _ in runs]
     gc.collect()
     gc.disable()
     try:
-        for _ in range(repeats + 1):
-            prepared = prepare()
-            started = time.thread_time_ns()
-            run(prepared)
-            taken.append(time.thread_time_ns() - started)
+        until_s = time.monotonic() + ENOUGH_S
+        while len(taken[0]) <= REPEATS_MIN or (len(taken[0]) <= REPEATS_MAX and time.monotonic() < until_s):
+            for place, run in enumerate(runs):
+                prepared = prepare()
+                started = time.thread_time_ns()
+                run(prepared)
+                taken[place].append(time.thread_time_ns() - started)
     finally:
         gc.enable()
-    return round(statistics.median(taken[1:]))
+    return [round(statistics.median(found[1:])) for found in taken]

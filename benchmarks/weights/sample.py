@@ -31,6 +31,10 @@ class Sample:
         """In the order of `PARTS`."""
         return self.ns, self.reads, self.seeks, self.rows, self.writes
 
+    def multiply(self, count: int) -> Sample:
+        """So many of it."""
+        return Sample(*(part * count for part in self.parts))
+
     def divide(self, count: int) -> Sample:
         """An equal share, rounded up."""
         return Sample(*(-(-part // count) for part in self.parts))

@@ -8,8 +8,6 @@ from functools import cache
 from typing import Any
 
 from benchmarks.weights.rig import BYSTANDER, Rig
-from consensus.runtime.balances.ledger import write_account
-from consensus.runtime.balances.state import Account, issuance
 from consensus.runtime.staking.book import Book
 from consensus.state.overlay import Overlay
 from genesis.dev import DevIdentity, build_dev_spec, get_dev_identity
@@ -32,7 +30,7 @@ ASSUMED = {"validators": VALIDATORS, "committee_seats": SEATS, "unbonding_epochs
 
 MYL = NMYL_PER_MYL
 EPOCH_BLOCKS = 10
-STAKE = 100_000 * MYL
+_PAYERS = 120
 
 
 @cache
@@ -47,10 +45,10 @@ def get_payer(number: int) -> DevIdentity:
     return get_dev_identity(f"payer-{number}")
 
 
-def build_spec(payers: int = 200, **params: Any) -> ChainSpec:
+def build_spec(validators: int = VALIDATORS, **params: Any) -> ChainSpec:
     """The development chain at the size of `ASSUMED`; `params` change those of inference."""
-    names = (BYSTANDER.name, *(get_payer(number).name for number in range(payers)))
-    spec = build_dev_spec(tuple(get_validator(number).name for number in range(VALIDATORS)), names=names)
+    names = (BYSTANDER.name, *(get_payer(number).name for number in range(_PAYERS)))
+    spec = build_dev_spec(tuple(get_validator(number).name for number in range(validators)), names=names)
     found = spec.params
     staking = replace(
         found.staking,
@@ -64,12 +62,6 @@ def build_spec(payers: int = 200, **params: Any) -> ChainSpec:
     return replace(spec, params=changed)
 
 
-def enrich(rig: Rig, who: DevIdentity, amount: int) -> None:
-    """Put money into an account that genesis does not know."""
-    write_account(_Writer(rig), who.account, Account(0, amount, 0))
-    issuance.write(_Writer(rig), issuance.read(rig.state) + amount)
-
-
 def read_value(rig: Rig, who: DevIdentity, validator: DevIdentity) -> int:
     """nmyl that `who` has behind a validator in the next block, free to move or not."""
     return Book(Overlay(rig.state), who.account, validator.account, rig.height + 1).value
@@ -79,22 +71,3 @@ def register_validator(who: DevIdentity) -> calls.RegisterValidator:
     """The call that makes `who` a candidate."""
     proof = who.consensus_key.sign(Tag.KEY_PROOF_SIGN, who.account)
     return calls.RegisterValidator(who.consensus_key.public_key, proof)
-
-
-class _Writer:
-    """Writes straight into a rig's state, between blocks."""
-
-    def __init__(self, rig: Rig) -> None:
-        self._state = rig.state
-
-    def get(self, key: bytes) -> bytes | None:
-        return self._state.get(key)
-
-    def iterate(self, prefix: bytes) -> Any:
-        return self._state.iterate(prefix)
-
-    def put(self, key: bytes, value: bytes) -> None:
-        self._state.apply(((key, value),))
-
-    def delete(self, key: bytes) -> None:
-        self._state.apply(((key, None),))
