@@ -35,9 +35,9 @@ COMPONENTS: dict[type, dict[str, SizeOf]] = {
 """What of a call its cost grows with. Calls that are not here cost the same whatever they say."""
 
 
-UNMEASURED_WEIGHT = 100_000
-"""What a call weighs that the table does not know, or knows with other components: as much as any single one may, so
-that a new call can be measured, and cannot be forgotten.
+CALL_WEIGHT_MAX = 250_000
+"""No call but one that holds calls weighs more than this with its transaction. What the table does not know, or knows
+with other components, weighs this much: so a new call can run and be measured, and cannot be forgotten.
 """
 
 
@@ -51,7 +51,7 @@ def _compile(call_type: type) -> tuple[int, tuple[tuple[SizeOf, int], ...]]:
     """(base, (size of a component, price of one) ...) in nanoseconds."""
     sizes = COMPONENTS.get(call_type, {})
     if not is_measured(call_type):
-        return UNMEASURED_WEIGHT * _NS, ()
+        return CALL_WEIGHT_MAX * _NS, ()
     costs = table.CALLS[call_type.__name__]
     return _price(costs[""]), tuple((size, _price(costs[name])) for name, size in sizes.items())
 
