@@ -88,7 +88,9 @@ def _measure_multisig(rig: Rig) -> Iterator[Measurement]:
             twin.block((one, build(calls.ApproveAsMulti, one, size, at, call_hash, owners)))
         if size > 2:
             approving = build(calls.ApproveAsMulti, owners[-2], size, at, call_hash, owners)
-            yield Measurement("ApproveAsMulti", "last but one", "others", others, twin.measure_call(owners[-2], approving))
+            yield Measurement(
+                "ApproveAsMulti", "last but one", "others", others, twin.measure_call(owners[-2], approving)
+            )
             twin.block((owners[-2], approving))
         running = build(calls.AsMulti, last, size, at, inner, owners)
         yield Measurement("AsMulti", "running", "others", others, twin.measure_call(last, running))
@@ -104,7 +106,13 @@ def _measure_params(rig: Rig) -> Iterator[Measurement]:
     for size in (1, PARAM_CHANGES_MAX // 2, PARAM_CHANGES_MAX):
         call = calls.ProposeParams(changes[:size])
         counted, vote = _measure_count(rig, operators, call)
-        yield Measurement("ProposeParams", "after all others, and its count", "changes", size, rig.measure_call(proposing, call) + counted)
+        yield Measurement(
+            "ProposeParams",
+            "after all others, and its count",
+            "changes",
+            size,
+            rig.measure_call(proposing, call) + counted,
+        )
         yield Measurement("VoteParams", "and its count", "", size, vote)
 
 

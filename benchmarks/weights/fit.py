@@ -55,7 +55,8 @@ def find_sample(found: Sequence[Measurement], call: str, scenario: str) -> Sampl
 
 def round_up(value: int) -> int:
     """To two digits and a half: the next multiple of 5 in the third place, at most 5 % more."""
-    step = max(5 * 10 ** (len(str(value)) - 3), 1)
+    digits = len(str(value))
+    step = 5 * int("1" + "0" * (digits - 3)) if digits >= 3 else 1
     return -(-value // step) * step
 
 
@@ -75,9 +76,7 @@ def _fit_call(found: Sequence[Measurement]) -> dict[str, Sample]:
     groups = dict.fromkeys((one.scenario, one.component) for one in found)
     for scenario, component in groups:
         points = [
-            (one.size, one.sample.parts)
-            for one in found
-            if (one.scenario, one.component) == (scenario, component)
+            (one.size, one.sample.parts) for one in found if (one.scenario, one.component) == (scenario, component)
         ]
         if component == BASE:
             base = _cover(base, *(Sample(*parts) for _, parts in points))

@@ -15,8 +15,10 @@ PATH = Path(__file__).with_name("measured.json")
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Times are medians in ns of CPU time, counts are exact. `machine` and `assumed` go into the table's header, `hooks` (blocks
-    without transactions) into nothing but the reckoning of what else an interval has to hold."""
+    """Times are medians in ns of CPU time, counts are exact. `machine` and `assumed` go into the table's header.
+
+    `hooks`, blocks without transactions, give no price: they are what else an interval has to hold.
+    """
 
     machine: dict[str, Any]
     assumed: dict[str, int]
@@ -35,7 +37,10 @@ def save_recording(recording: Recording, path: Path = PATH) -> None:
         "store": asdict(recording.store),
     }
     lines = [f" {json.dumps(name)}: {json.dumps(value)}," for name, value in head.items()]
-    lists = (f' "{name}": [\n{_to_rows(found)}\n ]' for name, found in (("hooks", recording.hooks), ("calls", recording.calls)))
+    lists = (
+        f' "{name}": [\n{_to_rows(found)}\n ]'
+        for name, found in (("hooks", recording.hooks), ("calls", recording.calls))
+    )
     path.write_text("{\n" + "\n".join(lines) + "\n" + ",\n".join(lists) + "\n}\n", "utf-8")
 
 

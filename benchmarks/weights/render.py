@@ -10,9 +10,10 @@ from benchmarks.weights.sample import Sample
 
 PATH = Path(__file__).parents[2] / "consensus" / "runtime" / "weights_table.py"
 
-_TEXT = '''"""Made by `make weights` from benchmarks/weights/measured.json: change the code or the scenarios, never this file.
+_TEXT = '''"""Made by `make weights` of what benchmarks/weights/measured.json records: never change this file by hand.
 
-Measured on {cpu}, CPython {python}, with a state of {accounts:,} accounts; taken as given: {assumed}.
+Measured on {cpu}, CPython {python}, with a state of {accounts:,} accounts.
+Taken as given: {assumed}.
 """
 
 from __future__ import annotations

@@ -194,8 +194,8 @@ class Rig:
         execution = self._start(state)
         run(execution)
         changes = execution.finish().changes
-        counts = (after - earlier for after, earlier in zip(state.counts, before, strict=True))
-        return Sample(ns, *counts, len(changes))
+        reads, seeks, rows = (after - earlier for after, earlier in zip(state.counts, before, strict=True))
+        return Sample(ns, reads, seeks, rows, len(changes))
 
     def _start(self, state: CountedState, signed_by: tuple[bytes, ...] | None = None) -> BlockExecution:
         return BlockExecution(state, self._make_context(signed_by), (), self._is_signed)

@@ -60,7 +60,10 @@ def build_manifest(layers: int) -> Manifest:
         service_class=ServiceClass.EXACT,
         wire_dtype=WireDtype.FP32,
         eos_tokens=(2,),
-        units=tuple(Unit(kind, index, 100, hash_tagged(Tag.PAYLOAD, bytes([kind]) + index.to_bytes(2, "big"))) for kind, index in kinds),
+        units=tuple(
+            Unit(kind, index, 100, hash_tagged(Tag.PAYLOAD, bytes([kind]) + index.to_bytes(2, "big")))
+            for kind, index in kinds
+        ),
         profile=ExecutionProfile("fp32", "ort", "cpu", 30_000, 1000),
     )
 
@@ -126,7 +129,9 @@ class Serving:
         boundaries = [hash_tagged(Tag.LEAF, request + bytes([index])) for index in range(len(path) + 1)]
         roots = tuple(
             sign_stage_roots(
-                StageRoots(request, index, compute_windows(positions), positions, boundaries[index], boundaries[index + 1]),
+                StageRoots(
+                    request, index, compute_windows(positions), positions, boundaries[index], boundaries[index + 1]
+                ),
                 worker.worker_key,
             )
             for index, worker in enumerate(self.workers)

@@ -1,6 +1,7 @@
-"""Made by `make weights` from benchmarks/weights/measured.json: change the code or the scenarios, never this file.
+"""Made by `make weights` of what benchmarks/weights/measured.json records: never change this file by hand.
 
-Measured on AMD EPYC, CPython 3.11.7, with a state of 1,000,000 accounts; taken as given: 5 committee seats, 20 unbonding epochs, 100 validators.
+Measured on AMD EPYC, CPython 3.11.7, with a state of 1,000,000 accounts.
+Taken as given: 5 committee seats, 20 unbonding epochs, 100 validators.
 """
 
 from __future__ import annotations

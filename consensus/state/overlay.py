@@ -70,7 +70,7 @@ class Overlay:
         return iter([(key, value) for key in sorted(merged) if (value := merged[key]) is not None])
 
     def _order_keys(self) -> None:
-        """Put the keys written since the last time among the others. Keys of undone layers stay, and are passed over."""
+        """Put the keys written since the last time among the others. Keys of undone layers stay and are passed over."""
         ordered, new = self._ordered, self._unordered
         if len(new) * _SORTED_ANEW > len(ordered):
             self._ordered = sorted(dict.fromkeys((*ordered, *new)))

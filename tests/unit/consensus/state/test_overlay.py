@@ -94,7 +94,10 @@ def test_iteration_costs_what_lies_under_the_prefix_and_not_what_the_block_wrote
         assert Watched.asked <= number + 2
 
 
-@given(st.lists(st.tuples(st.sampled_from(["put", "delete", "begin", "commit", "rollback", "iterate"]), st.binary(max_size=2))))
+STEPS = st.sampled_from(["put", "delete", "begin", "commit", "rollback", "iterate"])
+
+
+@given(st.lists(st.tuples(STEPS, st.binary(max_size=2))))
 def test_iteration_is_what_plain_dicts_give(steps: list[tuple[str, bytes]]) -> None:
     """Against a copy of the whole state per layer."""
     base = {b"a": b"0", b"ab": b"0", b"\xff": b"0"}
