@@ -38,8 +38,8 @@ soak: $(VENV)/.dev-done
 bench: $(VENV)/.dev-done
 	@$(BIN)/myelin bench chain $(ARGS)
 
-# Measures every call and writes consensus/runtime/weights_table.py; two minutes on an idle machine. Then the vectors:
-# `make weights` says which. make weights ARGS=--render makes the table of what is recorded.
+# Measures every call and writes consensus/runtime/weights_table.py; two minutes on an idle machine. Then write
+# the vectors that hold fees anew: benchmarks/README.md. make weights ARGS=--render makes the table of what is recorded.
 weights: $(VENV)/.dev-done
 	@$(BIN)/python -m benchmarks.weights $(ARGS)
 
