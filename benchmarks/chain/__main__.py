@@ -47,10 +47,13 @@ def run_quick(logs: Path) -> dict[str, Any]:
     """Shows that everything of ours still runs."""
     say("transfers, whole path")
     whole = ours.measure(Setting(2, 50, 20), 1_000, 1, logs)
+    say("where the time goes")
+    stages = ours.measure_stages(Setting(2, 50, 20), 1_000, logs)
     say("parts")
     return {
         "machine": describe_machine(),
         "whole_path": whole.to_json(),
+        "stages": stages,
         "execution": micro.measure_execution(500, 3),
         "signatures": micro.measure_signatures(500),
     }
@@ -77,6 +80,8 @@ def run_all(directory: Path, cache: Path) -> dict[str, Any]:
         "injectived_probes": [one.to_json() for one in probes],
         "ratio_to_injectived": round(whole.median_per_s / peer.median_per_s, 2),
     }
+    say("where the time goes")
+    found["stages"] = ours.measure_stages(OUR_SETTING, TRANSFERS, directory)
     say("parts")
     found["execution"] = micro.measure_execution()
     found["signatures"] = micro.measure_signatures()
@@ -115,6 +120,11 @@ def print_table(found: dict[str, Any]) -> None:
         lines.append(("resident", f"{memory['rss_mib']} MiB", f"{memory['accounts']:,} accounts"))
     cpu = statistics.mean(sum(v for k, v in one["cpu_s"].items() if k != "rss_mib") for one in whole["runs"])
     lines.append(("our processes' CPU", f"{cpu:.1f} s", "a run"))
+    stages = found["stages"]
+    millions, beside = stages["transfers"] / 1e6, "a transfer, in the node"
+    for name, taken in stages["node"].items():
+        lines.append((f"  {name.replace('_', ' ')}", f"{taken['cpu_s'] / millions:,.1f} us", beside))
+    lines.append(("  everything else", f"{stages['node_everything_else_cpu_s'] / millions:,.1f} us", beside))
     for name, figure, remark in lines:
         print(f"{name:28} {figure:>14}   {remark}")
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import json
+import os
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from benchmarks.chain.audit import Ask, Sent, audit
 from benchmarks.chain.load import LoadFailed, make_batches, send_load
 from benchmarks.chain.processes import find_free_port, read_cpu_s, read_rss_bytes, running, wait_for_port
 from benchmarks.chain.results import Measured, Run, Setting
-from genesis.dev import DevIdentity, build_dev_spec, get_dev_identity
+from genesis.dev import build_dev_spec, get_dev_identity
 from genesis.spec import compute_genesis_hash, save_spec
 from node.api.chain_methods import NODE_VERSION
 from proto_specs.codec import encode
@@ -25,6 +31,7 @@ from proto_specs.types.chain import TransactionBody, sign_transaction
 AMOUNT = 1_000_000
 INCLUSION_TIMEOUT_S = 120.0
 POLL_S = 0.02
+STAGES_TIMEOUT_S = 10.0
 
 
 def measure(setting: Setting, transfers: int, runs: int, log_dir: Path) -> Measured:
@@ -34,23 +41,49 @@ def measure(setting: Setting, transfers: int, runs: int, log_dir: Path) -> Measu
 
 
 def sign_transfers(names: Sequence[str], genesis: bytes, transfers: int) -> dict[str, list[str]]:
-    """Transfers among the accounts, each account's in order of nonces, as 0x hex."""
-    identities = [get_dev_identity(name) for name in names]
+    """The transfers of `list_transfers`, each account's in order of nonces, as 0x hex."""
+    identities = {one.account: one for one in map(get_dev_identity, names)}
+    signed: dict[str, list[str]] = {name: [] for name in names}
+    for one in list_transfers(names, transfers):
+        source = identities[one.source]
+        done = signed[source.name]
+        body = TransactionBody(one.source, len(done), Transfer(one.dest, one.amount), 0, 0, 0)
+        done.append(f"0x{encode(sign_transaction(body, genesis, genesis, source.account_key)).hex()}")
+    return signed
+
+
+def list_transfers(names: Sequence[str], transfers: int) -> list[Sent]:
+    """Every account pays the others in turn, as often as the others do."""
+    known = [get_dev_identity(name).account for name in names]
+    return [
+        Sent(account, known[(place + 1 + nonce) % len(known)], AMOUNT)
+        for nonce in range(transfers // len(known))
+        for place, account in enumerate(known)
+    ]
+
+
+def measure_stages(setting: Setting, transfers: int, directory: Path) -> dict[str, Any]:
+    """One run with the node's stages timed: CPU seconds of each, and of what is left. Raises as `measure` does."""
+    out = directory / "stages.json"
+    run = asyncio.run(_run(setting, transfers, directory / "myelin-stages.log", out))
+    stages: dict[str, dict[str, Any]] = json.loads(out.read_text("utf-8"))
+    rest = run.cpu_s["node"] - sum(one["cpu_s"] for one in stages.values())
     return {
-        one.name: [
-            _sign(one, identities[(place + 1 + nonce) % len(identities)], nonce, genesis)
-            for nonce in range(transfers // len(names))
-        ]
-        for place, one in enumerate(identities)
+        "transfers": transfers,
+        "per_s": round(run.per_s, 1),
+        "node": dict(sorted(stages.items(), key=lambda one: -one[1]["cpu_s"])),
+        "node_everything_else_cpu_s": round(rest, 3),
+        "processes_cpu_s": {name: taken for name, taken in run.cpu_s.items() if name != "rss_mib"},
     }
 
 
-async def _run(setting: Setting, transfers: int, log: Path) -> Run:
+async def _run(setting: Setting, transfers: int, log: Path, stages: Path | None = None) -> Run:
+    """One run on a fresh chain; with `stages`, the node's are timed and written there when the load is included."""
     names = tuple(f"payer-{number}" for number in range(setting.accounts))
     spec = build_dev_spec(names=names)
-    per_account = transfers // setting.accounts
     port = find_free_port()
-    feeds = _make_feeds(port, sign_transfers(names, compute_genesis_hash(spec), transfers), setting)
+    signed = sign_transfers(names, compute_genesis_hash(spec), transfers)
+    feeds, sent = _make_feeds(port, signed, setting), list_transfers(names, transfers)
     with tempfile.TemporaryDirectory() as directory:
         base = Path(directory) / "node"
         save_spec(spec, Path(directory) / "chain.json")
@@ -59,24 +92,36 @@ async def _run(setting: Setting, transfers: int, log: Path) -> Run:
         process = await asyncio.create_subprocess_exec(*init, stdout=asyncio.subprocess.DEVNULL)
         if await process.wait() != 0:
             raise LoadFailed("myelin init failed")
-        run = [*myelin, "run", "--base", str(base), "--validator", "dev:alice", "--operator", "dev:alice"]
+        launcher = [sys.executable, "-m", "benchmarks.chain.stages", str(stages)] if stages else myelin
+        run = [*launcher, "run", "--base", str(base), "--validator", "dev:alice", "--operator", "dev:alice"]
         with running(
             [*run, "--no-verify", "--rpc-port", str(port), "--rpc-calls-per-s", "1000000", "--log-level", "WARNING"],
             log,
         ) as node:
             wait_for_port(port, node, log)
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-                await _wait_for_height(client, 2)
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+                ask = functools.partial(_call, client)
+                await _wait_for_height(ask, 2)
                 before = read_cpu_s(node.pid)
                 result = await send_load(port, feeds, _count_accepted)
                 if result.accepted != transfers:
                     raise LoadFailed(f"{result.accepted} of {transfers} were accepted")
-                ended_s = await _wait_for_nonces(client, [get_dev_identity(name) for name in names], per_account)
+                ended_s = await _wait_until_empty(ask)
                 after = read_cpu_s(node.pid)
-                blocks = await _count_blocks(client, transfers)
-                cpu_s = {name: round(total - before.get(name, 0.0), 2) for name, total in after.items()}
-                cpu_s["rss_mib"] = round(read_rss_bytes(node.pid) / (1 << 20), 1)
-    return Run(transfers, result.ended_s - result.started_s, ended_s - result.started_s, blocks, cpu_s)
+                if stages:
+                    await _collect_stages(node.pid, stages)
+                rss_mib = round(read_rss_bytes(node.pid) / (1 << 20), 1)
+                audited = await audit(ask, spec, sent)
+    cpu_s = {name: round(total - before.get(name, 0.0), 2) for name, total in after.items()}
+    total_s = ended_s - result.started_s
+    return Run(
+        transfers,
+        result.ended_s - result.started_s,
+        total_s,
+        audited.blocks,
+        {**cpu_s, "rss_mib": rss_mib},
+        asdict(audited),
+    )
 
 
 def _make_feeds(port: int, signed: dict[str, list[str]], setting: Setting) -> list[list[bytes]]:
@@ -94,11 +139,6 @@ def _make_feeds(port: int, signed: dict[str, list[str]], setting: Setting) -> li
     return feeds
 
 
-def _sign(source: DevIdentity, dest: DevIdentity, nonce: int, genesis: bytes) -> str:
-    body = TransactionBody(source.account, nonce, Transfer(dest.account, AMOUNT), 0, 0, 0)
-    return f"0x{encode(sign_transaction(body, genesis, genesis, source.account_key)).hex()}"
-
-
 def _count_accepted(answer: Any) -> int:
     answers = answer if isinstance(answer, list) else [answer]
     for one in answers:
@@ -112,35 +152,25 @@ async def _call(client: httpx.AsyncClient, method: str, *params: Any) -> Any:
     return response.json()["result"]
 
 
-async def _wait_for_height(client: httpx.AsyncClient, height: int) -> None:
-    while (await _call(client, "system_health"))["height"] < height:
+async def _wait_for_height(ask: Ask, height: int) -> None:
+    while (await ask("system_health"))["height"] < height:
         await asyncio.sleep(POLL_S)
 
 
-async def _wait_for_nonces(client: httpx.AsyncClient, identities: Sequence[DevIdentity], nonce: int) -> float:
-    """When the pool was empty; every account's nonce on the chain is then what was sent, or this raises LoadFailed."""
+async def _collect_stages(pid: int, out: Path) -> None:
+    os.kill(pid, signal.SIGUSR1)
+    deadline_s = time.monotonic() + STAGES_TIMEOUT_S
+    while not out.exists():
+        if time.monotonic() > deadline_s:
+            raise LoadFailed("the node did not write its stages")
+        await asyncio.sleep(POLL_S)
+
+
+async def _wait_until_empty(ask: Ask) -> float:
+    """When no transaction waited any more (`time.monotonic`). Raises LoadFailed."""
     deadline_s = time.monotonic() + INCLUSION_TIMEOUT_S
-    while (await _call(client, "system_health"))["pending"]:
+    while (await ask("system_health"))["pending"]:
         if time.monotonic() > deadline_s:
             raise LoadFailed("transfers still wait after two minutes")
         await asyncio.sleep(POLL_S)
-    ended_s = time.monotonic()
-    for one in identities:
-        found = await _call(client, "system_account", f"0x{one.account.hex()}")
-        if found["nonce"] != nonce:
-            raise LoadFailed(f"an account's nonce is {found['nonce']}, {nonce} were sent")
-    return ended_s
-
-
-async def _count_blocks(client: httpx.AsyncClient, transfers: int) -> list[int]:
-    """Transfers of each block that has any; together they are what was sent."""
-    head = (await _call(client, "system_health"))["height"]
-    counts = []
-    for height in range(1, head + 1):
-        receipts = (await _call(client, "chain_getReceipts", height))["receipts"]
-        if any(one["error"] for one in receipts):
-            raise LoadFailed(f"transfers failed in block {height}")
-        counts.append(len(receipts))
-    if sum(counts) != transfers:
-        raise LoadFailed(f"{sum(counts)} transfers are on the chain, {transfers} were sent")
-    return [one for one in counts if one]
+    return time.monotonic()

@@ -25,6 +25,7 @@ class Run:
     total_s: float
     blocks: list[int] = field(default_factory=list)
     cpu_s: dict[str, float] = field(default_factory=dict)
+    audit: dict[str, Any] = field(default_factory=dict)
 
     @property
     def per_s(self) -> float:
