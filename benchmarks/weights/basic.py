@@ -52,6 +52,7 @@ def measure() -> Iterator[Measurement]:
     yield Measurement("TransferAll", "new account", "", 0, everything)
     yield from _measure_batches(rig)
     yield from _measure_multisig(rig)
+    yield from _measure_held(rig)
     yield from _measure_params(rig)
 
 
@@ -95,6 +96,21 @@ def _measure_multisig(rig: Rig) -> Iterator[Measurement]:
         running = build(calls.AsMulti, last, size, at, inner, owners)
         yield Measurement("AsMulti", "running", "others", others, twin.measure_call(last, running))
         assert compute_multisig_account(MultisigOwners(size, tuple(one.account for one in owners)))
+
+
+def _measure_held(rig: Rig) -> Iterator[Measurement]:
+    """What running a batch as an operation takes more than running it: it is hashed to find its approvals."""
+    first, second = sorted((get_payer(2), get_payer(3)), key=lambda one: one.account)
+    account = compute_multisig_account(MultisigOwners(2, (first.account, second.account)))
+    rig.block((BOB, calls.Transfer(account, 1_000 * AMOUNT)))
+    for size in (1, BATCH_CALLS_MAX // 4, BATCH_CALLS_MAX):
+        batch = calls.BatchAll((calls.Transfer(ALICE.account, 2),) * size)
+        twin = rig.copy()
+        twin.block((first, calls.AsMulti(2, (second.account,), None, batch)))
+        running = twin.measure_call(second, calls.AsMulti(2, (first.account,), twin.height, batch))
+        direct = twin.measure_call(BOB, batch)
+        own = Sample(max(running.ns - direct.ns, 0), *(running - direct).parts[1:])
+        yield Measurement("AsMulti", "a batch, less the batch", "held", size, own)
 
 
 def _measure_params(rig: Rig) -> Iterator[Measurement]:

@@ -33,7 +33,7 @@ from proto_specs.types.chain import (
 )
 
 ACCOUNTS = 1_000_000
-BLOCKS = 9
+BLOCKS = 15
 PER_BLOCK = 1_000
 READS = 3_000
 WARM_UP_BLOCKS = 3
@@ -44,7 +44,8 @@ class StoreCosts:
     """Nanoseconds of CPU time of the thread that makes blocks: a key read, a range opened, a row met in it; putting one
     of a block's empty transactions on disk; what a transfer to an account of its own takes more than an empty one.
 
-    LevelDB compacts in threads of its own beside it.
+    `pair_ns` is a whole transfer between two accounts of its own from candidate to disk: no price, but what the prices
+    have to pay for together. LevelDB compacts in threads of its own beside it.
     """
 
     accounts: int
@@ -53,6 +54,7 @@ class StoreCosts:
     row_ns: int
     commit_ns: int
     key_ns: int
+    pair_ns: int
 
 
 def measure_store(directory: Path, count: int = ACCOUNTS, per_block: int = PER_BLOCK) -> StoreCosts:
@@ -66,13 +68,19 @@ def measure_store(directory: Path, count: int = ACCOUNTS, per_block: int = PER_B
         shelf = accounts.prefix + b"\x55"
         rows = sum(1 for _ in store.iterate(shelf))
         row_ns = _time_each(range(5), lambda _: list(store.iterate(shelf))) // max(rows, 1)
-        commits, differences = [], []
+        commits, differences, pairs = [], [], []
         for _ in range(WARM_UP_BLOCKS + BLOCKS):
             built_ns, committed_ns = _time_block(store, _make_remarks(store, 0, per_block))
             commits.append(committed_ns / per_block)
             dests = chosen.sample(range(1, count), per_block)
             transfers_ns = sum(_time_block(store, _make_transfers(store, 0, dests)))
             differences.append((transfers_ns - built_ns - committed_ns) / per_block)
+            sides = chosen.sample(range(1, count), 2 * per_block)
+            both = [
+                _make(store, one, 0, Transfer(_make_account(two), 1))
+                for one, two in zip(sides[::2], sides[1::2], strict=True)
+            ]
+            pairs.append(sum(_time_block(store, both)) / per_block)
     finally:
         store.close()
     return StoreCosts(
@@ -82,6 +90,7 @@ def measure_store(directory: Path, count: int = ACCOUNTS, per_block: int = PER_B
         row_ns=row_ns,
         commit_ns=round(statistics.median(commits[WARM_UP_BLOCKS:])),
         key_ns=round(statistics.median(differences[WARM_UP_BLOCKS:])),
+        pair_ns=round(statistics.median(pairs[WARM_UP_BLOCKS:])),
     )
 
 

@@ -19,6 +19,12 @@ _NS = 1_000
 
 SizeOf = Callable[[Any], int]
 
+
+def _count_held(call: calls.MultisigCall) -> int:
+    """Calls of a batch, which are hashed once more where several approve it."""
+    return len(call.calls) if isinstance(call, (calls.BatchAll, calls.BatchEach)) else 0
+
+
 COMPONENTS: dict[type, dict[str, SizeOf]] = {
     calls.Remark: {"bytes": lambda call: len(call.data)},
     calls.RegisterModel: {"bytes": lambda call: len(call.manifest)},
@@ -28,7 +34,7 @@ COMPONENTS: dict[type, dict[str, SizeOf]] = {
     calls.ProposeParams: {"changes": lambda call: len(call.changes)},
     calls.BatchAll: {"calls": lambda call: len(call.calls)},
     calls.BatchEach: {"calls": lambda call: len(call.calls)},
-    calls.AsMulti: {"others": lambda call: len(call.others)},
+    calls.AsMulti: {"others": lambda call: len(call.others), "held": lambda call: _count_held(call.call)},
     calls.ApproveAsMulti: {"others": lambda call: len(call.others)},
     calls.CancelAsMulti: {"others": lambda call: len(call.others)},
 }

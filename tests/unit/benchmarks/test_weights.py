@@ -76,6 +76,13 @@ def test_no_work_costs_less_than_it_is(recording: Recording) -> None:
     assert max(spread) <= SPREAD_MAX * min(spread)
 
 
+def test_a_block_of_transfers_takes_no_longer_than_it_weighs(recording: Recording) -> None:
+    """Measured as a whole, on the large database, with nothing added up: the prices of the parts hold together."""
+    transfer = calls.Transfer(bytes(32), 1)
+    weight = weights.TRANSACTION_WEIGHT + weights.compute_call_weight(transfer)
+    assert recording.store.pair_ns + recording.signature_ns <= weight * 1_000
+
+
 def test_an_interval_holds_a_full_block_and_an_epochs_end(recording: Recording) -> None:
     """Calls pay for calls: what every block does besides has to fit beside them, at the size that weights assume."""
     params = build_dev_spec().params.system

@@ -87,6 +87,14 @@ def test_what_holds_calls_weighs_at_least_what_they_do(held: list[Any]) -> None:
         assert compute_call_weight(calls.AsMulti(2, (ACCOUNT,), 1, batch)) >= compute_call_weight(batch)
 
 
+def test_an_operation_weighs_the_hashing_of_what_it_holds() -> None:
+    for held in (1, limits.BATCH_CALLS_MAX):
+        batch = calls.BatchAll((calls.Remark(b""),) * held)
+        own = compute_call_weight(calls.AsMulti(2, (ACCOUNT,), 1, batch)) - compute_call_weight(batch)
+        assert own >= compute_call_weight(calls.AsMulti(2, (ACCOUNT,), 1, calls.Remark(b""))) - 1
+    assert own > compute_call_weight(calls.AsMulti(2, (ACCOUNT,), 1, calls.BatchAll(())))
+
+
 def test_a_single_call_fits_into_every_block_a_vote_can_make() -> None:
     """But for what holds calls, whose weight is theirs."""
     holding = {calls.BatchAll, calls.BatchEach, calls.AsMulti}
