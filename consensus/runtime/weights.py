@@ -41,7 +41,7 @@ COMPONENTS: dict[type, dict[str, SizeOf]] = {
 """What of a call its cost grows with. Calls that are not here cost the same whatever they say."""
 
 
-CALL_WEIGHT_MAX = 250_000
+CALL_WEIGHT_MAX = 400_000
 """No call but one that holds calls weighs more than this with its transaction. What the table does not know, or knows
 with other components, weighs this much: so a new call can run and be measured, and cannot be forgotten.
 """
