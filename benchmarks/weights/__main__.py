@@ -16,6 +16,7 @@ from benchmarks.chain.__main__ import describe_machine
 from benchmarks.weights import basic, hooks, inference, recording, render, staking
 from benchmarks.weights.fit import build_table
 from benchmarks.weights.recording import Recording
+from benchmarks.weights.rig import compute_quiet
 from benchmarks.weights.sample import Measurement
 from benchmarks.weights.store import measure_store
 from benchmarks.weights.worlds import ASSUMED
@@ -76,7 +77,7 @@ def merge(rounds: list[list[Measurement]]) -> tuple[Measurement, ...]:
 
 
 def measure_signature() -> int:
-    """Median ns of one verification."""
+    """ns of one verification."""
     key, taken = get_dev_identity("alice").account_key, []
     for number in range(SIGNATURES):
         payload = number.to_bytes(8, "big")
@@ -84,7 +85,7 @@ def measure_signature() -> int:
         started = time.thread_time_ns()
         assert is_signature_valid(key.public_key, Tag.EXTRINSIC_SIGN, payload, signature)
         taken.append(time.thread_time_ns() - started)
-    return round(statistics.median(taken))
+    return compute_quiet(taken)
 
 
 def say(text: str) -> None:

@@ -107,9 +107,8 @@ def _measure_held(rig: Rig) -> Iterator[Measurement]:
         batch = calls.BatchAll((calls.Transfer(ALICE.account, 2),) * size)
         twin = rig.copy()
         twin.block((first, calls.AsMulti(2, (second.account,), None, batch)))
-        running = twin.measure_call(second, calls.AsMulti(2, (first.account,), twin.height, batch))
-        direct = twin.measure_call(BOB, batch)
-        own = Sample(max(running.ns - direct.ns, 0), *(running - direct).parts[1:])
+        running = calls.AsMulti(2, (first.account,), twin.height, batch)
+        own = twin.measure_call(second, running, above=(BOB, batch))
         yield Measurement("AsMulti", "a batch, less the batch", "held", size, own)
 
 

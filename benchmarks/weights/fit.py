@@ -1,6 +1,6 @@
 """From measurements to constants: a line over each component, raised to cover every point, and rounded up.
 
-Everything after the medians is integer arithmetic, so that one recording gives one table everywhere.
+Everything after the measuring is integer arithmetic, so that one recording gives one table everywhere.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ PATH = Path(__file__).with_name("measured.json")
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Times are medians in ns of CPU time, counts are exact. `machine` and `assumed` go into the table's header.
+    """Times are ns of CPU time, counts are exact. `machine` and `assumed` go into the table's header.
 
     `hooks`, blocks without transactions, give no price: they are what else an interval has to hold.
     """

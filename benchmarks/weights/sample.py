@@ -9,7 +9,7 @@ PARTS = ("ns", "reads", "seeks", "rows", "writes")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`ns` of CPU time (a median) with the state in memory, and exact counts: keys read from below the block's own
+    """`ns` of CPU time with the state in memory, and exact counts: keys read from below the block's own
     changes, ranges opened there, rows met in them, keys changed.
     """
 

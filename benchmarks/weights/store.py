@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.weights.rig import compute_quiet
 from consensus.runtime.balances.state import Account, accounts
 from consensus.state.tree import EMPTY_ROOT, update
 from genesis.builder import Genesis, build_genesis
@@ -88,9 +88,9 @@ def measure_store(directory: Path, count: int = ACCOUNTS, per_block: int = PER_B
         read_ns=read_ns,
         seek_ns=max(one_row_ns - row_ns, 0),
         row_ns=row_ns,
-        commit_ns=round(statistics.median(commits[WARM_UP_BLOCKS:])),
-        key_ns=round(statistics.median(differences[WARM_UP_BLOCKS:])),
-        pair_ns=round(statistics.median(pairs[WARM_UP_BLOCKS:])),
+        commit_ns=compute_quiet(commits[WARM_UP_BLOCKS:]),
+        key_ns=compute_quiet(differences[WARM_UP_BLOCKS:]),
+        pair_ns=compute_quiet(pairs[WARM_UP_BLOCKS:]),
     )
 
 
@@ -115,13 +115,13 @@ def _fill(count: int) -> Genesis:
 
 
 def _time_each(numbers: Sequence[int], run: Callable[[int], Any]) -> int:
-    """Median ns of this thread's CPU time of one `run`."""
+    """ns of this thread's CPU time of one `run`."""
     taken = []
     for number in numbers:
         started = time.thread_time_ns()
         run(number)
         taken.append(time.thread_time_ns() - started)
-    return round(statistics.median(taken))
+    return compute_quiet(taken)
 
 
 def _time_block(store: ChainStore, transactions: list[Transaction]) -> tuple[int, int]:
