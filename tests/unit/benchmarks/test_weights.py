@@ -106,7 +106,7 @@ def test_the_recording_is_of_this_code(
 ) -> None:
     """Calls touch of the state today what they touched when they were measured; the time is the machine's business."""
     monkeypatch.setattr(rig, "ENOUGH_S", 0.0)
-    monkeypatch.setattr(rig, "REPEATS_MIN", 1)
+    monkeypatch.setattr(rig, "REPEATS_MIN", 2)
     recorded = {_name(one): one.sample.parts[1:] for one in (*recording.calls, *recording.hooks)}
     for one in measure():
         assert recorded[_name(one)] == one.sample.parts[1:], f"{_name(one)}: run `make weights`"
