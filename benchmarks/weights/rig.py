@@ -26,7 +26,7 @@ from genesis.dev import DevIdentity, get_dev_identity
 from genesis.spec import ChainSpec
 from proto_specs.codec import decode, encode
 from proto_specs.hashing import Tag, hash_tagged
-from proto_specs.limits import EXTRINSIC_BYTES_MAX
+from proto_specs.limits import EXTRINSIC_BYTES_MAX, MORTALITY_BLOCKS_MAX
 from proto_specs.types.calls import Remark
 from proto_specs.types.chain import (
     Commit,
@@ -147,8 +147,9 @@ class Rig:
         return self._count_beside(run, ns) - self._count_beside(empty, empty_ns)
 
     def measure_transaction(self, who: DevIdentity) -> Sample:
-        """An empty transaction, without the check of its signature."""
-        empty = self._make_run(who, Remark(b""))
+        """An empty transaction, without the check of its signature: a mortal one, whose birth has to be looked up."""
+        assert self.height > 1, "the parent's hash is known without looking"
+        empty = self._make_run(who, Remark(b""), period_blocks=MORTALITY_BLOCKS_MAX)
         (ns,) = _time(lambda: self._start(self.state), (empty,))
         return self._count_beside(empty, ns) - self._count_beside(lambda execution: None, 0)
 
@@ -169,8 +170,8 @@ class Rig:
         (ns,) = _time(lambda: None, (run,))
         return self._count(state, lambda execution: None, ns)
 
-    def _make_run(self, who: DevIdentity, call: Any) -> Run:
-        raw = encode(self._sign(who, call, self.read_nonce(who)))
+    def _make_run(self, who: DevIdentity, call: Any, period_blocks: int = 0) -> Run:
+        raw = encode(self._sign(who, call, self.read_nonce(who), period_blocks))
 
         def run(execution: BlockExecution) -> None:
             transaction = decode(Transaction, raw, EXTRINSIC_BYTES_MAX)
@@ -224,8 +225,10 @@ class Rig:
     def _hash(self, height: int) -> bytes:
         return hash_tagged(Tag.HEADER, height.to_bytes(8, "big")) if height else self.genesis.hash
 
-    def _sign(self, who: DevIdentity, call: Any, nonce: int) -> Transaction:
-        return Transaction(TransactionBody(who.account, nonce, call, 0, 0, 0), bytes(64))
+    def _sign(self, who: DevIdentity, call: Any, nonce: int, period_blocks: int = 0) -> Transaction:
+        """Of zeros; a mortal one is born in block 1."""
+        birth_height = 1 if period_blocks else 0
+        return Transaction(TransactionBody(who.account, nonce, call, 0, birth_height, period_blocks), bytes(64))
 
 
 def _carry(transaction: Transaction, receipt: Receipt) -> None:
