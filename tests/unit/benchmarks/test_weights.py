@@ -22,7 +22,7 @@ from consensus.runtime import weights_table as table
 from genesis.dev import build_dev_spec
 from proto_specs.types import calls
 
-SPREAD_MAX = 8
+SPREAD_MAX = 5
 """The dearest microsecond of work costs at most so many times the cheapest. Calls whose work depends on the state are
 priced at its worst, so they pay too much at its best: a verdict as if it was one of 64."""
 
