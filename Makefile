@@ -7,7 +7,7 @@ ARGS   ?=
 JOBS   ?= 2
 PARALLEL := --numprocesses $(JOBS) --dist loadgroup
 
-.PHONY: setup demo test quick soak bench fuzz nightly determinism check format clean
+.PHONY: setup demo test quick soak bench weights fuzz nightly determinism check format clean
 
 setup: $(VENV)/.setup-done
 
@@ -37,6 +37,11 @@ soak: $(VENV)/.dev-done
 # The chain against injectived, side by side; some ten minutes on an idle machine. make bench ARGS="--quick --json"
 bench: $(VENV)/.dev-done
 	@$(BIN)/myelin bench chain $(ARGS)
+
+# Measures every call and writes consensus/runtime/weights_table.py; two minutes on an idle machine. Then write
+# the vectors that hold fees anew: benchmarks/README.md. make weights ARGS=--render makes the table of what is recorded.
+weights: $(VENV)/.dev-done
+	@$(BIN)/python -m benchmarks.weights $(ARGS)
 
 # A million mutated extrinsics, blocks and RPC bodies. make fuzz ARGS="--cases 10000 --seed 7"
 fuzz: $(VENV)/.dev-done

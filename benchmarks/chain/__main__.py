@@ -47,10 +47,13 @@ def run_quick(logs: Path) -> dict[str, Any]:
     """Shows that everything of ours still runs."""
     say("transfers, whole path")
     whole = ours.measure(Setting(2, 50, 20), 1_000, 1, logs)
+    say("where the time goes")
+    stages = ours.measure_stages(Setting(2, 50, 20), 1_000, logs)
     say("parts")
     return {
         "machine": describe_machine(),
         "whole_path": whole.to_json(),
+        "stages": stages,
         "execution": micro.measure_execution(500, 3),
         "signatures": micro.measure_signatures(500),
     }
@@ -81,6 +84,8 @@ def run_all(directory: Path, cache: Path) -> dict[str, Any]:
     anvil, python = evm.fetch(cache)
     found["anvil"] = evm.measure_anvil(anvil, python, OUR_SETTING, TRANSFERS, directory).to_json()
     found["py_evm"] = evm.measure_py_evm(python)
+    say("where the time goes")
+    found["stages"] = ours.measure_stages(OUR_SETTING, TRANSFERS, directory)
     say("parts")
     found["execution"] = micro.measure_execution()
     found["signatures"] = micro.measure_signatures()
@@ -130,6 +135,11 @@ def print_table(found: dict[str, Any]) -> None:
         )
     cpu = statistics.mean(sum(one["cpu_s"].values()) for one in whole["runs"])
     lines.append(("our processes' CPU", f"{cpu:.1f} s", "a run"))
+    stages = found["stages"]
+    millions, beside = stages["transfers"] / 1e6, "a transfer, in the node"
+    for name, taken in stages["node"].items():
+        lines.append((f"  {name.replace('_', ' ')}", f"{taken['cpu_s'] / millions:,.1f} us", beside))
+    lines.append(("  everything else", f"{stages['node_everything_else_cpu_s'] / millions:,.1f} us", beside))
     for name, figure, remark in lines:
         print(f"{name:28} {figure:>14}   {remark}")
 

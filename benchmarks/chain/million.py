@@ -17,8 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import httpx
-
+from benchmarks.chain.audit import Ask
+from benchmarks.chain.load import LoadFailed
 from benchmarks.chain.ours import init_node, load_node, make_feeds, run_node, sign_transfer
 from benchmarks.chain.processes import find_free_port, read_memory
 from benchmarks.chain.results import Run, Setting
@@ -44,6 +44,7 @@ NAMES = tuple(f"payer-{number}" for number in range(100))
 SETTING = Setting(connections=4, batch=100, accounts=len(NAMES))
 PER_BLOCK = 5_000
 TRANSFERS = 20_000
+REST_S = 5.0
 GROWTH = 2_000_000
 """Paid to every new account: above the existential deposit."""
 
@@ -128,12 +129,24 @@ async def _run(base: Path, log: Path, count: int, transfers: int) -> tuple[Run, 
         for name in NAMES
     }
     feeds = make_feeds(port, signed, SETTING)
+
+    async def check(ask: Ask, height: int) -> tuple[list[int], dict[str, Any]]:
+        for name in NAMES:
+            found = await ask("system_account", f"0x{get_dev_identity(name).account.hex()}")
+            if found["nonce"] != sent + each:
+                raise LoadFailed(f"an account's nonce is {found['nonce']}, {sent + each} were sent")
+        head = (await ask("system_health"))["height"]
+        receipts = [(await ask("chain_getReceipts", one))["receipts"] for one in range(height + 1, head + 1)]
+        if any(one["error"] for block in receipts for one in block) or sum(map(len, receipts)) != transfers:
+            raise LoadFailed("not all transfers are in the blocks, each once and without an error")
+        return [len(block) for block in receipts if block], {}
+
     with run_node(base, port, log) as node:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            idle = read_memory(node.pid)
-            run = await load_node(node.pid, client, port, feeds, transfers, dict.fromkeys(NAMES, sent + each))
-            await asyncio.sleep(2 * INTERVAL_S)
-            return run, idle, read_memory(node.pid)
+        await asyncio.sleep(REST_S)
+        idle = read_memory(node.pid)
+        run = await load_node(node.pid, port, feeds, transfers, check)
+        await asyncio.sleep(2 * INTERVAL_S)
+        return run, idle, read_memory(node.pid)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from benchmarks.chain.audit import Ask, Sent, audit
 from benchmarks.chain.load import LoadFailed, make_batches, send_load
 from benchmarks.chain.processes import find_free_port, read_cpu_s, read_memory, running, wait_for_port
 from benchmarks.chain.results import Measured, Run, Setting
@@ -25,9 +31,13 @@ from proto_specs.types.calls import Transfer
 from proto_specs.types.chain import TransactionBody, sign_transaction
 
 AMOUNT = 1_000_000
-MYELIN = (sys.executable, "-m", "node.cli.main")
+MYELIN = ("-m", "node.cli.main")
 INCLUSION_TIMEOUT_S = 120.0
 POLL_S = 0.02
+STAGES_TIMEOUT_S = 10.0
+
+Check = Callable[[Ask, int], Awaitable[tuple[list[int], dict[str, Any]]]]
+"""(RPC, height before the load) -> (transfers of each block that has any, what else was found). Raises LoadFailed."""
 
 
 def measure(setting: Setting, transfers: int, runs: int, log_dir: Path) -> Measured:
@@ -37,66 +47,98 @@ def measure(setting: Setting, transfers: int, runs: int, log_dir: Path) -> Measu
 
 
 def sign_transfers(names: Sequence[str], genesis: bytes, transfers: int) -> dict[str, list[str]]:
-    """Transfers among the accounts, each account's in order of nonces, as 0x hex."""
-    identities = [get_dev_identity(name) for name in names]
+    """The transfers of `list_transfers`, each account's in order of nonces, as 0x hex."""
+    identities = {one.account: one for one in map(get_dev_identity, names)}
+    signed: dict[str, list[str]] = {name: [] for name in names}
+    for one in list_transfers(names, transfers):
+        source = identities[one.source]
+        done = signed[source.name]
+        done.append(sign_transfer(source, one.dest, len(done), genesis))
+    return signed
+
+
+def list_transfers(names: Sequence[str], transfers: int) -> list[Sent]:
+    """Every account pays the others in turn, as often as the others do."""
+    known = [get_dev_identity(name).account for name in names]
+    return [
+        Sent(account, known[(place + 1 + nonce) % len(known)], AMOUNT)
+        for nonce in range(transfers // len(known))
+        for place, account in enumerate(known)
+    ]
+
+
+def measure_stages(setting: Setting, transfers: int, directory: Path) -> dict[str, Any]:
+    """One run with the node's stages timed: CPU seconds of each, and of what is left. Raises as `measure` does."""
+    out = directory / "stages.json"
+    run = asyncio.run(_run(setting, transfers, directory / "myelin-stages.log", out))
+    stages: dict[str, dict[str, Any]] = json.loads(out.read_text("utf-8"))
+    rest = run.cpu_s["node"] - sum(one["cpu_s"] for one in stages.values())
     return {
-        one.name: [
-            sign_transfer(one, identities[(place + 1 + nonce) % len(identities)].account, nonce, genesis)
-            for nonce in range(transfers // len(names))
-        ]
-        for place, one in enumerate(identities)
+        "transfers": transfers,
+        "per_s": round(run.per_s, 1),
+        "node": dict(sorted(stages.items(), key=lambda one: -one[1]["cpu_s"])),
+        "node_everything_else_cpu_s": round(rest, 3),
+        "processes_cpu_s": run.cpu_s,
     }
 
 
-async def _run(setting: Setting, transfers: int, log: Path) -> Run:
+async def _run(setting: Setting, transfers: int, log: Path, stages: Path | None = None) -> Run:
     names = tuple(f"payer-{number}" for number in range(setting.accounts))
     spec = build_dev_spec(names=names)
     port = find_free_port()
-    feeds = make_feeds(port, sign_transfers(names, compute_genesis_hash(spec), transfers), setting)
+    signed = sign_transfers(names, compute_genesis_hash(spec), transfers)
+    feeds, sent = make_feeds(port, signed, setting), list_transfers(names, transfers)
+
+    async def check(ask: Ask, height: int) -> tuple[list[int], dict[str, Any]]:
+        audited = await audit(ask, spec, sent)
+        return audited.blocks, asdict(audited)
+
     with tempfile.TemporaryDirectory() as directory:
         base = Path(directory) / "node"
         init_node(base, spec)
-        with run_node(base, port, log) as node:
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-                await _wait_for_height(client, 2)
-                nonces = dict.fromkeys(names, transfers // setting.accounts)
-                return await load_node(node.pid, client, port, feeds, transfers, nonces)
+        with run_node(base, port, log, stages) as node:
+            return await load_node(node.pid, port, feeds, transfers, check, stages)
 
 
 def init_node(base: Path, spec: ChainSpec) -> None:
     """`myelin init` of alice's validator on a chain. Raises LoadFailed."""
     chain = base.parent / f"{base.name}.json"
     save_spec(spec, chain)
-    init = [*MYELIN, "init", "--base", str(base), "--chain", str(chain), "--validator", "dev:alice"]
+    init = [sys.executable, *MYELIN, "init", "--base", str(base), "--chain", str(chain), "--validator", "dev:alice"]
     if subprocess.run(init, stdout=subprocess.DEVNULL, check=False).returncode != 0:
         raise LoadFailed("myelin init failed")
 
 
 @contextmanager
-def run_node(base: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`myelin run`, answering. Raises NotStarted."""
-    run = [*MYELIN, "run", "--base", str(base), "--validator", "dev:alice", "--operator", "dev:alice", "--no-verify"]
+def run_node(base: Path, port: int, log: Path, stages: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """`myelin run`, answering; with its stages timed into a file, if one is named. Raises NotStarted."""
+    launcher = ["-m", "benchmarks.chain.stages", str(stages)] if stages else MYELIN
+    run = [sys.executable, *launcher, "run", "--base", str(base), "--validator", "dev:alice", "--operator", "dev:alice"]
     options = ["--rpc-port", str(port), "--rpc-calls-per-s", "1000000", "--log-level", "WARNING"]
-    with running([*run, *options], log) as node:
+    with running([*run, "--no-verify", *options], log) as node:
         wait_for_port(port, node, log)
         yield node
 
 
 async def load_node(
-    pid: int, client: httpx.AsyncClient, port: int, feeds: list[list[bytes]], transfers: int, nonces: dict[str, int]
+    pid: int, port: int, feeds: list[list[bytes]], transfers: int, check: Check, stages: Path | None = None
 ) -> Run:
-    """Send the load; nonces and the transfers in the blocks since are then what was sent, or it raises LoadFailed."""
-    before, height = read_cpu_s(pid), (await _call(client, "system_health"))["height"]
-    result = await send_load(port, feeds, _count_accepted)
-    if result.accepted != transfers:
-        raise LoadFailed(f"{result.accepted} of {transfers} were accepted")
-    ended_s = await _wait_for_nonces(client, {get_dev_identity(name): nonce for name, nonce in nonces.items()})
-    after = read_cpu_s(pid)
-    blocks = await _count_blocks(client, height, transfers)
+    """Send the load to a running node, wait until all is included, check what is there. Raises LoadFailed."""
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        ask = functools.partial(_call, client)
+        await _wait_for_height(ask, 2)
+        before, height = read_cpu_s(pid), (await ask("system_health"))["height"]
+        result = await send_load(port, feeds, _count_accepted)
+        if result.accepted != transfers:
+            raise LoadFailed(f"{result.accepted} of {transfers} were accepted")
+        ended_s = await _wait_until_empty(ask)
+        after, memory_mib = read_cpu_s(pid), read_memory(pid)
+        if stages:
+            await _collect_stages(pid, stages)
+        blocks, audited = await check(ask, height)
     cpu_s = {name: round(total - before.get(name, 0.0), 2) for name, total in after.items()}
-    return Run(
-        transfers, result.ended_s - result.started_s, ended_s - result.started_s, blocks, cpu_s, read_memory(pid)
-    )
+    submit_s, total_s = result.ended_s - result.started_s, ended_s - result.started_s
+    return Run(transfers, submit_s, total_s, blocks, cpu_s, memory_mib, audited)
 
 
 def make_feeds(port: int, signed: Mapping[str, list[str]], setting: Setting) -> list[list[bytes]]:
@@ -133,35 +175,25 @@ async def _call(client: httpx.AsyncClient, method: str, *params: Any) -> Any:
     return response.json()["result"]
 
 
-async def _wait_for_height(client: httpx.AsyncClient, height: int) -> None:
-    while (await _call(client, "system_health"))["height"] < height:
+async def _wait_for_height(ask: Ask, height: int) -> None:
+    while (await ask("system_health"))["height"] < height:
         await asyncio.sleep(POLL_S)
 
 
-async def _wait_for_nonces(client: httpx.AsyncClient, nonces: Mapping[DevIdentity, int]) -> float:
-    """When the pool was empty; every account's nonce on the chain is then what was sent, or this raises LoadFailed."""
+async def _collect_stages(pid: int, out: Path) -> None:
+    os.kill(pid, signal.SIGUSR1)
+    deadline_s = time.monotonic() + STAGES_TIMEOUT_S
+    while not out.exists():
+        if time.monotonic() > deadline_s:
+            raise LoadFailed("the node did not write its stages")
+        await asyncio.sleep(POLL_S)
+
+
+async def _wait_until_empty(ask: Ask) -> float:
+    """When no transaction waited any more (`time.monotonic`). Raises LoadFailed."""
     deadline_s = time.monotonic() + INCLUSION_TIMEOUT_S
-    while (await _call(client, "system_health"))["pending"]:
+    while (await ask("system_health"))["pending"]:
         if time.monotonic() > deadline_s:
             raise LoadFailed("transfers still wait after two minutes")
         await asyncio.sleep(POLL_S)
-    ended_s = time.monotonic()
-    for one, nonce in nonces.items():
-        found = await _call(client, "system_account", f"0x{one.account.hex()}")
-        if found["nonce"] != nonce:
-            raise LoadFailed(f"an account's nonce is {found['nonce']}, {nonce} were sent")
-    return ended_s
-
-
-async def _count_blocks(client: httpx.AsyncClient, above: int, transfers: int) -> list[int]:
-    """Transfers of each block above a height that has any; together they are what was sent."""
-    head = (await _call(client, "system_health"))["height"]
-    counts = []
-    for height in range(above + 1, head + 1):
-        receipts = (await _call(client, "chain_getReceipts", height))["receipts"]
-        if any(one["error"] for one in receipts):
-            raise LoadFailed(f"transfers failed in block {height}")
-        counts.append(len(receipts))
-    if sum(counts) != transfers:
-        raise LoadFailed(f"{sum(counts)} transfers are on the chain, {transfers} were sent")
-    return [one for one in counts if one]
+    return time.monotonic()

@@ -26,6 +26,7 @@ class Run:
     blocks: list[int] = field(default_factory=list)
     cpu_s: dict[str, float] = field(default_factory=dict)
     memory_mib: dict[str, float] = field(default_factory=dict)
+    audit: dict[str, Any] = field(default_factory=dict)
 
     @property
     def per_s(self) -> float:

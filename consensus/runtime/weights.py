@@ -1,67 +1,77 @@
 """What calls cost: 1 weight is 1 microsecond on the reference machine (one Zen4 core, CPython 3.11; see fees.md).
 
-Constants were measured as CPU time on small states, state root and write of the changed keys included, then rounded up;
-those of staking's newer calls, params, utility, multisig and equivocation are estimates. A call also
-carries what it causes in later blocks: a settlement its draws, a reveal its share of counting the committee, a
-proposal the count of its votes.
+The numbers are `weights_table.py`, which `make weights` measures and writes. A call costs its base and, for each
+component that can be read off it, so much a piece: each with its time, and with what it reads and changes of a large
+state at the table's price. It also carries what it causes in later blocks, and the worst the state can make of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
+from consensus.runtime import weights_table as table
 from proto_specs.types import calls
 from proto_specs.types.chain import Transaction
 
-SIGNATURE_WEIGHT = 70
-"""One Ed25519 verification with its payload's encoding and hash."""
+_NS = 1_000
+"""Nanoseconds of one weight."""
 
-KEY_WEIGHT = 35
-"""One changed key: its way through the state tree (30 of 1,000 in a state of a million) and into the database."""
+SizeOf = Callable[[Any], int]
 
-TRANSACTION_WEIGHT = SIGNATURE_WEIGHT + KEY_WEIGHT + 25
-"""Decode, checks, nonce, fee, receipt, the signer's account: what every transaction costs before its call."""
 
-_ITEM_WEIGHT = 10
-"""One call of a batch: its layer and its event."""
+def _count_held(call: calls.MultisigCall) -> int:
+    """Calls of a batch, which are hashed once more where several approve it."""
+    return len(call.calls) if isinstance(call, (calls.BatchAll, calls.BatchEach)) else 0
 
-_STAGE_WEIGHT = SIGNATURE_WEIGHT + 200 + 8 * KEY_WEIGHT
 
-_CALL_WEIGHTS: dict[type, Callable[[Any], int]] = {
-    calls.Remark: lambda call: 10,
-    calls.Transfer: lambda call: 20 + KEY_WEIGHT,
-    calls.Bond: lambda call: 20 + 2 * KEY_WEIGHT,
-    calls.Unbond: lambda call: 15 + KEY_WEIGHT,
-    calls.WithdrawUnbonded: lambda call: 400 + 4 * KEY_WEIGHT,
-    calls.RegisterValidator: lambda call: SIGNATURE_WEIGHT + 30 + 3 * KEY_WEIGHT,
-    calls.Delegate: lambda call: 400 + 16 * KEY_WEIGHT,
-    calls.Undelegate: lambda call: 450 + 22 * KEY_WEIGHT,
-    calls.Redelegate: lambda call: 1_200 + 30 * KEY_WEIGHT,
-    calls.ClaimRewards: lambda call: 400 + 16 * KEY_WEIGHT,
-    calls.SetCommission: lambda call: 25 + KEY_WEIGHT,
-    calls.Unjail: lambda call: 25 + KEY_WEIGHT,
-    calls.RetireValidator: lambda call: 15 + KEY_WEIGHT,
-    calls.RegisterModel: lambda call: 100 + len(call.manifest) // 6 + 2 * KEY_WEIGHT,
-    calls.RegisterWorker: lambda call: SIGNATURE_WEIGHT + 40 + 4 * KEY_WEIGHT,
-    calls.UpdateWorker: lambda call: 35 + KEY_WEIGHT,
-    calls.RetireWorker: lambda call: 60 + 4 * KEY_WEIGHT,
-    calls.RegisterVerifier: lambda call: 60 + KEY_WEIGHT,
-    calls.OpenSession: lambda call: 80 + 6 * KEY_WEIGHT,
-    calls.CloseSession: lambda call: 80 + 5 * KEY_WEIGHT,
-    calls.Settle: lambda call: 2 * SIGNATURE_WEIGHT + 200 + 6 * KEY_WEIGHT + len(call.stage_roots) * _STAGE_WEIGHT,
-    calls.CommitVerdict: lambda call: 40 + 2 * KEY_WEIGHT,
-    calls.RevealVerdict: lambda call: 1_500,
-    calls.TransferAll: lambda call: 20 + KEY_WEIGHT,
-    calls.ProposeParams: lambda call: 2_500 + 10 * KEY_WEIGHT + 40 * len(call.changes),
-    calls.VoteParams: lambda call: 250 + 2 * KEY_WEIGHT,
-    calls.BatchAll: lambda call: 20 + sum(_ITEM_WEIGHT + compute_call_weight(one) for one in call.calls),
-    calls.BatchEach: lambda call: 20 + sum(_ITEM_WEIGHT + compute_call_weight(one) for one in call.calls),
-    calls.AsMulti: lambda call: _compute_multisig_weight(call) + compute_call_weight(call.call),
-    calls.ApproveAsMulti: lambda call: _compute_multisig_weight(call),
-    calls.CancelAsMulti: lambda call: _compute_multisig_weight(call),
-    calls.ReportEquivocation: lambda call: 2 * SIGNATURE_WEIGHT + 60 + 6 * KEY_WEIGHT,
+COMPONENTS: dict[type, dict[str, SizeOf]] = {
+    calls.Remark: {"bytes": lambda call: len(call.data)},
+    calls.RegisterModel: {"bytes": lambda call: len(call.manifest)},
+    calls.RegisterWorker: {"addresses": lambda call: len(call.addresses)},
+    calls.UpdateWorker: {"addresses": lambda call: len(call.addresses)},
+    calls.Settle: {"stages": lambda call: max(len(call.stage_roots), len(call.order.order.path))},
+    calls.ProposeParams: {"changes": lambda call: len(call.changes)},
+    calls.BatchAll: {"calls": lambda call: len(call.calls)},
+    calls.BatchEach: {"calls": lambda call: len(call.calls)},
+    calls.AsMulti: {"others": lambda call: len(call.others), "held": lambda call: _count_held(call.call)},
+    calls.ApproveAsMulti: {"others": lambda call: len(call.others)},
+    calls.CancelAsMulti: {"others": lambda call: len(call.others)},
 }
+"""What of a call its cost grows with. Calls that are not here cost the same whatever they say."""
+
+
+CALL_WEIGHT_MAX = 400_000
+"""No call but one that holds calls weighs more than this with its transaction. What the table does not know, or knows
+with other components, weighs this much: so a new call can run and be measured, and cannot be forgotten.
+"""
+
+
+def _price(cost: table.Cost) -> int:
+    """A cost with what it touches of the state, in nanoseconds."""
+    time, reads, seeks, rows, writes = cost
+    return time + reads * table.READ_NS + seeks * table.SEEK_NS + rows * table.ROW_NS + writes * table.WRITE_NS
+
+
+def _compile(call_type: type) -> tuple[int, tuple[tuple[SizeOf, int], ...]]:
+    """(base, (size of a component, price of one) ...) in nanoseconds."""
+    sizes = COMPONENTS.get(call_type, {})
+    if not is_measured(call_type):
+        return CALL_WEIGHT_MAX * _NS, ()
+    costs = table.CALLS[call_type.__name__]
+    return _price(costs[""]), tuple((size, _price(costs[name])) for name, size in sizes.items())
+
+
+def is_measured(call_type: type) -> bool:
+    """Whether the table has the call with just the components it has here."""
+    costs = table.CALLS.get(call_type.__name__, {})
+    return costs.keys() == {"", *COMPONENTS.get(call_type, {})}
+
+
+_PRICES = {one: _compile(one) for one in get_args(calls.Call)}
+
+TRANSACTION_WEIGHT = -(-(table.SIGNATURE_NS + _price(table.TRANSACTION)) // _NS)
+"""Decode, signature, checks, nonce, fee, receipt, the signer's account: what a transaction costs before its call."""
 
 
 def compute_weight(transaction: Transaction) -> int:
@@ -71,9 +81,10 @@ def compute_weight(transaction: Transaction) -> int:
 
 def compute_call_weight(call: calls.Call) -> int:
     """Weight of a call without its transaction, with all the calls it holds, whether they come to run or not."""
-    return _CALL_WEIGHTS[type(call)](call)
-
-
-def _compute_multisig_weight(call: calls.AsMulti | calls.ApproveAsMulti | calls.CancelAsMulti) -> int:
-    """Hashing and comparing the owners, the operation with its approvals, the opener's deposit."""
-    return 60 + len(call.others) + 4 * KEY_WEIGHT
+    base, components = _PRICES[type(call)]
+    own = -(-(base + sum(size(call) * price for size, price in components)) // _NS)
+    if isinstance(call, (calls.BatchAll, calls.BatchEach)):
+        return own + sum(compute_call_weight(one) for one in call.calls)
+    if isinstance(call, calls.AsMulti):
+        return own + compute_call_weight(call.call)
+    return own

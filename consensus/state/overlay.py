@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator
 
 from consensus.state.reader import StateReader
+
+_SORTED_ANEW = 16
+"""New keys of more than a sixteenth of the known ones are sorted with them; fewer are put in one by one."""
 
 Change = tuple[bytes, bytes | None]
 """A key and its new value; None deletes it."""
@@ -20,6 +24,8 @@ class Overlay:
         self._reader = reader
         self._read: dict[bytes, bytes | None] = {}
         self._layers: list[dict[bytes, bytes | None]] = [{}]
+        self._ordered: list[bytes] = []
+        self._unordered: list[bytes] = []
 
     @property
     def depth(self) -> int:
@@ -38,19 +44,42 @@ class Overlay:
     def put(self, key: bytes, value: bytes) -> None:
         """Write into the topmost layer."""
         self._layers[-1][key] = value
+        self._unordered.append(key)
 
     def delete(self, key: bytes) -> None:
         """Delete in the topmost layer; deleting what is absent is no error."""
         self._layers[-1][key] = None
+        self._unordered.append(key)
 
     def iterate(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Every item under `prefix` in key order, as of this call: writing while iterating is allowed."""
-        changed: dict[bytes, bytes | None] = {}
-        for layer in self._layers:
-            changed.update((key, value) for key, value in layer.items() if key.startswith(prefix))
+        """Every item under `prefix` in key order, as of this call: writing while iterating is allowed.
+
+        Costs what lies under the prefix, and not what else the block has written: else the last calls of a full block
+        would cost more than their weight.
+        """
+        self._order_keys()
         merged: dict[bytes, bytes | None] = dict(self._reader.iterate(prefix))
-        merged.update(changed)
+        for at in range(bisect.bisect_left(self._ordered, prefix), len(self._ordered)):
+            key = self._ordered[at]
+            if not key.startswith(prefix):
+                break
+            for layer in reversed(self._layers):
+                if key in layer:
+                    merged[key] = layer[key]
+                    break
         return iter([(key, value) for key in sorted(merged) if (value := merged[key]) is not None])
+
+    def _order_keys(self) -> None:
+        """Put the keys written since the last time among the others. Keys of undone layers stay and are passed over."""
+        ordered, new = self._ordered, self._unordered
+        if len(new) * _SORTED_ANEW > len(ordered):
+            self._ordered = sorted(dict.fromkeys((*ordered, *new)))
+        else:
+            for key in new:
+                at = bisect.bisect_left(ordered, key)
+                if at == len(ordered) or ordered[at] != key:
+                    ordered.insert(at, key)
+        new.clear()
 
     def begin(self) -> None:
         """Open a layer."""

@@ -54,10 +54,11 @@ def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: in
 
 def list_eligible(state: StateReader, model: bytes, parties: set[bytes]) -> list[Validator]:
     """Elected validators who verify the model and have no part in the request, in the order of the set."""
+    verifiers = {operator for _, operator in inference.verifiers.iterate(state, model)}
     return [
         member
         for member in read_validators(state).members
-        if member.operator not in parties and inference.verifiers.contains(state, model, member.operator)
+        if member.operator in verifiers and member.operator not in parties
     ]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from consensus.runtime.arithmetic import BALANCE_MAX, PERMILLE, PPM
+from consensus.runtime.weights import CALL_WEIGHT_MAX
 from proto_specs.limits import (
     BLOCK_BYTES_MAX,
     COMMITTEE_MAX,
@@ -23,9 +24,6 @@ from proto_specs.types.common import NMYL_PER_MYL
 BLOCK_OVERHEAD_BYTES_MAX = 256 * KIB
 """What of a block is not transactions, at most: header, `BLOCK_INHERENTS_MAX` pieces of evidence, a commit of
 `VALIDATORS_MAX` signatures. A block full to `block_bytes_max` still is no longer than a block may be."""
-
-CALL_WEIGHT_MAX = 100_000
-"""No call but a batch, or the approval of one, weighs more than this with its transaction."""
 
 GOVERNANCE_FEE_MAX = 10 * NMYL_PER_MYL
 """The largest proposal, and every vote, costs less than this at the highest prices a vote can set."""
@@ -50,8 +48,8 @@ FIXED: dict[str, str] = {
 """Parameters that stay as genesis set them, each with the reason."""
 
 SYSTEM = {
-    # Every single call fits with room for a dozen votes; more than 4 s of work a block outlasts a round's timeouts.
-    "system.block_weight_max": Bound(2 * CALL_WEIGHT_MAX, 4 * _WEIGHT_SECOND),
+    # Every single call fits with room for dozens of votes; more than 4 s of work a block outlasts a round's timeouts.
+    "system.block_weight_max": Bound(CALL_WEIGHT_MAX + 100_000, 4 * _WEIGHT_SECOND),
     # Every valid transaction fits, and the rest of the block beside them.
     "system.block_bytes_max": Bound(2 * EXTRINSIC_BYTES_MAX, BLOCK_BYTES_MAX - BLOCK_OVERHEAD_BYTES_MAX),
     # At the most of these three a vote costs 2 MYL.

@@ -20,6 +20,7 @@ from consensus.runtime.system import state as system
 from consensus.runtime.system.calls import compute_weight_price
 from consensus.runtime.system.events import Remarked
 from consensus.runtime.validity import validate_transaction
+from consensus.runtime.weights import TRANSACTION_WEIGHT, compute_call_weight
 from genesis.dev import build_dev_spec, get_dev_identity
 from proto_specs.codec import decode, encode
 from proto_specs.ed25519 import SigningKey
@@ -154,9 +155,13 @@ def test_weight_price_stays_in_its_bounds() -> None:
 
 
 def test_full_blocks_make_weight_dearer() -> None:
-    chain = build_chain(block_weight_max=300)
-    used = chain.block([chain.sign(BOB, calls.Transfer(NOBODY, 10**6))]).weight
-    assert system.read_weight_price(chain.state) == 1_000 + 1_000 * (used - 150) // 150 // 64 > 1_000
+    call = calls.Transfer(NOBODY, 10**6)
+    room = TRANSACTION_WEIGHT + compute_call_weight(call)
+    chain = build_chain(block_weight_max=room)
+    used = chain.block([chain.sign(BOB, call)]).weight
+    target = room // 2
+    assert used == room
+    assert system.read_weight_price(chain.state) == 1_000 + 1_000 * (used - target) // target // 64 > 1_000
     chain.skip(30)
     assert system.read_weight_price(chain.state) == 1_000
 
@@ -232,7 +237,8 @@ def test_a_gap_in_nonces_is_no_block_but_a_proposer_may_leave_it_out(chain: Chai
 
 
 def test_block_limits_are_enforced() -> None:
-    for params in ({"block_weight_max": 500}, {"block_bytes_max": 400}):
+    two = 2 * (TRANSACTION_WEIGHT + compute_call_weight(calls.Transfer(NOBODY, 10**6)))
+    for params in ({"block_weight_max": two + 1}, {"block_bytes_max": 400}):
         chain = build_chain(**params)
         transactions = [chain.sign(BOB, calls.Transfer(NOBODY, 10**6), nonce=nonce) for nonce in range(5)]
         taken, executed = propose_block(chain.state, chain.context(), (), transactions)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consensus.state.overlay import Overlay
 from consensus.state.reader import DictState
@@ -66,3 +70,56 @@ def test_changes_need_closed_layers() -> None:
     for misuse in (overlay.commit, overlay.rollback):
         with pytest.raises(AssertionError):
             misuse()
+
+
+class Watched(bytes):
+    """A key that counts how often anybody asks what it starts with."""
+
+    asked = 0
+
+    def startswith(self, *args: Any) -> bool:  # type: ignore[override]
+        Watched.asked += 1
+        return super().startswith(*args)
+
+
+def test_iteration_costs_what_lies_under_the_prefix_and_not_what_the_block_wrote() -> None:
+    """Else a block's writes would make the calls after them cost more than they weigh."""
+    overlay = Overlay(DictState())
+    for number in range(5_000):
+        overlay.put(Watched(b"other:" + number.to_bytes(4, "big")), b"")
+    for number in range(3):
+        overlay.put(Watched(b"p:" + bytes([number])), b"")
+        Watched.asked = 0
+        assert len(list(overlay.iterate(b"p:"))) == number + 1
+        assert Watched.asked <= number + 2
+
+
+STEPS = st.sampled_from(["put", "delete", "begin", "commit", "rollback", "iterate"])
+
+
+@given(st.lists(st.tuples(STEPS, st.binary(max_size=2))))
+def test_iteration_is_what_plain_dicts_give(steps: list[tuple[str, bytes]]) -> None:
+    """Against a copy of the whole state per layer."""
+    base = {b"a": b"0", b"ab": b"0", b"\xff": b"0"}
+    overlay, layers = Overlay(DictState(base)), [dict(base)]
+    for step, key in steps:
+        if step == "put":
+            overlay.put(key, b"1")
+            layers[-1][key] = b"1"
+        elif step == "delete":
+            overlay.delete(key)
+            layers[-1].pop(key, None)
+        elif step == "begin":
+            overlay.begin()
+            layers.append(dict(layers[-1]))
+        elif step == "iterate":
+            wanted = sorted((one, value) for one, value in layers[-1].items() if one.startswith(key[:1]))
+            assert list(overlay.iterate(key[:1])) == wanted
+        elif len(layers) > 1:
+            top = layers.pop()
+            if step == "commit":
+                overlay.commit()
+                layers[-1] = top
+            else:
+                overlay.rollback()
+    assert list(overlay.iterate(b"")) == sorted(layers[-1].items())

@@ -1,0 +1,1 @@
+"""What every call costs, measured: the source of `consensus/runtime/weights_table.py`. See benchmarks/README.md."""

@@ -1,0 +1,136 @@
+"""Scenarios of inference: each call with what it causes in later blocks, however the request ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from benchmarks.weights.sample import NOTHING, Measurement, Sample
+from benchmarks.weights.serving import CLIENT, Serving, build_manifest, build_verdict
+from benchmarks.weights.worlds import SEATS, VALIDATORS, get_payer, get_validator
+from consensus.runtime.inference.state import challenges, due
+from genesis.dev import DevIdentity
+from proto_specs.codec import encode
+from proto_specs.hashing import Tag, hash_tagged
+from proto_specs.limits import COMMITTEE_MAX, MODEL_LAYERS_MAX, STAGES_MAX, WORKER_ADDRESSES_MAX
+from proto_specs.types import calls
+from proto_specs.types.request import Leaf, sign_output
+
+NEWCOMER = get_payer(110)
+STAGES = (1, 8, 24, STAGES_MAX)
+
+
+def measure() -> Iterator[Measurement]:
+    """Everything of inference."""
+    yield from _measure_registrations()
+    yield from _measure_sessions()
+    for is_silent, scenario in ((True, "a silent committee"), (False, "a committee that commits and never reveals")):
+        for stages in STAGES:
+            sample = _measure_settlement(stages, is_silent=is_silent)
+            yield Measurement("Settle", scenario, "stages", stages, sample)
+    yield from _measure_verdicts()
+    yield from _measure_report()
+
+
+def _measure_registrations() -> Iterator[Measurement]:
+    serving = Serving(1)
+    rig, operator = serving.rig, serving.workers[0]
+    for layers in (1, MODEL_LAYERS_MAX // 4, MODEL_LAYERS_MAX):
+        manifest = encode(replace(build_manifest(layers), name="registered"))
+        call = calls.RegisterModel(manifest)
+        yield Measurement("RegisterModel", "layers", "bytes", len(manifest), rig.measure_call(NEWCOMER, call))
+    for addresses in (0, WORKER_ADDRESSES_MAX):
+        new = serving.build_worker(NEWCOMER, 0, addresses)
+        yield Measurement("RegisterWorker", "new", "addresses", addresses, rig.measure_call(NEWCOMER, new))
+        update = serving.build_update(operator, addresses)
+        yield Measurement("UpdateWorker", "update", "addresses", addresses, rig.measure_call(operator, update))
+    second = calls.RegisterModel(encode(build_manifest(2)))
+    rig.block((CLIENT, second))
+    last = max((get_validator(number) for number in range(VALIDATORS)), key=lambda one: one.consensus_key.public_key)
+    verifying = calls.RegisterVerifier(hash_tagged(Tag.MANIFEST, second.manifest))
+    yield Measurement("RegisterVerifier", "last of the set", "", 0, rig.measure_call(last, verifying))
+    retire = calls.RetireWorker(operator.worker_key.public_key)
+    sample = rig.measure_call(operator, retire)
+    rig.block((operator, retire))
+    rig.skip_to(rig.height + rig.spec.params.inference.worker_unbonding_blocks - 1)
+    yield Measurement("RetireWorker", "until the bond is free", "", 0, sample + rig.measure_hooks())
+
+
+def _measure_sessions() -> Iterator[Measurement]:
+    """A session that nobody settles: opened, expired, forgotten; or closed before."""
+    serving = Serving(1, session_expiry_blocks=15, retention_blocks=100)
+    rig = serving.rig
+    sample = rig.measure_call(CLIENT, serving.build_session())
+    closing = calls.CloseSession(serving.session)
+    yield Measurement("CloseSession", "closing", "", 0, rig.measure_call(CLIENT, closing))
+    yield Measurement("OpenSession", "until it is forgotten", "", 0, sample + _sum_deadlines(serving))
+
+
+def _measure_settlement(stages: int, *, is_silent: bool) -> Sample:
+    """Settled, drawn in every stage, resolved at the deadlines, forgotten."""
+    serving = Serving(stages, committee_size=SEATS, fails_min=1, contest_committee_size=0, retention_blocks=100)
+    rig = serving.rig
+    call = serving.build_settlement()
+    sample = rig.measure_call(serving.workers[0], call)
+    rig.block((serving.workers[0], call))
+    rig.skip_to(rig.height + 1)
+    sample += rig.measure_hooks()
+    rig.block()
+    if not is_silent:
+        for place in range(SEATS):
+            rig.block(*(_find_verdicts(serving, place)))
+    return sample + _sum_deadlines(serving)
+
+
+def _sum_deadlines(serving: Serving) -> Sample:
+    """All that is still due, block by block, until nothing is. Emptied heights between are passed over."""
+    rig, total = serving.rig, NOTHING
+    while waiting := [key[0] for key in due.iterate(rig.state)]:
+        rig.skip_to(waiting[0] - 1)
+        total += rig.measure_hooks()
+        rig.block()
+    return total
+
+
+def _find_verdicts(serving: Serving, place: int) -> Iterator[tuple[DevIdentity, calls.CommitVerdict]]:
+    """The commitment of one seat in every open challenge."""
+    known = {get_validator(number).account: get_validator(number) for number in range(VALIDATORS)}
+    for (challenge_id,), challenge in challenges.iterate(serving.rig.state):
+        who = known[challenge.committee[place].verifier]
+        yield who, build_verdict(challenge_id, who, place)[0]
+
+
+def _measure_verdicts() -> Iterator[Measurement]:
+    """Committees of all sizes; a reveal pays an equal share of what all of them cost, the last one's count included."""
+    known = {get_validator(number).account: get_validator(number) for number in range(VALIDATORS)}
+    for seats in (1, SEATS, 3 * SEATS, COMMITTEE_MAX):
+        serving = Serving(1, committee_size=seats, fails_min=1, contest_committee_size=0)
+        rig = serving.rig
+        rig.block((serving.workers[0], serving.build_settlement()))
+        rig.skip_to(rig.height + 2)
+        (((challenge_id,), challenge),) = challenges.iterate(rig.state)
+        members = [known[one.verifier] for one in challenge.committee]
+        verdicts = [build_verdict(challenge_id, who, place) for place, who in enumerate(members)]
+        commit = rig.measure_call(members[-1], verdicts[-1][0])
+        yield Measurement("CommitVerdict", f"{seats} seats", "", 0, commit)
+        rig.block(*((who, commit) for who, (commit, _) in zip(members, verdicts, strict=True)))
+        others = NOTHING
+        if seats > 1:
+            others = rig.measure_call(members[0], verdicts[0][1]).multiply(seats - 1)
+        rig.block(*((who, reveal) for who, (_, reveal) in zip(members[:-1], verdicts[:-1], strict=True)))
+        last = rig.measure_call(members[-1], verdicts[-1][1])
+        yield Measurement("RevealVerdict", f"{seats} seats", "", 0, (others + last).divide(seats))
+
+
+def _measure_report() -> Iterator[Measurement]:
+    """Both leaves are verified; the bond falls below the minimum, and the worker is ejected and released."""
+    serving = Serving(1, equivocation_slash_permille=1_000)
+    rig, worker = serving.rig, serving.workers[0].worker_key
+    zero = bytes(32)
+    leaves = [Leaf(zero, 1, 0, 0, 32, 64, 0, bytes([place]) * 32, zero, zero) for place in (1, 2)]
+    signatures = [sign_output(leaf, worker) for leaf in leaves]
+    call = calls.ReportEquivocation(worker.public_key, True, leaves[0], signatures[0], leaves[1], signatures[1])
+    sample = rig.measure_call(NEWCOMER, call)
+    rig.block((NEWCOMER, call))
+    rig.skip_to(rig.height + rig.spec.params.inference.worker_unbonding_blocks - 1)
+    yield Measurement("ReportEquivocation", "ejected, released", "", 0, sample + rig.measure_hooks())

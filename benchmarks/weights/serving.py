@@ -1,0 +1,148 @@
+"""A model cut among as many workers as a path may have, and a session to settle requests of: what inference needs."""
+
+from __future__ import annotations
+
+from benchmarks.weights.rig import Rig
+from benchmarks.weights.worlds import MYL, VALIDATORS, build_spec, get_payer, get_validator
+from genesis.dev import DevIdentity, get_dev_identity
+from proto_specs.codec import encode
+from proto_specs.hashing import Tag, hash_tagged
+from proto_specs.limits import (
+    ADDRESS_BYTES_MAX,
+    FINGERPRINT_BYTES,
+    PEER_ID_BYTES_MAX,
+    WORKER_ADDRESSES_MAX,
+)
+from proto_specs.types import calls
+from proto_specs.types.calls import Outcome
+from proto_specs.types.manifest import (
+    Architecture,
+    ExecutionProfile,
+    Manifest,
+    ServiceClass,
+    Unit,
+    UnitKind,
+    WireDtype,
+    compute_model_id,
+)
+from proto_specs.types.request import (
+    Order,
+    PathStage,
+    SamplingParams,
+    StageRoots,
+    Voucher,
+    compute_positions,
+    compute_request_id,
+    compute_session_id,
+    compute_windows,
+    sign_order,
+    sign_stage_roots,
+    sign_voucher,
+)
+from proto_specs.types.verdict import VerdictPreimage, compute_commitment
+
+CLIENT = get_payer(100)
+SESSION_KEY = get_dev_identity("session").account_key
+PRICE = 1_000
+BOND = 1_000 * MYL
+PROMPT_TOKENS, TOKENS = 40, 60
+_PEER_ID = "1" * PEER_ID_BYTES_MAX
+_ADDRESSES = ("/" + "a" * (ADDRESS_BYTES_MAX - 1),) * WORKER_ADDRESSES_MAX
+
+
+def build_manifest(layers: int) -> Manifest:
+    """A valid manifest of so many layers."""
+    kinds = [(UnitKind.EMBED, 0), *((UnitKind.LAYER, index) for index in range(layers))]
+    kinds += [(UnitKind.HEAD, 0), (UnitKind.TOKENIZER, 0), (UnitKind.CHAT_TEMPLATE, 0)]
+    return Manifest(
+        name="measured",
+        architecture=Architecture("llama", layers, 64, 4, 2, 16, 128, 1000, 4096, "10000", "0.00001", True),
+        service_class=ServiceClass.EXACT,
+        wire_dtype=WireDtype.FP32,
+        eos_tokens=(2,),
+        units=tuple(
+            Unit(kind, index, 100, hash_tagged(Tag.PAYLOAD, bytes([kind]) + index.to_bytes(2, "big")))
+            for kind, index in kinds
+        ),
+        profile=ExecutionProfile("fp32", "ort", "cpu", 30_000, 1000),
+    )
+
+
+class Serving:
+    """One worker a layer, each of its own operator; every validator verifies; one session is open."""
+
+    def __init__(self, stages: int, **params: int) -> None:
+        self.rig = Rig(build_spec(**params))
+        self.workers = [get_payer(number) for number in range(stages)]
+        manifest = build_manifest(stages)
+        self.model = compute_model_id(manifest)
+        self.rig.block((CLIENT, calls.RegisterModel(encode(manifest))))
+        self.rig.block(*((one, self.build_worker(one, index)) for index, one in enumerate(self.workers)))
+        verifiers = (get_validator(number) for number in range(VALIDATORS))
+        self.rig.block(*((one, calls.RegisterVerifier(self.model)) for one in verifiers))
+        self.session = compute_session_id(CLIENT.account, self.rig.read_nonce(CLIENT))
+        self.rig.block((CLIENT, self.build_session()))
+
+    def build_session(self, requests_max: int = 1) -> calls.OpenSession:
+        """One request and it closes by itself."""
+        return calls.OpenSession(self.model, SESSION_KEY.public_key, PRICE, 100 * MYL, requests_max)
+
+    def build_worker(self, who: DevIdentity, index: int, addresses: int = WORKER_ADDRESSES_MAX) -> calls.RegisterWorker:
+        """The call that bonds a worker for one layer."""
+        return calls.RegisterWorker(
+            model=self.model,
+            start=index,
+            end=index + 1,
+            bond=BOND,
+            worker_key=who.worker_key.public_key,
+            key_proof=who.worker_key.sign(Tag.KEY_PROOF_SIGN, who.account),
+            peer_id=_PEER_ID,
+            addresses=_ADDRESSES[:addresses],
+            prefill_price=PRICE // 2,
+            decode_price=PRICE,
+        )
+
+    def build_update(self, who: DevIdentity, addresses: int) -> calls.UpdateWorker:
+        """New addresses of that worker."""
+        return calls.UpdateWorker(who.worker_key.public_key, _PEER_ID[1:], _ADDRESSES[:addresses])
+
+    def build_settlement(self) -> calls.Settle:
+        """Of the session's first request, over all workers."""
+        path = tuple(
+            PathStage(worker.worker_key.public_key, index, index + 1, PRICE // 2, PRICE)
+            for index, worker in enumerate(self.workers)
+        )
+        order = Order(
+            genesis=self.rig.genesis.hash,
+            session=self.session,
+            sequence=0,
+            model=self.model,
+            service_class=ServiceClass.EXACT,
+            prompt_hash=hash_tagged(Tag.PROMPT, b"prompt"),
+            prompt_tokens=PROMPT_TOKENS,
+            tokens_max=100,
+            sampling=SamplingParams(0, 0, 1000, 7),
+            path=path,
+        )
+        request = compute_request_id(order)
+        positions = compute_positions(PROMPT_TOKENS, TOKENS)
+        boundaries = [hash_tagged(Tag.LEAF, request + bytes([index])) for index in range(len(path) + 1)]
+        roots = tuple(
+            sign_stage_roots(
+                StageRoots(
+                    request, index, compute_windows(positions), positions, boundaries[index], boundaries[index + 1]
+                ),
+                worker.worker_key,
+            )
+            for index, worker in enumerate(self.workers)
+        )
+        voucher = Voucher(request, TOKENS, hash_tagged(Tag.TOKENS, b"tokens"), True)
+        return calls.Settle(sign_order(order, SESSION_KEY), sign_voucher(voucher, SESSION_KEY), roots)
+
+
+def build_verdict(challenge: bytes, who: DevIdentity, place: int) -> tuple[calls.CommitVerdict, calls.RevealVerdict]:
+    """A pass; no two fingerprints are the same, so that every two have to be compared."""
+    fingerprint = (10**6 + place).to_bytes(4, "little") * (FINGERPRINT_BYTES // 4)
+    preimage = VerdictPreimage(challenge, who.account, Outcome.PASS, 1_000, 0, fingerprint, bytes(32))
+    reveal = calls.RevealVerdict(challenge, Outcome.PASS, 1_000, 0, fingerprint, bytes(32))
+    return calls.CommitVerdict(challenge, compute_commitment(preimage)), reveal
