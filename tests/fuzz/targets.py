@@ -25,7 +25,7 @@ from consensus.state.reader import DictState
 from consensus.state.tree import EMPTY_ROOT, update
 from node.chain.blocks import BlockInvalid, Proposer, build_block, validate_block
 from node.chain.pool import TransactionPool
-from node.mempool import Mempool
+from node.mempool import AlreadyKnown, Mempool
 from proto_specs.codec import decode, encode
 from proto_specs.errors import DecodeError
 from proto_specs.hashing import Tag, hash_tagged
@@ -109,6 +109,8 @@ class PoolTarget:
             made = self._forge(rng)
         try:
             extrinsic = self._pool.submit(made)
+        except AlreadyKnown:
+            return "waits already"  # the RPC answers such a one with its hash
         except InvalidTransaction as error:
             if error.reason not in REASONS:
                 raise AssertionError(f"{error.reason} is not documented in rpc.md") from error

@@ -42,9 +42,10 @@ from proto_specs.types.verdict import compute_challenge_id
 def finalize(env: Environment) -> None:
     """At an epoch's last block: fix what its workers can earn, and among how many the draw will be."""
     params = staking.read_params(env.state)
-    audits = inference.params.read(env.state).audits_per_epoch
+    if not staking.is_epoch_end(params, env.block.height):
+        return
     workers = inference.roster_size.read(env.state)
-    if not audits or not workers or not staking.is_epoch_end(params, env.block.height):
+    if not workers or not inference.params.read(env.state).audits_per_epoch:
         return
     epoch = staking.compute_epoch(params, env.block.height)
     parts = compute_emission_parts(params, epoch, read_issuance(env.state))
