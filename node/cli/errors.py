@@ -26,6 +26,7 @@ from node.store.snapshot_format import SnapshotError
 from node.store.views import StateUnavailable
 from node.wal import WalDamaged
 from node.worker.service import WorkerRefused
+from node.worker.taken_log import TakenLogError
 from proto_specs.errors import ProtocolError
 
 EXIT_OK = 0
@@ -72,6 +73,7 @@ _USER_ERRORS = (
     SnapshotError,
     SpecError,
     StateUnavailable,
+    TakenLogError,
     TransactionLost,
     WalDamaged,
     WorkerRefused,

@@ -43,7 +43,8 @@ class SessionEntry:
     """A session: who pays, under which key it orders, at most what price, and what escrow is left in nmyl.
 
     An open session takes `requests_left` more requests, and lasts at least a notice period from now, which is the time
-    the chain holds enough to settle what is under way. One in its notice period is still settleable.
+    the chain holds enough to settle what is under way. One in its notice period is still settleable. `height` is the
+    block this is the state of; `opened_height` and, while it is open, `expiry_height` never change.
     """
 
     session: bytes
@@ -55,6 +56,9 @@ class SessionEntry:
     requests_left: int
     is_open: bool
     is_settleable: bool
+    opened_height: int
+    expiry_height: int
+    height: int
 
 
 class ChainView(Protocol):

@@ -148,6 +148,9 @@ def make_session_entry(session: bytes, found: Session, params: InferenceParams, 
         requests_left=found.requests_max - found.requests_settled,
         is_open=found.status == SessionStatus.OPEN and lasts,
         is_settleable=found.status != SessionStatus.CLOSED,
+        opened_height=found.opened_height,
+        expiry_height=found.close_height,
+        height=height,
     )
 
 

@@ -99,6 +99,23 @@ async def test_a_worker_that_dies_in_mid_generation_is_named_at_once(model: Mode
         assert get_settlement(network) is None
 
 
+async def test_a_worker_that_restarts_in_mid_generation_does_not_run_the_order_again(model: Model) -> None:
+    async with open_network(model, RANGES) as network:
+        order = network.make_order(PROMPT, 400, 0)
+        async with asking(network, order) as request:
+            await request.wait_tokens(40)
+            await network.restart(1)
+            await request.wait_end(DETECT_S_MAX)
+        await network.wait_idle()
+        for number in (0, 2):
+            await network.restart(number)  # these remember it for two minutes in memory as well
+        _, end = await network.ask(order, PROMPT)
+        assert isinstance(end, RequestFailed)
+        assert "run here before" in end.message
+        _, end = await network.ask(network.make_order(PROMPT, 40, 1), PROMPT)
+        assert isinstance(end, SettlementSent)
+
+
 @pytest.mark.slow
 async def test_a_worker_that_hangs_is_told_by_its_heartbeat(model: Model) -> None:
     async with open_network(model, RANGES, proxied={1}) as network:
