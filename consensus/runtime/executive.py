@@ -14,7 +14,7 @@ from consensus.runtime.balances.events import FeesBurned, TipsPaid
 from consensus.runtime.balances.state import Account
 from consensus.runtime.context import BlockContext, Environment
 from consensus.runtime.errors import BlockError, BlockFull, FutureNonce, InvalidTransaction
-from consensus.runtime.inference import deadlines
+from consensus.runtime.inference import deadlines, rewards
 from consensus.runtime.params import counting
 from consensus.runtime.receipts import BlockEvents, ExecutedBlock, ModuleError, Receipt
 from consensus.runtime.staking import epoch, slashing
@@ -137,6 +137,7 @@ class BlockExecution:
             ledger.shrink_issuance(env.state, self._fees)
             env.emit(FeesBurned(self._fees))
         epoch.finalize(env)
+        rewards.finalize(env)
         counting.finalize(env)
         system.finalize(env, self._weight)
         events = BlockEvents(self._initialize_events, env.take_events())

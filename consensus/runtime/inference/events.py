@@ -295,6 +295,15 @@ class VerifierSilent:
     count: U32
 
 
+@variant(0x041C)
+class WorkersRewarded:
+    """The operator's share of the epoch's emission for workers; `burned` is what its paid stages burned meanwhile."""
+
+    operator: AccountId
+    amount: Balance
+    burned: Balance
+
+
 InferenceEvent = (
     ModelRegistered
     | WorkerRegistered
@@ -323,4 +332,5 @@ InferenceEvent = (
     | WorkerEquivocated
     | ChallengeContested
     | VerifierSilent
+    | WorkersRewarded
 )

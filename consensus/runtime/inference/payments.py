@@ -19,7 +19,7 @@ from consensus.runtime.arithmetic import PPM, compute_equal_shares, compute_perm
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import VERIFICATION_POOL, HoldReason, read_account
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import sessions
+from consensus.runtime.inference import rewards, sessions
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.events import (
     FeeBurned,
@@ -48,6 +48,7 @@ def pay_stage(
     ledger.pay_held(env.state, request.client, HoldReason.ESCROW, stage.operator, amount)
     env.emit(StagePaid(request_id, index, stage.worker, stage.operator, amount, challenge is not None))
     _burn_escrow(env, request_id, index, request.client, burned)
+    rewards.note_burned(env, stage.operator, burned)
     if challenge is None:
         ledger.pay_held(env.state, request.client, HoldReason.ESCROW, VERIFICATION_POOL, verification)
         env.emit(VerificationPoolPaid(request_id, index, verification))

@@ -25,9 +25,8 @@ class InferenceParams:
     `exposure_factor` and `detection_permille` are 3 and d of `S >= 3 R / (p d)`. The permille shares are of a stage's
     gross price (`burn`, `verification`), of a worker's bond (`fail_slash`), and of what is left of a slash when the
     client is compensated (`bounty`). A contested challenge goes to `contest_committee_size` more verifiers. A worker
-    unavailable `unavailable_max` times in a row takes no new work for `worker_jail_blocks`. Emission counts a worker's
-    bond up to `capacity_bond_per_layer` for each of its layers, times its audit score, which every audit moves by
-    `audit_score_step_permille` of the way; `audits_per_epoch` workers are audited an epoch.
+    unavailable `unavailable_max` times in a row takes no new work for `worker_jail_blocks`. The last three are
+    for audits, which this version does not draw: emission goes by what paid work burned (rewards.py).
     """
 
     worker_bond_min: Balance
@@ -252,4 +251,5 @@ commitments: StorageMap[bytes] = StorageMap("inference.commitment", (Hash32, Acc
 silences: StorageMap[int] = StorageMap("inference.silence", (AccountId,), U32)
 equivocations = StorageSet("inference.equivocation", (PublicKey, Hash32, U8, U16, U8))
 reveals: StorageMap[Reveal] = StorageMap("inference.reveal", (Hash32, AccountId), Reveal)
+burned_in_epoch: StorageMap[int] = StorageMap("inference.burned_in_epoch", (AccountId,), Balance)
 due = StorageSet("inference.due", (U64, U8, Hash32))

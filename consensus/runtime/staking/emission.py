@@ -9,10 +9,13 @@ from consensus.runtime.arithmetic import PERMILLE, compute_permille, compute_sha
 from consensus.runtime.staking.state import StakingParams
 from proto_specs.types.chain import Validator
 
+CLAIM_PERMILLE = 500
+"""Of what paid work burned, its workers' claim to emission. Below 1000: buying one's own work has to lose money."""
+
 
 @dataclass(frozen=True, slots=True)
 class EmissionParts:
-    """An epoch's emission in nmyl: for block producers, for workers by capacity, for verifiers of audits."""
+    """An epoch's emission in nmyl: for block producers, for workers, for verifiers of audits."""
 
     producers: int
     workers: int
@@ -48,6 +51,15 @@ def compute_rewards(
     excused = sum(member.power * one for member, one in zip(members, joined, strict=False)) if blocks else 0
     missed = sum(member.power for member in members) * blocks - excused - sum(weights)
     return compute_shares(emission, [*weights, missed])[:-1]
+
+
+def compute_worker_rewards(part: int, burned: Sequence[int]) -> list[int]:
+    """nmyl for each of who burned so much: its claim, or where `part` is less than all claims, a share by them.
+
+    None is above its claim, so none is above `CLAIM_PERMILLE` of what it burned.
+    """
+    claims = [compute_permille(one, CLAIM_PERMILLE) for one in burned]
+    return claims if sum(claims) <= part else compute_shares(part, claims)
 
 
 def compute_split(reward: int, own: int, power: int, commission_permille: int) -> tuple[int, int, int]:
