@@ -21,7 +21,8 @@ class WorkerEntry:
     """A registered worker: layers [start, end) of a model, where it is reached, what it asks per layer and token.
 
     `gross_max` is the most nmyl one stage may earn by a request: beyond it the bond would not bear the exposure, and
-    the whole settlement would fail.
+    the whole settlement would fail. `is_active`: it takes work now. `is_leaving`: it never will again. One that is
+    neither waits for the end of its operator's jail.
     """
 
     worker: bytes
@@ -36,6 +37,7 @@ class WorkerEntry:
     prefill_price: int
     decode_price: int
     is_active: bool
+    is_leaving: bool
 
 
 @dataclass(frozen=True, slots=True)

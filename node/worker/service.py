@@ -131,7 +131,7 @@ async def _register(config: WorkerConfig, account: Account, host: P2PHost) -> Wo
             decode_price=config.decode_price,
         )
         await account.execute(call)
-    elif not known.is_active:
+    elif known.is_leaving:
         raise WorkerRefused(
             f"worker {key.public_key.hex()[:12]} was retired or ejected; make a new worker key (`myelin keys new`)"
         )

@@ -251,7 +251,7 @@ class RequestResolved:
 
 @variant(0x0418)
 class WorkerJailed:
-    """Unavailable too often in a row: what is settled of the worker before block `until` is refunded."""
+    """Unavailable too often in a row: what is settled of its operator's workers before block `until` is refunded."""
 
     worker: PublicKey
     operator: AccountId

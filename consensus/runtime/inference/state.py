@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from typing import Annotated
 
+from consensus.state.reader import StateReader
 from consensus.state.storage import StorageMap, StorageSet, StorageValue
 from proto_specs import limits
 from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, record
@@ -109,7 +110,7 @@ class Model:
 class Worker:
     """A bonded worker, known by its key. `unresolved` is the gross price of its settled, not yet resolved stages.
 
-    Before block `jailed_until` it is jailed: what is settled of it meanwhile is refunded.
+    `jailed_until` ends the last jail that it brought upon its operator; what binds is `read_jail` of the operator.
     """
 
     operator: AccountId
@@ -251,5 +252,14 @@ commitments: StorageMap[bytes] = StorageMap("inference.commitment", (Hash32, Acc
 silences: StorageMap[int] = StorageMap("inference.silence", (AccountId,), U32)
 equivocations = StorageSet("inference.equivocation", (PublicKey, Hash32, U8, U16, U8))
 reveals: StorageMap[Reveal] = StorageMap("inference.reveal", (Hash32, AccountId), Reveal)
+jails: StorageMap[int] = StorageMap("inference.jail", (AccountId,), U64)
 burned_in_epoch: StorageMap[int] = StorageMap("inference.burned_in_epoch", (AccountId,), Balance)
 due = StorageSet("inference.due", (U64, U8, Hash32))
+
+
+def read_jail(state: StateReader, operator: bytes) -> int:
+    """The block from which the operator's workers are paid again; 0 when it was never jailed.
+
+    A jail is the operator's, for all its worker keys, those it registers later included.
+    """
+    return jails.read(state, operator) or 0

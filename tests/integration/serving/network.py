@@ -216,6 +216,7 @@ async def _run_stage(made: _Made, task_status: trio.TaskStatus[Stage] = trio.TAS
                 1,
                 2,
                 True,
+                False,
             )
             made.chain.workers[entry.worker] = entry
             compute = ComputeLoop(StageEngine(made.session, made.kv_positions), made.model.manifest)

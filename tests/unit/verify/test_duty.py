@@ -116,7 +116,7 @@ class FakeChain:
     async def get_worker(self, worker: bytes) -> WorkerEntry | None:
         self._check()
         addresses = self.addresses.get(worker, (worker.hex()[:4],))
-        return WorkerEntry(worker, bytes(32), bytes(32), 0, 2, 1, 1, "peer", addresses, 1, 2, True)
+        return WorkerEntry(worker, bytes(32), bytes(32), 0, 2, 1, 1, "peer", addresses, 1, 2, True, False)
 
     async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
         raise NotImplementedError

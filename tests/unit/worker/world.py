@@ -112,7 +112,7 @@ def make_chain() -> DictChain:
     chain.sessions[SESSION] = session
     for at, key in enumerate(WORKER_KEYS):
         entry = WorkerEntry(
-            key.public_key, bytes(32), MODEL, 2 * at, 2 * at + 2, 10**6, 10**6, f"peer{at}", (), 1, 2, True
+            key.public_key, bytes(32), MODEL, 2 * at, 2 * at + 2, 10**6, 10**6, f"peer{at}", (), 1, 2, True, False
         )
         chain.workers[entry.worker] = entry
     return chain
