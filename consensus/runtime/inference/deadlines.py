@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import draws, payments, sessions, verdicts
+from consensus.runtime.inference import contest, draws, payments, sessions, verdicts
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import DueKind, SessionStatus
 from proto_specs.types.verdict import compute_challenge_id
@@ -29,6 +29,9 @@ def initialize(env: Environment) -> None:
                 _forget_request(env, subject)
             case DueKind.FORGET_SESSION:
                 _forget_session(env, subject)
+            case DueKind.ROUND_DRAW:
+                if not contest.draw_round(env, subject):
+                    verdicts.conclude_challenge(env, subject)
 
 
 def _forget_request(env: Environment, request_id: bytes) -> None:

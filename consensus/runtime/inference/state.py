@@ -18,6 +18,9 @@ from proto_specs.types.manifest import Manifest
 DRAW_DELAY_BLOCKS = 2
 """A request settled in block h is drawn by the beacon of block h + 2, which nobody knew in h (DESIGN 5.3)."""
 
+ROUNDS_MAX = 3
+"""Committees that one challenge may have, one after another: contested or silent ones are followed by another."""
+
 
 @record
 class InferenceParams:
@@ -93,6 +96,7 @@ class DueKind(enum.IntEnum):
     WORKER_RELEASE = 4
     FORGET_REQUEST = 5
     FORGET_SESSION = 6
+    ROUND_DRAW = 7
 
 
 @record
@@ -193,7 +197,7 @@ class Request:
 
 @record
 class CommitteeMember:
-    """An elected validator, by its operator's account, with the stake it was drawn with."""
+    """An elected validator, by its operator's account, with the stake it was drawn with; 0 once it was replaced."""
 
     verifier: AccountId
     stake: Balance
@@ -203,8 +207,9 @@ class CommitteeMember:
 class Challenge:
     """One drawn window of one stage. `beacon` drew its committee and seeds its fingerprint; no `outcome`: open.
 
-    A contested one has two rounds: `first_members` of the committee sat in the first, the others sit now with a new
-    beacon and deadlines, and `committed` and `revealed` count theirs. `first_members` is 0 in the first round.
+    It may have several rounds: each later one begins in the committee at its entry of `round_starts`, and the members
+    from the last of these on sit now. Beacon, deadlines, `committed` and `revealed` are the last round's; between its
+    order and its draw nobody sits.
     """
 
     request: Hash32
@@ -222,7 +227,12 @@ class Challenge:
     revealed: U8
     outcome: U8 | None
     distance_ppb: U64
-    first_members: U8
+    round_starts: Annotated[tuple[U8, ...], Max(ROUNDS_MAX - 1)]
+
+    @property
+    def round_start(self) -> int:
+        """Where in the committee the last round begins."""
+        return self.round_starts[-1] if self.round_starts else 0
 
 
 @record
