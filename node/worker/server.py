@@ -106,6 +106,7 @@ class WorkerServer:
         except ChainUnreachable as error:
             raise OrderRefused(FailureCode.INTERNAL, f"this worker's node does not answer: {error}") from error
         try:
+            parts.taken.check(compute_request_id(order.order), admission.session)
             peers = await self._reach_peers(admission, client)
             setup = StageSetup(order, admission.stage, parts.manifest, admission.session.session_key, parts.worker_key)
             active = ActiveRequest(setup, peers, parts.compute, parts.keeper)
@@ -122,7 +123,6 @@ class WorkerServer:
 
     async def _reserve(self, active: ActiveRequest, admission: Admission) -> None:
         """Its memory, then its place in the log: from there on the order is used up, so this comes last."""
-        self._parts.taken.check(active.request, admission.session)
         await active.open()
         try:
             await self._parts.taken.take(active.request, admission.session)
