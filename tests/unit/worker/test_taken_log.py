@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import trio
+from typer.testing import CliRunner
 
 from inference.serving.events import ToUpstream
 from inference.serving.stage import StageRequest, StageSetup
+from node.cli import workers
 from node.worker import taken_log
 from node.worker.refusal import OrderRefused
 from node.worker.taken_log import RECORD_BYTES, TakenLog, TakenLogError, get_log_path, repair_logs
@@ -95,6 +97,17 @@ async def test_after_a_repair_only_sessions_opened_later_are_served(tmp_path: Pa
     log = TakenLog(path, 0)
     assert list_refused(log, 1) == [0], "the floor is kept in the file"
     log.close()
+
+
+async def test_the_command_that_the_refusal_names_repairs(tmp_path: Path) -> None:
+    path = get_log_path(tmp_path, bytes(32), name(7))
+    whole = await fill(path, 2)
+    path.write_bytes(whole[:50] + b"x" + whole[51:])
+    done = CliRunner().invoke(workers.app, ["repair", "--base", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "put aside" in done.output
+    assert not path.exists()
+    assert path.with_suffix(".taken.damaged").read_bytes() == whole[:50] + b"x" + whole[51:], "nothing is lost"
 
 
 async def test_requests_of_expired_sessions_are_dropped_and_stay_refused(tmp_path: Path, monkeypatch) -> None:

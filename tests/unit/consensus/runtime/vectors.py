@@ -18,7 +18,7 @@ from consensus.runtime.inference.payments import compute_pool_bonus
 from consensus.runtime.inference.settlement import compute_challenge_ppm
 from consensus.runtime.inference.state import Worker
 from consensus.runtime.receipts import compute_receipts_root
-from consensus.runtime.staking.emission import compute_emission, compute_rewards
+from consensus.runtime.staking.emission import compute_emission, compute_rewards, compute_worker_rewards
 from consensus.runtime.staking.slashing import compute_slash_fraction
 from consensus.runtime.system.calls import compute_weight_price
 from consensus.state.tree import EMPTY_ROOT, prove, update
@@ -257,6 +257,9 @@ def build_formulas() -> dict[str, Any]:
             [epoch, compute_emission(params.staking, epoch, 0)] for epoch in (0, 999_999, 1_000_000, 2_000_000)
         ],
         "rewards": [[10_000, [500, 300, 200], [10, 5, 0], 10, compute_rewards(10_000, members, [10, 5, 0], 10)]],
+        "worker_rewards": [
+            [part, [12_000, 2_000], compute_worker_rewards(part, [12_000, 2_000])] for part in (4 * 10**9, 5_001, 0)
+        ],
         "slash_fraction": [[k, n, *compute_slash_fraction(k, n, 50)] for k, n in ((1, 100), (10, 100), (1, 4), (2, 4))],
         "stage_price": [[2, 500, 1_000, 40, 60, compute_stage_price(path[0], 40, 60)]],
         "challenge_ppm": [
