@@ -135,7 +135,7 @@ def build_dev_params() -> RuntimeParams:
             contest_committee_size=4,
             unavailable_max=3,
             worker_jail_blocks=100,
-            equivocation_slash_permille=0,  # inference_settlement.md says why
+            equivocation_slash_permille=500,
             capacity_bond_per_layer=10 * NMYL_PER_MYL,
             audits_per_epoch=0,
             audit_score_step_permille=250,

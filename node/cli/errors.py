@@ -25,7 +25,7 @@ from node.store.database import DatabaseError
 from node.store.snapshot_format import SnapshotError
 from node.store.views import StateUnavailable
 from node.wal import WalDamaged
-from node.worker.errors import WorkerRefused
+from node.worker.errors import TakenLogError, WorkerRefused
 from proto_specs.errors import ProtocolError
 
 EXIT_OK = 0
@@ -72,6 +72,7 @@ _USER_ERRORS = (
     SnapshotError,
     SpecError,
     StateUnavailable,
+    TakenLogError,
     TransactionLost,
     WalDamaged,
     WorkerRefused,

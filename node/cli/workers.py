@@ -24,6 +24,7 @@ from node.cli.show_inference import format_myl
 from node.derivation import KeyKind
 from node.worker.errors import WorkerRefused
 from node.worker.service import Loader, WorkerConfig, load_verified, run_worker
+from node.worker.taken_log import repair_logs
 from proto_specs.types.common import NMYL_PER_MYL
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -95,6 +96,14 @@ def parse_layers(text: str) -> tuple[int, int]:
     if not (colon and start.isdecimal() and end.isdecimal() and int(start) < int(end)):
         raise WorkerRefused(f"--layers takes START:END such as 0:10, not {text!r}")
     return int(start), int(end)
+
+
+@app.command("repair")
+def repair_command(base: Annotated[Path, typer.Option("--base", help="The worker's directory.")]) -> None:
+    """Put a damaged log of taken requests aside. Afterwards only sessions opened later are served. Stop it first."""
+    with exit_on_error():
+        for path in repair_logs(base):
+            print(f"put aside as {path}")
 
 
 @app.command("status")

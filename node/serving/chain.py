@@ -21,7 +21,8 @@ class WorkerEntry:
     """A registered worker: layers [start, end) of a model, where it is reached, what it asks per layer and token.
 
     `gross_max` is the most nmyl one stage may earn by a request: beyond it the bond would not bear the exposure, and
-    the whole settlement would fail.
+    the whole settlement would fail. `is_active`: it takes work now. `is_leaving`: it never will again. One that is
+    neither waits for the end of its operator's jail.
     """
 
     worker: bytes
@@ -36,6 +37,7 @@ class WorkerEntry:
     prefill_price: int
     decode_price: int
     is_active: bool
+    is_leaving: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class SessionEntry:
     """A session: who pays, under which key it orders, at most what price, and what escrow is left in nmyl.
 
     An open session takes `requests_left` more requests, and lasts at least a notice period from now, which is the time
-    the chain holds enough to settle what is under way. One in its notice period is still settleable.
+    the chain holds enough to settle what is under way. One in its notice period is still settleable. `height` is the
+    block this is the state of; `opened_height` and, while it is open, `expiry_height` never change.
     """
 
     session: bytes
@@ -55,6 +58,9 @@ class SessionEntry:
     requests_left: int
     is_open: bool
     is_settleable: bool
+    opened_height: int
+    expiry_height: int
+    height: int
 
 
 class ChainView(Protocol):

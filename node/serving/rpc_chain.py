@@ -97,11 +97,11 @@ class RpcChain:
 
     async def get_worker(self, worker: bytes) -> WorkerEntry | None:
         """See ChainView."""
-        return await self.read(read_worker_entry, worker)
+        return await self.read(read_worker_entry, worker, await self.get_height())
 
     async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
         """See ChainView."""
-        return await self.read(list_worker_entries, model)
+        return await self.read(list_worker_entries, model, await self.get_height())
 
     async def get_manifest(self, model: bytes) -> Manifest | None:
         """See ChainView."""
@@ -123,16 +123,22 @@ def read_session_entry(state: StateReader, session: bytes, height: int) -> Sessi
     return None if found is None else make_session_entry(session, found, queries.read_params(state), height)
 
 
-def read_worker_entry(state: StateReader, worker: bytes) -> WorkerEntry | None:
-    """What serving needs of a worker."""
+def read_worker_entry(state: StateReader, worker: bytes, height: int) -> WorkerEntry | None:
+    """What serving needs of a worker, at a height."""
     found = queries.read_worker(state, worker)
-    return None if found is None else make_worker_entry(worker, found, queries.read_params(state))
+    if found is None:
+        return None
+    is_jailed = queries.read_jail(state, found.operator) > height
+    return make_worker_entry(worker, found, queries.read_params(state), is_jailed=is_jailed)
 
 
-def list_worker_entries(state: StateReader, model: bytes) -> tuple[WorkerEntry, ...]:
-    """What serving needs of all workers of a model."""
-    params = queries.read_params(state)
-    return tuple(make_worker_entry(key, worker, params) for key, worker in queries.list_workers(state, model))
+def list_worker_entries(state: StateReader, model: bytes, height: int) -> tuple[WorkerEntry, ...]:
+    """What serving needs of all workers of a model, at a height."""
+    params, found = queries.read_params(state), queries.list_workers(state, model)
+    jails = {one: queries.read_jail(state, one) for one in sorted({worker.operator for _, worker in found})}
+    return tuple(
+        make_worker_entry(key, worker, params, is_jailed=jails[worker.operator] > height) for key, worker in found
+    )
 
 
 def make_session_entry(session: bytes, found: Session, params: InferenceParams, height: int) -> SessionEntry:
@@ -148,10 +154,13 @@ def make_session_entry(session: bytes, found: Session, params: InferenceParams, 
         requests_left=found.requests_max - found.requests_settled,
         is_open=found.status == SessionStatus.OPEN and lasts,
         is_settleable=found.status != SessionStatus.CLOSED,
+        opened_height=found.opened_height,
+        expiry_height=found.close_height,
+        height=height,
     )
 
 
-def make_worker_entry(worker: bytes, found: Worker, params: InferenceParams) -> WorkerEntry:
+def make_worker_entry(worker: bytes, found: Worker, params: InferenceParams, *, is_jailed: bool) -> WorkerEntry:
     """What serving needs of a worker."""
     return WorkerEntry(
         worker=worker,
@@ -165,5 +174,6 @@ def make_worker_entry(worker: bytes, found: Worker, params: InferenceParams) -> 
         addresses=found.addresses,
         prefill_price=found.prefill_price,
         decode_price=found.decode_price,
-        is_active=found.status == WorkerStatus.ACTIVE,
+        is_active=found.status == WorkerStatus.ACTIVE and not is_jailed,
+        is_leaving=found.status != WorkerStatus.ACTIVE,
     )

@@ -99,8 +99,10 @@ def list_own_challenges(state: StateReader, account: bytes, height: int) -> tupl
 
 
 def is_reveal_open(challenge: Challenge, height: int) -> bool:
-    """Reveals are taken once the whole committee committed, or after the commit deadline."""
-    return challenge.committed == len(challenge.committee) or height >= challenge.commit_deadline
+    """Reveals are taken once the round's whole committee committed, or after the commit deadline."""
+    return (
+        challenge.committed == len(challenge.committee) - challenge.round_start or height >= challenge.commit_deadline
+    )
 
 
 async def run_verifier(config: VerifierConfig, account: Account) -> None:

@@ -1,7 +1,11 @@
-"""Why a worker does not start."""
+"""Why a worker does not start. Imports nothing heavy: every command names these."""
 
 from __future__ import annotations
 
 
 class WorkerRefused(Exception):
     """This worker cannot serve as configured. The message says what to change."""
+
+
+class TakenLogError(Exception):
+    """The log is damaged or another process has it. The message says what to do."""

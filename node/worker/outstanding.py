@@ -12,8 +12,7 @@ from proto_specs.types.request import Order, compute_request_id, compute_stage_p
 from proto_specs.types.wire import FailureCode
 
 ENDED_S_MAX = 120.0
-"""How long an ended request stays counted while its settlement is awaited, and how long its order is not taken again:
-a second run would sign other leaves under the same request."""
+"""How long an ended request stays counted while its settlement is awaited. The log keeps it from running again."""
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from node.worker.orders import Admission, admit_order
 from node.worker.outstanding import Outstanding, compute_price_max
 from node.worker.refusal import OrderRefused
 from node.worker.requests import Requests
+from node.worker.taken_log import TakenLog
 from proto_specs.ed25519 import SigningKey
 from proto_specs.errors import DecodeError
 from proto_specs.limits import FRAME_BYTES_MAX
@@ -46,6 +47,7 @@ class WorkerParts:
     chain: ChainView
     compute: ComputeLoop
     keeper: Keeper
+    taken: TakenLog
 
 
 class WorkerServer:
@@ -104,10 +106,11 @@ class WorkerServer:
         except ChainUnreachable as error:
             raise OrderRefused(FailureCode.INTERNAL, f"this worker's node does not answer: {error}") from error
         try:
+            parts.taken.check(compute_request_id(order.order), admission.session)
             peers = await self._reach_peers(admission, client)
             setup = StageSetup(order, admission.stage, parts.manifest, admission.session.session_key, parts.worker_key)
             active = ActiveRequest(setup, peers, parts.compute, parts.keeper)
-            await active.open()
+            await self._reserve(active, admission)
         except BaseException as error:
             self.outstanding.release(order.order)
             if isinstance(error, InferenceError):
@@ -117,6 +120,18 @@ class WorkerServer:
             raise
         self.requests.add(active)
         return active
+
+    async def _reserve(self, active: ActiveRequest, admission: Admission) -> None:
+        """Its memory, then its place in the log: from there on the order is used up, so this comes last."""
+        await active.open()
+        try:
+            await self._parts.taken.take(active.request, admission.session)
+        except BaseException as error:
+            await self._parts.compute.close(active.request)
+            if isinstance(error, OSError):
+                logger.error("cannot note a request on disk, so none is taken: %s", error)
+                raise OrderRefused(FailureCode.INTERNAL, "the worker cannot write to its disk") from error
+            raise
 
     async def _reach_peers(self, admission: Admission, client: FrameLink) -> PathPeers:
         stage, path = admission.stage, admission.path

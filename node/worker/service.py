@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from node.worker.compute import ComputeLoop
 from node.worker.errors import WorkerRefused
 from node.worker.keeper import DiskKeeper
 from node.worker.server import WorkerParts, WorkerServer
+from node.worker.taken_log import TakenLog, get_log_path
 from proto_specs.ed25519 import SigningKey
 from proto_specs.hashing import Tag
 from proto_specs.types.calls import RegisterWorker, UpdateWorker
@@ -59,7 +61,10 @@ def load_verified(store: ShardStore, model: bytes, start: int, end: int, threads
 
 
 async def run_worker(config: WorkerConfig, account: Account, load: Loader = load_verified) -> None:
-    """Serve until cancelled. Raises WorkerRefused, StoreError, EngineError, CallFailed, RpcError at the start."""
+    """Serve until cancelled.
+
+    Raises WorkerRefused, TakenLogError, StoreError, EngineError, CallFailed, RpcError at the start.
+    """
     chain = account.chain
     manifest = await chain.get_manifest(config.model)
     if manifest is None:
@@ -71,13 +76,23 @@ async def run_worker(config: WorkerConfig, account: Account, load: Loader = load
     session = await trio.to_thread.run_sync(load, store, config.model, config.start, config.end, config.threads)
     keeper = DiskKeeper(config.directory, account)
     compute = ComputeLoop(StageEngine(session, config.kv_positions), manifest)
-    async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
-        _serve_openings(host, keeper)
-        entry = await _register(config, account, host)
-        nursery.start_soon(compute.run)
-        nursery.start_soon(keeper.run)
-        WorkerServer(host, nursery, WorkerParts(entry, manifest, config.worker_key, chain, compute, keeper))
-        logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(host.addresses))
+    with contextlib.closing(await _open_taken_log(config, account)) as taken:
+        async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
+            _serve_openings(host, keeper)
+            entry = await _register(config, account, host)
+            nursery.start_soon(compute.run)
+            nursery.start_soon(keeper.run)
+            parts = WorkerParts(entry, manifest, config.worker_key, chain, compute, keeper, taken)
+            WorkerServer(host, nursery, parts)
+            logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(host.addresses))
+
+
+async def _open_taken_log(config: WorkerConfig, account: Account) -> TakenLog:
+    """The log of this key. Where a registered worker has none, it is lost: what is open by now is not served."""
+    worker = config.worker_key.public_key
+    is_known = await account.chain.get_worker(worker) is not None
+    floor = await account.chain.get_height() if is_known else 0
+    return TakenLog(get_log_path(config.directory, account.chain.genesis, worker), floor)
 
 
 def _serve_openings(host: P2PHost, keeper: DiskKeeper) -> None:
@@ -113,7 +128,7 @@ async def _register(config: WorkerConfig, account: Account, host: P2PHost) -> Wo
             decode_price=config.decode_price,
         )
         await account.execute(call)
-    elif not known.is_active:
+    elif known.is_leaving:
         raise WorkerRefused(
             f"worker {key.public_key.hex()[:12]} was retired or ejected; make a new worker key (`myelin keys new`)"
         )

@@ -65,7 +65,7 @@ def draw_audits(env: Environment, plan_id: bytes) -> None:
     for key in list_drawn(env, plan, params.audits_per_epoch):
         worker = inference.workers.read(state, key)
         assert worker is not None, "workers are never deleted"
-        if worker.status != WorkerStatus.ACTIVE or env.block.height < worker.jailed_until:
+        if worker.status != WorkerStatus.ACTIVE or env.block.height < inference.read_jail(state, worker.operator):
             continue
         eligible = draws.list_eligible(state, worker.model, {worker.operator})
         if eligible:
@@ -185,7 +185,7 @@ def _open_audit(env: Environment, audit: Audit, worker: Worker, eligible: list[V
         revealed=0,
         outcome=None,
         distance_ppb=0,
-        first_members=0,
+        round_starts=(),
     )
     inference.audits.write(state, audit_id, audit)
     inference.challenges.write(state, audit_id, challenge)

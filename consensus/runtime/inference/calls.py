@@ -22,6 +22,7 @@ from consensus.runtime.inference.errors import (
     UnknownWorker,
     WorkerExists,
     WorkerNotActive,
+    ZeroPrice,
 )
 from consensus.runtime.inference.events import (
     ModelRegistered,
@@ -66,7 +67,7 @@ def register_model(env: Environment, signer: bytes, call: RegisterModel) -> None
 def register_worker(env: Environment, signer: bytes, call: RegisterWorker) -> None:
     """Bond a worker for layers [start, end).
 
-    Raises UnknownModel, BadRange, BondTooLow, WorkerExists, BadKeyProof, InsufficientBalance.
+    Raises UnknownModel, BadRange, ZeroPrice, BondTooLow, WorkerExists, BadKeyProof, InsufficientBalance.
     """
     state = env.state
     model = inference.models.read(state, call.model)
@@ -74,6 +75,8 @@ def register_worker(env: Environment, signer: bytes, call: RegisterWorker) -> No
         raise UnknownModel(f"no model {call.model.hex()}")
     if not call.start < call.end <= model.layers:
         raise BadRange(f"[{call.start}, {call.end}) of {model.layers} layers")
+    if not (call.prefill_price and call.decode_price):
+        raise ZeroPrice("prefill and decode cost at least 1 nmyl per layer and token")
     least = inference.params.read(state).worker_bond_min
     if call.bond < least:
         raise BondTooLow(f"a worker bonds at least {least} nmyl")

@@ -1,7 +1,15 @@
-"""A challenge with passes and fails and no verdict goes to more verifiers, once (DESIGN 5.6).
+"""A challenge without a verdict goes to more verifiers (DESIGN 5.6). Economics first:
 
-The second round has a beacon of its own: the first round's fingerprints are public by then, and with the old seed they
-could be copied. Its members are counted together with the first ones.
+- a worker that is about to be convicted could have friends on its committee contradict, or say nothing: two thirds of
+  the stake are never reached then, and without a verdict nothing is slashed. So who contradicts brings a larger
+  committee, once, and who is silent is replaced; rounds are bounded by `ROUNDS_MAX`;
+- silence costs its verifier `downtime_slash_permille` of its own stake, bonded or on its way out, each time, as absence
+  costs a validator. Whether it never committed, or committed and did not reveal, makes no difference;
+- a later round is ordered in block h and drawn by the beacon of h + 2, like the first: who proposes the block of the
+  last reveal, and knows how the vote stands, cannot choose among beacons the committee that he likes.
+
+Every round has a beacon of its own: the fingerprints of earlier rounds are public, and with an old seed they could be
+copied. All rounds are counted together.
 """
 
 from __future__ import annotations
@@ -9,60 +17,127 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from consensus.runtime.arithmetic import PERMILLE
 from consensus.runtime.context import Environment
 from consensus.runtime.inference import draws, payments
 from consensus.runtime.inference import state as inference
-from consensus.runtime.inference.events import ChallengeContested
-from consensus.runtime.inference.state import Challenge, CommitteeMember, DueKind, Reveal
+from consensus.runtime.inference.events import ChallengeContested, VerifierSilent
+from consensus.runtime.inference.state import (
+    DRAW_DELAY_BLOCKS,
+    ROUNDS_MAX,
+    Challenge,
+    CommitteeMember,
+    DueKind,
+    InferenceParams,
+    Reveal,
+)
+from consensus.runtime.staking import slashing
+from consensus.runtime.staking import state as staking
 from proto_specs.limits import COMMITTEE_MAX
 from proto_specs.types.calls import Outcome
+from proto_specs.types.chain import Validator
 
 
-def is_contested(challenge: Challenge, revealed: Mapping[bytes, Reveal]) -> bool:
-    """Whether the first round (a second is the last) revealed both a pass and a fail."""
-    outcomes = [one.outcome for one in revealed.values()]
-    return not challenge.first_members and Outcome.PASS in outcomes and Outcome.FAIL in outcomes
+def read_revealed(env: Environment, challenge_id: bytes, challenge: Challenge) -> dict[bytes, Reveal]:
+    """The reveals of all rounds, by verifier, in committee order."""
+    found = (
+        (one.verifier, inference.reveals.read(env.state, challenge_id, one.verifier)) for one in challenge.committee
+    )
+    return {who: reveal for who, reveal in found if reveal is not None}
 
 
-def draw_second_round(env: Environment, challenge_id: bytes, challenge: Challenge) -> bool:
-    """Seat fresh verifiers with this block's beacon and new deadlines. False when nobody is left to be seated."""
-    state, params, height = env.state, inference.params.read(env.state), env.block.height
-    request = payments.read_request(env, challenge.request)
-    taken = {request.client, *(stage.operator for stage in request.stages)}
-    taken |= {member.verifier for member in challenge.committee}
-    eligible = draws.list_eligible(state, challenge.model, taken)
-    seats = min(params.contest_committee_size, COMMITTEE_MAX - len(challenge.committee))
-    seated = draws.compute_committee(env.block.beacon, challenge_id, eligible, seats)
+def slash_silent(env: Environment, challenge_id: bytes, challenge: Challenge, revealed: Mapping[bytes, Reveal]) -> None:
+    """Charge who sits in this round, had the time, and revealed nothing."""
+    permille = staking.read_params(env.state).downtime_slash_permille
+    for member in challenge.committee[challenge.round_start :]:
+        who = member.verifier
+        if who in revealed:
+            continue
+        count = (inference.silences.read(env.state, who) or 0) + 1
+        inference.silences.write(env.state, who, count)
+        burned = slashing.slash_stake(env, who, challenge.drawn_height, permille, PERMILLE)
+        env.emit(VerifierSilent(challenge_id, who, count, burned))
+
+
+def order_round(env: Environment, challenge_id: bytes, challenge: Challenge, revealed: Mapping[bytes, Reveal]) -> bool:
+    """Put one more round down for the draw. False when none is called for or allowed, or nobody is left for it."""
+    state, params = env.state, inference.params.read(env.state)
+    if len(challenge.round_starts) + 1 >= ROUNDS_MAX:
+        return False
+    contested, silent = compute_vacancies(params, challenge, revealed)
+    if not contested + len(silent) or not _list_fresh(env, challenge):
+        return False
+    for member in challenge.committee:
+        inference.open_challenges.remove(state, member.verifier, challenge_id)
+    inference.due.remove(state, challenge.reveal_deadline, DueKind.REVEAL, challenge_id)
+    drawn_height = env.block.height + DRAW_DELAY_BLOCKS
+    commit_deadline = drawn_height + params.commit_blocks
+    ordered = replace(
+        challenge,
+        drawn_height=drawn_height,
+        commit_deadline=commit_deadline,
+        reveal_deadline=commit_deadline + params.reveal_blocks,
+        committed=0,
+        revealed=0,
+        round_starts=(*challenge.round_starts, len(challenge.committee)),
+    )
+    inference.challenges.write(state, challenge_id, ordered)
+    inference.due.add(state, drawn_height, DueKind.ROUND_DRAW, challenge_id)
+    return True
+
+
+def draw_round(env: Environment, challenge_id: bytes) -> bool:
+    """Seat an ordered round with this block's beacon. False when nobody is left to be seated."""
+    state, params = env.state, inference.params.read(env.state)
+    challenge = inference.challenges.read(state, challenge_id)
+    assert challenge is not None, "an open challenge is kept"
+    revealed = read_revealed(env, challenge_id, challenge)
+    before = replace(challenge, round_starts=challenge.round_starts[:-1])
+    contested, silent = compute_vacancies(params, before, revealed)
+    seats = min(contested + len(silent), COMMITTEE_MAX - len(challenge.committee))
+    seated = draws.compute_committee(env.block.beacon, challenge_id, _list_fresh(env, challenge), seats)
     if not seated:
         return False
     fresh = tuple(CommitteeMember(member.operator, member.power) for member in seated)
-    for member in challenge.committee:
-        inference.open_challenges.remove(state, member.verifier, challenge_id)
+    replaced = frozenset(silent[: len(fresh)])
+    sitting = tuple(replace(one, stake=0) if one.verifier in replaced else one for one in challenge.committee)
     for member in fresh:
         inference.open_challenges.add(state, member.verifier, challenge_id)
-    inference.due.remove(state, challenge.reveal_deadline, DueKind.REVEAL, challenge_id)
-    commit_deadline = height + params.commit_blocks
-    second = replace(
-        challenge,
-        beacon=env.block.beacon,
-        drawn_height=height,
-        commit_deadline=commit_deadline,
-        reveal_deadline=commit_deadline + params.reveal_blocks,
-        committee=(*challenge.committee, *fresh),
-        committed=0,
-        revealed=0,
-        first_members=len(challenge.committee),
-    )
-    inference.challenges.write(state, challenge_id, second)
-    inference.due.add(state, second.reveal_deadline, DueKind.REVEAL, challenge_id)
+    drawn = replace(challenge, beacon=env.block.beacon, committee=(*sitting, *fresh))
+    inference.challenges.write(state, challenge_id, drawn)
+    inference.due.add(state, drawn.reveal_deadline, DueKind.REVEAL, challenge_id)
     env.emit(
         ChallengeContested(
             challenge=challenge_id,
             request=challenge.request,
             stage=challenge.stage,
             committee=tuple(member.verifier for member in fresh),
-            commit_deadline=second.commit_deadline,
-            reveal_deadline=second.reveal_deadline,
+            commit_deadline=drawn.commit_deadline,
+            reveal_deadline=drawn.reveal_deadline,
         )
     )
     return True
+
+
+def compute_vacancies(
+    params: InferenceParams, challenge: Challenge, revealed: Mapping[bytes, Reveal]
+) -> tuple[int, list[bytes]]:
+    """After a round: seats that a first contradiction of pass and fail adds, and whose silence is to be replaced."""
+    committee, start = challenge.committee, challenge.round_start
+    silent = [one.verifier for one in committee[start:] if one.verifier not in revealed]
+    was_contested = _is_contested(committee[:start], revealed)
+    is_contested = _is_contested(committee, revealed) and not was_contested
+    return (params.contest_committee_size if is_contested else 0), silent
+
+
+def _is_contested(members: tuple[CommitteeMember, ...], revealed: Mapping[bytes, Reveal]) -> bool:
+    outcomes = [revealed[one.verifier].outcome for one in members if one.verifier in revealed]
+    return Outcome.PASS in outcomes and Outcome.FAIL in outcomes
+
+
+def _list_fresh(env: Environment, challenge: Challenge) -> list[Validator]:
+    """Who is eligible and has not sat in any round."""
+    request = payments.read_request(env, challenge.request)
+    taken = {request.client, *(stage.operator for stage in request.stages)}
+    taken |= {member.verifier for member in challenge.committee}
+    return draws.list_eligible(env.state, challenge.model, taken)

@@ -107,7 +107,7 @@ def _open_challenge(
         revealed=0,
         outcome=None,
         distance_ppb=0,
-        first_members=0,
+        round_starts=(),
     )
     inference.challenges.write(state, challenge_id, challenge)
     for member in challenge.committee:

@@ -48,6 +48,10 @@ class BondTooLow(InferenceError):
     """Below the minimum bond of a worker."""
 
 
+class ZeroPrice(InferenceError):
+    """A worker asks for at least 1 nmyl per layer and token: free work would earn a record without costing anything."""
+
+
 class WorkerNotActive(InferenceError):
     """The worker retired, was ejected, or has its bond back."""
 

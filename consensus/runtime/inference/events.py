@@ -251,7 +251,7 @@ class RequestResolved:
 
 @variant(0x0418)
 class WorkerJailed:
-    """Unavailable too often in a row: what is settled of the worker before block `until` is refunded."""
+    """Unavailable too often in a row: what is settled of its operator's workers before block `until` is refunded."""
 
     worker: PublicKey
     operator: AccountId
@@ -276,7 +276,7 @@ class WorkerEquivocated:
 
 @variant(0x041A)
 class ChallengeContested:
-    """Passes and fails and no verdict: a second, larger committee is drawn, and both are counted together."""
+    """Contradiction or silence, and no verdict: more verifiers are drawn, and all rounds are counted together."""
 
     challenge: Hash32
     request: Hash32
@@ -288,11 +288,12 @@ class ChallengeContested:
 
 @variant(0x041B)
 class VerifierSilent:
-    """The verifier committed and did not reveal, for the `count`th time."""
+    """The verifier revealed nothing in its round, for the `count`th time; `burned` of its stake is gone."""
 
     challenge: Hash32
     verifier: AccountId
     count: U32
+    burned: Balance
 
 
 @variant(0x041C)

@@ -159,13 +159,14 @@ def _pay_verifiers(env: Environment, challenge: bytes, verifiers: Sequence[bytes
 
 
 def _note_unavailable(env: Environment, key: bytes, worker: Worker) -> Worker:
-    """Count it; the last of `unavailable_max` in a row (0: never) jails, and the count starts anew."""
+    """Count it; the last of `unavailable_max` in a row (0: never) jails the operator, and the count starts anew."""
     params = inference.params.read(env.state)
     in_row = worker.unavailable_in_row + 1
     noted = replace(worker, unavailable=worker.unavailable + 1, unavailable_in_row=in_row)
     if not params.unavailable_max or in_row < params.unavailable_max:
         return noted
-    until = env.block.height + params.worker_jail_blocks
+    until = max(env.block.height + params.worker_jail_blocks, inference.read_jail(env.state, worker.operator))
+    inference.jails.write(env.state, worker.operator, until)
     env.emit(WorkerJailed(key, worker.operator, until))
     return replace(noted, unavailable_in_row=0, jailed_until=until)
 

@@ -43,6 +43,11 @@ def list_workers_of(state: StateReader, operator: bytes) -> list[tuple[bytes, Wo
     return _load_workers(state, [key for _, key in inference.workers_by_operator.iterate(state, operator)])
 
 
+def read_jail(state: StateReader, operator: bytes) -> int:
+    """The block from which an operator's workers are paid again; 0 when it was never jailed."""
+    return inference.read_jail(state, operator)
+
+
 def list_verifiers(state: StateReader, model: bytes) -> list[bytes]:
     """Accounts that registered as verifiers of a model, elected at the moment or not."""
     return [account for _, account in inference.verifiers.iterate(state, model)]

@@ -44,6 +44,7 @@ from consensus.runtime.inference.state import (
     Worker,
     WorkerStatus,
 )
+from consensus.state.reader import StateReader
 from proto_specs.limits import POSITIONS_MAX, UNVOUCHED_WINDOWS_MAX, WINDOW_POSITIONS
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
@@ -90,7 +91,7 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
     stages: list[RequestStage] = []
     idle: list[int] = []
     for stage, worker, price, signed in zip(order.path, workers, prices, call.stage_roots, strict=True):
-        if is_working(worker, height):
+        if is_working(state, worker, height):
             ppm = compute_challenge_ppm(params, worker, price)
         else:
             ppm = 0
@@ -135,9 +136,10 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
         payments.refund_stage(env, request_id, index, is_unavailable=False)
 
 
-def is_working(worker: Worker, height: int) -> bool:
-    """Whether the worker is paid for what is settled now: bonded for it and not in jail."""
-    return worker.status in (WorkerStatus.ACTIVE, WorkerStatus.RETIRING) and worker.jailed_until <= height
+def is_working(state: StateReader, worker: Worker, height: int) -> bool:
+    """Whether the worker is paid for what is settled now: bonded for it, and its operator not in jail."""
+    is_bonded = worker.status in (WorkerStatus.ACTIVE, WorkerStatus.RETIRING)
+    return is_bonded and inference.read_jail(state, worker.operator) <= height
 
 
 def compute_challenge_ppm(params: InferenceParams, worker: Worker, gross: int) -> int:
@@ -196,7 +198,7 @@ def _check_path(env: Environment, session: Session, model: Model, order: Order) 
         workers.append(worker)
     if expected_start != model.layers:
         raise BadPath(f"the path ends at layer {expected_start} of {model.layers}")
-    if not any(is_working(worker, env.block.height) for worker in workers):
+    if not any(is_working(env.state, worker, env.block.height) for worker in workers):
         raise WorkerNotActive("no stage's worker is active")
     return workers
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from typing import Annotated
 
+from consensus.state.reader import StateReader
 from consensus.state.storage import StorageMap, StorageSet, StorageValue
 from proto_specs import limits
 from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, record
@@ -17,6 +18,9 @@ from proto_specs.types.manifest import Manifest
 DRAW_DELAY_BLOCKS = 2
 """A request settled in block h is drawn by the beacon of block h + 2, which nobody knew in h (DESIGN 5.3)."""
 
+ROUNDS_MAX = 3
+"""Committees that one challenge may have, one after another: contested or silent ones are followed by another."""
+
 
 @record
 class InferenceParams:
@@ -25,9 +29,9 @@ class InferenceParams:
     `exposure_factor` and `detection_permille` are 3 and d of `S >= 3 R / (p d)`. The permille shares are of a stage's
     gross price (`burn`, `verification`), of a worker's bond (`fail_slash`), and of what is left of a slash when the
     client is compensated (`bounty`). A contested challenge goes to `contest_committee_size` more verifiers. A worker
-    unavailable `unavailable_max` times in a row takes no new work for `worker_jail_blocks`. Emission counts a worker's
-    bond up to `capacity_bond_per_layer` for each of its layers, times its audit score, which every audit moves by
-    `audit_score_step_permille` of the way; `audits_per_epoch` workers are audited an epoch.
+    unavailable `unavailable_max` times in a row takes no new work for `worker_jail_blocks`. Emission counts a
+    worker's bond up to `capacity_bond_per_layer` for each of its layers, times its audit score, which every audit moves
+    by `audit_score_step_permille` of the way; up to `audits_per_epoch` workers are audited an epoch (audits.md).
     """
 
     worker_bond_min: Balance
@@ -93,8 +97,9 @@ class DueKind(enum.IntEnum):
     WORKER_RELEASE = 4
     FORGET_REQUEST = 5
     FORGET_SESSION = 6
-    AUDIT_DRAW = 7
-    FORGET_AUDIT = 8
+    ROUND_DRAW = 7
+    AUDIT_DRAW = 8
+    FORGET_AUDIT = 9
 
 
 @record
@@ -112,7 +117,7 @@ class Model:
 class Worker:
     """A bonded worker, known by its key. `unresolved` is the gross price of its settled, not yet resolved stages.
 
-    Before block `jailed_until` it is jailed: what is settled of it meanwhile is refunded.
+    `jailed_until` ends the last jail that it brought upon its operator; what binds is `read_jail` of the operator.
     """
 
     operator: AccountId
@@ -195,7 +200,7 @@ class Request:
 
 @record
 class CommitteeMember:
-    """An elected validator, by its operator's account, with the stake it was drawn with."""
+    """An elected validator, by its operator's account, with the stake it was drawn with; 0 once it was replaced."""
 
     verifier: AccountId
     stake: Balance
@@ -205,8 +210,9 @@ class CommitteeMember:
 class Challenge:
     """One drawn window of one stage. `beacon` drew its committee and seeds its fingerprint; no `outcome`: open.
 
-    A contested one has two rounds: `first_members` of the committee sat in the first, the others sit now with a new
-    beacon and deadlines, and `committed` and `revealed` count theirs. `first_members` is 0 in the first round.
+    It may have several rounds: each later one begins in the committee at its entry of `round_starts`, and the members
+    from the last of these on sit now. Beacon, deadlines, `committed` and `revealed` are the last round's; between its
+    order and its draw nobody sits.
     """
 
     request: Hash32
@@ -224,7 +230,12 @@ class Challenge:
     revealed: U8
     outcome: U8 | None
     distance_ppb: U64
-    first_members: U8
+    round_starts: Annotated[tuple[U8, ...], Max(ROUNDS_MAX - 1)]
+
+    @property
+    def round_start(self) -> int:
+        """Where in the committee the last round begins."""
+        return self.round_starts[-1] if self.round_starts else 0
 
 
 @record
@@ -280,4 +291,13 @@ roster_size: StorageValue[int] = StorageValue("inference.roster_size", U32, 0)
 scores: StorageMap[int] = StorageMap("inference.score", (PublicKey,), U16)
 audit_plans: StorageMap[AuditPlan] = StorageMap("inference.audit_plan", (Hash32,), AuditPlan)
 audits: StorageMap[Audit] = StorageMap("inference.audit", (Hash32,), Audit)
+jails: StorageMap[int] = StorageMap("inference.jail", (AccountId,), U64)
 due = StorageSet("inference.due", (U64, U8, Hash32))
+
+
+def read_jail(state: StateReader, operator: bytes) -> int:
+    """The block from which the operator's workers are paid again; 0 when it was never jailed.
+
+    A jail is the operator's, for all its worker keys, those it registers later included.
+    """
+    return jails.read(state, operator) or 0

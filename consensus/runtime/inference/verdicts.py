@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from consensus.runtime.context import Environment
 from consensus.runtime.inference import audits, contest, payments
@@ -21,7 +21,7 @@ from consensus.runtime.inference.errors import (
     UnknownChallenge,
     WrongReveal,
 )
-from consensus.runtime.inference.events import ChallengeResolved, VerdictCommitted, VerdictRevealed, VerifierSilent
+from consensus.runtime.inference.events import ChallengeResolved, VerdictCommitted, VerdictRevealed
 from consensus.runtime.inference.state import Challenge, CommitteeMember, DueKind, InferenceParams, Reveal
 from proto_specs.limits import FINGERPRINT_DIMENSIONS
 from proto_specs.types.calls import CommitVerdict, Outcome, RevealVerdict
@@ -55,7 +55,7 @@ def reveal_verdict(env: Environment, signer: bytes, call: RevealVerdict) -> None
         raise NotCommitted("commit first")
     if inference.reveals.read(state, call.challenge, signer) is not None:
         raise AlreadyRevealed("a verdict is revealed once")
-    all_committed = challenge.committed == len(challenge.committee) - challenge.first_members
+    all_committed = challenge.committed == len(challenge.committee) - challenge.round_start
     if not all_committed and env.block.height <= challenge.commit_deadline:
         raise TooEarly(f"others may commit until block {challenge.commit_deadline}")
     preimage = VerdictPreimage(
@@ -107,28 +107,39 @@ def validate_verdict(reveal: Reveal, threshold_ppb: int) -> None:
 
 
 def resolve_challenge(env: Environment, challenge_id: bytes) -> None:
-    """Count the reveals and let the outcome move the money. By the last reveal, or at the reveal deadline."""
-    state = env.state
-    challenge = inference.challenges.read(state, challenge_id)
+    """End a round: by its last reveal, or at the reveal deadline. Without a verdict another may be ordered."""
+    challenge = _read_unresolved(env, challenge_id)
+    revealed = contest.read_revealed(env, challenge_id, challenge)
+    tally = _count(env, challenge, revealed)
+    if inference.audits.read(env.state, challenge_id) is None:
+        contest.slash_silent(env, challenge_id, challenge, revealed)
+        if tally.outcome == Outcome.INCONCLUSIVE and contest.order_round(env, challenge_id, challenge, revealed):
+            return
+    _conclude(env, challenge_id, challenge, tally)
+
+
+def conclude_challenge(env: Environment, challenge_id: bytes) -> None:
+    """Let what was revealed so far decide: an ordered round found nobody to be seated."""
+    challenge = _read_unresolved(env, challenge_id)
+    _conclude(env, challenge_id, challenge, _count(env, challenge, contest.read_revealed(env, challenge_id, challenge)))
+
+
+def _read_unresolved(env: Environment, challenge_id: bytes) -> Challenge:
+    challenge = inference.challenges.read(env.state, challenge_id)
     assert challenge is not None
     assert challenge.outcome is None, "a challenge is resolved once"
-    revealed = {
-        member.verifier: reveal
-        for member in challenge.committee
-        if (reveal := inference.reveals.read(state, challenge_id, member.verifier)) is not None
-    }
-    tally = compute_tally(
-        inference.params.read(state),
-        challenge.committee,
-        revealed,
-        challenge.threshold_ppb,
-        first_members=challenge.first_members,
-    )
-    _count_silent(env, challenge_id, challenge, revealed)
+    return challenge
+
+
+def _count(env: Environment, challenge: Challenge, revealed: Mapping[bytes, Reveal]) -> Tally:
+    params = inference.params.read(env.state)
+    return compute_tally(params, challenge.committee, revealed, challenge.threshold_ppb, challenge.round_starts)
+
+
+def _conclude(env: Environment, challenge_id: bytes, challenge: Challenge, tally: Tally) -> None:
+    """Close the challenge and let the outcome move the money."""
+    state = env.state
     audit = inference.audits.read(state, challenge_id)
-    is_contested = audit is None and tally.outcome == Outcome.INCONCLUSIVE and contest.is_contested(challenge, revealed)
-    if is_contested and contest.draw_second_round(env, challenge_id, challenge):
-        return
     resolved = replace(challenge, outcome=tally.outcome, distance_ppb=tally.distance_ppb)
     inference.challenges.write(state, challenge_id, resolved)
     for member in challenge.committee:
@@ -170,19 +181,23 @@ def compute_tally(
     committee: tuple[CommitteeMember, ...],
     reveals: Mapping[bytes, Reveal],
     threshold_ppb: int,
-    first_members: int = 0,
+    round_starts: tuple[int, ...] = (),
 ) -> Tally:
-    """Count by the stake of the WHOLE committee: silence is no consent.
+    """Count by the stake of the WHOLE committee, less who was replaced: silence is no consent.
 
     fail: at least `fails_min` fails, with two thirds of the stake; pass and unavailable: two thirds; else inconclusive.
     A pass or fail counts only when its fingerprint agrees with more than half (by stake) of those of its outcome and
-    of its round: the rounds' fingerprints have different seeds. The first `first_members` sat in the first round.
+    of its round: the rounds' fingerprints have different seeds. Later rounds begin at `round_starts`.
     """
     total = sum(member.stake for member in committee)
     for outcome in (Outcome.FAIL, Outcome.PASS, Outcome.UNAVAILABLE):
         voters = []
-        for seats in (committee[:first_members], committee[first_members:]):
-            agreed = [one for one in seats if one.verifier in reveals and reveals[one.verifier].outcome == outcome]
+        for start, end in pairwise((0, *round_starts, len(committee))):
+            agreed = [
+                one
+                for one in committee[start:end]
+                if one.verifier in reveals and reveals[one.verifier].outcome == outcome
+            ]
             if outcome != Outcome.UNAVAILABLE:
                 agreed = _drop_outliers(agreed, reveals, threshold_ppb)
             voters += agreed
@@ -222,24 +237,11 @@ def _drop_outliers(
     return [one for one, agreed in zip(voters, agreeing, strict=True) if 2 * agreed > stake]
 
 
-def _count_silent(
-    env: Environment, challenge_id: bytes, challenge: Challenge, revealed: Mapping[bytes, Reveal]
-) -> None:
-    """Tell who of this round bound itself to a verdict and kept it to itself."""
-    for member in challenge.committee[challenge.first_members :]:
-        who = member.verifier
-        if who in revealed or inference.commitments.read(env.state, challenge_id, who) is None:
-            continue
-        count = (inference.silences.read(env.state, who) or 0) + 1
-        inference.silences.write(env.state, who, count)
-        env.emit(VerifierSilent(challenge_id, who, count))
-
-
 def _read_open(env: Environment, signer: bytes, challenge_id: bytes) -> Challenge:
     challenge = inference.challenges.read(env.state, challenge_id)
     if challenge is None:
         raise UnknownChallenge(f"no challenge {challenge_id.hex()}")
-    if all(member.verifier != signer for member in challenge.committee[challenge.first_members :]):
+    if all(member.verifier != signer for member in challenge.committee[challenge.round_start :]):
         raise NotOnCommittee("the beacon drew others")
     if challenge.outcome is not None:
         raise ChallengeClosed(f"resolved: {Outcome(challenge.outcome).name}")

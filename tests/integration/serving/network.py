@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from node.worker.compute import ComputeLoop
 from node.worker.keeper import DiskKeeper
 from node.worker.server import WorkerParts, WorkerServer
 from node.worker.service import _serve_openings
+from node.worker.taken_log import TakenLog
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import (
@@ -78,6 +79,7 @@ class Stage:
     account: FakeAccount
     scope: trio.CancelScope
     proxy: Proxy | None
+    ended: trio.Event
 
     @property
     def is_idle(self) -> bool:
@@ -92,6 +94,14 @@ class Network:
     chain: DictChain
     stages: list[Stage]
     client: P2PHost
+    start: Callable[[int], Awaitable[Stage]]
+
+    async def restart(self, number: int) -> None:
+        """Kill a worker and start it again on what its disk has kept."""
+        dead = self.stages[number]
+        dead.scope.cancel()
+        await dead.ended.wait()
+        self.stages[number] = await self.start(number)
 
     def make_order(
         self, prompt: tuple[int, ...], tokens_max: int, sequence: int, changes: dict[str, object] | None = None
@@ -148,22 +158,29 @@ async def open_network(
     chain = DictChain(GENESIS, manifests={model.model_id: model.manifest})
     client_account = b"a" * 32
     chain.sessions[SESSION] = SessionEntry(
-        SESSION, client_account, SESSION_KEY.public_key, model.model_id, 10, 10**9, 1000, True, True
+        SESSION, client_account, SESSION_KEY.public_key, model.model_id, 10, 10**9, 1000, True, True, 1, 3_601, 1
     )
     directory = Path(tempfile.mkdtemp())
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, directory)
         nursery = await stack.enter_async_context(trio.open_nursery())
-        stages = []
+        stages: list[Stage] = []
+        all_made: list[_Made] = []
+
+        async def start_stage(number: int) -> Stage:
+            started: Stage = await nursery.start(_run_stage, all_made[number])
+            return started
+
         for number, (start, end) in enumerate(ranges):
             session = (sessions or {}).get(number) or await trio.to_thread.run_sync(
                 load_session, model.store, model.model_id, start, end, 1, False
             )
             proxy = await nursery.start(open_proxy) if number in proxied else None
             made = _Made(model, chain, number, (start, end), session, kv_positions, proxy, directory / str(number))
-            stages.append(await nursery.start(_run_stage, made))
+            all_made.append(made)
+            stages.append(await start_stage(number))
         client = await stack.enter_async_context(open_host(b"z" * 32, ["/ip4/127.0.0.1/tcp/0"]))
-        yield Network(model, chain, stages, client)
+        yield Network(model, chain, stages, client, start_stage)
         nursery.cancel_scope.cancel()
 
 
@@ -181,7 +198,8 @@ class _Made:
 
 async def _run_stage(made: _Made, task_status: trio.TaskStatus[Stage] = trio.TASK_STATUS_IGNORED) -> None:
     key = SigningKey.from_seed(bytes([made.number + 1]) * 32)
-    with trio.CancelScope() as scope:
+    ended = trio.Event()
+    with trio.CancelScope() as scope, closing(TakenLog(made.directory / "requests.taken", 0)) as taken:
         seed = bytes([made.number + 65]) * 32
         async with open_host(seed, ["/ip4/127.0.0.1/tcp/0"]) as host, trio.open_nursery() as nursery:
             addresses = tuple(made.proxy.stand_before(one) if made.proxy else one for one in host.addresses)
@@ -198,6 +216,7 @@ async def _run_stage(made: _Made, task_status: trio.TaskStatus[Stage] = trio.TAS
                 1,
                 2,
                 True,
+                False,
             )
             made.chain.workers[entry.worker] = entry
             compute = ComputeLoop(StageEngine(made.session, made.kv_positions), made.model.manifest)
@@ -206,10 +225,11 @@ async def _run_stage(made: _Made, task_status: trio.TaskStatus[Stage] = trio.TAS
             disk = DiskKeeper(made.directory, account)  # type: ignore[arg-type]
             _serve_openings(host, disk)
             keeper = WatchedKeeper(disk)
-            parts = WorkerParts(entry, made.model.manifest, key, made.chain, compute, keeper)
+            parts = WorkerParts(entry, made.model.manifest, key, made.chain, compute, keeper, taken)
             server = WorkerServer(host, nursery, parts)
-            task_status.started(Stage(entry, host, server, compute, keeper, account, scope, made.proxy))
+            task_status.started(Stage(entry, host, server, compute, keeper, account, scope, made.proxy, ended))
             await trio.sleep_forever()
+    ended.set()
 
 
 def replace_session(network: Network, **fields: object) -> None:

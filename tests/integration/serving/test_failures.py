@@ -12,6 +12,8 @@ import trio
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived
 from node.client.transport import StageUnreachable, open_request
 from node.p2p.host import open_host
+from node.serving.link import FrameLink
+from node.worker.refusal import OrderRefused
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import SignedOrder, compute_positions
 from proto_specs.types.wire import FailureCode
@@ -97,6 +99,23 @@ async def test_a_worker_that_dies_in_mid_generation_is_named_at_once(model: Mode
             while not all(one.is_idle for one in alive):
                 await trio.sleep(0.02)
         assert get_settlement(network) is None
+
+
+async def test_a_worker_that_restarts_in_mid_generation_does_not_run_the_order_again(model: Model) -> None:
+    """Its neighbours remember the order in memory; it has only its disk."""
+    async with open_network(model, RANGES) as network:
+        order = network.make_order(PROMPT, 400, 0)
+        async with asking(network, order) as request:
+            await request.wait_tokens(40)
+            await network.restart(1)
+            await request.wait_end(DETECT_S_MAX)
+        await network.wait_idle()
+        restarted = network.stages[1].server
+        assert not len(restarted.outstanding)
+        client = FrameLink(None, "client")  # type: ignore[arg-type]
+        with pytest.raises(OrderRefused, match="run here before"):
+            await restarted._open(order, client)
+        assert (await restarted._open(network.make_order(PROMPT, 40, 1), client)).stage == 1
 
 
 @pytest.mark.slow

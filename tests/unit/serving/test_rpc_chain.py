@@ -8,12 +8,21 @@ from typing import Any
 import pytest
 
 from consensus.runtime.inference import queries
+from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.settlement import compute_challenge_ppm
 from consensus.runtime.inference.state import Session, SessionStatus, Worker, WorkerStatus
+from consensus.state.overlay import Overlay
+from consensus.state.reader import DictState
 from genesis.dev import build_dev_spec
 from node.rpc.errors import RpcError
 from node.serving.chain import ChainUnreachable, ReadRefused
-from node.serving.rpc_chain import RpcChain, make_session_entry, make_worker_entry
+from node.serving.rpc_chain import (
+    RpcChain,
+    list_worker_entries,
+    make_session_entry,
+    make_worker_entry,
+    read_worker_entry,
+)
 
 PARAMS = build_dev_spec().params.inference
 SESSION = Session(bytes(32), bytes(32), bytes(32), SessionStatus.OPEN, 9, 100, 60, 5, 2, 1, 10, 1_000)
@@ -37,7 +46,7 @@ def test_a_session_under_notice_takes_none(status: SessionStatus, settleable: bo
 
 
 def test_the_largest_request_a_bond_bears_is_the_chain_s_own() -> None:
-    most = make_worker_entry(bytes(32), WORKER, PARAMS).gross_max
+    most = make_worker_entry(bytes(32), WORKER, PARAMS, is_jailed=False).gross_max
     assert compute_challenge_ppm(PARAMS, WORKER, most) <= 10**6
     with pytest.raises(Exception, match="unresolved"):
         compute_challenge_ppm(PARAMS, WORKER, most + 1)
@@ -45,7 +54,21 @@ def test_the_largest_request_a_bond_bears_is_the_chain_s_own() -> None:
 
 @pytest.mark.parametrize("status", [WorkerStatus.RETIRING, WorkerStatus.EJECTED, WorkerStatus.RELEASED])
 def test_only_an_active_worker_takes_work(status: WorkerStatus) -> None:
-    assert not make_worker_entry(bytes(32), replace(WORKER, status=status), PARAMS).is_active
+    entry = make_worker_entry(bytes(32), replace(WORKER, status=status), PARAMS, is_jailed=False)
+    assert (entry.is_active, entry.is_leaving) == (False, True)
+
+
+def test_a_jailed_operator_s_workers_wait() -> None:
+    state = Overlay(DictState())
+    inference.params.write(state, PARAMS)
+    inference.workers.write(state, b"w" * 32, WORKER)
+    inference.workers_by_model.add(state, WORKER.model, b"w" * 32)
+    inference.jails.write(state, WORKER.operator, 50)
+    for height, is_active in ((49, False), (50, True)):
+        entry = read_worker_entry(state, b"w" * 32, height)
+        assert entry is not None
+        assert (entry.is_active, entry.is_leaving) == (is_active, False)
+        assert list_worker_entries(state, WORKER.model, height) == (entry,)
 
 
 class FakeRpc:

@@ -108,7 +108,7 @@ class FakeChain:
 
     async def get_session(self, session: bytes) -> SessionEntry | None:
         self._check()
-        return SessionEntry(session, b"a" * 32, SESSION_KEY.public_key, bytes(32), 5, 1, 1, False, True)
+        return SessionEntry(session, b"a" * 32, SESSION_KEY.public_key, bytes(32), 5, 1, 1, False, True, 1, 3_601, 1)
 
     async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
         raise NotImplementedError
@@ -116,7 +116,7 @@ class FakeChain:
     async def get_worker(self, worker: bytes) -> WorkerEntry | None:
         self._check()
         addresses = self.addresses.get(worker, (worker.hex()[:4],))
-        return WorkerEntry(worker, bytes(32), bytes(32), 0, 2, 1, 1, "peer", addresses, 1, 2, True)
+        return WorkerEntry(worker, bytes(32), bytes(32), 0, 2, 1, 1, "peer", addresses, 1, 2, True, False)
 
     async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
         raise NotImplementedError

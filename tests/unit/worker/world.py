@@ -108,11 +108,11 @@ class FakeAccount:
 def make_chain() -> DictChain:
     """Three workers of two layers each at prices 1 and 2, a session of 10,000 nmyl for three requests."""
     chain = DictChain(bytes(32), manifests={MODEL: make_manifest()})
-    session = SessionEntry(SESSION, b"a" * 32, SESSION_KEY.public_key, MODEL, 5, 10_000, 3, True, True)
+    session = SessionEntry(SESSION, b"a" * 32, SESSION_KEY.public_key, MODEL, 5, 10_000, 3, True, True, 1, 3_601, 1)
     chain.sessions[SESSION] = session
     for at, key in enumerate(WORKER_KEYS):
         entry = WorkerEntry(
-            key.public_key, bytes(32), MODEL, 2 * at, 2 * at + 2, 10**6, 10**6, f"peer{at}", (), 1, 2, True
+            key.public_key, bytes(32), MODEL, 2 * at, 2 * at + 2, 10**6, 10**6, f"peer{at}", (), 1, 2, True, False
         )
         chain.workers[entry.worker] = entry
     return chain

@@ -71,9 +71,9 @@ def build_manifest(layers: int = LAYERS, **fields: Any) -> Manifest:
 
 
 def build_spec(validators: tuple[str, ...] = ("alice",), **params: Any) -> ChainSpec:
-    """The dev spec without emission and with some of the inference parameters changed."""
+    """The dev spec without emission, unless it is among `params`, and with these inference parameters changed."""
     spec = build_dev_spec(validators)
-    staking = replace(spec.params.staking, emission_per_epoch=0)
+    staking = replace(spec.params.staking, emission_per_epoch=params.pop("emission_per_epoch", 0))
     inference = replace(spec.params.inference, **params)
     return replace(spec, params=replace(spec.params, staking=staking, inference=inference))
 

@@ -152,10 +152,7 @@ def test_who_retires_or_is_jailed_is_not_drawn(build: Any) -> None:
     world = build()
     gone, jailed, left = world.workers
     world.chain.expect_ok(gone, calls.RetireWorker(gone.worker_key.public_key))
-    key = jailed.worker_key.public_key
-    worker = inference.workers.read(world.chain.state, key)
-    assert worker is not None
-    edit(world, lambda state: inference.workers.write(state, key, replace(worker, jailed_until=1_000_000)))
+    edit(world, lambda state: inference.jails.write(state, jailed.account, 1_000_000))
     assert [one.worker for one in go_to_draw(world)] == [left.worker_key.public_key]
 
 

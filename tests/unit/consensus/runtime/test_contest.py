@@ -1,9 +1,13 @@
-"""Contested challenges and jail: a minority cannot save a wrong worker by contradicting."""
+"""Contested challenges, silence and jail: a minority cannot save a wrong worker by contradicting, nor by silence."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from consensus.runtime.inference import queries
 from consensus.runtime.inference.events import ChallengeContested, ChallengeResolved, VerifierPaid, WorkerJailed
+from consensus.runtime.inference.state import StageStatus
+from genesis.dev import get_dev_identity
 from proto_specs.types.calls import Outcome
 from tests.unit.consensus.runtime.inference_world import World
 from tests.unit.consensus.runtime.test_challenges import pick
@@ -21,8 +25,8 @@ def test_a_contradicting_minority_brings_more_judges_and_earns_nothing() -> None
     for verifier, commit, _ in votes:
         world.chain.expect_ok(verifier, commit)
     for verifier, _, reveal in votes:
-        receipt = world.chain.expect_ok(verifier, reveal)
-    (contested,) = pick(receipt.events, ChallengeContested)
+        world.chain.expect_ok(verifier, reveal)
+    (contested,) = pick(world.chain.skip(2), ChallengeContested)
     assert len(contested.committee) == 4
     assert not set(contested.committee) & set(one.committee)
     fails = [
@@ -50,3 +54,19 @@ def test_unavailable_too_often_in_a_row_is_jailed_for_a_time() -> None:
     worker = queries.read_worker(world.chain.state, jailed.worker)
     assert worker is not None
     assert (worker.unavailable, worker.unavailable_in_row) == (2, 0)
+
+
+def test_attack_a_new_worker_key_does_not_leave_its_operator_s_jail() -> None:
+    world = World(unavailable_max=1)
+    drawn = world.settle_and_draw(world.settle(0))
+    (jailed,) = pick(world.judge(drawn[0].challenge, world.verifiers[0], Outcome.UNAVAILABLE).events, WorkerJailed)
+    bob = world.workers[0]
+    fresh = replace(bob, worker_key=get_dev_identity("fresh").worker_key)
+    world.chain.expect_ok(fresh, world.register_worker(fresh, 0, 2))
+    world.workers[0] = fresh
+    assert [one.stage for one in world.settle_and_draw(world.settle(1))] == [1, 2]
+    request = queries.read_request(world.chain.state, dict(queries.list_requests(world.chain.state, world.session))[1])
+    assert request is not None
+    assert request.stages[0].status == StageStatus.REFUNDED
+    world.chain.skip(jailed.until - world.chain.height)
+    assert len(world.settle_and_draw(world.settle(2))) == 3

@@ -59,6 +59,8 @@ def test_worker_registration_is_checked(world: World) -> None:
     expect(EVE, register(EVE, 0, 2, model=bytes(32)), errors.UnknownModel)
     for start, end in ((0, 0), (3, 2), (0, LAYERS + 1)):
         expect(EVE, register(EVE, start, end), errors.BadRange)
+    expect(EVE, register(EVE, 0, 2, prefill_price=0), errors.ZeroPrice)
+    expect(EVE, register(EVE, 0, 2, decode_price=0), errors.ZeroPrice)
     least = world.chain.spec.params.inference.worker_bond_min
     expect(EVE, register(EVE, 0, 2, bond=least - 1), errors.BondTooLow)
     expect(EVE, register(EVE, 0, 2, bond=1 << 63), InsufficientBalance)
