@@ -10,6 +10,7 @@ import hashlib
 import os
 import random
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -167,7 +168,11 @@ def record_writes(recorder: Recorder) -> Iterator[Recorder]:
 
     def on_compact(self: Database, prefix: bytes) -> None:
         recorder.note(f"compaction of {prefix.decode()}")
-        compact(self, prefix)
+        working = threading.Thread(target=compact, args=(self, prefix))
+        working.start()
+        while working.is_alive():
+            recorder.take(f"{len(recorder.seen)} in the midst of a compaction")
+        working.join()
 
     def on_truncate(self: Wal) -> None:
         self._file.flush()
