@@ -98,6 +98,7 @@ class SocketSession:
 
     async def _call_local(self, method: str, params: Params) -> Any:
         if method in HEAD_METHODS:
+            _require_nothing(method, params)
             return self._start(lambda name: self._send_heads(name, HEAD_METHODS[method]))
         if method == WATCH_METHOD:
             extrinsic = await self._link.call("author_submitExtrinsic", params)
@@ -106,7 +107,7 @@ class SocketSession:
             keys = _parse_keys(params)
             return self._start(lambda name: self._send_storage(name, keys))
         if method == REQUESTS_METHOD:
-            _require_nothing(params)
+            _require_nothing(method, params)
             return self._start(self._send_requests)
         return self._stop(params)
 
@@ -222,6 +223,6 @@ def _parse_keys(params: Params) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def _require_nothing(params: Params) -> None:
+def _require_nothing(method: str, params: Params) -> None:
     if params:
-        raise ApiError(INVALID_PARAMS, f"{REQUESTS_METHOD} takes no parameters")
+        raise ApiError(INVALID_PARAMS, f"{method} takes no parameters")

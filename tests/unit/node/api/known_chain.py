@@ -6,6 +6,7 @@ Everything in it is derived from names and heights, so its hashes are the same w
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class KnownChain(inference_world.World):
 
     def __init__(self, path: Path) -> None:
         self.node = World(path, retention=Retention(state_blocks=STATE_BLOCKS))
+        self.publish: Callable[[FinalizedBlock], None] = lambda _: None
         self.chain: Any = self.node  # orders are made of its genesis alone
         self.client = CLIENT
         self.session_key = get_dev_identity("session").account_key
@@ -49,9 +51,13 @@ class KnownChain(inference_world.World):
         self.waiting = self.sign(ALICE, calls.Transfer(BOB.account, MYL))
         self.node.pool.submit(self.waiting)
 
+    def get_next_nonce(self, who: DevIdentity) -> int:
+        """That of the account's next transaction."""
+        return self._nonces[who.account]
+
     def sign(self, who: DevIdentity, call: Any, tip: int = 0) -> Transaction:
         """Under the account's next nonce."""
-        nonce = self._nonces[who.account]
+        nonce = self.get_next_nonce(who)
         self._nonces[who.account] += 1
         return sign_call(self.node.genesis.hash, who, nonce, call, tip)
 
@@ -59,6 +65,7 @@ class KnownChain(inference_world.World):
         """A block of transactions, and of calls of which each succeeds."""
         made = [one if isinstance(one, Transaction) else self.sign(*one) for one in given]
         block = self.node.add_block(made)
+        self.publish(block)
         receipts = {one.extrinsic: one for one in block.executed.receipts}
         for one, transaction in zip(given, made, strict=True):
             receipt = receipts[compute_extrinsic_hash(transaction)]
@@ -76,7 +83,9 @@ class KnownChain(inference_world.World):
         self.add_block(*registrations, (ALICE, calls.RegisterVerifier(self.model)))
         opening = calls.OpenSession(self.model, self.session_key.public_key, PRICE, DEPOSIT, 100)
         delegation = (BOB, calls.Delegate(ALICE.account, 50 * MYL))
-        self.add_block((CLIENT, opening), delegation, (BOB, calls.AsMulti(2, others, None, calls.Remark(b"of several"))))
+        self.add_block(
+            (CLIENT, opening), delegation, (BOB, calls.AsMulti(2, others, None, calls.Remark(b"of several")))
+        )
         proposal = (ALICE, calls.ProposeParams((ParamChange("system.byte_price", 7),)))
         self.add_block((BOB, self.settle(0)), (BOB, calls.Undelegate(ALICE.account, 20 * MYL)), proposal)
         self.add_block()

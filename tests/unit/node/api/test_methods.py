@@ -18,13 +18,11 @@ from node.api.params import PAGE_ITEMS_MAX
 from proto_specs.codec import decode, encode
 from proto_specs.ss58 import encode_address
 from proto_specs.types.chain import compute_block_hash, compute_extrinsic_hash
-from tests.unit.node.api.vectors import AGE_MS, make_known_chain
 from tests.unit.node.world import ALICE, BOB, MYL, World
 
 ALICE_ADDRESS = encode_address(ALICE.account, 42)
 UNKNOWN = "0x" + "ab" * 32
 SPECS = Path(__file__).parents[4] / "proto_specs"
-VECTORS = json.loads((SPECS / "vectors" / "rpc.json").read_text("utf-8"))
 
 
 class Api:
@@ -54,19 +52,6 @@ def test_the_table_is_the_documented_one(api: Api) -> None:
     documented = re.findall(r"^\| `([\w.]+)` ", page[: page.index("## Subscriptions")], re.MULTILINE)
     assert sorted(METHODS) == sorted(documented)
     assert api.call("rpc_methods") == {"methods": sorted(METHODS)}
-
-
-@pytest.mark.parametrize("index", range(len(VECTORS["calls"])), ids=lambda one: VECTORS["calls"][one]["method"])
-def test_vectors(api: Api, world: World, index: int) -> None:
-    make_known_chain(world)
-    api.now_ms = world.head.time_ms + AGE_MS
-    vector = VECTORS["calls"][index]
-    if "error" in vector:
-        with pytest.raises(ApiError) as refused:
-            api.call(vector["method"], *vector["params"])
-        assert refused.value.to_json() == vector["error"]
-    else:
-        assert api.call(vector["method"], *vector["params"]) == vector["result"]
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
