@@ -173,6 +173,20 @@ def test_a_submitted_transaction_is_pending_then_finalized(api: Api, world: Worl
     assert api.call("author_pendingExtrinsics") == []
 
 
+def test_finalized_is_said_once_every_other_answer_has_the_block(api: Api, world: World) -> None:
+    """A block is on disk before the pool has followed it: an answer from another thread may fall in between."""
+    one = world.transfer(0)
+    extrinsic = api.call("author_submitExtrinsic", show(encode(one)))
+    done = world.finalize(world.build(world.pool.select()))
+    world.store.commit_block(done)
+    assert world.store.find_extrinsic(compute_extrinsic_hash(one)) is not None
+    assert api.call("author_extrinsicStatus", extrinsic) == {"status": "pending"}
+    assert api.call("author_pendingExtrinsics") == [show(encode(one))]
+    world.pool.advance(done)
+    assert api.call("author_extrinsicStatus", extrinsic)["status"] == "finalized"
+    assert api.call("author_pendingExtrinsics") == []
+
+
 def test_the_fee_that_is_queried_is_the_fee_that_is_paid(api: Api, world: World) -> None:
     one = world.transfer(0, tip=3)
     info = api.call("payment_queryInfo", show(encode(one)))
