@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from node.api.access import get_cost
 from node.api.params import Params
 from node.api.schemas import OBJECT, Parameter
 from node.api.table import METHODS, Method, NodeView, method
@@ -20,7 +21,10 @@ def rpc_discover(view: NodeView, params: Params) -> Any:
 
 
 def make_document() -> dict[str, Any]:
-    """Every method of the table, by name. Subscriptions, which are no calls, are in proto_specs/rpc.md."""
+    """Every method of the table, by name; `x-cost` is what a call counts for in its caller's rate.
+
+    Subscriptions, which are no calls, are in proto_specs/rpc.md.
+    """
     return {
         "openrpc": OPENRPC_VERSION,
         "info": {"title": "Myelin JSON-RPC", "version": API_VERSION},
@@ -37,6 +41,7 @@ def _describe(name: str, found: Method) -> dict[str, Any]:
         "summary": summary,
         "params": [_describe_parameter(one) for one in found.takes],
         "result": {"name": "result", "schema": found.gives},
+        "x-cost": get_cost(name),
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from node.api.access import get_cost
 from node.api.errors import INVALID_PARAMS, LIMIT_EXCEEDED, STATE_UNAVAILABLE, ApiError
 from node.rpc.jsonrpc import Call, Params, answer_text
 from node.rpc.limits import Caller, Heads, RateLimiter, dispatch_limited
@@ -177,7 +178,7 @@ class SocketSession:
     ) -> list[Any] | None:
         """The values after the block; of a state that is pruned already, those known. Raises ApiError."""
         for _ in keys:
-            self._limiter.spend(self._caller.address)
+            self._limiter.spend(self._caller.address, get_cost("state_getStorage"))
         values = await self._link.call_many([("state_getStorage", [key, head["height"]]) for key in keys])
         for one in values:
             if isinstance(one, ApiError):
