@@ -89,6 +89,8 @@ def _state(_: KnownChain) -> Iterator[tuple[str, list[Any]]]:
     bob = show(accounts.key(BOB.account))
     for name in ("state_getStorage", "state_getStorageHash", "state_getStorageSize", "state_getReadProof"):
         yield from ((name, params) for params in ([bob], [bob, KEPT], ["0x00"]))
+    yield "state_queryStorageAt", [[bob, "0x00"]]
+    yield "state_queryStorageAt", [[bob], KEPT]
     yield "state_getPairs", [show(now.key)]
     yield "state_getPairs", ["0xff"]
     prefix = show(b"balances.account:")
@@ -146,6 +148,9 @@ def list_named() -> list[Ask]:
         Ask("system_account", "a mistyped address", [MISTYPED]),
         Ask("system_account", "an unknown name", {"account": show(BOB.account), "height": KEPT}),
         Ask("state_getKeysPaged", "count too large", ["0x", 1025]),
+        Ask("state_queryStorageAt", "no keys", [[]]),
+        Ask("state_queryStorageAt", "list too long", [["0x00"] * 65]),
+        Ask("state_queryStorageAt", "wrong key", [["0x00", "0x0"]]),
         Ask("chain_getBlockHash", "list too long", [[0] * 257]),
     ]
 

@@ -45,6 +45,7 @@ def make_samples(world: World) -> dict[str, Any]:
         "account": encode_address(BOB.account, 42),
         "operator": encode_address(ALICE.account, 42),
         "key": f"0x{accounts.key(BOB.account).hex()}",
+        "keys": [f"0x{accounts.key(BOB.account).hex()}", "0x00"],
         "prefix": "0x",
         "count": 5,
         "block": 2,
