@@ -11,9 +11,16 @@ from typing import Any
 import jsonschema
 import pytest
 
-from node.api.errors import INVALID_PARAMS, INVALID_TRANSACTION, STATE_UNAVAILABLE
+from node.api.errors import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_TRANSACTION,
+    LIMIT_EXCEEDED,
+    MEANINGS,
+    NODE_UNREACHABLE,
+    STATE_UNAVAILABLE,
+)
 from node.api.methods import METHODS
-from node.api.schemas import BLOCK
 from node.rpc.session import LOCAL_METHODS, UNSUBSCRIBE_METHODS
 from tests.unit.node.api.vectors import PATH, record
 from tests.unit.node.api.wire import serve_known_chain
@@ -22,6 +29,9 @@ VECTORS = json.loads(PATH.read_text("utf-8"))
 EXCHANGES: list[dict[str, Any]] = VECTORS["exchanges"]
 SUBSCRIPTIONS = {one["method"]: one["messages"] for one in VECTORS["subscriptions"]}
 RPC_PAGE = (PATH.parents[1] / "rpc.md").read_text("utf-8")
+
+ELSEWHERE = (INTERNAL_ERROR, LIMIT_EXCEEDED, NODE_UNREACHABLE)
+"""What any method can end with, and a node that is well and has time does not."""
 
 
 def name_of(exchange: dict[str, Any]) -> str:
@@ -84,9 +94,12 @@ def test_every_method_has_an_answer_that_says_something_and_every_refusal_it_can
     expected = {"one parameter too many", *(f"wrong {one['name']}" for one in takes)}
     expected |= {f"no {one['name']}" for one in takes if one["required"]}
     assert expected <= asked[INVALID_PARAMS]
-    if BLOCK in METHODS[method].takes and not method.startswith("chain_"):
+    described = {int(one["$ref"].removeprefix("#/components/errors/")) for one in DESCRIBED[method]["errors"]}
+    assert described == {*asked, *ELSEWHERE}
+    assert described <= {one["code"] for one in DOCUMENT["components"]["errors"].values()}
+    if STATE_UNAVAILABLE in described:
         assert asked[STATE_UNAVAILABLE] == {"pruned block", "block to come", "unknown block"}
-    if method in ("author_submitExtrinsic", "payment_queryInfo", "payment_queryFeeDetails"):
+    if INVALID_TRANSACTION in described:
         assert "DecodeError" in asked[INVALID_TRANSACTION]
 
 
@@ -107,7 +120,8 @@ def test_parameters_that_were_answered_are_as_the_document_says() -> None:
 
 
 def test_answers_are_jsonrpc_and_their_errors_are_documented() -> None:
-    documented = {int(code) for code in re.findall(r"^\| (-?\d{4,}) \|", RPC_PAGE, re.MULTILINE)}
+    documented = {int(code): text for code, text in re.findall(r"^\| (-?\d{4,}) \| ([^|]*) \|", RPC_PAGE, re.MULTILINE)}
+    assert documented == MEANINGS
     for one in EXCHANGES:
         answer = one["response"]
         assert (answer["jsonrpc"], answer["id"]) == ("2.0", one["request"]["id"])
