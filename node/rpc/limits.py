@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class RateLimiter:
 
     def spend(self, client: str, cost: int = READ) -> None:
         """Count a call for so many. What costs more than a burst takes a full bucket. Raises ApiError when the client
-        has too little left; a refused call is not counted.
+        has too little left, with the time after which it has enough; a refused call is not counted.
         """
         now_s = self._clock_s()
         most = BURST_S * self._per_s
@@ -71,7 +72,8 @@ class RateLimiter:
         self._buckets[client] = (left if is_refused else left - price, now_s)
         if is_refused:
             text = f"more than {self._per_s:.0f} calls a second: slow down"
-            raise ApiError(LIMIT_EXCEEDED, text if cost == READ else f"{text} (this one counts as {cost})")
+            wait = {"wait_ms": math.ceil((price - left) / self._per_s * 1_000)}
+            raise ApiError(LIMIT_EXCEEDED, text if cost == READ else f"{text} (this one counts as {cost})", wait)
 
 
 class Heads:

@@ -63,7 +63,7 @@ class Wire:
 
 
 @contextmanager
-def serve_known_chain(directory: Path) -> Iterator[Wire]:
+def serve_known_chain(directory: Path, calls_per_s: int = CALLS_PER_S) -> Iterator[Wire]:
     """The known chain, made in the directory, until the end of the block."""
     path = directory / "node.sock"
     chain = KnownChain(directory / "db")
@@ -72,7 +72,7 @@ def serve_known_chain(directory: Path) -> Iterator[Wire]:
     thread.start()
     try:
         assert node.is_ready.wait(30)
-        with TestClient(RpcServer(path, CALLS_PER_S).make_app(), client=("127.0.0.1", 50_000)) as http:
+        with TestClient(RpcServer(path, calls_per_s).make_app(), client=("127.0.0.1", 50_000)) as http:
             wire = Wire(http, chain, node.do)
             wire.wait_until_ready()
             yield wire

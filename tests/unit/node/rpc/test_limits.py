@@ -71,6 +71,7 @@ def test_a_dear_call_counts_as_several_and_a_refused_one_as_none() -> None:
         limiter.spend("a", 6)
     assert refused.value.code == LIMIT_EXCEEDED
     assert "counts as 6" in str(refused.value)
+    assert refused.value.data == {"wait_ms": 100}
     assert spend(limiter, "a", 10) == 5
     clock.now_s += 0.75
     limiter.spend("a", 6)
