@@ -101,12 +101,17 @@ def author_remove_extrinsic(view: NodeView, params: Params) -> Any:
 
 @method("author_extrinsicStatus", takes=(EXTRINSIC_HASH,), gives=or_null(OBJECT), is_bulky=True)
 def author_extrinsic_status(view: NodeView, params: Params) -> Any:
-    """Where a transaction is: pending, or finalized with height, index and receipt; null when unknown here."""
+    """Where a transaction is: pending, or finalized with height, index and receipt; null when unknown here.
+
+    A block is written in one thread while another answers. The pool follows a block last, so what is finalized for the
+    pool is in every later answer; and what waits is looked up first, so it is not missed on its way into the block.
+    """
     extrinsic = params.take_hash("extrinsic")
     params.finish()
+    is_waiting = extrinsic in view.pool
     location = view.store.find_extrinsic(extrinsic)
-    if location is None:
-        return {"status": "pending"} if extrinsic in view.pool else None
+    if location is None or location.height > view.pool.height:
+        return {"status": "pending"} if is_waiting else None
     receipts = view.store.get_receipts(location.height)
     assert receipts is not None, "blocks are stored with their receipts"
     return {

@@ -15,6 +15,20 @@ NODE_UNREACHABLE = -32010
 STATE_UNAVAILABLE = -32011
 NOT_ALLOWED = -32012
 
+MEANINGS = {
+    PARSE_ERROR: "the text is no JSON",
+    INVALID_REQUEST: "no request object, or an id that is neither text, number nor null",
+    METHOD_NOT_FOUND: "no such method",
+    INVALID_PARAMS: "a parameter is wrong; the message names it",
+    INTERNAL_ERROR: "a fault of the node; its log has the details",
+    LIMIT_EXCEEDED: "a limit: batch, rate, subscriptions",
+    NODE_UNREACHABLE: "the node does not answer: try again",
+    STATE_UNAVAILABLE: "the state at that block is not here",
+    NOT_ALLOWED: "an unsafe method, and the caller is not the operator",
+    INVALID_TRANSACTION: "the transaction is refused",
+}
+"""What a code says in general; the message of an error says what it was."""
+
 
 class ApiError(Exception):
     """A method's refusal."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from consensus.runtime.inference import queries
-from consensus.runtime.inference.state import InferenceParams, Request, Session, Worker
+from consensus.runtime.inference.state import InferenceParams, Model, Request, Session, Worker
 from node.api.params import Params
 from node.api.schemas import (
     ACCOUNT,
@@ -33,9 +33,9 @@ def inference_params(view: NodeView, params: Params) -> Any:
     return view.show(queries.read_params(view.store))
 
 
-@method("inference_models", gives=list_of(schema_of(Manifest, model=HASH)), is_bulky=True)
+@method("inference_models", gives=list_of(schema_of(Model, model=HASH)), is_bulky=True)
 def inference_models(view: NodeView, params: Params) -> Any:
-    """Registered models."""
+    """Registered models: id, owner, height, and what a client chooses by; inference_model has the manifest."""
     params.finish()
     return [{"model": show_bytes(key), **view.show(found)} for key, found in queries.list_models(view.store.view())]
 

@@ -11,6 +11,7 @@ from proto_specs.ss58 import decode_address
 
 HASH_BYTES = 32
 KEY_BYTES_MAX = 256
+KEYS_MAX = 64
 PAGE_ITEMS_MAX = 256
 SUBMITTED_BYTES_MAX = 1 << 19
 """What fits into a request as hex: longer than a transaction may be, so that the refusal can say which it was."""
@@ -78,6 +79,13 @@ class Params:
     def take_key(self, name: str) -> bytes:
         """A state key or prefix as 0x hex."""
         return self._parse_key(self._next(name), name)
+
+    def take_keys(self, name: str, most: int) -> list[bytes]:
+        """State keys, 1 to `most` of them."""
+        value = self._next(name)
+        if not isinstance(value, list) or not 1 <= len(value) <= most:
+            _refuse(name, f"a list of 1 to {most} state keys")
+        return [self._parse_key(one, name) for one in value]
 
     def take_optional_key(self, name: str) -> bytes | None:
         """A state key as 0x hex, or nothing."""

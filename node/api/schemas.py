@@ -8,7 +8,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-from node.api.params import HASH_BYTES, KEY_BYTES_MAX
+from node.api.params import HASH_BYTES, KEY_BYTES_MAX, KEYS_MAX
 from proto_specs.codec import UInt
 from proto_specs.types.common import Kind
 
@@ -93,6 +93,7 @@ BLOCKS = Parameter(
     "block", one_of(_ONE_BLOCK, list_of(_ONE_BLOCK)), "A block, or a list of up to 256.", is_required=False
 )
 KEY = Parameter("key", _KEY, "A state key.")
+KEYS = Parameter("keys", {**list_of(_KEY), "minItems": 1, "maxItems": KEYS_MAX}, "State keys.")
 PREFIX = Parameter("prefix", _KEY, "What the keys start with.")
 COUNT = Parameter("count", {"type": "integer", "minimum": 1, "maximum": 1024}, "How many at most.")
 START_KEY = Parameter("start", or_null(_KEY), "The last key of the page before.", is_required=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from node.api.params import PAGE_ITEMS_MAX, Params
+from node.api.params import KEYS_MAX, PAGE_ITEMS_MAX, Params
 from node.api.past import take_state
 from node.api.schemas import (
     BLOCK,
@@ -14,6 +14,7 @@ from node.api.schemas import (
     HASH,
     INTEGER,
     KEY,
+    KEYS,
     PREFIX,
     START_KEY,
     TEXT,
@@ -26,7 +27,7 @@ from proto_specs.codec import encode
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.chain import RUNTIME_VERSION
 
-KEYS_MAX = 1024
+PAGE_KEYS_MAX = 1024
 
 
 @method(
@@ -75,6 +76,24 @@ def state_get_storage_size(view: NodeView, params: Params) -> Any:
 
 
 @method(
+    "state_queryStorageAt",
+    takes=(
+        KEYS,
+        BLOCK,
+    ),
+    gives=list_of(object_of(block=HASH, changes=list_of(list_of(or_null(BYTES))))),
+    is_bulky=True,
+)
+def state_query_storage_at(view: NodeView, params: Params) -> Any:
+    """Values of up to 64 state keys after one and the same block, as [{block, changes: [[key, value]]}] of one item."""
+    keys = params.take_keys("keys", KEYS_MAX)
+    state = take_state(view, params)
+    changes = [[key, state.get(key)] for key in keys]
+    shown = [[None if one is None else show_bytes(one) for one in change] for change in changes]
+    return [{"block": show_bytes(state.get_head().block_hash), "changes": shown}]
+
+
+@method(
     "state_getPairs",
     takes=(
         PREFIX,
@@ -111,7 +130,7 @@ def state_get_pairs(view: NodeView, params: Params) -> Any:
 def state_get_keys_paged(view: NodeView, params: Params) -> Any:
     """Up to `count` (at most 1024) keys under a prefix, in order, after `start`."""
     prefix = params.take_key("prefix")
-    count = params.take_count("count", KEYS_MAX)
+    count = params.take_count("count", PAGE_KEYS_MAX)
     start = params.take_optional_key("start")
     found = (key for key, _ in take_state(view, params).iterate(prefix, start or b"") if key != start)
     return [show_bytes(key) for key in itertools.islice(found, count)]

@@ -47,6 +47,11 @@ class TransactionPool:
     def __len__(self) -> int:
         return len(self._mempool)
 
+    @property
+    def height(self) -> int:
+        """The block that was followed last: what asks the node finds that block everywhere."""
+        return self._head.height
+
     def __contains__(self, extrinsic: bytes) -> bool:
         return extrinsic in self._mempool
 

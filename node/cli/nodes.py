@@ -97,7 +97,10 @@ def run_command(
     rpc_host: Annotated[str, typer.Option(help="Address of the public RPC.")] = "127.0.0.1",
     rpc_port: Annotated[int, typer.Option(help="Port of the public RPC.")] = DEFAULT_RPC_PORT,
     rpc_calls_per_s: Annotated[
-        int, typer.Option(min=1, help="RPC calls a second that one client's address may make; twice as many at once.")
+        int,
+        typer.Option(
+            min=1, help="RPC calls a second of one client's address; twice as many at once. Dear ones count as several."
+        ),
     ] = DEFAULT_RPC_CALLS_PER_S,
     listen: Annotated[str, typer.Option(help="libp2p address to listen at.")] = "/ip4/127.0.0.1/tcp/0",
     verify: Annotated[bool, typer.Option(help="Do verification duty for the models in shard storage.")] = True,

@@ -8,11 +8,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import trio
 
-from node.api.errors import NODE_UNREACHABLE
+from node.api.errors import LIMIT_EXCEEDED, NODE_UNREACHABLE
 from node.rpc.errors import RpcError, RpcUnreachable
 
 TIMEOUT_S = 30.0
+WAIT_MS_MAX = 30_000
+"""How long one call waits for its turn in all."""
 
 
 class RpcClient:
@@ -24,7 +27,22 @@ class RpcClient:
         self._ids = itertools.count(1)
 
     async def call(self, method: str, *params: Any) -> Any:
-        """The result of one call. Raises RpcUnreachable, RpcError."""
+        """The result of one call; one that came too early for the node's rate is made again when its time has come.
+
+        Raises RpcUnreachable, RpcError.
+        """
+        waited_ms = 0
+        while True:
+            try:
+                return await self._call(method, *params)
+            except RpcError as error:
+                wait_ms = _read_wait_ms(error)
+                waited_ms += wait_ms
+                if not wait_ms or waited_ms > WAIT_MS_MAX:
+                    raise
+            await trio.sleep(wait_ms / 1_000)
+
+    async def _call(self, method: str, *params: Any) -> Any:
         request = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
         try:
             response = await self._http.post(self.url, json=request)
@@ -40,6 +58,14 @@ class RpcClient:
             case {"error": {"code": int(code), "message": str(message), **rest}}:
                 raise RpcError(code, message, rest.get("data"))
         raise RpcUnreachable(f"what answers at {self.url} is no Myelin node (status {response.status_code})")
+
+
+def _read_wait_ms(error: RpcError) -> int:
+    """When a call that was refused for the caller's rate may be made again; 0 when that does not help."""
+    match error.data:
+        case {"wait_ms": int(wait_ms)} if error.code == LIMIT_EXCEEDED:
+            return max(1, wait_ms)
+    return 0
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 from starlette.requests import HTTPConnection
 
-from node.api.access import UNSAFE_METHODS
+from node.api.access import READ, UNSAFE_METHODS, compute_cost
 from node.api.errors import LIMIT_EXCEEDED, NOT_ALLOWED, ApiError
 from node.rpc.jsonrpc import Call
 
@@ -49,24 +50,30 @@ def _is_loopback(address: str) -> bool:
 
 
 class RateLimiter:
-    """A token bucket per client address."""
+    """A token bucket per client address; dear methods take several tokens (node/api/access.py)."""
 
     def __init__(self, calls_per_s: int, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._per_s = float(calls_per_s)
         self._clock_s = clock_s
         self._buckets: dict[str, tuple[float, float]] = {}
 
-    def spend(self, client: str) -> None:
-        """Count one call. Raises ApiError when the client has none left."""
+    def spend(self, client: str, cost: int = READ) -> None:
+        """Count a call for so many. What costs more than a burst takes a full bucket. Raises ApiError when the client
+        has too little left, with the time after which it has enough; a refused call is not counted.
+        """
         now_s = self._clock_s()
         most = BURST_S * self._per_s
         left, seen_s = self._buckets.pop(client, (most, now_s))
         left = min(most, left + (now_s - seen_s) * self._per_s)
+        price = min(float(cost), most)
+        is_refused = left < price
         if len(self._buckets) >= CLIENTS_REMEMBERED_MAX:
             del self._buckets[next(iter(self._buckets))]
-        self._buckets[client] = (max(0.0, left - 1.0), now_s)
-        if left < 1.0:
-            raise ApiError(LIMIT_EXCEEDED, f"more than {self._per_s:.0f} calls a second: slow down")
+        self._buckets[client] = (left if is_refused else left - price, now_s)
+        if is_refused:
+            text = f"more than {self._per_s:.0f} calls a second: slow down"
+            wait = {"wait_ms": math.ceil((price - left) / self._per_s * 1_000)}
+            raise ApiError(LIMIT_EXCEEDED, text if cost == READ else f"{text} (this one counts as {cost})", wait)
 
 
 class Heads:
@@ -99,11 +106,13 @@ class Heads:
 async def dispatch_limited(
     calls: Sequence[Call], limiter: RateLimiter, caller: Caller, call_many: Callable[[list[Call]], Awaitable[list[Any]]]
 ) -> list[Any]:
-    """Make the calls the caller has the right to; the rest are refused, each for itself."""
+    """Make the calls the caller has the right to and pays for, one after the other; the rest are refused, each for
+    itself.
+    """
     refusals: list[ApiError | None] = []
-    for name, _ in calls:
+    for name, params in calls:
         try:
-            limiter.spend(caller.address)
+            limiter.spend(caller.address, compute_cost(name, params))
             if name in UNSAFE_METHODS and not caller.is_operator:
                 raise ApiError(NOT_ALLOWED, f"{name} is for the node's operator: call it at the loopback address")
             refusals.append(None)

@@ -13,6 +13,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from node.api.access import get_cost
 from node.api.errors import INVALID_PARAMS, LIMIT_EXCEEDED, STATE_UNAVAILABLE, ApiError
 from node.rpc.jsonrpc import Call, Params, answer_text
 from node.rpc.limits import Caller, Heads, RateLimiter, dispatch_limited
@@ -98,6 +99,7 @@ class SocketSession:
 
     async def _call_local(self, method: str, params: Params) -> Any:
         if method in HEAD_METHODS:
+            _require_nothing(method, params)
             return self._start(lambda name: self._send_heads(name, HEAD_METHODS[method]))
         if method == WATCH_METHOD:
             extrinsic = await self._link.call("author_submitExtrinsic", params)
@@ -106,7 +108,7 @@ class SocketSession:
             keys = _parse_keys(params)
             return self._start(lambda name: self._send_storage(name, keys))
         if method == REQUESTS_METHOD:
-            _require_nothing(params)
+            _require_nothing(method, params)
             return self._start(self._send_requests)
         return self._stop(params)
 
@@ -176,7 +178,7 @@ class SocketSession:
     ) -> list[Any] | None:
         """The values after the block; of a state that is pruned already, those known. Raises ApiError."""
         for _ in keys:
-            self._limiter.spend(self._caller.address)
+            self._limiter.spend(self._caller.address, get_cost("state_getStorage"))
         values = await self._link.call_many([("state_getStorage", [key, head["height"]]) for key in keys])
         for one in values:
             if isinstance(one, ApiError):
@@ -222,6 +224,6 @@ def _parse_keys(params: Params) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def _require_nothing(params: Params) -> None:
+def _require_nothing(method: str, params: Params) -> None:
     if params:
-        raise ApiError(INVALID_PARAMS, f"{REQUESTS_METHOD} takes no parameters")
+        raise ApiError(INVALID_PARAMS, f"{method} takes no parameters")

@@ -18,13 +18,11 @@ from node.api.params import PAGE_ITEMS_MAX
 from proto_specs.codec import decode, encode
 from proto_specs.ss58 import encode_address
 from proto_specs.types.chain import compute_block_hash, compute_extrinsic_hash
-from tests.unit.node.api.vectors import AGE_MS, make_known_chain
 from tests.unit.node.world import ALICE, BOB, MYL, World
 
 ALICE_ADDRESS = encode_address(ALICE.account, 42)
 UNKNOWN = "0x" + "ab" * 32
 SPECS = Path(__file__).parents[4] / "proto_specs"
-VECTORS = json.loads((SPECS / "vectors" / "rpc.json").read_text("utf-8"))
 
 
 class Api:
@@ -54,19 +52,6 @@ def test_the_table_is_the_documented_one(api: Api) -> None:
     documented = re.findall(r"^\| `([\w.]+)` ", page[: page.index("## Subscriptions")], re.MULTILINE)
     assert sorted(METHODS) == sorted(documented)
     assert api.call("rpc_methods") == {"methods": sorted(METHODS)}
-
-
-@pytest.mark.parametrize("index", range(len(VECTORS["calls"])), ids=lambda one: VECTORS["calls"][one]["method"])
-def test_vectors(api: Api, world: World, index: int) -> None:
-    make_known_chain(world)
-    api.now_ms = world.head.time_ms + AGE_MS
-    vector = VECTORS["calls"][index]
-    if "error" in vector:
-        with pytest.raises(ApiError) as refused:
-            api.call(vector["method"], *vector["params"])
-        assert refused.value.to_json() == vector["error"]
-    else:
-        assert api.call(vector["method"], *vector["params"]) == vector["result"]
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
@@ -185,6 +170,20 @@ def test_a_submitted_transaction_is_pending_then_finalized(api: Api, world: Worl
     assert (status["status"], status["height"], status["index"]) == ("finalized", 1, 0)
     assert status["receipt"]["extrinsic"] == extrinsic
     assert status["receipt"] == api.call("chain_getReceipts", 1)["receipts"][0]
+    assert api.call("author_pendingExtrinsics") == []
+
+
+def test_finalized_is_said_once_every_other_answer_has_the_block(api: Api, world: World) -> None:
+    """A block is on disk before the pool has followed it: an answer from another thread may fall in between."""
+    one = world.transfer(0)
+    extrinsic = api.call("author_submitExtrinsic", show(encode(one)))
+    done = world.finalize(world.build(world.pool.select()))
+    world.store.commit_block(done)
+    assert world.store.find_extrinsic(compute_extrinsic_hash(one)) is not None
+    assert api.call("author_extrinsicStatus", extrinsic) == {"status": "pending"}
+    assert api.call("author_pendingExtrinsics") == [show(encode(one))]
+    world.pool.advance(done)
+    assert api.call("author_extrinsicStatus", extrinsic)["status"] == "finalized"
     assert api.call("author_pendingExtrinsics") == []
 
 

@@ -33,7 +33,8 @@ def validate_document(document: Any) -> None:
     """Against the meta-schema, with JSON Schema itself standing where it refers to it. Raises ValidationError."""
     own = {"JSONSchemaObject": {"properties": {"$ref": {"type": "string"}}}}
     stand_in = {"allOf": [{"$ref": "http://json-schema.org/draft-07/schema#"}], "definitions": own}
-    known: Registry[Any] = SPECIFICATIONS.with_resource(JSON_SCHEMA, DRAFT7.create_resource(stand_in))
+    resource = DRAFT7.create_resource(stand_in)
+    known: Registry[Any] = SPECIFICATIONS.with_resources((one, resource) for one in (JSON_SCHEMA, f"{JSON_SCHEMA}/"))
     jsonschema.Draft7Validator(META, registry=known).validate(document)
 
 
@@ -45,6 +46,7 @@ def make_samples(world: World) -> dict[str, Any]:
         "account": encode_address(BOB.account, 42),
         "operator": encode_address(ALICE.account, 42),
         "key": f"0x{accounts.key(BOB.account).hex()}",
+        "keys": [f"0x{accounts.key(BOB.account).hex()}", "0x00"],
         "prefix": "0x",
         "count": 5,
         "block": 2,

@@ -24,6 +24,7 @@ READS: list[tuple[str, list[Any]]] = [
     ("state_getStorage", [KEY]),
     ("state_getStorageHash", [KEY]),
     ("state_getStorageSize", [KEY]),
+    ("state_queryStorageAt", [[KEY, "0x00"]]),
     ("state_getPairs", [PREFIX, None]),
     ("state_getKeysPaged", [PREFIX, 1000, None]),
     ("state_getReadProof", [KEY]),
@@ -99,6 +100,8 @@ def test_hash_and_size_are_those_of_the_value(world: World) -> None:
     assert value is not None
     assert call(world, "state_getStorageHash", KEY) == f"0x{hash_tagged(Tag.STATE_VALUE, value).hex()}"
     assert call(world, "state_getStorageSize", KEY) == len(value)
+    (found,) = call(world, "state_queryStorageAt", [KEY, "0x00"])
+    assert found["changes"] == [[KEY, f"0x{value.hex()}"], ["0x00", None]]
     assert call(world, "state_getStorageHash", "0x00") is call(world, "state_getStorageSize", "0x00") is None
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+import trio
+import trio.testing
 
 from node.rpc.client import RpcClient, open_rpc
 from node.rpc.errors import RpcError, RpcUnreachable
@@ -32,6 +34,31 @@ async def test_a_refusal_keeps_code_text_and_data() -> None:
     with pytest.raises(RpcError, match="StaleNonce: used") as refused:
         await make_client(lambda request: httpx.Response(200, json={"id": 1, "error": error})).call("x")
     assert (refused.value.code, refused.value.data) == (1010, {"reason": "StaleNonce", "expected": 4})
+
+
+async def test_a_call_that_came_too_early_is_made_again_in_its_time(autojump_clock: trio.testing.MockClock) -> None:
+    asked_s: list[float] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked_s.append(trio.current_time())
+        early = {"code": -32005, "message": "slow down", "data": {"wait_ms": 250}}
+        return httpx.Response(200, json={"id": 1, **({"error": early} if len(asked_s) < 3 else {"result": 7})})
+
+    assert await make_client(answer).call("x") == 7
+    assert [round(one - asked_s[0], 3) for one in asked_s] == [0, 0.25, 0.5]
+
+
+@pytest.mark.parametrize(
+    "data", [None, {}, {"wait_ms": "1"}, {"wait_ms": 1e9}, {"wait_ms": 10**9}, {"wait_ms": 20_000}]
+)
+async def test_it_does_not_wait_for_ever_and_not_for_nothing(
+    autojump_clock: trio.testing.MockClock, data: object
+) -> None:
+    error = {"code": -32005, "message": "slow down", "data": data}
+    began_s = trio.current_time()
+    with pytest.raises(RpcError, match="slow down"):
+        await make_client(lambda request: httpx.Response(200, json={"id": 1, "error": error})).call("x")
+    assert trio.current_time() - began_s <= 30
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.requests import Request
 
-from node.api.access import UNSAFE_METHODS
+import proto_specs
+from node.api import access
+from node.api.access import BODY, PAGE, READ, UNSAFE_METHODS, WALK
 from node.api.errors import LIMIT_EXCEEDED, NOT_ALLOWED, ApiError
+from node.api.methods import METHODS
+from node.api.openrpc import make_document
 from node.rpc import limits
 from node.rpc.limits import (
     BACKLOG_MAX,
@@ -19,6 +25,7 @@ from node.rpc.limits import (
     RateLimiter,
     dispatch_limited,
 )
+from node.rpc.session import LOCAL_METHODS
 
 CALLS_PER_S = 5_000
 
@@ -54,6 +61,71 @@ def test_a_burst_then_the_rate_each_client_for_itself() -> None:
     assert spend(limiter, "a", 2 * BURST_S * CALLS_PER_S) == CALLS_PER_S
     clock.now_s += 3_600.0
     assert spend(limiter, "a", 2 * BURST_S * CALLS_PER_S) == BURST_S * CALLS_PER_S
+
+
+def test_a_dear_call_counts_as_several_and_a_refused_one_as_none() -> None:
+    clock = Clock()
+    limiter = RateLimiter(10, clock)
+    limiter.spend("a", 15)
+    with pytest.raises(ApiError) as refused:
+        limiter.spend("a", 6)
+    assert refused.value.code == LIMIT_EXCEEDED
+    assert "counts as 6" in str(refused.value)
+    assert refused.value.data == {"wait_ms": 100}
+    assert spend(limiter, "a", 10) == 5
+    clock.now_s += 0.75
+    limiter.spend("a", 6)
+    assert spend(limiter, "a", 9) == 1
+
+
+def test_what_costs_more_than_a_burst_takes_all_of_one() -> None:
+    """Else it could never be called where the rate is low."""
+    clock = Clock()
+    limiter = RateLimiter(2, clock)
+    limiter.spend("a", 50)
+    clock.now_s += BURST_S - 0.5
+    with pytest.raises(ApiError):
+        limiter.spend("a", 50)
+    clock.now_s += 0.5
+    limiter.spend("a", 50)
+    assert spend(limiter, "a", 1) == 0
+
+
+async def test_a_batch_pays_the_sum_and_a_list_of_things_for_each() -> None:
+    caller = Caller("192.168.0.7", is_operator=False)
+
+    async def call_many(calls: Sequence[Any]) -> list[Any]:
+        return [name for name, _ in calls]
+
+    async def answer(*calls: Any) -> list[Any]:
+        limiter = RateLimiter(50, Clock())
+        found = await dispatch_limited(calls, limiter, caller, call_many)
+        return ["refused" if isinstance(one, ApiError) else one for one in found]
+
+    block, name, proof = ("chain_getBlock", [1]), ("system_name", []), ("state_getReadProof", ["0x00"])
+    assert BURST_S * 50 == 2 * BODY
+    assert await answer(block, block, name) == ["chain_getBlock"] * 2 + ["refused"]
+    assert await answer(name, block, block, name) == ["system_name", "chain_getBlock", "refused", "system_name"]
+    assert await answer(*[proof] * 21) == ["state_getReadProof"] * (2 * BODY // WALK) + ["refused"]
+    for many in ([list(range(99))], {"block": list(range(99))}):
+        hashes = ("chain_getBlockHash", many)
+        assert await answer(hashes, name, name) == ["chain_getBlockHash", "system_name", "refused"]
+
+
+def test_costs_are_of_methods_and_what_may_take_long_is_not_cheap() -> None:
+    known = {*METHODS, *LOCAL_METHODS}
+    assert set(access._COSTS) <= known
+    assert {access.get_cost(one) for one in known} == {READ, WALK, PAGE, BODY}
+    slow = {name for name, found in METHODS.items() if found.is_bulky}
+    assert {name for name in slow if access.get_cost(name) == READ} == {"state_queryStorageAt"}, "it counts by the key"
+    documented = {one["name"]: one["x-cost"] for one in make_document()["methods"]}
+    assert documented == {name: access.get_cost(name) for name in METHODS}
+    page = (Path(proto_specs.__file__).parent / "rpc.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| (5|20|50) \| (.*) \|$", page, re.MULTILINE))
+    written = {name: int(cost) for cost, row in rows.items() for name in re.findall(r"`([\w.]+)`", row)}
+    assert written == access._COSTS
+    for dear in ("state_getReadProof", "state_getKeysPaged", "rpc.discover"):
+        assert documented[dear] > documented["system_health"]
 
 
 def test_so_many_clients_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
