@@ -5,8 +5,8 @@ What is asked passes every layer that a client's request passes: parsing, limits
 
 from __future__ import annotations
 
-import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 import trio
 from starlette.testclient import TestClient, WebSocketTestSession
 
-from node.api.errors import NODE_UNREACHABLE
 from node.api.methods import NodeView
 from node.api.server import serve_api
 from node.chain.admission import Admission
@@ -27,7 +26,7 @@ from tests.unit.node.api.known_chain import KnownChain
 AGE_MS = 250
 """How old the last block is whenever somebody asks."""
 CALLS_PER_S = 1_000_000
-READY_TRIES = 1_000
+READY_S = 30
 
 
 class Wire:
@@ -53,13 +52,9 @@ class Wire:
 
     def wait_until_ready(self) -> None:
         """Until the endpoint has reached the node."""
-        body = json.dumps({"jsonrpc": "2.0", "id": 0, "method": "system_name"}).encode()
-        for _ in range(READY_TRIES):
-            answer = self.post(body, {})
-            if "result" in answer:
-                return
-            assert answer["error"]["code"] == NODE_UNREACHABLE, answer
-        raise AssertionError("the endpoint never reached the node")
+        deadline = time.monotonic() + READY_S
+        while self._http.get("/health").status_code != 200:
+            assert time.monotonic() < deadline, "the endpoint never reached the node"
 
 
 @contextmanager
@@ -71,7 +66,7 @@ def serve_known_chain(directory: Path, calls_per_s: int = CALLS_PER_S) -> Iterat
     thread = threading.Thread(target=trio.run, args=(node.run,))
     thread.start()
     try:
-        assert node.is_ready.wait(30)
+        assert node.is_ready.wait(READY_S)
         with TestClient(RpcServer(path, calls_per_s).make_app(), client=("127.0.0.1", 50_000)) as http:
             wire = Wire(http, chain, node.do)
             wire.wait_until_ready()
