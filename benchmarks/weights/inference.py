@@ -67,8 +67,13 @@ def _measure_sessions() -> Iterator[Measurement]:
 
 
 def _measure_settlement(stages: int, *, is_silent: bool) -> Sample:
-    """Settled, drawn in every stage, resolved at the deadlines, forgotten."""
-    serving = Serving(stages, committee_size=SEATS, fails_min=1, contest_committee_size=0, retention_blocks=100)
+    """Settled, drawn in every stage, resolved at the deadlines, forgotten.
+
+    Nobody is left for another round: it is paid for by those whose silence calls it, who are slashed (contest.py).
+    """
+    serving = Serving(
+        stages, verifiers=SEATS, committee_size=SEATS, fails_min=1, contest_committee_size=0, retention_blocks=100
+    )
     rig = serving.rig
     call = serving.build_settlement()
     sample = rig.measure_call(serving.workers[0], call)

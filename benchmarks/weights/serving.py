@@ -69,17 +69,17 @@ def build_manifest(layers: int) -> Manifest:
 
 
 class Serving:
-    """One worker a layer, each of its own operator; every validator verifies; one session is open."""
+    """One worker a layer, each of its own operator; so many validators verify; one session is open."""
 
-    def __init__(self, stages: int, **params: int) -> None:
+    def __init__(self, stages: int, verifiers: int = VALIDATORS, **params: int) -> None:
         self.rig = Rig(build_spec(**params))
         self.workers = [get_payer(number) for number in range(stages)]
         manifest = build_manifest(stages)
         self.model = compute_model_id(manifest)
         self.rig.block((CLIENT, calls.RegisterModel(encode(manifest))))
         self.rig.block(*((one, self.build_worker(one, index)) for index, one in enumerate(self.workers)))
-        verifiers = (get_validator(number) for number in range(VALIDATORS))
-        self.rig.block(*((one, calls.RegisterVerifier(self.model)) for one in verifiers))
+        known = (get_validator(number) for number in range(verifiers))
+        self.rig.block(*((one, calls.RegisterVerifier(self.model)) for one in known))
         self.session = compute_session_id(CLIENT.account, self.rig.read_nonce(CLIENT))
         self.rig.block((CLIENT, self.build_session()))
 

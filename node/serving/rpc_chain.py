@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import trio
@@ -57,6 +58,14 @@ class RemoteState:
             start = page[-1][0]
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The node's height, and whether the block there is of now: else it is catching up, or the chain stands."""
+
+    height: int
+    is_current: bool
+
+
 class RpcChain:
     """`ChainView` of a node reached by JSON-RPC. Manifests never change under their id, so they are kept."""
 
@@ -85,6 +94,15 @@ class RpcChain:
         except RpcError as error:
             raise ReadRefused(f"the node refuses to be read: {error}") from error
         return int(header["height"])
+
+    async def get_health(self) -> Health:
+        """How far the node is. Raises ChainUnreachable."""
+        try:
+            found = await self.rpc.call("system_health")
+        except RpcError as error:
+            raise ReadRefused(f"the node refuses to be read: {error}") from error
+        height = int(found["height"])
+        return Health(height, is_current=bool(found["isHealthy"]) and height > 0)
 
     async def get_session(self, session: bytes) -> SessionEntry | None:
         """See ChainView."""

@@ -17,6 +17,7 @@ from node.client.account import Account
 from node.p2p.host import P2PHost, open_host
 from node.p2p.request import serve_requests
 from node.serving.chain import WorkerEntry
+from node.serving.rpc_chain import RpcChain
 from node.worker.compute import ComputeLoop
 from node.worker.errors import WorkerRefused
 from node.worker.keeper import DiskKeeper
@@ -32,6 +33,7 @@ logger = logging.getLogger("myelin.worker")
 OPENING_REQUEST_BYTES_MAX = 256
 OPENING_STREAMS_PER_PEER_MAX = 8
 OPENING_TIMEOUT_S = 60.0
+HEALTH_POLL_S = 0.5
 
 Loader = Callable[[ShardStore, bytes, int, int, int], ShardSession]
 
@@ -90,9 +92,28 @@ async def run_worker(config: WorkerConfig, account: Account, load: Loader = load
 async def _open_taken_log(config: WorkerConfig, account: Account) -> TakenLog:
     """The log of this key. Where a registered worker has none, it is lost: what is open by now is not served."""
     worker = config.worker_key.public_key
+    path = get_log_path(config.directory, account.chain.genesis, worker)
+    if path.exists():
+        return TakenLog(path, 0)
+    # A node that still catches up does not know yet what was opened, or that this key has served before.
+    height = await _wait_until_current(account.chain)
     is_known = await account.chain.get_worker(worker) is not None
-    floor = await account.chain.get_height() if is_known else 0
-    return TakenLog(get_log_path(config.directory, account.chain.genesis, worker), floor)
+    return TakenLog(path, height if is_known else 0)
+
+
+async def _wait_until_current(chain: RpcChain) -> int:
+    """The height, once the node's last block is of now."""
+    told = False
+    while True:
+        health = await chain.get_health()
+        if health.is_current:
+            return health.height
+        if not told:
+            logger.warning(
+                "no log of taken requests is here: waiting for the node, which is at block %d", health.height
+            )
+            told = True
+        await trio.sleep(HEALTH_POLL_S)
 
 
 def _serve_openings(host: P2PHost, keeper: DiskKeeper) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -12,8 +13,10 @@ from typer.testing import CliRunner
 from inference.serving.events import ToUpstream
 from inference.serving.stage import StageRequest, StageSetup
 from node.cli import workers
+from node.serving.rpc_chain import Health
 from node.worker import taken_log
 from node.worker.refusal import OrderRefused
+from node.worker.service import _open_taken_log
 from node.worker.taken_log import RECORD_BYTES, TakenLog, TakenLogError, get_log_path, repair_logs
 from proto_specs.types.request import Leaf, compute_request_id, is_input_signed, sign_output
 from proto_specs.types.wire import Countersign, OutputLeaf, Rows
@@ -222,4 +225,32 @@ async def test_the_attack_same_order_other_input_after_a_restart(tmp_path: Path)
     log = TakenLog(path, 0)
     with pytest.raises(OrderRefused, match="run here before"):
         await log.take(compute_request_id(ORDER.order), OPEN)  # so the second run never begins
+    log.close()
+
+
+class LaggingChain:
+    """A node that comes up to the chain's head while it is asked. It knows the worker from block 100 on."""
+
+    genesis = name(1)
+
+    def __init__(self, heights: list[int]) -> None:
+        self.heights = heights
+
+    async def get_health(self) -> Health:
+        height = self.heights.pop(0) if len(self.heights) > 1 else self.heights[0]
+        return Health(height, is_current=height >= 1_000)
+
+    async def get_worker(self, worker: bytes) -> object | None:
+        return object() if self.heights[0] >= 100 else None
+
+
+async def test_a_lost_log_is_not_begun_by_the_word_of_a_node_that_catches_up(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The attack: wipe the disk of worker and node, then replay a request of an open session while the node syncs."""
+    config = SimpleNamespace(worker_key=WORKER_KEYS[1], directory=tmp_path)
+    account = SimpleNamespace(chain=LaggingChain([0, 5, 50, 500, 1_000]))
+    log = await _open_taken_log(config, account)  # type: ignore[arg-type]
+    with pytest.raises(OrderRefused):
+        log.check(name(7), dataclasses.replace(OPEN, opened_height=100, expiry_height=5_000, height=1_001))
     log.close()
