@@ -10,7 +10,7 @@ import plyvel
 
 from node.store.mark import MarkDamaged, check_manifest, forget_manifest, read_note
 
-WRITE_BUFFER_BYTES = 8 << 20
+WRITE_BUFFER_BYTES = 4 << 20
 CACHE_BYTES = 64 << 20
 TABLE_BLOCK_BYTES = 1 << 10
 """What one read brings in. Most of the data are hashes and signatures: nothing to compress, no neighbours wanted."""
