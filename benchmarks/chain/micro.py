@@ -22,6 +22,7 @@ from genesis.builder import build_genesis
 from genesis.dev import build_dev_spec, get_dev_identity
 from node.signatures.jobs import SignatureJob
 from node.signatures.processes import SignatureProcesses
+from node.store.chain_store import CACHED_PAGES_DEPTH
 from node.store.columns import Column
 from node.store.database import Database
 from proto_specs.codec import encode
@@ -149,13 +150,19 @@ def _time(run: Callable[[], None], repeats: int) -> dict[str, Any]:
 
 
 class _PageReader:
-    """Pages of a database, as the store reads them."""
+    """Pages of a database as the chain's store reads them: the upper ones, once read, stay in memory."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._kept: dict[bytes, bytes] = {}
 
     def __call__(self, path: bytes) -> bytes | None:
-        return self._database.get(Column.TREE.value + path)
+        found = self._kept.get(path)
+        if found is None:
+            found = self._database.get(Column.TREE.value + path)
+            if found is not None and len(path) <= CACHED_PAGES_DEPTH:
+                self._kept[path] = found
+        return found
 
 
 class _ItemState:
