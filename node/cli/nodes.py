@@ -84,7 +84,10 @@ def init_command(
         base.mkdir(parents=True, exist_ok=True, mode=0o700)
         if validator is not None:
             key = load_signing_key(validator, KeyKind.VALIDATOR, keys)
-            Signer.initialise(paths.signer, key, compute_genesis_hash(spec))
+            if paths.signer.exists():  # moved here with the key, or left by an init that was cut off: never begun anew
+                Signer(paths.signer, key, compute_genesis_hash(spec)).close()
+            else:
+                Signer.initialise(paths.signer, key, compute_genesis_hash(spec))
         save_spec(spec, paths.spec)
         print(f"{base}: chain {spec.name}, genesis 0x{compute_genesis_hash(spec).hex()}")
 
