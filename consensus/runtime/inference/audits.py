@@ -24,8 +24,6 @@ from consensus.runtime.inference.state import (
     DRAW_DELAY_BLOCKS,
     Audit,
     AuditPlan,
-    Challenge,
-    CommitteeMember,
     DueKind,
     InferenceParams,
     Worker,
@@ -140,14 +138,8 @@ def resolve(env: Environment, audit_id: bytes, audit: Audit, outcome: Outcome, c
 
 def forget(env: Environment, audit_id: bytes) -> None:
     """Drop a resolved audit with its challenge."""
-    state = env.state
-    challenge = inference.challenges.read(state, audit_id)
-    assert challenge is not None, "an audit and its challenge are dropped together"
-    for member in challenge.committee:
-        inference.commitments.delete(state, audit_id, member.verifier)
-        inference.reveals.delete(state, audit_id, member.verifier)
-    inference.challenges.delete(state, audit_id)
-    inference.audits.delete(state, audit_id)
+    draws.drop_challenge(env, audit_id)
+    inference.audits.delete(env.state, audit_id)
 
 
 def _mint(env: Environment, who: bytes, amount: int) -> int:
@@ -162,36 +154,9 @@ def _compute_subject(beacon: bytes, epoch: int, worker: bytes) -> bytes:
 
 
 def _open_audit(env: Environment, audit: Audit, worker: Worker, eligible: list[Validator]) -> None:
-    state, params, height = env.state, inference.params.read(env.state), env.block.height
     subject = _compute_subject(env.block.beacon, audit.epoch, audit.worker)
-    audit_id = compute_challenge_id(subject, 0)
-    model = inference.models.read(state, worker.model)
-    assert model is not None, "a worker's model is registered"
-    seated = draws.compute_committee(env.block.beacon, audit_id, eligible, params.committee_size)
-    commit_deadline = height + params.commit_blocks
-    challenge = Challenge(
-        request=subject,
-        stage=0,
-        window=0,
-        worker=audit.worker,
-        model=worker.model,
-        beacon=env.block.beacon,
-        drawn_height=height,
-        commit_deadline=commit_deadline,
-        reveal_deadline=commit_deadline + params.reveal_blocks,
-        threshold_ppb=model.threshold_ppb,
-        committee=tuple(CommitteeMember(member.operator, member.power) for member in seated),
-        committed=0,
-        revealed=0,
-        outcome=None,
-        distance_ppb=0,
-        round_starts=(),
-    )
-    inference.audits.write(state, audit_id, audit)
-    inference.challenges.write(state, audit_id, challenge)
-    for member in challenge.committee:
-        inference.open_challenges.add(state, member.verifier, audit_id)
-    inference.due.add(state, challenge.reveal_deadline, DueKind.REVEAL, audit_id)
+    audit_id, challenge = draws.open_challenge(env, subject, 0, 0, audit.worker, worker.model, eligible)
+    inference.audits.write(env.state, audit_id, audit)
     env.emit(
         AuditDrawn(
             audit=audit_id,

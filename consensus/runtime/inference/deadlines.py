@@ -43,14 +43,7 @@ def _forget_request(env: Environment, request_id: bytes) -> None:
     state = env.state
     request = payments.read_request(env, request_id)
     for index in range(len(request.stages)):
-        challenge_id = compute_challenge_id(request_id, index)
-        challenge = inference.challenges.read(state, challenge_id)
-        if challenge is None:
-            continue
-        for member in challenge.committee:
-            inference.commitments.delete(state, challenge_id, member.verifier)
-            inference.reveals.delete(state, challenge_id, member.verifier)
-        inference.challenges.delete(state, challenge_id)
+        draws.drop_challenge(env, compute_challenge_id(request_id, index))
     inference.requests.delete(state, request_id)
 
 

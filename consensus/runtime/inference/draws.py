@@ -37,7 +37,7 @@ def draw_request(env: Environment, request_id: bytes) -> None:
             env.emit(CommitteeEmpty(request_id, index, stage.worker))
             payments.refund_stage(env, request_id, index, is_unavailable=False)
             continue
-        _open_challenge(env, request_id, index, window, eligible)
+        _challenge_stage(env, request_id, index, window, eligible)
 
 
 def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, windows: int) -> int | None:
@@ -80,28 +80,33 @@ def compute_committee(beacon: bytes, challenge: bytes, eligible: Sequence[Valida
     return seated
 
 
-def _open_challenge(
-    env: Environment, request_id: bytes, index: int, window: int, eligible: Sequence[Validator]
-) -> None:
+def open_challenge(
+    env: Environment,
+    request: bytes,
+    stage: int,
+    window: int,
+    worker: bytes,
+    model: bytes,
+    eligible: Sequence[Validator],
+) -> tuple[bytes, Challenge]:
+    """Seat a committee with this block's beacon and set its deadlines; the challenge's id, and the challenge."""
     state, params, height = env.state, inference.params.read(env.state), env.block.height
-    request = payments.read_request(env, request_id)
-    stage = request.stages[index]
-    model = inference.models.read(state, request.model)
-    assert model is not None, "a request's model is registered"
-    challenge_id = compute_challenge_id(request_id, index)
+    known = inference.models.read(state, model)
+    assert known is not None, "a worker's model is registered"
+    challenge_id = compute_challenge_id(request, stage)
     seated = compute_committee(env.block.beacon, challenge_id, eligible, params.committee_size)
     commit_deadline = height + params.commit_blocks
     challenge = Challenge(
-        request=request_id,
-        stage=index,
+        request=request,
+        stage=stage,
         window=window,
-        worker=stage.worker,
-        model=request.model,
+        worker=worker,
+        model=model,
         beacon=env.block.beacon,
         drawn_height=height,
         commit_deadline=commit_deadline,
         reveal_deadline=commit_deadline + params.reveal_blocks,
-        threshold_ppb=model.threshold_ppb,
+        threshold_ppb=known.threshold_ppb,
         committee=tuple(CommitteeMember(member.operator, member.power) for member in seated),
         committed=0,
         revealed=0,
@@ -113,9 +118,30 @@ def _open_challenge(
     for member in challenge.committee:
         inference.open_challenges.add(state, member.verifier, challenge_id)
     inference.due.add(state, challenge.reveal_deadline, DueKind.REVEAL, challenge_id)
+    return challenge_id, challenge
+
+
+def drop_challenge(env: Environment, challenge_id: bytes) -> None:
+    """Forget a resolved challenge with what was committed and revealed; one that never was changes nothing."""
+    state = env.state
+    challenge = inference.challenges.read(state, challenge_id)
+    if challenge is None:
+        return
+    for member in challenge.committee:
+        inference.commitments.delete(state, challenge_id, member.verifier)
+        inference.reveals.delete(state, challenge_id, member.verifier)
+    inference.challenges.delete(state, challenge_id)
+
+
+def _challenge_stage(
+    env: Environment, request_id: bytes, index: int, window: int, eligible: Sequence[Validator]
+) -> None:
+    request = payments.read_request(env, request_id)
+    stage = request.stages[index]
+    challenge_id, challenge = open_challenge(env, request_id, index, window, stage.worker, request.model, eligible)
     challenged = replace(stage, status=StageStatus.CHALLENGED)
     stages = (*request.stages[:index], challenged, *request.stages[index + 1 :])
-    inference.requests.write(state, request_id, replace(request, stages=stages))
+    inference.requests.write(env.state, request_id, replace(request, stages=stages))
     env.emit(
         ChallengeDrawn(
             challenge=challenge_id,
