@@ -8,13 +8,12 @@ signed slot is signed again only for identical bytes, which gives the identical 
 from __future__ import annotations
 
 import enum
-import fcntl
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from node.serving.disk import write_synced
+from node.serving.disk import lock_beside, write_synced
 from proto_specs.codec import decode
 from proto_specs.ed25519 import SigningKey
 from proto_specs.hashing import Tag, hash_tagged
@@ -157,13 +156,10 @@ def _lock(path: Path) -> IO[bytes]:
             f"the signer's history {path} is missing: without it this key could sign twice. Restore it from a backup "
             "(`myelin signer import`), or use a new consensus key; `myelin init` makes one for a new validator"
         )
-    lock = path.with_suffix(".lock").open("wb")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
+        return lock_beside(path)
+    except BlockingIOError as error:
         raise SignerError(f"{path} is in use by another process: two signers of one key would be slashed") from error
-    return lock
 
 
 def _load(path: Path, key: bytes, genesis: bytes) -> _History:

@@ -1,11 +1,27 @@
-"""Files that are whole after a crash: written aside, synced, renamed."""
+"""Files that are whole after a crash (written aside, synced, renamed), and that one process has to itself."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
+from typing import IO
 
 PARTIAL_SUFFIX = ".partial"
+
+
+def lock_beside(path: Path) -> IO[bytes]:
+    """Hold the lock of a file, `NAME.lock` beside it, until what is returned is closed or the process ends.
+
+    Raises BlockingIOError when another holder has it.
+    """
+    lock = path.with_suffix(".lock").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise
+    return lock
 
 
 def write_synced(path: Path, data: bytes) -> None:

@@ -12,7 +12,6 @@ signed. Any other damage stops the worker with the command that repairs.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 import zlib
@@ -22,7 +21,7 @@ from typing import IO
 import trio
 
 from node.serving.chain import SessionEntry
-from node.serving.disk import write_synced
+from node.serving.disk import lock_beside, write_synced
 from node.worker.errors import TakenLogError
 from node.worker.refusal import OrderRefused
 from proto_specs.types.wire import FailureCode
@@ -190,10 +189,7 @@ def _is_torn(tail: bytes) -> bool:
 
 
 def _lock(path: Path) -> IO[bytes]:
-    lock = path.with_suffix(".lock").open("wb")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
+        return lock_beside(path)
+    except BlockingIOError as error:
         raise TakenLogError(f"another worker runs on {path}: a worker key serves in one process at a time") from error
-    return lock
