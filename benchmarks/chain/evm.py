@@ -13,13 +13,12 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks.chain.load import LoadFailed, make_batches, send_load
+from benchmarks.chain.load import LoadFailed, count_accepted, make_feeds, send_load
 from benchmarks.chain.processes import find_free_port, read_cpu_s, read_memory, running, wait_for_port
 from benchmarks.chain.results import Measured, Run, Setting
 
@@ -77,34 +76,14 @@ async def _run(binary: Path, python: Path, setting: Setting, transfers: int, log
         wait_for_port(port, node, log)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             before = sum(read_cpu_s(node.pid).values())
-            result = await send_load(port, _make_feeds(port, signed, setting), _count_accepted)
+            feeds = make_feeds(port, "eth_sendRawTransaction", signed, setting.connections, setting.batch)
+            result = await send_load(port, feeds, count_accepted)
             if result.accepted != transfers:
                 raise LoadFailed(f"anvil accepted {result.accepted} of {transfers}")
             ended_s, blocks = await _wait_for_inclusion(client, transfers)
             cpu_s = {"anvil": round(sum(read_cpu_s(node.pid).values()) - before, 2)}
             memory_mib = read_memory(node.pid)
     return Run(transfers, result.ended_s - result.started_s, ended_s - result.started_s, blocks, cpu_s, memory_mib)
-
-
-def _make_feeds(port: int, signed: Sequence[Sequence[str]], setting: Setting) -> list[list[bytes]]:
-    feeds = []
-    for connection in range(setting.connections):
-        mine = signed[connection :: setting.connections]
-        ordered = [account[nonce] for nonce in range(len(mine[0])) for account in mine]
-        calls = [
-            {"jsonrpc": "2.0", "id": number, "method": "eth_sendRawTransaction", "params": [one]}
-            for number, one in enumerate(ordered)
-        ]
-        feeds.append(make_batches(port, calls, setting.batch))
-    return feeds
-
-
-def _count_accepted(answer: Any) -> int:
-    answers = answer if isinstance(answer, list) else [answer]
-    for one in answers:
-        if "error" in one:
-            raise LoadFailed(f"anvil: {one['error']}")
-    return len(answers)
 
 
 async def _call(client: httpx.AsyncClient, method: str, *params: Any) -> Any:

@@ -38,6 +38,32 @@ def make_batches(port: int, calls: Sequence[dict[str, Any]], batch: int) -> list
     return requests
 
 
+def make_feeds(
+    port: int, method: str, signed: Sequence[Sequence[str]], connections: int, batch: int
+) -> list[list[bytes]]:
+    """One feed a connection, of `method` with each account's transactions: an account's stay on one connection, in
+    order, its neighbours' between them.
+    """
+    feeds = []
+    for connection in range(connections):
+        mine = signed[connection::connections]
+        ordered = [account[nonce] for nonce in range(len(mine[0])) for account in mine]
+        calls = [
+            {"jsonrpc": "2.0", "id": number, "method": method, "params": [one]} for number, one in enumerate(ordered)
+        ]
+        feeds.append(make_batches(port, calls, batch))
+    return feeds
+
+
+def count_accepted(answer: Any) -> int:
+    """Calls in an answer, single or a batch's. Raises LoadFailed for one that was refused."""
+    answers = answer if isinstance(answer, list) else [answer]
+    for one in answers:
+        if "error" in one:
+            raise LoadFailed(str(one["error"]))
+    return len(answers)
+
+
 async def send_load(port: int, feeds: Sequence[Sequence[bytes]], count_accepted: Callable[[Any], int]) -> LoadResult:
     """Send each feed over a connection of its own, one request after the other. Raises LoadFailed."""
     connections = [await asyncio.open_connection("127.0.0.1", port) for _ in feeds]

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.chain.audit import Ask
 from benchmarks.chain.load import LoadFailed
-from benchmarks.chain.ours import init_node, load_node, make_feeds, run_node, sign_transfer
+from benchmarks.chain.ours import init_node, load_node, make_own_feeds, run_node, sign_transfer
 from benchmarks.chain.processes import find_free_port, read_memory
 from benchmarks.chain.results import Run, Setting
 from genesis.builder import build_genesis
@@ -128,7 +128,7 @@ async def _run(base: Path, log: Path, count: int, transfers: int) -> tuple[Run, 
         ]
         for name in NAMES
     }
-    feeds = make_feeds(port, signed, SETTING)
+    feeds = make_own_feeds(port, signed, SETTING)
 
     async def check(ask: Ask, height: int) -> tuple[list[int], dict[str, Any]]:
         for name in NAMES:

@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 
 from benchmarks.chain.audit import Ask, Sent, audit
-from benchmarks.chain.load import LoadFailed, make_batches, send_load
+from benchmarks.chain.load import LoadFailed, count_accepted, make_feeds, send_load
 from benchmarks.chain.processes import find_free_port, read_cpu_s, read_memory, running, wait_for_port
 from benchmarks.chain.results import Measured, Run, Setting
 from genesis.dev import DevIdentity, build_dev_spec, get_dev_identity
@@ -87,7 +87,7 @@ async def _run(setting: Setting, transfers: int, log: Path, stages: Path | None 
     spec = build_dev_spec(names=names)
     port = find_free_port()
     signed = sign_transfers(names, compute_genesis_hash(spec), transfers)
-    feeds, sent = make_feeds(port, signed, setting), list_transfers(names, transfers)
+    feeds, sent = make_own_feeds(port, signed, setting), list_transfers(names, transfers)
 
     async def check(ask: Ask, height: int) -> tuple[list[int], dict[str, Any]]:
         audited = await audit(ask, spec, sent)
@@ -128,7 +128,7 @@ async def load_node(
         ask = functools.partial(_call, client)
         await _wait_for_height(ask, 2)
         before, height = read_cpu_s(pid), (await ask("system_health"))["height"]
-        result = await send_load(port, feeds, _count_accepted)
+        result = await send_load(port, feeds, count_accepted)
         if result.accepted != transfers:
             raise LoadFailed(f"{result.accepted} of {transfers} were accepted")
         ended_s = await _wait_until_empty(ask)
@@ -141,33 +141,15 @@ async def load_node(
     return Run(transfers, submit_s, total_s, blocks, cpu_s, memory_mib, audited)
 
 
-def make_feeds(port: int, signed: Mapping[str, list[str]], setting: Setting) -> list[list[bytes]]:
-    """One feed a connection; an account's transfers stay on one connection, in order, its neighbours' between them."""
-    feeds: list[list[bytes]] = []
-    names = list(signed)
-    for connection in range(setting.connections):
-        mine = [signed[name] for name in names[connection :: setting.connections]]
-        ordered = [account[nonce] for nonce in range(len(mine[0])) for account in mine]
-        calls = [
-            {"jsonrpc": "2.0", "id": number, "method": "author_submitExtrinsic", "params": [one]}
-            for number, one in enumerate(ordered)
-        ]
-        feeds.append(make_batches(port, calls, setting.batch))
-    return feeds
+def make_own_feeds(port: int, signed: Mapping[str, list[str]], setting: Setting) -> list[list[bytes]]:
+    """The feeds of signed transfers by account."""
+    return make_feeds(port, "author_submitExtrinsic", list(signed.values()), setting.connections, setting.batch)
 
 
 def sign_transfer(source: DevIdentity, dest: bytes, nonce: int, genesis: bytes) -> str:
     """A signed transfer to the account `dest`, as 0x hex."""
     body = TransactionBody(source.account, nonce, Transfer(dest, AMOUNT), 0, 0, 0)
     return f"0x{encode(sign_transaction(body, genesis, genesis, source.account_key)).hex()}"
-
-
-def _count_accepted(answer: Any) -> int:
-    answers = answer if isinstance(answer, list) else [answer]
-    for one in answers:
-        if "error" in one:
-            raise LoadFailed(str(one["error"]))
-    return len(answers)
 
 
 async def _call(client: httpx.AsyncClient, method: str, *params: Any) -> Any:
