@@ -174,6 +174,21 @@ def test_who_joins_after_the_epochs_end_cannot_move_the_draw(build: Any) -> None
     assert drawn[0] == drawn[1] != []
 
 
+def test_a_newcomer_that_takes_a_leavers_number_is_not_drawn(build: Any) -> None:
+    """The attack: after the epoch's end, register a new key and retire an old one, whose number the new one gets."""
+    world = build(audits_per_epoch=64)
+    chain, gone, eve = world.chain, world.workers[0], get_dev_identity("eve")
+    end = compute_epoch_end(chain.spec.params.staking, chain.height + 1)
+    chain.skip(end - chain.height)
+    newcomer = eve.worker_key.public_key
+    joining, leaving = world.register_worker(eve, 0, 2), calls.RetireWorker(gone.worker_key.public_key)
+    receipts = chain.block((chain.sign(eve, joining), chain.sign(gone, leaving))).receipts
+    assert [one.error for one in receipts] == [None, None]
+    assert inference.roster_numbers.read(chain.state, newcomer) == 0, "it has the number of who left"
+    drawn = {one.worker for one in chain.skip(1) if isinstance(one, AuditDrawn)}
+    assert drawn == {one.worker_key.public_key for one in world.workers[1:]}
+
+
 def test_a_worker_whose_model_nobody_verifies_is_not_audited(build: Any) -> None:
     world = build()
     edit(world, lambda state: inference.verifiers.remove(state, world.model, world.verifiers[0].account))
