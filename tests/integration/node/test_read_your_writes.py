@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import httpx
@@ -41,13 +42,14 @@ def open_http(number: int) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, timeout=LIMIT_S)
 
 
-async def read_busily(url: str, number: int, stopped: trio.Event) -> None:
+async def read_busily(url: str, number: int, stopped: trio.Event, done: Counter[str]) -> None:
     """Load: pages, proofs and blocks, in batches, as many as a client may."""
     body = [{"jsonrpc": "2.0", "id": at, "method": name, "params": rest} for at, (name, *rest) in enumerate(READS)]
     async with open_http(number) as http:
         while not stopped.is_set():
             answers = (await http.post(url, json=body)).json()
             assert all("result" in one or one["error"]["code"] == LIMIT_EXCEEDED for one in answers), answers
+            done["reads"] += sum("result" in one for one in answers)
 
 
 async def wait_until_final(rpc: RpcClient, extrinsic: str) -> dict[str, Any]:
@@ -59,7 +61,9 @@ async def wait_until_final(rpc: RpcClient, extrinsic: str) -> dict[str, Any]:
             return found
 
 
-async def write_and_read(node: NodeDirectory, genesis: bytes, who: DevIdentity, number: int) -> None:
+async def write_and_read(
+    node: NodeDirectory, genesis: bytes, who: DevIdentity, number: int, done: Counter[str]
+) -> None:
     """Transfers to a fresh account, one after the other, each looked for at once on a connection of its own."""
     source, dest = show(who.account), hash_tagged(Tag.EXTRINSIC, b"fresh" + who.account)
     async with open_http(number) as http:
@@ -80,6 +84,7 @@ async def write_and_read(node: NodeDirectory, genesis: bytes, who: DevIdentity, 
             assert decode(Account, bytes.fromhex(raw[2:])).free == gained["free"]
             if who.name not in ("alice", "bob"):  # who earns by blocks besides
                 assert after["free"] == before["free"] - amount - status["receipt"]["fee"]
+            done[who.name] += 1
 
 
 async def look(rpc: RpcClient, who: DevIdentity, nonce: int, height: int) -> None:
@@ -104,12 +109,14 @@ async def look(rpc: RpcClient, who: DevIdentity, nonce: int, height: int) -> Non
 
 async def test_under_load_a_final_transaction_is_in_every_answer(shared_node: NodeDirectory) -> None:
     genesis = shared_node.load_genesis().hash
-    stopped = trio.Event()
+    stopped, done = trio.Event(), Counter[str]()
     with trio.fail_after(LIMIT_S):
         async with trio.open_nursery() as load:
             for number in range(READERS):
-                load.start_soon(read_busily, shared_node.url, 100 + number, stopped)
+                load.start_soon(read_busily, shared_node.url, 100 + number, stopped, done)
             async with trio.open_nursery() as writers:
                 for number, name in enumerate(WRITERS, 1):
-                    writers.start_soon(write_and_read, shared_node, genesis, get_dev_identity(name), number)
+                    writers.start_soon(write_and_read, shared_node, genesis, get_dev_identity(name), number, done)
             stopped.set()
+    assert done.pop("reads") > READERS * len(READS), "there was load"
+    assert done == dict.fromkeys(WRITERS, ROUNDS), "every transfer was looked for"

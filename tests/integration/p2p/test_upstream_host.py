@@ -90,6 +90,7 @@ async def test_a_peer_can_be_redialed_after_a_failure() -> None:
         host.get_peerstore().clear_addrs(peer_id)
         async with peer_process(3, "stock") as second:
             await host.connect(info_of(second.address))
+            assert peer_id in host.get_connected_peers()
         await host.close()
 
 
@@ -119,6 +120,7 @@ async def test_idle_sockets_lock_nobody_out() -> None:
                 stack.enter_context(socket.create_connection(("127.0.0.1", remote.port)))
             with trio.fail_after(3.0):
                 await host.connect(info_of(remote.address))
+            assert ID.from_base58(remote.peer_id) in host.get_connected_peers()
 
 
 @stock_fails
