@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-INTERVAL_S = 15.0
+INTERVAL_S = 3.0
 _ARENA_MAX: Final = -8
 """glibc's name for the option, malloc.h."""
 

@@ -26,7 +26,6 @@ from genesis.builder import build_genesis
 from genesis.dev import build_dev_spec, get_dev_identity
 from genesis.spec import ChainSpec, compute_genesis_hash
 from node.chain.blocks import Proposer, build_block, finalize_block
-from node.memory import INTERVAL_S
 from node.store.chain_store import ChainStore
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.calls import Transfer
@@ -45,6 +44,7 @@ SETTING = Setting(connections=4, batch=100, accounts=len(NAMES))
 PER_BLOCK = 5_000
 TRANSFERS = 20_000
 REST_S = 5.0
+AFTER_S = 30.0
 GROWTH = 2_000_000
 """Paid to every new account: above the existential deposit."""
 
@@ -145,7 +145,7 @@ async def _run(base: Path, log: Path, count: int, transfers: int) -> tuple[Run, 
         await asyncio.sleep(REST_S)
         idle = read_memory(node.pid)
         run = await load_node(node.pid, port, feeds, transfers, check)
-        await asyncio.sleep(2 * INTERVAL_S)
+        await asyncio.sleep(AFTER_S)
         return run, idle, read_memory(node.pid)
 
 

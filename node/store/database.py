@@ -12,6 +12,9 @@ from node.store.mark import MarkDamaged, check_manifest, forget_manifest, read_n
 
 WRITE_BUFFER_BYTES = 4 << 20
 CACHE_BYTES = 64 << 20
+OPEN_FILES_MAX = 74
+"""64 tables of 2 MB and what LevelDB needs besides: the fewest it takes. It maps every table it has open, and what was
+read of it counts as resident; opening one again costs less than can be measured (benchmarks/README.md)."""
 TABLE_BLOCK_BYTES = 1 << 10
 """What one read brings in. Most of the data are hashes and signatures: nothing to compress, no neighbours wanted."""
 _UNREADABLE = (plyvel.CorruptionError, plyvel.IOError)
@@ -107,6 +110,7 @@ class Database(Snapshot):
                 lru_cache_size=CACHE_BYTES,
                 block_size=TABLE_BLOCK_BYTES,
                 compression=None,
+                max_open_files=OPEN_FILES_MAX,
             )
         except (plyvel.Error, OSError) as error:
             raise self._name_error(error) from error
