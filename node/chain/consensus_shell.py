@@ -277,9 +277,8 @@ class ConsensusShell:
     def _propose(self, effect: Propose) -> None:
         parts = self._parts
         assert parts.signer is not None, "only a validator proposes"
-        block_hash = compute_block_hash(effect.block.header)
         payload = compute_proposal_bytes(
-            parts.store.genesis_hash, effect.height, effect.round, effect.valid_round, block_hash
+            parts.store.genesis_hash, effect.height, effect.round, effect.valid_round, effect.block
         )
         try:
             signature = parts.signer.sign(effect.height, effect.round, Slot.PROPOSAL, payload)

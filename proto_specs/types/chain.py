@@ -6,7 +6,7 @@ import enum
 from typing import Annotated
 
 from proto_specs import limits
-from proto_specs.codec import U8, U32, U64, Max, encode, record, variant
+from proto_specs.codec import U8, U16, U32, U64, Max, encode, record, variant
 from proto_specs.ed25519 import SigningKey, is_signature_valid
 from proto_specs.hashing import Tag, hash_record, hash_tagged
 from proto_specs.merkle import compute_root
@@ -137,6 +137,8 @@ class ProposalSignBytes:
     round: U32
     valid_round: U32 | None
     block_hash: Hash32
+    parts_root: Hash32
+    parts_count: U16
 
 
 @record
@@ -147,6 +149,20 @@ class Proposal:
     round: U32
     valid_round: U32 | None
     block: Block
+    proposer: PublicKey
+    signature: Signature
+
+
+@record
+class ProposalHead:
+    """A proposal without its block: enough to check its signature, and the parts it travels in."""
+
+    height: U64
+    round: U32
+    valid_round: U32 | None
+    block_hash: Hash32
+    parts_root: Hash32
+    parts_count: U16
     proposer: PublicKey
     signature: Signature
 
@@ -224,18 +240,43 @@ def is_vote_signed(vote: Vote, genesis: bytes) -> bool:
     return is_signature_valid(vote.validator, Tag.VOTE_SIGN, payload, vote.signature)
 
 
-def compute_proposal_bytes(genesis: bytes, height: int, round_: int, valid_round: int | None, block: bytes) -> bytes:
-    """Canonical bytes under a proposal's signature; `block` is the block hash."""
-    return encode(ProposalSignBytes(genesis, height, round_, valid_round, block))
+def split_block(block: Block) -> tuple[bytes, ...]:
+    """A block's canonical bytes in the parts it travels in; all but the last are PART_BYTES long."""
+    data = encode(block)
+    return tuple(data[at : at + limits.PART_BYTES] for at in range(0, len(data), limits.PART_BYTES))
 
 
-def is_proposal_signed(proposal: Proposal, genesis: bytes) -> bool:
-    """Whether the named proposer signed this proposal for this chain."""
-    payload = compute_proposal_bytes(
-        genesis,
+def compute_proposal_bytes(genesis: bytes, height: int, round_: int, valid_round: int | None, block: Block) -> bytes:
+    """Canonical bytes under a proposal's signature: they bind header, body and parts."""
+    parts, block_hash = split_block(block), compute_block_hash(block.header)
+    return encode(ProposalSignBytes(genesis, height, round_, valid_round, block_hash, compute_root(parts), len(parts)))
+
+
+def get_proposal_head(proposal: Proposal) -> ProposalHead:
+    """The proposal without its block."""
+    parts = split_block(proposal.block)
+    return ProposalHead(
         proposal.height,
         proposal.round,
         proposal.valid_round,
         compute_block_hash(proposal.block.header),
+        compute_root(parts),
+        len(parts),
+        proposal.proposer,
+        proposal.signature,
     )
-    return is_signature_valid(proposal.proposer, Tag.PROPOSAL_SIGN, payload, proposal.signature)
+
+
+def is_proposal_head_signed(head: ProposalHead, genesis: bytes) -> bool:
+    """Whether the named proposer signed this proposal for this chain."""
+    payload = encode(
+        ProposalSignBytes(
+            genesis, head.height, head.round, head.valid_round, head.block_hash, head.parts_root, head.parts_count
+        )
+    )
+    return is_signature_valid(head.proposer, Tag.PROPOSAL_SIGN, payload, head.signature)
+
+
+def is_proposal_signed(proposal: Proposal, genesis: bytes) -> bool:
+    """Whether the named proposer signed this proposal for this chain."""
+    return is_proposal_head_signed(get_proposal_head(proposal), genesis)
