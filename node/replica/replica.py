@@ -1,4 +1,4 @@
-"""A node's consensus, whole: the one object a live node and a simulated one both run. See `Replica.handle` order below."""
+"""A node's consensus, whole: the one object that a live node and a simulated one both run."""
 
 from __future__ import annotations
 
