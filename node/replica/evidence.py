@@ -1,0 +1,58 @@
+"""Evidence that waits for a block: each convicted key once, checked against the head. Knows no network."""
+
+from __future__ import annotations
+
+import logging
+
+from consensus.bft.errors import EvidenceError
+from consensus.bft.evidence import validate_duplicate_vote
+from consensus.runtime.errors import BlockError
+from consensus.runtime.staking.slashing import validate_evidence
+from node.replica.world import Verdict
+from node.store.chain_store import ChainStore
+from proto_specs.limits import BLOCK_INHERENTS_MAX
+from proto_specs.types.chain import DuplicateVote
+
+logger = logging.getLogger("myelin.consensus")
+
+WAITING_MAX = 1_024
+
+
+class EvidencePool:
+    """One piece of evidence a key: the first that convicts. Which one it is makes no difference to the punishment."""
+
+    def __init__(self, store: ChainStore) -> None:
+        self._store = store
+        self._waiting: dict[bytes, DuplicateVote] = {}
+
+    def add(self, evidence: DuplicateVote, now_ms: int) -> Verdict:
+        """Keep what convicts a validator of this chain; ACCEPT when it is new."""
+        accused = evidence.first.validator
+        if accused in self._waiting or len(self._waiting) >= WAITING_MAX:
+            return Verdict.IGNORE
+        try:
+            validate_duplicate_vote(evidence, self._store.genesis_hash)
+        except EvidenceError:
+            return Verdict.REJECT
+        if not self._convicts(evidence, now_ms):
+            return Verdict.IGNORE
+        logger.warning("validator %s signed twice at height %d", accused.hex()[:12], evidence.first.height)
+        self._waiting[accused] = evidence
+        return Verdict.ACCEPT
+
+    def select(self, now_ms: int) -> tuple[DuplicateVote, ...]:
+        """What still convicts somebody, for the next block; what was included, or has expired, is forgotten."""
+        for validator, evidence in list(self._waiting.items()):
+            if not self._convicts(evidence, now_ms):
+                del self._waiting[validator]
+        return tuple(self._waiting.values())[:BLOCK_INHERENTS_MAX]
+
+    def _convicts(self, evidence: DuplicateVote, now_ms: int) -> bool:
+        store, head = self._store, self._store.get_head()
+        try:
+            time_ms = max(now_ms, head.time_ms + 1)
+            validate_evidence(store, evidence, store.genesis_hash, head.height + 1, time_ms)
+        except BlockError as error:
+            logger.info("evidence against %s: %s", evidence.first.validator.hex()[:12], error)
+            return False
+        return True

@@ -1,0 +1,84 @@
+"""What a node lacks and its peers have: the paper's gossip property, "what one correct process has, all get in the end".
+
+Messages are published once and may be lost. So a node that makes no progress asks one peer after another, saying what
+it holds; the answer is what is missing of its height, or, to one that is behind, the block that was decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from consensus.bft.core import BftCore
+from node.store.chain_store import ChainStore
+from proto_specs import limits
+from proto_specs.codec import encode
+from proto_specs.types.chain import Proposal, ValidatorSet, Vote
+from proto_specs.types.gossip import FinalBlock, HeldVotes, Offer, Want
+
+OFFER_BYTES_MAX = 4 << 20
+"""Of proposals in one offer; at least one is sent."""
+
+
+def make_want(core: BftCore, validators: ValidatorSet) -> Want:
+    """Where this core stands and what it holds, in the rounds whose messages matter."""
+    rounds = core.get_gossip_rounds()[-limits.EXCHANGE_ROUNDS_MAX :]
+    proposals = tuple(round_ for round_ in rounds if core.get_proposal(round_) is not None)
+    slots: dict[tuple[int, int, bytes | None], set[bytes]] = {}
+    for round_ in rounds:
+        for vote in core.get_votes(round_):
+            slots.setdefault((vote.round, vote.kind, vote.block_hash), set()).add(vote.validator)
+    held = [HeldVotes(*slot, _pack_members(keys, validators)) for slot, keys in slots.items()]
+    return Want(core.height, core.round, proposals, tuple(held[: limits.EXCHANGE_SLOTS_MAX]))
+
+
+def make_offer(want: Want, core: BftCore, store: ChainStore) -> Offer:
+    """What this node has of what is wanted."""
+    head = store.get_head()
+    if 0 < want.height <= head.height:
+        block, commit = store.get_block(want.height), store.get_commit(want.height)
+        decided = None if block is None or commit is None else FinalBlock(block, commit)
+        return Offer(head.height, (), (), decided)
+    if want.height != core.height or core.is_decided:
+        return Offer(head.height, (), (), None)
+    rounds = [*core.get_gossip_rounds()]
+    if want.round not in rounds and want.round <= core.round:
+        rounds.append(want.round)
+    proposals = tuple(_list_proposals(core, rounds, frozenset(want.held_proposals)))
+    votes = tuple(_list_votes(core, rounds, want.held_votes, head.validators))
+    return Offer(head.height, proposals, votes[: limits.EXCHANGE_VOTES_MAX], None)
+
+
+def _list_proposals(core: BftCore, rounds: Iterable[int], held: frozenset[int]) -> Iterator[Proposal]:
+    """The newest first: they are what the round waits for."""
+    room, count = OFFER_BYTES_MAX, 0
+    for round_ in sorted(rounds, reverse=True):
+        proposal = core.get_proposal(round_)
+        if proposal is None or round_ in held:
+            continue
+        room -= len(encode(proposal))
+        if count and (room < 0 or count == limits.EXCHANGE_PROPOSALS_MAX):
+            return
+        count += 1
+        yield proposal
+
+
+def _list_votes(
+    core: BftCore, rounds: Iterable[int], held: tuple[HeldVotes, ...], validators: ValidatorSet
+) -> Iterator[Vote]:
+    places = {member.key: place for place, member in enumerate(validators.members)}
+    bitmaps = {(one.round, one.kind, one.block_hash): one.members for one in held}
+    for round_ in sorted(rounds, reverse=True):
+        for vote in core.get_votes(round_):
+            bitmap = bitmaps.get((vote.round, vote.kind, vote.block_hash), b"")
+            place = places[vote.validator]
+            if place >> 3 >= len(bitmap) or not bitmap[place >> 3] >> (place & 7) & 1:
+                yield vote
+
+
+def _pack_members(keys: set[bytes], validators: ValidatorSet) -> bytes:
+    """Bit i, from the lowest of the first byte on, is member i."""
+    bitmap = bytearray((len(validators.members) + 7) // 8)
+    for place, member in enumerate(validators.members):
+        if member.key in keys:
+            bitmap[place >> 3] |= 1 << (place & 7)
+    return bytes(bitmap)
