@@ -1,4 +1,4 @@
-"""What a node lacks and its peers have: the paper's gossip property, "what one correct process has, all get in the end".
+"""What a node lacks and its peers have: the paper's gossip property, that what one correct process has, all get.
 
 Messages are published once and may be lost. So a node that makes no progress asks one peer after another, saying what
 it holds; the answer is what is missing of its height, or, to one that is behind, the block that was decided.
