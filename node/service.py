@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,20 +18,22 @@ from node.api.server import serve_api
 from node.chain.admission import Admission
 from node.chain.bus import BlockBus
 from node.chain.compaction import compact_when_due
-from node.chain.consensus_shell import ConsensusShell, ShellParts
 from node.chain.pool import TransactionPool
-from node.chain.wal_records import check_database_reaches
+from node.chain.wal_records import check_database_reaches, read_inputs
 from node.children import ChildProcess, supervise
 from node.memory import limit_arenas, trim_now_and_then
 from node.mempool import Mempool
 from node.p2p.host import P2PHost, open_host
+from node.replica.live import Alone, LiveWorld
+from node.replica.replica import Replica, ReplicaParts
+from node.replica.world import Verdict
 from node.signatures.processes import SignatureProcesses
 from node.signer import Signer
 from node.store.chain_store import ChainStore
 from node.store.history import DEFAULT_RETENTION, Retention
+from node.wal import Wal
 from proto_specs.codec import encode
 from proto_specs.ed25519 import SigningKey
-from proto_specs.types.chain import Proposal, Vote
 from proto_specs.types.wire import STATUS_PROTOCOL, Status
 
 logger = logging.getLogger("myelin.node")
@@ -109,16 +112,6 @@ class NodeConfig:
     retention: Retention = DEFAULT_RETENTION
 
 
-class SoleValidator:
-    """`Gossip` of a chain whose only validator this is: there is nobody to send to."""
-
-    def broadcast_proposal(self, proposal: Proposal) -> None:
-        """Own proposals come back inside the shell."""
-
-    def broadcast_vote(self, vote: Vote) -> None:
-        """Own votes come back inside the shell."""
-
-
 async def run_node(config: NodeConfig) -> None:
     """Run until cancelled. Raises NodeRefused, DatabaseError, SignerError, WalDamaged."""
     limit_arenas()
@@ -149,36 +142,40 @@ def _check_validators(config: NodeConfig, store: ChainStore) -> None:
 
 
 async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | None) -> None:
+    logged = await trio.to_thread.run_sync(read_inputs, config.paths.wal)
     pool, bus, signatures = TransactionPool(store, Mempool()), BlockBus(), SignatureProcesses()
     admission = Admission(pool, signatures)
-    shell = ConsensusShell(
-        ShellParts(
+    wal = Wal(config.paths.wal)
+    world = LiveWorld(Alone(), signatures, _read_clock_ms)
+    replica = Replica(
+        ReplicaParts(
             store=store,
             pool=pool,
-            signatures=signatures,
             signer=signer,
-            gossip=SoleValidator(),
-            bus=bus,
-            wal_path=config.paths.wal,
+            wal=wal,
+            logged=logged,
+            world=world,
             block_interval_ms=config.spec.block_interval_ms,
-            now_ms=_read_clock_ms,
+            on_finalized=bus.publish,
+            on_transactions=lambda _peer, _batch: Verdict.IGNORE,
         )
     )
     head = store.get_head()
     logger.info("chain %s at block %d %s", config.spec.name, head.height, head.block_hash.hex()[:12])
     logger.info("%s", store.describe_retention())
-    async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
-        _serve_status(host, store)
-        logger.info("listening at %s", ", ".join(host.addresses))
-        await nursery.start(signatures.run)
-        nursery.start_soon(admission.run)
-        view = NodeView(config.spec, store, pool, _read_clock_ms, is_validator=config.validator is not None)
-        await nursery.start(serve_api, config.paths.socket, view, bus, admission)
-        for child in make_children(config):
-            nursery.start_soon(supervise, child)
-        nursery.start_soon(compact_when_due, store, bus)
-        nursery.start_soon(trim_now_and_then)
-        nursery.start_soon(shell.run)
+    with closing(wal):
+        async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
+            _serve_status(host, store)
+            logger.info("listening at %s", ", ".join(host.addresses))
+            await nursery.start(signatures.run)
+            nursery.start_soon(admission.run)
+            view = NodeView(config.spec, store, pool, _read_clock_ms, is_validator=config.validator is not None)
+            await nursery.start(serve_api, config.paths.socket, view, bus, admission)
+            for child in make_children(config):
+                nursery.start_soon(supervise, child)
+            nursery.start_soon(compact_when_due, store, bus)
+            nursery.start_soon(trim_now_and_then)
+            nursery.start_soon(world.run, replica.start)
 
 
 def make_children(config: NodeConfig) -> list[ChildProcess]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 import trio
@@ -64,6 +65,7 @@ class LiveWorld:
         self._signatures = signatures
         self._random = random.Random()
         self._nursery: trio.Nursery | None = None
+        self._has_failed = False
 
     async def run(self, start: Callable[[], None]) -> None:
         """Call `start`, then whatever it asked to be called with, until cancelled."""
@@ -84,7 +86,7 @@ class LiveWorld:
 
         async def wait() -> None:
             await trio.sleep(delay_ms / 1000)
-            then()
+            self._call(then)
 
         self._spawn(wait)
 
@@ -92,7 +94,12 @@ class LiveWorld:
         """See World. In a thread; cancellation waits for it, since it may be writing."""
 
         async def work() -> None:
-            then(await trio.to_thread.run_sync(job))
+            try:
+                result = await trio.to_thread.run_sync(job)
+            except BaseException:
+                self._has_failed = True
+                raise
+            self._call(partial(then, result))
 
         self._spawn(work)
 
@@ -100,7 +107,8 @@ class LiveWorld:
         """See World."""
 
         async def check() -> None:
-            then(await self._signatures.check(jobs))
+            answers = await self._signatures.check(jobs)
+            self._call(partial(then, answers))
 
         self._spawn(check)
 
@@ -116,7 +124,8 @@ class LiveWorld:
         """See World."""
 
         async def ask() -> None:
-            then(await self._network.request(peer, request))
+            response = await self._network.request(peer, request)
+            self._call(partial(then, response))
 
         self._spawn(ask)
 
@@ -124,6 +133,16 @@ class LiveWorld:
         """See World."""
         self._network.penalise(peer, reason)
 
-    def _spawn(self, task: Callable[[], object]) -> None:
+    def _call(self, then: Callable[[], None]) -> None:
+        """Nothing is called any more once something has failed: half-done work is for the next start to sort out."""
+        if self._has_failed:
+            return
+        try:
+            then()
+        except BaseException:
+            self._has_failed = True
+            raise
+
+    def _spawn(self, task: Callable[[], Awaitable[None]]) -> None:
         assert self._nursery is not None, "the world runs before its replica does"
-        self._nursery.start_soon(task)  # type: ignore[arg-type]
+        self._nursery.start_soon(task)
