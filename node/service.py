@@ -20,6 +20,7 @@ from node.chain.admission import Admission
 from node.chain.bus import BlockBus
 from node.chain.compaction import compact_when_due
 from node.chain.pool import TransactionPool
+from node.chain.relay import Relay
 from node.chain.wal_records import check_database_reaches, read_inputs
 from node.children import ChildProcess, supervise
 from node.memory import limit_arenas, trim_now_and_then
@@ -151,7 +152,8 @@ async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | Non
             keeper = _make_keeper(config, host, store.genesis_hash)
             network = ChainNetwork(host, keeper, store.genesis_hash)
             pool, bus, signatures = TransactionPool(store, Mempool()), BlockBus(), SignatureProcesses()
-            admission = Admission(pool, signatures)
+            relay = Relay(pool, network.publish)
+            admission = Admission(pool, signatures, relay.announce)
             world = LiveWorld(network, signatures, _read_clock_ms)
             replica = Replica(
                 ReplicaParts(
@@ -166,14 +168,16 @@ async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | Non
                     on_transactions=lambda _peer, _batch: Verdict.IGNORE,
                 )
             )
+            join = partial(network.join, participant=replica, take=partial(relay.receive, admission))
             _serve_status(host, store)
             logger.info("listening at %s", ", ".join(host.addresses))
             async with (
-                open_pubsub(host, keeper.penalise, partial(network.join, participant=replica)),
+                open_pubsub(host, keeper.penalise, join),
                 trio.open_nursery() as nursery,
             ):
                 await nursery.start(signatures.run)
                 nursery.start_soon(admission.run)
+                nursery.start_soon(relay.run)
                 view = NodeView(config.spec, store, pool, _read_clock_ms, is_validator=config.validator is not None)
                 await nursery.start(serve_api, config.paths.socket, view, bus, admission)
                 for child in make_children(config):

@@ -8,7 +8,7 @@ verdict of three values, and nothing about it is kept longer than the gossip win
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 from libp2p.abc import IHost, INetStream
@@ -38,8 +38,8 @@ PEER_BYTES_PER_S, PEER_BURST_BYTES = 8 << 20, 32 << 20
 MESSAGE_COST_BYTES = 2 * KIB
 """What a message costs besides its bytes, so that small ones are bounded too: 4,000 a second."""
 
-Judge = Callable[[str, str, bytes], Verdict]
-"""(peer id, topic, data) -> what the message is worth."""
+Judge = Callable[[str, str, bytes], Verdict | Awaitable[Verdict]]
+"""(peer id, topic, data) -> what the message is worth, now or when it has been looked into."""
 
 
 class ContentCache(MessageCache):
@@ -122,10 +122,18 @@ class ChainPubsub(Pubsub):
         if self._is_msg_seen(msg):
             return
         verdict = self._judge(msg_forwarder.to_base58(), msg.topicIDs[0], msg.data)
+        if not isinstance(verdict, Verdict):
+            self._mark_msg_seen(msg)
+            self.manager.run_task(self._judge_later, verdict, msg_forwarder, msg)
+            return
         if verdict is not Verdict.IGNORE:
             self._mark_msg_seen(msg)
         if verdict is Verdict.ACCEPT:
             await self.router.publish(msg_forwarder, msg)
+
+    async def _judge_later(self, verdict: Awaitable[Verdict], forwarder: ID, msg: rpc_pb2.Message) -> None:
+        if await verdict is Verdict.ACCEPT:
+            await self.router.publish(forwarder, msg)
 
     def _judge_malformed(self, forwarder: ID) -> None:
         self._judge(forwarder.to_base58(), "", b"")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from proto_specs.limits import GOSSIP_BYTES_MAX
 
 logger = logging.getLogger(__name__)
 
-Receive = Callable[[str, bytes], Verdict]
+Receive = Callable[[str, bytes], Verdict | Awaitable[Verdict]]
 PUBLISH_QUEUE_MAX = 4_096
 
 
@@ -35,7 +35,8 @@ class PubSub:
     def subscribe(self, topic: str, receive: Receive) -> None:
         """Hand each message of a topic over: (peer that passed it on, data) -> what it is worth.
 
-        Called once for a message that is accepted or rejected; an ignored one may come again. Before connecting.
+        Called once for a message that is accepted or rejected, or whose verdict comes later; one that is ignored at
+        once may come again. Subscribe before connecting. Who waits for verdicts bounds how many there are.
         """
         assert topic not in self._receivers, "a topic has one receiver"
         self._receivers[topic] = receive
@@ -56,9 +57,17 @@ class PubSub:
         """Peers that messages of a topic are passed on to at once."""
         return sorted(peer.to_base58() for peer in self._router.mesh.get(topic, ()))
 
-    def _judge(self, peer: str, topic: str, data: bytes) -> Verdict:
+    def _judge(self, peer: str, topic: str, data: bytes) -> Verdict | Awaitable[Verdict]:
         receive = self._receivers.get(topic)
         verdict = Verdict.REJECT if receive is None else receive(peer, data)
+        if isinstance(verdict, Verdict):
+            return self._blame(peer, topic, verdict)
+        return self._judge_later(peer, topic, verdict)
+
+    async def _judge_later(self, peer: str, topic: str, verdict: Awaitable[Verdict]) -> Verdict:
+        return self._blame(peer, topic, await verdict)
+
+    def _blame(self, peer: str, topic: str, verdict: Verdict) -> Verdict:
         if verdict is Verdict.REJECT:
             self._penalise(peer, f"passed on what does not verify on {topic or 'no topic'}")
         return verdict

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from node.p2p.errors import NetworkError
@@ -34,6 +34,8 @@ TOPICS: dict[type[Any], str] = {
     DuplicateVote: "evidence",
     TransactionBatch: "transactions",
 }
+Take = Callable[[str, TransactionBatch], Awaitable[Verdict]]
+"""Admits a peer's transactions; they are none of the replica's business."""
 PROTOCOLS: dict[type[Any], tuple[str, type[Any]]] = {
     Want: (EXCHANGE_PROTOCOL, Offer),
     BlocksRequest: (BLOCKS_PROTOCOL, BlocksResponse),
@@ -56,7 +58,7 @@ class Participant(Protocol):
 class Topics(Protocol):
     """Publish and subscribe, see `node/p2p/pubsub.py`."""
 
-    def subscribe(self, topic: str, receive: Callable[[str, bytes], Verdict]) -> None:
+    def subscribe(self, topic: str, receive: Callable[[str, bytes], Verdict | Awaitable[Verdict]]) -> None:
         """Hand every message of a topic over, once."""
 
     def publish(self, topic: str, data: bytes) -> None:
@@ -82,11 +84,12 @@ class ChainNetwork:
         self._names = {kind: compute_topic(name, genesis) for kind, name in TOPICS.items()}
         self._topics: Topics | None = None
 
-    def join(self, topics: Topics, participant: Participant) -> None:
+    def join(self, topics: Topics, participant: Participant, take: Take) -> None:
         """Subscribe, and serve requests, on behalf of the replica. Do it before connecting to anybody."""
         self._topics = topics
         for kind, topic in self._names.items():
-            topics.subscribe(topic, _make_receiver(kind, participant))
+            receive: Callable[[str, Any], Verdict | Awaitable[Verdict]] = participant.receive
+            topics.subscribe(topic, _make_receiver(kind, take if kind is TransactionBatch else receive))
         for kind, (protocol, _) in PROTOCOLS.items():
             self._host.serve_requests(
                 protocol,
@@ -131,13 +134,15 @@ class ChainNetwork:
         self._peers.penalise(peer, reason)
 
 
-def _make_receiver(kind: type[Any], participant: Participant) -> Callable[[str, bytes], Verdict]:
-    def receive(peer: str, data: bytes) -> Verdict:
+def _make_receiver(
+    kind: type[Any], take: Callable[[str, Any], Verdict | Awaitable[Verdict]]
+) -> Callable[[str, bytes], Verdict | Awaitable[Verdict]]:
+    def receive(peer: str, data: bytes) -> Verdict | Awaitable[Verdict]:
         try:
             message = decode(kind, data)
         except DecodeError:
             return Verdict.REJECT
-        return participant.receive(peer, message)
+        return take(peer, message)
 
     return receive
 
