@@ -1,4 +1,4 @@
-"""Proposals in parts: whatever the order, the block comes out once; who lies about a part is told from who relays it."""
+"""Proposals in parts: in any order the block comes out once; who lies about a part is told from who relays it."""
 
 from __future__ import annotations
 
