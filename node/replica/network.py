@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from node.p2p.errors import NetworkError
@@ -34,6 +34,8 @@ TOPICS: dict[type[Any], str] = {
     DuplicateVote: "evidence",
     TransactionBatch: "transactions",
 }
+Take = Callable[[str, TransactionBatch], Awaitable[Verdict]]
+"""Admits a peer's transactions; they are none of the replica's business."""
 PROTOCOLS: dict[type[Any], tuple[str, type[Any]]] = {
     Want: (EXCHANGE_PROTOCOL, Offer),
     BlocksRequest: (BLOCKS_PROTOCOL, BlocksResponse),
@@ -56,26 +58,38 @@ class Participant(Protocol):
 class Topics(Protocol):
     """Publish and subscribe, see `node/p2p/pubsub.py`."""
 
-    def subscribe(self, topic: str, receive: Callable[[str, bytes], Verdict]) -> None:
+    def subscribe(self, topic: str, receive: Callable[[str, bytes], Verdict | Awaitable[Verdict]]) -> None:
         """Hand every message of a topic over, once."""
 
     def publish(self, topic: str, data: bytes) -> None:
         """To all subscribers; must not block."""
 
 
+class Peers(Protocol):
+    """Who is connected and of our chain, see `node/p2p/peers.py`."""
+
+    def list_peers(self) -> list[str]:
+        """Their ids."""
+
+    def penalise(self, peer: str, reason: str) -> None:
+        """Count an offence."""
+
+
 class ChainNetwork:
     """One chain's topics and protocols on a host."""
 
-    def __init__(self, host: P2PHost, topics: Topics, genesis: bytes, penalise: Callable[[str, str], None]) -> None:
+    def __init__(self, host: P2PHost, peers: Peers, genesis: bytes) -> None:
         self._host = host
-        self._topics = topics
+        self._peers = peers
         self._names = {kind: compute_topic(name, genesis) for kind, name in TOPICS.items()}
-        self._penalise = penalise
+        self._topics: Topics | None = None
 
-    def join(self, participant: Participant) -> None:
+    def join(self, topics: Topics, participant: Participant, take: Take) -> None:
         """Subscribe, and serve requests, on behalf of the replica. Do it before connecting to anybody."""
+        self._topics = topics
         for kind, topic in self._names.items():
-            self._topics.subscribe(topic, _make_receiver(kind, participant))
+            receive: Callable[[str, Any], Verdict | Awaitable[Verdict]] = participant.receive
+            topics.subscribe(topic, _make_receiver(kind, take if kind is TransactionBatch else receive))
         for kind, (protocol, _) in PROTOCOLS.items():
             self._host.serve_requests(
                 protocol,
@@ -87,11 +101,12 @@ class ChainNetwork:
 
     def publish(self, message: GossipMessage) -> None:
         """See Network."""
+        assert self._topics is not None, "joined"
         self._topics.publish(self._names[type(message)], encode(message))
 
     def list_peers(self) -> list[str]:
         """See Network."""
-        return self._host.peers()
+        return self._peers.list_peers()
 
     async def request(self, peer: str, request: Request) -> Response | None:
         """See Network."""
@@ -110,22 +125,24 @@ class ChainNetwork:
             logger.debug("no answer of %s to %s: %s", peer, protocol, error)
             return None
         except DecodeError as error:
-            self._penalise(peer, f"malformed answer on {protocol}: {error}")
+            self._peers.penalise(peer, f"malformed answer on {protocol}: {error}")
             return None
         return response
 
     def penalise(self, peer: str, reason: str) -> None:
         """See Network."""
-        self._penalise(peer, reason)
+        self._peers.penalise(peer, reason)
 
 
-def _make_receiver(kind: type[Any], participant: Participant) -> Callable[[str, bytes], Verdict]:
-    def receive(peer: str, data: bytes) -> Verdict:
+def _make_receiver(
+    kind: type[Any], take: Callable[[str, Any], Verdict | Awaitable[Verdict]]
+) -> Callable[[str, bytes], Verdict | Awaitable[Verdict]]:
+    def receive(peer: str, data: bytes) -> Verdict | Awaitable[Verdict]:
         try:
             message = decode(kind, data)
         except DecodeError:
             return Verdict.REJECT
-        return participant.receive(peer, message)
+        return take(peer, message)
 
     return receive
 

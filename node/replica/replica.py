@@ -17,8 +17,9 @@ from consensus.bft.inputs import Input, ProposalReceived, VoteReceived
 from consensus.bft.timeouts import Timeouts
 from consensus.bft.validators import PowerTable
 from node.chain.pool import TransactionPool
+from node.replica.block_sync import BlockSync
 from node.replica.evidence import EvidencePool
-from node.replica.exchange import make_offer, make_want
+from node.replica.exchange import make_offer, make_want, serve_blocks
 from node.replica.inbox import Inbox
 from node.replica.tip import ChainTip, Reason
 from node.replica.voting import Voting
@@ -27,7 +28,7 @@ from node.signer import Signer
 from node.store.chain_store import ChainStore, FinalizedBlock, Head
 from node.wal import Wal
 from proto_specs.types.chain import DuplicateVote, Proposal, Vote, compute_block_hash
-from proto_specs.types.gossip import FinalBlock, Offer, ProposalPart, TransactionBatch, Want
+from proto_specs.types.gossip import BlocksRequest, FinalBlock, Offer, ProposalPart, TransactionBatch, Want
 
 logger = logging.getLogger("myelin.consensus")
 
@@ -77,6 +78,7 @@ class Replica:
             parts.block_interval_ms,
         )
         self._inbox = Inbox(store.genesis_hash, self._voting.core, self._tip)
+        self._sync = BlockSync(store.genesis_hash, world, lambda: self._tip.head, self._adopt_synced, self._end_sync)
         self._asked: set[str] = set()
         self._settled: dict[str, tuple[int, bool]] = {}
         """Peer -> (our head's height when it was asked last, whether it answered that it has nothing above that)."""
@@ -119,8 +121,8 @@ class Replica:
                 if request.height > self._tip.head.height + 1:
                     self._ask(peer)  # it says it is ahead of us: let it show
                 return make_offer(request, self._voting.core, self._parts.store)
-            case _:
-                raise NotImplementedError
+            case BlocksRequest():
+                return serve_blocks(request, self._parts.store)
 
     def _receive_vote(self, vote: Vote) -> Verdict:
         verdict = self._inbox.check_vote(vote)
@@ -138,6 +140,8 @@ class Replica:
 
     def _tick(self) -> None:
         self._world.set_timer(TICK_MS, self._tick)
+        if self._sync.is_running:
+            return
         if not self._voting.is_running:
             if self._is_caught_up():
                 self._begin()
@@ -200,14 +204,17 @@ class Replica:
         verdicts += [self._receive_vote(one) for one in offer.votes]
         if Verdict.REJECT in verdicts:
             self._world.penalise(peer, "offered what does not verify")
-        if offer.decided is not None:
-            self._take_decided(peer, offer.decided, is_last=offer.head_height <= height + 1)
+        if offer.head_height > height + 1:
+            self._settled[peer] = (height, False)
+            self._sync.learn_head(peer, offer.head_height)
+        elif offer.decided is not None:
+            self._take_decided(peer, offer.decided)
         else:
             self._settled[peer] = (height, True)
             self._voting.is_silent = False
 
-    def _take_decided(self, peer: str, final: FinalBlock, *, is_last: bool) -> None:
-        """A block that others decided; the peer is asked for the next one unless it said that there is none."""
+    def _take_decided(self, peer: str, final: FinalBlock) -> None:
+        """The one block that others decided and we lack."""
         head, commit = self._tip.head, final.commit
         if final.block.header.height != head.height + 1:
             return
@@ -218,13 +225,23 @@ class Replica:
             self._settled[peer] = (head.height, False)
             self._world.penalise(peer, f"a block that nobody decided: {error}")
             return
+        self._adopt(final, lambda: None)
 
-        def then(reason: Reason) -> None:
+    def _adopt_synced(self, final: FinalBlock, then: Callable[[], None]) -> None:
+        self._voting.is_silent = True
+        self._adopt(final, then)
+
+    def _adopt(self, final: FinalBlock, then: Callable[[], None]) -> None:
+        height = final.block.header.height
+
+        def done(reason: Reason) -> None:
             if reason is not None:
                 # More than two thirds decided it, so either they or we are wrong; going on would make it worse.
-                raise DecidedInvalid(f"block {head.height + 1} was decided, and is invalid here: {reason}")
-            if not is_last:
-                self._ask(peer)
+                raise DecidedInvalid(f"block {height} was decided, and is invalid here: {reason}")
+            then()
 
-        self._voting.is_silent = not is_last
-        self._voting.adopt(final, then)
+        self._voting.adopt(final, done)
+
+    def _end_sync(self) -> None:
+        self._voting.is_silent = False
+        logger.info("block %d: nobody shows a later one", self._tip.head.height)
