@@ -34,7 +34,15 @@ from node.store.views import (
     StateView,
 )
 from proto_specs.codec import encode
-from proto_specs.types.chain import Block, Commit, Header, compute_block_hash, compute_extrinsic_hash
+from proto_specs.types.chain import (
+    Block,
+    Commit,
+    Header,
+    ValidatorSet,
+    compute_block_hash,
+    compute_extrinsic_hash,
+    compute_validators_hash,
+)
 
 __all__ = [
     "FORMAT_VERSION",
@@ -48,7 +56,7 @@ __all__ = [
     "StateView",
 ]
 
-FORMAT_VERSION = b"4"
+FORMAT_VERSION = b"5"
 _VERSION_KEY = Column.META.value + b"version"
 _GENESIS_KEY = Column.META.value + b"genesis"
 _HEAD_KEY = Column.META.value + HEAD_NAME
@@ -231,6 +239,10 @@ class ChainStore(StateView):
         """The commit that finalized a block."""
         return self._load(Commit, Column.COMMIT, encode_height(height))
 
+    def get_validators(self, validators_hash: bytes) -> ValidatorSet | None:
+        """A set that decided blocks of this database, by the hash that their headers have."""
+        return self._load(ValidatorSet, Column.VALIDATORS, validators_hash)
+
     def get_receipts(self, height: int) -> BlockReceipts | None:
         """What a block left behind."""
         return self._load(BlockReceipts, Column.RECEIPTS, encode_height(height), RECEIPTS_BYTES_MAX)
@@ -301,7 +313,7 @@ class ChainStore(StateView):
         )
         batch: list[tuple[bytes, bytes | None]] = [(Column.STATE.value + key, value) for key, value in genesis.items]
         batch += [(Column.TREE.value + path, page) for path, page in genesis.tree.node_writes.items()]
-        batch += make_meta(head, genesis.hash, base=0)
+        batch += [make_validators_row(genesis.validators), *make_meta(head, genesis.hash, base=0)]
         self._db.write(batch)
 
 
@@ -318,6 +330,11 @@ def make_meta(head: Head, genesis: bytes, base: int) -> list[Row]:
     ]
 
 
+def make_validators_row(validators: ValidatorSet) -> Row:
+    """A set under the hash that headers name it by."""
+    return Column.VALIDATORS.value + compute_validators_hash(validators), encode(validators)
+
+
 def _make_batch(before: Head, done: FinalizedBlock, pruned: Pruned) -> Iterator[Row]:
     height = encode_height(done.head.height)
     for key, value in done.executed.changes:
@@ -330,6 +347,8 @@ def _make_batch(before: Head, done: FinalizedBlock, pruned: Pruned) -> Iterator[
     yield Column.COMMIT.value + height, encode(done.commit)
     yield Column.RECEIPTS.value + height, encode(BlockReceipts(done.executed.receipts, done.executed.events))
     yield Column.HEIGHT.value + done.head.block_hash, height
+    if done.head.validators != before.validators:
+        yield make_validators_row(done.head.validators)
     hashes = [compute_extrinsic_hash(one) for one in done.block.transactions]
     for index, extrinsic in enumerate(hashes):
         yield Column.EXTRINSIC.value + extrinsic, encode(Location(done.head.height, index))
