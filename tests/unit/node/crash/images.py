@@ -177,7 +177,7 @@ def record_writes(recorder: Recorder) -> Iterator[Recorder]:
     def on_truncate(self: Wal) -> None:
         assert isinstance(self._log, DiskLog)
         self._log.file.flush()
-        recorder.truncate(self._path)
+        recorder.truncate(Path(self._log.file.name))
         truncate(self)
 
     def on_sync(fd: int) -> None:
