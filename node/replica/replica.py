@@ -211,7 +211,7 @@ class Replica:
             self._take_decided(peer, offer.decided)
         else:
             self._settled[peer] = (height, True)
-            self._voting.is_silent = False
+            self._voting.set_silent(False)
 
     def _take_decided(self, peer: str, final: FinalBlock) -> None:
         """The one block that others decided and we lack."""
@@ -228,7 +228,7 @@ class Replica:
         self._adopt(final, lambda: None)
 
     def _adopt_synced(self, final: FinalBlock, then: Callable[[], None]) -> None:
-        self._voting.is_silent = True
+        self._voting.set_silent(True)
         self._adopt(final, then)
 
     def _adopt(self, final: FinalBlock, then: Callable[[], None]) -> None:
@@ -243,5 +243,5 @@ class Replica:
         self._voting.adopt(final, done)
 
     def _end_sync(self) -> None:
-        self._voting.is_silent = False
+        self._voting.set_silent(False)
         logger.info("block %d: nobody shows a later one", self._tip.head.height)

@@ -13,6 +13,7 @@ from node.replica.world import Verdict
 from node.signer import HistoryFile, Signer
 from node.sim.byzantine import Behaviour
 from node.sim.checks import Checks
+from node.sim.disk import Crashed
 from node.sim.network import REQUEST_TIMEOUT_MS, SimNetwork
 from node.sim.node import SimNode
 from node.sim.plan import Plan
@@ -109,9 +110,9 @@ class Cluster:
         if not node.is_up:
             try:
                 node.start()
-            except BaseException as error:
-                if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                    raise
+            except Crashed:
+                self.crash(node)
+            except Exception as error:  # whatever keeps a node from starting is a finding
                 self.checks.fail(f"{node.name} does not start: {type(error).__name__}: {error}")
 
     def _arm(self, node: SimNode) -> None:
