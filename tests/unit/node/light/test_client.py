@@ -74,7 +74,7 @@ async def test_witnesses_that_are_gone_behind_or_forging_are_dropped() -> None:
     found = await verify(Source("s", CHAIN), *others, Source("good", CHAIN))
     assert found.agreeing == ("good",)
     assert [one.split(":")[0] for one in found.dropped] == ["gone", "behind", "forger"]
-    with pytest.raises(NobodyConfirms, match="gone.*behind"):
+    with pytest.raises(NobodyConfirms, match=r"gone.*behind"):
         await verify(Source("s", CHAIN), *others)
 
 
