@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -17,20 +19,28 @@ from node.api.server import serve_api
 from node.chain.admission import Admission
 from node.chain.bus import BlockBus
 from node.chain.compaction import compact_when_due
-from node.chain.consensus_shell import ConsensusShell, ShellParts
 from node.chain.pool import TransactionPool
-from node.chain.wal_records import check_database_reaches
+from node.chain.relay import Relay
+from node.chain.wal_records import check_database_reaches, read_inputs
 from node.children import ChildProcess, supervise
 from node.memory import limit_arenas, trim_now_and_then
 from node.mempool import Mempool
 from node.p2p.host import P2PHost, open_host
+from node.p2p.peers import PeerBook, PeerKeeper
+from node.p2p.pubsub import open_pubsub
+from node.p2p.request import request
+from node.p2p.verdict import Verdict
+from node.replica.live import LiveWorld
+from node.replica.network import ChainNetwork
+from node.replica.replica import Replica, ReplicaParts
 from node.signatures.processes import SignatureProcesses
 from node.signer import Signer
 from node.store.chain_store import ChainStore
 from node.store.history import DEFAULT_RETENTION, Retention
-from proto_specs.codec import encode
+from node.wal import Wal
+from proto_specs.codec import decode, encode
 from proto_specs.ed25519 import SigningKey
-from proto_specs.types.chain import Proposal, Vote
+from proto_specs.errors import DecodeError
 from proto_specs.types.wire import STATUS_PROTOCOL, Status
 
 logger = logging.getLogger("myelin.node")
@@ -69,6 +79,11 @@ class NodePaths:
         return self.base / "signer.json"
 
     @property
+    def peers(self) -> Path:
+        """The address book."""
+        return self.base / "peers.json"
+
+    @property
     def socket(self) -> Path:
         """The local API."""
         return self.base / "node.sock"
@@ -105,18 +120,9 @@ class NodeConfig:
     rpc_port: int
     rpc_calls_per_s: int
     listen: tuple[str, ...]
+    peers: tuple[str, ...]
     models: Path | None
     retention: Retention = DEFAULT_RETENTION
-
-
-class SoleValidator:
-    """`Gossip` of a chain whose only validator this is: there is nobody to send to."""
-
-    def broadcast_proposal(self, proposal: Proposal) -> None:
-        """Own proposals come back inside the shell."""
-
-    def broadcast_vote(self, vote: Vote) -> None:
-        """Own votes come back inside the shell."""
 
 
 async def run_node(config: NodeConfig) -> None:
@@ -127,7 +133,6 @@ async def run_node(config: NodeConfig) -> None:
     signer: Signer | None = None
     try:
         check_database_reaches(config.paths.wal, store.get_head().height)
-        _check_validators(config, store)
         if config.validator is not None:
             signer = Signer(config.paths.signer, config.validator.consensus, genesis.hash)
         await _run_parts(config, store, signer)
@@ -137,48 +142,66 @@ async def run_node(config: NodeConfig) -> None:
         store.close()
 
 
-def _check_validators(config: NodeConfig, store: ChainStore) -> None:
-    """Consensus messages are not sent between nodes yet, so the validator set has to be this node alone."""
-    members = store.get_head().validators.members
-    own = config.validator.consensus.public_key if config.validator else None
-    if [one.key for one in members] != [own]:
-        raise NodeRefused(
-            f"this chain has {len(members)} validators, and this release runs a chain by its only validator: "
-            "start it with that validator's key"
-        )
-
-
 async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | None) -> None:
-    pool, bus, signatures = TransactionPool(store, Mempool()), BlockBus(), SignatureProcesses()
-    admission = Admission(pool, signatures)
-    shell = ConsensusShell(
-        ShellParts(
-            store=store,
-            pool=pool,
-            signatures=signatures,
-            signer=signer,
-            gossip=SoleValidator(),
-            bus=bus,
-            wal_path=config.paths.wal,
-            block_interval_ms=config.spec.block_interval_ms,
-            now_ms=_read_clock_ms,
-        )
-    )
+    logged = await trio.to_thread.run_sync(read_inputs, config.paths.wal)
     head = store.get_head()
     logger.info("chain %s at block %d %s", config.spec.name, head.height, head.block_hash.hex()[:12])
     logger.info("%s", store.describe_retention())
-    async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
-        _serve_status(host, store)
-        logger.info("listening at %s", ", ".join(host.addresses))
-        await nursery.start(signatures.run)
-        nursery.start_soon(admission.run)
-        view = NodeView(config.spec, store, pool, _read_clock_ms, is_validator=config.validator is not None)
-        await nursery.start(serve_api, config.paths.socket, view, bus, admission)
-        for child in make_children(config):
-            nursery.start_soon(supervise, child)
-        nursery.start_soon(compact_when_due, store, bus)
-        nursery.start_soon(trim_now_and_then)
-        nursery.start_soon(shell.run)
+    with closing(Wal(config.paths.wal)) as wal:
+        async with open_host(config.node_seed, list(config.listen)) as host:
+            keeper = _make_keeper(config, host, store.genesis_hash)
+            network = ChainNetwork(host, keeper, store.genesis_hash)
+            pool, bus, signatures = TransactionPool(store, Mempool()), BlockBus(), SignatureProcesses()
+            relay = Relay(pool, network.publish)
+            admission = Admission(pool, signatures, relay.announce)
+            world = LiveWorld(network, signatures, _read_clock_ms)
+            replica = Replica(
+                ReplicaParts(
+                    store=store,
+                    pool=pool,
+                    signer=signer,
+                    wal=wal,
+                    logged=logged,
+                    world=world,
+                    block_interval_ms=config.spec.block_interval_ms,
+                    on_finalized=bus.publish,
+                    on_transactions=lambda _peer, _batch: Verdict.IGNORE,
+                )
+            )
+            join = partial(network.join, participant=replica, take=partial(relay.receive, admission))
+            _serve_status(host, store)
+            logger.info("listening at %s", ", ".join(host.addresses))
+            async with (
+                open_pubsub(host, keeper.penalise, join),
+                trio.open_nursery() as nursery,
+            ):
+                await nursery.start(signatures.run)
+                nursery.start_soon(admission.run)
+                nursery.start_soon(relay.run)
+                view = NodeView(config.spec, store, pool, _read_clock_ms, is_validator=config.validator is not None)
+                await nursery.start(serve_api, config.paths.socket, view, bus, admission)
+                for child in make_children(config):
+                    nursery.start_soon(supervise, child)
+                nursery.start_soon(compact_when_due, store, bus)
+                nursery.start_soon(trim_now_and_then)
+                nursery.start_soon(keeper.run)
+                nursery.start_soon(world.run, replica.start)
+
+
+def _make_keeper(config: NodeConfig, host: P2PHost, genesis: bytes) -> PeerKeeper:
+    """Raises AddressInvalid for a named peer that is none."""
+    book = PeerBook(config.paths.peers, host.peer_id)
+    book.load()
+    for address in config.peers:
+        book.add(address, is_named=True)
+
+    async def is_ours(peer: str) -> bool:
+        try:
+            return decode(Status, await request(host, peer, STATUS_PROTOCOL, b"")).genesis == genesis
+        except DecodeError:
+            return False
+
+    return PeerKeeper(host, book, is_ours)
 
 
 def make_children(config: NodeConfig) -> list[ChildProcess]:

@@ -7,7 +7,7 @@ checked in other processes while the next batch is prepared; then each is admitt
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -38,6 +38,7 @@ class Ticket:
 
     transactions: Sequence[Transaction]
     size_bytes: int
+    is_own: bool
     outcomes: list[Outcome] = field(default_factory=list)
     done: trio.Event = field(default_factory=trio.Event)
 
@@ -52,17 +53,26 @@ class _Batch:
 class Admission:
     """`hand_in` may be called from any task of the loop; `run` is the one task that admits."""
 
-    def __init__(self, pool: TransactionPool, signatures: SignatureProcesses) -> None:
+    def __init__(
+        self,
+        pool: TransactionPool,
+        signatures: SignatureProcesses,
+        announce: Callable[[Transaction], None] = lambda _transaction: None,
+    ) -> None:
+        """`announce` is told of every transaction admitted that did not come from a peer."""
         self._pool = pool
+        self._announce = announce
         self._signatures = signatures
         self._waiting = 0
         self._waiting_bytes = 0
         self._send, self._receive = trio.open_memory_channel[Ticket](math.inf)
 
-    def hand_in(self, transactions: Sequence[Transaction], size_bytes: int) -> Ticket:
-        """Queue transactions of that size in all. Answered in the order of the calls, or at once for want of room."""
+    def hand_in(self, transactions: Sequence[Transaction], size_bytes: int, *, is_own: bool = True) -> Ticket:
+        """Queue transactions of that size in all, a user's or a peer's. Answered in the order of the calls, or at once
+        for want of room.
+        """
         assert transactions, "somebody waits for the answer"
-        ticket = Ticket(transactions, size_bytes)
+        ticket = Ticket(transactions, size_bytes, is_own)
         is_full = self._waiting + len(transactions) > WAITING_MAX
         if is_full or self._waiting_bytes + size_bytes > WAITING_BYTES_MAX:
             refusal = PoolBusy(f"{self._waiting} transactions wait to be checked: try again", waiting=self._waiting)
@@ -116,8 +126,11 @@ class Admission:
         assert batch.answers is not None, "checked"
         answers, outcomes = iter(batch.answers), iter(batch.prepared)
         for ticket in batch.tickets:
-            for _ in ticket.transactions:
-                ticket.outcomes.append(self._admit_one(next(outcomes), answers))
+            for transaction in ticket.transactions:
+                outcome = self._admit_one(next(outcomes), answers)
+                ticket.outcomes.append(outcome)
+                if ticket.is_own and isinstance(outcome, bytes):
+                    self._announce(transaction)
             self._waiting -= len(ticket.transactions)
             self._waiting_bytes -= ticket.size_bytes
             ticket.done.set()

@@ -16,6 +16,7 @@ from node.client.errors import CallFailed, InferenceError, RequestLost, Transact
 from node.demo.processes import ProcessDied
 from node.derivation import MnemonicInvalid
 from node.keystore import KeystoreError
+from node.localnet.errors import LocalnetError
 from node.p2p.errors import NetworkError
 from node.rpc.errors import RpcError
 from node.service import NodeRefused
@@ -59,6 +60,7 @@ _USER_ERRORS = (
     DatabaseError,
     InferenceError,
     KeystoreError,
+    LocalnetError,
     MnemonicInvalid,
     ModelError,
     NetworkError,

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 _COMMANDS = {
     "demo": ("demos", "demo_command"),
+    "localnet": ("localnets", "app"),
     "init": ("nodes", "init_command"),
     "run": ("nodes", "run_command"),
     "keys": ("keys", "app"),

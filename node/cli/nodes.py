@@ -106,6 +106,9 @@ def run_command(
         ),
     ] = DEFAULT_RPC_CALLS_PER_S,
     listen: Annotated[str, typer.Option(help="libp2p address to listen at.")] = "/ip4/127.0.0.1/tcp/0",
+    peer: Annotated[
+        list[str] | None, typer.Option(help="Address of a peer to stay connected to: /ip4/A/tcp/P/p2p/ID. Repeatable.")
+    ] = None,
     verify: Annotated[bool, typer.Option(help="Do verification duty for the models in shard storage.")] = True,
     pruning: Annotated[
         str, typer.Option(help="Blocks behind the head whose state is kept, or `archive`: all from now on.")
@@ -138,6 +141,7 @@ def run_command(
             rpc_port=rpc_port,
             rpc_calls_per_s=rpc_calls_per_s,
             listen=(listen,),
+            peers=tuple(peer or ()),
             models=get_models_dir(models) if verify else None,
             retention=parse_retention(pruning, keep_blocks),
         )

@@ -13,6 +13,7 @@ import trio
 from consensus.runtime.inference import queries
 from genesis.dev import get_dev_identity
 from node.demo.cheating import DemoCheat
+from node.demo.commands import MYELIN, WorkerCommand, make_register, make_run
 from node.demo.processes import Child, Children, ProcessDied
 from node.rpc.client import RpcClient
 from node.rpc.errors import RpcError
@@ -75,43 +76,43 @@ class DemoNetwork:
         self.plan = plan
         # One thread a process: several pools on few cores get in each other's way.
         self.children = Children(plan.base / "logs", {**os.environ, "OMP_NUM_THREADS": "1"})
-        self._myelin = (sys.executable, "-m", "node.cli.main")
 
     async def init(self) -> None:
         """Make the validator's directory."""
         plan = self.plan
-        argv = ("init", "--base", str(plan.base / VALIDATOR), "--validator", f"dev:{VALIDATOR}")
+        argv = (*MYELIN, "init", "--base", str(plan.base / VALIDATOR), "--validator", f"dev:{VALIDATOR}")
         await self.run("init", (*argv, "--interval-ms", str(plan.block_interval_ms)))
 
     async def start_validator(self, rpc: RpcClient) -> Child:
         """Start the validator and wait for its first block."""
         plan = self.plan
-        argv: tuple[str, ...] = ("run", "--base", str(plan.base / VALIDATOR), "--validator", f"dev:{VALIDATOR}")
-        argv += ("--operator", f"dev:{VALIDATOR}", "--node", f"dev:{VALIDATOR}", "--models", str(plan.models))
-        child = await self.children.start("validator", (*self._myelin, *argv, "--rpc-port", str(plan.rpc_port)))
+        argv = make_run(plan.base / VALIDATOR, VALIDATOR, plan.rpc_port, ("--models", str(plan.models)))
+        child = await self.children.start("validator", argv)
         await self.wait_until(lambda: _is_producing(rpc), "the validator's first block")
         return child
 
     async def register_model(self) -> None:
         """Put the manifest on chain."""
         plan = self.plan
-        argv = ("model", "register", plan.model.hex(), "--models", str(plan.models), "--rpc", plan.rpc_url)
-        await self.run("register-model", (*argv, "--account", f"dev:{VALIDATOR}"))
+        await self.run("register-model", make_register(plan.model.hex(), plan.models, plan.rpc_url, VALIDATOR))
 
     async def start_worker(self, number: int) -> Child:
         """Start one worker; it registers itself."""
         plan, worker = self.plan, self.plan.workers[number]
-        name = f"dev:{worker.name}"
-        layers = f"{worker.start}:{worker.end}"
-        argv: tuple[str, ...] = ("--model", plan.model.hex(), "--layers", layers, "--models", str(plan.models))
-        argv += ("--base", str(plan.base / worker.name), "--rpc", plan.rpc_url)
-        argv += ("--account", name, "--worker", name, "--node", name)
-        program: tuple[str, ...]
+        command = WorkerCommand(
+            name=worker.name,
+            base=plan.base / worker.name,
+            model=plan.model.hex(),
+            models=plan.models,
+            start=worker.start,
+            end=worker.end,
+            rpc_url=plan.rpc_url,
+        )
         if plan.cheat is not None and number == plan.cheater:
-            program = (sys.executable, "-m", "node.demo.cheating_worker", plan.cheat.value)
+            argv = command.make_argv((sys.executable, "-m", "node.demo.cheating_worker", plan.cheat.value))
         else:
-            program = (*self._myelin, "worker", "run")
-        return await self.children.start(worker.name, (*program, *argv))
+            argv = command.make_argv()
+        return await self.children.start(worker.name, argv)
 
     async def wait_serving(self, chain: RpcChain) -> None:
         """Wait until every worker is registered and the validator verifies the model."""
@@ -124,12 +125,12 @@ class DemoNetwork:
         await self.wait_until(is_ready, "three registered workers and a verifier")
 
     async def run(self, name: str, argv: tuple[str, ...]) -> None:
-        """Run a command of the `myelin` command line to its end. Raises ProcessDied when it fails."""
-        child = await self.children.start(name, (*self._myelin, *argv))
+        """Run a command line to its end. Raises ProcessDied when it fails."""
+        child = await self.children.start(name, argv)
         code = await child.process.wait()
         self.children.started.remove(child)
         if code != 0:
-            raise ProcessDied(f"`myelin {' '.join(argv)}` failed with status {code}:\n{child.read_tail()}")
+            raise ProcessDied(f"`{' '.join(argv)}` failed with status {code}:\n{child.read_tail()}")
 
     async def wait_until(self, is_ready: object, what: str) -> None:
         """Poll until `is_ready()` holds. Raises ProcessDied when a process dies or a minute passes."""

@@ -86,6 +86,8 @@ class P2PHost:
     def __init__(self, libp2p_host: IHost, swarm: Swarm, nursery: trio.Nursery, limits: HostLimits) -> None:
         self.peer_id: Final[str] = libp2p_host.get_id().to_base58()
         self.limits: Final = limits
+        self.libp2p_host: Final = libp2p_host
+        """For the parts of `node/p2p` alone."""
         self._host = libp2p_host
         self._swarm = swarm
         self._nursery = nursery

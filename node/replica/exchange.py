@@ -1,4 +1,4 @@
-"""What a node lacks and its peers have: the paper's gossip property, "what one correct process has, all get in the end".
+"""What a node lacks and its peers have: the paper's gossip property, that what one correct process has, all get.
 
 Messages are published once and may be lost. So a node that makes no progress asks one peer after another, saying what
 it holds; the answer is what is missing of its height, or, to one that is behind, the block that was decided.
@@ -13,7 +13,7 @@ from node.store.chain_store import ChainStore
 from proto_specs import limits
 from proto_specs.codec import encode
 from proto_specs.types.chain import Proposal, ValidatorSet, Vote
-from proto_specs.types.gossip import FinalBlock, HeldVotes, Offer, Want
+from proto_specs.types.gossip import BlocksRequest, BlocksResponse, FinalBlock, HeldVotes, Offer, Want
 
 OFFER_BYTES_MAX = 4 << 20
 """Of proposals in one offer; at least one is sent."""
@@ -46,6 +46,23 @@ def make_offer(want: Want, core: BftCore, store: ChainStore) -> Offer:
     proposals = tuple(_list_proposals(core, rounds, frozenset(want.held_proposals)))
     votes = tuple(_list_votes(core, rounds, want.held_votes, head.validators))
     return Offer(head.height, proposals, votes[: limits.EXCHANGE_VOTES_MAX], None)
+
+
+def serve_blocks(request: BlocksRequest, store: ChainStore) -> BlocksResponse:
+    """Finalized blocks in a row, as many as were asked for and fit."""
+    blocks: list[FinalBlock] = []
+    head, room = store.get_head(), limits.BLOCKS_RESPONSE_BYTES_MAX
+    stop = min(request.start + min(request.count, limits.BLOCKS_RESPONSE_MAX), head.height + 1)
+    for height in range(max(request.start, 1), stop):
+        block, commit = store.get_block(height), store.get_commit(height)
+        if block is None or commit is None:
+            break
+        final = FinalBlock(block, commit)
+        room -= len(encode(final))
+        if room < 0 and blocks:
+            break
+        blocks.append(final)
+    return BlocksResponse(head.height, tuple(blocks))
 
 
 def _list_proposals(core: BftCore, rounds: Iterable[int], held: frozenset[int]) -> Iterator[Proposal]:

@@ -129,8 +129,8 @@ class Voting:
         return self._is_running and not self.core.is_decided and self.core.height == self._tip.head.height + 1
 
     def receive(self, event: ProposalReceived | VoteReceived) -> bool:
-        """A checked message of this height or the next. False when too many wait."""
-        if len(self._waiting) >= INPUTS_MAX:
+        """A checked message of this height or the next. False when too many wait, or it has not begun."""
+        if not self._is_running or len(self._waiting) >= INPUTS_MAX:
             return False
         self._waiting.append(event)
         self._pump()
@@ -147,7 +147,7 @@ class Voting:
         self._pump()
 
     def _pump(self) -> None:
-        while self._is_running and not self._is_busy:
+        while not self._is_busy:
             if self._effects:
                 self._perform(self._effects.popleft())
             elif self._local:
@@ -247,7 +247,8 @@ class Voting:
             def step() -> None:
                 if reason is None:
                     self._effects.clear()
-                    self._rest()
+                    if self._is_running:
+                        self._rest()
                 event.then(reason)
 
             resume(step)

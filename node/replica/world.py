@@ -7,10 +7,10 @@ is synchronous: every method of it, and every callback it hands out, runs on one
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
+from node.p2p.verdict import Verdict
 from node.signatures.jobs import SignatureJob
 from proto_specs.types.chain import DuplicateVote, Vote
 from proto_specs.types.gossip import (
@@ -29,15 +29,7 @@ Request: TypeAlias = Want | BlocksRequest
 Response: TypeAlias = Offer | BlocksResponse
 
 
-class Verdict(enum.Enum):
-    """What a received message is worth.
-
-    ACCEPT: pass it on. IGNORE: nothing to us now, and nobody's fault. REJECT: whoever passed it on broke the protocol.
-    """
-
-    ACCEPT = "accept"
-    IGNORE = "ignore"
-    REJECT = "reject"
+__all__ = ["GossipMessage", "Request", "Response", "Verdict", "World"]
 
 
 class World(Protocol):

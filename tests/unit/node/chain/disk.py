@@ -18,14 +18,18 @@ from genesis.builder import Genesis, build_genesis
 from genesis.dev import build_dev_spec
 from node import signer as signer_module
 from node.chain.bus import BlockBus
-from node.chain.consensus_shell import ConsensusShell, ShellParts
 from node.chain.pool import TransactionPool
+from node.chain.wal_records import read_inputs
 from node.mempool import Mempool
+from node.replica.live import Alone, LiveWorld
+from node.replica.replica import Replica, ReplicaParts
+from node.replica.world import GossipMessage, Verdict
 from node.signatures.processes import SignatureProcesses
 from node.signer import Signer
 from node.store.chain_store import ChainStore, FinalizedBlock
 from node.wal import Wal
-from proto_specs.types.chain import Proposal, Transaction, Vote
+from proto_specs.types.chain import ProposalHead, Transaction, Vote
+from proto_specs.types.gossip import ProposalPart
 from tests.unit.node.world import ALICE
 
 INTERVAL_MS = 5
@@ -37,16 +41,27 @@ class Crashed(BaseException):
 
 
 @dataclass
-class Gossip:
+class Gossip(Alone):
     """Remembers what left the node."""
 
-    sent: list[Proposal | Vote] = field(default_factory=list)
+    sent: list[ProposalHead | Vote] = field(default_factory=list)
 
-    def broadcast_proposal(self, proposal: Proposal) -> None:
-        self.sent.append(proposal)
+    def publish(self, message: GossipMessage) -> None:
+        if isinstance(message, Vote):
+            self.sent.append(message)
+        elif isinstance(message, ProposalPart) and message.index == 0:
+            self.sent.append(message.head)
 
-    def broadcast_vote(self, vote: Vote) -> None:
-        self.sent.append(vote)
+
+@dataclass
+class Running:
+    """A replica in its world."""
+
+    replica: Replica
+    world: LiveWorld
+
+    async def run(self) -> None:
+        await self.world.run(self.replica.start)
 
 
 @dataclass
@@ -57,29 +72,33 @@ class Validator:
     genesis: Genesis = field(default_factory=lambda: build_genesis(build_dev_spec(block_interval_ms=INTERVAL_MS)))
     gossip: Gossip = field(default_factory=Gossip)
 
+    parts: ReplicaParts | None = None
+
     def __post_init__(self) -> None:
         Signer.initialise(self.base / "signer.json", ALICE.consensus_key, self.genesis.hash)
 
     @asynccontextmanager
     async def start(
         self, transactions: tuple[Transaction, ...] = (), interval_ms: int = INTERVAL_MS
-    ) -> AsyncIterator[tuple[ConsensusShell, ChainStore, Blocks]]:
+    ) -> AsyncIterator[tuple[Replica, ChainStore, Blocks]]:
         """A node on what the disk holds, with these transactions submitted, running inside the block (20 s at most)."""
         store = ChainStore(self.base / "db", self.genesis)
-        signer = None
+        self.parts = signer = None
         try:
             signer = Signer(self.base / "signer.json", ALICE.consensus_key, self.genesis.hash)
             bus = BlockBus()
-            parts = self.make_parts(store, signer, bus, interval_ms)
+            parts = self.parts = self.make_parts(store, signer, bus, interval_ms)
             for one in transactions:
                 parts.pool.submit(one)
-            shell = ConsensusShell(parts)
+            running = Running(Replica(parts), self.world)
             async with trio.open_nursery() as nursery, bus.subscribe() as blocks:
-                nursery.start_soon(shell.run)
+                nursery.start_soon(running.run)
                 with trio.fail_after(20):
-                    yield shell, store, blocks
+                    yield running.replica, store, blocks
                 nursery.cancel_scope.cancel()
         finally:
+            if self.parts is not None:
+                self.parts.wal.close()
             if signer is not None:
                 signer.close()
             store.close()
@@ -92,19 +111,21 @@ class Validator:
 
     def make_parts(
         self, store: ChainStore, signer: Signer | None, bus: BlockBus, interval_ms: int = INTERVAL_MS
-    ) -> ShellParts:
-        """The shell's parts on this directory, and a clock that rises by 1 ms a look."""
+    ) -> ReplicaParts:
+        """A replica's parts on this directory, and a clock that rises by 1 ms a look."""
         clock = itertools.count(store.get_head().time_ms + 1)
-        return ShellParts(
+        path = self.base / "consensus.wal"
+        self.world = LiveWorld(self.gossip, SignatureProcesses(0), lambda: next(clock))
+        return ReplicaParts(
             store=store,
             pool=TransactionPool(store, Mempool()),
             signer=signer,
-            gossip=self.gossip,
-            bus=bus,
-            signatures=SignatureProcesses(0),
-            wal_path=self.base / "consensus.wal",
+            logged=read_inputs(path),
+            wal=Wal(path),
+            world=self.world,
             block_interval_ms=interval_ms,
-            now_ms=lambda: next(clock),
+            on_finalized=bus.publish,
+            on_transactions=lambda _peer, _batch: Verdict.IGNORE,
             timeouts=Timeouts(500, 100, 100, 100, 100, 100),
         )
 

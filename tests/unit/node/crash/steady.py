@@ -10,14 +10,16 @@ import trio
 
 from consensus.bft.timeouts import Timeouts
 from node.chain.bus import BlockBus
-from node.chain.consensus_shell import ConsensusShell, ShellParts
 from node.chain.pool import TransactionPool
 from node.mempool import Mempool
+from node.replica.live import LiveWorld
+from node.replica.replica import Replica, ReplicaParts
+from node.signatures.processes import SignatureProcesses
 from node.signer import Signer
 from node.store.chain_store import ChainStore, FinalizedBlock, Head, Retention, StateUnavailable
 from proto_specs.types.calls import Transfer
 from proto_specs.types.chain import Transaction
-from tests.unit.node.chain.disk import Gossip, Validator
+from tests.unit.node.chain.disk import Gossip, Running, Validator
 from tests.unit.node.crash.images import Image, Recorder, record_writes
 from tests.unit.node.world import ALICE, MYL, sign_call
 
@@ -64,15 +66,16 @@ class Steady(Validator):
         if not (self.base / "signer.json").exists():
             super().__post_init__()
 
-    def make_parts(self, store: ChainStore, signer: Signer | None, bus: BlockBus, interval_ms: int = 1) -> ShellParts:
+    def make_parts(self, store: ChainStore, signer: Signer | None, bus: BlockBus, interval_ms: int = 1) -> ReplicaParts:
         parts = super().make_parts(store, signer, bus, interval_ms)
         step_ms = 1_000 if self.pool is FedPool else 1_500
         pool = self.pool(store, Mempool())
         pool.on_block = self.look
+        self.world = LiveWorld(self.gossip, SignatureProcesses(0), lambda: store.get_head().time_ms + step_ms)
         return replace(
             parts,
             pool=pool,
-            now_ms=lambda: store.get_head().time_ms + step_ms,
+            world=self.world,
             timeouts=Timeouts(20_000, 500, 20_000, 500, 20_000, 500),
         )
 
@@ -96,14 +99,17 @@ class Steady(Validator):
         store, signer = ChainStore(self.base / "db", self.genesis, Retention(STATES, BODIES)), None
         try:
             signer, bus = Signer(self.base / "signer.json", ALICE.consensus_key, self.genesis.hash), BlockBus()
-            shell = ConsensusShell(self.make_parts(store, signer, bus))
+            parts = self.parts = self.make_parts(store, signer, bus)
+            running = Running(Replica(parts), self.world)
             async with trio.open_nursery() as nursery, bus.subscribe() as finalized:
-                nursery.start_soon(shell.run)
+                nursery.start_soon(running.run)
                 with trio.fail_after(20):
                     for _ in range(blocks):
                         await finalized.receive()
                 nursery.cancel_scope.cancel()
         finally:
+            if self.parts is not None:
+                self.parts.wal.close()
             if signer is not None:
                 signer.close()
             store.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from node.store.check import check_database
 from tests.unit.node.chain.disk import Gossip
-from tests.unit.node.chain.test_consensus_shell import check_signed_once
+from tests.unit.node.chain.test_replica_alone import check_signed_once
 from tests.unit.node.crash.images import Image
 from tests.unit.node.crash.steady import BLOCKS, OtherPool, Steady, Story
 from tests.unit.node.store.test_snapshot import ignore

@@ -19,7 +19,7 @@ from node.store.snapshot_format import SnapshotError
 from node.store.snapshot_import import import_snapshot
 from node.wal import WalDamaged, repair_wal
 from tests.unit.node.chain.disk import Gossip
-from tests.unit.node.chain.test_consensus_shell import check_signed_once
+from tests.unit.node.chain.test_replica_alone import check_signed_once
 from tests.unit.node.crash.images import IGNORED, Image
 from tests.unit.node.crash.steady import BODIES, STATES, OtherPool, Steady, Story
 from tests.unit.node.store.test_snapshot import ignore

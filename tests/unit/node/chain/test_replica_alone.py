@@ -1,4 +1,4 @@
-"""The shell alone on a real disk: blocks come, a crash at any write loses and contradicts nothing."""
+"""A replica alone on a real disk: blocks come, a crash at any write loses and contradicts nothing."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ import pytest
 import trio
 
 from consensus.bft.evidence import make_duplicate_vote
-from consensus.bft.inputs import VoteReceived
 from consensus.runtime.balances import state as balances
 from consensus.runtime.staking.state import is_tombstoned
-from node.chain import consensus_shell
-from node.chain.bus import BlockBus
-from node.chain.consensus_shell import ConsensusShell
 from node.store.chain_store import ChainStore
 from node.wal import WalDamaged, read_wal
 from proto_specs.hashing import Tag
-from proto_specs.types.chain import Proposal, Vote, VoteKind, compute_block_hash, compute_vote_bytes
+from proto_specs.types.chain import ProposalHead, Vote, VoteKind, compute_vote_bytes
 from tests.unit.node.chain.disk import Crashed, Gossip, Validator, crash_at
 from tests.unit.node.replay import replay_chain
 from tests.unit.node.world import ALICE, BOB, MYL, make_transfer
@@ -40,8 +36,8 @@ def check_signed_once(gossip: Gossip) -> None:
     """No two different messages for one slot left the node."""
     slots: dict[tuple[object, ...], bytes | None] = {}
     for one in gossip.sent:
-        if isinstance(one, Proposal):
-            slot, value = ("proposal", one.height, one.round), compute_block_hash(one.block.header)
+        if isinstance(one, ProposalHead):
+            slot, value = ("proposal", one.height, one.round), one.block_hash
         else:
             slot, value = (one.kind, one.height, one.round), one.block_hash or b""
         assert slots.setdefault(slot, value) == value, f"two messages for {slot}"
@@ -106,9 +102,8 @@ async def test_a_hole_in_the_log_stops_the_node_with_its_cure(validator: Validat
     assert len(read_wal(path)) > 1
     data[10] ^= 1
     path.write_bytes(data)
-    with pytest.raises((WalDamaged, ExceptionGroup)) as stopped:
+    with pytest.raises(WalDamaged, match="myelin wal repair"):
         await validator.run(1)
-    assert stopped.group_contains(WalDamaged, match="myelin wal repair") or stopped.type is WalDamaged
 
 
 async def test_after_the_log_is_lost_the_signer_still_signs_nothing_else(validator: Validator) -> None:
@@ -126,10 +121,10 @@ async def test_a_late_double_vote_is_in_the_next_block_once(validator: Validator
     """The votes come when the height is decided already; alice's key is convicted by her own node."""
     genesis = validator.genesis.hash
     votes = [make_vote(genesis, 1, block_hash) for block_hash in (None, bytes(32))]
-    async with validator.start(interval_ms=200) as (shell, store, blocks):
+    async with validator.start(interval_ms=200) as (replica, store, blocks):
         assert (await blocks.receive()).head.height == 1
         for vote in votes:
-            shell.deliver(VoteReceived(vote))
+            replica.receive("peer", vote)
         evidence = [(await blocks.receive()).block.evidence for _ in range(3)]
         assert evidence == [(make_duplicate_vote(*votes),), (), ()]
         assert is_tombstoned(store, ALICE.consensus_key.public_key)
@@ -140,10 +135,10 @@ async def test_messages_of_the_next_height_wait_for_it(validator: Validator) -> 
     """Were they dropped, height 2 would know of no offence."""
     genesis = validator.genesis.hash
     votes = [make_vote(genesis, 2, block_hash, 0, VoteKind.PRECOMMIT) for block_hash in (None, bytes(32))]
-    async with validator.start(interval_ms=100) as (shell, _, blocks):
+    async with validator.start(interval_ms=100) as (replica, _, blocks):
         assert (await blocks.receive()).head.height == 1
         for vote in votes:
-            shell.deliver(VoteReceived(vote))
+            replica.receive("peer", vote)
         evidence = [one for _ in range(3) for one in (await blocks.receive()).block.evidence]
         assert evidence == [make_duplicate_vote(*votes)]
 
@@ -155,17 +150,6 @@ def make_vote(
     payload = compute_vote_bytes(genesis, kind, height, round_, block_hash)
     signature = ALICE.consensus_key.sign(Tag.VOTE_SIGN, payload)
     return Vote(kind, height, round_, block_hash, ALICE.consensus_key.public_key, signature)
-
-
-async def test_peers_cannot_crowd_out_timers(validator: Validator, caplog: pytest.LogCaptureFixture) -> None:
-    store = ChainStore(validator.base / "db", validator.genesis)
-    shell = ConsensusShell(validator.make_parts(store, None, BlockBus()))
-    vote = VoteReceived(make_vote(validator.genesis.hash, 1, None))
-    for _ in range(consensus_shell.INPUTS_MAX + 1):
-        shell.deliver(vote)
-    assert "dropping VoteReceived" in caplog.text
-    assert shell._delivered.statistics().current_buffer_used == consensus_shell.INPUTS_MAX
-    store.close()
 
 
 async def test_blocks_keep_the_interval(validator: Validator) -> None:

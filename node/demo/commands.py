@@ -1,0 +1,42 @@
+"""Command lines of the processes a network on this machine is made of, one function a role. Starts nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MYELIN = (sys.executable, "-m", "node.cli.main")
+Argv = tuple[str, ...]
+
+
+def make_run(base: Path, name: str, rpc_port: int, options: Sequence[str] = ()) -> Argv:
+    """`myelin run` of the validator with a development name's keys."""
+    keys = ("--validator", f"dev:{name}", "--operator", f"dev:{name}", "--node", f"dev:{name}")
+    return (*MYELIN, "run", "--base", str(base), *keys, "--rpc-port", str(rpc_port), *options)
+
+
+def make_register(model: str, models: Path, rpc_url: str, name: str) -> Argv:
+    """`myelin model register`, paid by a development name."""
+    return (*MYELIN, "model", "register", model, "--models", str(models), "--rpc", rpc_url, "--account", f"dev:{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCommand:
+    """`myelin worker run` of a development name."""
+
+    name: str
+    base: Path
+    model: str
+    models: Path
+    start: int
+    end: int
+    rpc_url: str
+
+    def make_argv(self, program: Argv = (*MYELIN, "worker", "run"), options: Sequence[str] = ()) -> Argv:
+        """`program` is what takes the options of `worker run`."""
+        key = f"dev:{self.name}"
+        what = ("--model", self.model, "--layers", f"{self.start}:{self.end}", "--models", str(self.models))
+        where = ("--base", str(self.base), "--rpc", self.rpc_url)
+        return (*program, *what, *where, "--account", key, "--worker", key, "--node", key, *options)

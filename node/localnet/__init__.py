@@ -1,0 +1,1 @@
+"""`myelin localnet`: several validators and workers as real processes on this machine, and faults on demand."""

@@ -1,0 +1,206 @@
+"""One validator under load: a WebSocket that takes its transfers in batches and tells of every finalized block."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, open_websocket_url
+
+from node.localnet.latency import Tally
+from node.localnet.payers import Payer, Rota
+
+TICK_S = 0.01
+BATCH_MAX = 100
+"""Calls in one JSON-RPC batch; the node takes no more."""
+RETRY_S = 0.2
+MESSAGE_BYTES_MAX = 16 << 20
+RECEIVE_BYTES = 1 << 16
+CONNECT_TIMEOUT_S = 3.0
+UNREACHABLE = "node unreachable"
+NO_PAYER = "no payer's nonce known"
+FORGOTTEN = "forgotten by its node"
+NOT_FINAL = "not final in time"
+_HEADS = "chain_subscribeFinalizedHeads"
+
+Answered = Callable[[Any, Any], None]
+"""(result, error) -> takes note; exactly one of the two is not None, or the result is null."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Transfers are due at `first_s`, `step_s` later, ... before `end_s`, on trio's clock."""
+
+    first_s: float
+    step_s: float
+    end_s: float
+
+    def get_due_s(self, number: int) -> float | None:
+        """When one is due; None for one after the end."""
+        due_s = self.first_s + number * self.step_s
+        return due_s if due_s < self.end_s else None
+
+
+@dataclass
+class LoadTarget:
+    """A validator and its share of the transfers. `schedule` is set once all targets are ready."""
+
+    url: str
+    rota: Rota
+    genesis: bytes
+    tally: Tally
+    schedule: Schedule | None = None
+    is_ready: trio.Event = field(default_factory=trio.Event)
+    is_settled: trio.Event = field(default_factory=trio.Event)
+    _taken: int = 0
+    _due_s: dict[str, float] = field(default_factory=dict)
+    """Sent and not seen final: extrinsic hash -> when it was due."""
+    _calls: dict[int, Answered] = field(default_factory=dict)
+    _asked: set[str] = field(default_factory=set)
+    """Addresses whose nonce is on its way."""
+    _ids: Any = field(default_factory=lambda: itertools.count(1))
+
+    async def run(self) -> None:
+        """Connect, and again whenever the connection breaks, until cancelled. What is due meanwhile has failed."""
+        url = self.url.replace("http", "ws", 1) + "/"
+        while True:
+            try:
+                async with open_websocket_url(
+                    url,
+                    max_message_size=MESSAGE_BYTES_MAX,
+                    receive_buffer_size=RECEIVE_BYTES,
+                    connect_timeout=CONNECT_TIMEOUT_S,
+                    disconnect_timeout=RETRY_S,
+                ) as socket:
+                    await self._serve(socket)
+            except* (ConnectionClosed, HandshakeError, OSError):
+                pass  # the node is not there, or was killed: both are what a load may be about
+            self._calls.clear()
+            self._asked.clear()
+            for payer in self.rota.payers:
+                payer.nonce = None
+            await trio.sleep(RETRY_S)
+            for _ in self._take_due():
+                self.tally.fail(UNREACHABLE)
+
+    def give_up(self) -> None:
+        """Count what was due and is not final as failed."""
+        for _ in self._take_due():
+            self.tally.fail(UNREACHABLE)
+        for _ in range(len(self._due_s)):
+            self.tally.fail(NOT_FINAL)
+        self._due_s.clear()
+
+    async def _serve(self, socket: WebSocketConnection) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._receive, socket)
+            await self._call(socket, [(_HEADS, [], _ignore)])
+            await self._call(socket, [self._make_status_call(one) for one in list(self._due_s)])
+            while True:
+                await self._ask_nonces(socket)
+                await self._call(socket, self._make_transfers())
+                if self.schedule is not None and trio.current_time() >= self.schedule.end_s and not self._due_s:
+                    self.is_settled.set()
+                await trio.sleep(TICK_S)
+
+    async def _call(self, socket: WebSocketConnection, calls: Sequence[tuple[str, list[Any], Answered]]) -> None:
+        """Send calls by the batch; their answers come to `_receive`."""
+        for at in range(0, len(calls), BATCH_MAX):
+            batch = []
+            for method, params, answered in calls[at : at + BATCH_MAX]:
+                number = next(self._ids)
+                self._calls[number] = answered
+                batch.append({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+            await socket.send_message(json.dumps(batch))
+
+    async def _ask_nonces(self, socket: WebSocketConnection) -> None:
+        """For payers whose nonce is not known: at the beginning, and after a refusal."""
+        lost = [one for one in self.rota.payers if one.nonce is None and one.address not in self._asked]
+        self._asked.update(one.address for one in lost)
+        calls = [("system_accountNextIndex", [one.address], self._make_nonce_taker(one)) for one in lost]
+        await self._call(socket, calls)
+
+    def _make_transfers(self) -> list[tuple[str, list[Any], Answered]]:
+        """Calls for what is due now."""
+        calls: list[tuple[str, list[Any], Answered]] = []
+        for due_s in self._take_due():
+            payer = self.rota.pick()
+            if payer is None:
+                self.tally.fail(NO_PAYER)
+                continue
+            data, extrinsic = payer.sign_next(self.genesis)
+            self._due_s[extrinsic] = due_s
+            self.tally.submitted += 1
+            calls.append(("author_submitExtrinsic", [data], self._make_submission_taker(payer, extrinsic)))
+        return calls
+
+    def _take_due(self) -> list[float]:
+        """When each transfer was due that is due and was not taken yet."""
+        found: list[float] = []
+        now_s = trio.current_time()
+        while self.schedule is not None and (due_s := self.schedule.get_due_s(self._taken)) is not None:
+            if due_s > now_s:
+                break
+            self._taken += 1
+            self.tally.offered += 1
+            found.append(due_s)
+        return found
+
+    async def _receive(self, socket: WebSocketConnection) -> None:
+        while True:
+            message = json.loads(await socket.get_message())
+            for one in message if isinstance(message, list) else [message]:
+                if "id" not in one:
+                    self._take_head(one["params"]["result"])
+                elif (answered := self._calls.pop(one["id"], None)) is not None:
+                    answered(one.get("result"), one.get("error"))
+
+    def _take_head(self, head: dict[str, Any]) -> None:
+        now_s = trio.current_time()
+        for extrinsic in head["extrinsics"]:
+            self._finalize(extrinsic, int(head["height"]), now_s)
+
+    def _finalize(self, extrinsic: str, height: int, now_s: float) -> None:
+        due_s = self._due_s.pop(extrinsic, None)
+        if due_s is not None:
+            self.tally.finalize(extrinsic, height, due_s, now_s)
+
+    def _make_nonce_taker(self, payer: Payer) -> Answered:
+        def take(result: Any, _error: Any) -> None:
+            self._asked.discard(payer.address)
+            payer.nonce = result
+            if not self._asked:
+                self.is_ready.set()
+
+        return take
+
+    def _make_submission_taker(self, payer: Payer, extrinsic: str) -> Answered:
+        def take(_result: Any, error: Any) -> None:
+            if error is None:
+                self.tally.accepted += 1
+                return
+            payer.nonce = None
+            if self._due_s.pop(extrinsic, None) is not None:
+                data = error.get("data")
+                self.tally.fail(data["reason"] if isinstance(data, dict) and "reason" in data else error["message"])
+
+        return take
+
+    def _make_status_call(self, extrinsic: str) -> tuple[str, list[Any], Answered]:
+        """What became of a transfer while there was no connection."""
+
+        def take(result: Any, error: Any) -> None:
+            if result is not None and result["status"] == "finalized":
+                self._finalize(extrinsic, int(result["height"]), trio.current_time())
+            elif result is None and error is None and self._due_s.pop(extrinsic, None) is not None:
+                self.tally.fail(FORGOTTEN)
+
+        return "author_extrinsicStatus", [extrinsic], take
+
+
+def _ignore(_result: Any, _error: Any) -> None:
+    """The answer says nothing that is needed."""

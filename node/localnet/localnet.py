@@ -1,0 +1,332 @@
+"""One localnet in its directory: up, down, and faults. Every command reads the state file, acts, writes it again."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import trio
+
+from genesis.spec import compute_genesis_hash, save_spec
+from node.demo.commands import WorkerCommand, make_register, make_run
+from node.demo.processes import TAIL_LINES
+from node.derivation import KeyKind
+from node.keystore import get_dev_key
+from node.localnet import processes
+from node.localnet.errors import LocalnetError
+from node.localnet.groups import Groups
+from node.localnet.namespaces import Namespaces
+from node.localnet.plan import LOOPBACK, LocalnetPlan, Partitions, ValidatorPlan, WorkerPlan, build_spec
+from node.localnet.processes import RunState
+from node.localnet.proxy import ProxyLink, send_order
+from node.localnet.state import FILE_NAME, LocalnetState, Phase, ProcessRecord, load_state, save_state
+from node.p2p.identity import compute_peer_id
+from node.rpc.client import open_rpc
+from node.rpc.errors import RpcError
+from node.service import NodePaths
+from node.serving.chain import ChainUnreachable
+from node.serving.disk import lock_beside
+from node.signer import Signer
+
+START_TIMEOUT_S = 60.0
+POLL_S = 0.1
+PROXY = "proxy"
+RPC_CALLS_PER_S = 1_000_000
+"""A localnet's RPC is for load: nobody is held back."""
+
+Report = Callable[[str], None]
+
+
+@contextlib.contextmanager
+def open_localnet(base: Path) -> Iterator[Localnet]:
+    """The net of a directory, for one command at a time. Raises LocalnetError."""
+    base.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        lock = lock_beside(base / FILE_NAME)
+    except BlockingIOError as error:
+        raise LocalnetError(f"another `myelin localnet` command is at work in {base}: wait for its end") from error
+    with lock:
+        yield Localnet(base, load_state(base))
+
+
+class Localnet:
+    """The net while its lock is held. `state` is what the file says."""
+
+    def __init__(self, base: Path, state: LocalnetState | None) -> None:
+        self._base = base
+        self.state = state
+
+    async def up(self, make_plan: Callable[[], LocalnetPlan], report: Report) -> bool:
+        """Bring up what does not run; False when all of it did. What was cut off while it was made is made anew.
+
+        Raises LocalnetError; then, and when cancelled, nothing of it runs.
+        """
+        if self.state is not None and self.state.phase is Phase.STARTING:
+            report("an earlier start was cut off: it is removed")
+            await self.remove()
+        if self.state is None:
+            plan = make_plan()
+            self._save(LocalnetState(plan, Phase.STARTING))
+        was_up = self._found.phase is Phase.UP
+        if was_up and not self._list_missing():
+            return False
+        try:
+            if not was_up:
+                self._make_directories()
+            await self._start_missing(report)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self._stop_all()
+            raise
+        self._save(dataclasses.replace(self._found, phase=Phase.UP))
+        return True
+
+    async def down(self) -> None:
+        """Stop everything; directories stay, and `up` goes on from them."""
+        is_made = self._found.phase is not Phase.STARTING
+        await self._stop_all()
+        self._save(dataclasses.replace(self._found, phase=Phase.DOWN if is_made else Phase.STARTING, groups=()))
+
+    async def remove(self) -> None:
+        """Stop everything and remove what the net made in its directory; anything else there stays."""
+        await self._stop_all()
+        plan = self._found.plan
+        for name in (*plan.names, *(one.name for one in plan.workers), "logs"):
+            shutil.rmtree(self._base / name, ignore_errors=True)
+        for name in (f"{PROXY}.json", f"{PROXY}.sock", FILE_NAME):
+            (self._base / name).unlink(missing_ok=True)
+        self.state = None
+
+    async def kill(self, name: str) -> None:
+        """`kill -9` of a process and of those it started. Raises LocalnetError when it does not run."""
+        if not await processes.kill(self._find_process(name).identity):
+            raise LocalnetError(f"{name} does not run; `myelin localnet start {name}` starts it")
+
+    async def start(self, name: str) -> None:
+        """Start a process that does not run, and wait until it answers. Raises LocalnetError when it runs."""
+        self._find_process(name)
+        if name not in self._list_missing():
+            raise LocalnetError(f"{name} runs already")
+        await self._start(name)
+        await self._wait_started([name], 0)
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP: the process neither runs nor ends. Raises LocalnetError when it does not run."""
+        self._signal(name, signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """SIGCONT. Raises LocalnetError when it does not run."""
+        self._signal(name, signal.SIGCONT)
+
+    async def set_groups(self, groups: Groups) -> None:
+        """Keep the groups apart; none: connect everybody. Raises LocalnetError."""
+        state = self._found
+        match state.plan.partitions:
+            case Partitions.NAMESPACES:
+                await Namespaces(self._base, state.plan).set_groups(groups)
+            case Partitions.PROXY:
+                await send_order(self._base / f"{PROXY}.sock", groups)
+            case Partitions.NONE:
+                raise LocalnetError("this net was started with --partitions none: its nodes cannot be kept apart")
+        self._save(dataclasses.replace(state, groups=groups))
+
+    def get_run_state(self, name: str) -> RunState:
+        """What a process of the net does."""
+        record = self._found.processes.get(name)
+        return RunState.GONE if record is None else processes.get_run_state(record.identity)
+
+    @property
+    def _found(self) -> LocalnetState:
+        if self.state is None:
+            raise LocalnetError(
+                f"there is no localnet in {self._base}: `myelin localnet up --base {self._base}` makes one"
+            )
+        return self.state
+
+    def _save(self, state: LocalnetState) -> None:
+        save_state(self._base, state)
+        self.state = state
+
+    def _find_process(self, name: str) -> ProcessRecord:
+        record = self._found.processes.get(name)
+        if record is None:
+            raise LocalnetError(
+                f"nothing here is called {name}; there are {', '.join(list_process_names(self._found.plan))}"
+            )
+        return record
+
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        if not processes.send_to_group(self._find_process(name).identity, number):
+            raise LocalnetError(f"{name} does not run; `myelin localnet start {name}` starts it")
+
+    def _list_missing(self) -> list[str]:
+        return [name for name in list_process_names(self._found.plan) if self.get_run_state(name) is RunState.GONE]
+
+    def _make_directories(self) -> None:
+        """A chain spec and a signer's history for every validator that has none yet."""
+        spec = build_spec(self._found.plan)
+        (self._base / "logs").mkdir(exist_ok=True)
+        for one in self._found.plan.validators:
+            paths = NodePaths(self._base / one.name)
+            if paths.spec.exists():
+                continue
+            paths.base.mkdir(mode=0o700, exist_ok=True)
+            if not paths.signer.exists():
+                key = get_dev_key(one.name, KeyKind.VALIDATOR)
+                Signer.initialise(paths.signer, key, compute_genesis_hash(spec))
+            save_spec(spec, paths.spec)
+
+    async def _start_missing(self, report: Report) -> None:
+        plan = self._found.plan
+        if plan.partitions is Partitions.NAMESPACES:
+            spaces = Namespaces(self._base, plan)
+            if not await spaces.is_whole():
+                await self._stop_all()
+                await spaces.make()
+                await spaces.set_groups(self._found.groups)
+        missing = self._list_missing()
+        workers = [one.name for one in plan.workers if one.name in missing]
+        nodes = [name for name in missing if name not in workers]
+        report(f"starting {', '.join(missing)}")
+        for name in nodes:
+            await self._start(name)
+        await self._wait_started(nodes, 1)
+        if workers:
+            if self._found.phase is not Phase.UP:
+                await self._register_model()
+            for name in workers:
+                await self._start(name)
+
+    async def _start(self, name: str) -> None:
+        """Start one process; it is in the state file before anything else can happen."""
+        if name == PROXY:
+            self._write_proxy_config()
+        log = self._base / "logs" / f"{name}.log"
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+        }  # several thread pools on few cores get in each other's way
+        identity = processes.spawn(self._make_argv(name), log, environment)
+        record = ProcessRecord(identity, time.time_ns() // 1_000_000)
+        state = self._found
+        self._save(dataclasses.replace(state, processes={**state.processes, name: record}))
+        await trio.lowlevel.checkpoint()
+
+    def _make_argv(self, name: str) -> tuple[str, ...]:
+        plan = self._found.plan
+        if name == PROXY:
+            return (sys.executable, "-m", "node.localnet.proxy", str(self._base / f"{PROXY}.json"))
+        for worker in plan.workers:
+            if worker.name == name:
+                return self._make_worker_argv(worker)
+        one = plan.find_validator(name)
+        options = ["--rpc-host", one.rpc_host, "--rpc-calls-per-s", str(RPC_CALLS_PER_S)]
+        options += ["--listen", f"/ip4/{one.host}/tcp/{one.port}"]
+        options += ["--models", plan.models] if plan.workers else ["--no-verify"]
+        for peer in list_peer_addresses(plan, one):
+            options += ["--peer", peer]
+        argv = make_run(self._base / name, name, one.rpc_port, options)
+        return Namespaces(self._base, plan).wrap(name, argv) if plan.partitions is Partitions.NAMESPACES else argv
+
+    def _make_worker_argv(self, worker: WorkerPlan) -> tuple[str, ...]:
+        plan = self._found.plan
+        command = WorkerCommand(
+            name=worker.name,
+            base=self._base / worker.name,
+            model=plan.model,
+            models=Path(plan.models),
+            start=worker.start,
+            end=worker.end,
+            rpc_url=plan.find_validator(worker.validator).rpc_url,
+        )
+        return command.make_argv(options=("--listen", f"/ip4/{plan.worker_host}/tcp/0"))
+
+    def _write_proxy_config(self) -> None:
+        plan = self._found.plan
+        ports = {one.name: one.port for one in plan.validators}
+        links = [ProxyLink(one.source, one.dest, one.port, ports[one.dest]) for one in plan.links]
+        config = {
+            "links": [dataclasses.asdict(one) for one in links],
+            "groups": self._found.groups,
+            "delay_ms": plan.delay_ms,
+            "socket": str(self._base / f"{PROXY}.sock"),
+        }
+        (self._base / f"{PROXY}.json").write_text(json.dumps(config), "utf-8")
+
+    async def _register_model(self) -> None:
+        plan = self._found.plan
+        first = plan.validators[0]
+        argv = make_register(plan.model, Path(plan.models), first.rpc_url, first.name)
+        done = await trio.run_process(argv, capture_stdout=True, capture_stderr=True, check=False)
+        if done.returncode != 0:
+            raise LocalnetError(f"the model was not registered: {done.stderr.decode(errors='replace').strip()}")
+
+    async def _wait_started(self, names: list[str], height: int) -> None:
+        """Until each of these validators answers with at least this height. Raises LocalnetError."""
+        with trio.move_on_after(START_TIMEOUT_S) as waiting:
+            for name in names:
+                while not await self._has_height(name, height):
+                    if self.get_run_state(name) is RunState.GONE:
+                        raise LocalnetError(f"{name} ended by itself; its log ends:\n{self.read_log_tail(name)}")
+                    await trio.sleep(POLL_S)
+        if not waiting.cancelled_caught:
+            return
+        tails = "\n".join(self.read_log_tail(name) for name in names)
+        raise LocalnetError(f"no answer of all in {START_TIMEOUT_S:.0f} s; the ends of the logs:\n{tails}")
+
+    async def _has_height(self, name: str, height: int) -> bool:
+        if name == PROXY:
+            return (self._base / f"{PROXY}.sock").exists()
+        if name not in self._found.plan.names:
+            return True
+        async with open_rpc(self._found.plan.find_validator(name).rpc_url) as rpc:
+            try:
+                return int((await rpc.call("system_health"))["height"]) >= height
+            except (ChainUnreachable, RpcError):
+                return False
+
+    def read_log_tail(self, name: str) -> str:
+        """The last lines a process wrote."""
+        log = self._base / "logs" / f"{name}.log"
+        lines = log.read_text("utf-8", "replace").splitlines()[-TAIL_LINES:] if log.exists() else []
+        return "\n".join(f"  {name}| {line}" for line in lines)
+
+    async def _stop_all(self) -> None:
+        """Workers first, validators together, the proxy and namespaces last."""
+        state = self._found
+        workers = [one.name for one in state.plan.workers]
+        for names in (workers, list(state.plan.names), [PROXY]):
+            async with trio.open_nursery() as nursery:
+                for name in names:
+                    if name in state.processes:
+                        nursery.start_soon(processes.stop, state.processes[name].identity)
+        (self._base / f"{PROXY}.sock").unlink(missing_ok=True)
+        if state.plan.partitions is Partitions.NAMESPACES:
+            await Namespaces(self._base, state.plan).remove()
+        self._save(dataclasses.replace(self._found, processes={}))
+
+
+def list_process_names(plan: LocalnetPlan) -> tuple[str, ...]:
+    """In the order they are started."""
+    proxy = (PROXY,) if plan.partitions is Partitions.PROXY else ()
+    return (*proxy, *plan.names, *(one.name for one in plan.workers))
+
+
+def list_peer_addresses(plan: LocalnetPlan, one: ValidatorPlan) -> list[str]:
+    """Where a validator dials the others: at their own addresses, or at the proxy's."""
+    ports = {link.dest: link.port for link in plan.links if link.source == one.name}
+    found = []
+    for other in plan.validators:
+        if other.name != one.name:
+            peer = compute_peer_id(get_dev_key(other.name, KeyKind.NODE).seed)
+            host, port = (LOOPBACK, ports[other.name]) if plan.links else (other.host, other.port)
+            found.append(f"/ip4/{host}/tcp/{port}/p2p/{peer}")
+    return found

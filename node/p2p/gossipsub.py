@@ -1,0 +1,175 @@
+"""GossipSub 1.1 of py-libp2p with its mesh kept and its message path replaced. Sections 16 to 20 of docs/upstream.md.
+
+The library's router keeps the mesh: heartbeats, GRAFT, PRUNE, IHAVE, IWANT, back-off. Ours is what a message passes
+through: it is known by its content, has no author (what needs one is signed inside), is judged once, inline and by a
+verdict of three values, and nothing about it is kept longer than the gossip window.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+import trio
+from libp2p.abc import IHost, INetStream
+from libp2p.custom_types import TProtocol
+from libp2p.peer.id import ID
+from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
+from libp2p.pubsub.mcache import CacheEntry, MessageCache
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.pubsub.pubsub import Pubsub
+from libp2p.pubsub.rpc_queue import RpcQueue
+from libp2p.utils import encode_varint_prefixed
+from libp2p.utils.varint import read_varint_prefixed_bytes_limited
+
+from node.p2p.rate import RateLimit
+from node.p2p.verdict import Verdict
+from proto_specs.limits import GOSSIP_BYTES_MAX, KIB
+from proto_specs.types.gossip import compute_message_id
+
+logger = logging.getLogger(__name__)
+
+QUEUED_RPCS_MAX = 4_096
+RPC_BYTES_MAX = 4 * GOSSIP_BYTES_MAX
+HEARTBEAT_S = 1
+DEGREE, DEGREE_LOW, DEGREE_HIGH = 6, 4, 12
+PEER_BYTES_PER_S, PEER_BURST_BYTES = 8 << 20, 32 << 20
+"""What one peer may send over all topics: blocks of 2 MB a second, forwarded by everybody, need less."""
+MESSAGE_COST_BYTES = 2 * KIB
+"""What a message costs besides its bytes, so that small ones are bounded too: 4,000 a second."""
+
+Judge = Callable[[str, str, bytes], Verdict | Awaitable[Verdict]]
+"""(peer id, topic, data) -> what the message is worth, now or when it has been looked into."""
+
+
+class ContentCache(MessageCache):
+    """Section 17: the library's cache names messages by author and number, whatever id the application chose."""
+
+    def put(self, msg: rpc_pb2.Message) -> None:
+        """Keep a message for the gossip window."""
+        message_id = compute_message_id(msg.data)
+        if message_id not in self.msgs:
+            self.msgs[message_id] = msg
+            self.history[0].append(CacheEntry(message_id, msg.topicIDs))
+
+
+class ChainRouter(GossipSub):
+    """The mesh. Nothing it sends carries a peer record: peers are known from the chain and the address book."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            protocols=[PROTOCOL_ID_V11],
+            degree=DEGREE,
+            degree_low=DEGREE_LOW,
+            degree_high=DEGREE_HIGH,
+            heartbeat_initial_delay=0.1,
+            heartbeat_interval=HEARTBEAT_S,
+            prune_back_off=10,
+            unsubscribe_back_off=2,
+            adaptive_gossip_enabled=False,
+            spam_protection_enabled=False,
+            eclipse_protection_enabled=False,
+        )
+        self.mcache = ContentCache(3, 5)
+
+    async def publish(self, msg_forwarder: ID, pubsub_msg: rpc_pb2.Message) -> None:
+        """Pass a message on to the mesh of its topic. Section 18: no signed record, no copy kept for anybody."""
+        assert self.pubsub is not None
+        self.mcache.put(pubsub_msg)
+        rpc = rpc_pb2.RPC(publish=[pubsub_msg])
+        for peer in self._get_peers_to_send(pubsub_msg.topicIDs, msg_forwarder, origin=msg_forwarder):
+            self.send_rpc(peer, rpc)
+
+    async def emit_control_message(self, control_msg: rpc_pb2.ControlMessage, to_peer: ID) -> None:
+        """Send control alone."""
+        self.send_rpc(to_peer, rpc_pb2.RPC(control=control_msg), priority=True)
+
+
+class ChainPubsub(Pubsub):
+    """Streams and messages of all topics of one host."""
+
+    def __init__(self, host: IHost, router: ChainRouter, judge: Judge) -> None:
+        super().__init__(
+            host,
+            router,
+            strict_signing=False,
+            msg_id_constructor=lambda message: compute_message_id(message.data),
+            max_inbound_rpc_size=RPC_BYTES_MAX,
+        )
+        self._judge = judge
+        self._rate = RateLimit(PEER_BYTES_PER_S, PEER_BURST_BYTES)
+
+    def get_hello_packet(self) -> rpc_pb2.RPC:
+        """Our subscriptions."""
+        packet = rpc_pb2.RPC()
+        for topic in self.topic_ids:
+            packet.subscriptions.append(rpc_pb2.RPC.SubOpts(subscribe=True, topicid=topic))
+        return packet
+
+    async def publish(self, topic_id: str | list[str], data: bytes) -> None:
+        """Send a message of our own; it is not judged."""
+        topics = [topic_id] if isinstance(topic_id, str) else topic_id
+        message = rpc_pb2.Message(data=data, topicIDs=topics)
+        if not self._is_msg_seen(message):
+            self._mark_msg_seen(message)
+            await self.router.publish(self.my_id, message)
+
+    async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
+        """Section 16: judge a peer's message; what is ignored may be judged again when another peer brings it."""
+        if len(msg.topicIDs) != 1 or len(msg.data) > GOSSIP_BYTES_MAX or msg.from_id or msg.signature:
+            self._judge_malformed(msg_forwarder)
+            return
+        if self._is_msg_seen(msg):
+            return
+        verdict = self._judge(msg_forwarder.to_base58(), msg.topicIDs[0], msg.data)
+        if not isinstance(verdict, Verdict):
+            self._mark_msg_seen(msg)
+            self.manager.run_task(self._judge_later, verdict, msg_forwarder, msg)
+            return
+        if verdict is not Verdict.IGNORE:
+            self._mark_msg_seen(msg)
+        if verdict is Verdict.ACCEPT:
+            await self.router.publish(msg_forwarder, msg)
+
+    async def _judge_later(self, verdict: Awaitable[Verdict], forwarder: ID, msg: rpc_pb2.Message) -> None:
+        if await verdict is Verdict.ACCEPT:
+            await self.router.publish(forwarder, msg)
+
+    def _judge_malformed(self, forwarder: ID) -> None:
+        self._judge(forwarder.to_base58(), "", b"")
+
+    async def continuously_read_stream(self, stream: INetStream) -> None:
+        """Section 19: messages are taken one after the other, so a peer that floods waits for itself alone."""
+        peer_id = stream.muxed_conn.peer_id
+        while self.manager.is_running:
+            data = await read_varint_prefixed_bytes_limited(stream, self.max_inbound_rpc_size)
+            rpc = rpc_pb2.RPC()
+            rpc.ParseFromString(data)
+            cost = len(data) + MESSAGE_COST_BYTES * len(rpc.publish)
+            await trio.sleep(self._rate.take(peer_id.to_base58(), cost, trio.current_time()))
+            if len(rpc.subscriptions) <= self.max_subscriptions_per_rpc:
+                for subscription in rpc.subscriptions:
+                    self.handle_subscription(peer_id, subscription)
+            for message in rpc.publish:
+                if self._is_subscribed_to_msg(message):
+                    await self.push_msg(peer_id, message)
+            if rpc.HasField("control"):
+                await self.router.handle_rpc(rpc, peer_id)
+
+    async def _handle_new_peer(self, peer_id: ID) -> None:
+        """Section 20: the library's queue drops what does not fit 32 places, silently."""
+        if peer_id in self.peers:
+            return
+        stream = await self.host.new_stream(peer_id, list(self.protocols))
+        await stream.write(encode_varint_prefixed(self.get_hello_packet().SerializeToString()))
+        if peer_id in self.peers:  # another connection was quicker
+            await stream.reset()
+            return
+        self.router.add_peer(peer_id, TProtocol(stream.get_protocol() or PROTOCOL_ID_V11))
+        self.peers[peer_id] = stream
+        queue = self.peer_queues[peer_id] = RpcQueue(QUEUED_RPCS_MAX, RPC_BYTES_MAX)
+        self.manager.run_task(self.handle_sending_messages, peer_id, stream, queue)
+
+    def forget(self, peers: Iterable[str]) -> None:
+        """Drop the books of peers that are gone."""
+        self._rate.forget(peers)

@@ -1,0 +1,95 @@
+"""Publish and subscribe on a host: topics by name, verdicts by value. No libp2p type leaves it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from libp2p.tools.anyio_service import background_trio_service
+
+from node.p2p.gossipsub import ChainPubsub, ChainRouter
+from node.p2p.host import P2PHost
+from node.p2p.verdict import Verdict
+from proto_specs.limits import GOSSIP_BYTES_MAX
+
+logger = logging.getLogger(__name__)
+
+Receive = Callable[[str, bytes], Verdict | Awaitable[Verdict]]
+PUBLISH_QUEUE_MAX = 4_096
+
+
+class PubSub:
+    """Topics of one host. Made by `open_pubsub` only."""
+
+    def __init__(self, host: P2PHost, penalise: Callable[[str, str], None]) -> None:
+        self._receivers: dict[str, Receive] = {}
+        self._penalise = penalise
+        self._router = ChainRouter()
+        self._pubsub = ChainPubsub(host.libp2p_host, self._router, self._judge)
+        self._outbox, self._waiting = trio.open_memory_channel[tuple[str, bytes]](math.inf)
+
+    def subscribe(self, topic: str, receive: Receive) -> None:
+        """Hand each message of a topic over: (peer that passed it on, data) -> what it is worth.
+
+        Called once for a message that is accepted or rejected, or whose verdict comes later; one that is ignored at
+        once may come again. Subscribe before connecting. Who waits for verdicts bounds how many there are.
+        """
+        assert topic not in self._receivers, "a topic has one receiver"
+        self._receivers[topic] = receive
+
+    def publish(self, topic: str, data: bytes) -> None:
+        """To everybody who subscribes. Never blocks; dropped with a warning when 4,096 messages wait already."""
+        assert len(data) <= GOSSIP_BYTES_MAX, "the sender bounds what it sends"
+        if self._outbox.statistics().current_buffer_used >= PUBLISH_QUEUE_MAX:
+            logger.warning("%d messages wait to be published: one of %s is dropped", PUBLISH_QUEUE_MAX, topic)
+            return
+        self._outbox.send_nowait((topic, data))
+
+    def list_peers(self, topic: str) -> list[str]:
+        """Peers that subscribe to a topic."""
+        return sorted(peer.to_base58() for peer in self._pubsub.peer_topics.get(topic, ()))
+
+    def list_mesh(self, topic: str) -> list[str]:
+        """Peers that messages of a topic are passed on to at once."""
+        return sorted(peer.to_base58() for peer in self._router.mesh.get(topic, ()))
+
+    def _judge(self, peer: str, topic: str, data: bytes) -> Verdict | Awaitable[Verdict]:
+        receive = self._receivers.get(topic)
+        verdict = Verdict.REJECT if receive is None else receive(peer, data)
+        if isinstance(verdict, Verdict):
+            return self._blame(peer, topic, verdict)
+        return self._judge_later(peer, topic, verdict)
+
+    async def _judge_later(self, peer: str, topic: str, verdict: Awaitable[Verdict]) -> Verdict:
+        return self._blame(peer, topic, await verdict)
+
+    def _blame(self, peer: str, topic: str, verdict: Verdict) -> Verdict:
+        if verdict is Verdict.REJECT:
+            self._penalise(peer, f"passed on what does not verify on {topic or 'no topic'}")
+        return verdict
+
+    async def _run(self, task_status: Any) -> None:
+        async with background_trio_service(self._pubsub), background_trio_service(self._router):
+            await self._pubsub.wait_until_ready()
+            for topic in self._receivers:
+                await self._pubsub.subscribe(topic)
+            task_status.started()
+            async for topic, data in self._waiting:
+                await self._pubsub.publish(topic, data)
+
+
+@asynccontextmanager
+async def open_pubsub(
+    host: P2PHost, penalise: Callable[[str, str], None], subscribe: Callable[[PubSub], None]
+) -> AsyncIterator[PubSub]:
+    """Run topics for the length of the block. `subscribe` is called first, so that no peer meets us without them."""
+    pubsub = PubSub(host, penalise)
+    subscribe(pubsub)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(pubsub._run)
+        yield pubsub
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,79 @@
+"""Checks what peers pass on before the core may see it: heights, members, proposers, signatures, parts.
+
+Every check is against the head's own sets. A message of the next height is checked against the set as it is now; if an
+epoch ends in between, a newcomer's first messages are passed over and fetched by the exchange.
+"""
+
+from __future__ import annotations
+
+from consensus.bft.core import BftCore
+from consensus.bft.parts import PartAssembly, PartError
+from node.replica.tip import ChainTip
+from node.replica.world import Verdict
+from proto_specs.limits import ROUND_MAX, ROUNDS_AHEAD_MAX
+from proto_specs.types.chain import (
+    Proposal,
+    Vote,
+    VoteKind,
+    is_proposal_head_signed,
+    is_proposal_signed,
+    is_vote_signed,
+)
+from proto_specs.types.gossip import ProposalPart
+
+_KINDS = (VoteKind.PREVOTE, VoteKind.PRECOMMIT)
+
+
+class Inbox:
+    """Messages of the core's height and the next. Holds unfinished proposals, nothing else."""
+
+    def __init__(self, genesis: bytes, core: BftCore, tip: ChainTip) -> None:
+        self._genesis = genesis
+        self._core = core
+        self._tip = tip
+        self._assemblies: dict[int, PartAssembly] = {}
+
+    def check_vote(self, vote: Vote) -> Verdict:
+        """ACCEPT: a validator's vote that the core can use."""
+        if vote.kind not in _KINDS or vote.round > ROUND_MAX:
+            return Verdict.REJECT
+        if not self._is_current(vote.height) or not self._is_member(vote.validator):
+            return Verdict.IGNORE
+        return Verdict.ACCEPT if is_vote_signed(vote, self._genesis) else Verdict.REJECT
+
+    def check_proposal(self, proposal: Proposal) -> Verdict:
+        """ACCEPT: from its round's proposer, of a round near enough."""
+        if not self._is_due(proposal.height, proposal.round, proposal.proposer):
+            return Verdict.IGNORE
+        return Verdict.ACCEPT if is_proposal_signed(proposal, self._genesis) else Verdict.REJECT
+
+    def take_part(self, part: ProposalPart) -> tuple[Verdict, Proposal | None]:
+        """What a part is worth, and the proposal that it completes."""
+        head = part.head
+        if not self._is_due(head.height, head.round, head.proposer):
+            return Verdict.IGNORE, None
+        for height in [height for height in self._assemblies if not self._is_current(height)]:
+            del self._assemblies[height]
+        assembly = self._assemblies.setdefault(head.height, PartAssembly(head.height))
+        if not assembly.knows(head) and not is_proposal_head_signed(head, self._genesis):
+            return Verdict.REJECT, None
+        try:
+            return Verdict.ACCEPT, assembly.add(part)
+        except PartError:
+            return Verdict.REJECT, None
+
+    def _is_current(self, height: int) -> bool:
+        return height in (self._core.height, self._core.height + 1)
+
+    def _is_member(self, key: bytes) -> bool:
+        head = self._tip.head
+        return any(member.key == key for members in (head.validators, head.deciders) for member in members.members)
+
+    def _is_due(self, height: int, round_: int, proposer: bytes) -> bool:
+        if not self._is_current(height):
+            return False
+        core, head = self._core, self._tip.head
+        if height == core.height:
+            return round_ <= core.round + ROUNDS_AHEAD_MAX and core.get_proposer(round_) == proposer
+        rotation = head.rotation if head.height == core.height else head.rotation.advance()
+        return round_ <= ROUNDS_AHEAD_MAX and rotation.get_proposer(round_) == proposer
