@@ -31,9 +31,9 @@ class Candidate:
 def choose_candidate(
     offers: Mapping[str, Iterable[SnapshotOffer]], refused: Collection[bytes], begun: bytes | None = None
 ) -> Candidate | None:
-    """What to try next: what was `begun` (a manifest's hash), else what two peers offer, else the newest; None: nothing.
+    """What to try next: what was `begun` (a manifest's hash), else what two peers offer, else the newest.
 
-    `refused` are hashes of manifests that turned out to be false.
+    None: there is nothing. `refused` are hashes of manifests that turned out to be false.
     """
     providers: dict[SnapshotOffer, list[str]] = {}
     for peer in sorted(offers):
@@ -47,7 +47,7 @@ def choose_candidate(
         count = len(providers[offer])
         return offer.manifest_hash == begun, min(count, 2), offer.height, count, offer.manifest_hash
 
-    best = max((one for one in providers if providers[one]), key=rank)
+    best = max(providers, key=rank)
     return Candidate(best, tuple(providers[best]))
 
 
@@ -123,13 +123,17 @@ class Download:
         stalls = [fetches[0].began_ms + STALL_MS for fetches in self._fetches.values() if fetches]
         return min([*pauses, *(one for one in stalls if one > now_ms)], default=now_ms + STALL_MS)
 
+    def is_right(self, fetch: Fetch, data: bytes | None) -> bool:
+        """Whether these are the chunk's bytes."""
+        return data is not None and hash_tagged(Tag.CHUNK, data) == self._hashes[fetch.index]
+
     def take_chunk(self, fetch: Fetch, data: bytes | None) -> bool:
         """Whether the answer is the chunk, wanted and right: then keep it. If it is wrong the peer is dropped for good.
 
         None: the peer has it not, or not any more; it is not asked again.
         """
         self._end(fetch)
-        if data is None or hash_tagged(Tag.CHUNK, data) != self._hashes[fetch.index]:
+        if not self.is_right(fetch, data):
             self._drop(fetch.peer)
             return False
         if fetch.index not in self._missing:

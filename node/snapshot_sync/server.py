@@ -161,14 +161,16 @@ async def make_snapshots(store: ChainStore, bus: BlockBus, shelf: SnapshotShelf,
     An export under way is waited for at the end: the database must not be closed under it.
     """
     assert interval > 0, "with none no snapshots are made"
+    tried = 0
     while True:
         async with bus.subscribe() as blocks:
             async for _ in blocks:
-                height = find_due_height(store.get_head().height, shelf.newest_height, interval)
+                height = find_due_height(store.get_head().height, max(shelf.newest_height, tried), interval)
                 if height is not None:
                     break
             else:
                 continue
+        tried = height
         try:
             await trio.to_thread.run_sync(shelf.make, database, height)
             logger.info("snapshot of block %d made", height)
