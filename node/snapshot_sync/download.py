@@ -29,23 +29,29 @@ class Candidate:
 
 
 def choose_candidate(
-    offers: Mapping[str, Iterable[SnapshotOffer]], refused: Collection[bytes], begun: bytes | None = None
+    offers: Mapping[str, Iterable[SnapshotOffer]],
+    refused: Collection[bytes] = (),
+    begun: bytes | None = None,
+    strikes: Mapping[str, int] | None = None,
 ) -> Candidate | None:
-    """What to try next: what was `begun` (a manifest's hash), else what two peers offer, else the newest.
+    """What to try next: of those whose providers failed least what was `begun`, else what two offer, else the newest.
 
-    None: there is nothing. `refused` are hashes of manifests that turned out to be false.
+    None: there is nothing. `refused` are hashes of manifests that turned out to be false, `begun` is one, and `strikes`
+    counts the attempts with a peer that came to nothing: who offers ever new nonsense does not come first for ever.
     """
     providers: dict[SnapshotOffer, list[str]] = {}
     for peer in sorted(offers):
-        for offer in offers[peer]:
-            if offer.manifest_hash not in refused and peer not in providers.setdefault(offer, []):
-                providers[offer].append(peer)
+        for offer in set(offers[peer]):
+            if offer.manifest_hash not in refused:
+                providers.setdefault(offer, []).append(peer)
     if not providers:
         return None
+    failed = strikes or {}
 
-    def rank(offer: SnapshotOffer) -> tuple[bool, int, int, int, bytes]:
-        count = len(providers[offer])
-        return offer.manifest_hash == begun, min(count, 2), offer.height, count, offer.manifest_hash
+    def rank(offer: SnapshotOffer) -> tuple[int, bool, int, int, int, bytes]:
+        least, count = min(failed.get(peer, 0) for peer in providers[offer]), len(providers[offer])
+        is_begun = offer.manifest_hash == begun
+        return -least, is_begun, min(count, 2), offer.height, count, offer.manifest_hash
 
     best = max(providers, key=rank)
     return Candidate(best, tuple(providers[best]))
@@ -91,6 +97,10 @@ class Download:
     def is_stuck(self) -> bool:
         """Whether chunks are missing and nobody is left to ask."""
         return not self.is_done and not self._peers
+
+    def is_missing(self, index: int) -> bool:
+        """Whether this chunk is still to come."""
+        return index in self._missing
 
     @property
     def missing_count(self) -> int:

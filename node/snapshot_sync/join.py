@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Protocol
 
 import trio
 
-from consensus.light.errors import ForkDetected, LightError
+from consensus.light.errors import ForkDetected, LightBlockInvalid, LightError
 from consensus.light.verify import LightParams, Trusted
 from genesis.builder import Genesis
 from node.light.client import ReadClock, verify_with_witnesses, walk_back
@@ -96,7 +96,7 @@ class P2PSnapshots:
             self._host,
             peer,
             SNAPSHOT_PROTOCOL,
-            encode(asked),
+            encode(asked, SnapshotRequest),
             timeout_s=timeout_s,
             max_response_bytes=ANSWER_BYTES_MAX,
         )
@@ -124,6 +124,7 @@ class _Joining:
     progress: Progress
     refused: set[bytes] = field(default_factory=set)
     ignored: set[str] = field(default_factory=set)
+    strikes: Counter[str] = field(default_factory=Counter)
     reason: str = "no peer offers a snapshot"
 
     def blame(self, peer: str, reason: str) -> None:
@@ -172,9 +173,11 @@ async def _try_best(joining: _Joining, database: Path) -> Head | None:
     """One attempt with what seems best now; None when it came to nothing."""
     offers = await _collect_offers(joining)
     begun = joining.partial.find_begun()
-    candidate = choose_candidate(offers, joining.refused, None if begun is None else compute_manifest_hash(begun))
+    begun_hash = None if begun is None else compute_manifest_hash(begun)
+    candidate = choose_candidate(offers, joining.refused, begun_hash, joining.strikes)
     if candidate is None:
         return None
+    joining.strikes.update(candidate.peers)
     try:
         block = await _verify_block(joining, candidate)
     except ForkDetected:
@@ -235,10 +238,15 @@ async def _verify_block(joining: _Joining, candidate: Candidate) -> LightBlock:
             if trust.top is not None and height <= trust.top.header.height:
                 return await walk_back(trust.top, height, source, trust.params)
             others = [*sources[:at], *sources[at + 1 :]]
-            found = await verify_with_witnesses(trust.start, height, source, others, trust.params, joining.now_ms)
+            found = await verify_with_witnesses(
+                trust.start, height, source, others, trust.params, joining.now_ms, needs_witness=False
+            )
             return found.block
         except ForkDetected:
             raise
+        except LightBlockInvalid as error:
+            joining.blame(source.name, f"a light block that is none: {error}")
+            failure = error
         except (LightError, SourceLost) as error:
             failure = error
     raise failure or SourceLost("nobody to ask")
@@ -285,7 +293,7 @@ async def _download(joining: _Joining, candidate: Candidate, manifest: SnapshotM
             run.changed = trio.Event()
         nursery.cancel_scope.cancel()
     if not run.download.is_done:
-        joining.reason = f"nobody serves the {run.download.missing_count} chunks that are missing"
+        joining.reason = f"{run.download.missing_count} chunks are missing: {joining.reason}"
     return run.download.is_done
 
 
@@ -295,6 +303,7 @@ class _Run:
     def __init__(self, joining: _Joining, candidate: Candidate, manifest: SnapshotManifest, download: Download) -> None:
         self.download = download
         self.changed = trio.Event()
+        self._saving = trio.Lock()
         self._joining = joining
         self._hash = candidate.offer.manifest_hash
         self._count = len(manifest.chunks)
@@ -317,12 +326,16 @@ class _Run:
     async def _keep(self, fetch: Fetch, data: bytes | None) -> None:
         if self.download.is_right(fetch, data):
             assert data is not None, "nothing is not right"
-            await trio.to_thread.run_sync(self._joining.partial.save_chunk, fetch.index, data)
-        elif data is not None and not self.download.is_dropped(fetch.peer):
+            async with self._saving:  # a chunk that two peers were asked for may come twice
+                if self.download.is_missing(fetch.index):
+                    await trio.to_thread.run_sync(self._joining.partial.save_chunk, fetch.index, data)
+                self.download.take_chunk(fetch, data)
+            self._joining.progress("chunks", self._count - self.download.missing_count, self._count)
+            return
+        if data is not None and not self.download.is_dropped(fetch.peer):
             self._joining.blame(fetch.peer, f"chunk {fetch.index} that does not hash to what its manifest says")
         self.download.take_chunk(fetch, data)
-        self._joining.progress("chunks", self._count - self.download.missing_count, self._count)
 
 
 def _read_monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
+    return int(trio.current_time() * 1_000)

@@ -76,14 +76,18 @@ class SnapshotShelf:
         self._let_go()
 
     @property
+    def held(self) -> tuple[Held, ...]:
+        """All there are, the newest first."""
+        return tuple(sorted(self._held.values(), key=lambda one: -one.manifest.header.height))
+
+    @property
     def newest_height(self) -> int:
         """The height of the newest snapshot; 0 for none."""
         return max((one.manifest.header.height for one in self._held.values()), default=0)
 
     def list_offers(self) -> SnapshotOffers:
-        """All there are, the newest first."""
-        offers = sorted((one.offer for one in self._held.values()), key=lambda one: -one.height)
-        return SnapshotOffers(tuple(offers))
+        """What is told to peers."""
+        return SnapshotOffers(tuple(one.offer for one in self.held))
 
     def find_part(self, request: AskManifest | AskChunk) -> bytes | None:
         """The bytes asked for. Reads the disk: call it in a thread."""
@@ -125,7 +129,7 @@ class SnapshotShelf:
         return True
 
     def _let_go(self) -> None:
-        held = sorted(self._held.values(), key=lambda one: -one.manifest.header.height)
+        held = self.held
         self._held = {one.manifest_hash: one for one in held[: self._keep]}
         for one in held[self._keep :]:
             shutil.rmtree(one.directory, ignore_errors=True)
