@@ -20,7 +20,7 @@ from consensus.light.errors import ForkDetected, LightBlockInvalid, LightError
 from consensus.light.verify import LightParams, Trusted
 from genesis.builder import Genesis
 from node.light.client import ReadClock, verify_with_witnesses, walk_back
-from node.light.source import LightSource, SourceLost
+from node.light.source import LightSource, PeerSource, SourceLost
 from node.p2p.errors import NetworkError
 from node.p2p.host import P2PHost
 from node.p2p.request import request
@@ -76,19 +76,22 @@ class SnapshotNetwork(Protocol):
 class P2PSnapshots:
     """SnapshotNetwork over a host."""
 
-    def __init__(
-        self,
-        host: P2PHost,
-        make_source: Callable[[str], LightSource],
-        penalise: Callable[[str, str], None],
-    ) -> None:
+    def __init__(self, host: P2PHost, penalise: Callable[[str, str], None]) -> None:
+        """`penalise` is told who served what is false, and why."""
         self._host = host
-        self.make_source = make_source
-        self.penalise = penalise
+        self._penalise = penalise
 
     def list_peers(self) -> Sequence[str]:
         """See SnapshotNetwork."""
         return self._host.peers()
+
+    def make_source(self, peer: str) -> LightSource:
+        """See SnapshotNetwork."""
+        return PeerSource(self._host, peer)
+
+    def penalise(self, peer: str, reason: str) -> None:
+        """See SnapshotNetwork."""
+        self._penalise(peer, reason)
 
     async def ask(self, peer: str, asked: SnapshotRequest, timeout_s: float) -> bytes:
         """See SnapshotNetwork."""
