@@ -58,11 +58,13 @@ async def verify_with_witnesses(
     witnesses: Sequence[LightSource],
     params: LightParams,
     now_ms: ReadClock,
+    needs_witness: bool = True,
 ) -> Confirmed:
     """Verify the block of a height above `start` with one source, then compare it with every witness.
 
     Raises ForkDetected, with the evidence, when a witness shows another block that follows by the same rules;
-    NobodyConfirms; the errors of `verify_to`. A witness that does not answer, or cannot back what it says, is dropped.
+    NobodyConfirms where there are witnesses and one of them is needed; the errors of `verify_to`. A witness that does
+    not answer, or cannot back what it says, is dropped.
     """
     steps = await verify_to(start, height, source, params, now_ms)
     last = steps[-1]
@@ -77,7 +79,7 @@ async def verify_with_witnesses(
         except (SourceLost, LightError) as error:
             logger.warning("witness dropped: %s", error, extra={"witness": witness.name})
             dropped.append(f"{witness.name}: {error}")
-    if witnesses and not agreeing:
+    if needs_witness and witnesses and not agreeing:
         raise NobodyConfirms(f"no witness confirms block {height}: {'; '.join(dropped)}")
     return Confirmed(last.block, last.trusted, len(steps), tuple(agreeing), tuple(dropped))
 
