@@ -5,16 +5,16 @@ from __future__ import annotations
 from proto_specs.types.chain import Block, Proposal, compute_body_root, compute_commit_hash
 
 
-def is_proposal_well_formed(proposal: Proposal, proposer: bytes) -> bool:
-    """Whether it comes from its round's `proposer`, looks back only, and a new block is the proposer's own.
+def is_proposal_well_formed(proposal: Proposal) -> bool:
+    """Whether its block is of its height, it looks back only, and a new block is the proposer's own.
 
     A block proposed again keeps its first proposer in the header; that one was checked when it was new, by each
     correct member of the polka the proposal must point to.
     """
-    if proposal.proposer != proposer or proposal.block.header.height != proposal.height:
+    if proposal.block.header.height != proposal.height:
         return False
     if proposal.valid_round is None:
-        return proposal.block.header.proposer == proposer
+        return proposal.block.header.proposer == proposal.proposer
     return proposal.valid_round < proposal.round
 
 

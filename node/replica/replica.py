@@ -27,7 +27,7 @@ from node.replica.world import GossipMessage, Request, Response, Verdict, World
 from node.signer import Signer
 from node.store.chain_store import ChainStore, FinalizedBlock, Head
 from node.wal import Wal
-from proto_specs.types.chain import DuplicateVote, Proposal, Vote, compute_block_hash
+from proto_specs.types.chain import DuplicateProposal, DuplicateVote, Proposal, Vote, compute_block_hash
 from proto_specs.types.gossip import BlocksRequest, FinalBlock, Offer, ProposalPart, TransactionBatch, Want
 
 logger = logging.getLogger("myelin.consensus")
@@ -109,7 +109,7 @@ class Replica:
                 if proposal is not None:
                     self._voting.receive(ProposalReceived(proposal))
                 return verdict
-            case DuplicateVote():
+            case DuplicateVote() | DuplicateProposal():
                 return self._evidence.add(message, self._world.read_clock_ms())
             case TransactionBatch():
                 return self._parts.on_transactions(peer, message)
