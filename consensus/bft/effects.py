@@ -74,7 +74,7 @@ class Decide:
 
 @dataclass(frozen=True, slots=True)
 class ReportEvidence:
-    """A validator signed two votes, or two proposals, for one slot. Not answered; put it in the pool of evidence, gossip it."""
+    """A validator signed two votes or proposals for one slot. Not answered; put it in the evidence pool, gossip it."""
 
     evidence: Evidence
 

@@ -1,4 +1,4 @@
-"""Proof that a validator signed two votes, or two proposals, for one slot. Knows not what it costs: that is staking's."""
+"""Proof that a validator signed two votes or proposals for one slot. Knows not what it costs: that is staking's."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def validate_duplicate_vote(evidence: DuplicateVote, genesis: bytes) -> None:
 
 
 def validate_duplicate_proposal(evidence: DuplicateProposal, genesis: bytes) -> None:
-    """Raises EvidenceError unless one key signed both heads, for one height and round, and they say different things."""
+    """Raises EvidenceError unless one key signed both heads for one height and round, and what they say differs."""
     first, second = evidence.first, evidence.second
     if (first.proposer, first.height, first.round) != (second.proposer, second.height, second.round):
         raise EvidenceError("the proposals are not of the same proposer, height and round")

@@ -19,8 +19,8 @@ def is_proposal_well_formed(proposal: Proposal) -> bool:
 
 
 def is_block_intact(block: Block) -> bool:
-    """Whether the body hangs under the header. A proposal's signature covers the header's hash alone, so without
-    this check whoever relays a block could swap its body and make others think the proposer's block invalid.
+    """Whether the body hangs under the header. Votes name the header alone: with two bodies under one header, signed
+    by a faulty proposer, correct processes would vote for the same hash and mean different blocks.
     """
     return (
         compute_body_root(block.evidence, block.transactions) == block.header.body_root

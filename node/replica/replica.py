@@ -77,7 +77,7 @@ class Replica:
             parts.timeouts,
             parts.block_interval_ms,
         )
-        self._inbox = Inbox(store.genesis_hash, self._voting.core, self._tip)
+        self._inbox = Inbox(store.genesis_hash, self._voting.core, self._tip, self._voting.report)
         self._sync = BlockSync(store.genesis_hash, world, lambda: self._tip.head, self._adopt_synced, self._end_sync)
         self._asked: set[str] = set()
         self._settled: dict[str, tuple[int, bool]] = {}

@@ -1,4 +1,4 @@
-"""Slashing. Economics: two votes or proposals for one slot can only come from the key's owner, so stake is burned at once.
+"""Slashing. Economics: two messages for one slot can only come from the key's owner, so stake is burned at once.
 
 The share burned is min((3 k / n)^2, 1) for the k-th offender of an epoch among n validators: a lone fault costs
 little, a third of the validators at fault together (what it takes to break safety) costs all. The epoch is that of the
