@@ -2,7 +2,7 @@
 
 Two worlds exist: `node/replica/live.py` (trio, libp2p, threads) and `node/sim/` (virtual time under a seed). A replica
 is synchronous: every method of it, and every callback it hands out, runs on one loop and never waits. Files are behind
-`node/disk.py`, the database behind `node/store/database.py`.
+`LogFile` (`node/wal.py`), `HistoryFile` (`node/signer.py`) and `Backing` (`node/store/backing.py`).
 """
 
 from __future__ import annotations
