@@ -27,7 +27,7 @@ from node.replica.world import GossipMessage, Request, Response, Verdict, World
 from node.signer import Signer
 from node.store.chain_store import ChainStore, FinalizedBlock, Head
 from node.wal import Wal
-from proto_specs.types.chain import DuplicateVote, Proposal, Vote, compute_block_hash
+from proto_specs.types.chain import DuplicateProposal, DuplicateVote, Proposal, Vote, compute_block_hash
 from proto_specs.types.gossip import BlocksRequest, FinalBlock, Offer, ProposalPart, TransactionBatch, Want
 
 logger = logging.getLogger("myelin.consensus")
@@ -77,7 +77,7 @@ class Replica:
             parts.timeouts,
             parts.block_interval_ms,
         )
-        self._inbox = Inbox(store.genesis_hash, self._voting.core, self._tip)
+        self._inbox = Inbox(store.genesis_hash, self._voting.core, self._tip, self._voting.report)
         self._sync = BlockSync(store.genesis_hash, world, lambda: self._tip.head, self._adopt_synced, self._end_sync)
         self._asked: set[str] = set()
         self._settled: dict[str, tuple[int, bool]] = {}
@@ -109,7 +109,7 @@ class Replica:
                 if proposal is not None:
                     self._voting.receive(ProposalReceived(proposal))
                 return verdict
-            case DuplicateVote():
+            case DuplicateVote() | DuplicateProposal():
                 return self._evidence.add(message, self._world.read_clock_ms())
             case TransactionBatch():
                 return self._parts.on_transactions(peer, message)

@@ -44,6 +44,7 @@ from node.signer import Signer, SignRefused, Slot
 from node.wal import Wal
 from proto_specs.types.chain import (
     Block,
+    Evidence,
     Proposal,
     Vote,
     VoteKind,
@@ -149,6 +150,11 @@ class Voting:
     def adopt(self, final: FinalBlock, then: Callable[[Reason], None]) -> None:
         """Take a block that others decided; `then` says whether it could not be (None: it is the head, or was)."""
         self._push(Adopt(final, then))
+
+    def report(self, evidence: Evidence) -> None:
+        """Keep what somebody signed twice for the next block, and tell the others."""
+        if self._evidence.add(evidence, self._world.read_clock_ms()) is Verdict.ACCEPT:
+            self._world.publish(evidence)
 
     # The loop: effects before inputs, own answers before messages, one job at a time
 
@@ -287,8 +293,7 @@ class Voting:
             case Decide():
                 self._finalize(effect)
             case ReportEvidence():
-                if self._evidence.add(effect.evidence, self._world.read_clock_ms()) is Verdict.ACCEPT:
-                    self._world.publish(effect.evidence)
+                self.report(effect.evidence)
 
     def _build(self, effect: BuildBlock) -> None:
         signer = self._signer
