@@ -67,8 +67,6 @@ def consensus(
         for seed, texts in list(summary.violations.items())[:SHOWN_MAX]:
             print(f"seed {seed}: {'; '.join(texts)}\n  replay: {commands[seed]}")
         rate = summary.seeds / elapsed_s / jobs
-        print(
-            f"{summary.seeds} seeds, {len(summary.violations)} with violations, {rate:.2f} seeds/s on each of {jobs} cores"
-        )
+        print(f"{summary.seeds} seeds, {len(summary.violations)} with violations; {rate:.2f}/s on each of {jobs} cores")
         print(", ".join(f"{count} {name}" for name, count in sorted(summary.counts.items())))
     raise typer.Exit(1 if summary.violations else 0)
