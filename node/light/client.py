@@ -10,7 +10,8 @@ from consensus.light.attack import make_attack
 from consensus.light.errors import ForkDetected, HeightMissing, LightBlockInvalid, LightError
 from consensus.light.skipping import AskBlock, Skipping, Step
 from consensus.light.verify import LightParams, Trusted, make_trusted, validate_light_block, verify_backwards
-from node.light.source import LightSource, SourceLost
+from node.light.errors import SourceLost
+from node.light.source import LightSource
 from proto_specs.types.chain import compute_block_hash
 from proto_specs.types.gossip import LightBlock
 
@@ -84,28 +85,24 @@ async def verify_with_witnesses(
     return Confirmed(last.block, last.trusted, len(steps), tuple(agreeing), tuple(dropped))
 
 
-async def walk_back(top: LightBlock, height: int, source: LightSource, params: LightParams) -> LightBlock:
-    """The block of a height below a trusted one, by parent hashes. Raises LightError, SourceLost."""
-    if top.header.height - height > BACKWARDS_BLOCKS_MAX:
+async def walk_back(top: Trusted, height: int, source: LightSource, params: LightParams) -> LightBlock:
+    """The block of a height at or below a trusted one, by parent hashes. Raises LightError, SourceLost."""
+    if top.height - height > BACKWARDS_BLOCKS_MAX:
         raise LightError(f"block {height} is more than {BACKWARDS_BLOCKS_MAX} blocks back: name a nearer one to trust")
-    block = top
+    block = await _get(source, top.height)
+    if compute_block_hash(block.header) != top.block_hash:
+        raise LightBlockInvalid(f"block {top.height} of {source.name} is not the one that is trusted")
     while block.header.height > height:
-        below = block.header.height - 1
-        found = await source.get_block(below)
-        if found is None:
-            raise HeightMissing(f"{source.name} has no block {below}")
-        verify_backwards(block.header, found.header)
-        block = found
-    if block is not top:
-        validate_light_block(block, params.genesis)
+        below = await _get(source, block.header.height - 1)
+        verify_backwards(block.header, below.header)
+        block = below
+    validate_light_block(block, params.genesis)
     return block
 
 
 async def fetch_trusted(height: int, block_hash: bytes, source: LightSource, genesis: bytes) -> Trusted:
     """What the operator trusts by its hash, with its set. Raises LightError, SourceLost."""
-    block = await source.get_block(height)
-    if block is None:
-        raise HeightMissing(f"{source.name} has no block {height}")
+    block = await _get(source, height)
     if (block.header.height, compute_block_hash(block.header)) != (height, block_hash):
         raise LightBlockInvalid(f"block {height} of {source.name} is not the one you trust")
     validate_light_block(block, genesis)
@@ -137,8 +134,8 @@ async def _compare(
     raise LightError(f"the witness has two answers for block {target.trusted.height}")
 
 
-async def _get(witness: LightSource, height: int) -> LightBlock:
-    found = await witness.get_block(height)
+async def _get(source: LightSource, height: int) -> LightBlock:
+    found = await source.get_block(height)
     if found is None:
-        raise HeightMissing(f"it has no block {height}")
+        raise HeightMissing(f"{source.name} has no block {height}")
     return found

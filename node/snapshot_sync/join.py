@@ -20,11 +20,14 @@ from consensus.light.errors import ForkDetected, LightBlockInvalid, LightError
 from consensus.light.verify import LightParams, Trusted
 from genesis.builder import Genesis
 from node.light.client import ReadClock, verify_with_witnesses, walk_back
-from node.light.source import LightSource, PeerSource, SourceLost
+from node.light.errors import SourceLost
+from node.light.peer_source import PeerSource
+from node.light.source import LightSource
 from node.p2p.errors import NetworkError
 from node.p2p.host import P2PHost
 from node.p2p.request import request
 from node.snapshot_sync.download import Candidate, Download, Fetch, choose_candidate
+from node.snapshot_sync.errors import JoinFailed
 from node.snapshot_sync.partial import PartialSnapshot, compute_manifest_hash
 from node.store.records import Head
 from node.store.snapshot_format import Progress, SnapshotError, SnapshotManifest
@@ -51,10 +54,6 @@ ROUND_PAUSE_S = 1.0
 ANSWER_BYTES_MAX = limits.SNAPSHOT_PART_BYTES_MAX + limits.KIB
 
 logger = logging.getLogger("myelin.snapshot")
-
-
-class JoinFailed(Exception):
-    """No snapshot could be joined from: the message says what came of the last attempts."""
 
 
 class SnapshotNetwork(Protocol):
@@ -107,14 +106,13 @@ class P2PSnapshots:
 
 @dataclass(frozen=True, slots=True)
 class JoinTrust:
-    """What the joining node believes: a block to start from (genesis, or the operator's), and how long.
+    """What the joining node believes: a block to start from (genesis, or the operator's), and for how long.
 
-    `top` is the operator's block where it lies above the snapshots: then the way to a snapshot leads back from it.
+    To snapshots of earlier blocks than the start the way leads back by parent hashes.
     """
 
     start: Trusted
     params: LightParams
-    top: LightBlock | None = None
 
 
 @dataclass(slots=True)
@@ -238,8 +236,8 @@ async def _verify_block(joining: _Joining, candidate: Candidate) -> LightBlock:
     failure: Exception | None = None
     for at, source in enumerate(sources):
         try:
-            if trust.top is not None and height <= trust.top.header.height:
-                return await walk_back(trust.top, height, source, trust.params)
+            if height <= trust.start.height:
+                return await walk_back(trust.start, height, source, trust.params)
             others = [*sources[:at], *sources[at + 1 :]]
             found = await verify_with_witnesses(
                 trust.start, height, source, others, trust.params, joining.now_ms, needs_witness=False

@@ -10,8 +10,9 @@ import trio
 from trio.testing import MockClock
 
 from consensus.light.verify import LightParams, make_trusted, make_trusted_genesis
-from node.light.serve import find_light_block
-from node.snapshot_sync.join import JoinFailed, JoinTrust, join_by_snapshot
+from node.light.blocks import find_light_block
+from node.snapshot_sync.errors import JoinFailed
+from node.snapshot_sync.join import JoinTrust, join_by_snapshot
 from node.snapshot_sync.partial import PartialSnapshot
 from node.snapshot_sync.server import SnapshotShelf
 from node.store import snapshot_format
@@ -170,7 +171,7 @@ async def test_an_operators_block_above_or_below_the_snapshot_stands_for_genesis
     for name, height in (("below", 5), ("same", 12), ("above", 14)):
         block = find_light_block(world.store, height)
         assert block is not None
-        trust = JoinTrust(make_trusted(block), params, block)
+        trust = JoinTrust(make_trusted(block), params)
         (tmp_path / name).mkdir()
         head = await join(world, Network(Provider(world, shelf)), tmp_path / name / "db", trust)
         check_joined(world, head, tmp_path / name / "db")
