@@ -27,6 +27,7 @@ _COMMANDS = {
     "model": ("models", "app"),
     "worker": ("workers", "app"),
     "bench": ("bench", "bench_app"),
+    "sim": ("sims", "app"),
     "infer": ("ask", "infer_command"),
     "chat": ("ask", "chat_command"),
 }

@@ -10,10 +10,11 @@ from consensus.bft.proposer import ProposerRotation
 from consensus.runtime.system.state import now
 from consensus.state.tree import verify_proof
 from genesis.builder import Genesis
+from node.store.backing import LEVELDB, Backing
 from node.store.columns import Column
-from node.store.database import Database, DatabaseDamaged, DatabaseError
+from node.store.database import DatabaseDamaged, DatabaseError
 from node.store.history import DEFAULT_RETENTION, Pruned, Retention, Row, compute_body_floor, make_history, prune
-from node.store.mark import Mark, read_note
+from node.store.mark import Note
 from node.store.records import (
     RECEIPTS_BYTES_MAX,
     UNDO_BYTES_MAX,
@@ -83,9 +84,11 @@ CACHED_PAGES_DEPTH = 3
 class ChainStore(StateView):
     """The chain as of now, and the one place that writes it."""
 
-    def __init__(self, path: Path, genesis: Genesis, retention: Retention = DEFAULT_RETENTION) -> None:
+    def __init__(
+        self, path: Path, genesis: Genesis, retention: Retention = DEFAULT_RETENTION, backing: Backing = LEVELDB
+    ) -> None:
         """Open; write the genesis into an empty database. Raises DatabaseError for another chain or format."""
-        self._db = Database(path)
+        self._db = backing.open_database(path)
         super().__init__(self._db)
         self.genesis_hash = genesis.hash
         self._retention = retention
@@ -102,11 +105,11 @@ class ChainStore(StateView):
                 self._check_chain(path)
             self._head = super().get_head()
             self._check_head()
-            self._check_reaches(path)
+            self._check_reaches(path, backing.read_note(path))
             self.base = self._load_number(BASE_NAME)
             self._oldest_state = self._load_number(OLDEST_STATE_NAME)
             self._oldest_body = self._load_number(OLDEST_BODY_NAME)
-            self._mark = Mark(path, self._head.height, self._head.block_hash)
+            self._mark = backing.open_mark(path, self._head.height, self._head.block_hash)
         except BaseException:
             self._db.close()
             raise
@@ -286,9 +289,9 @@ class ChainStore(StateView):
         if not verify_proof(head.state_root, key, self.get(key), self.prove(key)):
             raise DatabaseDamaged(self._db.advise(f"the state is not that of block {head.height}"))
 
-    def _check_reaches(self, path: Path) -> None:
+    def _check_reaches(self, path: Path, note: Note | None) -> None:
         """What was synced once is there. Raises DatabaseDamaged."""
-        note, head = read_note(path), self._head
+        head = self._head
         if note is not None and (head.height < note.height or self.get_block_hash(note.height) != note.block_hash):
             raise DatabaseDamaged(
                 f"the database {path} ends at block {head.height}, and had block {note.height} "
