@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -51,6 +50,10 @@ class TrustMissing(CliError):
     """Nothing is named to begin from."""
 
 
+class ForkFound(CliError):
+    """Two blocks of one height, both signed by those who were trusted. Nothing may be believed until people decide."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Follower:
     """The sources, what is trusted by the operator's word, and what to show."""
@@ -95,8 +98,7 @@ def light_command(
                 start = await _find_start(follower, trust, spec)
                 await _verify_all(follower, start, height, follow, as_json)
             except ForkDetected as error:
-                _keep_evidence(error, follower.state)
-                raise
+                raise ForkFound(f"{error}; it is in {_keep_evidence(error, follower.state)}") from error
 
     with exit_on_error(as_json):
         trio.run(run_until_signalled, run)
@@ -220,8 +222,8 @@ async def _read_account(follower: _Follower, block: LightBlock, who: bytes) -> d
     return {"address": address, "exists": value is not None, **to_json(account, follower.prefix)}
 
 
-def _keep_evidence(error: ForkDetected, path: Path) -> None:
-    """Both blocks, and the double votes in them, beside the state."""
+def _keep_evidence(error: ForkDetected, path: Path) -> Path:
+    """Both blocks, and the double votes in them, in a file beside the state."""
     attack = error.attack
     found = {
         "kind": classify_attack(attack).value,
@@ -234,7 +236,7 @@ def _keep_evidence(error: ForkDetected, path: Path) -> None:
     target = path.with_suffix(".fork.json")
     target.parent.mkdir(parents=True, exist_ok=True)
     write_synced(target, (json.dumps(found, indent=1) + "\n").encode())
-    print(f"the evidence is in {target}", file=sys.stderr)
+    return target
 
 
 def _get_state_path(state: Path | None, genesis_hash: bytes) -> Path:
