@@ -17,7 +17,6 @@ from typing import Any
 import trio
 
 from benchmarks.chain.million import NAMES, PER_BLOCK, add_block, make_payments, make_spec
-from consensus.light.verify import LightParams, make_trusted_genesis
 from genesis.builder import build_genesis
 from node.light.serve import serve_light_blocks
 from node.p2p.host import open_host
@@ -59,7 +58,6 @@ def measure(directory: Path, count: int) -> dict[str, Any]:
 
 async def _join(directory: Path, store: ChainStore, shelf: SnapshotShelf) -> float:
     genesis = build_genesis(make_spec())
-    start = make_trusted_genesis(genesis.hash, genesis.spec.genesis_time_ms, genesis.validators)
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(open_host(bytes(32), []))
         for number in range(PROVIDERS):
@@ -72,7 +70,7 @@ async def _join(directory: Path, store: ChainStore, shelf: SnapshotShelf) -> flo
             network=P2PSnapshots(host, lambda peer, reason: None),
             genesis=genesis,
             database=directory / "fresh" / "db",
-            trust=JoinTrust(start, LightParams(genesis.hash, PERIOD_MS)),
+            trust=JoinTrust(PERIOD_MS),
             now_ms=lambda: store.get_head().time_ms,
             progress=lambda what, done, total: None,
             timeout_s=300,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from consensus.light.attack import make_attack
-from consensus.light.errors import ForkDetected, HeightMissing, LightBlockInvalid, LightError
+from consensus.light.errors import ForkDetected, HeightMissing, LightError, TrustMismatch
 from consensus.light.skipping import AskBlock, Skipping, Step
 from consensus.light.verify import LightParams, Trusted, make_trusted, validate_light_block, verify_backwards
 from node.light.errors import SourceLost
@@ -91,7 +91,7 @@ async def walk_back(top: Trusted, height: int, source: LightSource, params: Ligh
         raise LightError(f"block {height} is more than {BACKWARDS_BLOCKS_MAX} blocks back: name a nearer one to trust")
     block = await _get(source, top.height)
     if compute_block_hash(block.header) != top.block_hash:
-        raise LightBlockInvalid(f"block {top.height} of {source.name} is not the one that is trusted")
+        raise TrustMismatch(f"block {top.height} of {source.name} is not the one that is trusted")
     while block.header.height > height:
         below = await _get(source, block.header.height - 1)
         verify_backwards(block.header, below.header)
@@ -104,7 +104,7 @@ async def fetch_trusted(height: int, block_hash: bytes, source: LightSource, gen
     """What the operator trusts by its hash, with its set. Raises LightError, SourceLost."""
     block = await _get(source, height)
     if (block.header.height, compute_block_hash(block.header)) != (height, block_hash):
-        raise LightBlockInvalid(f"block {height} of {source.name} is not the one you trust")
+        raise TrustMismatch(f"block {height} of {source.name} is not the one you trust")
     validate_light_block(block, genesis)
     return make_trusted(block)
 

@@ -189,7 +189,7 @@ def test_a_light_client_believes_proofs_and_remembers(cli: Cli, tmp_path: Path) 
     assert cli.refuse("light", *other, seen, "600")["error"] == "TrustMissing"
     assert cli.refuse("light", *other, "--trust", f"1:{block_hash}")["error"] == "TrustMissing"
     assert cli.refuse("light", *other, seen, "600", "--trust", "1")["error"] == "TrustMissing"
-    assert cli.refuse("light", *other, seen, "600", "--trust", f"2:{block_hash}")["error"] == "LightBlockInvalid"
+    assert cli.refuse("light", *other, seen, "600", "--trust", f"2:{block_hash}")["error"] == "TrustMismatch"
     (tmp_path / "light.json").write_text("{", "utf-8")
     assert cli.refuse("light", *state, seen, "600")["error"] == "LightStateInvalid"
 
