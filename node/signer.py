@@ -258,7 +258,7 @@ def _format(key: bytes, genesis: bytes, history: _History) -> str:
         for (round_, slot), one in sorted(history.signed.items())
     ]
     body = {"key": key.hex(), "genesis": genesis.hex(), "height": history.height, "signed": signed}
-    return json.dumps({"format": FORMAT, **body, "checksum": _compute_checksum(body)}, indent=1)
+    return json.dumps({"format": FORMAT, **body, "checksum": _compute_checksum(body)})
 
 
 def _compute_checksum(body: dict[str, Any]) -> str:

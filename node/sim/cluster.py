@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from genesis.builder import Genesis
-from genesis.dev import DEV_NAMES, DevIdentity, get_dev_identity
+from genesis.dev import DevIdentity, get_dev_identity
 from node.replica.world import Verdict
 from node.signer import HistoryFile, Signer
 from node.sim.byzantine import Behaviour
@@ -25,8 +25,8 @@ from proto_specs.types.chain import TransactionBody, sign_transaction
 
 WRITES_TO_CRASH_MAX = 12
 DOWN_MS_MAX = 3_000
-TRANSFER_EVERY_MS = 150
-PAYERS = tuple(name for name in DEV_NAMES if name in ("eve", "ferdie", "client"))
+TRANSFER_EVERY_MS = 300
+PAYERS = tuple(get_dev_identity(name) for name in ("eve", "ferdie", "client"))
 
 
 class Cluster:
@@ -141,12 +141,11 @@ class Cluster:
         """A user pays another one; whoever is up hears of it, unless the network is bad."""
         self.schedule.after(TRANSFER_EVERY_MS, self._transfer)
         payer, payee = self.dice.sample(PAYERS, 2)
-        who = get_dev_identity(payer)
         genesis = next(iter(self.nodes.values())).genesis.hash
-        call = Transfer(get_dev_identity(payee).account, 1_000_000)
-        body = TransactionBody(who.account, self._nonces[payer], call, 0, 0, 0)
-        self._nonces[payer] += 1
-        transaction = sign_transaction(body, genesis, genesis, who.account_key)
+        call = Transfer(payee.account, 1_000_000)
+        body = TransactionBody(payer.account, self._nonces[payer.name], call, 0, 0, 0)
+        self._nonces[payer.name] += 1
+        transaction = sign_transaction(body, genesis, genesis, payer.account_key)
         for node in self.nodes.values():
             if node.world is not None:
                 node.world.call(partial(node.submit, transaction))

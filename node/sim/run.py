@@ -10,6 +10,7 @@ from genesis.builder import Genesis, build_genesis
 from genesis.dev import DevIdentity, build_dev_spec, get_dev_identity
 from node.sim.bugs import Bug, plant
 from node.sim.cluster import Cluster
+from node.sim.memo import remember
 from node.sim.plan import BLOCK_INTERVAL_MS, LIVENESS_MS, Plan, make_plan
 
 
@@ -28,7 +29,7 @@ class Outcome:
 def simulate(seed: int, validators: int, heights: int, bug: Bug | None = None) -> Outcome:
     """Run a seed to its end."""
     plan = make_plan(seed, validators, heights)
-    with plant(bug):
+    with plant(bug), remember():
         return run_plan(plan)
 
 
