@@ -98,7 +98,7 @@ def light_command(
                 start = await _find_start(follower, trust, spec)
                 await _verify_all(follower, start, height, follow, as_json)
             except ForkDetected as error:
-                raise ForkFound(f"{error}; it is in {_keep_evidence(error, follower.state)}") from error
+                raise ForkFound(f"{error}; it is in {keep_evidence(error, follower.state)}") from error
 
     with exit_on_error(as_json):
         trio.run(run_until_signalled, run)
@@ -222,7 +222,7 @@ async def _read_account(follower: _Follower, block: LightBlock, who: bytes) -> d
     return {"address": address, "exists": value is not None, **to_json(account, follower.prefix)}
 
 
-def _keep_evidence(error: ForkDetected, path: Path) -> Path:
+def keep_evidence(error: ForkDetected, path: Path) -> Path:
     """Both blocks, and the double votes in them, in a file beside the state."""
     attack = error.attack
     found = {

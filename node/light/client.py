@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import trio
+
 from consensus.light.attack import make_attack
 from consensus.light.errors import ForkDetected, HeightMissing, LightError, TrustMismatch
 from consensus.light.skipping import AskBlock, Skipping, Step
@@ -18,7 +20,9 @@ from proto_specs.types.gossip import LightBlock
 logger = logging.getLogger("myelin.light")
 
 BACKWARDS_BLOCKS_MAX = 100_000
-"""Headers fetched one by one on the way back."""
+"""How far a way back may be: each header of it is fetched."""
+BACKWARDS_AT_ONCE = 8
+"""So many of them are asked for at a time."""
 
 ReadClock = Callable[[], int]
 """Unix time in milliseconds."""
@@ -93,9 +97,10 @@ async def walk_back(top: Trusted, height: int, source: LightSource, params: Ligh
     if compute_block_hash(block.header) != top.block_hash:
         raise TrustMismatch(f"block {top.height} of {source.name} is not the one that is trusted")
     while block.header.height > height:
-        below = await _get(source, block.header.height - 1)
-        verify_backwards(block.header, below.header)
-        block = below
+        above = block.header.height
+        for below in await _get_many(source, range(above - 1, max(height, above - BACKWARDS_AT_ONCE) - 1, -1)):
+            verify_backwards(block.header, below.header)
+            block = below
     validate_light_block(block, params.genesis)
     return block
 
@@ -139,3 +144,25 @@ async def _get(source: LightSource, height: int) -> LightBlock:
     if found is None:
         raise HeightMissing(f"{source.name} has no block {height}")
     return found
+
+
+async def _get_many(source: LightSource, heights: range) -> list[LightBlock]:
+    """In the order of `heights`. Raises as `_get` does for the first that fails."""
+    found: dict[int, LightBlock | Exception] = {}
+
+    async def get(height: int) -> None:
+        try:
+            found[height] = await _get(source, height)
+        except (LightError, SourceLost) as error:
+            found[height] = error
+
+    async with trio.open_nursery() as nursery:
+        for height in heights:
+            nursery.start_soon(get, height)
+    blocks: list[LightBlock] = []
+    for height in heights:
+        one = found[height]
+        if isinstance(one, Exception):
+            raise one
+        blocks.append(one)
+    return blocks

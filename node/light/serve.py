@@ -9,7 +9,7 @@ from proto_specs.codec import decode, encode
 from proto_specs.types.gossip import LIGHT_PROTOCOL, LightRequest, LightResponse
 
 REQUEST_BYTES_MAX = 64
-STREAMS_PER_PEER = 4
+STREAMS_PER_PEER = 16
 TIMEOUT_S = 10.0
 
 
