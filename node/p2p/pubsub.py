@@ -20,16 +20,20 @@ logger = logging.getLogger(__name__)
 
 Receive = Callable[[str, bytes], Verdict | Awaitable[Verdict]]
 PUBLISH_QUEUE_MAX = 4_096
+ADOPT_S = 5.0
 
 
 class PubSub:
     """Topics of one host. Made by `open_pubsub` only."""
 
-    def __init__(self, host: P2PHost, penalise: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, host: P2PHost, penalise: Callable[[str, str], None], subscribe: Callable[[PubSub], None]
+    ) -> None:
         self._receivers: dict[str, Receive] = {}
         self._penalise = penalise
+        subscribe(self)
         self._router = ChainRouter()
-        self._pubsub = ChainPubsub(host.libp2p_host, self._router, self._judge)
+        self._pubsub = ChainPubsub(host.libp2p_host, self._router, frozenset(self._receivers), self._judge)
         self._outbox, self._waiting = trio.open_memory_channel[tuple[str, bytes]](math.inf)
 
     def subscribe(self, topic: str, receive: Receive) -> None:
@@ -78,8 +82,15 @@ class PubSub:
             for topic in self._receivers:
                 await self._pubsub.subscribe(topic)
             task_status.started()
-            async for topic, data in self._waiting:
-                await self._pubsub.publish(topic, data)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._adopt_now_and_then)
+                async for topic, data in self._waiting:
+                    await self._pubsub.publish(topic, data)
+
+    async def _adopt_now_and_then(self) -> None:
+        while True:
+            self._pubsub.adopt()
+            await trio.sleep(ADOPT_S)
 
 
 @asynccontextmanager
@@ -87,8 +98,7 @@ async def open_pubsub(
     host: P2PHost, penalise: Callable[[str, str], None], subscribe: Callable[[PubSub], None]
 ) -> AsyncIterator[PubSub]:
     """Run topics for the length of the block. `subscribe` is called first, so that no peer meets us without them."""
-    pubsub = PubSub(host, penalise)
-    subscribe(pubsub)
+    pubsub = PubSub(host, penalise, subscribe)
     async with trio.open_nursery() as nursery:
         await nursery.start(pubsub._run)
         yield pubsub

@@ -124,3 +124,22 @@ async def test_a_peer_that_was_gone_is_in_the_mesh_again() -> None:
         await first.wait_until(lambda: other.host.peer_id in first.pubsub.list_mesh(TOPIC))
         first.pubsub.publish(TOPIC, b"again")
         await other.wait_until(lambda: other.got[b"again"] == 1)
+
+
+async def test_who_was_connected_before_is_heard() -> None:
+    """Stock learns of a peer only when it connects."""
+    first, other = Peer(), Peer()
+    async with AsyncExitStack() as stack:
+        for number, peer in enumerate((first, other)):
+            peer.host = await stack.enter_async_context(open_host(bytes([number + 1]) * 32, ["/ip4/127.0.0.1/tcp/0"]))
+        await first.host.connect(other.host.addresses[0])
+        for peer in (first, other):
+            opened = open_pubsub(
+                peer.host,
+                lambda _who, _why: None,
+                lambda pubsub, peer=peer: pubsub.subscribe(TOPIC, peer.receive),  # type: ignore[misc]
+            )
+            peer.pubsub = await stack.enter_async_context(opened)
+        await first.wait_until(lambda: other.host.peer_id in first.pubsub.list_mesh(TOPIC))
+        first.pubsub.publish(TOPIC, b"heard")
+        await other.wait_until(lambda: other.got[b"heard"] == 1)
