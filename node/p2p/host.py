@@ -35,7 +35,7 @@ from node.p2p.errors import ListenFailed, NetworkError, PeerUnreachable
 from node.p2p.framing import FramedStream, StreamLimits
 from node.p2p.identity import compute_key_pair, decode_peer_id
 from node.p2p.negotiation import propose_protocol
-from node.p2p.request import RequestHandler, serve_requests
+from node.p2p.request import REQUESTS_BURST, REQUESTS_PER_S, RequestHandler, serve_requests
 from node.p2p.tcp import TcpTransport
 from node.p2p.yamux import YamuxConnection
 from node.p2p.yamux_wire import YamuxLimits
@@ -141,6 +141,8 @@ class P2PHost:
         max_request_bytes: int = 1024 * 1024,
         max_streams_per_peer: int = 16,
         timeout_s: float = 60.0,
+        requests_per_s: float = REQUESTS_PER_S,
+        requests_burst: float = REQUESTS_BURST,
     ) -> None:
         """Answer one-shot requests of a protocol; see `node.p2p.request`."""
         serve_requests(
@@ -150,6 +152,8 @@ class P2PHost:
             max_request_bytes=max_request_bytes,
             max_streams_per_peer=max_streams_per_peer,
             timeout_s=timeout_s,
+            requests_per_s=requests_per_s,
+            requests_burst=requests_burst,
         )
 
     def stop_serving(self, protocol: str) -> None:

@@ -16,6 +16,7 @@ import trio
 
 from node.p2p.errors import FrameTooLarge, NetworkError, RequestRefused, RequestTimedOut
 from node.p2p.framing import FramedStream
+from node.p2p.rate import RateLimit
 from proto_specs.errors import DecodeError, ProtocolError
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES: Final = 256 * 1024
 REASON_BYTES_MAX: Final = 512
+REQUESTS_PER_S: Final = 100.0
+REQUESTS_BURST: Final = 400.0
+RATE_WAIT_S_MAX: Final = 1.0
+"""Of one peer on one protocol. Who asks faster waits up to a second, then is refused."""
 
 STATUS_REQUEST: Final = 0
 STATUS_OK: Final = 1
@@ -73,15 +78,23 @@ def serve_requests(
     max_request_bytes: int,
     max_streams_per_peer: int,
     timeout_s: float,
+    requests_per_s: float = REQUESTS_PER_S,
+    requests_burst: float = REQUESTS_BURST,
 ) -> None:
     """Answer requests of a protocol with `handler`, one stream each; `timeout_s` bounds a whole exchange.
 
     A handler that raises ProtocolError refuses the request with the error's text; any other exception is logged and
-    refused without detail.
+    refused without detail. Each peer has its own bucket of `requests_per_s` and `requests_burst`.
     """
+    rate = RateLimit(requests_per_s, requests_burst)
 
     async def on_stream(stream: FramedStream, peer_id: str) -> None:
         with trio.move_on_after(timeout_s) as scope:
+            wait_s = rate.take_within(peer_id, 1, trio.current_time(), RATE_WAIT_S_MAX)
+            if wait_s is None:
+                await _send_body(stream, STATUS_REFUSED, b"too many requests")
+                return
+            await trio.sleep(wait_s)
             status, body = await _receive_body(stream, max_request_bytes)
             if status != STATUS_REQUEST:
                 raise DecodeError(f"request status {status} is not {STATUS_REQUEST}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
@@ -19,11 +20,12 @@ from multiaddr import Multiaddr
 
 from node.p2p.admission import AdmissionLimits
 from node.p2p.bytestream import MuxedByteStream
-from node.p2p.errors import NetworkError, PeerUnreachable, ProtocolUnsupported, StreamReset
+from node.p2p.errors import NetworkError, PeerUnreachable, ProtocolUnsupported, RequestRefused, StreamReset
 from node.p2p.framing import HEADER_BYTES
 from node.p2p.host import HostLimits, P2PHost, open_host
 from node.p2p.identity import compute_key_pair, decode_peer_id
 from node.p2p.negotiation import propose_protocol
+from node.p2p.request import request
 from tests.integration.p2p import peer as served
 from tests.integration.p2p.processes import PeerProcess, peer_process
 
@@ -214,3 +216,25 @@ async def test_cancelled_writes_at_any_moment_leave_the_connection_whole(host: P
             await stream.wait_ended()
             await bystander.send(bytes([n]))
             assert await bystander.receive() == bytes([n])
+
+
+async def test_who_asks_too_often_is_refused_and_nobody_else_is() -> None:
+    answered: Counter[str] = Counter()
+
+    async def answer(body: bytes, peer: str) -> bytes:
+        answered[peer] += 1
+        return body
+
+    async with (
+        open_host(b"\x25" * 32, [served.LISTEN]) as server,
+        open_host(b"\x55" * 32, []) as greedy,
+        open_host(b"\x56" * 32, []) as modest,
+    ):
+        server.serve_requests("/test/rated/1", answer, requests_per_s=0.5, requests_burst=5)
+        await greedy.connect(server.addresses[0])
+        for _ in range(5):
+            await request(greedy, server.peer_id, "/test/rated/1", b"more")
+        with pytest.raises(RequestRefused, match="too many"):
+            await request(greedy, server.peer_id, "/test/rated/1", b"more")
+        assert await request(modest, server.addresses[0], "/test/rated/1", b"once") == b"once"
+        assert answered == {greedy.peer_id: 5, modest.peer_id: 1}

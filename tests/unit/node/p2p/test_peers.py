@@ -101,3 +101,11 @@ def test_a_bucket_lends_and_is_paid_back() -> None:
     assert rate.take("a", 10, 0.0) == 1.0
     assert rate.take("b", 20, 0.0) == 0.0
     assert rate.take("a", 0, 1.0) == 0.0
+
+
+def test_what_would_have_to_wait_too_long_is_not_taken() -> None:
+    rate = RateLimit(10, 2)
+    answers = [rate.take_within("a", 1, 0.0, 0.25) for _ in range(6)]
+    assert answers == [0.0, 0.0, 0.1, 0.2, None, None]
+    assert rate.take_within("b", 1, 0.0, 0.25) == 0.0
+    assert rate.take_within("a", 1, 0.2, 0.25) == pytest.approx(0.1)
