@@ -27,7 +27,8 @@ from node.light.serve import serve_light_blocks
 from node.memory import limit_arenas, trim_now_and_then
 from node.mempool import Mempool
 from node.p2p.host import P2PHost, open_host
-from node.p2p.peers import PeerBook, PeerKeeper
+from node.p2p.peer_book import PeerBook
+from node.p2p.peers import PeerKeeper
 from node.p2p.pubsub import open_pubsub
 from node.p2p.request import request
 from node.p2p.verdict import Verdict

@@ -17,6 +17,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
+from libp2p.rcmgr import Direction
 from multiaddr import Multiaddr
 
 from node.p2p.address import decode_address, decode_multiaddr, encode_address
@@ -37,6 +38,7 @@ from node.p2p.identity import compute_key_pair, decode_peer_id
 from node.p2p.negotiation import propose_protocol
 from node.p2p.request import REQUESTS_BURST, REQUESTS_PER_S, RequestHandler, serve_requests
 from node.p2p.tcp import TcpTransport
+from node.p2p.watch import ConnectionWatch
 from node.p2p.yamux import YamuxConnection
 from node.p2p.yamux_wire import YamuxLimits
 from proto_specs.errors import ProtocolError
@@ -94,6 +96,8 @@ class P2PHost:
         self._served: dict[str, _Service] = {}
         self._streams_per_service: Counter[tuple[str, str]] = Counter()
         self._dials: dict[str, trio.Lock] = {}
+        self._watch = ConnectionWatch()
+        swarm.register_notifee(self._watch)
 
     @property
     def addresses(self) -> list[str]:
@@ -104,6 +108,23 @@ class P2PHost:
     def peers(self) -> list[str]:
         """Peer ids of all connected peers, each once, in order of connection."""
         return [peer.to_base58() for peer, connections in self._swarm.connections.items() if _are_usable(connections)]
+
+    def is_outbound(self, peer_id: str) -> bool:
+        """Whether we dialled a connection to this peer."""
+        connections = self._swarm.get_connections(decode_peer_id(peer_id))
+        return any(getattr(connection, "direction", None) is Direction.OUTBOUND for connection in connections)
+
+    def get_remote_ip(self, peer_id: str) -> str | None:
+        """The address a connected peer is seen at."""
+        for connection in self._swarm.get_connections(decode_peer_id(peer_id)):
+            if isinstance(connection.muxed_conn, YamuxConnection):
+                remote = connection.muxed_conn.get_remote_address()
+                return None if remote is None else remote[0]
+        return None
+
+    def watch(self, callback: Callable[[str], None] | None) -> None:
+        """Call back with the peer id of every new connection. One watches at a time; None: nobody."""
+        self._watch.callback = callback
 
     def serve(
         self,

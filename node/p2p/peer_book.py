@@ -1,0 +1,169 @@
+"""The address book: who is known at which address, who is dialled when, who misbehaved. Knows no network.
+
+Kept in one file, `peers.json`: addresses that worked, so that a node finds its network again when the named peers are
+gone. Scores are not kept: a node that starts anew gives everybody another chance.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from node.p2p.address import decode_address
+from node.p2p.errors import AddressInvalid
+
+logger = logging.getLogger("myelin.network")
+
+KNOWN_MAX = 1_000
+ADDRESSES_PER_PEER_MAX = 4
+OUTBOUND_WANTED = 8
+FAILURES_MAX = 10
+FILE_BYTES_MAX = 1 << 20
+BACKOFF_S_MIN, BACKOFF_S_MAX = 1.0, 60.0
+BAN_SCORE = 10
+BAN_S = 600.0
+FORGIVEN_PER_S = 0.1
+"""Ten offences at once, or one every ten seconds on top of that, end in a ban."""
+
+
+@dataclass(slots=True)
+class _Known:
+    addresses: list[str]
+    is_named: bool = False
+    failures: int = 0
+    retry_at_s: float = 0.0
+    is_reached: bool = False
+    """We dialled it and it was of our chain, in this run or the one that wrote the file."""
+
+
+@dataclass(slots=True)
+class _Score:
+    offences: float = 0.0
+    updated_s: float = 0.0
+    banned_until_s: float = 0.0
+
+
+@dataclass
+class PeerBook:
+    """Addresses and conduct. `path` None: nothing is kept on disk."""
+
+    path: Path | None
+    own_id: str
+    known: dict[str, _Known] = field(default_factory=dict)
+    scores: dict[str, _Score] = field(default_factory=dict)
+    is_changed: bool = False
+
+    def load(self) -> None:
+        """What an earlier run knew. A file that cannot be read is as good as none."""
+        if self.path is None or not self.path.exists():
+            return
+        try:
+            with self.path.open("rb") as file:
+                found = json.loads(file.read(FILE_BYTES_MAX))
+            addresses = [one for one in found["addresses"] if isinstance(one, str)][:KNOWN_MAX]
+        except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+            logger.warning("%s is no address book (%s): beginning with the named peers", self.path, error)
+            return
+        for address in addresses:
+            if (peer := self.add(address)) is not None:
+                self.known[peer].is_reached = True
+        self.is_changed = False
+
+    def encode(self) -> bytes:
+        """The file: addresses of everybody who was reached."""
+        reached = [one for known in self.known.values() if known.is_reached for one in known.addresses]
+        self.is_changed = False
+        return (json.dumps({"addresses": sorted(reached)}, indent=1) + "\n").encode()
+
+    def add(self, address: str, *, is_named: bool = False) -> str | None:
+        """Know an address; whose it is, or None where it is passed over: invalid, our own, no room.
+
+        Where there is no room, one that was never reached gives way. A named one that is invalid raises AddressInvalid.
+        """
+        try:
+            where, peer = decode_address(address)
+        except AddressInvalid:
+            if is_named:
+                raise
+            return None
+        if peer == self.own_id or where is None:
+            return None
+        if peer not in self.known and not self._make_room(is_named):
+            return None
+        known = self.known.setdefault(peer, _Known([]))
+        known.is_named |= is_named
+        if address not in known.addresses:
+            known.addresses = [address, *known.addresses][:ADDRESSES_PER_PEER_MAX]
+            self.is_changed |= known.is_reached
+        return peer
+
+    def _make_room(self, is_named: bool) -> bool:
+        if len(self.known) < KNOWN_MAX or is_named:
+            return True
+        unreached = [peer for peer, known in self.known.items() if not (known.is_reached or known.is_named)]
+        if unreached:
+            del self.known[random.choice(unreached)]
+        return bool(unreached)
+
+    def blame(self, peer: str, now_s: float) -> bool:
+        """Count an offence; whether the peer is banned for it."""
+        score = self.scores.pop(peer, None) or _Score(updated_s=now_s)
+        self.scores[peer] = score
+        if len(self.scores) > KNOWN_MAX:
+            del self.scores[next(iter(self.scores))]
+        score.offences = max(0.0, score.offences - (now_s - score.updated_s) * FORGIVEN_PER_S) + 1
+        score.updated_s = now_s
+        if round(score.offences) < BAN_SCORE:  # ten within a second are ten, though some of it is forgiven already
+            return False
+        score.banned_until_s, score.offences = now_s + BAN_S, 0.0
+        return True
+
+    def is_banned(self, peer: str, now_s: float) -> bool:
+        """Whether to have nothing to do with it for now."""
+        return peer in self.scores and self.scores[peer].banned_until_s > now_s
+
+    def is_named(self, peer: str) -> bool:
+        """Whether the operator named it."""
+        return peer in self.known and self.known[peer].is_named
+
+    def choose(self, connected: frozenset[str], outbound_count: int, now_s: float) -> list[str]:
+        """Whom to dial now: named peers that are missing, and others while we dialled fewer than 8 ourselves.
+
+        Who came to us counts for nothing: whoever fills our places from outside does not choose our peers.
+        """
+        due = [
+            peer
+            for peer, known in self.known.items()
+            if peer not in connected and known.retry_at_s <= now_s and not self.is_banned(peer, now_s)
+        ]
+        named = [peer for peer in due if self.known[peer].is_named]
+        others = [peer for peer in due if not self.known[peer].is_named]
+        random.shuffle(others)
+        others.sort(key=lambda peer: not self.known[peer].is_reached)
+        return named + others[: max(0, OUTBOUND_WANTED - outbound_count - len(named))]
+
+    def note_failure(self, peer: str, now_s: float, *, is_online: bool) -> None:
+        """It did not answer: later, and later each time. A peer nobody named is forgotten after ten times, unless
+        nobody at all answers."""
+        known = self.known[peer]
+        known.failures += 1
+        pause_s = min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** min(known.failures - 1, 10))
+        known.retry_at_s = now_s + pause_s * random.uniform(0.5, 1.0)
+        if known.failures >= FAILURES_MAX and is_online and not known.is_named:
+            self.is_changed |= known.is_reached
+            del self.known[peer]
+
+    def note_success(self, peer: str, *, is_dialled: bool) -> None:
+        """It is one of us; `is_dialled`: at an address we know."""
+        if peer in self.known:
+            known = self.known[peer]
+            known.failures = 0
+            self.is_changed |= is_dialled and not known.is_reached
+            known.is_reached |= is_dialled
+
+    def list_reached(self) -> dict[str, list[str]]:
+        """Peers that we dialled, and where."""
+        return {peer: known.addresses for peer, known in self.known.items() if known.is_reached}
