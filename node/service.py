@@ -27,6 +27,8 @@ from node.light.serve import serve_light_blocks
 from node.memory import limit_arenas, trim_now_and_then
 from node.mempool import Mempool
 from node.p2p.host import P2PHost, open_host
+from node.p2p.kademlia import PeerFinder
+from node.p2p.mdns import run_mdns
 from node.p2p.peer_book import PeerBook
 from node.p2p.peers import PeerKeeper
 from node.p2p.pubsub import open_pubsub
@@ -119,7 +121,8 @@ class ValidatorKeys:
 class NodeConfig:
     """How a node runs. `models` is the shard store the verifier works from; None: no verification duty.
 
-    `snapshot_interval` is in blocks; 0: none are made.
+    `snapshot_interval` is in blocks; 0: none are made. `discover`: ask peers for peers, and answer them; `mdns`: find
+    peers on the local network.
     """
 
     paths: NodePaths
@@ -135,6 +138,8 @@ class NodeConfig:
     models: Path | None
     retention: Retention = DEFAULT_RETENTION
     snapshot_interval: int = SNAPSHOT_INTERVAL_DEFAULT
+    discover: bool = True
+    mdns: bool = False
 
 
 async def run_node(config: NodeConfig) -> None:
@@ -161,7 +166,8 @@ async def _run_parts(config: NodeConfig, genesis: Genesis, store: ChainStore, si
     logger.info("%s", store.describe_retention())
     with closing(Wal(config.paths.wal)) as wal:
         async with open_host(config.node_seed, list(config.listen)) as host:
-            keeper = _make_keeper(config, host, store.genesis_hash)
+            book = _open_book(config, host)
+            keeper = _make_keeper(host, book, store.genesis_hash)
             network = ChainNetwork(host, keeper, store.genesis_hash)
             pool, bus, signatures = TransactionPool(store, Mempool()), BlockBus(), SignatureProcesses()
             relay = Relay(pool, network.publish)
@@ -203,16 +209,23 @@ async def _run_parts(config: NodeConfig, genesis: Genesis, store: ChainStore, si
                     nursery.start_soon(make_snapshots, store, bus, shelf, config.paths.database, every)
                 nursery.start_soon(trim_now_and_then)
                 nursery.start_soon(keeper.run)
+                if config.discover:
+                    nursery.start_soon(PeerFinder(host, book, keeper.list_peers, store.genesis_hash).run)
+                if config.mdns:
+                    nursery.start_soon(run_mdns, host.addresses, store.genesis_hash, keeper.learn)
                 nursery.start_soon(world.run, replica.start)
 
 
-def _make_keeper(config: NodeConfig, host: P2PHost, genesis: bytes) -> PeerKeeper:
+def _open_book(config: NodeConfig, host: P2PHost) -> PeerBook:
     """Raises AddressInvalid for a named peer that is none."""
     book = PeerBook(config.paths.peers, host.peer_id)
     book.load()
     for address in config.peers:
         book.add(address, is_named=True)
+    return book
 
+
+def _make_keeper(host: P2PHost, book: PeerBook, genesis: bytes) -> PeerKeeper:
     async def is_ours(peer: str) -> bool:
         try:
             return decode(Status, await request(host, peer, STATUS_PROTOCOL, b"")).genesis == genesis

@@ -110,6 +110,8 @@ def run_command(
     peer: Annotated[
         list[str] | None, typer.Option(help="Address of a peer to stay connected to: /ip4/A/tcp/P/p2p/ID. Repeatable.")
     ] = None,
+    discover: Annotated[bool, typer.Option(help="Ask peers for peers, and stay connected to 8 at least.")] = True,
+    mdns: Annotated[bool, typer.Option(help="Find peers of this chain on the local network.")] = False,
     verify: Annotated[bool, typer.Option(help="Do verification duty for the models in shard storage.")] = True,
     pruning: Annotated[
         str, typer.Option(help="Blocks behind the head whose state is kept, or `archive`: all from now on.")
@@ -149,6 +151,8 @@ def run_command(
             models=get_models_dir(models) if verify else None,
             retention=parse_retention(pruning, keep_blocks),
             snapshot_interval=snapshot_interval,
+            discover=discover,
+            mdns=mdns,
         )
         trio.run(run_until_signalled, run_node, config)
 

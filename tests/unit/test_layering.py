@@ -21,6 +21,8 @@ ADAPTERS = {
     "plyvel": ("node/store/",),
     "libp2p": ("node/p2p/",),
     "multiaddr": ("node/p2p/",),
+    "zeroconf": ("node/p2p/mdns.py",),
+    "ifaddr": ("node/p2p/mdns.py",),
     "onnxruntime": ("inference/engine/ort.py",),
     "torch": (),
     "transformers": (),
