@@ -32,6 +32,7 @@ from node.p2p.mdns import run_mdns
 from node.p2p.peer_book import PeerBook
 from node.p2p.peers import PeerKeeper
 from node.p2p.pubsub import open_pubsub
+from node.p2p.relay import open_circuits
 from node.p2p.request import request
 from node.p2p.verdict import Verdict
 from node.replica.live import LiveWorld
@@ -122,7 +123,7 @@ class NodeConfig:
     """How a node runs. `models` is the shard store the verifier works from; None: no verification duty.
 
     `snapshot_interval` is in blocks; 0: none are made. `discover`: ask peers for peers, and answer them; `mdns`: find
-    peers on the local network.
+    peers on the local network; `relays`: where to be reached through; `relay_for`: how many others to be a relay for.
     """
 
     paths: NodePaths
@@ -140,6 +141,8 @@ class NodeConfig:
     snapshot_interval: int = SNAPSHOT_INTERVAL_DEFAULT
     discover: bool = True
     mdns: bool = False
+    relays: tuple[str, ...] = ()
+    relay_for: int = 0
 
 
 async def run_node(config: NodeConfig) -> None:
@@ -193,6 +196,7 @@ async def _run_parts(config: NodeConfig, genesis: Genesis, store: ChainStore, si
             serve_snapshots(host, shelf)
             logger.info("listening at %s", ", ".join(host.addresses))
             async with (
+                open_circuits(host, config.relays, reservations_max=config.relay_for),
                 open_pubsub(host, keeper.penalise, join),
                 trio.open_nursery() as nursery,
             ):

@@ -112,6 +112,11 @@ def run_command(
     ] = None,
     discover: Annotated[bool, typer.Option(help="Ask peers for peers, and stay connected to 8 at least.")] = True,
     mdns: Annotated[bool, typer.Option(help="Find peers of this chain on the local network.")] = False,
+    relay: Annotated[
+        list[str] | None,
+        typer.Option(help="Address of a node to be reached through: RELAY/p2p-circuit/p2p/ID. Repeatable."),
+    ] = None,
+    relay_for: Annotated[int, typer.Option(min=0, help="How many nodes that cannot be dialled to be a relay for.")] = 0,
     verify: Annotated[bool, typer.Option(help="Do verification duty for the models in shard storage.")] = True,
     pruning: Annotated[
         str, typer.Option(help="Blocks behind the head whose state is kept, or `archive`: all from now on.")
@@ -153,6 +158,8 @@ def run_command(
             snapshot_interval=snapshot_interval,
             discover=discover,
             mdns=mdns,
+            relays=tuple(relay or ()),
+            relay_for=relay_for,
         )
         trio.run(run_until_signalled, run_node, config)
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
-from libp2p import new_host
 from libp2p.abc import IHost, INetConn, INetStream
+from libp2p.connection_types import ConnectionType
 from libp2p.custom_types import TProtocol
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
@@ -20,50 +19,25 @@ from libp2p.peer.id import ID
 from libp2p.rcmgr import Direction
 from multiaddr import Multiaddr
 
-from node.p2p.address import decode_address, decode_multiaddr, encode_address
-from node.p2p.admission import AdmissionLimits
+from node.p2p.address import decode_address, decode_multiaddr, encode_address, is_circuit
+from node.p2p.build import HostLimits, build_host
 from node.p2p.bytestream import MuxedByteStream
-from node.p2p.cures import (
-    YamuxSelection,
-    build_connection_config,
-    build_resource_manager,
-    contain_inbound_streams,
-    dial_only_when_asked,
-    offer_noise_only,
-    stop_identifying,
-)
 from node.p2p.errors import ListenFailed, NetworkError, PeerUnreachable
 from node.p2p.framing import FramedStream, StreamLimits
-from node.p2p.identity import compute_key_pair, decode_peer_id
+from node.p2p.identity import decode_peer_id
 from node.p2p.negotiation import propose_protocol
 from node.p2p.request import REQUESTS_BURST, REQUESTS_PER_S, RequestHandler, serve_requests
-from node.p2p.tcp import TcpTransport
 from node.p2p.watch import ConnectionWatch
 from node.p2p.yamux import YamuxConnection
-from node.p2p.yamux_wire import YamuxLimits
 from proto_specs.errors import ProtocolError
 
+DialCircuit = Callable[[str, ID], Awaitable[None]]
 StreamHandler = Callable[[FramedStream, str], Awaitable[None]]
 """Serves one inbound stream: (stream, peer id). The stream is closed when it returns, reset when it raises."""
 
 SILENCE_MIN_S: Final = 2.0
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class HostLimits:
-    """Bounds of one host, over all protocols. Times in seconds."""
-
-    connections_max: int = 512
-    connections_per_peer_max: int = 4
-    inbound_streams_per_peer_max: int = 128
-    streams_max: int = 8192
-    upgrade_timeout_s: float = 5.0
-    close_timeout_s: float = 2.0
-    handler_grace_s: float = 5.0
-    admission: AdmissionLimits = field(default_factory=AdmissionLimits)
-    yamux: YamuxLimits = field(default_factory=YamuxLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +70,8 @@ class P2PHost:
         self._served: dict[str, _Service] = {}
         self._streams_per_service: Counter[tuple[str, str]] = Counter()
         self._dials: dict[str, trio.Lock] = {}
+        self.dial_circuit: DialCircuit | None = None
+        """Dials through relays, where `node.p2p.relay` is in use."""
         self._watch = ConnectionWatch()
         swarm.register_notifee(self._watch)
 
@@ -115,9 +91,10 @@ class P2PHost:
         return any(getattr(connection, "direction", None) is Direction.OUTBOUND for connection in connections)
 
     def get_remote_ip(self, peer_id: str) -> str | None:
-        """The address a connected peer is seen at."""
+        """The address a connected peer is seen at; None for one that came through a relay."""
         for connection in self._swarm.get_connections(decode_peer_id(peer_id)):
-            if isinstance(connection.muxed_conn, YamuxConnection):
+            is_relayed = connection.get_connection_type() is ConnectionType.RELAYED
+            if isinstance(connection.muxed_conn, YamuxConnection) and not is_relayed:
                 remote = connection.muxed_conn.get_remote_address()
                 return None if remote is None else remote[0]
         return None
@@ -246,6 +223,11 @@ class P2PHost:
                 self._dials.pop(peer_id, None)
 
     async def _dial(self, peer: ID, address: Multiaddr) -> None:
+        if is_circuit(address):
+            if self.dial_circuit is None:
+                raise PeerUnreachable(f"this host dials nobody through a relay: {address}")
+            await self.dial_circuit(str(address), peer)
+            return
         # dial_addr, not dial_peer: the latter waits 250 ms per address, tries one TCP address only, and refuses a
         # peer for 60 s after one failure (docs/upstream.md).
         try:
@@ -349,7 +331,7 @@ async def open_host(seed: bytes, listen: Sequence[str], *, limits: HostLimits | 
     """
     limits = limits or HostLimits()
     wanted = [decode_multiaddr(address) for address in listen]
-    libp2p_host, swarm = _build_host(seed, limits)
+    libp2p_host, swarm = build_host(seed, limits)
     failure: Exception | None = None
     async with libp2p_host.run(wanted), trio.open_nursery() as nursery:
         host = P2PHost(libp2p_host, swarm, nursery, limits)
@@ -374,26 +356,3 @@ def _describe(errors: BaseException) -> str:
 
 def _are_usable(connections: Sequence[INetConn]) -> bool:
     return any(not connection.is_closed for connection in connections)
-
-
-def _build_host(seed: bytes, limits: HostLimits) -> tuple[IHost, Swarm]:
-    key_pair = compute_key_pair(seed)
-    host = new_host(
-        key_pair=key_pair,
-        sec_opt=offer_noise_only(key_pair),
-        transports=[TcpTransport(limits.admission)],
-        connection_config=build_connection_config(
-            limits.connections_max, limits.connections_per_peer_max, limits.upgrade_timeout_s
-        ),
-        resource_manager=build_resource_manager(
-            limits.connections_max, limits.connections_per_peer_max, limits.streams_max
-        ),
-        disable_identify_address_discovery=True,
-    )
-    swarm = host.get_network()
-    assert isinstance(swarm, Swarm)
-    swarm.upgrader.muxer_multistream = YamuxSelection(limits.yamux, math.ceil(limits.upgrade_timeout_s))
-    dial_only_when_asked(swarm)
-    stop_identifying(host, swarm)
-    contain_inbound_streams(swarm, limits.inbound_streams_per_peer_max)
-    return host, swarm
