@@ -51,6 +51,7 @@ class SimNode:
             self.liar = Liar(behaviour, self.key, genesis.hash, dice)
         self.world: SimWorld | None = None
         self.skew_ms = skew_ms
+        self.jump_ms = 0
         self._cluster = cluster
         self.store: ChainStore
         self.pool: TransactionPool
@@ -133,7 +134,7 @@ class SimWorld:
 
     def read_clock_ms(self) -> int:
         """See World."""
-        return self._cluster.start_ms + self._cluster.schedule.now_ms + self._node.skew_ms
+        return self._cluster.start_ms + self._cluster.schedule.now_ms + self._node.skew_ms + self._node.jump_ms
 
     def read_monotonic_ms(self) -> int:
         """See World."""
