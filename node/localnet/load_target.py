@@ -7,9 +7,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import trio
-from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, open_websocket_url
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
 
 from node.localnet.latency import Tally
 from node.localnet.payers import Payer, Rota
@@ -66,18 +67,10 @@ class LoadTarget:
 
     async def run(self) -> None:
         """Connect, and again whenever the connection breaks, until cancelled. What is due meanwhile has failed."""
-        url = self.url.replace("http", "ws", 1) + "/"
         while True:
             try:
-                async with open_websocket_url(
-                    url,
-                    max_message_size=MESSAGE_BYTES_MAX,
-                    receive_buffer_size=RECEIVE_BYTES,
-                    connect_timeout=CONNECT_TIMEOUT_S,
-                    disconnect_timeout=RETRY_S,
-                ) as socket:
-                    await self._serve(socket)
-            except* (ConnectionClosed, HandshakeError, OSError):
+                await self._connect_and_serve()
+            except* (ConnectionClosed, HandshakeError, OSError, trio.BrokenResourceError, trio.TooSlowError):
                 pass  # the node is not there, or was killed: both are what a load may be about
             self._calls.clear()
             self._asked.clear()
@@ -94,6 +87,24 @@ class LoadTarget:
         for _ in range(len(self._due_s)):
             self.tally.fail(NOT_FINAL)
         self._due_s.clear()
+
+    async def _connect_and_serve(self) -> None:
+        """The stream is ours, not the library's: it is closed however the connection ended."""
+        where = urlsplit(self.url)
+        assert where.hostname is not None, "the plan's addresses have one"
+        with trio.fail_after(CONNECT_TIMEOUT_S):
+            stream = await trio.open_tcp_stream(where.hostname, where.port or 80)
+        async with stream, trio.open_nursery() as nursery:
+            with trio.fail_after(CONNECT_TIMEOUT_S):
+                socket = await wrap_client_stream(
+                    nursery,
+                    stream,
+                    where.netloc,
+                    "/",
+                    max_message_size=MESSAGE_BYTES_MAX,
+                    receive_buffer_size=RECEIVE_BYTES,
+                )
+            await self._serve(socket)
 
     async def _serve(self, socket: WebSocketConnection) -> None:
         async with trio.open_nursery() as nursery:
