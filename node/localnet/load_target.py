@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
 
-from node.localnet.latency import Tally
+from node.localnet.latency import Finality, Tally
 from node.localnet.payers import Payer, Rota
 
 TICK_S = 0.01
@@ -171,14 +171,14 @@ class LoadTarget:
                     answered(one.get("result"), one.get("error"))
 
     def _take_head(self, head: dict[str, Any]) -> None:
-        now_s = trio.current_time()
+        now_s, where = trio.current_time(), Finality(int(head["height"]), str(head["hash"]))
         for extrinsic in head["extrinsics"]:
-            self._finalize(extrinsic, int(head["height"]), now_s)
+            self._finalize(extrinsic, where, now_s)
 
-    def _finalize(self, extrinsic: str, height: int, now_s: float) -> None:
+    def _finalize(self, extrinsic: str, where: Finality, now_s: float) -> None:
         due_s = self._due_s.pop(extrinsic, None)
         if due_s is not None:
-            self.tally.finalize(extrinsic, height, due_s, now_s)
+            self.tally.finalize(extrinsic, where, due_s, now_s)
 
     def _make_nonce_taker(self, payer: Payer) -> Answered:
         def take(result: Any, _error: Any) -> None:
@@ -206,7 +206,7 @@ class LoadTarget:
 
         def take(result: Any, error: Any) -> None:
             if result is not None and result["status"] == "finalized":
-                self._finalize(extrinsic, int(result["height"]), trio.current_time())
+                self._finalize(extrinsic, Finality(int(result["height"]), None), trio.current_time())
             elif result is None and error is None and self._due_s.pop(extrinsic, None) is not None:
                 self.tally.fail(FORGOTTEN)
 
