@@ -7,7 +7,7 @@ ARGS   ?=
 JOBS   ?= 2
 PARALLEL := --numprocesses $(JOBS) --dist loadgroup
 
-.PHONY: setup demo test quick soak bench weights fuzz nightly determinism check format clean
+.PHONY: setup demo test quick soak sim bench weights fuzz nightly determinism check format clean
 
 setup: $(VENV)/.setup-done
 
@@ -34,6 +34,10 @@ quick: $(VENV)/.dev-done
 # four validators under load and 30 minutes of faults: make soak ARGS="--minutes 5 --seed 7 -k localnet"
 soak: $(VENV)/.dev-done
 	@$(BIN)/python -m pytest tests/soak -m soak -s $(ARGS)
+
+# Ten thousand simulations of four validators, with faults and liars; half an hour. make sim ARGS="--seeds 100 --json"
+sim: $(VENV)/.setup-done
+	@$(BIN)/myelin sim consensus --seeds 10000 $(ARGS)
 
 # The chain against injectived, side by side; some ten minutes on an idle machine. make bench ARGS="--quick --json"
 bench: $(VENV)/.dev-done

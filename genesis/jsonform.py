@@ -20,7 +20,12 @@ def from_json(as_type: type[T], raw: Any) -> T:
     prefix = raw.get("ss58_prefix") if isinstance(raw, dict) else None
     if not isinstance(prefix, int) or isinstance(prefix, bool) or not 0 <= prefix < 1 << 14:
         raise SpecError("ss58_prefix", "has to be an integer below 16384")
-    value: T = _read(as_type, raw, "", prefix)
+    return read_json(as_type, raw, prefix)
+
+
+def read_json(as_type: type[T], raw: Any, ss58_prefix: int) -> T:
+    """As `from_json`, with the prefix of the addresses told. Raises SpecError."""
+    value: T = _read(as_type, raw, "", ss58_prefix)
     return value
 
 

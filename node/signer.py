@@ -11,7 +11,7 @@ import enum
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from node.serving.disk import lock_beside, write_synced
 from proto_specs.codec import decode
@@ -63,18 +63,63 @@ class _History:
     signed: dict[tuple[int, int], _Signed]
 
 
+class HistoryFile(Protocol):
+    """Where a history is kept: one file, replaced whole."""
+
+    def lock(self) -> Lock:
+        """Hold it until closed. Raises SignerError when it is missing or held by another process."""
+
+    def read(self) -> str:
+        """Its text. Raises SignerError."""
+
+    def replace(self, text: str) -> None:
+        """Write it whole, synced: after a crash the old or the new text is there."""
+
+    def __str__(self) -> str:
+        """As an operator knows it."""
+
+
+class Lock(Protocol):
+    """Held until closed."""
+
+    def close(self) -> None:
+        """Let go."""
+
+
+class DiskHistory:
+    """A history on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def lock(self) -> Lock:
+        """See HistoryFile."""
+        return _lock(self._path)
+
+    def read(self) -> str:
+        """See HistoryFile."""
+        return read_history(self._path)
+
+    def replace(self, text: str) -> None:
+        """See HistoryFile."""
+        write_synced(self._path, text.encode())
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+
 class Signer:
     """One validator key on one chain."""
 
-    def __init__(self, path: Path, key: SigningKey, genesis: bytes) -> None:
+    def __init__(self, file: Path | HistoryFile, key: SigningKey, genesis: bytes) -> None:
         """Open an existing history. Raises SignerError when it is missing, foreign, damaged or in use."""
         self.public_key = key.public_key
         self._key = key
-        self._path = path
+        self._file: HistoryFile = DiskHistory(file) if isinstance(file, Path) else file
         self._genesis = genesis
-        self._lock = _lock(path)
+        self._lock = self._file.lock()
         try:
-            self._history = _load(path, key.public_key, genesis)
+            self._history = _load(self._file, key.public_key, genesis)
         except BaseException:
             self._lock.close()
             raise
@@ -85,7 +130,7 @@ class Signer:
         if path.exists():
             raise SignerError(f"{path} exists: this key has a history on a chain; it is never overwritten")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _save(path, key.public_key, genesis, _History(0, {}))
+        write_synced(path, format_history(key.public_key, genesis).encode())
 
     def sign(self, height: int, round_: int, slot: Slot, payload: bytes) -> bytes:
         """The 64-byte signature, on disk before it is returned. Raises SignRefused."""
@@ -106,7 +151,7 @@ class Signer:
         while len(signed) > SIGNED_MAX:
             del signed[min(signed)]
         following = _History(height, signed)
-        _save(self._path, self.public_key, self._genesis, following)
+        self._file.replace(_format(self.public_key, self._genesis, following))
         self._history = following
         return signature
 
@@ -162,8 +207,8 @@ def _lock(path: Path) -> IO[bytes]:
         raise SignerError(f"{path} is in use by another process: two signers of one key would be slashed") from error
 
 
-def _load(path: Path, key: bytes, genesis: bytes) -> _History:
-    found = _parse(read_history(path), path)
+def _load(path: HistoryFile, key: bytes, genesis: bytes) -> _History:
+    found = _parse(path.read(), path)
     if found["key"] != key.hex():
         raise SignerError(f"{path} is the history of another key ({found['key'][:16]}…)")
     if found["genesis"] != genesis.hex():
@@ -190,7 +235,7 @@ def read_history(path: Path) -> str:
         raise SignerError(f"{path} is no signer history: {_ADVICE}") from error
 
 
-def _parse(text: str, path: Path) -> dict[str, Any]:
+def _parse(text: str, path: Path | HistoryFile) -> dict[str, Any]:
     try:
         found = json.loads(text)
         body = {name: found[name] for name in ("key", "genesis", "height", "signed")}
@@ -202,14 +247,18 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
     return body
 
 
-def _save(path: Path, key: bytes, genesis: bytes, history: _History) -> None:
+def format_history(key: bytes, genesis: bytes) -> str:
+    """The history of a key that has signed nothing."""
+    return _format(key, genesis, _History(0, {}))
+
+
+def _format(key: bytes, genesis: bytes, history: _History) -> str:
     signed = [
         {"round": round_, "slot": slot, "payload": one.payload.hex(), "signature": one.signature.hex()}
         for (round_, slot), one in sorted(history.signed.items())
     ]
     body = {"key": key.hex(), "genesis": genesis.hex(), "height": history.height, "signed": signed}
-    text = json.dumps({"format": FORMAT, **body, "checksum": _compute_checksum(body)}, indent=1)
-    write_synced(path, text.encode())
+    return json.dumps({"format": FORMAT, **body, "checksum": _compute_checksum(body)})
 
 
 def _compute_checksum(body: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Protocol
 
 RECORD_BYTES_MAX = 16 << 20
 _HEAD = struct.Struct(">II")
@@ -20,38 +21,76 @@ class WalDamaged(Exception):
     """A hole in the middle of the log. The message names the repair command."""
 
 
-class Wal:
-    """One log file, open for appending. `read_wal` it before."""
+class LogFile(Protocol):
+    """A file that grows at its end."""
+
+    def append(self, data: bytes) -> None:
+        """Add bytes. After a crash a prefix of what was not synced may be there, or none of it."""
+
+    def sync(self) -> None:
+        """Everything appended is on disk when this returns."""
+
+    def truncate(self) -> None:
+        """Begin anew."""
+
+    def close(self) -> None:
+        """Release."""
+
+
+class DiskLog:
+    """A log file on disk."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        self._file = path.open("ab")
+        self.file = path.open("ab")
+
+    def append(self, data: bytes) -> None:
+        """See LogFile."""
+        self.file.write(data)
+
+    def sync(self) -> None:
+        """See LogFile."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def truncate(self) -> None:
+        """See LogFile."""
+        self.file.truncate(0)
+
+    def close(self) -> None:
+        """See LogFile."""
+        self.file.close()
+
+
+class Wal:
+    """One log, open for appending. `read_wal` it before."""
+
+    def __init__(self, file: Path | LogFile) -> None:
+        self._log: LogFile = DiskLog(file) if isinstance(file, Path) else file
         self._is_synced = True
 
     def append(self, payload: bytes) -> None:
         """Add a record. It is safe after the next `sync`."""
         assert len(payload) <= RECORD_BYTES_MAX, "inputs are bounded by the protocol"
-        self._file.write(_HEAD.pack(len(payload), zlib.crc32(payload)) + payload)
+        self._log.append(_HEAD.pack(len(payload), zlib.crc32(payload)) + payload)
         self._is_synced = False
 
     def sync(self) -> None:
         """Everything appended is on disk when this returns."""
         if self._is_synced:
             return
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._log.sync()
         self._is_synced = True
 
     def truncate(self) -> None:
         """Begin anew: what the log held is finalized."""
-        self._file.truncate(0)
+        self._log.truncate()
         self._is_synced = False
 
     def close(self) -> None:
         """Sync and close."""
         self.sync()
-        self._file.close()
+        self._log.close()
 
 
 def read_wal(path: Path) -> list[bytes]:
@@ -59,15 +98,21 @@ def read_wal(path: Path) -> list[bytes]:
     if not path.exists():
         return []
     data = path.read_bytes()
-    records, end = _scan(data)
+    records, end = parse_wal(data, str(path))
     if end < len(data):
-        if _has_record_after(data, end):
-            raise WalDamaged(
-                f"{path} is damaged at byte {end} of {len(data)}: run `myelin wal repair`, which keeps the records "
-                "before the damage; the signer's own history still prevents double-signing"
-            )
         _cut(path, end)
     return records
+
+
+def parse_wal(data: bytes, name: str) -> tuple[list[bytes], int]:
+    """The whole records of a log's bytes, and where they end: what follows is torn. Raises WalDamaged for a hole."""
+    records, end = _scan(data)
+    if end < len(data) and _has_record_after(data, end):
+        raise WalDamaged(
+            f"{name} is damaged at byte {end} of {len(data)}: run `myelin wal repair`, which keeps the records "
+            "before the damage; the signer's own history still prevents double-signing"
+        )
+    return records, end
 
 
 def repair_wal(path: Path) -> int:

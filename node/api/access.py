@@ -21,6 +21,7 @@ _COSTS: Mapping[str, int] = {
     "author_pendingExtrinsics": PAGE,
     "author_submitAndWatchExtrinsic": WALK,
     "chain_getBlock": BODY,
+    "chain_getLightBlock": WALK,
     "chain_getReceipts": BODY,
     "inference_challenge": WALK,
     "inference_challenges": WALK,

@@ -23,6 +23,7 @@ from node.api.schemas import (
     schema_of,
 )
 from node.api.table import METHODS, NODE_NAME, NodeView, method, show_bytes
+from node.light.blocks import find_light_block
 from proto_specs.types.chain import compute_block_hash
 
 NODE_VERSION = "0.1.0"
@@ -166,6 +167,20 @@ def chain_get_block(view: NodeView, params: Params) -> Any:
         "block": view.show(block),
         "commit": view.show(commit),
     }
+
+
+@method(
+    "chain_getLightBlock",
+    takes=(BLOCK,),
+    gives=or_null(object_of(hash=HASH, header=OBJECT, commit=OBJECT, validators=OBJECT)),
+)
+def chain_get_light_block(view: NodeView, params: Params) -> Any:
+    """What verifies a header by height or hash (the last one by default): its commit and validators; null for none."""
+    height = _take_height(view, params)
+    found = find_light_block(view.store, height) if height else None
+    if found is None:
+        return None
+    return {"hash": show_bytes(compute_block_hash(found.header)), **view.show(found)}
 
 
 @method("chain_getBlockHash", takes=(BLOCKS,), gives=one_of(or_null(HASH), list_of(or_null(HASH))))

@@ -84,11 +84,6 @@ def _show(report: Report, as_json: bool) -> None:
     else:
         for name in ("height", "blocks", "bodies", "commits", "items", "pages", "states", "changes"):
             print(f"{name:8} {found[name]}")
-        if report.commits_linked:
-            print(
-                f"of {report.commits_linked} more commits the validators are not kept: the chain of headers vouches "
-                "for them"
-            )
         for part, problem in report.problems:
             print(f"damaged  {part}: {problem}")
         print(advise(report))

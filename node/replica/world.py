@@ -2,7 +2,7 @@
 
 Two worlds exist: `node/replica/live.py` (trio, libp2p, threads) and `node/sim/` (virtual time under a seed). A replica
 is synchronous: every method of it, and every callback it hands out, runs on one loop and never waits. Files are behind
-`node/disk.py`, the database behind `node/store/database.py`.
+`LogFile` (`node/wal.py`), `HistoryFile` (`node/signer.py`) and `Backing` (`node/store/backing.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from node.p2p.verdict import Verdict
 from node.signatures.jobs import SignatureJob
-from proto_specs.types.chain import DuplicateVote, Vote
+from proto_specs.types.chain import Evidence, Vote
 from proto_specs.types.gossip import (
     BlocksRequest,
     BlocksResponse,
@@ -24,7 +24,7 @@ from proto_specs.types.gossip import (
 
 T = TypeVar("T")
 
-GossipMessage: TypeAlias = Vote | ProposalPart | DuplicateVote | TransactionBatch
+GossipMessage: TypeAlias = Vote | ProposalPart | Evidence | TransactionBatch
 Request: TypeAlias = Want | BlocksRequest
 Response: TypeAlias = Offer | BlocksResponse
 

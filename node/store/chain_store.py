@@ -10,10 +10,11 @@ from consensus.bft.proposer import ProposerRotation
 from consensus.runtime.system.state import now
 from consensus.state.tree import verify_proof
 from genesis.builder import Genesis
+from node.store.backing import LEVELDB, Backing
 from node.store.columns import Column
-from node.store.database import Database, DatabaseDamaged, DatabaseError
+from node.store.database import DatabaseDamaged, DatabaseError
 from node.store.history import DEFAULT_RETENTION, Pruned, Retention, Row, compute_body_floor, make_history, prune
-from node.store.mark import Mark, read_note
+from node.store.mark import Note
 from node.store.records import (
     RECEIPTS_BYTES_MAX,
     UNDO_BYTES_MAX,
@@ -34,7 +35,15 @@ from node.store.views import (
     StateView,
 )
 from proto_specs.codec import encode
-from proto_specs.types.chain import Block, Commit, Header, compute_block_hash, compute_extrinsic_hash
+from proto_specs.types.chain import (
+    Block,
+    Commit,
+    Header,
+    ValidatorSet,
+    compute_block_hash,
+    compute_extrinsic_hash,
+    compute_validators_hash,
+)
 
 __all__ = [
     "FORMAT_VERSION",
@@ -48,7 +57,7 @@ __all__ = [
     "StateView",
 ]
 
-FORMAT_VERSION = b"4"
+FORMAT_VERSION = b"5"
 _VERSION_KEY = Column.META.value + b"version"
 _GENESIS_KEY = Column.META.value + b"genesis"
 _HEAD_KEY = Column.META.value + HEAD_NAME
@@ -75,9 +84,11 @@ CACHED_PAGES_DEPTH = 3
 class ChainStore(StateView):
     """The chain as of now, and the one place that writes it."""
 
-    def __init__(self, path: Path, genesis: Genesis, retention: Retention = DEFAULT_RETENTION) -> None:
+    def __init__(
+        self, path: Path, genesis: Genesis, retention: Retention = DEFAULT_RETENTION, backing: Backing = LEVELDB
+    ) -> None:
         """Open; write the genesis into an empty database. Raises DatabaseError for another chain or format."""
-        self._db = Database(path)
+        self._db = backing.open_database(path)
         super().__init__(self._db)
         self.genesis_hash = genesis.hash
         self._retention = retention
@@ -94,11 +105,11 @@ class ChainStore(StateView):
                 self._check_chain(path)
             self._head = super().get_head()
             self._check_head()
-            self._check_reaches(path)
+            self._check_reaches(path, backing.read_note(path))
             self.base = self._load_number(BASE_NAME)
             self._oldest_state = self._load_number(OLDEST_STATE_NAME)
             self._oldest_body = self._load_number(OLDEST_BODY_NAME)
-            self._mark = Mark(path, self._head.height, self._head.block_hash)
+            self._mark = backing.open_mark(path, self._head.height, self._head.block_hash)
         except BaseException:
             self._db.close()
             raise
@@ -231,6 +242,10 @@ class ChainStore(StateView):
         """The commit that finalized a block."""
         return self._load(Commit, Column.COMMIT, encode_height(height))
 
+    def get_validators(self, validators_hash: bytes) -> ValidatorSet | None:
+        """A set that decided blocks of this database, by the hash that their headers have."""
+        return self._load(ValidatorSet, Column.VALIDATORS, validators_hash)
+
     def get_receipts(self, height: int) -> BlockReceipts | None:
         """What a block left behind."""
         return self._load(BlockReceipts, Column.RECEIPTS, encode_height(height), RECEIPTS_BYTES_MAX)
@@ -274,9 +289,9 @@ class ChainStore(StateView):
         if not verify_proof(head.state_root, key, self.get(key), self.prove(key)):
             raise DatabaseDamaged(self._db.advise(f"the state is not that of block {head.height}"))
 
-    def _check_reaches(self, path: Path) -> None:
+    def _check_reaches(self, path: Path, note: Note | None) -> None:
         """What was synced once is there. Raises DatabaseDamaged."""
-        note, head = read_note(path), self._head
+        head = self._head
         if note is not None and (head.height < note.height or self.get_block_hash(note.height) != note.block_hash):
             raise DatabaseDamaged(
                 f"the database {path} ends at block {head.height}, and had block {note.height} "
@@ -301,7 +316,7 @@ class ChainStore(StateView):
         )
         batch: list[tuple[bytes, bytes | None]] = [(Column.STATE.value + key, value) for key, value in genesis.items]
         batch += [(Column.TREE.value + path, page) for path, page in genesis.tree.node_writes.items()]
-        batch += make_meta(head, genesis.hash, base=0)
+        batch += [make_validators_row(genesis.validators), *make_meta(head, genesis.hash, base=0)]
         self._db.write(batch)
 
 
@@ -318,6 +333,11 @@ def make_meta(head: Head, genesis: bytes, base: int) -> list[Row]:
     ]
 
 
+def make_validators_row(validators: ValidatorSet) -> Row:
+    """A set under the hash that headers name it by."""
+    return Column.VALIDATORS.value + compute_validators_hash(validators), encode(validators)
+
+
 def _make_batch(before: Head, done: FinalizedBlock, pruned: Pruned) -> Iterator[Row]:
     height = encode_height(done.head.height)
     for key, value in done.executed.changes:
@@ -330,6 +350,8 @@ def _make_batch(before: Head, done: FinalizedBlock, pruned: Pruned) -> Iterator[
     yield Column.COMMIT.value + height, encode(done.commit)
     yield Column.RECEIPTS.value + height, encode(BlockReceipts(done.executed.receipts, done.executed.events))
     yield Column.HEIGHT.value + done.head.block_hash, height
+    if done.head.validators != before.validators:
+        yield make_validators_row(done.head.validators)
     hashes = [compute_extrinsic_hash(one) for one in done.block.transactions]
     for index, extrinsic in enumerate(hashes):
         yield Column.EXTRINSIC.value + extrinsic, encode(Location(done.head.height, index))

@@ -44,15 +44,13 @@ _DAMAGE = (DatabaseError, DecodeError, AssertionError, ValueError, IndexError)
 class Report:
     """What was looked at, and what does not fit (the first 20 problems, with the part they are in).
 
-    `commits` were verified: signatures of more than two thirds of their height's validators. Of `commits_linked` the
-    validators are not kept any more: the next header commits to each of them, and so does every later one to that.
+    `commits` were verified: signatures of more than two thirds of their height's validators.
     """
 
     height: int = 0
     blocks: int = 0
     bodies: int = 0
     commits: int = 0
-    commits_linked: int = 0
     items: int = 0
     pages: int = 0
     states: int = 0
@@ -82,7 +80,7 @@ def check_database(database: Path, genesis: Genesis, progress: Progress) -> Repo
         return report
     try:
         report.height = store.get_head().height
-        _run("chain", report, lambda: _check_chain(store, genesis, report, progress))
+        _run("chain", report, lambda: _check_chain(store, report, progress))
         sorting = database.with_name(database.name + CHECKING_SUFFIX)
         _run("state", report, lambda: _check_state(store, sorting, report, progress))
         _run("history", report, lambda: _check_history(store, report, progress))
@@ -98,9 +96,10 @@ def _run(part: str, report: Report, check: Callable[[], None]) -> None:
         report.add(part, f"{type(error).__name__}: {error}")
 
 
-def _check_chain(store: ChainStore, genesis: Genesis, report: Report, progress: Progress) -> None:
+def _check_chain(store: ChainStore, report: Report, progress: Progress) -> None:
     head = store.get_head()
-    sets = {compute_validators_hash(one): one for one in (genesis.validators, head.validators, head.deciders)}
+    verified: dict[bytes, ValidatorSet] = {}
+    _load_validators(store, compute_validators_hash(head.validators), "the next block", report)
     parent: Header | None = None
     first = max(1, store.base)
     for height in range(first, head.height + 1):
@@ -110,7 +109,7 @@ def _check_chain(store: ChainStore, genesis: Genesis, report: Report, progress: 
             parent = None
             continue
         _check_links(store, header, parent, report)
-        _check_commit(store, header, sets, report)
+        _check_commit(store, header, verified, report)
         if height >= store.oldest_body:
             _check_body(store, header, report)
         report.blocks += 1
@@ -135,24 +134,18 @@ def _check_links(store: ChainStore, header: Header, parent: Header | None, repor
         report.add("chain", f"the commit of block {height - 1} is not the one block {height} names")
 
 
-def _check_commit(store: ChainStore, header: Header, sets: dict[bytes, ValidatorSet], report: Report) -> None:
-    """Signatures of more than two thirds of the power, wherever the validators of that height are kept: those of
-    genesis, of the head, and of every block within the kept states.
-    """
+def _check_commit(store: ChainStore, header: Header, verified: dict[bytes, ValidatorSet], report: Report) -> None:
+    """Signatures of more than two thirds of the power of the set that the header names."""
     height, expected = header.height, header.validators_hash
-    commit, validators = store.get_commit(height), sets.get(expected)
+    commit, validators = store.get_commit(height), verified.get(expected)
     if commit is None:
         report.add("chain", f"the commit of block {height} is missing")
         return
-    if validators is None and height >= store.oldest_state:
-        validators = _find_deciders(store, height)
-        if validators is not None and compute_validators_hash(validators) != expected:
-            report.add("chain", f"the validators kept for block {height} are not those its header names")
-            return
     if validators is None:
-        report.commits_linked += 1
-        return
-    sets[expected] = validators
+        validators = _load_validators(store, expected, f"block {height}", report)
+        if validators is None:
+            return
+        verified[expected] = validators
     try:
         verify_commit(commit, validators, store.genesis_hash, height, compute_block_hash(header))
         report.commits += 1
@@ -160,12 +153,16 @@ def _check_commit(store: ChainStore, header: Header, sets: dict[bytes, Validator
         report.add("chain", f"the commit of block {height}: {error}")
 
 
-def _find_deciders(store: ChainStore, height: int) -> ValidatorSet | None:
-    """Who decided a block whose state is kept; None where the history that says so is damaged, which is found there."""
-    try:
-        return store.view_at(height).get_head().deciders
-    except _DAMAGE:
-        return None
+def _load_validators(store: ChainStore, expected: bytes, of: str, report: Report) -> ValidatorSet | None:
+    """The set stored under a hash; what is wrong with it is noted."""
+    found = store.get_validators(expected)
+    if found is None:
+        report.add("chain", f"the validators of {of} are missing")
+    elif compute_validators_hash(found) != expected:
+        report.add("chain", f"the validators kept for {of} are not those its header names")
+    else:
+        return found
+    return None
 
 
 def _check_body(store: ChainStore, header: Header, report: Report) -> None:

@@ -22,6 +22,8 @@ class Column(bytes, enum.Enum):
     """height -> the commit that finalized it."""
     RECEIPTS = b"r"
     """height -> receipts and events."""
+    VALIDATORS = b"d"
+    """validators hash -> the set that headers name by it: light clients ask for it after the state is pruned."""
     HEIGHT = b"h"
     """block hash -> height."""
     EXTRINSIC = b"x"

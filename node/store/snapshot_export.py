@@ -21,6 +21,7 @@ from node.store.snapshot_format import (
 )
 from node.store.views import StateView
 from proto_specs.hashing import Tag, hash_tagged
+from proto_specs.types.chain import Commit
 
 
 def export_snapshot(
@@ -51,7 +52,7 @@ def export_snapshot(
 
 def _write(store: ChainStore, view: StateView, directory: Path, progress: Progress) -> SnapshotManifest:
     head = view.get_head()
-    header, commit = store.get_header(head.height), store.get_commit(head.height)
+    header, commit = store.get_header(head.height), _find_commit(store, head.height)
     if header is None or commit is None:
         raise SnapshotError("the chain has no block yet: its state follows from the chain spec")
     hashes: list[bytes] = []
@@ -76,3 +77,9 @@ def _write(store: ChainStore, view: StateView, directory: Path, progress: Progre
     )
     save_manifest(directory, manifest)
     return manifest
+
+
+def _find_commit(store: ChainStore, height: int) -> Commit | None:
+    """The one in the next block, where there is one: all nodes have the same, so their snapshots are the same bytes."""
+    child = store.get_block(height + 1)
+    return store.get_commit(height) if child is None else child.last_commit

@@ -19,7 +19,7 @@ from consensus.runtime.staking.state import read_validators
 from consensus.runtime.system.state import beacon as state_beacon
 from consensus.state.build import build_tree
 from genesis.builder import Genesis
-from node.store.chain_store import make_meta
+from node.store.chain_store import make_meta, make_validators_row
 from node.store.columns import Column
 from node.store.database import Database
 from node.store.leaf_sorter import LeafSorter
@@ -160,6 +160,7 @@ def _make_tail(manifest: SnapshotManifest, head: Head) -> list[tuple[bytes, byte
         (Column.HEADER.value + height, encode(manifest.header)),
         (Column.COMMIT.value + height, encode(manifest.commit)),
         (Column.HEIGHT.value + head.block_hash, height),
+        *(make_validators_row(one) for one in (head.deciders, head.validators)),
         *make_meta(head, manifest.genesis, base=head.height),
     ]
 

@@ -79,7 +79,7 @@ def _node(_: KnownChain) -> Iterator[tuple[str, list[Any]]]:
 def _blocks(chain: KnownChain) -> Iterator[tuple[str, list[Any]]]:
     genesis = show(chain.node.genesis.hash)
     yield "chain_getFinalizedHead", []
-    for name in ("chain_getHeader", "chain_getBlock", "chain_getBlockHash", "chain_getReceipts"):
+    for name in ("chain_getHeader", "chain_getBlock", "chain_getLightBlock", "chain_getBlockHash", "chain_getReceipts"):
         yield from ((name, params) for params in ([1], [], [0], [genesis], [FUTURE], [UNKNOWN]))
     yield "chain_getBlockHash", [[0, 9, FUTURE, None]]
     yield "chain_getReceipts", [5]

@@ -27,8 +27,8 @@ from node.replica.world import GossipMessage, Verdict
 from node.signatures.processes import SignatureProcesses
 from node.signer import Signer
 from node.store.chain_store import ChainStore, FinalizedBlock
-from node.wal import Wal
-from proto_specs.types.chain import ProposalHead, Transaction, Vote
+from node.wal import DiskLog, Wal
+from proto_specs.types.chain import Evidence, ProposalHead, Transaction, Vote
 from proto_specs.types.gossip import ProposalPart
 from tests.unit.node.world import ALICE
 
@@ -45,12 +45,15 @@ class Gossip(Alone):
     """Remembers what left the node."""
 
     sent: list[ProposalHead | Vote] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
 
     def publish(self, message: GossipMessage) -> None:
         if isinstance(message, Vote):
             self.sent.append(message)
         elif isinstance(message, ProposalPart) and message.index == 0:
             self.sent.append(message.head)
+        elif isinstance(message, Evidence):
+            self.evidence.append(message)
 
 
 @dataclass
@@ -152,11 +155,13 @@ def crash_at(write: int, *, is_done: bool, keeps_unsynced: bool) -> Iterator[lis
 
     def close(wal: Wal) -> None:
         """What a stopped machine leaves of a file's buffer."""
+        log = wal._log
+        assert isinstance(log, DiskLog)
         if not keeps_unsynced and 0 < write <= len(seen):
             devnull = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(devnull, wal._file.fileno())
+            os.dup2(devnull, log.file.fileno())
             os.close(devnull)
-        wal._file.close()
+        log.file.close()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Wal, "sync", wrap("log sync", Wal.sync))

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from node.store.database import Database
-from node.wal import Wal
+from node.wal import DiskLog, Wal
 
 COPIES_MAX = 200
 IGNORED = ("LOG", "LOG.old", "LOCK")
@@ -175,8 +175,9 @@ def record_writes(recorder: Recorder) -> Iterator[Recorder]:
         working.join()
 
     def on_truncate(self: Wal) -> None:
-        self._file.flush()
-        recorder.truncate(self._path)
+        assert isinstance(self._log, DiskLog)
+        self._log.file.flush()
+        recorder.truncate(Path(self._log.file.name))
         truncate(self)
 
     def on_sync(fd: int) -> None:

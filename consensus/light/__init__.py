@@ -1,0 +1,1 @@
+"""Following a chain by headers, commits and validator sets alone (proto_specs/light.md)."""

@@ -1,0 +1,66 @@
+"""What a fork leaves in a light client's hands: both blocks, what they had in common, and whom they convict. Pure."""
+
+from __future__ import annotations
+
+import enum
+
+from consensus.bft.evidence import make_duplicate_vote
+from proto_specs.codec import U64, record
+from proto_specs.types.chain import Commit, CommitSignature, DuplicateVote, Vote, VoteKind, compute_block_hash
+from proto_specs.types.common import Hash32
+from proto_specs.types.gossip import LightBlock
+
+
+@record
+class LightAttack:
+    """Two blocks of one height that both follow, by the rules of a light client, from one common block.
+
+    `first` is the one with the smaller hash, so one attack has one encoding.
+    """
+
+    common_height: U64
+    common_hash: Hash32
+    first: LightBlock
+    second: LightBlock
+
+
+class AttackKind(enum.Enum):
+    """How the signers of both blocks broke the protocol; light.md says what of it the chain can punish."""
+
+    EQUIVOCATION = "equivocation"
+    """One set, one round: whoever signed both signed two precommits for one slot."""
+    AMNESIA = "amnesia"
+    """One set, two rounds: some forgot what they had locked. The votes alone do not tell who."""
+    LUNATIC = "lunatic"
+    """Two sets: one of them was never elected, and all who signed under it are guilty."""
+
+
+def make_attack(common_height: int, common_hash: bytes, one: LightBlock, other: LightBlock) -> LightAttack:
+    """Evidence in its one canonical order."""
+    first, second = sorted((one, other), key=lambda block: compute_block_hash(block.header))
+    return LightAttack(common_height, common_hash, first, second)
+
+
+def classify_attack(attack: LightAttack) -> AttackKind:
+    """What kind it is. Both blocks have been verified."""
+    first, second = attack.first, attack.second
+    if first.header.validators_hash != second.header.validators_hash:
+        return AttackKind.LUNATIC
+    return AttackKind.EQUIVOCATION if first.commit.round == second.commit.round else AttackKind.AMNESIA
+
+
+def list_double_votes(attack: LightAttack) -> tuple[DuplicateVote, ...]:
+    """Evidence the chain itself takes (consensus.md), by rising key: everybody who is in both commits of one round."""
+    first, second = attack.first.commit, attack.second.commit
+    if first.round != second.round:
+        return ()
+    others = {one.validator: one for one in second.signatures}
+    return tuple(
+        make_duplicate_vote(_make_vote(first, one), _make_vote(second, others[one.validator]))
+        for one in first.signatures
+        if one.validator in others
+    )
+
+
+def _make_vote(commit: Commit, one: CommitSignature) -> Vote:
+    return Vote(VoteKind.PRECOMMIT, commit.height, commit.round, commit.block_hash, one.validator, one.signature)
