@@ -8,6 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+@dataclass(frozen=True, slots=True)
+class Finality:
+    """Where a node said a transfer is final: the height, and the block's hash if the node told it by a block."""
+
+    height: int
+    block: str | None
+
+
 @dataclass
 class Tally:
     """What happened so far. Times are seconds of one clock; a latency begins when a transfer was due, not when it was
@@ -20,13 +28,13 @@ class Tally:
     accepted: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     latencies_s: list[float] = field(default_factory=list)
-    finalized: dict[str, int] = field(default_factory=dict)
-    """Extrinsic hash -> height, of what a node reported as finalized."""
+    finalized: dict[str, Finality] = field(default_factory=dict)
+    """By extrinsic hash, what a node reported as finalized."""
     last_finalized_s: float = 0.0
 
-    def finalize(self, extrinsic: str, height: int, due_s: float, now_s: float) -> None:
+    def finalize(self, extrinsic: str, where: Finality, due_s: float, now_s: float) -> None:
         """A transfer is final."""
-        self.finalized[extrinsic] = height
+        self.finalized[extrinsic] = where
         self.latencies_s.append(now_s - due_s)
         self.last_finalized_s = max(self.last_finalized_s, now_s)
 

@@ -7,11 +7,12 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import trio
-from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, open_websocket_url
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
 
-from node.localnet.latency import Tally
+from node.localnet.latency import Finality, Tally
 from node.localnet.payers import Payer, Rota
 
 TICK_S = 0.01
@@ -66,18 +67,10 @@ class LoadTarget:
 
     async def run(self) -> None:
         """Connect, and again whenever the connection breaks, until cancelled. What is due meanwhile has failed."""
-        url = self.url.replace("http", "ws", 1) + "/"
         while True:
             try:
-                async with open_websocket_url(
-                    url,
-                    max_message_size=MESSAGE_BYTES_MAX,
-                    receive_buffer_size=RECEIVE_BYTES,
-                    connect_timeout=CONNECT_TIMEOUT_S,
-                    disconnect_timeout=RETRY_S,
-                ) as socket:
-                    await self._serve(socket)
-            except* (ConnectionClosed, HandshakeError, OSError):
+                await self._connect_and_serve()
+            except* (ConnectionClosed, HandshakeError, OSError, trio.BrokenResourceError, trio.TooSlowError):
                 pass  # the node is not there, or was killed: both are what a load may be about
             self._calls.clear()
             self._asked.clear()
@@ -94,6 +87,24 @@ class LoadTarget:
         for _ in range(len(self._due_s)):
             self.tally.fail(NOT_FINAL)
         self._due_s.clear()
+
+    async def _connect_and_serve(self) -> None:
+        """The stream is ours, not the library's: it is closed however the connection ended."""
+        where = urlsplit(self.url)
+        assert where.hostname is not None, "the plan's addresses have one"
+        with trio.fail_after(CONNECT_TIMEOUT_S):
+            stream = await trio.open_tcp_stream(where.hostname, where.port or 80)
+        async with stream, trio.open_nursery() as nursery:
+            with trio.fail_after(CONNECT_TIMEOUT_S):
+                socket = await wrap_client_stream(
+                    nursery,
+                    stream,
+                    where.netloc,
+                    "/",
+                    max_message_size=MESSAGE_BYTES_MAX,
+                    receive_buffer_size=RECEIVE_BYTES,
+                )
+            await self._serve(socket)
 
     async def _serve(self, socket: WebSocketConnection) -> None:
         async with trio.open_nursery() as nursery:
@@ -160,14 +171,14 @@ class LoadTarget:
                     answered(one.get("result"), one.get("error"))
 
     def _take_head(self, head: dict[str, Any]) -> None:
-        now_s = trio.current_time()
+        now_s, where = trio.current_time(), Finality(int(head["height"]), str(head["hash"]))
         for extrinsic in head["extrinsics"]:
-            self._finalize(extrinsic, int(head["height"]), now_s)
+            self._finalize(extrinsic, where, now_s)
 
-    def _finalize(self, extrinsic: str, height: int, now_s: float) -> None:
+    def _finalize(self, extrinsic: str, where: Finality, now_s: float) -> None:
         due_s = self._due_s.pop(extrinsic, None)
         if due_s is not None:
-            self.tally.finalize(extrinsic, height, due_s, now_s)
+            self.tally.finalize(extrinsic, where, due_s, now_s)
 
     def _make_nonce_taker(self, payer: Payer) -> Answered:
         def take(result: Any, _error: Any) -> None:
@@ -195,7 +206,7 @@ class LoadTarget:
 
         def take(result: Any, error: Any) -> None:
             if result is not None and result["status"] == "finalized":
-                self._finalize(extrinsic, int(result["height"]), trio.current_time())
+                self._finalize(extrinsic, Finality(int(result["height"]), None), trio.current_time())
             elif result is None and error is None and self._due_s.pop(extrinsic, None) is not None:
                 self.tally.fail(FORGOTTEN)
 

@@ -230,6 +230,7 @@ class Localnet:
         one = plan.find_validator(name)
         options = ["--rpc-host", one.rpc_host, "--rpc-calls-per-s", str(RPC_CALLS_PER_S)]
         options += ["--listen", f"/ip4/{one.host}/tcp/{one.port}"]
+        options += ["--no-discover"]  # all are named, and who found another's own address would go around the proxy
         options += ["--models", plan.models] if plan.workers else ["--no-verify"]
         for peer in list_peer_addresses(plan, one):
             options += ["--peer", peer]

@@ -69,7 +69,8 @@ class ChainTip:
 
     def validate(self, block: Block, then: Callable[[Reason], None]) -> None:
         """Whether a block can follow the head; executed, unless it was before."""
-        self._execute(block, lambda found: then(found if isinstance(found, str) else None))
+        now_ms = self._world.read_clock_ms()
+        self._execute(block, now_ms, lambda found: then(found if isinstance(found, str) else None))
 
     def finalize(self, block: Block, commit: Commit, then: Callable[[Reason], None]) -> None:
         """Make a block that `commit` decides the head, on disk. The commit is the caller's to check."""
@@ -83,7 +84,7 @@ class ChainTip:
             finalized = finalize_block(self._store, head, found, commit)
             self._world.start_job(partial(self._store.commit_block, finalized), lambda _: self._follow(finalized, then))
 
-        self._execute(block, executed)
+        self._execute(block, None, executed)
 
     def _follow(self, finalized: FinalizedBlock, then: Callable[[Reason], None]) -> None:
         self._is_working = False
@@ -94,7 +95,7 @@ class ChainTip:
         logger.info("block %d %s: %d transactions", head.height, head.block_hash.hex()[:12], count)
         then(None)
 
-    def _execute(self, block: Block, then: Callable[[ExecutedCandidate | str], None]) -> None:
+    def _execute(self, block: Block, now_ms: int | None, then: Callable[[ExecutedCandidate | str], None]) -> None:
         """From memory when it was built or checked before, else now: signatures first, all at once."""
         found = self._candidates.get(compute_block_hash(block.header))
         if found is not None:
@@ -110,7 +111,7 @@ class ChainTip:
             for key, is_valid in zip(keys, answers, strict=True):
                 if is_valid:
                     self._pool.remember_signed(key)
-            self._world.start_job(partial(self._validate, block, self._world.read_clock_ms()), done)
+            self._world.start_job(partial(self._validate, block, now_ms), done)
 
         def done(result: ExecutedCandidate | str) -> None:
             self._is_working = False
@@ -120,7 +121,7 @@ class ChainTip:
 
         self._world.start_job(partial(self._pool.list_unseen, block.transactions), check)
 
-    def _validate(self, block: Block, now_ms: int) -> ExecutedCandidate | str:
+    def _validate(self, block: Block, now_ms: int | None) -> ExecutedCandidate | str:
         try:
             return validate_block(self._store, self.head, block, now_ms, self._pool.is_signed)
         except BlockInvalid as error:

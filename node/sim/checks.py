@@ -10,7 +10,8 @@ from consensus.bft.evidence import get_accused
 from consensus.runtime.balances.state import accounts, issuance
 from consensus.runtime.staking.state import is_tombstoned
 from node.store.chain_store import FinalizedBlock
-from proto_specs.types.chain import Vote, compute_block_hash
+from proto_specs.types.chain import Proposal, Vote, compute_block_hash
+from proto_specs.types.gossip import Offer, ProposalPart
 
 if TYPE_CHECKING:
     from node.sim.node import SimNode
@@ -22,15 +23,35 @@ class Checks:
     def __init__(self) -> None:
         self.violations: list[str] = []
         self._decided: dict[int, tuple[bytes, bytes, str]] = {}
-        self._signed: dict[tuple[bytes, int, int, int], bytes | None] = {}
+        self._signed: dict[tuple[bytes, str, int, int], bytes] = {}
 
-    def note_left(self, node: SimNode, vote: Vote) -> None:
-        """An honest vote leaves its node: never another one for the slot, and never before it is on disk."""
-        slot = (vote.validator, vote.kind, vote.height, vote.round)
-        if self._signed.setdefault(slot, vote.block_hash) != vote.block_hash:
-            self._add(f"{node.name} signed twice at height {vote.height}, round {vote.round}")
-        if node.disk.history is None or vote.signature.hex() not in node.disk.history:
-            self._add(f"{node.name} sent a vote of height {vote.height} before it was on disk")
+    def note_left(self, node: SimNode, message: object) -> None:
+        """Something leaves an honest node, told to all or as an answer to one: all it signed itself is looked at."""
+        match message:
+            case Vote() if message.validator == node.key.public_key:
+                self._note_signature(node, f"vote {message.kind}", message.height, message.round, message.signature)
+            case ProposalPart() if message.head.proposer == node.key.public_key:
+                head = message.head
+                self._note_signature(node, "proposal", head.height, head.round, head.signature)
+            case Proposal() if message.proposer == node.key.public_key:
+                self._note_signature(node, "proposal", message.height, message.round, message.signature)
+            case Offer():
+                for one in (*message.proposals, *message.votes):
+                    self.note_left(node, one)
+
+    def _note_signature(self, node: SimNode, kind: str, height: int, round_: int, signature: bytes) -> None:
+        """Never another one for the slot (an identical text has the identical signature), nor before it is on disk.
+
+        The disk has the signatures of one height, which only the first time asks for: later ones push it out.
+        """
+        slot = (node.key.public_key, kind, height, round_)
+        if slot in self._signed:
+            if self._signed[slot] != signature:
+                self._add(f"{node.name} signed twice at height {height}, round {round_}: {kind}")
+            return
+        self._signed[slot] = signature
+        if node.disk.history is None or signature.hex() not in node.disk.history:
+            self._add(f"{node.name} sent a {kind} of height {height} before it was on disk")
 
     def note_finalized(self, node: SimNode, done: FinalizedBlock) -> None:
         """One block a height, and one state after it."""

@@ -17,7 +17,7 @@ from node.sim.checks import Checks
 from node.sim.disk import Crashed
 from node.sim.network import REQUEST_TIMEOUT_MS, SimNetwork
 from node.sim.node import SimNode
-from node.sim.plan import Plan
+from node.sim.plan import JUMP_MS_MAX, Plan
 from node.sim.schedule import Schedule
 from node.store.chain_store import FinalizedBlock
 from proto_specs.ed25519 import SigningKey
@@ -80,6 +80,10 @@ class Cluster:
         for node in self.nodes.values():
             if node.liar is not None and node.liar.behaviour is Behaviour.AMNESIA:
                 self.schedule.after(dice.randrange(plan.fault_ms), partial(self._forget, node))
+        clocks = random.Random(f"jumps {plan.seed}")
+        for _ in range(plan.clock_jumps):
+            node, jump_ms = self.nodes[clocks.choice(names)], clocks.randint(-JUMP_MS_MAX, JUMP_MS_MAX)
+            self.schedule.after(clocks.randrange(plan.fault_ms), partial(self._jump, node, jump_ms))
         self.schedule.after(plan.fault_ms, self._heal)
         self.schedule.after(TRANSFER_EVERY_MS, self._transfer)
         if plan.has_joiner:
@@ -139,6 +143,11 @@ class Cluster:
         if not self._is_healed:
             node.disk.crash_in = 1 + self.dice.randrange(WRITES_TO_CRASH_MAX)
 
+    def _jump(self, node: SimNode, jump_ms: int) -> None:
+        if not self._is_healed:
+            self.counts["clock jumps"] += 1
+            node.jump_ms = jump_ms
+
     def _part(self, groups: dict[str, int]) -> None:
         if not self._is_healed:
             self.network.part(groups)
@@ -155,6 +164,7 @@ class Cluster:
         self.network.heal()
         for node in self.nodes.values():
             node.disk.crash_in = None
+            node.jump_ms = 0
 
     def _transfer(self) -> None:
         """A user pays another one; whoever is up hears of it, unless the network is bad."""

@@ -8,31 +8,51 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 from consensus import beacon
 from node.chain import blocks
 from proto_specs import ed25519
+from proto_specs.hashing import Tag, hash_tagged
 
 REMEMBERED_MAX = 1 << 14
 
-is_digest_signed = functools.lru_cache(REMEMBERED_MAX)(ed25519.is_digest_signed)
+_made: set[tuple[bytes, bytes, bytes]] = set()
+"""(Key, digest, signature) of what was signed in this simulation: valid by the scheme, so nobody has to check it."""
+
+_whole_sign = ed25519.SigningKey.sign
+_check = functools.lru_cache(REMEMBERED_MAX)(ed25519.is_digest_signed)
 _verify_beacon = functools.lru_cache(REMEMBERED_MAX)(beacon.verify_beacon)
+
+
+def is_digest_signed(public_key: bytes, digest: bytes, signature: bytes) -> bool:
+    """As `ed25519.is_digest_signed`."""
+    return (public_key, digest, signature) in _made or _check(public_key, digest, signature)
+
+
+def _sign(self: ed25519.SigningKey, tag: Tag, payload: bytes) -> bytes:
+    signature = _whole_sign(self, tag, payload)
+    _made.add((self.public_key, hash_tagged(tag, payload), signature))
+    return signature
 
 
 @contextmanager
 def remember() -> Iterator[None]:
     """Inside the block answers are remembered."""
-    with _replace(ed25519, "is_digest_signed", is_digest_signed), _replace(blocks, "verify_beacon", _verify_beacon):
+    _made.clear()
+    with (
+        _replace(ed25519, "is_digest_signed", is_digest_signed),
+        _replace(ed25519.SigningKey, "sign", _sign),
+        _replace(blocks, "verify_beacon", _verify_beacon),
+    ):
         yield
 
 
 @contextmanager
-def _replace(module: ModuleType, name: str, function: Any) -> Iterator[None]:
-    whole = getattr(module, name)
-    setattr(module, name, function)
+def _replace(owner: Any, name: str, function: Any) -> Iterator[None]:
+    whole = getattr(owner, name)
+    setattr(owner, name, function)
     try:
         yield
     finally:
-        setattr(module, name, whole)
+        setattr(owner, name, whole)

@@ -59,7 +59,9 @@ class SimNetwork:
         if dice.random() < plan.loss:
             self.counts["lost"] += 1
             return
-        for _ in range(2 if dice.random() < plan.duplication else 1):
+        copies = 2 if dice.random() < plan.duplication else 1
+        self.counts["doubled"] += copies - 1
+        for _ in range(copies):
             delay_ms = 1 + dice.randrange(plan.delay_ms_max)
             if dice.random() < plan.straggler:
                 self.counts["delayed"] += 1

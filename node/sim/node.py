@@ -26,7 +26,7 @@ from node.sim.plan import BLOCK_INTERVAL_MS, TIMEOUTS
 from node.store.chain_store import ChainStore
 from node.wal import Wal, parse_wal
 from proto_specs.errors import ProtocolError
-from proto_specs.types.chain import Proposal, Transaction, Vote
+from proto_specs.types.chain import Proposal, Transaction
 
 if TYPE_CHECKING:
     from node.sim.cluster import Cluster
@@ -51,6 +51,7 @@ class SimNode:
             self.liar = Liar(behaviour, self.key, genesis.hash, dice)
         self.world: SimWorld | None = None
         self.skew_ms = skew_ms
+        self.jump_ms = 0
         self._cluster = cluster
         self.store: ChainStore
         self.pool: TransactionPool
@@ -133,7 +134,7 @@ class SimWorld:
 
     def read_clock_ms(self) -> int:
         """See World."""
-        return self._cluster.start_ms + self._cluster.schedule.now_ms + self._node.skew_ms
+        return self._cluster.start_ms + self._cluster.schedule.now_ms + self._node.skew_ms + self._node.jump_ms
 
     def read_monotonic_ms(self) -> int:
         """See World."""
@@ -163,7 +164,7 @@ class SimWorld:
         outgoing: list[tuple[str, Any]] = [(peer, message) for peer in peers]
         if node.liar is not None:
             outgoing = node.liar.spread(message, peers, node.rebuild)
-        elif isinstance(message, Vote):
+        else:
             cluster.checks.note_left(node, message)
         for peer, one in outgoing:
             cluster.network.send(node.name, peer, partial(cluster.deliver, node.name, peer, one))
@@ -198,6 +199,8 @@ class SimWorld:
                 response = None
             if served.liar is not None:
                 response = served.liar.answer(response)
+            else:
+                cluster.checks.note_left(served, response)
             if response is not None:
                 cluster.network.send(peer, own, lambda: answer(response))
 

@@ -12,6 +12,7 @@ HEIGHTS_DEFAULT = 20
 VALIDATORS_DEFAULT = 4
 BLOCK_INTERVAL_MS = 300
 TIMEOUTS = Timeouts(600, 200, 300, 200, 300, 200)
+JUMP_MS_MAX = 20_000
 LIVENESS_MS = 60_000
 """After healing every honest node has the wanted height within this time."""
 
@@ -35,6 +36,8 @@ class Plan:
     crashes: int
     partitions: int
     skew_ms_max: int
+    clock_jumps: int
+    """So often a node's clock jumps, by up to `JUMP_MS_MAX` either way; healing sets all clocks right again."""
     byzantine: tuple[Behaviour, ...]
     has_joiner: bool
     """One more node bonds and stands for election while the faults go on."""
@@ -64,6 +67,7 @@ def make_plan(seed: int, validators: int = VALIDATORS_DEFAULT, heights: int = HE
         crashes=dice.choice((0, 2, 5)),
         partitions=dice.choice((0, 1, 2)),
         skew_ms_max=dice.choice((0, 200, 2_000)),
+        clock_jumps=random.Random(f"clocks {seed}").choice((0, 0, 1, 3)),
         byzantine=tuple(dice.choice(tuple(Behaviour)) for _ in range(liars)),
         has_joiner=has_joiner,
         has_leaver=has_joiner and not liars and dice.random() < 0.5,

@@ -13,6 +13,7 @@ import trio
 from genesis.builder import Genesis
 from node.chain.bus import BlockBus
 from node.p2p.host import P2PHost
+from node.p2p.rate import RateLimit
 from node.store.chain_store import ChainStore
 from node.store.database import DatabaseError
 from node.store.snapshot_export import export_snapshot
@@ -39,6 +40,8 @@ KEPT = 2
 REQUEST_BYTES_MAX = 64
 STREAMS_PER_PEER = 4
 TIMEOUT_S = 60.0
+PEER_BYTES_PER_S, PEER_BURST_BYTES = 16 * limits.MIB, 64 * limits.MIB
+"""Of parts to one peer; who asks more waits for its answers."""
 _NAME = re.compile(r"\d{12}")
 
 logger = logging.getLogger("myelin.snapshot")
@@ -138,11 +141,16 @@ class SnapshotShelf:
 def serve_snapshots(host: P2PHost, shelf: SnapshotShelf) -> None:
     """Answer /myelin/snapshot/1."""
 
-    async def answer(body: bytes, _peer: str) -> bytes:
+    rate = RateLimit(PEER_BYTES_PER_S, PEER_BURST_BYTES)
+
+    async def answer(body: bytes, peer: str) -> bytes:
         request = decode_as(SnapshotRequest, body, REQUEST_BYTES_MAX)
         if isinstance(request, AskManifest | AskChunk):
-            return encode(SnapshotPart(await trio.to_thread.run_sync(shelf.find_part, request)))
-        return encode(shelf.list_offers())
+            found = encode(SnapshotPart(await trio.to_thread.run_sync(shelf.find_part, request)))
+        else:
+            found = encode(shelf.list_offers())
+        await trio.sleep(rate.take(peer, len(found), trio.current_time()))
+        return found
 
     host.serve_requests(
         SNAPSHOT_PROTOCOL,

@@ -29,7 +29,17 @@ def test_honest_nodes_agree_and_go_on_whatever_befalls_them() -> None:
     summary = run(SEEDS)
     assert summary.violations == {}
     assert summary.seeds == len(SEEDS)
-    for fault in ("lost", "cut off", "delayed", "crashes", "partitions", "transfers"):
+    for fault in (
+        "lost",
+        "cut off",
+        "delayed",
+        "doubled",
+        "flapped",
+        "clock jumps",
+        "crashes",
+        "partitions",
+        "transfers",
+    ):
         assert summary.counts[fault] > 0, f"no {fault}: the simulation is too kind"
 
 

@@ -84,9 +84,10 @@ async def test_four_validators_go_on_without_one_which_catches_up(tmp_path: Path
         for height in (1, before["height"], reached["height"] + 2):
             hashes = {await ask(url, "chain_getBlockHash", height) for url in urls.values()}
             assert len(hashes) == 1
-        for extrinsic, height in tally.finalized.items():
+        for extrinsic, where in tally.finalized.items():
             found = [await ask(url, "author_extrinsicStatus", extrinsic) for url in (urls["alice"], urls["dave"])]
-            assert [one["height"] for one in found] == [height, height]
+            assert [one["height"] for one in found] == [where.height] * 2
+            assert where.block == await ask(urls["bob"], "chain_getBlockHash", where.height)
     finally:
         await trio.to_thread.run_sync(run_localnet, tmp_path, "down")
     assert all(one.state == "gone" for one in (await read_status(tmp_path)).processes)

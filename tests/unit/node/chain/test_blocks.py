@@ -138,6 +138,7 @@ def test_a_block_ahead_of_our_clock_is_refused(world: World) -> None:
     validate(world, made.block, time_ms - CLOCK_DRIFT_MS_MAX)
     with pytest.raises(BlockInvalid, match="too far ahead"):
         validate(world, made.block, time_ms - CLOCK_DRIFT_MS_MAX - 1)
+    validate_block(world.store, world.head, made.block, None, world.pool.is_signed)  # decided: no clock is asked
 
 
 def test_a_body_with_a_transaction_that_cannot_be_there_is_refused(world: World) -> None:

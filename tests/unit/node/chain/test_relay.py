@@ -1,4 +1,4 @@
-"""Transactions between nodes: told once by whoever took them, admitted like a user's; a flood costs its sender alone."""
+"""Transactions between nodes: told once by whoever took them, admitted like a user's; a flood costs its sender."""
 
 from __future__ import annotations
 

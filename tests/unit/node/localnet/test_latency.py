@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from node.localnet.latency import Tally, pick_percentile
+from node.localnet.latency import Finality, Tally, pick_percentile
 from node.localnet.load_target import Schedule
 from node.localnet.payers import Rota, make_payers
 
@@ -25,7 +25,7 @@ def test_nothing_has_no_percentile() -> None:
 def test_latency_begins_when_a_transfer_was_due_and_the_rate_ends_with_the_last_final_one() -> None:
     tally = Tally(started_s=100.0, offered=5, submitted=4, accepted=3)
     for number, (due_s, now_s) in enumerate([(100.0, 101.0), (101.0, 101.5), (102.0, 104.0)]):
-        tally.finalize(f"0x{number}", 7 + number, due_s, now_s)
+        tally.finalize(f"0x{number}", Finality(7 + number, None), due_s, now_s)
     tally.fail("x")
     tally.fail("x")
     assert tally.report().to_json() == {
@@ -39,7 +39,7 @@ def test_latency_begins_when_a_transfer_was_due_and_the_rate_ends_with_the_last_
         "max_ms": 2_000,
         "failures": {"x": 2},
     }
-    assert tally.finalized == {"0x0": 7, "0x1": 8, "0x2": 9}
+    assert [(name, one.height) for name, one in tally.finalized.items()] == [("0x0", 7), ("0x1", 8), ("0x2", 9)]
 
 
 def test_a_schedule_ends() -> None:
