@@ -40,7 +40,7 @@ from node.replica.answers import get_answer_key, get_effect_key, get_height
 from node.replica.evidence import EvidencePool
 from node.replica.tip import ChainTip, Reason
 from node.replica.world import Verdict, World
-from node.signer import Signer, SignRefused, Slot
+from node.signer import SignerUnreachable, SignRefused, Slot, VoteSigner
 from node.wal import Wal
 from proto_specs.types.chain import (
     Block,
@@ -85,7 +85,7 @@ class Voting:
         genesis: bytes,
         tip: ChainTip,
         evidence: EvidencePool,
-        signer: Signer | None,
+        signer: VoteSigner | None,
         wal: Wal,
         world: World,
         timeouts: Timeouts,
@@ -280,12 +280,16 @@ class Voting:
     def _build(self, effect: BuildBlock) -> None:
         signer = self._signer
         assert signer is not None, "only a validator is asked to build"
-        proposer = Proposer(signer.public_key, signer.prove_beacon_seed())
+        proposer = Proposer(signer.public_key, signer.prove_beacon)
         evidence = self._evidence.select(self._world.read_clock_ms())
         resume = self._work()
 
-        def done(made: ExecutedCandidate) -> None:
-            resume(lambda: self._local.append(BlockBuilt(effect.height, effect.round, made.block)))
+        def done(made: ExecutedCandidate | None) -> None:
+            def step() -> None:
+                if made is not None:
+                    self._local.append(BlockBuilt(effect.height, effect.round, made.block))
+
+            resume(step)
 
         self._tip.build(proposer, evidence, done)
 
@@ -326,7 +330,7 @@ class Voting:
         assert self._signer is not None, "only a validator signs"
         try:
             return self._signer.sign(height, round_, slot, payload)
-        except SignRefused as error:
+        except (SignRefused, SignerUnreachable) as error:
             logger.warning("no %s at height %d, round %d: %s", slot.name.lower(), height, round_, error)
             return None
 
