@@ -7,7 +7,7 @@ ARGS   ?=
 JOBS   ?= 2
 PARALLEL := --numprocesses $(JOBS) --dist loadgroup
 
-.PHONY: setup demo test quick soak bench weights fuzz nightly determinism check format clean
+.PHONY: setup demo test quick soak sim bench weights fuzz nightly determinism check format clean
 
 setup: $(VENV)/.setup-done
 
@@ -33,6 +33,10 @@ quick: $(VENV)/.dev-done
 # A hundred honest requests in a row on one network, every one verified; twenty prompts against the unsharded model.
 soak: $(VENV)/.dev-done
 	@$(BIN)/python -m pytest tests/soak -m soak -s $(ARGS)
+
+# Ten thousand simulations of four validators, with faults and liars; half an hour. make sim ARGS="--seeds 100 --json"
+sim: $(VENV)/.setup-done
+	@$(BIN)/myelin sim consensus --seeds 10000 $(ARGS)
 
 # The chain against injectived, side by side; some ten minutes on an idle machine. make bench ARGS="--quick --json"
 bench: $(VENV)/.dev-done

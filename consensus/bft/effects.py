@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from consensus.bft.timeouts import Timeout
-from proto_specs.types.chain import Block, Commit, DuplicateVote, VoteKind
+from proto_specs.types.chain import Block, Commit, Evidence, VoteKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ class Decide:
 
 @dataclass(frozen=True, slots=True)
 class ReportEvidence:
-    """A validator signed two votes for one slot. Not answered; put it in the pool of evidence, gossip it."""
+    """A validator signed two votes or proposals for one slot. Not answered; put it in the evidence pool, gossip it."""
 
-    evidence: DuplicateVote
+    evidence: Evidence
 
 
 Effect: TypeAlias = BuildBlock | Propose | ValidateBlock | CastVote | ScheduleTimeout | Decide | ReportEvidence

@@ -10,7 +10,7 @@ class CommitError(ProtocolError):
 
 
 class EvidenceError(ProtocolError):
-    """A pair of votes does not prove double-signing."""
+    """A pair of votes or proposals does not prove double-signing."""
 
 
 class ValidatorSetError(ProtocolError):

@@ -1,9 +1,18 @@
-"""Proof that a validator signed two votes for one slot. Knows not what it costs: that is staking's."""
+"""Proof that a validator signed two votes or proposals for one slot. Knows not what it costs: that is staking's."""
 
 from __future__ import annotations
 
 from consensus.bft.errors import EvidenceError
-from proto_specs.types.chain import DuplicateVote, Vote, VoteKind, is_vote_signed
+from proto_specs.types.chain import (
+    DuplicateProposal,
+    DuplicateVote,
+    Evidence,
+    ProposalHead,
+    Vote,
+    VoteKind,
+    is_proposal_head_signed,
+    is_vote_signed,
+)
 
 
 def make_duplicate_vote(one: Vote, other: Vote) -> DuplicateVote:
@@ -12,11 +21,26 @@ def make_duplicate_vote(one: Vote, other: Vote) -> DuplicateVote:
     return DuplicateVote(first, second)
 
 
-def validate_duplicate_vote(evidence: DuplicateVote, genesis: bytes) -> None:
-    """Raises EvidenceError unless one key signed both votes for one kind, height and round and different blocks.
+def make_duplicate_proposal(one: ProposalHead, other: ProposalHead) -> DuplicateProposal:
+    """Evidence in its one canonical order: by block hash, parts and valid round, nil below 0."""
+    first, second = sorted((one, other), key=_order_heads)
+    return DuplicateProposal(first, second)
+
+
+def validate_double_signing(evidence: Evidence, genesis: bytes) -> None:
+    """Raises EvidenceError unless one key signed both messages for one slot, in order, and they differ.
 
     Whether that key was a validator at that height, and whether the evidence has expired, is the caller's to know.
     """
+    match evidence:
+        case DuplicateVote():
+            validate_duplicate_vote(evidence, genesis)
+        case DuplicateProposal():
+            validate_duplicate_proposal(evidence, genesis)
+
+
+def validate_duplicate_vote(evidence: DuplicateVote, genesis: bytes) -> None:
+    """Raises EvidenceError unless one key signed both votes for one kind, height and round and different blocks."""
     first, second = evidence.first, evidence.second
     if get_slot(first) != get_slot(second):
         raise EvidenceError("the votes are not for the same validator, kind, height and round")
@@ -29,10 +53,38 @@ def validate_duplicate_vote(evidence: DuplicateVote, genesis: bytes) -> None:
             raise EvidenceError(f"bad signature of {vote.validator.hex()[:16]}… at height {vote.height}")
 
 
+def validate_duplicate_proposal(evidence: DuplicateProposal, genesis: bytes) -> None:
+    """Raises EvidenceError unless one key signed both heads for one height and round, and what they say differs."""
+    first, second = evidence.first, evidence.second
+    if (first.proposer, first.height, first.round) != (second.proposer, second.height, second.round):
+        raise EvidenceError("the proposals are not of the same proposer, height and round")
+    if _order_heads(first) >= _order_heads(second):
+        raise EvidenceError("the proposals say the same, or are not in order")
+    for head in (first, second):
+        if not is_proposal_head_signed(head, genesis):
+            raise EvidenceError(f"bad signature of {head.proposer.hex()[:16]}… at height {head.height}")
+
+
+def do_proposals_differ(one: ProposalHead, other: ProposalHead) -> bool:
+    """Whether two proposals of one proposer and slot say different things, whatever their signatures look like."""
+    return _order_heads(one) != _order_heads(other)
+
+
 def get_slot(vote: Vote) -> tuple[bytes, int, int, int]:
     """What a validator may sign for once: (validator, kind, height, round)."""
     return vote.validator, vote.kind, vote.height, vote.round
 
 
+def get_accused(evidence: Evidence) -> bytes:
+    """The key that signed twice."""
+    return evidence.first.validator if isinstance(evidence, DuplicateVote) else evidence.first.proposer
+
+
 def _order(vote: Vote) -> bytes:
     return b"" if vote.block_hash is None else vote.block_hash
+
+
+def _order_heads(head: ProposalHead) -> tuple[bytes, bytes, int, int]:
+    """All that a proposal says about its slot."""
+    valid_round = -1 if head.valid_round is None else head.valid_round
+    return head.block_hash, head.parts_root, head.parts_count, valid_round

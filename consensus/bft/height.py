@@ -19,13 +19,23 @@ from consensus.bft.effects import (
     ScheduleTimeout,
     ValidateBlock,
 )
+from consensus.bft.evidence import do_proposals_differ, make_duplicate_proposal
 from consensus.bft.inputs import StartHeight
 from consensus.bft.proposal import is_block_intact, is_proposal_well_formed
 from consensus.bft.tally import DistantVotes, HeightTally
 from consensus.bft.timeouts import Step, Timeout, Timeouts
 from consensus.bft.validators import PowerTable
 from proto_specs import limits
-from proto_specs.types.chain import Block, Commit, Proposal, Vote, VoteKind, compute_block_hash
+from proto_specs.types.chain import (
+    Block,
+    Commit,
+    Proposal,
+    ProposalHead,
+    Vote,
+    VoteKind,
+    compute_block_hash,
+    get_proposal_head,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +63,8 @@ class HeightProcess:
         self._tally = HeightTally(self._table)
         self._distant = DistantVotes(self._table)
         self._proposals: dict[int, tuple[Proposal, bytes]] = {}
+        self._misshapen: dict[int, ProposalHead] = {}
+        self._accused_rounds: set[int] = set()
         self._blocks: dict[bytes, Block] = {}
         self._validity: dict[bytes, bool | None] = {}
         self._locked: RoundBlock | None = None
@@ -83,24 +95,26 @@ class HeightProcess:
     def receive_proposal(self, proposal: Proposal) -> list[Effect]:
         """Keeps the first well-formed proposal of each round that is not too far ahead.
 
-        A second one for the same round is nobody's proposal here, but if a quorum stands behind its block (their
-        proposer showed them that one first) the block is kept, for lines 36 and 49.
+        A second one for the same round is evidence, and nobody's proposal here; but if a quorum stands behind its
+        block (their proposer showed them that one first) the block is kept, for lines 36 and 49. After the decision
+        only the evidence matters.
         """
-        if proposal.height != self.height or self.is_decided:
+        if proposal.height != self.height or proposal.round > self.round + limits.ROUNDS_AHEAD_MAX:
             return []
-        if proposal.round > self.round + limits.ROUNDS_AHEAD_MAX:
-            return []
-        if not is_proposal_well_formed(proposal, self.get_proposer(proposal.round)):
+        if proposal.proposer != self.get_proposer(proposal.round):
             return []
         block_hash = compute_block_hash(proposal.block.header)
+        self._compare_with_first(proposal, block_hash)
         is_second = proposal.round in self._proposals
-        if is_second and not self._tally.is_backed(block_hash):
-            return []
-        if proposal.block != self._blocks.get(block_hash) and not is_block_intact(proposal.block):
-            return []
-        self._blocks.setdefault(block_hash, proposal.block)
-        if not is_second:
-            self._proposals[proposal.round] = (proposal, block_hash)
+        if self.is_decided or (is_second and not self._tally.is_backed(block_hash)):
+            return self._run_rules()
+        is_known = proposal.block == self._blocks.get(block_hash)
+        if is_proposal_well_formed(proposal) and (is_known or is_block_intact(proposal.block)):
+            self._blocks.setdefault(block_hash, proposal.block)
+            if not is_second:
+                self._proposals[proposal.round] = (proposal, block_hash)
+        elif not is_second:
+            self._misshapen.setdefault(proposal.round, get_proposal_head(proposal))
         return self._run_rules()
 
     def receive_vote(self, vote: Vote) -> list[Effect]:
@@ -300,6 +314,21 @@ class HeightProcess:
             self._validity[block_hash] = None
             self._emit(ValidateBlock(block))
         return self._validity.get(block_hash)
+
+    def _compare_with_first(self, proposal: Proposal, block_hash: bytes) -> None:
+        """Reports a proposer's second proposal of a round, the first time. Only then are heads made of whole blocks."""
+        round_, held = proposal.round, self._proposals.get(proposal.round)
+        if round_ in self._accused_rounds or proposal == (held[0] if held else None):
+            return
+        head = self._misshapen.get(round_)
+        if head is None and held is not None:
+            head = get_proposal_head(held[0])
+        if head is None:
+            return
+        second = get_proposal_head(proposal)
+        if do_proposals_differ(head, second):
+            self._accused_rounds.add(round_)
+            self._emit(ReportEvidence(make_duplicate_proposal(head, second)))
 
     def _count(self, vote: Vote) -> None:
         evidence = self._tally.add(vote)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from consensus.bft.evidence import do_proposals_differ, make_duplicate_proposal
 from proto_specs.codec import decode
 from proto_specs.errors import DecodeError, ProtocolError
 from proto_specs.limits import BLOCK_BYTES_MAX, PARTS_MAX, VALIDATORS_MAX
-from proto_specs.types.chain import Block, Proposal, ProposalHead, compute_block_hash
+from proto_specs.types.chain import Block, DuplicateProposal, Proposal, ProposalHead, compute_block_hash
 from proto_specs.types.gossip import ProposalPart, is_part_in_place
 
 HEADS_PER_ROUND_MAX = 2
@@ -41,14 +42,29 @@ class PartAssembly:
         """Whether parts of this very head were added, so that its signature needs no second check."""
         return head in self._heads.get((head.round, head.proposer), {})
 
+    def has_room(self, head: ProposalHead) -> bool:
+        """Whether parts of this head may be added: it is held, or would be the second and says something else.
+
+        A signer can sign the same again as often as it likes; only what differs is worth a place, and its signature a
+        check.
+        """
+        heads = self._heads.get((head.round, head.proposer), {})
+        is_other = all(do_proposals_differ(head, one) for one in heads)
+        return head in heads or (is_other and len(heads) < HEADS_PER_ROUND_MAX)
+
     def list_heads(self, round_: int, proposer: bytes) -> tuple[ProposalHead, ...]:
-        """The heads held of one proposer and round: more than one is an offence."""
+        """The heads held of one proposer and round."""
         return tuple(self._heads.get((round_, proposer), ()))
+
+    def find_evidence(self, head: ProposalHead) -> DuplicateProposal | None:
+        """The offence of this head's proposer, once it signed another one for its round."""
+        heads = self.list_heads(head.round, head.proposer)
+        return make_duplicate_proposal(*heads) if len(heads) == HEADS_PER_ROUND_MAX else None
 
     def add(self, part: ProposalPart) -> Proposal | None:
         """The proposal that this part completes, once. Raises PartError.
 
-        A part of a third head of its round, and one that is held, changes nothing.
+        A part of a head without room, and one that is held, changes nothing.
         """
         head = part.head
         assert head.height == self.height, "an assembly is of one height"
@@ -57,7 +73,7 @@ class PartAssembly:
         if not is_part_in_place(part):
             raise PartError(f"part {part.index} does not lie under the root of its proposal")
         heads = self._heads.setdefault((head.round, head.proposer), {})
-        if head not in heads and len(heads) == HEADS_PER_ROUND_MAX:
+        if not self.has_room(head):
             return None
         unfinished = heads.setdefault(head, _Unfinished())
         if unfinished.parts is None:

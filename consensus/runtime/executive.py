@@ -32,13 +32,13 @@ from consensus.runtime.validity import (
 from consensus.state.overlay import Overlay
 from consensus.state.reader import StateReader
 from proto_specs.limits import BLOCK_EXTRINSICS_MAX, BLOCK_INHERENTS_MAX
-from proto_specs.types.chain import DuplicateVote, Transaction
+from proto_specs.types.chain import Evidence, Transaction
 
 
 def execute_block(
     reader: StateReader,
     context: BlockContext,
-    evidence: Iterable[DuplicateVote],
+    evidence: Iterable[Evidence],
     transactions: Iterable[Transaction],
     is_signed: SignatureCheck | None = None,
 ) -> ExecutedBlock:
@@ -55,7 +55,7 @@ def execute_block(
 def propose_block(
     reader: StateReader,
     context: BlockContext,
-    evidence: Iterable[DuplicateVote],
+    evidence: Iterable[Evidence],
     candidates: Iterable[Transaction],
     is_signed: SignatureCheck | None = None,
 ) -> tuple[tuple[Transaction, ...], ExecutedBlock]:
@@ -83,7 +83,7 @@ class BlockExecution:
         self,
         reader: StateReader,
         context: BlockContext,
-        evidence: Iterable[DuplicateVote],
+        evidence: Iterable[Evidence],
         is_signed: SignatureCheck | None = None,
     ) -> None:
         """Initialize the modules and apply evidence. Raises BlockError."""

@@ -27,7 +27,7 @@ from proto_specs.limits import BLOCK_BYTES_MAX
 from proto_specs.types.chain import (
     Block,
     Commit,
-    DuplicateVote,
+    Evidence,
     Header,
     Transaction,
     compute_block_hash,
@@ -68,7 +68,7 @@ def build_block(
     head: Head,
     proposer: Proposer,
     now_ms: int,
-    evidence: tuple[DuplicateVote, ...],
+    evidence: tuple[Evidence, ...],
     candidates: Iterable[Transaction],
     is_signed: SignatureCheck,
 ) -> ExecutedCandidate:

@@ -19,6 +19,7 @@ _COMMANDS = {
     "keys": ("keys", "app"),
     "tx": ("tx", "app"),
     "query": ("query", "app"),
+    "light": ("lights", "light_command"),
     "db": ("databases", "db_app"),
     "snapshot": ("snapshots", "snapshot_app"),
     "wal": ("nodes", "wal_app"),
@@ -26,6 +27,7 @@ _COMMANDS = {
     "model": ("models", "app"),
     "worker": ("workers", "app"),
     "bench": ("bench", "bench_app"),
+    "sim": ("sims", "app"),
     "infer": ("ask", "infer_command"),
     "chat": ("ask", "chat_command"),
 }

@@ -6,6 +6,7 @@ machine, by which its RPC is reached. Nothing is forwarded between the two, so a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -22,6 +23,7 @@ from node.localnet.plan import LocalnetPlan
 Argv = tuple[str, ...]
 PREFIX_LENGTH = 30
 COMMAND_TIMEOUT_S = 20.0
+_INTERFACES = Path("/sys/class/net")
 
 
 def find_ip() -> str | None:
@@ -67,7 +69,7 @@ class Namespaces:
         await self._run("netns", "add", self._hub)
         host, hub = [f"netns add {self._namespace(name)}" for name in names], []
         for at, one in enumerate(self._plan.validators):
-            space, mgmt = self._namespace(one.name), f"{self._prefix}m{at}"
+            space, mgmt = self._namespace(one.name), self._get_mgmt(at)
             host += [
                 f"link add p{at} netns {self._hub} type veth peer name eth0 netns {space}",
                 f"link add {mgmt} type veth peer name mgmt netns {space}",
@@ -75,7 +77,7 @@ class Namespaces:
                 f"link set {mgmt} up",
             ]
             hub += [f"link add br{at} type bridge", f"link set br{at} up", f"link set p{at} up"]
-        host.append(f"addr add {self._plan.worker_host}/32 dev {self._prefix}m0")
+        host.append(f"addr add {self._plan.worker_host}/32 dev {self._get_mgmt(0)}")
         await self._batch(host)
         await self._batch(hub, self._hub)
         for one in self._plan.validators:
@@ -105,12 +107,23 @@ class Namespaces:
         await self._batch(moves, self._hub)
 
     async def remove(self) -> None:
-        """What of it is there; links go with their namespaces. No process may run in them any more."""
+        """What of it is there. No process may run in it any more.
+
+        Links would go with their namespaces, but some time later: those on this machine are removed by name, at once.
+        """
+        for at in range(len(self._plan.validators)):
+            if (_INTERFACES / self._get_mgmt(at)).exists():
+                with contextlib.suppress(LocalnetError):  # its namespace went before, and took it along just now
+                    await self._run("link", "del", self._get_mgmt(at))
         for name in sorted(await self._list() & {self._hub, *map(self._namespace, self._plan.names)}):
             await self._run("netns", "del", name)
 
     def _namespace(self, name: str) -> str:
         return f"{self._prefix}-{name}"
+
+    def _get_mgmt(self, at: int) -> str:
+        """This machine's end of a management link; Linux allows 15 letters."""
+        return f"{self._prefix}m{at}"
 
     async def _list(self) -> set[str]:
         listed = await self._run("netns", "list")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 
 from consensus.bft.errors import EvidenceError
-from consensus.bft.evidence import validate_duplicate_vote
+from consensus.bft.evidence import get_accused, validate_double_signing
 from consensus.runtime.errors import BlockError
 from consensus.runtime.staking.slashing import validate_evidence
 from node.replica.world import Verdict
 from node.store.chain_store import ChainStore
 from proto_specs.limits import BLOCK_INHERENTS_MAX
-from proto_specs.types.chain import DuplicateVote
+from proto_specs.types.chain import Evidence
 
 logger = logging.getLogger("myelin.consensus")
 
@@ -23,15 +23,15 @@ class EvidencePool:
 
     def __init__(self, store: ChainStore) -> None:
         self._store = store
-        self._waiting: dict[bytes, DuplicateVote] = {}
+        self._waiting: dict[bytes, Evidence] = {}
 
-    def add(self, evidence: DuplicateVote, now_ms: int) -> Verdict:
+    def add(self, evidence: Evidence, now_ms: int) -> Verdict:
         """Keep what convicts a validator of this chain; ACCEPT when it is new."""
-        accused = evidence.first.validator
+        accused = get_accused(evidence)
         if accused in self._waiting or len(self._waiting) >= WAITING_MAX:
             return Verdict.IGNORE
         try:
-            validate_duplicate_vote(evidence, self._store.genesis_hash)
+            validate_double_signing(evidence, self._store.genesis_hash)
         except EvidenceError:
             return Verdict.REJECT
         if not self._convicts(evidence, now_ms):
@@ -40,19 +40,19 @@ class EvidencePool:
         self._waiting[accused] = evidence
         return Verdict.ACCEPT
 
-    def select(self, now_ms: int) -> tuple[DuplicateVote, ...]:
+    def select(self, now_ms: int) -> tuple[Evidence, ...]:
         """What still convicts somebody, for the next block; what was included, or has expired, is forgotten."""
         for validator, evidence in list(self._waiting.items()):
             if not self._convicts(evidence, now_ms):
                 del self._waiting[validator]
         return tuple(self._waiting.values())[:BLOCK_INHERENTS_MAX]
 
-    def _convicts(self, evidence: DuplicateVote, now_ms: int) -> bool:
+    def _convicts(self, evidence: Evidence, now_ms: int) -> bool:
         store, head = self._store, self._store.get_head()
         try:
             time_ms = max(now_ms, head.time_ms + 1)
             validate_evidence(store, evidence, store.genesis_hash, head.height + 1, time_ms)
         except BlockError as error:
-            logger.info("evidence against %s: %s", evidence.first.validator.hex()[:12], error)
+            logger.info("evidence against %s: %s", get_accused(evidence).hex()[:12], error)
             return False
         return True

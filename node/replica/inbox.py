@@ -6,12 +6,15 @@ epoch ends in between, a newcomer's first messages are passed over and fetched b
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from consensus.bft.core import BftCore
 from consensus.bft.parts import PartAssembly, PartError
 from node.replica.tip import ChainTip
 from node.replica.world import Verdict
 from proto_specs.limits import ROUND_MAX, ROUNDS_AHEAD_MAX
 from proto_specs.types.chain import (
+    Evidence,
     Proposal,
     Vote,
     VoteKind,
@@ -27,10 +30,11 @@ _KINDS = (VoteKind.PREVOTE, VoteKind.PRECOMMIT)
 class Inbox:
     """Messages of the core's height and the next. Holds unfinished proposals, nothing else."""
 
-    def __init__(self, genesis: bytes, core: BftCore, tip: ChainTip) -> None:
+    def __init__(self, genesis: bytes, core: BftCore, tip: ChainTip, report: Callable[[Evidence], None]) -> None:
         self._genesis = genesis
         self._core = core
         self._tip = tip
+        self._report = report
         self._assemblies: dict[int, PartAssembly] = {}
 
     def check_vote(self, vote: Vote) -> Verdict:
@@ -55,12 +59,20 @@ class Inbox:
         for height in [height for height in self._assemblies if not self._is_current(height)]:
             del self._assemblies[height]
         assembly = self._assemblies.setdefault(head.height, PartAssembly(head.height))
-        if not assembly.knows(head) and not is_proposal_head_signed(head, self._genesis):
+        is_new = not assembly.knows(head)
+        if not assembly.has_room(head):
+            return Verdict.IGNORE, None  # it proves nothing more, and must not travel
+        if is_new and not is_proposal_head_signed(head, self._genesis):
             return Verdict.REJECT, None
         try:
-            return Verdict.ACCEPT, assembly.add(part)
+            proposal = assembly.add(part)
         except PartError:
             return Verdict.REJECT, None
+        if is_new:
+            evidence = assembly.find_evidence(head)
+            if evidence is not None:
+                self._report(evidence)
+        return Verdict.ACCEPT, proposal
 
     def _is_current(self, height: int) -> bool:
         return height in (self._core.height, self._core.height + 1)

@@ -11,9 +11,9 @@ from node.p2p.host import P2PHost
 from node.p2p.request import request as request_once
 from node.replica.world import GossipMessage, Request, Response, Verdict
 from proto_specs import limits
-from proto_specs.codec import decode, encode
+from proto_specs.codec import decode, decode_as, encode
 from proto_specs.errors import DecodeError
-from proto_specs.types.chain import DuplicateVote, Vote
+from proto_specs.types.chain import Evidence, Vote
 from proto_specs.types.gossip import (
     BLOCKS_PROTOCOL,
     EXCHANGE_PROTOCOL,
@@ -28,10 +28,10 @@ from proto_specs.types.gossip import (
 
 logger = logging.getLogger("myelin.network")
 
-TOPICS: dict[type[Any], str] = {
+TOPICS: dict[Any, str] = {
     Vote: "votes",
     ProposalPart: "proposals",
-    DuplicateVote: "evidence",
+    Evidence: "evidence",
     TransactionBatch: "transactions",
 }
 Take = Callable[[str, TransactionBatch], Awaitable[Verdict]]
@@ -102,7 +102,8 @@ class ChainNetwork:
     def publish(self, message: GossipMessage) -> None:
         """See Network."""
         assert self._topics is not None, "joined"
-        self._topics.publish(self._names[type(message)], encode(message))
+        kind = Evidence if isinstance(message, Evidence) else type(message)
+        self._topics.publish(self._names[kind], encode(message, kind))
 
     def list_peers(self) -> list[str]:
         """See Network."""
@@ -135,11 +136,11 @@ class ChainNetwork:
 
 
 def _make_receiver(
-    kind: type[Any], take: Callable[[str, Any], Verdict | Awaitable[Verdict]]
+    kind: Any, take: Callable[[str, Any], Verdict | Awaitable[Verdict]]
 ) -> Callable[[str, bytes], Verdict | Awaitable[Verdict]]:
     def receive(peer: str, data: bytes) -> Verdict | Awaitable[Verdict]:
         try:
-            message = decode(kind, data)
+            message = decode_as(kind, data)
         except DecodeError:
             return Verdict.REJECT
         return take(peer, message)

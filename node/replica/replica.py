@@ -27,7 +27,7 @@ from node.replica.world import GossipMessage, Request, Response, Verdict, World
 from node.signer import VoteSigner
 from node.store.chain_store import ChainStore, FinalizedBlock, Head
 from node.wal import Wal
-from proto_specs.types.chain import DuplicateVote, Proposal, Vote, compute_block_hash
+from proto_specs.types.chain import DuplicateProposal, DuplicateVote, Proposal, Vote, compute_block_hash
 from proto_specs.types.gossip import BlocksRequest, FinalBlock, Offer, ProposalPart, TransactionBatch, Want
 
 logger = logging.getLogger("myelin.consensus")
@@ -77,7 +77,7 @@ class Replica:
             parts.timeouts,
             parts.block_interval_ms,
         )
-        self._inbox = Inbox(store.genesis_hash, self._voting.core, self._tip)
+        self._inbox = Inbox(store.genesis_hash, self._voting.core, self._tip, self._voting.report)
         self._sync = BlockSync(store.genesis_hash, world, lambda: self._tip.head, self._adopt_synced, self._end_sync)
         self._asked: set[str] = set()
         self._settled: dict[str, tuple[int, bool]] = {}
@@ -109,7 +109,7 @@ class Replica:
                 if proposal is not None:
                     self._voting.receive(ProposalReceived(proposal))
                 return verdict
-            case DuplicateVote():
+            case DuplicateVote() | DuplicateProposal():
                 return self._evidence.add(message, self._world.read_clock_ms())
             case TransactionBatch():
                 return self._parts.on_transactions(peer, message)
@@ -211,7 +211,7 @@ class Replica:
             self._take_decided(peer, offer.decided)
         else:
             self._settled[peer] = (height, True)
-            self._voting.is_silent = False
+            self._voting.set_silent(False)
 
     def _take_decided(self, peer: str, final: FinalBlock) -> None:
         """The one block that others decided and we lack."""
@@ -228,7 +228,7 @@ class Replica:
         self._adopt(final, lambda: None)
 
     def _adopt_synced(self, final: FinalBlock, then: Callable[[], None]) -> None:
-        self._voting.is_silent = True
+        self._voting.set_silent(True)
         self._adopt(final, then)
 
     def _adopt(self, final: FinalBlock, then: Callable[[], None]) -> None:
@@ -243,5 +243,5 @@ class Replica:
         self._voting.adopt(final, done)
 
     def _end_sync(self) -> None:
-        self._voting.is_silent = False
+        self._voting.set_silent(False)
         logger.info("block %d: nobody shows a later one", self._tip.head.height)

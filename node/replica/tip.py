@@ -12,7 +12,7 @@ from node.replica.world import World
 from node.signatures.jobs import SignatureJob
 from node.signer import SignerUnreachable
 from node.store.chain_store import ChainStore, FinalizedBlock, Head
-from proto_specs.types.chain import Block, Commit, DuplicateVote, compute_block_hash
+from proto_specs.types.chain import Block, Commit, Evidence, compute_block_hash
 
 logger = logging.getLogger("myelin.consensus")
 
@@ -46,7 +46,7 @@ class ChainTip:
         return self._store.get_head()
 
     def build(
-        self, proposer: Proposer, evidence: tuple[DuplicateVote, ...], then: Callable[[ExecutedCandidate | None], None]
+        self, proposer: Proposer, evidence: tuple[Evidence, ...], then: Callable[[ExecutedCandidate | None], None]
     ) -> None:
         """The best block this node can propose on the head; None while the signer cannot be reached."""
         self._begin()

@@ -44,6 +44,7 @@ from node.signer import SignerUnreachable, SignRefused, Slot, VoteSigner
 from node.wal import Wal
 from proto_specs.types.chain import (
     Block,
+    Evidence,
     Proposal,
     Vote,
     VoteKind,
@@ -94,8 +95,6 @@ class Voting:
         block_interval_ms: int,
     ) -> None:
         self.core = BftCore(timeouts)
-        self.is_silent = False
-        """Follow only, from the next height on: for a node that has fallen behind."""
         self._genesis = genesis
         self._tip = tip
         self._evidence = evidence
@@ -105,9 +104,11 @@ class Voting:
         self._block_interval_ms = block_interval_ms
         self._started_ms = 0
         self._is_running = False
+        self._is_silent = False
         self._is_busy = False
         self._is_resting = False
         self._effects: deque[Effect] = deque()
+        self._unsaid: list[Propose | CastVote] = []
         self._local: deque[_Own] = deque()
         self._waiting: deque[Input] = deque()
         self._held: list[Input] = []
@@ -138,9 +139,24 @@ class Voting:
         self._pump()
         return True
 
+    def set_silent(self, is_silent: bool) -> None:
+        """Sign nothing while it has fallen behind. What it would have said of this height is said when that is over:
+        to the others it is late, and they may need it.
+        """
+        if self._is_silent and not is_silent:
+            self._effects.extend(one for one in self._unsaid if one.height == self.core.height)
+            self._unsaid.clear()
+        self._is_silent = is_silent
+        self._pump()
+
     def adopt(self, final: FinalBlock, then: Callable[[Reason], None]) -> None:
         """Take a block that others decided; `then` says whether it could not be (None: it is the head, or was)."""
         self._push(Adopt(final, then))
+
+    def report(self, evidence: Evidence) -> None:
+        """Keep what somebody signed twice for the next block, and tell the others."""
+        if self._evidence.add(evidence, self._world.read_clock_ms()) is Verdict.ACCEPT:
+            self._world.publish(evidence)
 
     # The loop: effects before inputs, own answers before messages, one job at a time
 
@@ -168,7 +184,7 @@ class Voting:
         elif get_height(event) == self.core.height + 1:
             if len(self._held) < INPUTS_MAX:  # others may be there before us
                 self._held.append(event)
-        else:
+        elif self.is_deciding or self.core.is_decided:  # else its height was adopted: there is nothing to decide
             if not self.core.is_decided:  # afterwards votes may prove an offence, and nothing else
                 self._wal.append(encode_input(self.core.height, event))
             self._effects.extend(self.core.handle(event))
@@ -215,13 +231,14 @@ class Voting:
 
     def _start_height(self) -> None:
         self._is_resting = False
+        self._unsaid.clear()
         self._effects.extend(self.core.handle(self._make_start()))
         self._local.extend(self._held)
         self._held.clear()
 
     def _make_start(self) -> StartHeight:
         head, signer = self._tip.head, self._signer
-        own = None if signer is None or self.is_silent else signer.public_key
+        own = None if signer is None else signer.public_key
         self._started_ms = self._world.read_monotonic_ms()
         return StartHeight(head.height + 1, head.validators, head.rotation, own)
 
@@ -265,6 +282,8 @@ class Voting:
                 self._build(effect)
             case ValidateBlock():
                 self._validate(effect.block)
+            case Propose() | CastVote() if self._is_silent:
+                self._unsaid.append(effect)
             case Propose():
                 self._wal.sync()
                 self._propose(effect)
@@ -276,8 +295,7 @@ class Voting:
             case Decide():
                 self._finalize(effect)
             case ReportEvidence():
-                if self._evidence.add(effect.evidence, self._world.read_clock_ms()) is Verdict.ACCEPT:
-                    self._world.publish(effect.evidence)
+                self.report(effect.evidence)
 
     def _build(self, effect: BuildBlock) -> None:
         signer = self._signer

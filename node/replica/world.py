@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from node.p2p.verdict import Verdict
 from node.signatures.jobs import SignatureJob
-from proto_specs.types.chain import DuplicateVote, Vote
+from proto_specs.types.chain import Evidence, Vote
 from proto_specs.types.gossip import (
     BlocksRequest,
     BlocksResponse,
@@ -24,7 +24,7 @@ from proto_specs.types.gossip import (
 
 T = TypeVar("T")
 
-GossipMessage: TypeAlias = Vote | ProposalPart | DuplicateVote | TransactionBatch
+GossipMessage: TypeAlias = Vote | ProposalPart | Evidence | TransactionBatch
 Request: TypeAlias = Want | BlocksRequest
 Response: TypeAlias = Offer | BlocksResponse
 

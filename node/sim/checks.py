@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from consensus.bft.commit import verify_commit
 from consensus.bft.errors import CommitError
+from consensus.bft.evidence import get_accused
 from consensus.runtime.balances.state import accounts, issuance
 from consensus.runtime.staking.state import is_tombstoned
 from node.store.chain_store import FinalizedBlock
@@ -61,7 +62,7 @@ class Checks:
             except CommitError as error:
                 self._add(f"{node.name}: commit of block {height}: {error}")
             for evidence in block.evidence:
-                if evidence.first.validator in honest:
+                if get_accused(evidence) in honest:
                     self._add(f"{node.name}: block {height} holds evidence against an honest validator")
         for key in honest:
             if is_tombstoned(store, key):

@@ -22,10 +22,10 @@ from node.signatures.jobs import SignatureJob
 from node.signer import format_history
 from node.sim.byzantine import Behaviour, Liar
 from node.sim.disk import Crashed, SimBacking, SimDisk, SimHistory, SimLog
+from node.sim.memo import is_digest_signed
 from node.sim.plan import BLOCK_INTERVAL_MS, TIMEOUTS
 from node.store.chain_store import ChainStore
 from node.wal import Wal, parse_wal
-from proto_specs.ed25519 import is_digest_signed
 from proto_specs.errors import ProtocolError
 from proto_specs.types.chain import Proposal, Transaction, Vote
 

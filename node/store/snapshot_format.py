@@ -61,7 +61,8 @@ class SnapshotManifest:
     chunks: Annotated[tuple[Hash32, ...], Max(limits.LIST_ITEMS_MAX)]
 
 
-assert CHUNK_BYTES + VALUE_BYTES_MAX + KEY_BYTES_MAX < limits.MESSAGE_BYTES_MAX, "a chunk is one message"
+assert CHUNK_BYTES + VALUE_BYTES_MAX + KEY_BYTES_MAX < limits.SNAPSHOT_PART_BYTES_MAX, "a chunk is one answer"
+assert limits.LIST_ITEMS_MAX * 34 + limits.MIB < limits.SNAPSHOT_PART_BYTES_MAX, "and so is a manifest"
 
 
 def get_chunk_path(directory: Path, index: int) -> Path:

@@ -94,12 +94,37 @@ class Commit:
     signatures: Annotated[tuple[CommitSignature, ...], Max(limits.VALIDATORS_MAX)]
 
 
+@record
+class ProposalHead:
+    """A proposal without its block: enough to check its signature, and the parts it travels in."""
+
+    height: U64
+    round: U32
+    valid_round: U32 | None
+    block_hash: Hash32
+    parts_root: Hash32
+    parts_count: U16
+    proposer: PublicKey
+    signature: Signature
+
+
 @variant(1)
 class DuplicateVote:
     """Evidence: two votes of one validator, height, round and kind for different blocks."""
 
     first: Vote
     second: Vote
+
+
+@variant(2)
+class DuplicateProposal:
+    """Evidence: two proposals of one validator, height and round that do not say the same."""
+
+    first: ProposalHead
+    second: ProposalHead
+
+
+Evidence = DuplicateVote | DuplicateProposal
 
 
 @record
@@ -123,7 +148,7 @@ class Block:
     """Header, evidence, transactions, and the commit of the parent (none in block 1)."""
 
     header: Header
-    evidence: Annotated[tuple[DuplicateVote, ...], Max(limits.BLOCK_INHERENTS_MAX)]
+    evidence: Annotated[tuple[Evidence, ...], Max(limits.BLOCK_INHERENTS_MAX)]
     transactions: Annotated[tuple[Transaction, ...], Max(limits.BLOCK_EXTRINSICS_MAX)]
     last_commit: Commit | None
 
@@ -149,20 +174,6 @@ class Proposal:
     round: U32
     valid_round: U32 | None
     block: Block
-    proposer: PublicKey
-    signature: Signature
-
-
-@record
-class ProposalHead:
-    """A proposal without its block: enough to check its signature, and the parts it travels in."""
-
-    height: U64
-    round: U32
-    valid_round: U32 | None
-    block_hash: Hash32
-    parts_root: Hash32
-    parts_count: U16
     proposer: PublicKey
     signature: Signature
 
@@ -214,9 +225,9 @@ def compute_block_hash(header: Header) -> bytes:
     return hash_record(Tag.HEADER, header)
 
 
-def compute_body_root(evidence: tuple[DuplicateVote, ...], transactions: tuple[Transaction, ...]) -> bytes:
+def compute_body_root(evidence: tuple[Evidence, ...], transactions: tuple[Transaction, ...]) -> bytes:
     """Merkle root over evidence, then transactions."""
-    return compute_root([encode(one) for one in (*evidence, *transactions)])
+    return compute_root([*(encode(one, Evidence) for one in evidence), *(encode(one) for one in transactions)])
 
 
 def compute_commit_hash(commit: Commit | None) -> bytes:

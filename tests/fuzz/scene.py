@@ -15,7 +15,7 @@ from node.chain.blocks import finalize_block, validate_block
 from node.store.chain_store import ChainStore
 from proto_specs.codec import encode, is_variant
 from proto_specs.types import calls
-from proto_specs.types.chain import Block, Commit, DuplicateVote, Transaction, TransactionBody, sign_transaction
+from proto_specs.types.chain import Block, Commit, Evidence, Transaction, TransactionBody, sign_transaction
 from tests.determinism.follower import Follower
 from tests.determinism.recording import Recording, load
 from tests.determinism.story import PEOPLE, VALIDATORS
@@ -61,11 +61,11 @@ class Scene:
         self.settlements = [one.body.call for one in self.transactions if isinstance(one.body.call, calls.Settle)]
         self.ids = self._list_ids()
         blocks = sorted(map(encode, self.recording.blocks), key=len)
-        self.spoilers: dict[type, Spoiler] = {
+        self.spoilers: dict[Any, Spoiler] = {
             Transaction: Spoiler(encode_all(self.transactions)),
             Block: Spoiler([*blocks[:: len(blocks) // 12], encode(self.next_block)]),
             Commit: Spoiler(encode_all(self.list_commits())),
-            DuplicateVote: Spoiler(encode_all(self.list_evidence())),
+            Evidence: Spoiler([encode(one, Evidence) for one in self.list_evidence()]),
         }
 
         self.fitting: dict[str, list[list[Any]]] = {}
@@ -79,7 +79,7 @@ class Scene:
         """The valid child of the head."""
         return self.recording.blocks[HEIGHT]
 
-    def list_evidence(self) -> list[DuplicateVote]:
+    def list_evidence(self) -> list[Evidence]:
         """The recorded evidence."""
         return [one for block in self.recording.blocks for one in block.evidence]
 

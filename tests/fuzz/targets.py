@@ -25,17 +25,22 @@ from consensus.runtime.staking.state import read_validators
 from consensus.runtime.validity import build_signature_check
 from consensus.state.reader import DictState
 from consensus.state.tree import EMPTY_ROOT, update
+from genesis.dev import DevIdentity
 from node.chain.blocks import BlockInvalid, Proposer, build_block, validate_block
 from node.chain.pool import TransactionPool
 from node.mempool import AlreadyKnown, Mempool
-from proto_specs.codec import decode, encode
+from proto_specs.codec import decode, decode_as, encode
 from proto_specs.errors import DecodeError
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.chain import (
     Block,
     Commit,
     CommitSignature,
+    DuplicateProposal,
     DuplicateVote,
+    Evidence,
+    ProposalHead,
+    ProposalSignBytes,
     Transaction,
     Vote,
     VoteKind,
@@ -81,11 +86,11 @@ class DecodeTarget:
         as_type, spoiler = rng.choice(self._spoilers)
         data = spoiler.spoil(rng)
         try:
-            value: object = decode(as_type, data)
+            value: object = decode_as(as_type, data)
         except DecodeError:
             return "refused"
-        assert encode(value) == data, "what was accepted is not the encoding of what was read"
-        return f"accepted {as_type.__name__}"
+        assert encode(value, as_type) == data, "what was accepted is not the encoding of what was read"
+        return f"accepted {type(value).__name__}"
 
     def finish(self) -> None:
         """Nothing is kept."""
@@ -197,8 +202,8 @@ class ExecuteTarget:
         signer, call = fitting or rng.choice(self._moment.following)
         return forger.forge(self._state, self._height, signer, call, waiting)
 
-    def _accuse(self, rng: random.Random) -> tuple[DuplicateVote, ...]:
-        """Now and then somebody is said to have voted twice, mostly with a right proof."""
+    def _accuse(self, rng: random.Random) -> tuple[Evidence, ...]:
+        """Now and then somebody is said to have signed twice, mostly with a right proof."""
         if rng.random() > 0.03:
             return ()
         who = rng.choice(list(self._scene.people.values()))
@@ -209,10 +214,21 @@ class ExecuteTarget:
             signature = who.consensus_key.sign(Tag.VOTE_SIGN, payload)
             key = who.consensus_key.public_key
             votes.append(Vote(VoteKind.PREVOTE, height, 0, bytes([mark]) * 32, key, signature))
-        made = DuplicateVote(votes[0], votes[1])
+        made: Evidence = DuplicateVote(votes[0], votes[1])
+        if rng.random() < 0.5:
+            made = self._accuse_of_proposals(who, height)
         if rng.random() < 0.3:
-            made = Changer(rng, self._scene.ids).change(made, DuplicateVote)
+            made = Changer(rng, self._scene.ids).change(made, type(made))
         return (made,) * rng.choice((1, 1, 1, 2))
+
+    def _accuse_of_proposals(self, who: DevIdentity, height: int) -> DuplicateProposal:
+        heads = []
+        for mark in (1, 2):
+            content = height, 0, None, bytes([mark]) * 32, bytes(32), 1
+            payload = encode(ProposalSignBytes(self._scene.genesis.hash, *content))
+            signature = who.consensus_key.sign(Tag.PROPOSAL_SIGN, payload)
+            heads.append(ProposalHead(*content, who.consensus_key.public_key, signature))
+        return DuplicateProposal(heads[0], heads[1])
 
     def _make_context(self, rng: random.Random) -> BlockContext:
         """The next block's, with a commit of some of the validators, whose signatures nobody looks at here."""
@@ -277,7 +293,7 @@ class BlockTarget:
         transactions, evidence, commit = list(block.transactions), list(block.evidence), block.last_commit
         match rng.randrange(4):
             case 0:
-                evidence.append(changer.change(rng.choice(self._scene.list_evidence()), DuplicateVote))
+                evidence.append(changer.change(rng.choice(self._scene.list_evidence()), Evidence))
             case 1 if commit is not None:
                 commit = changer.change(commit, Commit)
             case _:

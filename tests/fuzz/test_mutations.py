@@ -14,7 +14,7 @@ from consensus.runtime import dispatch
 from consensus.runtime.balances import ledger
 from consensus.runtime.context import Environment
 from node.api import table
-from proto_specs.codec import decode, encode
+from proto_specs.codec import decode, decode_as, encode
 from proto_specs.types import calls
 from proto_specs.types.calls import Call
 from proto_specs.types.chain import Block, Transaction
@@ -90,7 +90,7 @@ def test_made_money_is_found(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_second_encoding_is_found(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "decode", lambda as_type, data: decode(as_type, data.rstrip(b"\0")))
+    monkeypatch.setattr(targets, "decode_as", lambda as_type, data: decode_as(as_type, data.rstrip(b"\0")))
     assert "not the encoding of what was read" in find(scene, "decode", 2_000)
 
 

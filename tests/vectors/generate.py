@@ -70,7 +70,7 @@ def build_codec() -> Vectors:
     refused = [{"type": "TransactionBody", "why": why, "bytes": data.hex()} for why, data in spoil_a_transfer()]
     text = (
         "encoding.md; value: fields by name, bytes in 0x hex, accounts as addresses of prefix 42, variants with type; "
-        "type Call and Frame: with the tag, a variant by its own name: without; refused: none of that type"
+        "type Call, Frame and Evidence: with the tag, a variant by its own name: without; refused: none of that type"
     )
     return {"format": text, "valid": valid, "refused": refused}
 

@@ -101,7 +101,7 @@ def test_codec() -> None:
         assert encode(value, as_type) == data
         assert show(value) == one["value"]
     assert {one["type"] for one in vectors["valid"]} == set(TYPES)
-    for union in ("Call", "Frame"):
+    for union in ("Call", "Frame", "Evidence"):
         shown = {one["value"]["type"] for one in vectors["valid"] if one["type"] == union}
         assert shown == {member.__name__ for member in get_members(TYPES[union]) or ()}
 

@@ -1,1 +1,1 @@
-"""Runtime module 3: stake, the elected validators, emission, and double-vote evidence."""
+"""Runtime module 3: stake, the elected validators, emission, and evidence of double-signing."""

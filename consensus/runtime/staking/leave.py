@@ -1,6 +1,6 @@
 """Delegated stake on its way out. It votes nowhere and earns nothing, so a slash need not visit it: what the slashes
 of its time take is computed from their records when it is withdrawn. At most four reach one amount, two for each
-validator it is liable for: the downtime of the epoch it left in, and the one double vote of a validator's life.
+validator it is liable for: the downtime of the epoch it left in, and the one double-signing of a validator's life.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Slashing. Economics: two votes for one slot can only come from the key's owner, so stake is burned at once.
+"""Slashing. Economics: two messages for one slot can only come from the key's owner, so stake is burned at once.
 
 The share burned is min((3 k / n)^2, 1) for the k-th offender of an epoch among n validators: a lone fault costs
 little, a third of the validators at fault together (what it takes to break safety) costs all. The epoch is that of the
@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from consensus.bft.errors import EvidenceError
-from consensus.bft.evidence import validate_duplicate_vote
+from consensus.bft.evidence import get_accused, validate_double_signing
 from consensus.runtime.arithmetic import PERMILLE, compute_cut
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import HoldReason
@@ -36,43 +36,43 @@ from consensus.runtime.staking.pool_state import (
 from consensus.runtime.staking.pools import compute_value, drop_shares, open_pool, realize
 from consensus.runtime.system.state import read_block_info
 from consensus.state.reader import StateReader
-from proto_specs.types.chain import DuplicateVote, ValidatorSet
+from proto_specs.types.chain import Evidence, ValidatorSet
 
 
-def validate_evidence(state: StateReader, evidence: DuplicateVote, genesis: bytes, height: int, time_ms: int) -> None:
+def validate_evidence(state: StateReader, evidence: Evidence, genesis: bytes, height: int, time_ms: int) -> None:
     """Raises BlockError unless the evidence convicts a registered key, in time and for the first time.
 
     `height` and `time_ms` are those of the block that is to carry it. A node asks this before it gossips or proposes.
     """
-    accused = evidence.first
+    accused, offence = get_accused(evidence), evidence.first.height
     try:
-        validate_duplicate_vote(evidence, genesis)
+        validate_double_signing(evidence, genesis)
     except EvidenceError as error:
         raise BlockError(f"evidence: {error}") from error
-    if staking.read_operator(state, accused.validator) is None:
+    if staking.read_operator(state, accused) is None:
         raise BlockError("evidence: the accused key is no validator's")
-    if staking.is_tombstoned(state, accused.validator):
+    if staking.is_tombstoned(state, accused):
         raise BlockError("evidence: the accused key was convicted before")
-    if accused.height > height:
-        raise BlockError("evidence: votes of a future height")
-    if is_evidence_expired(state, accused.height, height, time_ms):
-        raise BlockError(f"evidence of block {accused.height} has expired")
+    if offence > height:
+        raise BlockError("evidence: signed for a future height")
+    if is_evidence_expired(state, offence, height, time_ms):
+        raise BlockError(f"evidence of block {offence} has expired")
 
 
-def is_evidence_expired(state: StateReader, vote_height: int, height: int, time_ms: int) -> bool:
+def is_evidence_expired(state: StateReader, offence_height: int, height: int, time_ms: int) -> bool:
     """Too many blocks old AND too much time old. A block too old to be remembered counts as too old in time."""
     params = staking.read_params(state)
-    if height - vote_height <= params.evidence_blocks:
+    if height - offence_height <= params.evidence_blocks:
         return False
-    info = read_block_info(state, vote_height)
+    info = read_block_info(state, offence_height)
     return info is None or time_ms - info.time_ms > params.evidence_ms
 
 
-def apply_evidence(env: Environment, evidence: DuplicateVote) -> None:
+def apply_evidence(env: Environment, evidence: Evidence) -> None:
     """Check, slash, tombstone. Raises BlockError as `validate_evidence` does."""
     block = env.block
     validate_evidence(env.state, evidence, block.genesis, block.height, block.time_ms)
-    key = evidence.first.validator
+    key = get_accused(evidence)
     operator = staking.read_operator(env.state, key)
     assert operator is not None, "validated above"
     params, offence = staking.read_params(env.state), evidence.first.height

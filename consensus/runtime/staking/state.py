@@ -97,7 +97,7 @@ class Commission:
 
 @record
 class Conviction:
-    """A double vote of block `offence_height`, punished at the start of block `height` by numerator / denominator."""
+    """Double-signing at block `offence_height`, punished at the start of block `height` by numerator / denominator."""
 
     offence_height: U64
     height: U64
@@ -128,7 +128,7 @@ validators: StorageValue[ValidatorSet] = StorageValue("staking.validators", Vali
 participation: StorageValue[Participation] = StorageValue("staking.participation", Participation)
 elected: StorageValue[Elected] = StorageValue("staking.elected", Elected)
 offenders: StorageMap[int] = StorageMap("staking.offenders", (U64,), U32)
-"""How many keys were convicted so far of double votes in the epoch that ended with a block. No count, no record."""
+"""How many keys were convicted so far of double-signing in the epoch that ended with a block. No count, no record."""
 
 
 def read_params(state: StateReader) -> StakingParams:

@@ -34,7 +34,7 @@ from consensus.bft.inputs import (
 )
 from consensus.bft.proposer import ProposerRotation
 from consensus.bft.timeouts import Timeouts
-from proto_specs.types.chain import Block, DuplicateVote, Proposal, ValidatorSet, Vote, compute_block_hash
+from proto_specs.types.chain import Block, Evidence, Proposal, ValidatorSet, Vote, compute_block_hash
 from tests.unit.consensus.bft.builders import make_block, make_proposal, make_validators, make_vote
 
 TIMEOUTS = Timeouts(100, 50, 50, 25, 50, 25)
@@ -70,7 +70,7 @@ class Node:
     decided: dict[int, Decide] = field(default_factory=dict)
     archive: dict[int, list[Message]] = field(default_factory=dict)
     cast: dict[tuple[int, int, int], bytes | None] = field(default_factory=dict)
-    evidence: list[DuplicateVote] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
 
 
 class Faulty:

@@ -6,6 +6,7 @@ import pytest
 
 from consensus.bft.core import BftCore
 from consensus.bft.effects import Effect
+from consensus.bft.evidence import get_accused
 from tests.property.consensus_bft.byzantine import Equivocator
 from tests.property.consensus_bft.network import TIMEOUTS, Conditions, Faulty, Network
 
@@ -64,6 +65,6 @@ def test_two_equivocators_among_seven(seed: int) -> None:
     network = Network((1,) * 7, seed, BAD, faulty=faulty)
     network.run(heights=2, limit_ms=LIMIT_MS)
     check(network)
-    accused = {one.first.validator for node in network.nodes.values() for one in node.evidence}
+    accused = {get_accused(one) for node in network.nodes.values() for one in node.evidence}
     assert accused <= {network.validators.members[index].key for index in faulty}
     assert accused

@@ -20,7 +20,7 @@ _LIST_ITEMS, _BYTES = 3, 40
 
 
 def _collect() -> dict[str, Any]:
-    found: dict[str, Any] = {"Call": calls.Call, "Frame": wire.Frame}
+    found: dict[str, Any] = {"Call": calls.Call, "Frame": wire.Frame, "Evidence": chain.Evidence}
     for module in _MODULES:
         for name, one in vars(module).items():
             if dataclasses.is_dataclass(one) and getattr(one, "__module__", "") == module.__name__:
@@ -29,7 +29,7 @@ def _collect() -> dict[str, Any]:
 
 
 TYPES: dict[str, Any] = _collect()
-"""By name: every record and variant declared in proto_specs/types, and the two unions."""
+"""By name: every record and variant declared in proto_specs/types, and the unions."""
 
 _KNOWN: dict[Any, st.SearchStrategy[Any]] = {}
 

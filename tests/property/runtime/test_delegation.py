@@ -33,9 +33,10 @@ from genesis.dev import DevIdentity, get_dev_identity
 from proto_specs.types import calls
 from tests.property.runtime.delegation_model import TRACE, VALIDATORS, Exit, Lot, Pool, check_exits
 from tests.unit.consensus.runtime.chain import Chain
-from tests.unit.consensus.runtime.staking_world import build_evidence, build_spec, check_pools
+from tests.unit.consensus.runtime.staking_world import build_double_proposal, build_evidence, build_spec, check_pools
 
 EPOCH, UNBONDING, EVIDENCE = 5, 13, 8
+OFFENCES = (build_evidence, build_double_proposal)
 
 DELEGATORS = {name: get_dev_identity(name) for name in ("eve", "ferdie", "dave")}
 NAME_OF = {one.account: one.name for one in (*VALIDATORS.values(), *DELEGATORS.values())}
@@ -310,13 +311,13 @@ class Delegation(RuleBasedStateMachine):
         self.block(VALIDATORS[validator], calls.SetCommission(permille))
 
     @precondition(lambda self: self.chain.height > 1)
-    @rule(validator=VALIDATOR, age=st.integers(0, EVIDENCE - 1))
-    def vote_twice(self, validator: str, age: int) -> None:
+    @rule(validator=VALIDATOR, age=st.integers(0, EVIDENCE - 1), build=st.sampled_from(OFFENCES))
+    def sign_twice(self, validator: str, age: int, build: Any) -> None:
         if validator in self.convicted or len(self.convicted) == len(VALIDATORS) - 1:
             return
         self.convicted.add(validator)
         height = max(self.chain.height - age, 1)
-        self.block(evidence=[build_evidence(self.chain, VALIDATORS[validator], height)])
+        self.block(evidence=[build(self.chain, VALIDATORS[validator], height)])
 
     @invariant()
     def pools_are_exact(self) -> None:

@@ -21,7 +21,7 @@ from proto_specs.types.calls import Call, Transfer
 from proto_specs.types.chain import (
     Commit,
     CommitSignature,
-    DuplicateVote,
+    Evidence,
     Transaction,
     TransactionBody,
     VoteKind,
@@ -80,7 +80,7 @@ class World:
         return make_transfer(self.genesis.hash, who, nonce, amount, **fields)
 
     def build(
-        self, transactions: Iterable[Transaction] = (), evidence: tuple[DuplicateVote, ...] = (), now_ms: int = 0
+        self, transactions: Iterable[Transaction] = (), evidence: tuple[Evidence, ...] = (), now_ms: int = 0
     ) -> ExecutedCandidate:
         """A block on the head, one second after it unless told otherwise."""
         now_ms = now_ms or self.head.time_ms + 1_000

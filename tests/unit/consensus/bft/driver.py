@@ -19,6 +19,7 @@ from consensus.bft.effects import (
     ScheduleTimeout,
     ValidateBlock,
 )
+from consensus.bft.evidence import get_accused
 from consensus.bft.inputs import (
     BlockBuilt,
     BlockValidated,
@@ -29,7 +30,7 @@ from consensus.bft.inputs import (
 )
 from consensus.bft.proposer import ProposerRotation
 from consensus.bft.timeouts import Step, Timeout, Timeouts
-from proto_specs.types.chain import Block, Proposal, Vote, VoteKind, compute_block_hash
+from proto_specs.types.chain import Block, DuplicateVote, Proposal, Vote, VoteKind, compute_block_hash
 from tests.unit.consensus.bft.builders import make_block, make_key, make_proposal, make_validators, make_vote
 
 TIMEOUTS = Timeouts(1000, 500, 300, 30, 200, 20)
@@ -128,4 +129,6 @@ class Driver:
                 signers = tuple(int.from_bytes(one.validator[:4], "big") - 1 for one in commit.signatures)
                 return ("decide", round_, self._name_of(block), signers)
             case ReportEvidence(evidence):
-                return ("evidence", int.from_bytes(evidence.first.validator[:4], "big") - 1, evidence.first.round)
+                accused = int.from_bytes(get_accused(evidence)[:4], "big") - 1
+                word = "evidence" if isinstance(evidence, DuplicateVote) else "two proposals"
+                return (word, accused, evidence.first.round)

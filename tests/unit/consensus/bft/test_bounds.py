@@ -124,12 +124,12 @@ def test_proposal_is_held_only_if_well_formed(driver: Driver, proposal: Proposal
     assert bool(effects) == is_held
 
 
-def test_a_swapped_body_does_not_spoil_the_block(driver: Driver) -> None:
-    """Whoever relays a proposal can change what the signature does not cover; the true body must still get in."""
+def test_a_body_that_is_not_the_headers_does_not_spoil_the_block(driver: Driver) -> None:
+    """A proposer that signs a header over two bodies: the true body still gets in, and both of them are evidence."""
     vote = make_vote(VoteKind.PREVOTE, 1, 0, None, make_key(1))
     swapped = dataclasses.replace(driver.block("a0"), evidence=(DuplicateVote(vote, vote),))
     assert driver.give(make_proposal(HEIGHT, 0, None, swapped, make_key(1))) == []
-    assert driver.propose(0, "a0") == [("validate", "a0")]
+    assert driver.propose(0, "a0") == [("two proposals", 0, 0), ("validate", "a0")]
 
 
 def test_foreign_block_built_is_our_bug() -> None:

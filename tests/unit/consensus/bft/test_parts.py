@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consensus.bft.evidence import make_duplicate_proposal
 from consensus.bft.parts import HEADS_PER_ROUND_MAX, PartAssembly, PartError
 from proto_specs.ed25519 import SigningKey
 from proto_specs.hashing import Tag
@@ -112,3 +113,19 @@ def test_a_proposer_fills_no_memory_with_heads() -> None:
         head = replace(PARTS[0].head, valid_round=number)
         assert assembly.add(replace(PARTS[0], head=head)) is None
     assert len(assembly.list_heads(0, KEY.public_key)) == HEADS_PER_ROUND_MAX
+    assert not assembly.has_room(replace(PARTS[0].head, valid_round=9))
+    assert assembly.has_room(replace(PARTS[0].head, valid_round=1))
+
+
+def test_a_second_head_is_evidence_and_one_that_says_the_same_again_is_none() -> None:
+    """Were the same under another signature given a place, the second one that says something else had none."""
+    assembly = PartAssembly(HEIGHT)
+    assembly.add(PARTS[0])
+    head = PARTS[0].head
+    for again in (head, replace(head, signature=bytes(64))):
+        assembly.add(replace(PARTS[0], head=again))
+        assert assembly.find_evidence(again) is None
+    other = split_proposal(propose(make_large_block(1)))[0]
+    assembly.add(other)
+    assert assembly.find_evidence(other.head) == make_duplicate_proposal(head, other.head)
+    assert assembly.find_evidence(replace(head, round=1)) is None

@@ -150,7 +150,7 @@ REPEATED_PROPOSAL = [
         "L28-valid-round-not-below-round-is-no-proposal",
         [*TO_ROUND_1, ("propose", 1, "a1", 1)],
         ("propose", 1, "b1"),
-        [("validate", "b1")],
+        [("two proposals", 1, 1), ("validate", "b1")],
     ),
 ]
 

@@ -10,14 +10,16 @@ import pytest
 
 import proto_specs
 from consensus.bft.commit import compute_commit_sign_bytes, verify_commit
-from consensus.bft.evidence import make_duplicate_vote, validate_duplicate_vote
-from proto_specs.codec import decode, encode
+from consensus.bft.evidence import make_duplicate_proposal, make_duplicate_vote, validate_double_signing
+from proto_specs.codec import decode, decode_as, encode
 from proto_specs.ed25519 import SigningKey
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.chain import (
     Block,
     Commit,
+    DuplicateProposal,
     DuplicateVote,
+    Evidence,
     Proposal,
     ValidatorSet,
     Vote,
@@ -80,7 +82,8 @@ def test_validators_and_commit() -> None:
 
 
 def test_evidence() -> None:
-    vector = VECTORS["evidence"]
-    evidence = decode(DuplicateVote, bytes.fromhex(vector["encoded"]))
-    validate_duplicate_vote(evidence, GENESIS)
-    assert make_duplicate_vote(evidence.second, evidence.first) == evidence
+    votes, proposals = (decode_as(Evidence, bytes.fromhex(one["encoded"])) for one in VECTORS["evidence"])
+    assert (type(votes), type(proposals)) == (DuplicateVote, DuplicateProposal)
+    for one, make in ((votes, make_duplicate_vote), (proposals, make_duplicate_proposal)):
+        validate_double_signing(one, GENESIS)
+        assert make(one.second, one.first) == one

@@ -26,7 +26,7 @@ from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.chain import (
     Commit,
     CommitSignature,
-    DuplicateVote,
+    Evidence,
     Transaction,
     TransactionBody,
     sign_transaction,
@@ -80,7 +80,7 @@ class Chain:
     def block(
         self,
         transactions: Sequence[Transaction] = (),
-        evidence: Sequence[DuplicateVote] = (),
+        evidence: Sequence[Evidence] = (),
         signed_by: Iterable[bytes] | None = None,
     ) -> ExecutedBlock:
         """Execute and apply one block."""

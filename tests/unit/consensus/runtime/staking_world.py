@@ -11,9 +11,18 @@ from consensus.runtime.staking.pool_state import INDEX_SCALE
 from consensus.state.reader import StateReader
 from genesis.dev import DevIdentity, build_dev_spec, get_dev_identity
 from genesis.spec import ChainSpec
+from proto_specs.codec import encode
 from proto_specs.hashing import Tag
 from proto_specs.types import calls
-from proto_specs.types.chain import DuplicateVote, Vote, VoteKind, compute_vote_bytes
+from proto_specs.types.chain import (
+    DuplicateProposal,
+    DuplicateVote,
+    ProposalHead,
+    ProposalSignBytes,
+    Vote,
+    VoteKind,
+    compute_vote_bytes,
+)
 from proto_specs.types.common import NMYL_PER_MYL
 from tests.unit.consensus.runtime.chain import Chain
 
@@ -61,6 +70,18 @@ def build_evidence(chain: Chain, who: DevIdentity, height: int) -> DuplicateVote
         return Vote(VoteKind.PRECOMMIT, height, 0, block_hash, who.consensus_key.public_key, signature)
 
     return DuplicateVote(vote(bytes(32)), vote(b"\x01" * 32))
+
+
+def build_double_proposal(chain: Chain, who: DevIdentity, height: int) -> DuplicateProposal:
+    """The heads of two proposals of one round for different blocks."""
+
+    def propose(block_hash: bytes) -> ProposalHead:
+        payload = encode(ProposalSignBytes(chain.genesis.hash, height, 0, None, block_hash, bytes(32), 1))
+        key = who.consensus_key
+        signature = key.sign(Tag.PROPOSAL_SIGN, payload)
+        return ProposalHead(height, 0, None, block_hash, bytes(32), 1, key.public_key, signature)
+
+    return DuplicateProposal(propose(bytes(32)), propose(b"\x01" * 32))
 
 
 def find(events: Any, kind: type) -> Any:

@@ -36,6 +36,7 @@ from tests.unit.consensus.runtime.staking_world import (
     MYL,
     STAKE,
     all_in,
+    build_double_proposal,
     build_evidence,
     build_spec,
     check_pools,
@@ -119,17 +120,19 @@ def replace_max(spec: Any) -> Any:
 
 
 def test_an_offence_is_punished_once(chain: Chain) -> None:
-    """Not again in the block, nor later, nor with the votes swapped, nor by another pair of the key's votes."""
+    """Not again in the block, nor later, nor with the votes swapped, nor by another pair of its votes or proposals."""
     chain.expect_ok(EVE, calls.Delegate(ALICE.account, MYL))
     chain.skip(3)
     evidence = build_evidence(chain, ALICE, 2)
     swapped = DuplicateVote(evidence.second, evidence.first)
-    for twice in ((evidence, evidence), (evidence, swapped), (evidence, build_evidence(chain, ALICE, 3))):
+    proposals = build_double_proposal(chain, ALICE, 2)
+    others = evidence, swapped, build_evidence(chain, ALICE, 3), proposals, build_double_proposal(chain, ALICE, 3)
+    for twice in [(one, other) for one in (evidence, proposals) for other in others]:
         with pytest.raises(BlockError):
             chain.block(evidence=twice)
     convict(chain, ALICE, 2)
     left = staking.read_stake(chain.state, ALICE.account), value(chain, EVE)
-    for again in (evidence, swapped, build_evidence(chain, ALICE, 3)):
+    for again in others:
         with pytest.raises(BlockError):
             chain.block(evidence=[again])
     to_epoch_end(chain)

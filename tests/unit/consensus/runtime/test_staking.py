@@ -19,11 +19,12 @@ from genesis.dev import DevIdentity, build_dev_spec, get_dev_identity
 from genesis.spec import ChainSpec
 from proto_specs.hashing import Tag
 from proto_specs.types import calls
-from proto_specs.types.chain import DuplicateVote, Validator, Vote, VoteKind, compute_vote_bytes
+from proto_specs.types.chain import DuplicateProposal, DuplicateVote, Validator, Vote, VoteKind, compute_vote_bytes
 from proto_specs.types.common import NMYL_PER_MYL
 from tests.unit.consensus.runtime.chain import Chain
+from tests.unit.consensus.runtime.staking_world import build_double_proposal
 
-ALICE, BOB, EVE = (get_dev_identity(name) for name in ("alice", "bob", "eve"))
+ALICE, BOB, DAVE, EVE = (get_dev_identity(name) for name in ("alice", "bob", "dave", "eve"))
 STAKE = 100_000 * NMYL_PER_MYL
 MINIMUM = 1_000 * NMYL_PER_MYL
 
@@ -177,6 +178,45 @@ def test_a_double_vote_is_slashed_once_and_tombstoned() -> None:
         chain.block(evidence=[build_evidence(chain, BOB, 3)])
     to_epoch_end(chain)
     assert BOB.account not in {one.operator for one in staking.read_validators(chain.state).members}
+
+
+def test_two_proposals_cost_what_two_votes_cost() -> None:
+    """Together they count as offenders of one epoch: the second convict pays the correlated share, whichever it did."""
+    outcomes = []
+    for kinds in (
+        (build_evidence, build_evidence),
+        (build_double_proposal, build_evidence),
+        (build_evidence, build_double_proposal),
+    ):
+        chain = Chain(build_spec(("alice", "bob", "charlie", "dave")))
+        chain.skip(3)
+        evidence = [build(chain, who, 2) for build, who in zip(kinds, (BOB, DAVE), strict=True)]
+        events = chain.block(evidence=evidence).events.initialize
+        outcomes.append([one for one in events if isinstance(one, ValidatorSlashed)])
+        for who in (BOB, DAVE):
+            with pytest.raises(BlockError, match="convicted before"):
+                chain.block(evidence=[build_double_proposal(chain, who, 3)])
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+    assert [one.amount for one in outcomes[0]] == [STAKE * 9 // 16, STAKE]
+
+
+def test_two_proposals_must_be_signed_known_in_time_and_of_the_past() -> None:
+    chain = Chain(build_spec(("alice", "bob"), evidence_blocks=5, evidence_ms=8_000))
+    chain.skip(20)
+    good = build_double_proposal(chain, BOB, 13)
+    for evidence, text in (
+        (replace(good, second=replace(good.second, signature=bytes(64))), "bad signature"),
+        (DuplicateProposal(good.second, good.first), "not in order"),
+        (DuplicateProposal(good.first, good.first), "say the same"),
+        (replace(good, second=build_double_proposal(chain, BOB, 14).second), "not of the same"),
+        (build_double_proposal(chain, EVE, 13), "no validator"),
+        (build_double_proposal(chain, BOB, 22), "future"),
+        (build_double_proposal(chain, BOB, 12), "expired"),
+    ):
+        with pytest.raises(BlockError, match=text):
+            chain.block(evidence=[evidence])
+    chain.block(evidence=[good])
+    assert staking.is_tombstoned(chain.state, BOB.consensus_key.public_key)
 
 
 def test_the_last_validator_stays_in_the_set(chain: Chain) -> None:

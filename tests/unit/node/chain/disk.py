@@ -28,7 +28,7 @@ from node.signatures.processes import SignatureProcesses
 from node.signer import Signer
 from node.store.chain_store import ChainStore, FinalizedBlock
 from node.wal import DiskLog, Wal
-from proto_specs.types.chain import ProposalHead, Transaction, Vote
+from proto_specs.types.chain import Evidence, ProposalHead, Transaction, Vote
 from proto_specs.types.gossip import ProposalPart
 from tests.unit.node.world import ALICE
 
@@ -45,12 +45,15 @@ class Gossip(Alone):
     """Remembers what left the node."""
 
     sent: list[ProposalHead | Vote] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
 
     def publish(self, message: GossipMessage) -> None:
         if isinstance(message, Vote):
             self.sent.append(message)
         elif isinstance(message, ProposalPart) and message.index == 0:
             self.sent.append(message.head)
+        elif isinstance(message, Evidence):
+            self.evidence.append(message)
 
 
 @dataclass

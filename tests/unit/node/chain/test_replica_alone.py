@@ -11,14 +11,18 @@ from typing import Any
 import pytest
 import trio
 
-from consensus.bft.evidence import make_duplicate_vote
+from consensus.bft.evidence import make_duplicate_proposal, make_duplicate_vote
 from consensus.runtime.balances import state as balances
 from consensus.runtime.staking.state import is_tombstoned
+from node.replica.world import Verdict
 from node.signer import Signer, SignerUnreachable
 from node.store.chain_store import ChainStore
 from node.wal import WalDamaged, parse_wal, read_wal
+from proto_specs.codec import encode
 from proto_specs.hashing import Tag
-from proto_specs.types.chain import ProposalHead, Vote, VoteKind, compute_vote_bytes
+from proto_specs.merkle import compute_proof, compute_root
+from proto_specs.types.chain import ProposalHead, ProposalSignBytes, Vote, VoteKind, compute_vote_bytes
+from proto_specs.types.gossip import ProposalPart
 from tests.unit.node.chain.disk import Crashed, Gossip, Validator, crash_at
 from tests.unit.node.replay import replay_chain
 from tests.unit.node.world import ALICE, BOB, MYL, make_transfer
@@ -39,13 +43,11 @@ def check_chain(validator: Validator) -> int:
 
 def check_signed_once(gossip: Gossip) -> None:
     """No two different messages for one slot left the node."""
-    slots: dict[tuple[object, ...], bytes | None] = {}
+    slots: dict[tuple[object, ...], object] = {}
     for one in gossip.sent:
-        if isinstance(one, ProposalHead):
-            slot, value = ("proposal", one.height, one.round), one.block_hash
-        else:
-            slot, value = (one.kind, one.height, one.round), one.block_hash or b""
-        assert slots.setdefault(slot, value) == value, f"two messages for {slot}"
+        kind = "proposal" if isinstance(one, ProposalHead) else one.kind
+        slot = (kind, one.height, one.round)
+        assert slots.setdefault(slot, one) == one, f"two messages for {slot}"
 
 
 async def test_blocks_come_empty_or_not(validator: Validator) -> None:
@@ -146,6 +148,31 @@ async def test_messages_of_the_next_height_wait_for_it(validator: Validator) -> 
             replica.receive("peer", vote)
         evidence = [one for _ in range(3) for one in (await blocks.receive()).block.evidence]
         assert evidence == [make_duplicate_vote(*votes)]
+
+
+async def test_two_proposals_of_a_round_are_in_the_next_block_once(validator: Validator) -> None:
+    """One part of each is enough: nobody has to get the whole of either block. A third head goes no further."""
+    genesis = validator.genesis.hash
+    parts = [make_part(genesis, 2, mark) for mark in (b"1", b"2", b"3")]
+    async with validator.start(interval_ms=100) as (replica, store, blocks):
+        assert (await blocks.receive()).head.height == 1
+        verdicts = [replica.receive("peer", part) for part in (parts[0], parts[0], *parts[1:])]
+        assert verdicts == [Verdict.ACCEPT, Verdict.ACCEPT, Verdict.ACCEPT, Verdict.IGNORE]
+        evidence = [one for _ in range(3) for one in (await blocks.receive()).block.evidence]
+        assert evidence == [make_duplicate_proposal(parts[0].head, parts[1].head)]
+        assert is_tombstoned(store, ALICE.consensus_key.public_key)
+    assert validator.gossip.evidence == evidence
+    check_chain(validator)
+
+
+def make_part(genesis: bytes, height: int, mark: bytes, round_: int = 7) -> ProposalPart:
+    """The first of two parts of a proposal that alice's node did not make; there is no second."""
+    parts = (mark, mark)
+    root, key = compute_root(parts), ALICE.consensus_key
+    payload = encode(ProposalSignBytes(genesis, height, round_, None, bytes(32), root, 2))
+    signature = key.sign(Tag.PROPOSAL_SIGN, payload)
+    head = ProposalHead(height, round_, None, bytes(32), root, 2, key.public_key, signature)
+    return ProposalPart(head, 0, mark, compute_proof(parts, 0))
 
 
 def make_vote(

@@ -1,0 +1,60 @@
+"""The directory a snapshot is downloaded into: what is in it under its name is whole, also after a kill."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from node.store.snapshot_format import SnapshotError, SnapshotManifest, get_chunk_path, load_manifest, save_manifest
+from proto_specs.codec import encode
+from proto_specs.hashing import Tag, hash_tagged
+
+
+class PartialSnapshot:
+    """One download's directory. Methods touch the disk: call them in a thread where that matters."""
+
+    def __init__(self, directory: Path) -> None:
+        """`directory` is for downloads alone."""
+        self.directory = directory
+
+    def find_begun(self) -> SnapshotManifest | None:
+        """The manifest of what was begun; what cannot be read is as good as nothing."""
+        try:
+            return load_manifest(self.directory)
+        except (SnapshotError, OSError):
+            return None
+
+    def begin(self, manifest: SnapshotManifest) -> set[int]:
+        """Make room for this snapshot, unless it was begun before; the chunks that are there already."""
+        if self.find_begun() != manifest:
+            self.remove()
+            self.directory.mkdir(parents=True, mode=0o700)
+            save_manifest(self.directory, manifest)
+        return {index for index, expected in enumerate(manifest.chunks) if self._has(index, expected)}
+
+    def save_chunk(self, index: int, data: bytes) -> None:
+        """Keep a verified chunk."""
+        path = get_chunk_path(self.directory, index)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+    def remove(self) -> None:
+        """Everything."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _has(self, index: int, expected: bytes) -> bool:
+        try:
+            data = get_chunk_path(self.directory, index).read_bytes()
+        except FileNotFoundError:
+            return False
+        return hash_tagged(Tag.CHUNK, data) == expected
+
+
+def compute_manifest_hash(manifest: SnapshotManifest) -> bytes:
+    """What a snapshot is known by among peers."""
+    return hash_tagged(Tag.CHUNK, encode(manifest))
