@@ -35,11 +35,12 @@ from node.p2p.pubsub import open_pubsub
 from node.p2p.relay import open_circuits
 from node.p2p.request import request
 from node.p2p.verdict import Verdict
+from node.remote_signer.client import RemoteSigner
 from node.replica.live import LiveWorld
 from node.replica.network import ChainNetwork
 from node.replica.replica import Replica, ReplicaParts
 from node.signatures.processes import SignatureProcesses
-from node.signer import Signer
+from node.signer import Signer, VoteSigner
 from node.snapshot_sync.server import SNAPSHOT_INTERVAL_DEFAULT, SnapshotShelf, make_snapshots, serve_snapshots
 from node.store.chain_store import ChainStore
 from node.store.history import DEFAULT_RETENTION, Retention
@@ -112,9 +113,12 @@ class NodePaths:
 
 @dataclass(frozen=True)
 class ValidatorKeys:
-    """A validator's consensus key and its operator's account key (the verifier signs with the latter)."""
+    """A validator's consensus key and its operator's account key (the verifier signs with the latter).
 
-    consensus: SigningKey
+    In place of the consensus key there may be the socket of the process that holds it.
+    """
+
+    consensus: SigningKey | Path
     account: SigningKey
 
 
@@ -150,11 +154,11 @@ async def run_node(config: NodeConfig) -> None:
     limit_arenas()
     genesis = build_genesis(config.spec)
     store = ChainStore(config.paths.database, genesis, config.retention)
-    signer: Signer | None = None
+    signer: VoteSigner | None = None
     try:
         check_database_reaches(config.paths.wal, store.get_head().height)
         if config.validator is not None:
-            signer = Signer(config.paths.signer, config.validator.consensus, genesis.hash)
+            signer = _open_signer(config.paths, config.validator.consensus, genesis.hash)
         await _run_parts(config, genesis, store, signer)
     finally:
         if signer is not None:
@@ -162,7 +166,11 @@ async def run_node(config: NodeConfig) -> None:
         store.close()
 
 
-async def _run_parts(config: NodeConfig, genesis: Genesis, store: ChainStore, signer: Signer | None) -> None:
+def _open_signer(paths: NodePaths, key: SigningKey | Path, genesis: bytes) -> VoteSigner:
+    return RemoteSigner(key, genesis) if isinstance(key, Path) else Signer(paths.signer, key, genesis)
+
+
+async def _run_parts(config: NodeConfig, genesis: Genesis, store: ChainStore, signer: VoteSigner | None) -> None:
     logged = await trio.to_thread.run_sync(read_inputs, config.paths.wal)
     head = store.get_head()
     logger.info("chain %s at block %d %s", config.spec.name, head.height, head.block_hash.hex()[:12])

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from consensus.beacon import prove_beacon
 from node.serving.disk import lock_beside, write_synced
 from proto_specs.codec import decode
 from proto_specs.ed25519 import SigningKey
 from proto_specs.hashing import Tag, hash_tagged
-from proto_specs.types.chain import Vote, VoteSignBytes
+from proto_specs.types.chain import Vote, VoteKind, VoteSignBytes, compute_vote_bytes
 
 FORMAT = "myelin-signer-2"
 SIGNED_MAX = 32
@@ -36,6 +37,10 @@ class SignerError(Exception):
 
 class SignRefused(Exception):
     """Signing this would contradict what was signed before."""
+
+
+class SignerUnreachable(Exception):
+    """Whoever holds the key does not answer: nothing is signed until it does. The message says what to do."""
 
 
 class Slot(enum.IntEnum):
@@ -108,12 +113,34 @@ class DiskHistory:
         return str(self._path)
 
 
+class VoteSigner(Protocol):
+    """What voting needs of whoever holds the key: `Signer` here, `RemoteSigner` in another process."""
+
+    @property
+    def public_key(self) -> bytes:
+        """The validator's consensus key."""
+
+    def sign(self, height: int, round_: int, slot: Slot, payload: bytes) -> bytes:
+        """The 64-byte signature, on disk before it is returned. Raises SignRefused, SignerUnreachable."""
+
+    def list_votes(self, height: int) -> list[Vote]:
+        """The votes signed at a height that are remembered."""
+
+    def has_signed(self, vote: Vote) -> bool:
+        """False only for a vote of this key that this signer certainly did not make. Raises SignerUnreachable."""
+
+    def prove_beacon(self, previous: bytes, height: int) -> bytes:
+        """The VRF proof of a header at `height` after the beacon `previous`. Raises SignerUnreachable."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class Signer:
     """One validator key on one chain."""
 
     def __init__(self, file: Path | HistoryFile, key: SigningKey, genesis: bytes) -> None:
         """Open an existing history. Raises SignerError when it is missing, foreign, damaged or in use."""
-        self.public_key = key.public_key
         self._key = key
         self._file: HistoryFile = DiskHistory(file) if isinstance(file, Path) else file
         self._genesis = genesis
@@ -131,6 +158,16 @@ class Signer:
             raise SignerError(f"{path} exists: this key has a history on a chain; it is never overwritten")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_synced(path, format_history(key.public_key, genesis).encode())
+
+    @property
+    def public_key(self) -> bytes:
+        """The key's public half."""
+        return self._key.public_key
+
+    @property
+    def genesis(self) -> bytes:
+        """The chain this history is bound to."""
+        return self._genesis
 
     def sign(self, height: int, round_: int, slot: Slot, payload: bytes) -> bytes:
         """The 64-byte signature, on disk before it is returned. Raises SignRefused."""
@@ -165,9 +202,27 @@ class Signer:
             if slot != Slot.PROPOSAL
         ]
 
-    def prove_beacon_seed(self) -> bytes:
-        """The key's seed, for the VRF proof of a header (a VRF has one output: there is nothing to sign twice)."""
-        return self._key.seed
+    def has_signed(self, vote: Vote) -> bool:
+        """False only for a vote of this key that this history shows was made elsewhere: another process has the key.
+
+        The history knows its newest height, and there the newest slots. What is older counts as signed, as does a vote
+        of another validator. The vote's signature is the caller's to check.
+        """
+        history = self._history
+        if vote.validator != self.public_key or vote.height < history.height:
+            return True
+        if vote.height > history.height:
+            return False
+        place = (vote.round, int(Slot.PREVOTE if vote.kind == VoteKind.PREVOTE else Slot.PRECOMMIT))
+        known = history.signed.get(place)
+        if known is None:
+            return len(history.signed) == SIGNED_MAX and place < min(history.signed)
+        payload = compute_vote_bytes(self._genesis, vote.kind, vote.height, vote.round, vote.block_hash)
+        return known.payload == payload
+
+    def prove_beacon(self, previous: bytes, height: int) -> bytes:
+        """The VRF proof of a header at `height` (a VRF has one output: there is nothing to sign twice)."""
+        return prove_beacon(self._key.seed, previous, height)
 
     def close(self) -> None:
         """Release the lock."""

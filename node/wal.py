@@ -1,4 +1,4 @@
-"""The consensus write-ahead log: records of length, CRC32 and payload, appended before they take effect.
+"""The consensus write-ahead log: records with a head and a payload, appended before they take effect.
 
 After a crash the last record may be torn: it is dropped, since what it said had not been acted on. Damage anywhere
 before that is no crash's doing: the log refuses to be read and names the repair command.
@@ -12,9 +12,12 @@ import zlib
 from pathlib import Path
 from typing import Protocol
 
+from node.serving.disk import sync_directory
+
 RECORD_BYTES_MAX = 16 << 20
-_HEAD = struct.Struct(">II")
-"""Payload length and CRC32 of the payload, big-endian."""
+_HEAD = struct.Struct(">III")
+"""Payload length, CRC32 of the payload, and CRC32 of these two: a head that is whole says how far its record goes, so
+that bytes a stranger chose (payloads hold blocks) are never taken for records of a torn one. Big-endian."""
 
 
 class WalDamaged(Exception):
@@ -42,7 +45,10 @@ class DiskLog:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not path.exists()
         self.file = path.open("ab")
+        if is_new:
+            sync_directory(path.parent)
 
     def append(self, data: bytes) -> None:
         """See LogFile."""
@@ -72,7 +78,7 @@ class Wal:
     def append(self, payload: bytes) -> None:
         """Add a record. It is safe after the next `sync`."""
         assert len(payload) <= RECORD_BYTES_MAX, "inputs are bounded by the protocol"
-        self._log.append(_HEAD.pack(len(payload), zlib.crc32(payload)) + payload)
+        self._log.append(_pack_head(payload) + payload)
         self._is_synced = False
 
     def sync(self) -> None:
@@ -133,19 +139,46 @@ def _scan(data: bytes) -> tuple[list[bytes], int]:
     return records, at
 
 
-def _read_at(data: bytes, at: int) -> bytes | None:
+def _pack_head(payload: bytes) -> bytes:
+    length, crc = len(payload), zlib.crc32(payload)
+    return _HEAD.pack(length, crc, _compute_head_crc(length, crc))
+
+
+def _compute_head_crc(length: int, crc: int) -> int:
+    return zlib.crc32(struct.pack(">II", length, crc))
+
+
+def _read_head(data: bytes, at: int) -> tuple[int, int] | None:
+    """(payload length, its CRC32) of a head that is whole."""
     if at + _HEAD.size > len(data):
         return None
-    length, crc = _HEAD.unpack_from(data, at)
+    length, crc, head_crc = _HEAD.unpack_from(data, at)
+    if not 0 < length <= RECORD_BYTES_MAX or head_crc != _compute_head_crc(length, crc):
+        return None
+    return length, crc
+
+
+def _read_at(data: bytes, at: int) -> bytes | None:
+    head = _read_head(data, at)
+    if head is None:
+        return None
+    length, crc = head
     payload = data[at + _HEAD.size : at + _HEAD.size + length]
-    if not 0 < length <= RECORD_BYTES_MAX or len(payload) != length or zlib.crc32(payload) != crc:
+    if len(payload) != length or zlib.crc32(payload) != crc:
         return None
     return payload
 
 
 def _has_record_after(data: bytes, damage: int) -> bool:
-    """Whether a whole record follows the damage: then it is a hole, not a torn tail."""
-    return any(_read_at(data, at) is not None for at in range(damage + 1, len(data) - _HEAD.size))
+    """Whether a whole record follows the damage: then it is a hole, not a torn tail.
+
+    A damaged payload behind a whole head is passed over, whatever it holds. Where a file system left zeros in place of
+    the tail no head begins, so they are passed over at once.
+    """
+    head = _read_head(data, damage)
+    first = damage + 1 if head is None else damage + _HEAD.size + head[0]
+    last = len(data.rstrip(b"\0"))
+    return any(_read_at(data, at) is not None for at in range(first, last))
 
 
 def _cut(path: Path, end: int) -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from benchmarks.chain.load import LoadFailed
 from benchmarks.chain.ours import init_node, load_node, make_own_feeds, run_node, sign_transfer
 from benchmarks.chain.processes import find_free_port, read_memory
 from benchmarks.chain.results import Run, Setting
+from consensus.beacon import prove_beacon
 from genesis.builder import build_genesis
 from genesis.dev import build_dev_spec, get_dev_identity
 from genesis.spec import ChainSpec, compute_genesis_hash
@@ -108,7 +110,7 @@ def make_payments(nonces: dict[str, int], first: int, count: int) -> list[Transa
 def add_block(store: ChainStore, transactions: list[Transaction]) -> None:
     """Build on the head, sign as alice, store."""
     head, alice = store.get_head(), get_dev_identity("alice").consensus_key
-    proposer = Proposer(alice.public_key, alice.seed)
+    proposer = Proposer(alice.public_key, partial(prove_beacon, alice.seed))
     made = build_block(store, head, proposer, head.time_ms + 1_000, (), transactions, lambda *_: True)
     assert len(made.block.transactions) == len(transactions), "all of them fit"
     height = head.height + 1

@@ -10,10 +10,12 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.weights.rig import compute_quiet
+from consensus.beacon import prove_beacon
 from consensus.runtime.balances.state import Account, accounts
 from consensus.state.tree import EMPTY_ROOT, update
 from genesis.builder import Genesis, build_genesis
@@ -127,7 +129,7 @@ def _time_each(numbers: Sequence[int], run: Callable[[int], Any]) -> int:
 def _time_block(store: ChainStore, transactions: list[Transaction]) -> tuple[int, int]:
     """ns from the candidates to the block, and from there to the synced batch."""
     head, alice = store.get_head(), get_dev_identity("alice").consensus_key
-    proposer = Proposer(alice.public_key, alice.seed)
+    proposer = Proposer(alice.public_key, partial(prove_beacon, alice.seed))
     started = time.thread_time_ns()
     made = build_block(store, head, proposer, head.time_ms + 1_000, (), transactions, lambda *_: True)
     built = time.thread_time_ns()

@@ -6,10 +6,10 @@ executed; a `FinalizedBlock` has its commit besides. Only the last can be stored
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from consensus.beacon import compute_beacon, prove_beacon, verify_beacon
+from consensus.beacon import compute_beacon, verify_beacon
 from consensus.bft.commit import verify_commit
 from consensus.bft.errors import CommitError
 from consensus.runtime.context import BlockContext
@@ -57,10 +57,10 @@ class ExecutedCandidate:
 
 @dataclass(frozen=True, slots=True)
 class Proposer:
-    """The key that builds: its public half and the seed its VRF proofs are made with."""
+    """The key that builds: its public half, and what makes its VRF proof of (beacon before, height)."""
 
     key: bytes
-    vrf_seed: bytes
+    prove_beacon: Callable[[bytes, int], bytes]
 
 
 def build_block(
@@ -75,7 +75,7 @@ def build_block(
     """The best block this node can propose on `head` now."""
     height = head.height + 1
     last_commit = store.get_commit(head.height)
-    vrf_proof = prove_beacon(proposer.vrf_seed, head.beacon, height)
+    vrf_proof = proposer.prove_beacon(head.beacon, height)
     beacon = compute_beacon(head.beacon, proof_to_output(vrf_proof))
     time_ms = max(now_ms, head.time_ms + 1)
     context = _make_context(store, head, time_ms, proposer.key, beacon, last_commit)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ from node.cli.errors import exit_on_error
 from node.cli.keyring import KEY_HELP, KeysOption, load_signing_key
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.derivation import KeyKind
+from node.remote_signer.server import listen, serve
 from node.service import NodeConfig, NodePaths, NodeRefused, ValidatorKeys, run_node
 from node.signer import Signer, export_history, import_history, read_history
 from node.snapshot_sync.server import SNAPSHOT_INTERVAL_DEFAULT
@@ -96,6 +99,9 @@ def init_command(
 def run_command(
     base: BaseOption = DEFAULT_BASE,
     validator: Annotated[str | None, typer.Option(help=f"Validator key. {KEY_HELP}")] = None,
+    remote_signer: Annotated[
+        Path | None, typer.Option(help="Socket of a `myelin signer serve` that holds the validator key.")
+    ] = None,
     operator: Annotated[str | None, typer.Option(help=f"Operator's account key. {KEY_HELP}")] = None,
     node: Annotated[str | None, typer.Option(help=f"libp2p node key (default: a fresh one). {KEY_HELP}")] = None,
     rpc_host: Annotated[str, typer.Option(help="Address of the public RPC.")] = "127.0.0.1",
@@ -135,13 +141,14 @@ def run_command(
         paths = NodePaths(base)
         if not paths.spec.exists():
             raise NodeRefused(f"there is no chain spec in {base}: run `myelin init --base {base}` first")
-        if (validator is None) != (operator is None):
-            raise NodeRefused("a validator runs with both --validator and --operator")
+        if validator is not None and remote_signer is not None:
+            raise NodeRefused("the validator key is here (--validator) or with the signer (--remote-signer), not both")
+        if (validator is None and remote_signer is None) != (operator is None):
+            raise NodeRefused("a validator runs with both --validator (or --remote-signer) and --operator")
         keys_of = None
-        if validator is not None and operator is not None:
-            keys_of = ValidatorKeys(
-                load_signing_key(validator, KeyKind.VALIDATOR, keys), load_signing_key(operator, KeyKind.ACCOUNT, keys)
-            )
+        if operator is not None:
+            consensus = remote_signer or load_signing_key(validator or "", KeyKind.VALIDATOR, keys)
+            keys_of = ValidatorKeys(consensus, load_signing_key(operator, KeyKind.ACCOUNT, keys))
         config = NodeConfig(
             paths=paths,
             spec=load_spec(paths.spec),
@@ -208,3 +215,27 @@ def signer_import_command(file: Path, base: BaseOption = DEFAULT_BASE) -> None:
         import_history(NodePaths(base).signer, text)
         found = json.loads(text)
         print(f"installed: height {found['height']} was signed last")
+
+
+@signer_app.command("serve")
+def signer_serve_command(
+    validator: Annotated[str, typer.Option(help=f"Validator key. {KEY_HELP}")],
+    socket_path: Annotated[Path, typer.Option("--socket", help="Where the node connects; this user's alone.")],
+    base: BaseOption = DEFAULT_BASE,
+    keys: KeysOption = None,
+    log_level: str = "INFO",
+) -> None:
+    """Hold a validator's key and history in a process of their own, for one node on this machine, until SIGTERM."""
+    setup_logging(log_level)
+    with exit_on_error(), contextlib.ExitStack() as stack:
+        paths = NodePaths(base)
+        if not paths.spec.exists():
+            raise NodeRefused(f"there is no chain spec in {base}: run `myelin init --validator KEY` first")
+        key, genesis = load_signing_key(validator, KeyKind.VALIDATOR, keys), compute_genesis_hash(load_spec(paths.spec))
+        signer = stack.enter_context(contextlib.closing(Signer(paths.signer, key, genesis)))
+        stop, stopper = (stack.enter_context(one) for one in socket.socketpair())
+        stopper.setblocking(False)
+        for number in STOP_SIGNALS:
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(stopper.fileno())
+        serve(signer, stack.enter_context(listen(socket_path)), stop)

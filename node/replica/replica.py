@@ -24,7 +24,7 @@ from node.replica.inbox import Inbox
 from node.replica.tip import ChainTip, Reason
 from node.replica.voting import Voting
 from node.replica.world import GossipMessage, Request, Response, Verdict, World
-from node.signer import Signer
+from node.signer import VoteSigner
 from node.store.chain_store import ChainStore, FinalizedBlock, Head
 from node.wal import Wal
 from proto_specs.types.chain import DuplicateProposal, DuplicateVote, Proposal, Vote, compute_block_hash
@@ -48,7 +48,7 @@ class ReplicaParts:
 
     store: ChainStore
     pool: TransactionPool
-    signer: Signer | None
+    signer: VoteSigner | None
     wal: Wal
     logged: list[tuple[int, Input]]
     world: World

@@ -10,6 +10,7 @@ from node.chain.blocks import BlockInvalid, ExecutedCandidate, Proposer, build_b
 from node.chain.pool import TransactionPool
 from node.replica.world import World
 from node.signatures.jobs import SignatureJob
+from node.signer import SignerUnreachable
 from node.store.chain_store import ChainStore, FinalizedBlock, Head
 from proto_specs.types.chain import Block, Commit, Evidence, compute_block_hash
 
@@ -45,9 +46,9 @@ class ChainTip:
         return self._store.get_head()
 
     def build(
-        self, proposer: Proposer, evidence: tuple[Evidence, ...], then: Callable[[ExecutedCandidate], None]
+        self, proposer: Proposer, evidence: tuple[Evidence, ...], then: Callable[[ExecutedCandidate | None], None]
     ) -> None:
-        """The best block this node can propose on the head."""
+        """The best block this node can propose on the head; None while the signer cannot be reached."""
         self._begin()
         job = partial(
             build_block,
@@ -60,12 +61,13 @@ class ChainTip:
             self._pool.is_signed,
         )
 
-        def done(made: ExecutedCandidate) -> None:
+        def done(made: ExecutedCandidate | None) -> None:
             self._is_working = False
-            self._remember(made)
+            if made is not None:
+                self._remember(made)
             then(made)
 
-        self._world.start_job(job, done)
+        self._world.start_job(partial(_build_if_reachable, job), done)
 
     def validate(self, block: Block, then: Callable[[Reason], None]) -> None:
         """Whether a block can follow the head; executed, unless it was before."""
@@ -135,3 +137,11 @@ class ChainTip:
     def _begin(self) -> None:
         assert not self._is_working, "one block is worked on at a time"
         self._is_working = True
+
+
+def _build_if_reachable(build: Callable[[], ExecutedCandidate]) -> ExecutedCandidate | None:
+    try:
+        return build()
+    except SignerUnreachable as error:
+        logger.warning("no block is proposed: %s", error)
+        return None

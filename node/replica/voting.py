@@ -40,7 +40,7 @@ from node.replica.answers import get_answer_key, get_effect_key, get_height
 from node.replica.evidence import EvidencePool
 from node.replica.tip import ChainTip, Reason
 from node.replica.world import Verdict, World
-from node.signer import Signer, SignRefused, Slot
+from node.signer import SignerUnreachable, SignRefused, Slot, VoteSigner
 from node.wal import Wal
 from proto_specs.types.chain import (
     Block,
@@ -56,6 +56,8 @@ from proto_specs.types.gossip import FinalBlock, split_proposal
 
 logger = logging.getLogger("myelin.consensus")
 
+SIGNER_RETRY_MS = 500
+"""A vote is asked for again so often while whoever holds the key does not answer."""
 INPUTS_MAX = 4_096
 """Messages that wait for the core, and messages kept for the next height. Own timers and answers always have room."""
 
@@ -86,7 +88,7 @@ class Voting:
         genesis: bytes,
         tip: ChainTip,
         evidence: EvidencePool,
-        signer: Signer | None,
+        signer: VoteSigner | None,
         wal: Wal,
         world: World,
         timeouts: Timeouts,
@@ -298,12 +300,16 @@ class Voting:
     def _build(self, effect: BuildBlock) -> None:
         signer = self._signer
         assert signer is not None, "only a validator is asked to build"
-        proposer = Proposer(signer.public_key, signer.prove_beacon_seed())
+        proposer = Proposer(signer.public_key, signer.prove_beacon)
         evidence = self._evidence.select(self._world.read_clock_ms())
         resume = self._work()
 
-        def done(made: ExecutedCandidate) -> None:
-            resume(lambda: self._local.append(BlockBuilt(effect.height, effect.round, made.block)))
+        def done(made: ExecutedCandidate | None) -> None:
+            def step() -> None:
+                if made is not None:
+                    self._local.append(BlockBuilt(effect.height, effect.round, made.block))
+
+            resume(step)
 
         self._tip.build(proposer, evidence, done)
 
@@ -320,7 +326,11 @@ class Voting:
 
     def _propose(self, effect: Propose) -> None:
         payload = compute_proposal_bytes(self._genesis, effect.height, effect.round, effect.valid_round, effect.block)
-        signature = self._sign(effect.height, effect.round, Slot.PROPOSAL, payload)
+        try:
+            signature = self._sign(effect.height, effect.round, Slot.PROPOSAL, payload)
+        except SignerUnreachable as error:  # the round's timeout passes over it
+            logger.warning("no proposal at height %d, round %d: %s", effect.height, effect.round, error)
+            return
         if signature is None or self._signer is None:
             return
         key = self._signer.public_key
@@ -332,13 +342,24 @@ class Voting:
     def _cast_vote(self, effect: CastVote) -> None:
         slot = Slot.PREVOTE if effect.kind is VoteKind.PREVOTE else Slot.PRECOMMIT
         payload = compute_vote_bytes(self._genesis, effect.kind, effect.height, effect.round, effect.block_hash)
-        signature = self._sign(effect.height, effect.round, slot, payload)
+        try:
+            signature = self._sign(effect.height, effect.round, slot, payload)
+        except SignerUnreachable as error:
+            logger.warning("no %s at height %d, round %d: %s", slot.name.lower(), effect.height, effect.round, error)
+            self._world.set_timer(SIGNER_RETRY_MS, partial(self._cast_again, effect))
+            return
         if signature is None or self._signer is None:
             return
         key = self._signer.public_key
         vote = Vote(effect.kind, effect.height, effect.round, effect.block_hash, key, signature)
         self._world.publish(vote)
         self._local.append(VoteReceived(vote))
+
+    def _cast_again(self, effect: CastVote) -> None:
+        """A vote that was not signed is asked for again: without votes no timeout would move the round on."""
+        if effect.height == self.core.height and not self.core.is_decided:
+            self._effects.append(effect)
+            self._pump()
 
     def _sign(self, height: int, round_: int, slot: Slot, payload: bytes) -> bytes | None:
         assert self._signer is not None, "only a validator signs"

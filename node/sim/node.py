@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from consensus.beacon import prove_beacon
 from consensus.runtime.errors import InvalidTransaction
 from genesis.builder import Genesis
 from genesis.dev import DevIdentity
@@ -109,7 +110,7 @@ class SimNode:
         head = self.store.get_head()
         if proposal.height != head.height + 1 or proposal.valid_round is not None:
             return None
-        proposer = Proposer(self.key.public_key, self.key.seed)
+        proposer = Proposer(self.key.public_key, partial(prove_beacon, self.key.seed))
         time_ms = proposal.block.header.time_ms + 7
         made = build_block(self.store, head, proposer, time_ms, (), (), self.pool.is_signed)
         return Proposal(proposal.height, proposal.round, None, made.block, self.key.public_key, bytes(64))

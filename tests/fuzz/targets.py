@@ -10,10 +10,12 @@ import random
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import proto_specs
+from consensus.beacon import prove_beacon
 from consensus.runtime.balances.state import read_account
 from consensus.runtime.context import BlockContext
 from consensus.runtime.errors import BlockError, InvalidTransaction
@@ -139,7 +141,7 @@ class PoolTarget:
         """What the pool took makes a block that validates to the same."""
         store, head = self._scene.store, self._scene.store.get_head()
         key = head.rotation.get_proposer()
-        proposer = Proposer(key, self._scene.by_key[key].consensus_key.seed)
+        proposer = Proposer(key, partial(prove_beacon, self._scene.by_key[key].consensus_key.seed))
         now_ms = head.time_ms + 1_000
         built = build_block(store, head, proposer, now_ms, (), self._pool.select(), self._pool.is_signed)
         check = build_signature_check(store.genesis_hash)

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consensus.beacon import prove_beacon
 from node import signer as signer_module
-from node.signer import Signer, SignerError, SignRefused, Slot, export_history, import_history
+from node.signer import SIGNED_MAX, Signer, SignerError, SignRefused, Slot, export_history, import_history
 from proto_specs.ed25519 import SigningKey, is_signature_valid
 from proto_specs.hashing import Tag
+from proto_specs.types.chain import Vote, VoteKind, compute_vote_bytes
 
 KEY = SigningKey.from_seed(bytes(range(32)))
 OTHER_KEY = SigningKey.from_seed(bytes(32))
@@ -200,3 +202,38 @@ def test_no_order_of_requests_and_restarts_gives_two_signatures_for_a_slot(
             continue
         assert signed.setdefault((height, round_, slot), payload) == payload
     signer.close()
+
+
+def make_own_vote(height: int, round_: int, block_hash: bytes | None, kind: VoteKind = VoteKind.PREVOTE) -> Vote:
+    return Vote(int(kind), height, round_, block_hash, KEY.public_key, bytes(64))
+
+
+def test_a_vote_of_our_key_that_the_history_lacks_was_made_elsewhere(signer: Signer) -> None:
+    signer.sign(5, 1, Slot.PREVOTE, compute_vote_bytes(GENESIS, VoteKind.PREVOTE, 5, 1, b"a" * 32))
+    assert signer.has_signed(make_own_vote(5, 1, b"a" * 32))
+    for elsewhere in (
+        make_own_vote(5, 1, b"b" * 32),
+        make_own_vote(5, 1, None),
+        make_own_vote(5, 1, b"a" * 32, VoteKind.PRECOMMIT),
+        make_own_vote(5, 0, b"a" * 32),
+        make_own_vote(5, 2, b"a" * 32),
+        make_own_vote(6, 1, b"a" * 32),
+    ):
+        assert not signer.has_signed(elsewhere), elsewhere
+
+
+def test_what_the_history_has_forgotten_and_others_votes_count_as_signed(signer: Signer) -> None:
+    for round_ in range(SIGNED_MAX + 2):
+        signer.sign(5, round_, Slot.PREVOTE, b"p")
+    assert signer.has_signed(make_own_vote(4, 0, b"a" * 32))
+    assert signer.has_signed(make_own_vote(5, 1, b"a" * 32)), "forgotten"
+    assert not signer.has_signed(make_own_vote(5, 2, b"a" * 32)), "remembered"
+    assert not signer.has_signed(make_own_vote(5, 3, b"a" * 32, VoteKind.PRECOMMIT))
+    other = Vote(VoteKind.PREVOTE, 9, 0, None, OTHER_KEY.public_key, bytes(64))
+    assert signer.has_signed(other)
+
+
+def test_it_proves_the_beacon_without_handing_out_its_seed(signer: Signer) -> None:
+    assert signer.prove_beacon(b"p" * 32, 7) == prove_beacon(KEY.seed, b"p" * 32, 7)
+    public = [name for name in dir(signer) if not name.startswith("_")]
+    assert not any("seed" in name for name in public)

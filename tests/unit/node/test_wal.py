@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_torn_at_every_byte_it_gives_every_whole_record_and_goes_on(tmp_path: Pa
         path.unlink()
 
 
-@pytest.mark.parametrize("tail", [b"\0" * 64, b"\xff" * 7, b"\0\0\0\5garbage that is no record"])
+@pytest.mark.parametrize("tail", [b"\0" * 64, bytes(4 << 20), b"\xff" * 7, b"\0\0\0\5garbage that is no record"])
 def test_a_tail_that_is_no_record_is_dropped(tmp_path: Path, tail: bytes) -> None:
     path = tmp_path / "wal"
     write(path, RECORDS)
@@ -119,8 +120,8 @@ def test_sync_reaches_the_disk_and_only_when_there_is_something(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
-    monkeypatch.setattr(wal_module.os, "fsync", synced.append)
     wal = Wal(tmp_path / "wal")
+    monkeypatch.setattr(wal_module.os, "fsync", synced.append)
     wal.sync()
     assert synced == []
     wal.append(b"one")
@@ -128,3 +129,45 @@ def test_sync_reaches_the_disk_and_only_when_there_is_something(
     wal.sync()
     assert len(synced) == 1
     wal.close()
+
+
+def test_zeros_from_any_byte_on_are_a_torn_tail(tmp_path: Path) -> None:
+    """A file whose new length reached the disk before its bytes did: after power loss zeros stand for them."""
+    path = tmp_path / "wal"
+    ends = write(path, [b"first", b"x" * 50, b"third record"])
+    data = path.read_bytes()
+    for at in range(len(data)):
+        path.write_bytes(data[:at] + bytes(len(data) - at))
+        assert len(read_wal(path)) == sum(end <= at for end in ends), f"zeros from byte {at}"
+
+
+@pytest.mark.parametrize("rest", [b"", b"\0" * 10])
+def test_a_record_hidden_in_a_torn_block_stops_nobody(tmp_path: Path, rest: bytes) -> None:
+    """A proposer who puts a log record into a transaction would stop every node that crashes while it writes that."""
+    hidden = tmp_path / "hidden"
+    write(hidden, [b"looks like a record"])
+    path = tmp_path / "wal"
+    (end, _) = write(path, [b"whole", b"block: " + hidden.read_bytes() + b"x" * 100])
+    data = path.read_bytes()
+    path.write_bytes(data[:-50] + rest)
+    assert read_wal(path) == [b"whole"]
+    assert path.stat().st_size == end
+
+
+def test_a_large_torn_block_of_hostile_bytes_is_read_in_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "wal"
+    write(path, [b"whole", b"\0\0\xff\xff" * (1 << 18)])
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    started = time.process_time()
+    assert read_wal(path) == [b"whole"]
+    assert time.process_time() - started < 1, "it is not searched byte by byte"
+
+
+def test_a_new_log_has_its_name_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that is synced but has no name in its directory is gone after power loss, with the votes' reasons."""
+    synced: list[Path] = []
+    monkeypatch.setattr(wal_module, "sync_directory", synced.append)
+    for _ in range(2):
+        Wal(tmp_path / "wal").close()
+    assert synced == [tmp_path]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from consensus.beacon import prove_beacon
 from genesis.builder import Genesis, build_genesis
 from genesis.dev import DEV_GENESIS_TIME_MS, DevIdentity, build_dev_spec, get_dev_identity
 from node.chain.blocks import ExecutedCandidate, Proposer, build_block, finalize_block
@@ -30,7 +32,7 @@ from proto_specs.types.chain import (
 MYL = 10**9
 ALICE = get_dev_identity("alice")
 BOB = get_dev_identity("bob")
-PROPOSER = Proposer(ALICE.consensus_key.public_key, ALICE.consensus_key.seed)
+PROPOSER = Proposer(ALICE.consensus_key.public_key, partial(prove_beacon, ALICE.consensus_key.seed))
 
 
 def make_genesis() -> Genesis:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -11,8 +15,9 @@ from consensus.bft.evidence import make_duplicate_proposal, make_duplicate_vote
 from consensus.runtime.balances import state as balances
 from consensus.runtime.staking.state import is_tombstoned
 from node.replica.world import Verdict
+from node.signer import Signer, SignerUnreachable
 from node.store.chain_store import ChainStore
-from node.wal import WalDamaged, read_wal
+from node.wal import WalDamaged, parse_wal, read_wal
 from proto_specs.codec import encode
 from proto_specs.hashing import Tag
 from proto_specs.merkle import compute_proof, compute_root
@@ -186,3 +191,58 @@ async def test_blocks_keep_the_interval(validator: Validator) -> None:
         for _ in range(5):
             await blocks.receive()
     assert trio.current_time() - began_s >= 4 * 0.06
+
+
+@pytest.mark.parametrize("failing", [(0,), (1,), (2,), (3,), (0, 1, 2, 3, 4)])
+async def test_while_its_signer_is_out_of_reach_it_casts_nothing_and_afterwards_goes_on(
+    validator: Validator, monkeypatch: pytest.MonkeyPatch, failing: tuple[int, ...]
+) -> None:
+    """Asked for a proof, a proposal, a prevote, a precommit: whichever of them gets no answer."""
+    asked = itertools.count()
+
+    def fail_sometimes(function: Callable[..., Any]) -> Callable[..., Any]:
+        def asking(*args: Any) -> Any:
+            if next(asked) in failing:
+                raise SignerUnreachable("nobody is there")
+            return function(*args)
+
+        return asking
+
+    for name in ("sign", "prove_beacon"):
+        monkeypatch.setattr(Signer, name, fail_sometimes(getattr(Signer, name)))
+    assert await validator.run(2) == [1, 2]
+    check_signed_once(validator.gossip)
+    check_chain(validator)
+
+
+async def test_from_any_prefix_of_its_log_it_comes_to_the_same_and_signs_nothing_else(validator: Validator) -> None:
+    """A real log cut at every byte reads as its whole records; from every record on the node goes on."""
+    with crash_at(7, is_done=True, keeps_unsynced=True), pytest.raises(ENDED):
+        await validator.run(2)
+    path = validator.base / "consensus.wal"
+    data, records = path.read_bytes(), read_wal(path)
+    assert len(records) > 2
+    ends = list(itertools.accumulate(len(one) + 12 for one in records))
+    assert ends[-1] == len(data)
+    for size in range(len(data) + 1):
+        found, end = parse_wal(data[:size], "log")
+        assert found == records[: sum(one <= size for one in ends)]
+        assert end == max([0, *(one for one in ends if one <= size)])
+    for number, end in enumerate([0, *ends]):
+        base = validator.base.parent / f"{validator.base.name}-cut{number}"
+        shutil.copytree(validator.base, base)
+        (base / "consensus.wal").write_bytes(data[: end + 5])
+        again = Validator.__new__(Validator)
+        again.base, again.genesis, again.gossip, again.parts = base, validator.genesis, validator.gossip, None
+        await again.run(1)
+        check_chain(again)
+    check_signed_once(validator.gossip)
+
+
+async def test_the_log_holds_one_height_at_most(validator: Validator) -> None:
+    sizes = []
+    async with validator.start() as (_, _, blocks):
+        for _ in range(8):
+            await blocks.receive()
+            sizes.append((validator.base / "consensus.wal").stat().st_size)
+    assert max(sizes[4:]) <= 2 * max(sizes[:4]) + 1_000, sizes

@@ -1,0 +1,1 @@
+"""A validator's key and history in a process of their own, asked over a Unix socket."""
