@@ -1,9 +1,10 @@
 """Transactions from and to peers: what was admitted here is told to everybody, what they tell is admitted likewise.
 
-A batch is passed on only after its signatures were checked here, so whoever passes on a bad one is to blame for it: gossip
-waits for that verdict, which costs each hop some milliseconds. Accepting first would let one flooder have the whole network
-check bad signatures on behalf of honest forwarders, who could then not be told from it. What is known already, or invalid
-on a head that is not quite the sender's, is nobody's fault. A flooder is held to a rate and to a share of the queue.
+A batch is passed on only after every signature in it was checked here, so whoever passes on a bad one is to blame for
+it: gossip waits for that verdict, which costs each hop some milliseconds. Were batches passed on first, one flooder
+would have the whole network check bad signatures, for honest forwarders that nobody could tell from it. What is
+known already, or invalid on a head that is not quite the sender's, is nobody's fault. A flooder is held to a rate and
+to a share of the queue.
 
 Only the node that took a transaction from its user publishes it, and again while it waits: gossip may lose it.
 """
@@ -77,7 +78,16 @@ class Relay:
             self._book(peer, -count, -size_bytes)
         if any(isinstance(one, BadSignature) for one in ticket.outcomes):
             return Verdict.REJECT
-        return Verdict.ACCEPT if any(isinstance(one, bytes) for one in ticket.outcomes) else Verdict.IGNORE
+        outcomes = zip(unknown, ticket.outcomes, strict=True)
+        refused = [one for one, outcome in outcomes if not isinstance(outcome, bytes)]
+        if len(refused) == len(unknown):
+            return Verdict.IGNORE
+        # One refused before its signature was looked at may be valid where it goes next, and would be our fault there.
+        is_signed = not refused or await trio.to_thread.run_sync(self._are_signed, refused)
+        return Verdict.ACCEPT if is_signed else Verdict.IGNORE
+
+    def _are_signed(self, transactions: list[Transaction]) -> bool:
+        return all(self._pool.is_signature_known_good(one) for one in transactions)
 
     def _has_room(self, peer: str, count: int, size_bytes: int) -> bool:
         transactions, waiting_bytes = self._admitting.get(peer, (0, 0))
