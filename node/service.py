@@ -12,7 +12,7 @@ from pathlib import Path
 
 import trio
 
-from genesis.builder import build_genesis
+from genesis.builder import Genesis, build_genesis
 from genesis.spec import ChainSpec
 from node.api.methods import NodeView
 from node.api.server import serve_api
@@ -23,6 +23,7 @@ from node.chain.pool import TransactionPool
 from node.chain.relay import Relay
 from node.chain.wal_records import check_database_reaches, read_inputs
 from node.children import ChildProcess, supervise
+from node.light.serve import serve_light_blocks
 from node.memory import limit_arenas, trim_now_and_then
 from node.mempool import Mempool
 from node.p2p.host import P2PHost, open_host
@@ -35,6 +36,7 @@ from node.replica.network import ChainNetwork
 from node.replica.replica import Replica, ReplicaParts
 from node.signatures.processes import SignatureProcesses
 from node.signer import Signer
+from node.snapshot_sync.server import SNAPSHOT_INTERVAL_DEFAULT, SnapshotShelf, make_snapshots, serve_snapshots
 from node.store.chain_store import ChainStore
 from node.store.history import DEFAULT_RETENTION, Retention
 from node.wal import Wal
@@ -79,6 +81,11 @@ class NodePaths:
         return self.base / "signer.json"
 
     @property
+    def snapshots(self) -> Path:
+        """The snapshots that are offered to peers."""
+        return self.base / "snapshots"
+
+    @property
     def peers(self) -> Path:
         """The address book."""
         return self.base / "peers.json"
@@ -109,7 +116,10 @@ class ValidatorKeys:
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """How a node runs. `models` is the shard store the verifier works from; None: no verification duty."""
+    """How a node runs. `models` is the shard store the verifier works from; None: no verification duty.
+
+    `snapshot_interval` is in blocks; 0: none are made.
+    """
 
     paths: NodePaths
     spec: ChainSpec
@@ -123,6 +133,7 @@ class NodeConfig:
     peers: tuple[str, ...]
     models: Path | None
     retention: Retention = DEFAULT_RETENTION
+    snapshot_interval: int = SNAPSHOT_INTERVAL_DEFAULT
 
 
 async def run_node(config: NodeConfig) -> None:
@@ -135,14 +146,14 @@ async def run_node(config: NodeConfig) -> None:
         check_database_reaches(config.paths.wal, store.get_head().height)
         if config.validator is not None:
             signer = Signer(config.paths.signer, config.validator.consensus, genesis.hash)
-        await _run_parts(config, store, signer)
+        await _run_parts(config, genesis, store, signer)
     finally:
         if signer is not None:
             signer.close()
         store.close()
 
 
-async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | None) -> None:
+async def _run_parts(config: NodeConfig, genesis: Genesis, store: ChainStore, signer: Signer | None) -> None:
     logged = await trio.to_thread.run_sync(read_inputs, config.paths.wal)
     head = store.get_head()
     logger.info("chain %s at block %d %s", config.spec.name, head.height, head.block_hash.hex()[:12])
@@ -169,7 +180,10 @@ async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | Non
                 )
             )
             join = partial(network.join, participant=replica, take=partial(relay.receive, admission))
+            shelf = SnapshotShelf(config.paths.snapshots, genesis)
             _serve_status(host, store)
+            serve_light_blocks(host, store)
+            serve_snapshots(host, shelf)
             logger.info("listening at %s", ", ".join(host.addresses))
             async with (
                 open_pubsub(host, keeper.penalise, join),
@@ -183,6 +197,9 @@ async def _run_parts(config: NodeConfig, store: ChainStore, signer: Signer | Non
                 for child in make_children(config):
                     nursery.start_soon(supervise, child)
                 nursery.start_soon(compact_when_due, store, bus)
+                if config.snapshot_interval:
+                    every = config.snapshot_interval
+                    nursery.start_soon(make_snapshots, store, bus, shelf, config.paths.database, every)
                 nursery.start_soon(trim_now_and_then)
                 nursery.start_soon(keeper.run)
                 nursery.start_soon(world.run, replica.start)

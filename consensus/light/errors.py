@@ -33,6 +33,10 @@ class HandoverUnproven(LightError):
     """Neighbouring sets share too little, and nobody proves that the one elected the other."""
 
 
+class TrustMismatch(LightError):
+    """A source has another block at a height that is trusted: it is of another chain, or the trusted hash is wrong."""
+
+
 class HeightMissing(LightError):
     """A source does not have a block that is needed. No proof of anything: ask another source."""
 

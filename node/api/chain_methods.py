@@ -23,7 +23,7 @@ from node.api.schemas import (
     schema_of,
 )
 from node.api.table import METHODS, NODE_NAME, NodeView, method, show_bytes
-from node.light.serve import find_light_block
+from node.light.blocks import find_light_block
 from proto_specs.types.chain import compute_block_hash
 
 NODE_VERSION = "0.1.0"

@@ -16,12 +16,14 @@ from node.client.errors import CallFailed, InferenceError, RequestLost, Transact
 from node.demo.processes import ProcessDied
 from node.derivation import MnemonicInvalid
 from node.keystore import KeystoreError
+from node.light.errors import LightStateInvalid, SourceLost
 from node.localnet.errors import LocalnetError
 from node.p2p.errors import NetworkError
 from node.rpc.errors import RpcError
 from node.service import NodeRefused
 from node.serving.chain import ChainUnreachable
 from node.signer import SignerError
+from node.snapshot_sync.errors import JoinFailed
 from node.store.database import DatabaseError
 from node.store.snapshot_format import SnapshotError
 from node.store.views import StateUnavailable
@@ -59,7 +61,9 @@ _USER_ERRORS = (
     CliError,
     DatabaseError,
     InferenceError,
+    JoinFailed,
     KeystoreError,
+    LightStateInvalid,
     LocalnetError,
     MnemonicInvalid,
     ModelError,
@@ -72,6 +76,7 @@ _USER_ERRORS = (
     RuntimeRefusal,
     SignerError,
     SnapshotError,
+    SourceLost,
     SpecError,
     StateUnavailable,
     TakenLogError,

@@ -19,6 +19,7 @@ _COMMANDS = {
     "keys": ("keys", "app"),
     "tx": ("tx", "app"),
     "query": ("query", "app"),
+    "light": ("lights", "light_command"),
     "db": ("databases", "db_app"),
     "snapshot": ("snapshots", "snapshot_app"),
     "wal": ("nodes", "wal_app"),

@@ -22,6 +22,7 @@ from node.cli.models_dir import ModelsOption, get_models_dir
 from node.derivation import KeyKind
 from node.service import NodeConfig, NodePaths, NodeRefused, ValidatorKeys, run_node
 from node.signer import Signer, export_history, import_history, read_history
+from node.snapshot_sync.server import SNAPSHOT_INTERVAL_DEFAULT
 from node.store.history import ARCHIVE, STATE_BLOCKS_DEFAULT, Retention
 from node.wal import repair_wal
 
@@ -113,6 +114,9 @@ def run_command(
     pruning: Annotated[
         str, typer.Option(help="Blocks behind the head whose state is kept, or `archive`: all from now on.")
     ] = str(STATE_BLOCKS_DEFAULT),
+    snapshot_interval: Annotated[
+        int, typer.Option(min=0, help="Blocks between two snapshots for nodes that join; 0: make none.")
+    ] = SNAPSHOT_INTERVAL_DEFAULT,
     keep_blocks: Annotated[str, typer.Option(help="Blocks whose body and receipts are kept, or `all`.")] = "all",
     models: ModelsOption = None,
     keys: KeysOption = None,
@@ -144,6 +148,7 @@ def run_command(
             peers=tuple(peer or ()),
             models=get_models_dir(models) if verify else None,
             retention=parse_retention(pruning, keep_blocks),
+            snapshot_interval=snapshot_interval,
         )
         trio.run(run_until_signalled, run_node, config)
 

@@ -6,18 +6,23 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import trio
+
 from consensus.light.attack import make_attack
-from consensus.light.errors import ForkDetected, HeightMissing, LightBlockInvalid, LightError
+from consensus.light.errors import ForkDetected, HeightMissing, LightError, TrustMismatch
 from consensus.light.skipping import AskBlock, Skipping, Step
 from consensus.light.verify import LightParams, Trusted, make_trusted, validate_light_block, verify_backwards
-from node.light.source import LightSource, SourceLost
+from node.light.errors import SourceLost
+from node.light.source import LightSource
 from proto_specs.types.chain import compute_block_hash
 from proto_specs.types.gossip import LightBlock
 
 logger = logging.getLogger("myelin.light")
 
 BACKWARDS_BLOCKS_MAX = 100_000
-"""Headers fetched one by one on the way back."""
+"""How far a way back may be: each header of it is fetched."""
+BACKWARDS_AT_ONCE = 8
+"""So many of them are asked for at a time."""
 
 ReadClock = Callable[[], int]
 """Unix time in milliseconds."""
@@ -84,30 +89,27 @@ async def verify_with_witnesses(
     return Confirmed(last.block, last.trusted, len(steps), tuple(agreeing), tuple(dropped))
 
 
-async def walk_back(top: LightBlock, height: int, source: LightSource, params: LightParams) -> LightBlock:
-    """The block of a height below a trusted one, by parent hashes. Raises LightError, SourceLost."""
-    if top.header.height - height > BACKWARDS_BLOCKS_MAX:
+async def walk_back(top: Trusted, height: int, source: LightSource, params: LightParams) -> LightBlock:
+    """The block of a height at or below a trusted one, by parent hashes. Raises LightError, SourceLost."""
+    if top.height - height > BACKWARDS_BLOCKS_MAX:
         raise LightError(f"block {height} is more than {BACKWARDS_BLOCKS_MAX} blocks back: name a nearer one to trust")
-    block = top
+    block = await _get(source, top.height)
+    if compute_block_hash(block.header) != top.block_hash:
+        raise TrustMismatch(f"block {top.height} of {source.name} is not the one that is trusted")
     while block.header.height > height:
-        below = block.header.height - 1
-        found = await source.get_block(below)
-        if found is None:
-            raise HeightMissing(f"{source.name} has no block {below}")
-        verify_backwards(block.header, found.header)
-        block = found
-    if block is not top:
-        validate_light_block(block, params.genesis)
+        above = block.header.height
+        for below in await _get_many(source, range(above - 1, max(height, above - BACKWARDS_AT_ONCE) - 1, -1)):
+            verify_backwards(block.header, below.header)
+            block = below
+    validate_light_block(block, params.genesis)
     return block
 
 
 async def fetch_trusted(height: int, block_hash: bytes, source: LightSource, genesis: bytes) -> Trusted:
     """What the operator trusts by its hash, with its set. Raises LightError, SourceLost."""
-    block = await source.get_block(height)
-    if block is None:
-        raise HeightMissing(f"{source.name} has no block {height}")
+    block = await _get(source, height)
     if (block.header.height, compute_block_hash(block.header)) != (height, block_hash):
-        raise LightBlockInvalid(f"block {height} of {source.name} is not the one you trust")
+        raise TrustMismatch(f"block {height} of {source.name} is not the one you trust")
     validate_light_block(block, genesis)
     return make_trusted(block)
 
@@ -137,8 +139,30 @@ async def _compare(
     raise LightError(f"the witness has two answers for block {target.trusted.height}")
 
 
-async def _get(witness: LightSource, height: int) -> LightBlock:
-    found = await witness.get_block(height)
+async def _get(source: LightSource, height: int) -> LightBlock:
+    found = await source.get_block(height)
     if found is None:
-        raise HeightMissing(f"it has no block {height}")
+        raise HeightMissing(f"{source.name} has no block {height}")
     return found
+
+
+async def _get_many(source: LightSource, heights: range) -> list[LightBlock]:
+    """In the order of `heights`. Raises as `_get` does for the first that fails."""
+    found: dict[int, LightBlock | Exception] = {}
+
+    async def get(height: int) -> None:
+        try:
+            found[height] = await _get(source, height)
+        except (LightError, SourceLost) as error:
+            found[height] = error
+
+    async with trio.open_nursery() as nursery:
+        for height in heights:
+            nursery.start_soon(get, height)
+    blocks: list[LightBlock] = []
+    for height in heights:
+        one = found[height]
+        if isinstance(one, Exception):
+            raise one
+        blocks.append(one)
+    return blocks

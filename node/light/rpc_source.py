@@ -10,7 +10,7 @@ from consensus.state.tree import Proof
 from genesis.errors import SpecError
 from genesis.jsonform import read_json
 from node.api.errors import STATE_UNAVAILABLE
-from node.light.source import SourceLost
+from node.light.errors import SourceLost
 from node.rpc.client import RpcClient
 from node.rpc.errors import RpcError, RpcUnreachable
 from proto_specs.codec import decode

@@ -1,28 +1,16 @@
-"""What a full node serves to light clients, from its store."""
+"""Serves light blocks to peers."""
 
 from __future__ import annotations
 
+from node.light.blocks import find_light_block
 from node.p2p.host import P2PHost
 from node.store.chain_store import ChainStore
 from proto_specs.codec import decode, encode
-from proto_specs.types.gossip import LIGHT_PROTOCOL, LightBlock, LightRequest, LightResponse
+from proto_specs.types.gossip import LIGHT_PROTOCOL, LightRequest, LightResponse
 
 REQUEST_BYTES_MAX = 64
-STREAMS_PER_PEER = 4
+STREAMS_PER_PEER = 16
 TIMEOUT_S = 10.0
-
-
-def find_light_block(store: ChainStore, height: int) -> LightBlock | None:
-    """The light block of a height, 0 being the newest; None where header, commit or set are not here.
-
-    Sets are kept by hash (storage.md), so also after their state is pruned.
-    """
-    height = height or store.get_head().height
-    header, commit = store.get_header(height), store.get_commit(height)
-    if header is None or commit is None:
-        return None
-    validators = store.get_validators(header.validators_hash)
-    return None if validators is None else LightBlock(header, commit, validators)
 
 
 def serve_light_blocks(host: P2PHost, store: ChainStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from functools import partial
@@ -20,12 +21,16 @@ from node.sim.plan import Plan
 from node.sim.schedule import Schedule
 from node.store.chain_store import FinalizedBlock
 from proto_specs.ed25519 import SigningKey
-from proto_specs.types.calls import Transfer
+from proto_specs.hashing import Tag
+from proto_specs.types.calls import Bond, Call, RegisterValidator, RetireValidator, Transfer
 from proto_specs.types.chain import TransactionBody, sign_transaction
+from proto_specs.types.common import NMYL_PER_MYL
 
 WRITES_TO_CRASH_MAX = 12
 DOWN_MS_MAX = 3_000
 TRANSFER_EVERY_MS = 300
+REPEAT_MS = 700
+JOINER_STAKE = 100_000 * NMYL_PER_MYL
 PAYERS = tuple(get_dev_identity(name) for name in ("eve", "ferdie", "client"))
 
 
@@ -45,6 +50,7 @@ class Cluster:
         self.nodes: dict[str, SimNode] = {}
         self._is_healed = False
         self._nonces: Counter[str] = Counter()
+        self.identities = identities
         for place, identity in enumerate(identities):
             behaviour = plan.byzantine[place] if place < len(plan.byzantine) else None
             skew_ms = self.dice.randint(-plan.skew_ms_max, plan.skew_ms_max)
@@ -76,6 +82,12 @@ class Cluster:
                 self.schedule.after(dice.randrange(plan.fault_ms), partial(self._forget, node))
         self.schedule.after(plan.fault_ms, self._heal)
         self.schedule.after(TRANSFER_EVERY_MS, self._transfer)
+        if plan.has_joiner:
+            joiner = self.identities[plan.validators]
+            self.schedule.after(dice.randrange(plan.fault_ms), partial(self._repeat, joiner, _make_joining(joiner)))
+        if plan.has_leaver:
+            leaver = self.identities[plan.validators - 1]
+            self.schedule.after(plan.fault_ms, partial(self._repeat, leaver, (RetireValidator(),)))
 
     def deliver(self, source: str, target: str, message: Any) -> None:
         """A published message arrives."""
@@ -105,6 +117,13 @@ class Cluster:
     def has_reached(self, height: int) -> bool:
         """Whether every honest node is there, after healing."""
         return self._is_healed and all(node.is_up and node.store.get_head().height >= height for node in self.honest)
+
+    def count_changes(self) -> int:
+        """How often the validator set changed, as the first honest node has it."""
+        store = self.honest[0].store
+        headers = [store.get_header(height) for height in range(1, store.get_head().height + 1)]
+        sets = [header.validators_hash for header in headers if header is not None]
+        return sum(one != other for one, other in itertools.pairwise(sets))
 
     def _start(self, node: SimNode) -> None:
         if not node.is_up:
@@ -141,11 +160,25 @@ class Cluster:
         """A user pays another one; whoever is up hears of it, unless the network is bad."""
         self.schedule.after(TRANSFER_EVERY_MS, self._transfer)
         payer, payee = self.dice.sample(PAYERS, 2)
-        genesis = next(iter(self.nodes.values())).genesis.hash
-        call = Transfer(payee.account, 1_000_000)
-        body = TransactionBody(payer.account, self._nonces[payer.name], call, 0, 0, 0)
+        self._submit(payer, self._nonces[payer.name], Transfer(payee.account, 1_000_000))
         self._nonces[payer.name] += 1
-        transaction = sign_transaction(body, genesis, genesis, payer.account_key)
+
+    def _repeat(self, who: DevIdentity, calls: tuple[Call, ...]) -> None:
+        """Somebody asks for something until it is in a block."""
+        self.schedule.after(REPEAT_MS, partial(self._repeat, who, calls))
+        for nonce, call in enumerate(calls):
+            self._submit(who, nonce, call)
+
+    def _submit(self, who: DevIdentity, nonce: int, call: Call) -> None:
+        genesis = next(iter(self.nodes.values())).genesis.hash
+        body = TransactionBody(who.account, nonce, call, 0, 0, 0)
+        transaction = sign_transaction(body, genesis, genesis, who.account_key)
         for node in self.nodes.values():
             if node.world is not None:
                 node.world.call(partial(node.submit, transaction))
+
+
+def _make_joining(who: DevIdentity) -> tuple[Call, ...]:
+    """Stake as much as the others have, and stand for election."""
+    proof = who.consensus_key.sign(Tag.KEY_PROOF_SIGN, who.account)
+    return Bond(JOINER_STAKE), RegisterValidator(who.consensus_key.public_key, proof)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from collections import Counter
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from node.sim.schedule import Schedule
 
 REQUEST_TIMEOUT_MS = 2_000
 CALM_DELAY_MS_MAX = 20
+FLAP_MS = 250
 
 
 class SimNetwork:
@@ -51,6 +53,9 @@ class SimNetwork:
         if self._is_calm:
             self._schedule.after(1 + dice.randrange(CALM_DELAY_MS_MAX), deliver)
             return
+        if plan.flapping and self._is_dead(source, target):
+            self.counts["flapped"] += 1
+            return
         if dice.random() < plan.loss:
             self.counts["lost"] += 1
             return
@@ -61,3 +66,8 @@ class SimNetwork:
                 delay_ms += dice.randrange(plan.straggler_ms_max)
             self._schedule.after(delay_ms, deliver)
             self.counts["delivered"] += 1
+
+    def _is_dead(self, source: str, target: str) -> bool:
+        """What decides is a hash, so that it is the same for all messages of a slot."""
+        slot = f"{self._plan.seed} {source} {target} {self._schedule.now_ms // FLAP_MS}"
+        return zlib.crc32(slot.encode()) < self._plan.flapping * (1 << 32)

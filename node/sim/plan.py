@@ -26,6 +26,8 @@ class Plan:
     fault_ms: int
     loss: float
     duplication: float
+    flapping: float
+    """Share of the quarter-second slots in which one direction between two nodes is dead."""
     delay_ms_max: int
     straggler: float
     straggler_ms_max: int
@@ -34,6 +36,10 @@ class Plan:
     partitions: int
     skew_ms_max: int
     byzantine: tuple[Behaviour, ...]
+    has_joiner: bool
+    """One more node bonds and stands for election while the faults go on."""
+    has_leaver: bool
+    """The last of the first validators retires, once the joiner is there to make up for it."""
 
 
 def make_plan(seed: int, validators: int = VALIDATORS_DEFAULT, heights: int = HEIGHTS_DEFAULT) -> Plan:
@@ -42,12 +48,14 @@ def make_plan(seed: int, validators: int = VALIDATORS_DEFAULT, heights: int = HE
     faulty = (validators - 1) // 3
     liars = dice.randint(0, faulty) if dice.random() < 0.6 else 0
     is_rough = dice.random() < 0.7
+    has_joiner = dice.random() < 0.3
     return Plan(
         seed=seed,
         validators=validators,
         heights=heights,
         fault_ms=dice.randint(heights * BLOCK_INTERVAL_MS // 2, heights * BLOCK_INTERVAL_MS * 2),
         loss=dice.choice((0.0, 0.05, 0.2, 0.4)) if is_rough else 0.0,
+        flapping=dice.choice((0.0, 0.3, 0.5, 0.7)) if dice.random() < 0.5 else 0.0,
         duplication=dice.choice((0.0, 0.1)),
         delay_ms_max=dice.choice((20, 60, 150)),
         straggler=dice.choice((0.0, 0.05)) if is_rough else 0.0,
@@ -57,4 +65,6 @@ def make_plan(seed: int, validators: int = VALIDATORS_DEFAULT, heights: int = HE
         partitions=dice.choice((0, 1, 2)),
         skew_ms_max=dice.choice((0, 200, 2_000)),
         byzantine=tuple(dice.choice(tuple(Behaviour)) for _ in range(liars)),
+        has_joiner=has_joiner,
+        has_leaver=has_joiner and not liars and dice.random() < 0.5,
     )

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from genesis.builder import Genesis, build_genesis
-from genesis.dev import DevIdentity, build_dev_spec, get_dev_identity
+from genesis.dev import DEV_NAMES, DevIdentity, build_dev_spec, get_dev_identity
 from node.sim.bugs import Bug, plant
 from node.sim.cluster import Cluster
 from node.sim.memo import remember
@@ -36,7 +36,7 @@ def simulate(seed: int, validators: int, heights: int, bug: Bug | None = None) -
 def run_plan(plan: Plan) -> Outcome:
     """Faults, healing, and the time that is left to get there; then the chains are gone through."""
     genesis, identities = _make_chain(plan.validators)
-    cluster = Cluster(plan, genesis, identities)
+    cluster = Cluster(plan, genesis, identities if plan.has_joiner else identities[: plan.validators])
     cluster.start()
     deadline_ms = plan.fault_ms + LIVENESS_MS
     try:
@@ -51,6 +51,7 @@ def run_plan(plan: Plan) -> Outcome:
         if node.is_up:
             cluster.checks.check_chain(node, honest)
     counts = cluster.counts + cluster.network.counts
+    counts["changes of the set"] = cluster.count_changes()
     for node in cluster.nodes.values():
         counts.update({f"write: {kind}": count for kind, count in node.disk.writes.items()})
         if node.liar is not None:
@@ -65,9 +66,9 @@ def run_plan(plan: Plan) -> Outcome:
 
 @functools.cache
 def _make_chain(validators: int) -> tuple[Genesis, tuple[DevIdentity, ...]]:
-    """A development chain whose validators are not jailed for what the simulation does to them."""
-    names = tuple(f"validator-{number}" for number in range(validators))
-    spec = build_dev_spec(names, block_interval_ms=BLOCK_INTERVAL_MS)
+    """A development chain whose validators are not jailed for what the simulation does to them, and who may join it."""
+    names = tuple(f"validator-{number}" for number in range(validators + 1))
+    spec = build_dev_spec(names[:-1], block_interval_ms=BLOCK_INTERVAL_MS, names=(*DEV_NAMES, names[-1]))
     staking = replace(spec.params.staking, downtime_permille=0, epoch_blocks=5)
     spec = replace(spec, params=replace(spec.params, staking=staking))
     return build_genesis(spec), tuple(get_dev_identity(name) for name in names)

@@ -17,14 +17,18 @@ from typing import Protocol
 import trio
 
 from consensus.light.errors import ForkDetected, LightBlockInvalid, LightError
-from consensus.light.verify import LightParams, Trusted
+from consensus.light.verify import LightParams, Trusted, compute_trusting_period_ms, make_trusted_genesis
 from genesis.builder import Genesis
-from node.light.client import ReadClock, verify_with_witnesses, walk_back
-from node.light.source import LightSource, PeerSource, SourceLost
+from genesis.spec import ChainSpec
+from node.light.client import ReadClock, fetch_trusted, verify_with_witnesses, walk_back
+from node.light.errors import SourceLost
+from node.light.peer_source import PeerSource
+from node.light.source import LightSource
 from node.p2p.errors import NetworkError
 from node.p2p.host import P2PHost
 from node.p2p.request import request
 from node.snapshot_sync.download import Candidate, Download, Fetch, choose_candidate
+from node.snapshot_sync.errors import JoinFailed
 from node.snapshot_sync.partial import PartialSnapshot, compute_manifest_hash
 from node.store.records import Head
 from node.store.snapshot_format import Progress, SnapshotError, SnapshotManifest
@@ -51,10 +55,6 @@ ROUND_PAUSE_S = 1.0
 ANSWER_BYTES_MAX = limits.SNAPSHOT_PART_BYTES_MAX + limits.KIB
 
 logger = logging.getLogger("myelin.snapshot")
-
-
-class JoinFailed(Exception):
-    """No snapshot could be joined from: the message says what came of the last attempts."""
 
 
 class SnapshotNetwork(Protocol):
@@ -107,14 +107,18 @@ class P2PSnapshots:
 
 @dataclass(frozen=True, slots=True)
 class JoinTrust:
-    """What the joining node believes: a block to start from (genesis, or the operator's), and how long.
+    """What the joining node believes: genesis, or the block (height, hash) that its operator names, and for how long.
 
-    `top` is the operator's block where it lies above the snapshots: then the way to a snapshot leads back from it.
+    To snapshots of earlier blocks than that one the way leads back by parent hashes.
     """
 
-    start: Trusted
-    params: LightParams
-    top: LightBlock | None = None
+    trusting_period_ms: int
+    named: tuple[int, bytes] | None = None
+
+
+def make_join_trust(spec: ChainSpec, named: tuple[int, bytes] | None = None) -> JoinTrust:
+    """With the trusting period that the spec's parameters give (light.md)."""
+    return JoinTrust(compute_trusting_period_ms(spec.params.staking, spec.block_interval_ms), named)
 
 
 @dataclass(slots=True)
@@ -122,7 +126,8 @@ class _Joining:
     network: SnapshotNetwork
     genesis: Genesis
     partial: PartialSnapshot
-    trust: JoinTrust
+    params: LightParams
+    named: tuple[int, bytes] | None
     now_ms: ReadClock
     progress: Progress
     refused: set[bytes] = field(default_factory=set)
@@ -162,7 +167,8 @@ async def join_by_snapshot(
     if database.exists():
         raise SnapshotError(f"{database} exists: a snapshot is imported into an empty directory only")
     partial = PartialSnapshot(database.with_name(database.name + ".download"))
-    joining = _Joining(network, genesis, partial, trust, now_ms, progress)
+    params = LightParams(genesis.hash, trust.trusting_period_ms)
+    joining = _Joining(network, genesis, partial, params, trust.named, now_ms, progress)
     with trio.move_on_after(timeout_s):
         while True:
             head = await _try_best(joining, database)
@@ -232,17 +238,18 @@ async def _collect_offers(joining: _Joining) -> dict[str, tuple[SnapshotOffer, .
 
 async def _verify_block(joining: _Joining, candidate: Candidate) -> LightBlock:
     """The chain's block of that height, as a light client finds it. Raises LightError, SourceLost."""
-    trust, height = joining.trust, candidate.offer.height
+    params, height = joining.params, candidate.offer.height
     peers = [*candidate.peers, *(one for one in joining.network.list_peers() if one not in candidate.peers)]
     sources = [joining.network.make_source(one) for one in peers if one not in joining.ignored]
     failure: Exception | None = None
     for at, source in enumerate(sources):
         try:
-            if trust.top is not None and height <= trust.top.header.height:
-                return await walk_back(trust.top, height, source, trust.params)
+            start = await _find_start(joining, source)
+            if height <= start.height:
+                return await walk_back(start, height, source, params)
             others = [*sources[:at], *sources[at + 1 :]]
             found = await verify_with_witnesses(
-                trust.start, height, source, others, trust.params, joining.now_ms, needs_witness=False
+                start, height, source, others, params, joining.now_ms, needs_witness=False
             )
             return found.block
         except ForkDetected:
@@ -253,6 +260,14 @@ async def _verify_block(joining: _Joining, candidate: Candidate) -> LightBlock:
         except (LightError, SourceLost) as error:
             failure = error
     raise failure or SourceLost("nobody to ask")
+
+
+async def _find_start(joining: _Joining, source: LightSource) -> Trusted:
+    """Genesis, or the operator's block as the source has it. Raises LightError, SourceLost."""
+    if joining.named is not None:
+        return await fetch_trusted(*joining.named, source, joining.genesis.hash)
+    spec = joining.genesis.spec
+    return make_trusted_genesis(joining.genesis.hash, spec.genesis_time_ms, joining.genesis.validators)
 
 
 async def _fetch_manifest(joining: _Joining, candidate: Candidate) -> SnapshotManifest | None:

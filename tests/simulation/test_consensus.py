@@ -42,7 +42,7 @@ def test_plans_hold_every_behaviour_and_never_too_many_liars() -> None:
 
 @pytest.mark.parametrize(
     ("bug", "near"),
-    [(Bug.QUORUM, 11), (Bug.NO_LOCK, 199), (Bug.NO_VALID_VALUE, 85), (Bug.SIGN_BEFORE_PERSIST, 0)],
+    [(Bug.QUORUM, 16), (Bug.NO_LOCK, 551), (Bug.NO_VALID_VALUE, 0), (Bug.SIGN_BEFORE_PERSIST, 0)],
     ids=lambda one: str(getattr(one, "value", one)),
 )
 def test_a_planted_bug_is_found(bug: Bug, near: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -170,6 +172,26 @@ def test_a_proof_is_checked_before_it_is_shown(cli: Cli) -> None:
     assert proven["block"] == cli.ask("query", "block", str(proven["height"]))["hash"]
     assert "it holds" in cli.show("query", "proof", found["state_key"])
     assert cli.ask("query", "proof", "0xabcd")["value"] is None
+
+
+def test_a_light_client_believes_proofs_and_remembers(cli: Cli, tmp_path: Path) -> None:
+    state, seen = ("--state", str(tmp_path / "light.json")), "--trusting-period-s"
+    block_hash = json.loads(cli.show("query", "call", "chain_getBlockHash", "1"))
+    begun = cli.ask("light", *state, seen, "600", "--trust", f"1:{block_hash}", "--witness", cli.url)
+    assert (begun["verified"], begun["agreeing"]) == (True, [cli.url])
+    found = cli.ask("light", *state, seen, "600", "--verify-account", "dev:alice")
+    assert found["height"] >= begun["height"]
+    assert found["block"] == cli.ask("query", "block", str(found["height"]))["hash"]
+    assert found["account"]["free"] > 0
+    assert cli.ask("light", *state, seen, "600", "--height", "1")["block"] == block_hash
+    assert "verified" in cli.show("light", *state, seen, "600")
+    other = ("--state", str(tmp_path / "other.json"))
+    assert cli.refuse("light", *other, seen, "600")["error"] == "TrustMissing"
+    assert cli.refuse("light", *other, "--trust", f"1:{block_hash}")["error"] == "TrustMissing"
+    assert cli.refuse("light", *other, seen, "600", "--trust", "1")["error"] == "TrustMissing"
+    assert cli.refuse("light", *other, seen, "600", "--trust", f"2:{block_hash}")["error"] == "TrustMismatch"
+    (tmp_path / "light.json").write_text("{", "utf-8")
+    assert cli.refuse("light", *state, seen, "600")["error"] == "LightStateInvalid"
 
 
 def test_a_node_that_does_not_answer(cli: Cli) -> None:

@@ -1,166 +1,120 @@
-"""Gossip of transactions: what users hand in is told in batches; peers' are admitted, floods cost only the flooder."""
+"""Transactions between nodes: told once by whoever took them, admitted like a user's; a flood costs only its sender."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 import trio
-import trio.testing
+from trio.testing import MockClock
 
 from node.chain import relay as relay_module
 from node.chain.admission import Admission
-from node.chain.relay import GATHER_S, PEER_WAITING_MAX, REPEAT_BLOCKS, Relay
+from node.chain.relay import REPEAT_BLOCKS, Relay
 from node.p2p.verdict import Verdict
 from node.signatures.processes import SignatureProcesses
 from proto_specs.codec import encode
-from proto_specs.limits import BATCH_TRANSACTIONS_MAX, GOSSIP_BYTES_MAX
-from proto_specs.types.calls import Remark
-from proto_specs.types.chain import Transaction, compute_extrinsic_hash
+from proto_specs.limits import GOSSIP_BYTES_MAX
+from proto_specs.types.chain import Transaction
 from proto_specs.types.gossip import TransactionBatch
-from tests.unit.node.world import ALICE, BOB, World, sign_call
+from tests.unit.node.world import World
 
 
-@asynccontextmanager
-async def relaying(world: World) -> AsyncIterator[tuple[Relay, Admission, list[TransactionBatch]]]:
-    published: list[TransactionBatch] = []
-    relay = Relay(world.pool, published.append)
-    admission = Admission(world.pool, SignatureProcesses(0), relay.announce)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(admission.run)
-        nursery.start_soon(relay.run)
-        yield relay, admission, published
-        nursery.cancel_scope.cancel()
+@dataclass
+class Node:
+    """A pool with its admission and relay."""
 
+    world: World
+    sent: list[TransactionBatch] = field(default_factory=list)
+    news: trio.Event = field(default_factory=trio.Event)
 
-def spoil(transaction: Transaction) -> Transaction:
-    return replace(transaction, signature=bytes(64))
+    def __post_init__(self) -> None:
+        self.relay = Relay(self.world.pool, self.publish)
+        self.admission = Admission(self.world.pool, SignatureProcesses(0), self.relay.announce)
 
+    def publish(self, batch: TransactionBatch) -> None:
+        self.sent.append(batch)
+        self.news.set()
+        self.news = trio.Event()
 
-def batch(*transactions: Transaction) -> TransactionBatch:
-    return TransactionBatch(transactions)
+    async def receive(self, *transactions: Transaction, peer: str = "peer") -> Verdict:
+        return await self.relay.receive(self.admission, peer, TransactionBatch(transactions))
 
+    async def submit(self, *transactions: Transaction) -> None:
+        await self.admission.hand_in(transactions, 1).done.wait()
 
-async def test_what_users_hand_in_is_published_together_once(
-    world: World, autojump_clock: trio.testing.MockClock
-) -> None:
-    async with relaying(world) as (_, admission, published):
-        for nonce in range(3):
-            await admission.hand_in([world.transfer(nonce)], 200).done.wait()
-        await trio.sleep(GATHER_S * 1.1)
-        assert published == [batch(*(world.transfer(nonce) for nonce in range(3)))]
-        await trio.sleep(30)
-        assert len(published) == 1, "it waits for blocks, not for time alone"
-
-
-async def test_what_a_peer_brought_is_admitted_passed_on_and_not_published(
-    world: World, autojump_clock: trio.testing.MockClock
-) -> None:
-    async with relaying(world) as (relay, admission, published):
-        assert await relay.receive(admission, "peer", batch(world.transfer(0))) is Verdict.ACCEPT
-        assert await relay.receive(admission, "peer", batch(world.transfer(0))) is Verdict.IGNORE
-        await trio.sleep(30)
-        assert len(world.pool) == 1
-        assert not published
-
-
-async def test_batches_keep_to_the_bounds_of_gossip(world: World, autojump_clock: trio.testing.MockClock) -> None:
-    async with relaying(world) as (relay, _, published):
-        large = [sign_call(world.genesis.hash, ALICE, nonce, Remark(bytes(1_000))) for nonce in range(300)]
-        small = [world.transfer(nonce, BOB) for nonce in range(BATCH_TRANSACTIONS_MAX + 1)]
-        for one in (*large, *small):
-            relay.announce(one)
-        await trio.sleep(GATHER_S * 1.1)
-        assert [one for each in published for one in each.transactions] == [*large, *small]
-        assert all(len(encode(each)) <= GOSSIP_BYTES_MAX for each in published)
-        assert all(len(each.transactions) <= BATCH_TRANSACTIONS_MAX for each in published)
-
-
-async def test_what_still_waits_is_told_again(world: World, autojump_clock: trio.testing.MockClock) -> None:
-    async with relaying(world) as (_, admission, published):
-        waiting = world.transfer(0)
-        await admission.hand_in([waiting], 200).done.wait()
-        await trio.sleep(1)
-        for _ in range(REPEAT_BLOCKS):
-            world.add_block()
-        await trio.sleep(10)
-        assert published == [batch(waiting), batch(waiting)]
-        for _ in range(REPEAT_BLOCKS):
-            world.add_block([waiting] if compute_extrinsic_hash(waiting) in world.pool else ())
-        await trio.sleep(10)
-        assert len(published) == 2, "it is in a block"
-
-
-async def test_a_bad_signature_is_the_fault_of_whoever_passed_it_on(world: World) -> None:
-    async with relaying(world) as (relay, admission, _):
-        mixed = batch(world.transfer(0), spoil(world.transfer(1)))
-        assert await relay.receive(admission, "peer", mixed) is Verdict.REJECT
-        assert len(world.pool) == 1, "the good one is kept"
-
-
-async def test_what_is_invalid_on_our_head_only_is_passed_on_when_it_is_signed(world: World) -> None:
-    stale = world.transfer(0)
-    world.add_block([stale])
-    async with relaying(world) as (relay, admission, _):
-        assert await relay.receive(admission, "peer", batch(stale)) is Verdict.IGNORE
-        assert await relay.receive(admission, "peer", batch(stale, world.transfer(1))) is Verdict.ACCEPT
-
-
-async def test_nobody_gets_us_to_pass_on_a_bad_signature_that_others_would_blame_on_us(world: World) -> None:
-    """It is refused here for its nonce, unchecked; a node one block behind would look at its signature."""
-    stale = world.transfer(0)
-    world.add_block([stale])
-    async with relaying(world) as (relay, admission, _):
-        assert await relay.receive(admission, "peer", batch(spoil(stale), world.transfer(1))) is Verdict.IGNORE
-        assert len(world.pool) == 1
-
-
-async def test_a_flooder_is_limited_and_costs_only_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay_module, "PEER_TRANSACTIONS_PER_S", 0.001)
-    monkeypatch.setattr(relay_module, "PEER_BURST_TRANSACTIONS", 1_000)
-    junk = batch(*(spoil(world.transfer(10**6 + number)) for number in range(100)))
-    async with relaying(world) as (relay, admission, _):
-        for _ in range(10):
-            assert await relay.receive(admission, "flooder", junk) is not Verdict.ACCEPT
-        with monkeypatch.context() as patched:
-            computed: list[object] = []
-            patched.setattr(relay_module, "compute_extrinsic_hash", computed.append)
-            assert await relay.receive(admission, "flooder", junk) is Verdict.IGNORE
-            assert not computed, "nothing is computed for it any more"
-        assert await relay.receive(admission, "honest", batch(world.transfer(0))) is Verdict.ACCEPT
-
-
-async def test_a_flooder_has_a_share_of_the_queue_and_users_have_the_rest(world: World) -> None:
-    """All its batches come at once, before any is admitted."""
-    verdicts: list[Verdict] = []
-    async with relaying(world) as (relay, admission, _):
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
         async with trio.open_nursery() as nursery:
-
-            async def receive(peer: str, given: TransactionBatch) -> None:
-                verdicts.append(await relay.receive(admission, peer, given))
-
-            for peer in range(8):
-                for number in range(6):
-                    given = batch(*[spoil(world.transfer(10**6 + number))] * 512)
-                    nursery.start_soon(receive, f"flooder-{peer}", given)
-            await trio.testing.wait_all_tasks_blocked()
-            own = admission.hand_in([world.transfer(0)], 200)
-            await own.done.wait()
-        assert isinstance(own.outcomes[0], bytes)
-        assert PEER_WAITING_MAX < 6 * 512
-        assert len(verdicts) == 48
+            nursery.start_soon(self.admission.run)
+            nursery.start_soon(self.relay.run)
+            yield
+            nursery.cancel_scope.cancel()
 
 
-async def test_an_honest_burst_of_a_thousand_a_second_passes(
-    world: World, autojump_clock: trio.testing.MockClock
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(World(tmp_path / "db"))
+
+
+async def test_what_a_user_hands_in_is_told_once_and_together(node: Node, autojump_clock: MockClock) -> None:
+    transfers = tuple(node.world.transfer(nonce) for nonce in range(3))
+    async with node.running():
+        await node.submit(*transfers)
+        await trio.sleep(1)
+    assert node.sent == [TransactionBatch(transfers)]
+
+
+async def test_what_a_peer_tells_is_admitted_and_not_told_again(node: Node, autojump_clock: MockClock) -> None:
+    transfer = node.world.transfer(0)
+    async with node.running():
+        assert await node.receive(transfer) is Verdict.ACCEPT
+        assert await node.receive(transfer) is Verdict.IGNORE
+        await trio.sleep(1)
+    assert len(node.world.pool) == 1
+    assert node.sent == []
+
+
+async def test_a_bad_signature_is_its_senders_fault_and_an_old_nonce_nobodys(
+    node: Node, autojump_clock: MockClock
 ) -> None:
-    async with relaying(world) as (relay, admission, _):
-        for second in range(3):
-            for part in range(4):
-                nonces = range(40 * second + 10 * part, 40 * second + 10 * part + 10)
-                given = batch(*(world.transfer(nonce) for nonce in nonces))
-                assert await relay.receive(admission, "peer", given) is Verdict.ACCEPT
-            await trio.sleep(1)
-        assert len(world.pool) == 120
+    good = node.world.transfer(0)
+    node.world.add_block([good])
+    forged = replace(node.world.transfer(1), signature=bytes(64))
+    async with node.running():
+        assert await node.receive(good) is Verdict.IGNORE
+        assert await node.receive(node.world.transfer(2), forged) is Verdict.REJECT
+
+
+async def test_a_flooder_is_passed_over_and_nobody_else_is(node: Node) -> None:
+    node.relay._rate = relay_module.RateLimit(0.001, 5)
+    transfers = [node.world.transfer(nonce) for nonce in range(8)]
+    async with node.running():
+        assert await node.receive(*transfers[:5], peer="flooder") is Verdict.ACCEPT
+        assert await node.receive(*transfers[5:7], peer="flooder") is Verdict.IGNORE
+        assert await node.receive(transfers[5], peer="other") is Verdict.ACCEPT
+
+
+async def test_what_still_waits_is_told_again_every_few_blocks(node: Node, autojump_clock: MockClock) -> None:
+    waiting, gone = node.world.transfer(1), node.world.transfer(0)
+    async with node.running():
+        await node.submit(gone, waiting)
+        await trio.sleep(1)
+        node.world.add_block([gone])
+        for _ in range(REPEAT_BLOCKS):
+            node.world.add_block()
+        await trio.sleep(6)
+    assert [batch.transactions for batch in node.sent] == [(gone, waiting), (waiting,)]
+
+
+async def test_batches_fit_gossip(node: Node, autojump_clock: MockClock) -> None:
+    transfers = tuple(node.world.transfer(nonce) for nonce in range(1_200))
+    async with node.running():
+        await node.submit(*transfers)
+        await trio.sleep(1)
+    assert [one for batch in node.sent for one in batch.transactions] == list(transfers)
+    assert all(len(encode(batch)) <= GOSSIP_BYTES_MAX for batch in node.sent)
+    assert len(node.sent) > 1

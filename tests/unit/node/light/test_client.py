@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 
 from consensus.light.attack import AttackKind, classify_attack, list_double_votes
-from consensus.light.errors import ForkDetected, HeightMissing, LightBlockInvalid, LightError
+from consensus.light.errors import ForkDetected, HeightMissing, LightBlockInvalid, LightError, TrustMismatch
 from consensus.light.verify import Handover, make_trusted
 from node.light.client import Confirmed, NobodyConfirms, fetch_trusted, verify_with_witnesses, walk_back
-from node.light.source import SourceLost
+from node.light.errors import SourceLost
 from proto_specs.types.chain import compute_block_hash
 from proto_specs.types.gossip import LightBlock
 from tests.unit.consensus.light.chain import GENESIS, PARAMS, Chain, forge, make_set
@@ -107,14 +107,21 @@ async def test_a_witness_with_two_answers_is_no_fork() -> None:
 
 
 async def test_the_way_back_is_checked_block_by_block() -> None:
-    top = CHAIN.blocks[49]
+    top = make_trusted(CHAIN.blocks[49])
     assert await walk_back(top, 30, Source("s", CHAIN), PARAMS) == CHAIN.blocks[29]
-    assert await walk_back(top, 50, Source("s", CHAIN), PARAMS) == top
-    with pytest.raises(LightBlockInvalid, match="not the parent"):
+    assert await walk_back(top, 50, Source("s", CHAIN), PARAMS) == CHAIN.blocks[49]
+    with pytest.raises(TrustMismatch, match="not the one that is trusted"):
         await walk_back(top, 30, Forger("s", CHAIN), PARAMS)
+
+    class Halfway(Source):
+        async def get_block(self, height: int) -> LightBlock | None:
+            return self.chain.block(height) if height > 40 else forge(height, FOUR)
+
+    with pytest.raises(LightBlockInvalid, match="40 is not the parent"):
+        await walk_back(top, 30, Halfway("s", CHAIN), PARAMS)
     with pytest.raises(HeightMissing):
         await walk_back(top, 30, Source("s", Chain([FOUR])), PARAMS)
-    far = dataclasses.replace(top, header=dataclasses.replace(top.header, height=200_000))
+    far = dataclasses.replace(top, height=200_000)
     with pytest.raises(LightError, match="nearer"):
         await walk_back(far, 1, Source("s", CHAIN), PARAMS)
 
@@ -123,7 +130,7 @@ async def test_an_operators_hash_is_not_taken_for_another_block() -> None:
     block = CHAIN.blocks[49]
     found = await fetch_trusted(50, compute_block_hash(block.header), Source("s", CHAIN), GENESIS)
     assert found == make_trusted(block)
-    with pytest.raises(LightBlockInvalid, match="not the one you trust"):
+    with pytest.raises(TrustMismatch, match="not the one you trust"):
         await fetch_trusted(50, bytes(32), Source("s", CHAIN), GENESIS)
     with pytest.raises(HeightMissing):
         await fetch_trusted(500, bytes(32), Source("s", CHAIN), GENESIS)

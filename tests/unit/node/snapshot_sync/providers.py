@@ -9,8 +9,8 @@ from pathlib import Path
 import trio
 
 from consensus.light.verify import Handover
-from node.light.serve import find_light_block
-from node.light.source import SourceLost
+from node.light.blocks import find_light_block
+from node.light.errors import SourceLost
 from node.p2p.errors import FrameTooLarge, PeerUnreachable, RequestTimedOut
 from node.snapshot_sync.partial import compute_manifest_hash
 from node.snapshot_sync.server import SnapshotShelf

@@ -9,9 +9,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from consensus.light.verify import LightParams, make_trusted, make_trusted_genesis
-from node.light.serve import find_light_block
-from node.snapshot_sync.join import JoinFailed, JoinTrust, join_by_snapshot
+from genesis.dev import build_dev_spec
+from node.snapshot_sync.errors import JoinFailed
+from node.snapshot_sync.join import JoinTrust, join_by_snapshot, make_join_trust
 from node.snapshot_sync.partial import PartialSnapshot
 from node.snapshot_sync.server import SnapshotShelf
 from node.store import snapshot_format
@@ -47,12 +47,6 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, SnapshotShel
         return world, make_shelf(world, directory / "snapshots", 8, 12)
 
 
-def trust_genesis(world: World, period_ms: int = PERIOD_MS) -> JoinTrust:
-    genesis = world.genesis
-    start = make_trusted_genesis(genesis.hash, genesis.spec.genesis_time_ms, genesis.validators)
-    return JoinTrust(start, LightParams(genesis.hash, period_ms))
-
-
 async def join(
     world: World, network: Network, database: Path, trust: JoinTrust | None = None, timeout_s: float = math.inf
 ) -> Head:
@@ -63,7 +57,7 @@ async def join(
         network=network,
         genesis=world.genesis,
         database=database,
-        trust=trust or trust_genesis(world),
+        trust=trust or JoinTrust(PERIOD_MS),
         now_ms=lambda: world.head.time_ms,
         progress=ignore,
         timeout_s=timeout_s,
@@ -166,20 +160,33 @@ async def test_killed_in_mid_download_it_goes_on_where_it_was(
 
 async def test_an_operators_block_above_or_below_the_snapshot_stands_for_genesis(chain: Chain, tmp_path: Path) -> None:
     world, shelf = chain
-    params = LightParams(world.genesis.hash, PERIOD_MS)
     for name, height in (("below", 5), ("same", 12), ("above", 14)):
-        block = find_light_block(world.store, height)
-        assert block is not None
-        trust = JoinTrust(make_trusted(block), params, block)
+        block_hash = world.store.get_block_hash(height)
+        assert block_hash is not None
         (tmp_path / name).mkdir()
+        trust = JoinTrust(PERIOD_MS, (height, block_hash))
         head = await join(world, Network(Provider(world, shelf)), tmp_path / name / "db", trust)
         check_joined(world, head, tmp_path / name / "db")
+
+
+async def test_a_peer_without_the_operators_block_is_no_use_and_no_liar(
+    chain: Chain, tmp_path: Path, mock_clock: MockClock
+) -> None:
+    world, shelf = chain
+    network = Network(Provider(world, shelf))
+    with pytest.raises(JoinFailed, match="not the one you trust"):
+        await join(world, network, tmp_path / "db", JoinTrust(PERIOD_MS, (5, bytes(32))), 30)
+    assert network.penalised == {}, "the hash may be the operator's mistake"
+
+
+def test_the_trusting_period_is_the_chains() -> None:
+    assert make_join_trust(build_dev_spec()) == JoinTrust(66_666)
 
 
 async def test_trust_that_has_expired_joins_nothing(chain: Chain, tmp_path: Path, mock_clock: MockClock) -> None:
     world, shelf = chain
     with pytest.raises(JoinFailed, match="name a newer block"):
-        await join(world, Network(Provider(world, shelf)), tmp_path / "db", trust_genesis(world, period_ms=1_000), 30)
+        await join(world, Network(Provider(world, shelf)), tmp_path / "db", JoinTrust(1_000), 30)
 
 
 async def test_a_database_is_never_overwritten(chain: Chain, tmp_path: Path) -> None:

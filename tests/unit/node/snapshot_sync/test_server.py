@@ -13,12 +13,12 @@ from node.light.serve import serve_light_blocks
 from node.p2p.errors import RequestRefused
 from node.p2p.host import open_host
 from node.p2p.request import request
-from node.snapshot_sync.join import P2PSnapshots, join_by_snapshot
+from node.snapshot_sync.join import JoinTrust, P2PSnapshots, join_by_snapshot
 from node.snapshot_sync.server import SnapshotShelf, find_due_height, make_snapshots, serve_snapshots
 from node.store import snapshot_format
 from proto_specs.types.snapshot_wire import SNAPSHOT_PROTOCOL, AskChunk, AskManifest
 from tests.unit.node.snapshot_sync.providers import make_shelf
-from tests.unit.node.snapshot_sync.test_join import check_joined, trust_genesis
+from tests.unit.node.snapshot_sync.test_join import PERIOD_MS, check_joined
 from tests.unit.node.store.test_history import grow
 from tests.unit.node.world import World
 
@@ -91,7 +91,7 @@ async def test_a_fresh_node_joins_over_real_connections(world: World, tmp_path: 
                 network=P2PSnapshots(host, lambda peer, reason: penalised.append(reason)),
                 genesis=world.genesis,
                 database=tmp_path / "fresh" / "db",
-                trust=trust_genesis(world),
+                trust=JoinTrust(PERIOD_MS),
                 now_ms=lambda: world.head.time_ms,
                 progress=lambda what, done, total: None,
                 timeout_s=20,

@@ -1,0 +1,11 @@
+"""How a light client's surroundings fail it. Imports nothing heavy: every command names these."""
+
+from __future__ import annotations
+
+
+class SourceLost(Exception):
+    """The source does not answer, or answers nonsense. The message says which source and why."""
+
+
+class LightStateInvalid(Exception):
+    """The file is damaged or of another chain. The message names it and says what helps."""
