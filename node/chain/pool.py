@@ -106,6 +106,14 @@ class TransactionPool:
         self._remember(key)
         return True
 
+    def is_signature_known_good(self, transaction: Transaction) -> bool:
+        """Whether it is signed, valid or not. False also where its birth block is not known here."""
+        try:
+            birth_hash = self._find_birth_hash(transaction)
+        except InvalidTransaction:
+            return False
+        return self.is_signed(transaction, compute_extrinsic_hash(transaction), birth_hash)
+
     def list_unseen(self, transactions: tuple[Transaction, ...]) -> list[tuple[tuple[bytes, bytes], SignatureJob]]:
         """Signatures of a block not yet checked: (key for `remember_signed`, job). Unknown births are skipped."""
         found = []

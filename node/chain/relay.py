@@ -1,6 +1,11 @@
 """Transactions from and to peers: what was admitted here is told to everybody, what they tell is admitted likewise.
 
-A batch is passed on only after its signatures were checked here, so whoever passes on a bad one is to blame for it.
+A batch is passed on only after every signature in it was checked here, so whoever passes on a bad one is to blame for
+it: gossip waits for that verdict, which costs each hop some milliseconds. Were batches passed on first, one flooder
+would have the whole network check bad signatures, for honest forwarders that nobody could tell from it. What is
+known already, or invalid on a head that is not quite the sender's, is nobody's fault. A flooder is held to a rate and
+to a share of the queue.
+
 Only the node that took a transaction from its user publishes it, and again while it waits: gossip may lose it.
 """
 
@@ -11,7 +16,7 @@ from collections.abc import Callable
 import trio
 
 from consensus.runtime.errors import BadSignature
-from node.chain.admission import Admission
+from node.chain.admission import WAITING_BYTES_MAX, WAITING_MAX, Admission
 from node.chain.pool import TransactionPool
 from node.p2p.rate import RateLimit
 from node.p2p.verdict import Verdict
@@ -28,6 +33,11 @@ REPEAT_BLOCKS = 5
 REPEAT_S = 5.0
 PEER_TRANSACTIONS_PER_S, PEER_BURST_TRANSACTIONS = 4_000, 40_000
 """What one peer may bring; more of it is passed over, and nobody else's."""
+PEER_WAITING_BYTES_MAX = 1 << 20
+PEER_WAITING_MAX = 2 * BATCH_TRANSACTIONS_MAX
+"""So much of one peer's may wait for admission at once."""
+PEERS_WAITING_BYTES_MAX, PEERS_WAITING_MAX = WAITING_BYTES_MAX // 2, WAITING_MAX // 2
+"""And so much of all peers': the other half of the queue is our users'."""
 
 
 class Relay:
@@ -37,6 +47,8 @@ class Relay:
         self._pool = pool
         self._publish = publish
         self._rate = RateLimit(PEER_TRANSACTIONS_PER_S, PEER_BURST_TRANSACTIONS)
+        self._admitting: dict[str, tuple[int, int]] = {}
+        """Peer -> (transactions, bytes) handed in and not answered."""
         self._own: dict[bytes, tuple[Transaction, int]] = {}
         self._waiting: list[Transaction] = []
         self._is_waiting = trio.Event()
@@ -50,14 +62,45 @@ class Relay:
 
     async def receive(self, admission: Admission, peer: str, batch: TransactionBatch) -> Verdict:
         """Admit a peer's transactions; what the batch is worth once they are."""
+        if self._rate.take(peer, max(1, len(batch.transactions)), trio.current_time()):
+            return Verdict.IGNORE  # before anything is computed for it
         unknown = [one for one in batch.transactions if compute_extrinsic_hash(one) not in self._pool]
-        if not unknown or self._rate.take(peer, len(unknown), trio.current_time()):
+        if not unknown:
             return Verdict.IGNORE
-        ticket = admission.hand_in(unknown, sum(len(encode(one)) for one in unknown), is_own=False)
-        await ticket.done.wait()
+        count, size_bytes = len(unknown), sum(len(encode(one)) for one in unknown)
+        if not self._has_room(peer, count, size_bytes):
+            return Verdict.IGNORE
+        self._book(peer, count, size_bytes)
+        try:
+            ticket = admission.hand_in(unknown, size_bytes, is_own=False)
+            await ticket.done.wait()
+        finally:
+            self._book(peer, -count, -size_bytes)
         if any(isinstance(one, BadSignature) for one in ticket.outcomes):
             return Verdict.REJECT
-        return Verdict.ACCEPT if any(isinstance(one, bytes) for one in ticket.outcomes) else Verdict.IGNORE
+        outcomes = zip(unknown, ticket.outcomes, strict=True)
+        refused = [one for one, outcome in outcomes if not isinstance(outcome, bytes)]
+        if len(refused) == len(unknown):
+            return Verdict.IGNORE
+        # One refused before its signature was looked at may be valid where it goes next, and would be our fault there.
+        is_signed = not refused or await trio.to_thread.run_sync(self._are_signed, refused)
+        return Verdict.ACCEPT if is_signed else Verdict.IGNORE
+
+    def _are_signed(self, transactions: list[Transaction]) -> bool:
+        return all(self._pool.is_signature_known_good(one) for one in transactions)
+
+    def _has_room(self, peer: str, count: int, size_bytes: int) -> bool:
+        transactions, waiting_bytes = self._admitting.get(peer, (0, 0))
+        if transactions + count > PEER_WAITING_MAX or waiting_bytes + size_bytes > PEER_WAITING_BYTES_MAX:
+            return False
+        all_transactions = sum(one for one, _ in self._admitting.values()) + count
+        all_bytes = sum(one for _, one in self._admitting.values()) + size_bytes
+        return all_transactions <= PEERS_WAITING_MAX and all_bytes <= PEERS_WAITING_BYTES_MAX
+
+    def _book(self, peer: str, count: int, size_bytes: int) -> None:
+        transactions, waiting_bytes = self._admitting.pop(peer, (0, 0))
+        if transactions + count:
+            self._admitting[peer] = (transactions + count, waiting_bytes + size_bytes)
 
     async def run(self) -> None:
         """Publish until cancelled."""

@@ -21,10 +21,21 @@ def chain(
     quick: Annotated[bool, typer.Option("--quick", help="A smoke run of a minute, without the peer.")] = False,
 ) -> None:
     """Transfers a second over the whole path, against injectived; execution, state root, signatures, memory."""
+    _run("benchmarks.chain", as_json=as_json, quick=quick)
+
+
+@bench_app.command()
+def sync(
+    as_json: Annotated[bool, typer.Option("--json", help="Everything measured, as JSON.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A smoke run of a few blocks.")] = False,
+) -> None:
+    """Blocks a second that a new node takes over from its peers."""
+    _run("benchmarks.sync", as_json=as_json, quick=quick)
+
+
+def _run(module: str, *, as_json: bool, quick: bool) -> None:
     if not (ROOT / "benchmarks").is_dir():
         typer.echo("error: the benchmarks are part of the source tree: run this from a checkout", err=True)
         raise typer.Exit(2)
     options = (["--json"] if as_json else []) + (["--quick"] if quick else [])
-    raise typer.Exit(
-        subprocess.run([sys.executable, "-m", "benchmarks.chain", *options], cwd=ROOT, check=False).returncode
-    )
+    raise typer.Exit(subprocess.run([sys.executable, "-m", module, *options], cwd=ROOT, check=False).returncode)

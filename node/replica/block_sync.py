@@ -1,49 +1,73 @@
-"""Catching up by ranges of blocks from several peers at once: ask, check commits by the batch, apply in order.
+"""Catching up by ranges of blocks from several peers at once. Knows how blocks are fetched, not how one is executed.
 
-A range is asked of one peer. Its blocks have to link to each other and each has to carry a commit of the set that its
-header names; the signatures of a whole range are checked at once, away from the loop. Blocks are then applied in order,
-one at a time, by the replica. A peer that serves anything else than what it was asked for loses its range to another
-one and is penalised; what the others served stays.
+What lies between the head and what peers claim is fetched in ranges: each is asked of one peer, and the range that all
+others wait for of a second one when the first takes its time. What came is checked in two steps, both away from the
+loop: that it hangs together (heights, parents, bodies, commits of parents), then every signature of its commits at
+once. The second needs the validator set. It is that of the head, until an epoch ends: blocks that name another set wait
+unchecked until the head is where that set begins. Blocks are then applied in order, one at a time.
+
+Peers lie. Whatever was served and does not hold costs its server a penalty and everything else it served that is not
+proven yet; what others served stays. A peer that claims blocks and does not serve them may have pruned them, so it is
+not penalised, only not asked for a while that doubles: claims hold nobody up for long.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
-from consensus.bft.commit import compute_commit_sign_bytes, verify_commit_shape
-from consensus.bft.errors import CommitError
+from node.replica.block_checks import Checked, check_blocks, list_commit_jobs
 from node.replica.world import Response, World
-from node.signatures.jobs import SignatureJob
 from node.store.chain_store import Head
-from proto_specs.codec import encode
-from proto_specs.hashing import Tag, hash_tagged
-from proto_specs.types.chain import compute_block_hash, compute_body_root, compute_commit_hash, compute_validators_hash
+from proto_specs.limits import BLOCKS_RESPONSE_MAX
+from proto_specs.types.chain import ValidatorSet, compute_validators_hash
 from proto_specs.types.gossip import BlocksRequest, BlocksResponse, FinalBlock
 
 logger = logging.getLogger("myelin.sync")
 
-RANGE_BLOCKS = 16
-RANGES_MAX = 8
-"""So many ranges are under way or wait to be applied."""
-WAITING_BYTES_MAX = 64 << 20
+REQUESTS_MAX = 6
+"""At once, one a peer; the second request for the range that all wait for comes on top."""
+RANGE_BYTES = 1 << 20
+"""Aimed at: small enough to arrive in time over a slow line."""
+RANGE_BLOCKS_FIRST = 4
+"""Asked of a peer first, and after it was too slow; twice as many each time it answers, to BLOCKS_RESPONSE_MAX."""
+AHEAD_BLOCKS_MAX = 1_024
+"""Nothing is fetched farther above the head."""
+WAITING_BYTES_MAX = 24 << 20
+"""Above that much, encoded, only the block after the head is asked for. Responses under way come on top."""
+PATIENCE_MS = 1_000
+DISTRUST_MS, DISTRUST_MS_MAX = 5_000, 300_000
+DISTRUSTED_MAX = 1_024
 REPORT_BLOCKS = 1_000
 
 Apply = Callable[[FinalBlock, Callable[[], None]], None]
 """Make a block the head that its commit, checked, decides; answers when it is. One that cannot be ends the node."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Range:
-    """Blocks [start, start + count) of the chain; `blocks` is None until they are here and checked."""
+    """Blocks [start, start + count). `blocks` is empty until they came; proven once their commits were checked."""
 
     start: int
     count: int
-    peer: str | None = None
-    blocks: tuple[FinalBlock, ...] | None = None
-    size_bytes: int = 0
+    peers: list[str] = field(default_factory=list)
+    """Who was asked; afterwards, who served it."""
+    blocks: tuple[FinalBlock, ...] = ()
+    sizes_bytes: tuple[int, ...] = ()
+    validators_hash: bytes = b""
+    is_checking: bool = False
+    is_proven: bool = False
+
+
+@dataclass(slots=True)
+class _Peer:
+    """What a peer claims, and how it did."""
+
+    head: int
+    blocks_max: int
+    overtaken: int = 0
 
 
 class BlockSync:
@@ -57,160 +81,280 @@ class BlockSync:
         self._get_head = get_head
         self._apply = apply
         self._on_end = on_end
-        self._heads: dict[str, int] = {}
+        self._peers: dict[str, _Peer] = {}
+        self._busy: set[str] = set()
+        self._distrusted: dict[str, tuple[int, int]] = {}
+        """Peer -> (until when nothing it claims is believed, how long that was)."""
         self._ranges: list[_Range] = []
-        self._is_applying = False
+        """By height; what lies between them is not asked for yet."""
+        self._is_applying = self._is_active = False
+        self._missing: int | None = None
+        """A height that a peer which claims more answered with nothing."""
+        self._block_bytes = RANGE_BYTES // 16
+        self._set: tuple[ValidatorSet, bytes] | None = None
 
     @property
     def is_running(self) -> bool:
         """Whether blocks are under way."""
-        return bool(self._ranges) or self._is_applying
+        return self._is_active
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Of blocks that came and are not applied, encoded."""
+        return sum(sum(one.sizes_bytes) for one in self._ranges)
 
     def learn_head(self, peer: str, height: int) -> None:
         """A peer says how far it is. Believed only as long as it serves what it claims."""
-        self._heads[peer] = height
-        self._ask()
-
-    def _target(self) -> int:
-        return max(self._heads.values(), default=0)
-
-    def _ask(self) -> None:
-        """Give ranges that nobody works on to peers that claim to have them, one range a peer."""
-        self._extend()
-        busy = {one.peer for one in self._ranges if one.blocks is None}
-        connected = self._world.list_peers()
-        for peer in [peer for peer in self._heads if peer not in connected]:
-            del self._heads[peer]
-        for one in self._ranges:
-            if one.peer is not None:
-                continue
-            able = [peer for peer, height in self._heads.items() if peer not in busy and height >= one.start]
-            if not able:
-                continue
-            peer = able[self._world.random_below(len(able))]
-            one.peer = peer
-            busy.add(peer)
-            self._world.request(peer, BlocksRequest(one.start, one.count), partial(self._take, one, peer))
-        if self._ranges and not self._is_applying and not any(one.peer for one in self._ranges):
-            self._end()  # nobody can serve what somebody claimed
-
-    def _extend(self) -> None:
-        """More ranges, up to what is claimed, while there is room."""
-        target = self._target()
-        next_start = self._ranges[-1].start + self._ranges[-1].count if self._ranges else self._get_head().height + 1
-        while next_start <= target and len(self._ranges) < RANGES_MAX:
-            if sum(one.size_bytes for one in self._ranges) > WAITING_BYTES_MAX:
-                return
-            count = min(RANGE_BLOCKS, target - next_start + 1)
-            self._ranges.append(_Range(next_start, count))
-            next_start += count
-
-    def _take(self, one: _Range, peer: str, response: Response | None) -> None:
-        """Check what came, first what costs nothing; then the signatures of all."""
-        if one.peer != peer or one not in self._ranges:
+        if height <= self._get_head().height or self._distrusted.get(peer, (0, 0))[0] > self._world.read_monotonic_ms():
             return
-        if not isinstance(response, BlocksResponse) or not response.blocks:
-            self._give_up(one, peer, None)
-            return
-        blocks = response.blocks[: one.count]
-        fault = self._find_fault(one, blocks)
-        if fault is not None:
-            self._give_up(one, peer, fault)
-            return
-        jobs = [job for final in blocks for job in self._list_jobs(final)]
-        self._world.check_signatures(jobs, partial(self._accept, one, peer, blocks))
+        known = self._peers.get(peer)
+        if known is None:
+            self._peers[peer] = _Peer(height, 1 if peer in self._distrusted else RANGE_BLOCKS_FIRST)
+        else:
+            known.head = max(known.head, height)
+        self._is_active = True
+        self._advance()
 
-    def _find_fault(self, one: _Range, blocks: tuple[FinalBlock, ...]) -> str | None:
-        """Why these are not the blocks of the range. The set of a later epoch is checked when its turn comes."""
-        parent: bytes | None = None
-        known = self._get_head().validators
-        for place, final in enumerate(blocks):
-            block, header = final.block, final.block.header
-            block_hash = compute_block_hash(header)
-            if header.height != one.start + place or (parent is not None and header.parent_hash != parent):
-                return f"block {one.start + place} does not follow its parent"
-            if final.commit.height != header.height or final.commit.block_hash != block_hash:
-                return f"the commit of block {header.height} is for another one"
-            if header.body_root != compute_body_root(block.evidence, block.transactions):
-                return f"the body of block {header.height} is another one's"
-            if header.last_commit_hash != compute_commit_hash(block.last_commit):
-                return f"block {header.height} does not hold the commit of its parent"
-            if header.validators_hash == compute_validators_hash(known):
-                try:
-                    verify_commit_shape(final.commit, known, header.height, block_hash)
-                except CommitError as error:
-                    return str(error)
-            parent = block_hash
-        return None
+    # What to do next
 
-    def _list_jobs(self, final: FinalBlock) -> list[SignatureJob]:
-        digest = hash_tagged(Tag.VOTE_SIGN, compute_commit_sign_bytes(final.commit, self._genesis))
-        return [SignatureJob(one.validator, digest, one.signature) for one in final.commit.signatures]
-
-    def _accept(self, one: _Range, peer: str, blocks: tuple[FinalBlock, ...], answers: list[bool]) -> None:
-        if one.peer != peer or one not in self._ranges:
+    def _advance(self) -> None:
+        """Apply, check and ask for whatever can be; end when nothing is left to wait for."""
+        if not self._is_active:
             return
-        if not all(answers):
-            self._give_up(
-                one, peer, f"a bad signature in the commits of blocks {one.start} to {one.start + len(blocks)}"
-            )
-            return
-        one.blocks, one.size_bytes = blocks, sum(len(encode(final)) for final in blocks)
-        if len(blocks) < one.count:
-            rest = _Range(one.start + len(blocks), one.count - len(blocks))
-            one.count = len(blocks)
-            self._ranges.insert(self._ranges.index(one) + 1, rest)
-        self._ask()
         self._apply_next()
-
-    def _give_up(self, one: _Range, peer: str, fault: str | None) -> None:
-        """The range goes to somebody else; a peer that has not got what it claims is asked no more."""
-        one.peer = one.blocks = None
-        one.size_bytes = 0
-        self._heads.pop(peer, None)
-        if fault is not None:
-            self._world.penalise(peer, fault)
+        self._check_next()
         self._ask()
+        is_waiting = any(not one.blocks or one.is_checking for one in self._ranges)
+        is_waiting = is_waiting or not self._busy.isdisjoint(self._peers)
+        if self._is_active and not is_waiting and not self._is_applying:
+            self._end()
+
+    def _end(self) -> None:
+        height = self._get_head().height
+        if self._missing == height + 1:
+            logger.warning("block %d is served by nobody: where peers have pruned it, join by a snapshot", height + 1)
+        self._ranges.clear()
+        self._peers.clear()
+        self._is_active, self._missing = False, None
+        self._on_end()
 
     def _apply_next(self) -> None:
-        if self._is_applying or not self._ranges or not self._ranges[0].blocks:
+        head = self._get_head()
+        while self._ranges and self._ranges[0].start <= head.height and not self._is_applying:
+            self._drop_first()  # it became the head by another way
+        if self._is_applying or not self._ranges:
             return
         first = self._ranges[0]
-        assert first.blocks is not None
-        final, peer, head = first.blocks[0], first.peer, self._get_head()
-        assert peer is not None
-        height = final.block.header.height
-        if height <= head.height:
-            self._drop_first()
+        if first.start != head.height + 1 or not first.is_proven:
             return
-        try:
-            verify_commit_shape(final.commit, head.validators, height, compute_block_hash(final.block.header))
-        except CommitError as error:
-            self._give_up(first, peer, str(error))
+        if first.validators_hash != self._hash_set():
+            self._punish(first.peers[0], f"block {first.start} names another validator set than its own")
+            self._apply_next()
             return
         self._is_applying = True
-        self._apply(final, partial(self._applied, height))
+        self._apply(first.blocks[0], partial(self._applied, first.start))
 
     def _applied(self, height: int) -> None:
         self._is_applying = False
         if height % REPORT_BLOCKS == 0:
-            logger.info("block %d of %d", height, self._target())
-        self._drop_first()
+            logger.info("block %d of %d", height, max((one.head for one in self._peers.values()), default=height))
+        self._advance()
 
     def _drop_first(self) -> None:
-        """The first block of the first range is the head, or behind it."""
+        """The first range begins one higher. What is under way for it is cut to fit when it comes."""
         first = self._ranges[0]
-        assert first.blocks is not None
-        first.blocks = first.blocks[1:]
         first.start, first.count = first.start + 1, first.count - 1
-        if not first.blocks:
+        first.blocks, first.sizes_bytes = first.blocks[1:], first.sizes_bytes[1:]
+        if not first.count:
             self._ranges.pop(0)
-        self._ask()
-        if self._ranges:
-            self._apply_next()
-        else:
-            self._end()
 
-    def _end(self) -> None:
-        self._ranges.clear()
-        self._on_end()
+    # Asking
+
+    def _ask(self) -> None:
+        connected = set(self._world.list_peers())
+        for peer in [peer for peer in self._peers if peer not in connected]:
+            del self._peers[peer]
+        while len(self._busy) < REQUESTS_MAX:
+            start, room = self._find_gap()
+            is_next = start == self._get_head().height + 1
+            able = self._list_able(start)
+            if not able or not room or (self.waiting_bytes > WAITING_BYTES_MAX and not is_next):
+                return
+            peer = self._choose(able)
+            known = self._peers[peer]
+            fitting = max(1, RANGE_BYTES // self._block_bytes)
+            one = _Range(start, min(room, fitting, known.blocks_max, known.head - start + 1))
+            self._ranges.append(one)
+            self._ranges.sort(key=lambda one: one.start)
+            self._request(one, peer)
+
+    def _find_gap(self) -> tuple[int, int]:
+        """The first height nobody works on, and how many there are in a row."""
+        base = self._get_head().height + 1
+        at = base
+        for one in self._ranges:
+            if one.start > at:
+                return at, one.start - at
+            at = max(at, one.start + one.count)
+        return at, max(0, base + AHEAD_BLOCKS_MAX - at)
+
+    def _list_able(self, start: int) -> list[str]:
+        """Who claims that block and is free. Who served what cannot be checked yet gives no more of it."""
+        barred = set(self._busy)
+        if start != self._get_head().height + 1:
+            barred.update(one.peers[0] for one in self._ranges if one.blocks and not one.is_proven)
+        return [peer for peer, known in self._peers.items() if known.head >= start and peer not in barred]
+
+    def _choose(self, able: list[str]) -> str:
+        """One of those that were overtaken least often."""
+        least = min(self._peers[peer].overtaken for peer in able)
+        best = [peer for peer in able if self._peers[peer].overtaken == least]
+        return best[self._world.random_below(len(best))]
+
+    def _request(self, one: _Range, peer: str) -> None:
+        one.peers.append(peer)
+        self._busy.add(peer)
+        request = BlocksRequest(one.start, one.count)
+        self._world.request(peer, request, partial(self._take, one, peer, request))
+        self._world.set_timer(PATIENCE_MS, partial(self._hurry, one))
+
+    def _hurry(self, one: _Range) -> None:
+        """Everything waits for this range and its peer takes its time: ask another one too."""
+        if one not in self._ranges or one.blocks or len(one.peers) != 1:
+            return
+        able = self._list_able(one.start)
+        if able and one.start == self._get_head().height + 1:
+            self._request(one, self._choose(able))
+        else:
+            self._world.set_timer(PATIENCE_MS, partial(self._hurry, one))
+
+    # Answers
+
+    def _take(self, one: _Range, peer: str, request: BlocksRequest, response: Response | None) -> None:
+        """First what costs nothing; then, away from the loop, whether the blocks hang together."""
+        self._busy.discard(peer)
+        if one not in self._ranges or one.blocks or peer not in one.peers:
+            self._advance()
+            return
+        if not isinstance(response, BlocksResponse) or not response.blocks:
+            self._take_none(one, peer, request, response)
+            return
+        blocks = response.blocks[: request.count]
+        if (known := self._peers.get(peer)) is not None:
+            known.head = max(known.head, response.head_height)
+            known.blocks_max = min(BLOCKS_RESPONSE_MAX, 2 * known.blocks_max)
+        self._busy.add(peer)  # until they are found whole: nobody has two responses in memory
+        self._world.start_job(partial(check_blocks, request.start, blocks), partial(self._accept, one, peer))
+
+    def _take_none(self, one: _Range, peer: str, request: BlocksRequest, response: Response | None) -> None:
+        known = self._peers.get(peer)
+        if isinstance(response, BlocksResponse):
+            if response.head_height < request.start:
+                self._punish(peer, f"claimed more blocks than the {response.head_height} it has")
+            else:
+                self._missing = one.start
+        elif known is not None and known.blocks_max > RANGE_BLOCKS_FIRST:
+            known.blocks_max = RANGE_BLOCKS_FIRST  # it served before: its line may be slow
+            known.overtaken += 1
+            self._withdraw(one, peer)
+            self._advance()
+            return
+        self._withdraw(one, peer)
+        self._distrust(peer)
+        self._advance()
+
+    def _withdraw(self, one: _Range, peer: str) -> None:
+        """That peer does not work on the range any more; without anybody it is asked for anew."""
+        if peer in one.peers:
+            one.peers.remove(peer)
+        if not one.peers and one in self._ranges:
+            self._ranges.remove(one)
+
+    def _accept(self, one: _Range, peer: str, found: Checked | str) -> None:
+        self._busy.discard(peer)
+        if isinstance(found, str):
+            self._punish(peer, found)
+        elif one in self._ranges and not one.blocks and peer in one.peers:
+            for other in one.peers:
+                if other != peer and (known := self._peers.get(other)) is not None:
+                    known.overtaken += 1
+            self._keep(one, peer, found)
+        self._advance()
+
+    def _keep(self, one: _Range, peer: str, found: Checked) -> None:
+        """In place of what was asked: a range for every run of blocks with the same validator set."""
+        skip = one.start - found.start  # heights that were applied meanwhile
+        at = self._ranges.index(one)
+        kept = []
+        for run in found.runs:
+            blocks, sizes = run.blocks[max(0, skip) :], run.sizes_bytes[max(0, skip) :]
+            skip -= len(run.blocks)
+            if blocks:
+                start = blocks[0].block.header.height
+                kept.append(_Range(start, len(blocks), [peer], blocks, sizes, run.validators_hash))
+        self._ranges[at : at + 1] = kept
+
+    # Commits
+
+    def _hash_set(self) -> bytes:
+        validators = self._get_head().validators
+        if self._set is None or self._set[0] != validators:
+            self._set = (validators, compute_validators_hash(validators))
+        return self._set[1]
+
+    def _check_next(self) -> None:
+        """Check the commits of all that name the set of the head; who is next and names another one lied."""
+        current, head = self._hash_set(), self._get_head()
+        for one in list(self._ranges):
+            if not one.blocks or one.is_checking or one.is_proven or one not in self._ranges:
+                continue
+            if one.validators_hash == current:
+                self._check(one, head.validators)
+            elif one.start == head.height + 1 and not self._is_applying:
+                self._punish(one.peers[0], f"block {one.start} names another validator set than its own")
+
+    def _check(self, one: _Range, validators: ValidatorSet) -> None:
+        one.is_checking = True
+        peer = one.peers[0]
+
+        def check(jobs: object) -> None:
+            if isinstance(jobs, str):
+                done(jobs)
+            else:
+                assert isinstance(jobs, list)
+                self._world.check_signatures(
+                    jobs, lambda answers: done(None if all(answers) else "a bad signature in a commit")
+                )
+
+        def done(fault: str | None) -> None:
+            one.is_checking = False
+            if one not in self._ranges:
+                pass  # what it is a part of was found false meanwhile, or is the head
+            elif fault is not None:
+                self._punish(peer, fault)
+            else:
+                one.is_proven = True
+                self._block_bytes = (3 * self._block_bytes + max(one.sizes_bytes)) // 4
+                self._distrusted.pop(peer, None)
+            self._advance()
+
+        self._world.start_job(partial(list_commit_jobs, one.blocks, validators, self._genesis), check)
+
+    # Blame
+
+    def _punish(self, peer: str, fault: str) -> None:
+        """It served what is false: so much for all else of it that is not proven."""
+        current = self._hash_set()
+        for one in [one for one in self._ranges if peer in one.peers]:
+            if not one.is_proven or one.validators_hash != current:
+                self._withdraw(one, peer)
+        self._distrust(peer)
+        self._world.penalise(peer, fault)
+
+    def _distrust(self, peer: str) -> None:
+        self._peers.pop(peer, None)
+        last_ms = self._distrusted.pop(peer, (0, 0))[1]
+        lasts_ms = min(max(DISTRUST_MS, 2 * last_ms), DISTRUST_MS_MAX)
+        self._distrusted[peer] = (self._world.read_monotonic_ms() + lasts_ms, lasts_ms)
+        if len(self._distrusted) > DISTRUSTED_MAX:
+            del self._distrusted[next(iter(self._distrusted))]

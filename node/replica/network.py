@@ -6,6 +6,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+import trio
+
 from node.p2p.errors import NetworkError
 from node.p2p.host import P2PHost
 from node.p2p.request import request as request_once
@@ -149,7 +151,12 @@ def _make_receiver(
 
 
 def _make_answerer(kind: type[Any], participant: Participant) -> Callable[[bytes, str], Any]:
+    turns = trio.CapacityLimiter(1)
+
     async def answer(body: bytes, peer: str) -> bytes:
-        return encode(participant.answer(peer, decode(kind, body)))
+        request = decode(kind, body)
+        if kind is BlocksRequest:  # megabytes, read from the store alone: one at a time, and votes do not wait for it
+            return await trio.to_thread.run_sync(lambda: encode(participant.answer(peer, request)), limiter=turns)
+        return encode(participant.answer(peer, request))
 
     return answer

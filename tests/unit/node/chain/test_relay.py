@@ -89,7 +89,7 @@ async def test_a_bad_signature_is_its_senders_fault_and_an_old_nonce_nobodys(
         assert await node.receive(node.world.transfer(2), forged) is Verdict.REJECT
 
 
-async def test_a_flooder_is_passed_over_and_nobody_else_is(node: Node, autojump_clock: MockClock) -> None:
+async def test_a_flooder_is_passed_over_and_nobody_else_is(node: Node) -> None:
     node.relay._rate = relay_module.RateLimit(0.001, 5)
     transfers = [node.world.transfer(nonce) for nonce in range(8)]
     async with node.running():
