@@ -55,19 +55,20 @@ async def run_until_signalled(function: Callable[..., Awaitable[T]], *args: obje
     result: T | None = None
     async with trio.open_nursery() as nursery:
 
-        async def stop_on_signal() -> None:
-            await wait_for_signal()
+        async def stop_on_signal(task_status: trio.TaskStatus[None]) -> None:
+            await wait_for_signal(task_status)
             nursery.cancel_scope.cancel()
 
-        nursery.start_soon(stop_on_signal)
+        await nursery.start(stop_on_signal)  # before anything is begun that an unhandled signal would leave half done
         result = await function(*args)
         nursery.cancel_scope.cancel()
     return result
 
 
-async def wait_for_signal() -> None:
+async def wait_for_signal(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Return when the process is asked to stop."""
     with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
+        task_status.started()
         async for _ in signals:
             return
 
