@@ -73,13 +73,14 @@ class HeightProcess:
         self._is_prevote_timeout_set = False
         self._is_precommit_timeout_set = False
         self._effects: list[Effect] = []
-        # In order of preference: a decision ends all, and a vote that can be cast makes its timeout needless.
+        # In order of preference: a decision ends all but the votes for it that were due, and who is slow would seem to
+        # be absent without them; a vote that can be cast makes its timeout needless.
         self._rules: tuple[Callable[[], bool], ...] = (
-            self._decide,
-            self._skip_round,
             self._prevote_new_proposal,
             self._prevote_repeated_proposal,
             self._adopt_polka,
+            self._decide,
+            self._skip_round,
             self._precommit_nil,
             self._schedule_prevote_timeout,
             self._schedule_precommit_timeout,

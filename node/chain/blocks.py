@@ -71,10 +71,11 @@ def build_block(
     evidence: tuple[Evidence, ...],
     candidates: Iterable[Transaction],
     is_signed: SignatureCheck,
+    last_commit: Commit | None = None,
 ) -> ExecutedCandidate:
-    """The best block this node can propose on `head` now."""
+    """The best block this node can propose on `head` now. `last_commit` decides the head; by default the stored one."""
     height = head.height + 1
-    last_commit = store.get_commit(head.height)
+    last_commit = last_commit or store.get_commit(head.height)
     vrf_proof = proposer.prove_beacon(head.beacon, height)
     beacon = compute_beacon(head.beacon, proof_to_output(vrf_proof))
     time_ms = max(now_ms, head.time_ms + 1)

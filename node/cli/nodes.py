@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import trio
 import typer
@@ -55,7 +55,7 @@ async def run_until_signalled(function: Callable[..., Awaitable[T]], *args: obje
     result: T | None = None
     async with trio.open_nursery() as nursery:
 
-        async def stop_on_signal(task_status: trio.TaskStatus[None]) -> None:
+        async def stop_on_signal(task_status: Any) -> None:
             await wait_for_signal(task_status)
             nursery.cancel_scope.cancel()
 
@@ -65,7 +65,7 @@ async def run_until_signalled(function: Callable[..., Awaitable[T]], *args: obje
     return result
 
 
-async def wait_for_signal(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+async def wait_for_signal(task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
     """Return when the process is asked to stop."""
     with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
         task_status.started()

@@ -27,7 +27,14 @@ from node.replica.world import GossipMessage, Request, Response, Verdict, World
 from node.signer import VoteSigner
 from node.store.chain_store import ChainStore, FinalizedBlock, Head
 from node.wal import Wal
-from proto_specs.types.chain import DuplicateProposal, DuplicateVote, Proposal, Vote, compute_block_hash
+from proto_specs.types.chain import (
+    DuplicateProposal,
+    DuplicateVote,
+    Proposal,
+    Vote,
+    compute_block_hash,
+    is_vote_signed,
+)
 from proto_specs.types.gossip import BlocksRequest, FinalBlock, Offer, ProposalPart, TransactionBatch, Want
 
 logger = logging.getLogger("myelin.consensus")
@@ -125,10 +132,21 @@ class Replica:
                 return serve_blocks(request, self._parts.store)
 
     def _receive_vote(self, vote: Vote) -> Verdict:
+        if vote.height < self._voting.core.height:
+            return self._receive_late_vote(vote)
         verdict = self._inbox.check_vote(vote)
         if verdict is Verdict.ACCEPT and not self._voting.receive(VoteReceived(vote)):
             return Verdict.IGNORE
         return verdict
+
+    def _receive_late_vote(self, vote: Vote) -> Verdict:
+        """The next height has begun; its block may still carry a precommit for the one before."""
+        if not self._voting.last_commit.lacks(vote):
+            return Verdict.IGNORE
+        if not is_vote_signed(vote, self._parts.store.genesis_hash):
+            return Verdict.REJECT
+        self._voting.last_commit.add(vote)
+        return Verdict.ACCEPT
 
     def _receive_proposal(self, proposal: Proposal) -> Verdict:
         verdict = self._inbox.check_proposal(proposal)

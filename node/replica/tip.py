@@ -45,8 +45,17 @@ class ChainTip:
         """The last finalized block, and who decides on the next."""
         return self._store.get_head()
 
+    @property
+    def commit(self) -> Commit | None:
+        """What decided the head, as it is stored; None at genesis."""
+        return self._store.get_commit(self.head.height)
+
     def build(
-        self, proposer: Proposer, evidence: tuple[Evidence, ...], then: Callable[[ExecutedCandidate | None], None]
+        self,
+        proposer: Proposer,
+        evidence: tuple[Evidence, ...],
+        last_commit: Commit | None,
+        then: Callable[[ExecutedCandidate | None], None],
     ) -> None:
         """The best block this node can propose on the head; None while the signer cannot be reached."""
         self._begin()
@@ -59,6 +68,7 @@ class ChainTip:
             evidence,
             tuple(self._pool.select()),
             self._pool.is_signed,
+            last_commit,
         )
 
         def done(made: ExecutedCandidate | None) -> None:

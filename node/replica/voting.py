@@ -38,12 +38,14 @@ from node.chain.blocks import ExecutedCandidate, Proposer
 from node.chain.wal_records import encode_input
 from node.replica.answers import get_answer_key, get_effect_key, get_height
 from node.replica.evidence import EvidencePool
+from node.replica.last_commit import LastCommit
 from node.replica.tip import ChainTip, Reason
 from node.replica.world import Verdict, World
 from node.signer import SignerUnreachable, SignRefused, Slot, VoteSigner
 from node.wal import Wal
 from proto_specs.types.chain import (
     Block,
+    Commit,
     Evidence,
     Proposal,
     Vote,
@@ -95,6 +97,7 @@ class Voting:
         block_interval_ms: int,
     ) -> None:
         self.core = BftCore(timeouts)
+        self.last_commit = LastCommit()
         self._genesis = genesis
         self._tip = tip
         self._evidence = evidence
@@ -118,6 +121,7 @@ class Voting:
     def begin(self, logged: list[Input]) -> None:
         """Begin the height after the head, with what the log has of it."""
         self._is_running = True
+        self.last_commit.begin(self._tip.commit, self._tip.head.deciders)
         self._replay(logged)
         self._pump()
 
@@ -176,6 +180,8 @@ class Voting:
                 return
 
     def _take(self, event: _Own) -> None:
+        if isinstance(event, VoteReceived):
+            self.last_commit.add(event.vote)  # passed over unless it is a precommit for the head
         if isinstance(event, Adopt):
             self._adopt(event)
         elif isinstance(event, Wake):
@@ -261,6 +267,7 @@ class Voting:
             event.then(None)
             return
         resume = self._work()
+        self._begin_last_commit(commit)
 
         def done(reason: Reason) -> None:
             def step() -> None:
@@ -273,6 +280,14 @@ class Voting:
             resume(step)
 
         self._tip.finalize(block, commit, done)
+
+    def _begin_last_commit(self, commit: Commit) -> None:
+        """Of the block that is about to become the head, with the precommits for it that are here, ours included."""
+        self.last_commit.begin(commit, self._tip.head.validators)
+        counted = self.core.get_votes(commit.round) if self.core.height == commit.height else ()
+        own = [event.vote for event in self._local if isinstance(event, VoteReceived)]
+        for vote in (*counted, *own):
+            self.last_commit.add(vote)
 
     # Effects
 
@@ -311,7 +326,7 @@ class Voting:
 
             resume(step)
 
-        self._tip.build(proposer, evidence, done)
+        self._tip.build(proposer, evidence, self.last_commit.get(), done)
 
     def _validate(self, block: Block) -> None:
         block_hash = compute_block_hash(block.header)
@@ -375,6 +390,7 @@ class Voting:
 
     def _finalize(self, effect: Decide) -> None:
         resume = self._work()
+        self._begin_last_commit(effect.commit)
 
         def done(reason: Reason) -> None:
             assert reason is None, f"the core decided a block that is invalid: {reason}"

@@ -293,7 +293,13 @@ PRECOMMITS = [
         "L49-validity-after-quorum",
         [("precommit", 0, "a0", 0, 1, 2), ("propose", 0, "a0")],
         ("validate", "a0"),
-        [("decide", 0, "a0", (0, 1, 2))],
+        [("prevote", 0, "a0"), ("decide", 0, "a0", (0, 1, 2))],
+    ),
+    Case(
+        "L49-who-is-late-still-says-what-it-had-to-say",
+        [("prevote", 0, "a0", 0, 1, 2), ("precommit", 0, "a0", 0, 1, 2), ("propose", 0, "a0")],
+        ("validate", "a0"),
+        [("prevote", 0, "a0"), ("precommit", 0, "a0"), ("decide", 0, "a0", (0, 1, 2))],
     ),
     Case(
         "L50-never-an-invalid-block",
