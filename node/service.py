@@ -6,14 +6,12 @@ import logging
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import trio
 
 from genesis.builder import Genesis, build_genesis
-from genesis.spec import ChainSpec
 from node.api.methods import NodeView
 from node.api.server import serve_api
 from node.chain.admission import Admission
@@ -23,136 +21,39 @@ from node.chain.pool import TransactionPool
 from node.chain.relay import Relay
 from node.chain.wal_records import check_database_reaches, read_inputs
 from node.children import ChildProcess, supervise
+from node.joining import join
 from node.light.serve import serve_light_blocks
 from node.memory import limit_arenas, trim_now_and_then
 from node.mempool import Mempool
-from node.p2p.host import P2PHost, open_host
+from node.p2p.host import open_host
 from node.p2p.kademlia import PeerFinder
 from node.p2p.mdns import run_mdns
-from node.p2p.peer_book import PeerBook
-from node.p2p.peers import PeerKeeper
 from node.p2p.pubsub import open_pubsub
 from node.p2p.relay import open_circuits
-from node.p2p.request import request
 from node.p2p.verdict import Verdict
+from node.peering import make_keeper, open_book, serve_status
 from node.remote_signer.client import RemoteSigner
 from node.replica.live import LiveWorld
 from node.replica.network import ChainNetwork
 from node.replica.replica import Replica, ReplicaParts
+from node.settings import NodeConfig, NodePaths
 from node.signatures.processes import SignatureProcesses
 from node.signer import Signer, VoteSigner
-from node.snapshot_sync.server import SNAPSHOT_INTERVAL_DEFAULT, SnapshotShelf, make_snapshots, serve_snapshots
+from node.snapshot_sync.server import SnapshotShelf, make_snapshots, serve_snapshots
 from node.store.chain_store import ChainStore
-from node.store.history import DEFAULT_RETENTION, Retention
 from node.wal import Wal
-from proto_specs.codec import decode, encode
 from proto_specs.ed25519 import SigningKey
-from proto_specs.errors import DecodeError
-from proto_specs.types.wire import STATUS_PROTOCOL, Status
+from proto_specs.types.wire import Status
 
 logger = logging.getLogger("myelin.node")
 
-STATUS_REQUEST_BYTES_MAX = 64
-
-
-class NodeRefused(Exception):
-    """The node cannot run as configured. The message says what to change."""
-
-
-@dataclass(frozen=True)
-class NodePaths:
-    """Where a node keeps its things under its base directory."""
-
-    base: Path
-
-    @property
-    def spec(self) -> Path:
-        """The chain spec."""
-        return self.base / "chain.json"
-
-    @property
-    def database(self) -> Path:
-        """LevelDB."""
-        return self.base / "db"
-
-    @property
-    def wal(self) -> Path:
-        """The consensus write-ahead log."""
-        return self.base / "consensus.wal"
-
-    @property
-    def signer(self) -> Path:
-        """The signer's history."""
-        return self.base / "signer.json"
-
-    @property
-    def snapshots(self) -> Path:
-        """The snapshots that are offered to peers."""
-        return self.base / "snapshots"
-
-    @property
-    def peers(self) -> Path:
-        """The address book."""
-        return self.base / "peers.json"
-
-    @property
-    def socket(self) -> Path:
-        """The local API."""
-        return self.base / "node.sock"
-
-    @property
-    def keys(self) -> Path:
-        """Key files."""
-        return self.base / "keys"
-
-    @property
-    def verdicts(self) -> Path:
-        """The verifier's verdicts."""
-        return self.base / "verdicts"
-
-
-@dataclass(frozen=True)
-class ValidatorKeys:
-    """A validator's consensus key and its operator's account key (the verifier signs with the latter).
-
-    In place of the consensus key there may be the socket of the process that holds it.
-    """
-
-    consensus: SigningKey | Path
-    account: SigningKey
-
-
-@dataclass(frozen=True)
-class NodeConfig:
-    """How a node runs. `models` is the shard store the verifier works from; None: no verification duty.
-
-    `snapshot_interval` is in blocks; 0: none are made. `discover`: ask peers for peers, and answer them; `mdns`: find
-    peers on the local network; `relays`: where to be reached through; `relay_for`: how many others to be a relay for.
-    """
-
-    paths: NodePaths
-    spec: ChainSpec
-    validator: ValidatorKeys | None
-    node_seed: bytes
-    verifier_node_seed: bytes
-    rpc_host: str
-    rpc_port: int
-    rpc_calls_per_s: int
-    listen: tuple[str, ...]
-    peers: tuple[str, ...]
-    models: Path | None
-    retention: Retention = DEFAULT_RETENTION
-    snapshot_interval: int = SNAPSHOT_INTERVAL_DEFAULT
-    discover: bool = True
-    mdns: bool = False
-    relays: tuple[str, ...] = ()
-    relay_for: int = 0
-
 
 async def run_node(config: NodeConfig) -> None:
-    """Run until cancelled. Raises NodeRefused, DatabaseError, SignerError, WalDamaged."""
+    """Run until cancelled. Raises DatabaseError, SignerError, WalDamaged, AddressInvalid, ForkDetected."""
     limit_arenas()
     genesis = build_genesis(config.spec)
+    if config.by_snapshot and not config.paths.database.exists():
+        await join(config, genesis, _read_clock_ms)
     store = ChainStore(config.paths.database, genesis, config.retention)
     signer: VoteSigner | None = None
     try:
@@ -177,8 +78,8 @@ async def _run_parts(config: NodeConfig, genesis: Genesis, store: ChainStore, si
     logger.info("%s", store.describe_retention())
     with closing(Wal(config.paths.wal)) as wal:
         async with open_host(config.node_seed, list(config.listen)) as host:
-            book = _open_book(config, host)
-            keeper = _make_keeper(host, book, store.genesis_hash)
+            book = open_book(config.paths.peers, config.peers, host)
+            keeper = make_keeper(host, book, store.genesis_hash)
             network = ChainNetwork(host, keeper, store.genesis_hash)
             pool, bus, signatures = TransactionPool(store, Mempool()), BlockBus(), SignatureProcesses()
             relay = Relay(pool, network.publish)
@@ -199,7 +100,7 @@ async def _run_parts(config: NodeConfig, genesis: Genesis, store: ChainStore, si
             )
             join = partial(network.join, participant=replica, take=partial(relay.receive, admission))
             shelf = SnapshotShelf(config.paths.snapshots, genesis)
-            _serve_status(host, store)
+            serve_status(host, lambda: Status(store.genesis_hash, store.get_head().height, store.get_head().block_hash))
             serve_light_blocks(host, store)
             serve_snapshots(host, shelf)
             logger.info("listening at %s", ", ".join(host.addresses))
@@ -228,25 +129,6 @@ async def _run_parts(config: NodeConfig, genesis: Genesis, store: ChainStore, si
                 nursery.start_soon(world.run, replica.start)
 
 
-def _open_book(config: NodeConfig, host: P2PHost) -> PeerBook:
-    """Raises AddressInvalid for a named peer that is none."""
-    book = PeerBook(config.paths.peers, host.peer_id)
-    book.load()
-    for address in config.peers:
-        book.add(address, is_named=True)
-    return book
-
-
-def _make_keeper(host: P2PHost, book: PeerBook, genesis: bytes) -> PeerKeeper:
-    async def is_ours(peer: str) -> bool:
-        try:
-            return decode(Status, await request(host, peer, STATUS_PROTOCOL, b"")).genesis == genesis
-        except DecodeError:
-            return False
-
-    return PeerKeeper(host, book, is_ours)
-
-
 def make_children(config: NodeConfig) -> list[ChildProcess]:
     """The processes beside the node: public RPC, and verification where there are keys and models for it."""
     python = sys.executable
@@ -269,17 +151,3 @@ def make_children(config: NodeConfig) -> list[ChildProcess]:
 def _read_clock_ms() -> int:
     """Unix time."""
     return time.time_ns() // 1_000_000
-
-
-def _serve_status(host: P2PHost, store: ChainStore) -> None:
-    async def answer(_body: bytes, _peer: str) -> bytes:
-        head = store.get_head()
-        return encode(Status(store.genesis_hash, head.height, head.block_hash))
-
-    host.serve_requests(
-        STATUS_PROTOCOL,
-        answer,
-        max_request_bytes=STATUS_REQUEST_BYTES_MAX,
-        max_streams_per_peer=4,
-        timeout_s=10.0,
-    )

@@ -20,8 +20,8 @@ from node.light.errors import LightStateInvalid, SourceLost
 from node.localnet.errors import LocalnetError
 from node.p2p.errors import NetworkError
 from node.rpc.errors import RpcError
-from node.service import NodeRefused
 from node.serving.chain import ChainUnreachable
+from node.settings import NodeRefused
 from node.signer import SignerError
 from node.snapshot_sync.errors import JoinFailed
 from node.store.database import DatabaseError

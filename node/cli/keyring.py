@@ -14,6 +14,7 @@ from node.derivation import KeyKind
 from node.keystore import NAME_PATTERN, Keystore, KeystoreError, get_dev_key
 from proto_specs.ed25519 import PUBLIC_KEY_BYTES, SigningKey
 from proto_specs.errors import AddressError
+from proto_specs.limits import HEIGHT_MAX
 from proto_specs.ss58 import decode_address
 
 DEV_PREFIX = "dev:"
@@ -25,6 +26,10 @@ HASH_BYTES = 32
 
 class PasswordMissing(KeystoreError):
     """There is neither a terminal to ask at nor a line to read."""
+
+
+class BlockIdInvalid(CliError):
+    """Not a height and a hash."""
 
 
 class HashInvalid(CliError):
@@ -78,6 +83,14 @@ def parse_hash(text: str) -> bytes:
     if len(found) != HASH_BYTES:
         raise HashInvalid(f"{text!r:.80} is not {HASH_BYTES} bytes as 0x and {2 * HASH_BYTES} hex digits")
     return found
+
+
+def parse_block_id(text: str) -> tuple[int, bytes]:
+    """HEIGHT:HASH. Raises BlockIdInvalid, HashInvalid."""
+    height, colon, block_hash = text.partition(":")
+    if not colon or not height.isascii() or not height.isdecimal() or not 0 < int(height) < HEIGHT_MAX:
+        raise BlockIdInvalid(f"{text!r:.100} is not HEIGHT:HASH, such as 1200:0x and 64 hex digits")
+    return int(height), parse_hash(block_hash)
 
 
 def read_line(prompt: str, *, confirm: bool = False) -> str:

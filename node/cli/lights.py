@@ -23,7 +23,7 @@ from genesis.builder import build_genesis
 from genesis.spec import ChainSpec, load_spec
 from node.cli.connect import DEFAULT_RPC, RpcOption, read_prefix
 from node.cli.errors import CliError, exit_on_error
-from node.cli.keyring import ACCOUNT_HELP, KeysOption, find_account, get_keys_dir, parse_hash
+from node.cli.keyring import ACCOUNT_HELP, KeysOption, find_account, get_keys_dir, parse_block_id
 from node.cli.models import JsonOption
 from node.cli.nodes import run_until_signalled
 from node.light.client import Confirmed, NobodyConfirms, fetch_trusted, verify_with_witnesses, walk_back
@@ -33,7 +33,6 @@ from node.rpc.client import open_rpc
 from node.serving.disk import write_synced
 from proto_specs.codec import decode, encode
 from proto_specs.jsonform import to_json
-from proto_specs.limits import HEIGHT_MAX
 from proto_specs.ss58 import encode_address
 from proto_specs.types.chain import compute_block_hash
 from proto_specs.types.gossip import LightBlock
@@ -135,7 +134,7 @@ async def _find_start(follower: _Follower, trust: str | None, spec: ChainSpec | 
     """The operator's block, else the remembered one, else genesis. Raises TrustMissing, LightError, SourceLost."""
     genesis_hash = follower.params.genesis
     if trust is not None:
-        return await fetch_trusted(*_parse_trust(trust), follower.source, genesis_hash)
+        return await fetch_trusted(*parse_block_id(trust), follower.source, genesis_hash)
     remembered = load_state(follower.state, genesis_hash)
     if remembered is not None:
         return await fetch_trusted(remembered.height, remembered.block_hash, follower.source, genesis_hash)
@@ -241,13 +240,6 @@ def keep_evidence(error: ForkDetected, path: Path) -> Path:
 
 def _get_state_path(state: Path | None, genesis_hash: bytes) -> Path:
     return state or get_keys_dir(None).with_name("light") / f"{genesis_hash.hex()[:16]}.json"
-
-
-def _parse_trust(text: str) -> tuple[int, bytes]:
-    height, colon, block_hash = text.partition(":")
-    if not colon or not height.isascii() or not height.isdecimal() or not 0 < int(height) < HEIGHT_MAX:
-        raise TrustMissing(f"{text!r:.100} is not HEIGHT:HASH, such as 1200:0x and 64 hex digits")
-    return int(height), parse_hash(block_hash)
 
 
 def _read_clock_ms() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import json
 import logging
 import os
@@ -19,11 +20,12 @@ import typer
 from genesis.dev import build_dev_spec
 from genesis.spec import compute_genesis_hash, load_spec, save_spec
 from node.cli.errors import exit_on_error
-from node.cli.keyring import KEY_HELP, KeysOption, load_signing_key
+from node.cli.keyring import KEY_HELP, KeysOption, load_signing_key, parse_block_id
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.derivation import KeyKind
 from node.remote_signer.server import listen, serve
-from node.service import NodeConfig, NodePaths, NodeRefused, ValidatorKeys, run_node
+from node.service import run_node
+from node.settings import NodeConfig, NodePaths, NodeRefused, ValidatorKeys
 from node.signer import Signer, export_history, import_history, read_history
 from node.snapshot_sync.server import SNAPSHOT_INTERVAL_DEFAULT
 from node.store.history import ARCHIVE, STATE_BLOCKS_DEFAULT, Retention
@@ -71,6 +73,13 @@ async def wait_for_signal(task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
         async for _ in signals:
             return
+
+
+class Sync(enum.Enum):
+    """What a node without a database begins with."""
+
+    BLOCKS = "blocks"
+    SNAPSHOT = "snapshot"
 
 
 def init_command(
@@ -124,6 +133,15 @@ def run_command(
         typer.Option(help="Address of a node to be reached through: RELAY/p2p-circuit/p2p/ID. Repeatable."),
     ] = None,
     relay_for: Annotated[int, typer.Option(min=0, help="How many nodes that cannot be dialled to be a relay for.")] = 0,
+    sync: Annotated[
+        Sync, typer.Option(help="How a new node gets the chain: all its blocks, or a snapshot of its state.")
+    ] = Sync.BLOCKS,
+    trust: Annotated[
+        str | None,
+        typer.Option(
+            help="With --sync snapshot: HEIGHT:HASH of a recent block, from who you trust, instead of the genesis set."
+        ),
+    ] = None,
     verify: Annotated[bool, typer.Option(help="Do verification duty for the models in shard storage.")] = True,
     pruning: Annotated[
         str, typer.Option(help="Blocks behind the head whose state is kept, or `archive`: all from now on.")
@@ -168,6 +186,8 @@ def run_command(
             mdns=mdns,
             relays=tuple(relay or ()),
             relay_for=relay_for,
+            by_snapshot=sync is Sync.SNAPSHOT,
+            trusted_block=None if trust is None else parse_block_id(trust),
         )
         trio.run(run_until_signalled, run_node, config)
 

@@ -31,9 +31,9 @@ from node.localnet.state import FILE_NAME, LocalnetState, Phase, ProcessRecord, 
 from node.p2p.identity import compute_peer_id
 from node.rpc.client import open_rpc
 from node.rpc.errors import RpcError
-from node.service import NodePaths
 from node.serving.chain import ChainUnreachable
 from node.serving.disk import lock_beside
+from node.settings import NodePaths
 from node.signer import Signer
 
 START_TIMEOUT_S = 60.0

@@ -24,7 +24,7 @@ from node.replica.inbox import Inbox
 from node.replica.tip import ChainTip, Reason
 from node.replica.voting import Voting
 from node.replica.world import GossipMessage, Request, Response, Verdict, World
-from node.signer import VoteSigner
+from node.signer import SignerUnreachable, VoteSigner
 from node.store.chain_store import ChainStore, FinalizedBlock, Head
 from node.wal import Wal
 from proto_specs.types.chain import (
@@ -135,9 +135,21 @@ class Replica:
         if vote.height < self._voting.core.height:
             return self._receive_late_vote(vote)
         verdict = self._inbox.check_vote(vote)
+        if verdict is Verdict.ACCEPT and self._is_made_elsewhere(vote):
+            self._voting.stand_down(vote)
         if verdict is Verdict.ACCEPT and not self._voting.receive(VoteReceived(vote)):
             return Verdict.IGNORE
         return verdict
+
+    def _is_made_elsewhere(self, vote: Vote) -> bool:
+        """Whether our key signed it, and our signer did not."""
+        signer = self._parts.signer
+        if signer is None or vote.validator != signer.public_key:
+            return False
+        try:
+            return not signer.has_signed(vote)
+        except SignerUnreachable:
+            return False  # it signs nothing now either, and will be asked about the next one
 
     def _receive_late_vote(self, vote: Vote) -> Verdict:
         """The next height has begun; its block may still carry a precommit for the one before."""

@@ -108,6 +108,7 @@ class Voting:
         self._started_ms = 0
         self._is_running = False
         self._is_silent = False
+        self._has_stood_down = False
         self._is_busy = False
         self._is_resting = False
         self._effects: deque[Effect] = deque()
@@ -152,6 +153,18 @@ class Voting:
             self._unsaid.clear()
         self._is_silent = is_silent
         self._pump()
+
+    def stand_down(self, vote: Vote) -> None:
+        """Sign nothing more for as long as this process runs: somebody else signs with the key. Says so once."""
+        if not self._has_stood_down:
+            self._has_stood_down = True
+            logger.error(
+                "our key signed a vote of height %d, round %d that this signer did not make: another process has the "
+                "key, or the signer's history is an old copy. Nothing more is signed. Stop the other process, bring its "
+                "history here (`myelin signer export`, `import`) and start again",
+                vote.height,
+                vote.round,
+            )
 
     def adopt(self, final: FinalBlock, then: Callable[[Reason], None]) -> None:
         """Take a block that others decided; `then` says whether it could not be (None: it is the head, or was)."""
@@ -378,6 +391,8 @@ class Voting:
 
     def _sign(self, height: int, round_: int, slot: Slot, payload: bytes) -> bytes | None:
         assert self._signer is not None, "only a validator signs"
+        if self._has_stood_down:
+            return None
         try:
             return self._signer.sign(height, round_, slot, payload)
         except SignRefused as error:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from consensus.bft.parts import PartAssembly
+from node.signer import Signer
 from proto_specs.ed25519 import SigningKey
 from proto_specs.hashing import Tag
 from proto_specs.types.chain import Proposal, Vote, compute_proposal_bytes, compute_vote_bytes
@@ -33,6 +34,14 @@ class Behaviour(enum.Enum):
 Message = object
 Rebuild = Callable[[Proposal], Proposal | None]
 """Another valid block for the same height, unsigned; None where there is none."""
+
+
+class CarelessSigner(Signer):
+    """A liar's: votes of its key that it did not make do not stop it."""
+
+    def has_signed(self, vote: Vote) -> bool:
+        """It minds none."""
+        return True
 
 
 class Liar:

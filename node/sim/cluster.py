@@ -12,7 +12,7 @@ from genesis.builder import Genesis
 from genesis.dev import DevIdentity, get_dev_identity
 from node.replica.world import Verdict
 from node.signer import HistoryFile, Signer
-from node.sim.byzantine import Behaviour
+from node.sim.byzantine import Behaviour, CarelessSigner
 from node.sim.checks import Checks
 from node.sim.disk import Crashed
 from node.sim.network import REQUEST_TIMEOUT_MS, SimNetwork
@@ -61,9 +61,9 @@ class Cluster:
         """Those that keep to the protocol."""
         return [node for node in self.nodes.values() if node.liar is None]
 
-    def make_signer(self, file: HistoryFile, key: SigningKey, genesis: bytes) -> Signer:
+    def make_signer(self, file: HistoryFile, key: SigningKey, genesis: bytes, *, is_honest: bool = True) -> Signer:
         """A signer on a node's history."""
-        return Signer(file, key, genesis)
+        return (Signer if is_honest else CarelessSigner)(file, key, genesis)
 
     def start(self) -> None:
         """Switch on, and plan the faults."""

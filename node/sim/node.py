@@ -71,11 +71,12 @@ class SimNode:
         self.disk.log = self.disk.log[:end]
         self.store = ChainStore(Path(self.name), self.genesis, backing=SimBacking(self.disk))
         self.pool = TransactionPool(self.store, Mempool())
+        history, key = SimHistory(self.disk), self.key
         self.replica = Replica(
             ReplicaParts(
                 store=self.store,
                 pool=self.pool,
-                signer=self._cluster.make_signer(SimHistory(self.disk), self.key, self.genesis.hash),
+                signer=self._cluster.make_signer(history, key, self.genesis.hash, is_honest=self.liar is None),
                 wal=Wal(SimLog(self.disk)),
                 logged=[decode_input(one) for one in records],
                 world=world,

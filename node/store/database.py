@@ -11,7 +11,7 @@ import plyvel
 from node.store.mark import MarkDamaged, check_manifest, forget_manifest, read_note
 
 WRITE_BUFFER_BYTES = 4 << 20
-CACHE_BYTES = 48 << 20
+CACHE_BYTES = 32 << 20
 OPEN_FILES_MAX = 74
 """64 tables of 2 MB and what LevelDB needs besides: the fewest it takes. It maps every table it has open, and what was
 read of it counts as resident; opening one again costs less than can be measured (benchmarks/README.md)."""

@@ -188,7 +188,7 @@ def test_a_light_client_believes_proofs_and_remembers(cli: Cli, tmp_path: Path) 
     other = ("--state", str(tmp_path / "other.json"))
     assert cli.refuse("light", *other, seen, "600")["error"] == "TrustMissing"
     assert cli.refuse("light", *other, "--trust", f"1:{block_hash}")["error"] == "TrustMissing"
-    assert cli.refuse("light", *other, seen, "600", "--trust", "1")["error"] == "TrustMissing"
+    assert cli.refuse("light", *other, seen, "600", "--trust", "1")["error"] == "BlockIdInvalid"
     assert cli.refuse("light", *other, seen, "600", "--trust", f"2:{block_hash}")["error"] == "TrustMismatch"
     (tmp_path / "light.json").write_text("{", "utf-8")
     assert cli.refuse("light", *state, seen, "600")["error"] == "LightStateInvalid"

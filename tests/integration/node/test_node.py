@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from node.service import NodePaths
+from node.settings import NodePaths
 from tests.integration.node.processes import VALIDATOR, NodeDirectory, run_myelin, wait_until_gone
 
 pytestmark = pytest.mark.slow

@@ -19,7 +19,7 @@ from consensus.beacon import prove_beacon
 from genesis.dev import build_dev_spec
 from genesis.spec import compute_genesis_hash, save_spec
 from node.remote_signer.client import RemoteSigner
-from node.service import NodePaths
+from node.settings import NodePaths
 from node.signer import Signer, SignerError, SignerUnreachable, SignRefused, Slot
 from proto_specs.ed25519 import is_signature_valid
 from proto_specs.hashing import Tag

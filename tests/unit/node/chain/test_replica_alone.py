@@ -36,6 +36,12 @@ def validator(tmp_path: Path) -> Validator:
     return Validator(tmp_path)
 
 
+@pytest.fixture
+def unguarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alice's node does not mind votes of her key that it did not make: here they are the offence, and she is alone."""
+    monkeypatch.setattr(Signer, "has_signed", lambda *_: True)
+
+
 def check_chain(validator: Validator) -> int:
     """The stored chain is what its blocks lead to. The height."""
     return replay_chain(validator.base / "db", validator.base / "check", validator.genesis)
@@ -124,6 +130,7 @@ async def test_after_the_log_is_lost_the_signer_still_signs_nothing_else(validat
     check_chain(validator)
 
 
+@pytest.mark.usefixtures("unguarded")
 async def test_a_late_double_vote_is_in_the_next_block_once(validator: Validator) -> None:
     """The votes come when the height is decided already; alice's key is convicted by her own node."""
     genesis = validator.genesis.hash
@@ -138,6 +145,7 @@ async def test_a_late_double_vote_is_in_the_next_block_once(validator: Validator
     check_chain(validator)
 
 
+@pytest.mark.usefixtures("unguarded")
 async def test_messages_of_the_next_height_wait_for_it(validator: Validator) -> None:
     """Were they dropped, height 2 would know of no offence."""
     genesis = validator.genesis.hash
@@ -148,6 +156,25 @@ async def test_messages_of_the_next_height_wait_for_it(validator: Validator) -> 
             replica.receive("peer", vote)
         evidence = [one for _ in range(3) for one in (await blocks.receive()).block.evidence]
         assert evidence == [make_duplicate_vote(*votes)]
+
+
+async def test_a_vote_of_its_key_from_elsewhere_ends_its_signing(
+    validator: Validator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two processes with one key: the first to hear of the other signs nothing more, so there is no second vote."""
+    async with validator.start(interval_ms=100) as (replica, store, blocks):
+        height = (await blocks.receive()).head.height
+        own = [one for one in validator.gossip.sent if isinstance(one, Vote)]
+        for vote in own:  # what comes back of one's own is nobody else's
+            replica.receive("peer", vote)
+        assert (await blocks.receive()).head.height == height + 1
+        replica.receive("peer", make_vote(validator.genesis.hash, height + 2, bytes(32)))
+        validator.gossip.sent.clear()
+        with trio.move_on_after(0.5):
+            await blocks.receive()
+        assert store.get_head().height <= height + 2
+        assert [one for one in validator.gossip.sent if one.height > height + 2] == []
+    assert caplog.text.count("another process has the key") == 1
 
 
 async def test_two_proposals_of_a_round_are_in_the_next_block_once(validator: Validator) -> None:
