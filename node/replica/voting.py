@@ -160,8 +160,8 @@ class Voting:
             self._has_stood_down = True
             logger.error(
                 "our key signed a vote of height %d, round %d that this signer did not make: another process has the "
-                "key, or the signer's history is an old copy. Nothing more is signed. Stop the other process, bring its "
-                "history here (`myelin signer export`, `import`) and start again",
+                "key, or the signer's history is an old copy. Nothing more is signed. Stop the other process, bring "
+                "its history here (`myelin signer export`, `import`) and start again",
                 vote.height,
                 vote.round,
             )

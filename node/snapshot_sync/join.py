@@ -16,7 +16,7 @@ from typing import Protocol
 
 import trio
 
-from consensus.light.errors import ForkDetected, LightBlockInvalid, LightError
+from consensus.light.errors import ForkDetected, LightBlockInvalid, LightError, TrustExpired
 from consensus.light.verify import LightParams, Trusted, compute_trusting_period_ms, make_trusted_genesis
 from genesis.builder import Genesis
 from genesis.spec import ChainSpec
@@ -161,19 +161,23 @@ async def join_by_snapshot(
     """Fill the absent directory `database` from what peers offer; the head from which block sync goes on.
 
     What is downloaded lies in `database` + `.download` until it is imported; killed at any point, call it again and it
-    goes on from there. Waits for peers to come. Raises JoinFailed after `timeout_s`, ForkDetected, SnapshotError where
-    `database` exists, DatabaseError, OSError.
+    goes on from there. Waits for peers to come. Raises JoinFailed after `timeout_s` or when what is trusted is too old,
+    ForkDetected, SnapshotError where `database` exists, DatabaseError, OSError.
     """
     if database.exists():
         raise SnapshotError(f"{database} exists: a snapshot is imported into an empty directory only")
     partial = PartialSnapshot(database.with_name(database.name + ".download"))
     params = LightParams(genesis.hash, trust.trusting_period_ms)
     joining = _Joining(network, genesis, partial, params, trust.named, now_ms, progress)
+    said = ""
     with trio.move_on_after(timeout_s):
         while True:
             head = await _try_best(joining, database)
             if head is not None:
                 return head
+            if joining.reason != said:
+                said = joining.reason
+                logger.info("no snapshot yet: %s", said)
             await trio.sleep(ROUND_PAUSE_S)
     raise JoinFailed(f"no snapshot in {timeout_s:g} s: {joining.reason}")
 
@@ -191,6 +195,8 @@ async def _try_best(joining: _Joining, database: Path) -> Head | None:
         block = await _verify_block(joining, candidate)
     except ForkDetected:
         raise
+    except TrustExpired as error:  # waiting makes it no younger
+        raise JoinFailed(f"{error} (--trust HEIGHT:HASH)") from error
     except (LightError, SourceLost) as error:
         joining.reason = f"block {candidate.offer.height} is not verified: {error}"
         return None

@@ -42,6 +42,7 @@ class NodeDirectory:
     base: Path
     port: int = field(default_factory=find_free_port)
     options: tuple[str, ...] = ()
+    is_validator: bool = True
 
     @classmethod
     def init(cls, base: Path, interval_ms: int = 200) -> NodeDirectory:
@@ -66,8 +67,16 @@ class NodeDirectory:
 
     def argv(self) -> list[str]:
         """`myelin run` of this directory."""
-        operator = ("--operator", "dev:alice", "--no-verify", "--rpc-port", str(self.port))
-        return [*MYELIN, "run", "--base", str(self.base), *VALIDATOR, *operator, *self.options]
+        keys = (*VALIDATOR, "--operator", "dev:alice") if self.is_validator else ()
+        return [
+            *(*MYELIN, "run", "--base", str(self.base), *keys, "--no-verify", "--rpc-port", str(self.port)),
+            *self.options,
+        ]
+
+    def read_address(self) -> str:
+        """Where its last run listens for peers."""
+        *_, line = (line for line in self.log.read_text().splitlines() if "listening at " in line)
+        return line.rpartition("listening at ")[2].split(", ")[0]
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[RunningNode]:
