@@ -18,6 +18,7 @@ settings.register_profile("shared", deadline=None)  # a busy machine is no failu
 settings.load_profile("shared")
 
 DEMO = Path(__file__).parent / "integration" / "demo"
+MODELS = Path(__file__).parent / "integration" / "serving"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,4 +37,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
+    if item.path.is_relative_to(MODELS):
+        gc.collect()  # what a network of workers leaves in cycles holds half a gigabyte of weights
     return result

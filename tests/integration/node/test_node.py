@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import trio
 
 from node.settings import NodePaths
+from node.wal import Wal
 from tests.integration.node.processes import VALIDATOR, NodeDirectory, run_myelin, wait_until_gone
 
 pytestmark = pytest.mark.slow
@@ -78,7 +80,12 @@ async def run_briefly(node: NodeDirectory, height: int) -> None:
 async def test_a_hole_in_the_log_stops_it_and_repair_lets_it_go_on(node: NodeDirectory) -> None:
     await run_briefly(node, 2)
     wal = NodePaths(node.base).wal
-    damaged = b"\0\0\0\4\0\0\0\0junk" + b"\0\0\0\1\xd2\x02\xef\x8d\x00"
+    wal.unlink()
+    with contextlib.closing(Wal(wal)) as log:
+        log.append(b"this will be damaged")
+        log.append(b"and this is whole")
+    damaged = bytearray(wal.read_bytes())
+    damaged[damaged.index(b"damaged")] ^= 1
     wal.write_bytes(damaged)
     stopped = await trio.to_thread.run_sync(lambda: run_myelin(*node.argv()[3:]))
     assert stopped.returncode == 1
