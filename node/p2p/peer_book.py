@@ -23,6 +23,8 @@ OUTBOUND_WANTED = 8
 FAILURES_MAX = 10
 FILE_BYTES_MAX = 1 << 20
 BACKOFF_S_MIN, BACKOFF_S_MAX = 1.0, 60.0
+NAMED_BACKOFF_S_MAX = 10.0
+"""A validator's own peers are dialled so often at least: when a partition heals, it is connected well within 20 s."""
 BAN_SCORE = 10
 BAN_S = 600.0
 FORGIVEN_PER_S = 0.1
@@ -150,7 +152,8 @@ class PeerBook:
         nobody at all answers."""
         known = self.known[peer]
         known.failures += 1
-        pause_s = min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** min(known.failures - 1, 10))
+        pause_s_max = NAMED_BACKOFF_S_MAX if known.is_named else BACKOFF_S_MAX
+        pause_s = min(pause_s_max, BACKOFF_S_MIN * 2 ** min(known.failures - 1, 10))
         known.retry_at_s = now_s + pause_s * random.uniform(0.5, 1.0)
         if known.failures >= FAILURES_MAX and is_online and not known.is_named:
             self.is_changed |= known.is_reached

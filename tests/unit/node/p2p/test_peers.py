@@ -8,7 +8,15 @@ import pytest
 
 from node.p2p.errors import AddressInvalid
 from node.p2p.identity import compute_peer_id
-from node.p2p.peer_book import BACKOFF_S_MAX, BAN_S, BAN_SCORE, KNOWN_MAX, OUTBOUND_WANTED, PeerBook
+from node.p2p.peer_book import (
+    BACKOFF_S_MAX,
+    BAN_S,
+    BAN_SCORE,
+    KNOWN_MAX,
+    NAMED_BACKOFF_S_MAX,
+    OUTBOUND_WANTED,
+    PeerBook,
+)
 from node.p2p.rate import RateLimit
 
 
@@ -34,17 +42,20 @@ def test_named_peers_are_dialled_always_and_others_while_there_is_room(book: Pee
     assert book.choose(connected, OUTBOUND_WANTED, 0.0) == [make_id(number) for number in (1, 2, 3)]
 
 
-def test_a_failure_is_waited_out_longer_each_time_and_forgotten_by_a_success(book: PeerBook) -> None:
-    book.add(make_address(1), is_named=True)
+@pytest.mark.parametrize(("is_named", "pause_s_max"), [(True, NAMED_BACKOFF_S_MAX), (False, BACKOFF_S_MAX)])
+def test_a_failure_is_waited_out_longer_each_time_and_forgotten_by_a_success(
+    book: PeerBook, is_named: bool, pause_s_max: float
+) -> None:
+    book.add(make_address(1), is_named=is_named)
     peer, now_s, pauses = make_id(1), 0.0, []
     for _ in range(12):
-        book.note_failure(peer, now_s, is_online=True)
+        book.note_failure(peer, now_s, is_online=False)
         assert book.choose(frozenset(), 0, now_s) == []
         pauses.append(book.known[peer].retry_at_s - now_s)
         now_s = book.known[peer].retry_at_s
         assert book.choose(frozenset(), 0, now_s) == [peer]
     assert pauses[0] <= 1.0
-    assert BACKOFF_S_MAX / 2 <= pauses[-1] <= BACKOFF_S_MAX
+    assert pause_s_max / 2 <= pauses[-1] <= pause_s_max
     book.note_success(peer, is_dialled=True)
     assert book.known[peer].failures == 0
 
