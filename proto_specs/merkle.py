@@ -13,9 +13,19 @@ from proto_specs.hashing import Tag, hash_tagged
 EMPTY_ROOT = bytes(32)
 
 
+def hash_leaf(item: bytes) -> bytes:
+    """The leaf of an item."""
+    return hash_tagged(Tag.MERKLE_LEAF, item)
+
+
 def compute_root(items: Sequence[bytes]) -> bytes:
     """Root over `items`; 32 zero bytes for none. Each item is hashed as a leaf, so items may have any length."""
-    level = [hash_tagged(Tag.MERKLE_LEAF, item) for item in items]
+    return compute_root_of_leaves([hash_leaf(item) for item in items])
+
+
+def compute_root_of_leaves(leaves: Sequence[bytes]) -> bytes:
+    """The same from the items' leaves."""
+    level = list(leaves)
     if not level:
         return EMPTY_ROOT
     while len(level) > 1:
@@ -26,7 +36,7 @@ def compute_root(items: Sequence[bytes]) -> bytes:
 def compute_proof(items: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     """Sibling hashes from leaf `index` up to the root (a level without a sibling adds none)."""
     assert 0 <= index < len(items), "proofs are for items of the list"
-    level = [hash_tagged(Tag.MERKLE_LEAF, item) for item in items]
+    level = [hash_leaf(item) for item in items]
     proof: list[bytes] = []
     while len(level) > 1:
         if index ^ 1 < len(level):
@@ -40,7 +50,7 @@ def is_proof_valid(root: bytes, item: bytes, index: int, count: int, proof: Sequ
     """Whether `item` is number `index` of the `count` items under `root`, `count` being known and not claimed."""
     if not 0 <= index < count:
         return False
-    node = hash_tagged(Tag.MERKLE_LEAF, item)
+    node = hash_leaf(item)
     siblings = iter(proof)
     while count > 1:
         if index ^ 1 < count:

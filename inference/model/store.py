@@ -178,8 +178,13 @@ def find_unit(manifest: Manifest, kind: UnitKind, index: int = 0) -> Unit:
 
 def compute_file_root(path: Path) -> bytes:
     """Merkle root over a file's 1 MiB chunks, reading one chunk at a time."""
+    return merkle.compute_root_of_leaves(compute_file_leaves(path))
+
+
+def compute_file_leaves(path: Path) -> list[bytes]:
+    """The leaves under that root."""
     with path.open("rb") as file:
-        return merkle.compute_root(FileChunks(file))
+        return [merkle.hash_leaf(chunk) for chunk in FileChunks(file)]
 
 
 def compute_expected_bytes(manifest: Manifest, kind: UnitKind) -> int:

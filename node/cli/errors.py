@@ -22,6 +22,7 @@ from node.p2p.errors import NetworkError
 from node.rpc.errors import RpcError
 from node.serving.chain import ChainUnreachable
 from node.settings import NodeRefused
+from node.shards.errors import FetchFailed
 from node.signer import SignerError
 from node.snapshot_sync.errors import JoinFailed
 from node.store.database import DatabaseError
@@ -60,6 +61,7 @@ _USER_ERRORS = (
     CallFailed,
     CliError,
     DatabaseError,
+    FetchFailed,
     InferenceError,
     JoinFailed,
     KeystoreError,

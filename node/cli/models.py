@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -16,18 +17,35 @@ from inference.errors import StoreError
 from inference.model.fetch import MODEL_NAME, cache_dir, fetch_smollm2
 from inference.model.importing import import_gguf
 from inference.model.store import ShardStore
-from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
-from node.cli.errors import exit_on_error
-from node.cli.keyring import KEY_HELP, KeysOption
+from node.cli.connect import DEFAULT_RPC, RpcOption, open_account, open_connection
+from node.cli.errors import EXIT_INTERRUPTED, CliError, exit_on_error
+from node.cli.keyring import KEY_HELP, KeysOption, parse_hash
 from node.cli.models_dir import ModelsOption, get_models_dir
+from node.cli.nodes import run_until_signalled
+from node.p2p.host import open_host
+from node.shards.fetch import ShardFetcher, connect_any, select_units
 from proto_specs.codec import encode
 from proto_specs.types.calls import RegisterModel
-from proto_specs.types.manifest import Manifest, ServiceClass, WireDtype, compute_model_id
+from proto_specs.types.manifest import Manifest, ServiceClass, Unit, WireDtype, compute_model_id
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
 SAMPLE = "smollm2"
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class LayersInvalid(CliError):
+    """Not a range of layers."""
+
+
+def parse_layers(text: str | None) -> tuple[int, int] | None:
+    """START:END; None is the whole model. Raises LayersInvalid."""
+    if text is None:
+        return None
+    start, colon, end = text.partition(":")
+    if not (colon and start.isdecimal() and end.isdecimal() and text.isascii()) or int(start) >= int(end):
+        raise LayersInvalid(f"{text!r:.40} is not START:END, such as 0:10 for the first ten layers")
+    return int(start), int(end)
 
 
 def make_progress(console: Console) -> Progress:
@@ -129,6 +147,55 @@ def register_command(
 async def _register(manifest: bytes, rpc: str, name: str, keys: Path | None) -> None:
     async with open_account(rpc, name, keys) as (account, _):
         await account.execute(RegisterModel(manifest))
+
+
+@app.command("fetch")
+def fetch_command(
+    model: Annotated[str, typer.Argument(help="Model id, as it is on chain.")],
+    layers: Annotated[
+        str | None, typer.Option(help="START:END, the layers that a worker will serve (default: the whole model).")
+    ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address of a worker to fetch from, besides those on chain: /ip4/A/tcp/P/p2p/ID. Repeatable."
+        ),
+    ] = None,
+    rpc: RpcOption = DEFAULT_RPC,
+    models: ModelsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch a model's weights from the workers that serve it, verified by its id. Cut off, it goes on where it was."""
+    with exit_on_error(as_json):
+        wanted, model_id = parse_layers(layers), parse_hash(model)
+        store = ShardStore(get_models_dir(models))
+        units = trio.run(run_until_signalled, _fetch, store, model_id, wanted, tuple(peer or ()), rpc)
+    if units is None:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    size = sum(unit.bytes_total for unit in units)
+    if as_json:
+        print(json.dumps({"model": f"0x{model_id.hex()}", "units": len(units), "bytes": size}))
+    else:
+        print(f"{len(units)} units, {size / 1e6:.0f} MB, are here: {store.get_directory(model_id)}")
+
+
+async def _fetch(
+    store: ShardStore, model: bytes, layers: tuple[int, int] | None, peers: tuple[str, ...], url: str
+) -> tuple[Unit, ...]:
+    async with open_connection(url) as connection:
+        manifest = await connection.chain.get_manifest(model)
+        if manifest is None:
+            raise StoreError(f"model {model.hex()} is not registered on this chain")
+        units = select_units(manifest, layers)
+        store.save_manifest(manifest)
+        serving = [one for one in await connection.chain.list_workers(model) if not one.is_leaving]
+    with make_progress(Console(stderr=True)) as progress:
+        fetching = progress.add_task("fetch", total=None)
+        async with open_host(os.urandom(32), []) as host:
+            reached = await connect_any(host, [one.addresses for one in serving] + [(one,) for one in peers])
+            fetcher = ShardFetcher(host, reached, store, model)
+            await fetcher.fetch(units, lambda done, total: progress.update(fetching, completed=done, total=total))
+    return units
 
 
 @app.command("verify")

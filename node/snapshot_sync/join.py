@@ -1,7 +1,7 @@
 """Joining a chain by a snapshot: offers, a manifest, its header verified as a light client does, chunks, the import.
 
-The thin shell over `download.py`. Nothing that peers say is used before it is verified; whoever says what is false is
-reported to `penalise` and not asked again.
+The thin shell over `node/download.py`. Nothing that peers say is used before it is verified; whoever says what is false
+is reported to `penalise` and not asked again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from consensus.light.errors import ForkDetected, LightBlockInvalid, LightError, 
 from consensus.light.verify import LightParams, Trusted, compute_trusting_period_ms, make_trusted_genesis
 from genesis.builder import Genesis
 from genesis.spec import ChainSpec
+from node.download import Download, Fetch
 from node.light.client import ReadClock, fetch_trusted, verify_with_witnesses, walk_back
 from node.light.errors import SourceLost
 from node.light.peer_source import PeerSource
@@ -27,8 +28,8 @@ from node.light.source import LightSource
 from node.p2p.errors import NetworkError
 from node.p2p.host import P2PHost
 from node.p2p.request import request
-from node.snapshot_sync.download import Candidate, Download, Fetch, choose_candidate
 from node.snapshot_sync.errors import JoinFailed
+from node.snapshot_sync.offers import Candidate, choose_candidate, hash_chunk
 from node.snapshot_sync.partial import PartialSnapshot, compute_manifest_hash
 from node.store.records import Head
 from node.store.snapshot_format import Progress, SnapshotError, SnapshotManifest
@@ -306,7 +307,7 @@ async def _download(joining: _Joining, candidate: Candidate, manifest: SnapshotM
     """Every chunk into the partial directory; whether all came."""
     present = await trio.to_thread.run_sync(joining.partial.begin, manifest)
     peers = [one for one in candidate.peers if one not in joining.ignored]
-    run = _Run(joining, candidate, manifest, Download(manifest.chunks, present, peers))
+    run = _Run(joining, candidate, manifest, Download(manifest.chunks, present, peers, hash_chunk))
     async with trio.open_nursery() as nursery:
         while not run.download.is_done and not run.download.is_stuck:
             for fetch in run.download.assign(_read_monotonic_ms()):

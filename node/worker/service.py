@@ -18,6 +18,7 @@ from node.p2p.host import P2PHost, open_host
 from node.p2p.request import serve_requests
 from node.serving.chain import WorkerEntry
 from node.serving.rpc_chain import RpcChain
+from node.shards.serve import ShardShelf, serve_shards
 from node.worker.compute import ComputeLoop
 from node.worker.errors import WorkerRefused
 from node.worker.keeper import DiskKeeper
@@ -81,6 +82,7 @@ async def run_worker(config: WorkerConfig, account: Account, load: Loader = load
     with contextlib.closing(await _open_taken_log(config, account)) as taken:
         async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
             _serve_openings(host, keeper)
+            serve_shards(host, ShardShelf(store))
             entry = await _register(config, account, host)
             nursery.start_soon(compute.run)
             nursery.start_soon(keeper.run)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +17,22 @@ import trio
 from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import StageStatus
 from genesis.dev import get_dev_identity
+from inference.model.store import ShardStore
 from node.cli.errors import EXIT_ERROR, EXIT_REQUEST_LOST
 from node.demo.network import CLIENT
+from node.shards.fetch import select_units
 from tests.integration.demo.conftest import Running
 
 pytestmark = [pytest.mark.slow, pytest.mark.leaves_open]
 
 
-async def test_honest_use_bad_input_and_garbage(running: Running) -> None:
-    """One network for all three: what is refused must leave it as it was."""
+async def test_honest_use_bad_input_and_garbage(running: Running, tmp_path: Path) -> None:
+    """One network for all of it: what is refused must leave it as it was."""
     await refuse_bad_input(running)
     await pay_honest_requests(running, 3)
     await send_garbage(running)
     await pay_honest_requests(running, 1)
+    await fetch_weights(running, tmp_path)
     for worker in await running.chain.list_workers(running.plan.model):
         record = await running.chain.read(queries.read_worker, worker.worker)
         assert record is not None
@@ -43,6 +48,25 @@ async def pay_honest_requests(running: Running, count: int) -> None:
         assert found["stages"] == ["paid"] * 3
         assert found["returned"] == 0
         assert not found["slashes"]
+
+
+async def fetch_weights(running: Running, models: Path) -> None:
+    """Somebody who wants to serve the middle layers gets them from those who do."""
+    where = ("--rpc", running.plan.rpc_url, "--models", str(models), "--json")
+    argv = (sys.executable, "-m", "node.cli.main", "model", "fetch", f"0x{running.plan.model.hex()}", *where)
+    done = await trio.run_process([*argv, "--layers", "10:20"], capture_stdout=True, capture_stderr=True, check=False)
+    assert done.returncode == 0, done.stderr
+    store = ShardStore(models)
+    units = select_units(store.load_manifest(running.plan.model), (10, 20))
+    for unit in units:
+        store.verify_unit(running.plan.model, unit)
+    size = sum(unit.bytes_total for unit in units)
+    assert json.loads(done.stdout) == {"model": f"0x{running.plan.model.hex()}", "units": len(units), "bytes": size}
+    refused = await trio.run_process(
+        [*argv, "--layers", "20:99"], capture_stdout=True, capture_stderr=True, check=False
+    )
+    assert refused.returncode == EXIT_ERROR
+    assert json.loads(refused.stdout or refused.stderr)["error"] == "FetchFailed"
 
 
 async def refuse_bad_input(running: Running) -> None:

@@ -8,20 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.snapshot_sync.download import (
-    FAILURES_MAX,
-    PAUSE_MS,
-    REQUESTS_PER_PEER,
-    STALL_MS,
-    Download,
-    Fetch,
-    choose_candidate,
-)
-from proto_specs.hashing import Tag, hash_tagged
+from node.download import FAILURES_MAX, PAUSE_MS, REQUESTS_PER_PEER, STALL_MS, Download, Fetch
+from node.snapshot_sync.offers import choose_candidate, hash_chunk
 from proto_specs.types.snapshot_wire import SnapshotOffer
 
 CHUNKS = [bytes([index]) * 10 for index in range(9)]
-HASHES = [hash_tagged(Tag.CHUNK, one) for one in CHUNKS]
+HASHES = [hash_chunk(one) for one in CHUNKS]
 
 
 def offer(height: int, name: int = 0) -> SnapshotOffer:
@@ -67,7 +59,7 @@ def test_ever_new_nonsense_does_not_come_first_for_ever() -> None:
 
 
 def test_a_peer_is_asked_for_two_chunks_at_once_and_no_chunk_of_two_peers() -> None:
-    download = Download(HASHES, (), ["a", "b"])
+    download = Download(HASHES, (), ["a", "b"], hash_chunk)
     made = download.assign(0)
     assert len(made) == 2 * REQUESTS_PER_PEER
     assert sorted(one.index for one in made) == [0, 1, 2, 3]
@@ -76,7 +68,7 @@ def test_a_peer_is_asked_for_two_chunks_at_once_and_no_chunk_of_two_peers() -> N
 
 
 def test_what_is_there_is_not_asked_for_again() -> None:
-    download = Download(HASHES, range(8), ["a"])
+    download = Download(HASHES, range(8), ["a"], hash_chunk)
     (fetch,) = download.assign(0)
     assert fetch.index == 8
     assert download.take_chunk(fetch, CHUNKS[8])
@@ -84,7 +76,7 @@ def test_what_is_there_is_not_asked_for_again() -> None:
 
 
 def test_a_wrong_chunk_ends_its_peer_and_is_asked_of_another() -> None:
-    download = Download(HASHES, range(1, 9), ["a", "b"])
+    download = Download(HASHES, range(1, 9), ["a", "b"], hash_chunk)
     (fetch,) = download.assign(0)
     assert not download.take_chunk(fetch, b"wrong")
     assert download.is_dropped(fetch.peer)
@@ -96,7 +88,7 @@ def test_a_wrong_chunk_ends_its_peer_and_is_asked_of_another() -> None:
 
 
 def test_a_chunk_that_does_not_come_is_asked_of_a_second_peer_and_of_no_third() -> None:
-    download = Download(HASHES, range(1, 9), ["a", "b", "c"])
+    download = Download(HASHES, range(1, 9), ["a", "b", "c"], hash_chunk)
     (first,) = download.assign(0)
     assert download.compute_wake_ms(0) == STALL_MS
     assert download.assign(STALL_MS - 1) == []
@@ -109,7 +101,7 @@ def test_a_chunk_that_does_not_come_is_asked_of_a_second_peer_and_of_no_third() 
 
 
 def test_a_peer_that_fails_is_paused_and_then_dropped() -> None:
-    download = Download(HASHES, range(1, 9), ["a"])
+    download = Download(HASHES, range(1, 9), ["a"], hash_chunk)
     now_ms = 0
     for failure in range(1, FAILURES_MAX + 1):
         (fetch,) = download.assign(now_ms)
@@ -127,7 +119,7 @@ def test_one_good_peer_among_any_bad_ones_is_enough(seed: int, bad: list[str]) -
     kinds = {f"{number}-{kind}": kind for number, kind in enumerate(bad)} | {"good": "good"}
     names = list(kinds)
     rng.shuffle(names)
-    download = Download(HASHES, (), names)
+    download = Download(HASHES, (), names, hash_chunk)
     now_ms, under_way, kept = 0, list[tuple[int, Fetch]](), dict[int, bytes]()
     while not download.is_done:
         assert not download.is_stuck
@@ -158,7 +150,7 @@ def test_one_good_peer_among_any_bad_ones_is_enough(seed: int, bad: list[str]) -
 
 @pytest.mark.parametrize("kind", ["wrong", "empty"])
 def test_only_bad_peers_end_it(kind: str) -> None:
-    download = Download(HASHES, (), ["a", "b"])
+    download = Download(HASHES, (), ["a", "b"], hash_chunk)
     while fetches := download.assign(0):
         for fetch in fetches:
             download.take_chunk(fetch, b"x" if kind == "wrong" else None)

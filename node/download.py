@@ -1,60 +1,21 @@
-"""Which chunk of a snapshot to ask whom for next. Sans-IO: no clock, no network, no disk; those who answer may lie.
+"""Which chunk of a snapshot, or of a unit of weights, to ask whom for next.
 
-A peer has two requests under way at most. A chunk is asked of one peer; when it has not come for STALL_MS, of a second
-one, too. A chunk that does not hash to what the manifest says ends its peer's part here at once; FAILURES_MAX requests
-without an answer do so as well, each after a longer pause. So a bad peer costs itself, and a chunk a few seconds.
+Sans-IO: no clock, no network, no disk; those who answer may lie. A peer has two requests under way at most. A chunk is
+asked of one peer; when it has not come for STALL_MS, of a second one, too. A chunk with another hash than is known ends
+its peer's part here at once; FAILURES_MAX requests without an answer do so as well, each after a longer pause. So a bad
+peer costs itself, and a chunk a few seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-
-from proto_specs.hashing import Tag, hash_tagged
-from proto_specs.types.snapshot_wire import SnapshotOffer
 
 REQUESTS_PER_PEER = 2
 FETCHES_PER_CHUNK = 2
 STALL_MS = 5_000
 FAILURES_MAX = 3
 PAUSE_MS = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A snapshot that peers offer in the same words."""
-
-    offer: SnapshotOffer
-    peers: tuple[str, ...]
-
-
-def choose_candidate(
-    offers: Mapping[str, Iterable[SnapshotOffer]],
-    refused: Collection[bytes] = (),
-    begun: bytes | None = None,
-    strikes: Mapping[str, int] | None = None,
-) -> Candidate | None:
-    """What to try next: of those whose providers failed least what was `begun`, else what two offer, else the newest.
-
-    None: there is nothing. `refused` are hashes of manifests that turned out to be false, `begun` is one, and `strikes`
-    counts the attempts with a peer that came to nothing: who offers ever new nonsense does not come first for ever.
-    """
-    providers: dict[SnapshotOffer, list[str]] = {}
-    for peer in sorted(offers):
-        for offer in set(offers[peer]):
-            if offer.manifest_hash not in refused:
-                providers.setdefault(offer, []).append(peer)
-    if not providers:
-        return None
-    failed = strikes or {}
-
-    def rank(offer: SnapshotOffer) -> tuple[int, bool, int, int, int, bytes]:
-        least, count = min(failed.get(peer, 0) for peer in providers[offer]), len(providers[offer])
-        is_begun = offer.manifest_hash == begun
-        return -least, is_begun, min(count, 2), offer.height, count, offer.manifest_hash
-
-    best = max(providers, key=rank)
-    return Candidate(best, tuple(providers[best]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +36,18 @@ class _Peer:
 
 
 class Download:
-    """The chunks of one snapshot. Times are of any monotonic clock, in milliseconds."""
+    """The chunks of one thing. Times are of any monotonic clock, in milliseconds."""
 
-    def __init__(self, hashes: Sequence[bytes], present: Collection[int], peers: Iterable[str]) -> None:
+    def __init__(
+        self,
+        hashes: Sequence[bytes],
+        present: Collection[int],
+        peers: Iterable[str],
+        hash_chunk: Callable[[bytes], bytes],
+    ) -> None:
         """`present` are the chunks that an earlier attempt has left, verified."""
         self._hashes = hashes
+        self._hash_chunk = hash_chunk
         self._missing = [index for index in range(len(hashes)) if index not in present]
         self._fetches: dict[int, list[Fetch]] = {}
         self._peers: dict[str, _Peer] = {}
@@ -108,7 +76,7 @@ class Download:
         return len(self._missing)
 
     def add_peer(self, peer: str) -> None:
-        """One more that offers this snapshot. Who was dropped stays dropped."""
+        """One more that has it. Who was dropped stays dropped."""
         if peer not in self._banned:
             self._peers.setdefault(peer, _Peer())
 
@@ -135,7 +103,7 @@ class Download:
 
     def is_right(self, fetch: Fetch, data: bytes | None) -> bool:
         """Whether these are the chunk's bytes."""
-        return data is not None and hash_tagged(Tag.CHUNK, data) == self._hashes[fetch.index]
+        return data is not None and self._hash_chunk(data) == self._hashes[fetch.index]
 
     def take_chunk(self, fetch: Fetch, data: bytes | None) -> bool:
         """Whether the answer is the chunk, wanted and right: then keep it. If it is wrong the peer is dropped for good.

@@ -1,0 +1,51 @@
+"""Which of the snapshots that peers offer to try next."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from proto_specs.hashing import Tag, hash_tagged
+from proto_specs.types.snapshot_wire import SnapshotOffer
+
+
+def hash_chunk(data: bytes) -> bytes:
+    """What a snapshot's manifest has of a chunk."""
+    return hash_tagged(Tag.CHUNK, data)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A snapshot that peers offer in the same words."""
+
+    offer: SnapshotOffer
+    peers: tuple[str, ...]
+
+
+def choose_candidate(
+    offers: Mapping[str, Iterable[SnapshotOffer]],
+    refused: Collection[bytes] = (),
+    begun: bytes | None = None,
+    strikes: Mapping[str, int] | None = None,
+) -> Candidate | None:
+    """What to try next: of those whose providers failed least what was `begun`, else what two offer, else the newest.
+
+    None: there is nothing. `refused` are hashes of manifests that turned out to be false, `begun` is one, and `strikes`
+    counts the attempts with a peer that came to nothing: who offers ever new nonsense does not come first for ever.
+    """
+    providers: dict[SnapshotOffer, list[str]] = {}
+    for peer in sorted(offers):
+        for offer in set(offers[peer]):
+            if offer.manifest_hash not in refused:
+                providers.setdefault(offer, []).append(peer)
+    if not providers:
+        return None
+    failed = strikes or {}
+
+    def rank(offer: SnapshotOffer) -> tuple[int, bool, int, int, int, bytes]:
+        least, count = min(failed.get(peer, 0) for peer in providers[offer]), len(providers[offer])
+        is_begun = offer.manifest_hash == begun
+        return -least, is_begun, min(count, 2), offer.height, count, offer.manifest_hash
+
+    best = max(providers, key=rank)
+    return Candidate(best, tuple(providers[best]))
