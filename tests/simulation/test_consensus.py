@@ -56,7 +56,7 @@ def test_plans_hold_every_behaviour_and_never_too_many_liars() -> None:
     ids=lambda one: str(getattr(one, "value", one)),
 )
 def test_a_planted_bug_is_found(bug: Bug, near: int) -> None:
-    """`near` is where to begin, to be quick: any thousand seeds do."""
+    """`near` is where to begin, to be quick: of the first thousand seeds each bug is found by one at least."""
     summary = run(range(near, near + BUG_SEEDS_MAX), bug)
     (seed,) = summary.violations
     assert simulate(seed, 4, HEIGHTS).violations == (), "the code without the bug stands that seed"
