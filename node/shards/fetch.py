@@ -1,20 +1,20 @@
 """Fetches units of weights from several peers at once. What they send counts once it hashes to the manifest's root.
 
 A unit is fetched in two steps: the leaves of its chunks, which prove themselves by the root over them, then the chunks,
-each by its leaf, over `node/download.py`. A peer that serves what is false is left out of everything after it.
+each by its leaf, over `node/download_run.py`. A peer that serves what is false is left out of everything after it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import trio
 
 from inference.model.graph import ShardRange
 from inference.model.store import ShardStore
 from node.download import Download, Fetch
+from node.download_run import DownloadRun
 from node.p2p.errors import NetworkError
 from node.p2p.host import P2PHost
 from node.p2p.request import request
@@ -26,14 +26,12 @@ from proto_specs.errors import ProtocolError
 from proto_specs.hashing import HASH_BYTES
 from proto_specs.merkle import compute_root_of_leaves, hash_leaf
 from proto_specs.types.manifest import Manifest, Unit, UnitKind
-from proto_specs.types.shard_wire import SHARD_PROTOCOL, AskLeaves, AskPiece, ShardPart, ShardRequest
+from proto_specs.types.shard_wire import SHARD_PROTOCOL, UNIT_CHUNKS_MAX, AskLeaves, AskPiece, ShardPart, ShardRequest
 
 LEAVES_TIMEOUT_S = 120.0
 """Whoever is asked for a unit first hashes it."""
 PIECE_TIMEOUT_S = 20.0
 ANSWER_BYTES_MAX = limits.CHUNK_BYTES + limits.KIB
-UNIT_CHUNKS_MAX = limits.CHUNK_BYTES // HASH_BYTES
-"""32 GiB: so many leaves fit an answer."""
 
 Progress = Callable[[int, int], None]
 """(bytes that are here, bytes wanted)."""
@@ -100,9 +98,17 @@ class ShardFetcher:
         leaves, providers = await self._find_leaves(unit, count)
         if not providers:
             raise FetchFailed(f"nobody of {len(self._peers)} has {name}{self._describe()}")
-        run = _Run(self, unit, leaves)
-        if not await run.download(providers, progress):
-            raise FetchFailed(f"{run.missing_count} of {count} chunks of {name} are missing{self._describe()}")
+        partial = PartialUnit(self._store.get_unit_path(self._model, unit), unit.bytes_total)
+        present = await trio.to_thread.run_sync(partial.begin, leaves)
+        run = _Run(self, unit, partial, Download(leaves, present, providers, hash_leaf))
+
+        def report(missing: int) -> None:
+            progress(min((count - missing) * limits.CHUNK_BYTES, unit.bytes_total))
+
+        if not await run.requests.run(run.fetch, report):
+            missing = run.requests.download.missing_count
+            raise FetchFailed(f"{missing} of {count} chunks of {name} are missing{self._describe()}")
+        await trio.to_thread.run_sync(partial.finish)
 
     async def _find_leaves(self, unit: Unit, count: int) -> tuple[list[bytes], list[str]]:
         """The leaves, and who has them. All peers are asked at once; whoever sends others is left out from now on."""
@@ -150,11 +156,6 @@ class ShardFetcher:
         self._reasons[peer] = reason
         self._peers = [one for one in self._peers if one != peer]
 
-    def make_partial(self, unit: Unit) -> PartialUnit:
-        """The unit's file while it is fetched."""
-        path: Path = self._store.get_unit_path(self._model, unit)
-        return PartialUnit(path, unit.bytes_total)
-
     def make_request(self, unit: Unit, chunk: int) -> AskPiece:
         """For one chunk."""
         return AskPiece(self._model, unit.kind, unit.index, chunk)
@@ -164,57 +165,21 @@ class ShardFetcher:
 
 
 class _Run:
-    """The requests for one unit."""
+    """How one chunk of a unit is asked for, and what becomes of the answer."""
 
-    def __init__(self, fetcher: ShardFetcher, unit: Unit, leaves: Sequence[bytes]) -> None:
+    def __init__(self, fetcher: ShardFetcher, unit: Unit, partial: PartialUnit, download: Download) -> None:
+        self.requests = DownloadRun(download, partial.save_chunk)
         self._fetcher = fetcher
         self._unit = unit
-        self._leaves = leaves
-        self._partial = fetcher.make_partial(unit)
-        self._changed = trio.Event()
-        self._saving = trio.Lock()
-        self._download: Download
 
-    @property
-    def missing_count(self) -> int:
-        """Chunks that nobody sent."""
-        return self._download.missing_count
-
-    async def download(self, peers: Sequence[str], progress: Callable[[int], None]) -> bool:
-        """Every chunk to its place, then the file to its own; whether all came."""
-        present = await trio.to_thread.run_sync(self._partial.begin, self._leaves)
-        download = self._download = Download(self._leaves, present, peers, hash_leaf)
-        async with trio.open_nursery() as nursery:
-            while not download.is_done and not download.is_stuck:
-                for fetch in download.assign(_read_monotonic_ms()):
-                    nursery.start_soon(self._fetch, fetch)
-                now_ms = _read_monotonic_ms()
-                with trio.move_on_after(max(0, download.compute_wake_ms(now_ms) - now_ms) / 1_000):
-                    await self._changed.wait()
-                self._changed = trio.Event()
-                done = len(self._leaves) - download.missing_count
-                progress(min(done * limits.CHUNK_BYTES, self._unit.bytes_total))
-            nursery.cancel_scope.cancel()
-        if download.is_done:
-            await trio.to_thread.run_sync(self._partial.finish)
-        return download.is_done
-
-    async def _fetch(self, fetch: Fetch) -> None:
-        """One request to its end. What is right is in the file before it counts."""
+    async def fetch(self, fetch: Fetch) -> None:
+        """One request to its end."""
         asked = self._fetcher.make_request(self._unit, fetch.index)
         data = await self._fetcher.ask(fetch.peer, asked, PIECE_TIMEOUT_S)
         if data is None:
-            self._download.take_failure(fetch, _read_monotonic_ms())
-        elif not self._download.is_right(fetch, data):
-            self._fetcher.leave_out(fetch.peer, f"chunk {fetch.index} that does not hash to its leaf")
-            self._download.take_chunk(fetch, data)
+            self.requests.fail(fetch)
+        elif self.requests.download.is_right(fetch, data):
+            await self.requests.keep(fetch, data)
         else:
-            async with self._saving:  # a chunk that two peers were asked for may come twice
-                if self._download.is_missing(fetch.index):
-                    await trio.to_thread.run_sync(self._partial.save_chunk, fetch.index, data)
-                self._download.take_chunk(fetch, data)
-        self._changed.set()
-
-
-def _read_monotonic_ms() -> int:
-    return int(trio.current_time() * 1_000)
+            self._fetcher.leave_out(fetch.peer, f"chunk {fetch.index} that does not hash to its leaf")
+            self.requests.download.take_chunk(fetch, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import trio
 
@@ -14,8 +15,8 @@ from proto_specs import limits
 from proto_specs.codec import decode_as, encode
 from proto_specs.errors import DecodeError
 from proto_specs.merkle import compute_root_of_leaves
-from proto_specs.types.manifest import UnitKind
-from proto_specs.types.shard_wire import SHARD_PROTOCOL, AskLeaves, ShardPart, ShardRequest
+from proto_specs.types.manifest import Unit, UnitKind
+from proto_specs.types.shard_wire import SHARD_PROTOCOL, UNIT_CHUNKS_MAX, AskLeaves, ShardPart, ShardRequest
 
 REQUEST_BYTES_MAX = 64
 STREAMS_PER_PEER = 4
@@ -28,42 +29,51 @@ UNITS_KNOWN_MAX = 1_024
 logger = logging.getLogger("myelin.shards")
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A unit that was hashed, and its leaves; None where they are not those of the manifest."""
+
+    unit: Unit
+    leaves: bytes | None
+
+
 class ShardShelf:
     """What is served of a store. The methods read the disk: call them in a thread, one at a time."""
 
     def __init__(self, store: ShardStore) -> None:
         self._store = store
-        self._leaves: dict[tuple[bytes, int, int], bytes | None] = {}
+        self._known: dict[tuple[bytes, int, int], _Known] = {}
 
     def find_part(self, request: ShardRequest) -> bytes | None:
         """The bytes asked for; None for what is not here, or does not hash to its manifest's root."""
-        leaves = self._find_leaves(request.model, request.kind, request.index)
-        if leaves is None or isinstance(request, AskLeaves):
-            return leaves
+        known = self._find(request.model, request.kind, request.index)
+        if known is None or known.leaves is None or isinstance(request, AskLeaves):
+            return None if known is None else known.leaves
         try:
-            unit = find_unit(self._store.load_manifest(request.model), UnitKind(request.kind), request.index)
-            return self._store.read_chunk(request.model, unit, request.chunk)
+            return self._store.read_chunk(request.model, known.unit, request.chunk)
         except (StoreError, OSError):
             return None
 
-    def _find_leaves(self, model: bytes, kind: int, index: int) -> bytes | None:
+    def _find(self, model: bytes, kind: int, index: int) -> _Known | None:
         """Remembered, so that asking again costs nothing; whoever has damaged weights is told so once, in the log."""
         key = (model, kind, index)
-        if key in self._leaves:
-            return self._leaves[key]
+        if key in self._known:
+            return self._known[key]
         try:
             unit = find_unit(self._store.load_manifest(model), UnitKind(kind), index)
             if not self._store.has_unit(model, unit):
                 return None  # it may come
             leaves = compute_file_leaves(self._store.get_unit_path(model, unit))
-        except (StoreError, OSError, ValueError):
+        except (StoreError, OSError):
             return None
-        found = b"".join(leaves) if compute_root_of_leaves(leaves) == unit.root else None
-        if found is None:
+        if compute_root_of_leaves(leaves) != unit.root:
             logger.error("unit %s of model %s is damaged: `myelin model verify`", UnitKind(kind).name, model.hex()[:16])
-        if len(self._leaves) >= UNITS_KNOWN_MAX:
-            del self._leaves[next(iter(self._leaves))]
-        self._leaves[key] = found
+            found = _Known(unit, None)
+        else:
+            found = _Known(unit, b"".join(leaves) if len(leaves) <= UNIT_CHUNKS_MAX else None)
+        if len(self._known) >= UNITS_KNOWN_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[key] = found
         return found
 
 

@@ -1,7 +1,7 @@
 """Joining a chain by a snapshot: offers, a manifest, its header verified as a light client does, chunks, the import.
 
-The thin shell over `node/download.py`. Nothing that peers say is used before it is verified; whoever says what is false
-is reported to `penalise` and not asked again.
+The thin shell over `node/download_run.py`. Nothing that peers say is used before it is verified; whoever says what is
+false is reported to `penalise` and not asked again.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from consensus.light.verify import LightParams, Trusted, compute_trusting_period
 from genesis.builder import Genesis
 from genesis.spec import ChainSpec
 from node.download import Download, Fetch
+from node.download_run import DownloadRun
 from node.light.client import ReadClock, fetch_trusted, verify_with_witnesses, walk_back
 from node.light.errors import SourceLost
 from node.light.peer_source import PeerSource
@@ -307,60 +308,39 @@ async def _download(joining: _Joining, candidate: Candidate, manifest: SnapshotM
     """Every chunk into the partial directory; whether all came."""
     present = await trio.to_thread.run_sync(joining.partial.begin, manifest)
     peers = [one for one in candidate.peers if one not in joining.ignored]
-    run = _Run(joining, candidate, manifest, Download(manifest.chunks, present, peers, hash_chunk))
-    async with trio.open_nursery() as nursery:
-        while not run.download.is_done and not run.download.is_stuck:
-            for fetch in run.download.assign(_read_monotonic_ms()):
-                nursery.start_soon(run.fetch, fetch)
-            now_ms = _read_monotonic_ms()
-            with trio.move_on_after(max(0, run.download.compute_wake_ms(now_ms) - now_ms) / 1_000):
-                await run.changed.wait()
-            run.changed = trio.Event()
-        nursery.cancel_scope.cancel()
-    if not run.download.is_done:
-        joining.reason = f"{run.download.missing_count} chunks are missing: {joining.reason}"
-    return run.download.is_done
+    run = _Run(joining, candidate, Download(manifest.chunks, present, peers, hash_chunk))
+    count = len(manifest.chunks)
+    if await run.requests.run(run.fetch, lambda missing: joining.progress("chunks", count - missing, count)):
+        return True
+    joining.reason = f"{run.requests.download.missing_count} chunks are missing: {joining.reason}"
+    return False
 
 
 class _Run:
-    """The requests of one download."""
+    """How one chunk is asked for, and what becomes of the answer."""
 
-    def __init__(self, joining: _Joining, candidate: Candidate, manifest: SnapshotManifest, download: Download) -> None:
-        self.download = download
-        self.changed = trio.Event()
-        self._saving = trio.Lock()
+    def __init__(self, joining: _Joining, candidate: Candidate, download: Download) -> None:
+        self.requests = DownloadRun(download, joining.partial.save_chunk)
         self._joining = joining
         self._hash = candidate.offer.manifest_hash
-        self._count = len(manifest.chunks)
 
     async def fetch(self, fetch: Fetch) -> None:
-        """One request to its end. What is right is on disk before it counts."""
+        """One request to its end."""
+        download = self.requests.download
         try:
             answer = await self._joining.network.ask(fetch.peer, AskChunk(self._hash, fetch.index), PART_TIMEOUT_S)
             data = decode(SnapshotPart, answer, ANSWER_BYTES_MAX).data
         except NetworkError as error:
             self._joining.reason = f"{fetch.peer}: {error}"
-            self.download.take_failure(fetch, _read_monotonic_ms())
+            self.requests.fail(fetch)
+            return
         except ProtocolError as error:
             self._joining.blame(fetch.peer, f"an answer that is no chunk: {error}")
-            self.download.take_chunk(fetch, None)
-        else:
-            await self._keep(fetch, data)
-        self.changed.set()
-
-    async def _keep(self, fetch: Fetch, data: bytes | None) -> None:
-        if self.download.is_right(fetch, data):
-            assert data is not None, "nothing is not right"
-            async with self._saving:  # a chunk that two peers were asked for may come twice
-                if self.download.is_missing(fetch.index):
-                    await trio.to_thread.run_sync(self._joining.partial.save_chunk, fetch.index, data)
-                self.download.take_chunk(fetch, data)
-            self._joining.progress("chunks", self._count - self.download.missing_count, self._count)
+            download.take_chunk(fetch, None)
             return
-        if data is not None and not self.download.is_dropped(fetch.peer):
+        if data is not None and download.is_right(fetch, data):
+            await self.requests.keep(fetch, data)
+            return
+        if data is not None and not download.is_dropped(fetch.peer):
             self._joining.blame(fetch.peer, f"chunk {fetch.index} that does not hash to what its manifest says")
-        self.download.take_chunk(fetch, data)
-
-
-def _read_monotonic_ms() -> int:
-    return int(trio.current_time() * 1_000)
+        download.take_chunk(fetch, data)

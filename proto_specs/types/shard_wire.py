@@ -6,9 +6,12 @@ from typing import Annotated, Final, TypeAlias
 
 from proto_specs import limits
 from proto_specs.codec import U8, U16, U32, Max, record, variant
+from proto_specs.hashing import HASH_BYTES
 from proto_specs.types.common import Hash32
 
 SHARD_PROTOCOL: Final = "/myelin/shard/1"
+UNIT_CHUNKS_MAX: Final = limits.CHUNK_BYTES // HASH_BYTES
+"""So many leaves fit an answer: units of 32 GiB."""
 
 
 @variant(1)
