@@ -20,8 +20,8 @@ from consensus.beacon import prove_beacon
 from genesis.builder import Genesis, build_genesis
 from genesis.dev import build_dev_spec, get_dev_identity
 from node.chain.blocks import Proposer, build_block, finalize_block
+from node.chain.mempool import Mempool
 from node.chain.pool import TransactionPool
-from node.mempool import Mempool
 from node.replica.block_sync import BlockSync
 from node.replica.exchange import serve_blocks
 from node.replica.live import LiveWorld

@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 
-class InferenceError(Exception):
+class ModelError(Exception):
     """Anything the model half refuses. Never raised for a bug of ours."""
 
 
-class ModelFormatError(InferenceError):
+class ModelFormatError(ModelError):
     """A checkpoint is not of a kind we can read exactly: unknown architecture, missing tensor, truncated file."""
 
 
-class FetchError(InferenceError):
+class FetchError(ModelError):
     """The sample model could not be downloaded, or what arrived is not it."""
 
 
-class StoreError(InferenceError):
+class StoreError(ModelError):
     """A model or unit is not in the shard store, or its bytes do not hash to the manifest's root."""
 
 
-class TokenizerError(InferenceError):
+class TokenizerError(ModelError):
     """Text, messages or token ids the tokenizer cannot accept."""
 
 
-class SamplingError(InferenceError):
+class SamplingError(ModelError):
     """Logits or parameters no token can be drawn from (NaN, infinite, empty, out of range)."""
 
 
-class FingerprintError(InferenceError):
+class FingerprintError(ModelError):
     """Rows that have no distance: wrong shape, NaN, infinite, or a delta that is zero throughout."""
 
 
-class WireDtypeError(InferenceError):
+class WireDtypeError(ModelError):
     """Wire bytes that are not rows of the stated dtype and width, or rows that dtype cannot carry."""
 
 
-class EngineError(InferenceError):
+class EngineError(ModelError):
     """A stage was asked for something it cannot compute: unknown request, wrong position, wrong input."""
 
 

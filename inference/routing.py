@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from inference.errors import InferenceError
+from inference.errors import ModelError
 from proto_specs.limits import STAGES_MAX
 
 
-class NoPathError(InferenceError):
+class NoPathError(ModelError):
     """No set of active workers covers the model. `missing` are layer ranges [start, end) that nobody serves."""
 
     def __init__(self, missing: tuple[tuple[int, int], ...]) -> None:
@@ -21,7 +21,7 @@ class NoPathError(InferenceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class LayerOffer:
     """A worker as a path sees it: layers [start, end) at nmyl per layer and token."""
 
     worker: bytes
@@ -32,8 +32,8 @@ class Offer:
 
 
 def choose_path(
-    offers: Iterable[Offer], layers: int, max_price: int, avoid: Collection[bytes] = ()
-) -> tuple[Offer, ...]:
+    offers: Iterable[LayerOffer], layers: int, max_price: int, avoid: Collection[bytes] = ()
+) -> tuple[LayerOffer, ...]:
     """The path over the fewest stages, then the lowest price, then the lowest keys, so that it is reproducible.
 
     Offers dearer than `max_price` per layer and token are left out. Raises NoPathError when none is left that covers
@@ -47,7 +47,7 @@ def choose_path(
         and 0 <= one.start < one.end <= layers
     ]
     # The best way to each joint: its rank (stages, price, keys), and the offers it takes.
-    best: dict[int, tuple[tuple[int, int, tuple[bytes, ...]], tuple[Offer, ...]]] = {0: ((0, 0, ()), ())}
+    best: dict[int, tuple[tuple[int, int, tuple[bytes, ...]], tuple[LayerOffer, ...]]] = {0: ((0, 0, ()), ())}
     for at in range(layers):
         if at not in best:
             continue
@@ -64,7 +64,7 @@ def choose_path(
     return best[layers][1]
 
 
-def _find_missing(offers: list[Offer], layers: int) -> tuple[tuple[int, int], ...]:
+def _find_missing(offers: list[LayerOffer], layers: int) -> tuple[tuple[int, int], ...]:
     served = [False] * layers
     for offer in offers:
         served[offer.start : offer.end] = [True] * (offer.end - offer.start)

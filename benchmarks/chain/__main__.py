@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.chain import evm, injective, micro, million, ours
 from benchmarks.chain.results import Measured, Setting
-from node.api.chain_methods import NODE_VERSION
+from node.local_api.methods.chain import NODE_VERSION
 
 RUNS = 3
 TRANSFERS = 20_000

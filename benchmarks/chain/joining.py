@@ -18,11 +18,11 @@ import trio
 
 from benchmarks.chain.million import NAMES, PER_BLOCK, add_block, make_payments, make_spec
 from genesis.builder import build_genesis
-from node.light.serve import serve_light_blocks
+from node.full.light_server import serve_light_blocks
 from node.p2p.host import open_host
-from node.snapshot_sync.join import JoinTrust, P2PSnapshots, join_by_snapshot
-from node.snapshot_sync.server import SnapshotShelf, serve_snapshots
 from node.store.chain_store import ChainStore
+from node.sync.join import JoinTrust, P2PSnapshots, join_by_snapshot
+from node.sync.server import SnapshotCatalog, serve_snapshots
 
 ACCOUNTS = 100_000
 PROVIDERS = 2
@@ -38,12 +38,12 @@ def measure(directory: Path, count: int) -> dict[str, Any]:
         add_block(store, make_payments(nonces, made, min(PER_BLOCK, count - made)))
     height = store.get_head().height
     add_block(store, [])
-    shelf = SnapshotShelf(directory / "snapshots", genesis)
+    catalog = SnapshotCatalog(directory / "snapshots", genesis)
     began_s = time.monotonic()
-    shelf.make(directory / "db", height)
+    catalog.make(directory / "db", height)
     exported_s = time.monotonic() - began_s
-    joined_s = trio.run(_join, directory, store, shelf)
-    (held,) = shelf.held
+    joined_s = trio.run(_join, directory, store, catalog)
+    (held,) = catalog.held
     store.close()
     size = sum(path.stat().st_size for path in held.directory.iterdir())
     return {
@@ -56,13 +56,13 @@ def measure(directory: Path, count: int) -> dict[str, Any]:
     }
 
 
-async def _join(directory: Path, store: ChainStore, shelf: SnapshotShelf) -> float:
+async def _join(directory: Path, store: ChainStore, catalog: SnapshotCatalog) -> float:
     genesis = build_genesis(make_spec())
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(open_host(bytes(32), []))
         for number in range(PROVIDERS):
             server = await stack.enter_async_context(open_host(bytes([1 + number] * 32), ["/ip4/127.0.0.1/tcp/0"]))
-            serve_snapshots(server, shelf)
+            serve_snapshots(server, catalog)
             serve_light_blocks(server, store)
             await host.connect(server.addresses[0])
         began_s = time.monotonic()

@@ -25,7 +25,7 @@ from benchmarks.chain.processes import find_free_port, read_cpu_s, read_memory, 
 from benchmarks.chain.results import Measured, Run, Setting
 from genesis.dev import DevIdentity, build_dev_spec, get_dev_identity
 from genesis.spec import ChainSpec, compute_genesis_hash, save_spec
-from node.api.chain_methods import NODE_VERSION
+from node.local_api.methods.chain import NODE_VERSION
 from proto_specs.codec import encode
 from proto_specs.types.calls import Transfer
 from proto_specs.types.chain import TransactionBody, sign_transaction

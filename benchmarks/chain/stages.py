@@ -17,19 +17,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import node.service
+import node.full.service
 from consensus.runtime import executive
 from consensus.state import tree
-from node.api import author_methods, server
 from node.chain import blocks
+from node.chain.mempool import Mempool
 from node.chain.pool import TransactionPool
 from node.cli import main as cli
-from node.mempool import Mempool
+from node.local_api import server
+from node.local_api.methods import author as author_methods
+from node.replica.wal import Wal
 from node.store import chain_store, history
 from node.store.database import Database
-from node.wal import Wal
 
-assert node.service, "imported for what it imports: every place that names a timed function"
+assert node.full.service, "imported for what it imports: every place that names a timed function"
 
 FUNCTIONS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("rpc_frames", server._parse_frame),

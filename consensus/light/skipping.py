@@ -29,7 +29,7 @@ class AskHandover:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SkipStep:
     """A block the way went over, with what it is trusted as."""
 
     block: LightBlock
@@ -47,7 +47,7 @@ class Skipping:
         self._params = params
         self._trusted = trusted
         self._waiting: list[LightBlock] = []
-        self._steps: list[Step] = []
+        self._steps: list[SkipStep] = []
         self.ask: Ask | None = AskBlock(target_height)
         """What is needed next; None: done."""
 
@@ -57,7 +57,7 @@ class Skipping:
         return self._trusted
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[SkipStep, ...]:
         """The blocks verified, rising; the last is the target once `ask` is None."""
         return tuple(self._steps)
 
@@ -94,5 +94,5 @@ class Skipping:
                 return
             self._waiting.pop()
             self._trusted = found
-            self._steps.append(Step(block, found))
+            self._steps.append(SkipStep(block, found))
         self.ask = None

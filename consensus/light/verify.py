@@ -14,7 +14,7 @@ from consensus.bft.errors import CommitError, ValidatorSetError
 from consensus.bft.validators import PowerTable, validate_validator_set
 from consensus.light.errors import LightBlockInvalid, NotEnoughTrust, TrustExpired
 from consensus.runtime.staking.state import StakingParams, validators
-from consensus.state.tree import Proof, verify_proof
+from consensus.state.tree import StateProof, verify_proof
 from proto_specs.codec import encode, record
 from proto_specs.types.chain import Header, ValidatorSet, compute_block_hash, compute_validators_hash
 from proto_specs.types.gossip import LightBlock
@@ -55,7 +55,7 @@ class Handover:
     """The set that decides the block after the trusted one, with its proof under the trusted header's state root."""
 
     successors: ValidatorSet
-    proof: Proof
+    proof: StateProof
 
 
 def compute_trusting_period_ms(staking: StakingParams, block_interval_ms: int) -> int:

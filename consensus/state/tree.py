@@ -35,7 +35,7 @@ from consensus.state.page import (
 from proto_specs.codec import Max, record
 from proto_specs.hashing import HASH_BYTES
 
-__all__ = ["EMPTY_ROOT", "NodeReader", "Proof", "TreeUpdate", "prove", "update", "verify_proof"]
+__all__ = ["EMPTY_ROOT", "NodeReader", "StateProof", "TreeUpdate", "prove", "update", "verify_proof"]
 
 DEPTH_MAX = 2 * HASH_BYTES
 """Pages on the way to a key: two keys differ in one of 64 digits."""
@@ -57,7 +57,7 @@ class TreeUpdate:
 
 
 @record
-class Proof:
+class StateProof:
     """The pages from the root's to the one where the key is, or would be. None in an empty tree."""
 
     pages: Annotated[tuple[Annotated[bytes, Max(PAGE_BYTES_MAX)], ...], Max(DEPTH_MAX)]
@@ -77,7 +77,7 @@ def update(node_reader: NodeReader, root: bytes, dirty: Sequence[tuple[bytes, by
     return TreeUpdate(digest, writer.writes, writer.reads)
 
 
-def prove(node_reader: NodeReader, key: bytes) -> Proof:
+def prove(node_reader: NodeReader, key: bytes) -> StateProof:
     """Proof of what the key holds, or that it holds nothing."""
     key_hash = hash_key(key)
     digits, pages = key_hash.hex(), list[bytes]()
@@ -89,10 +89,10 @@ def prove(node_reader: NodeReader, key: bytes) -> Proof:
         pages.append(page)
         if page[0] or not page[1 + get_digit(key_hash, depth)]:
             break
-    return Proof(tuple(pages))
+    return StateProof(tuple(pages))
 
 
-def verify_proof(root: bytes, key: bytes, value: bytes | None, proof: Proof) -> bool:
+def verify_proof(root: bytes, key: bytes, value: bytes | None, proof: StateProof) -> bool:
     """Whether the state under `root` holds exactly `value` under `key` (None: holds nothing)."""
     if not proof.pages:
         return value is None and root == EMPTY_ROOT

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from inference.engine.kv import KvBudget, KvReservation
 from inference.engine.ort import KvCache, ShardSession
 from inference.engine.rows import Rows, StageOutput
-from inference.errors import EngineError, InferenceError
+from inference.errors import EngineError, ModelError
 from inference.model.graph import ShardRange
 from inference.model.store import ShardStore, find_unit
 from proto_specs.types.manifest import WireDtype
@@ -73,17 +73,17 @@ class StageEngine:
         with self._lock:
             return self._forward(ForwardCall(request_id, start, rows, logit_rows))
 
-    def forward_batch(self, calls: Sequence[ForwardCall]) -> tuple[StageOutput | InferenceError, ...]:
+    def forward_batch(self, calls: Sequence[ForwardCall]) -> tuple[StageOutput | ModelError, ...]:
         """A scheduler's step. One request's failure is its own answer and disturbs no other's.
 
         Rows of different requests run one after another: ONNX Runtime's attention wants equal past lengths per call.
         """
-        answers: list[StageOutput | InferenceError] = []
+        answers: list[StageOutput | ModelError] = []
         with self._lock:
             for call in calls:
                 try:
                     answers.append(self._forward(call))
-                except InferenceError as error:
+                except ModelError as error:
                     answers.append(error)
         return tuple(answers)
 

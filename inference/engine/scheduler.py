@@ -23,7 +23,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Step:
+class EngineStep:
     """What one pass of the engine computes; empty when nothing is ready."""
 
     works: tuple[Work, ...]
@@ -56,7 +56,7 @@ class Scheduler:
             raise EngineError(f"position {start} does not follow {pending.end} of request {request_id.hex()[:16]}")
         pending.end = start + count
 
-    def schedule(self) -> Step:
+    def schedule(self) -> EngineStep:
         """The next step. What it names is not named again before `update`."""
         ready = [(key, one) for key, one in self._pending.items() if not one.running and one.start < one.end]
         decodes = [pair for pair in ready if pair[1].end - pair[1].start == 1]
@@ -70,9 +70,9 @@ class Scheduler:
             pending.running = count
             room -= count
             works.append(Work(request_id, pending.start, count))
-        return Step(tuple(works))
+        return EngineStep(tuple(works))
 
-    def update(self, step: Step) -> None:
+    def update(self, step: EngineStep) -> None:
         """The step ran: its requests go to the end of the queue. Requests removed meanwhile are ignored."""
         for work in step.works:
             pending = self._pending.pop(work.request_id, None)

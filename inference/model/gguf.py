@@ -14,7 +14,7 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from inference.errors import ModelFormatError
-from inference.model.layout import Slot
+from inference.model.layout import TensorSlot
 from proto_specs.types.manifest import Architecture, UnitKind
 
 FAMILY = "llama"
@@ -99,7 +99,7 @@ class GgufModel:
         self.config = self._read_config()
         self._check_tensors()
 
-    def read_slot(self, kind: UnitKind, index: int, slot: Slot) -> Iterator[Rows]:
+    def read_slot(self, kind: UnitKind, index: int, slot: TensorSlot) -> Iterator[Rows]:
         """Consecutive pieces of one stored tensor, in stored orientation (layout.py), as contiguous fp32.
 
         Vocabulary tables come in blocks of BLOCK_ROWS rows; everything else in one piece.

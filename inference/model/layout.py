@@ -16,7 +16,7 @@ ITEM_BYTES = 4
 
 
 @dataclass(frozen=True)
-class Slot:
+class TensorSlot:
     """One tensor of a unit: `offset` and `size` in bytes."""
 
     name: str
@@ -29,7 +29,7 @@ class Slot:
         return ITEM_BYTES * math.prod(self.shape)
 
 
-def compute_slots(architecture: Architecture, kind: UnitKind) -> tuple[Slot, ...]:
+def compute_slots(architecture: Architecture, kind: UnitKind) -> tuple[TensorSlot, ...]:
     """The tensors of a unit of `kind`, in file order; kinds that hold no tensor have none.
 
     With tied embeddings HEAD holds the final norm alone and the last shard reads its matrix from EMBED.
@@ -55,17 +55,17 @@ def compute_slots(architecture: Architecture, kind: UnitKind) -> tuple[Slot, ...
     return _place(shapes.get(kind, {}))
 
 
-def _place(shapes: dict[str, tuple[int, ...]]) -> tuple[Slot, ...]:
-    slots: list[Slot] = []
+def _place(shapes: dict[str, tuple[int, ...]]) -> tuple[TensorSlot, ...]:
+    slots: list[TensorSlot] = []
     offset = 0
     for name, shape in shapes.items():
-        slot = Slot(name, shape, offset)
+        slot = TensorSlot(name, shape, offset)
         slots.append(slot)
         offset += -(-slot.size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
     return tuple(slots)
 
 
-def compute_unit_bytes(slots: tuple[Slot, ...]) -> int:
+def compute_unit_bytes(slots: tuple[TensorSlot, ...]) -> int:
     """Size of the unit file: it ends with its last tensor, without trailing padding."""
     return slots[-1].offset + slots[-1].size if slots else 0
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import trio
 
 from consensus.runtime.errors import InvalidTransaction
+from node.chain.mempool import PoolRefused
 from node.chain.pool import Prepared, TransactionPool
-from node.mempool import PoolRefused
 from node.signatures.processes import SignatureProcesses
 from proto_specs.types.chain import Transaction
 
@@ -50,7 +50,7 @@ class _Batch:
     answers: list[bool] | None = None
 
 
-class Admission:
+class TransactionAdmission:
     """`hand_in` may be called from any task of the loop; `run` is the one task that admits."""
 
     def __init__(

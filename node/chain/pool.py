@@ -11,7 +11,7 @@ from consensus.runtime.errors import BadSignature, InvalidTransaction
 from consensus.runtime.fees import compute_fee
 from consensus.runtime.system.state import read_params, read_weight_price
 from consensus.runtime.validity import SignatureCheck, TransactionValidity, find_birth_hash, validate_transaction
-from node.mempool import AlreadyKnown, Mempool
+from node.chain.mempool import AlreadyKnown, Mempool
 from node.signatures.jobs import SignatureJob
 from node.store.chain_store import ChainStore, FinalizedBlock
 from proto_specs.types.chain import (

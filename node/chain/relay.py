@@ -16,10 +16,10 @@ from collections.abc import Callable
 import trio
 
 from consensus.runtime.errors import BadSignature
-from node.chain.admission import WAITING_BYTES_MAX, WAITING_MAX, Admission
+from node.chain.admission import WAITING_BYTES_MAX, WAITING_MAX, TransactionAdmission
 from node.chain.pool import TransactionPool
-from node.p2p.rate import RateLimit
-from node.p2p.verdict import Verdict
+from node.machine.rate import RateLimit
+from node.p2p.acceptance import Acceptance
 from proto_specs.codec import encode
 from proto_specs.limits import BATCH_TRANSACTIONS_MAX, GOSSIP_BYTES_MAX
 from proto_specs.types.chain import Transaction, compute_extrinsic_hash
@@ -40,7 +40,7 @@ PEERS_WAITING_BYTES_MAX, PEERS_WAITING_MAX = WAITING_BYTES_MAX // 2, WAITING_MAX
 """And so much of all peers': the other half of the queue is our users'."""
 
 
-class Relay:
+class TransactionRelay:
     """`announce` and `receive` may be called from any task of the loop; `run` is the one task that publishes."""
 
     def __init__(self, pool: TransactionPool, publish: Callable[[TransactionBatch], None]) -> None:
@@ -60,16 +60,16 @@ class Relay:
         self._waiting.append(transaction)
         self._is_waiting.set()
 
-    async def receive(self, admission: Admission, peer: str, batch: TransactionBatch) -> Verdict:
+    async def receive(self, admission: TransactionAdmission, peer: str, batch: TransactionBatch) -> Acceptance:
         """Admit a peer's transactions; what the batch is worth once they are."""
         if self._rate.take(peer, max(1, len(batch.transactions)), trio.current_time()):
-            return Verdict.IGNORE  # before anything is computed for it
+            return Acceptance.IGNORE  # before anything is computed for it
         unknown = [one for one in batch.transactions if compute_extrinsic_hash(one) not in self._pool]
         if not unknown:
-            return Verdict.IGNORE
+            return Acceptance.IGNORE
         count, size_bytes = len(unknown), sum(len(encode(one)) for one in unknown)
         if not self._has_room(peer, count, size_bytes):
-            return Verdict.IGNORE
+            return Acceptance.IGNORE
         self._book(peer, count, size_bytes)
         try:
             ticket = admission.hand_in(unknown, size_bytes, is_own=False)
@@ -77,14 +77,14 @@ class Relay:
         finally:
             self._book(peer, -count, -size_bytes)
         if any(isinstance(one, BadSignature) for one in ticket.outcomes):
-            return Verdict.REJECT
+            return Acceptance.REJECT
         outcomes = zip(unknown, ticket.outcomes, strict=True)
         refused = [one for one, outcome in outcomes if not isinstance(outcome, bytes)]
         if len(refused) == len(unknown):
-            return Verdict.IGNORE
+            return Acceptance.IGNORE
         # One refused before its signature was looked at may be valid where it goes next, and would be our fault there.
         is_signed = not refused or await trio.to_thread.run_sync(self._are_signed, refused)
-        return Verdict.ACCEPT if is_signed else Verdict.IGNORE
+        return Acceptance.ACCEPT if is_signed else Acceptance.IGNORE
 
     def _are_signed(self, transactions: list[Transaction]) -> bool:
         return all(self._pool.is_signature_known_good(one) for one in transactions)

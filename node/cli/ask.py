@@ -21,12 +21,12 @@ from node.cli.errors import EXIT_NOT_VERIFIED, EXIT_OK, exit_on_error
 from node.cli.keyring import KEY_HELP, KeysOption
 from node.cli.models import JsonOption, find_model
 from node.cli.models_dir import ModelsOption, get_models_dir
+from node.cli.names import make_dev_names
 from node.cli.show_inference import InferenceScreen, show_statement
-from node.client.account import Account
-from node.client.errors import InferenceError
-from node.client.inference import Ask, RequestDone, run_inference
+from node.client.account import SigningAccount
+from node.client.errors import RequestRefused
+from node.client.requests import Ask, RequestDone, run_inference
 from node.client.statement import Statement, collect_statement
-from node.demo.names import make_dev_names
 from node.p2p.host import P2PHost, open_host
 from proto_specs.types.request import SamplingParams, compute_positions
 
@@ -98,7 +98,9 @@ def chat_command(
 class Asker:
     """A connected client that asks one model."""
 
-    def __init__(self, account: Account, host: P2PHost, prefix: int, names: dict[str, str], store: ShardStore) -> None:
+    def __init__(
+        self, account: SigningAccount, host: P2PHost, prefix: int, names: dict[str, str], store: ShardStore
+    ) -> None:
         self._account = account
         self._host = host
         self._prefix = prefix
@@ -108,13 +110,13 @@ class Asker:
     async def ask(
         self, messages: list[dict[str, str]], options: AskOptions, console: Console
     ) -> tuple[InferenceScreen, RequestDone, Statement]:
-        """One answer with all that follows it. Raises InferenceError and what `run_inference` raises."""
+        """One answer with all that follows it. Raises RequestRefused and what `run_inference` raises."""
         model = find_model(self._store, options.model)
         tokenizer = Tokenizer.load(self._store, model)
         prompt = tuple(tokenizer.encode_chat(messages))
         context = self._store.load_manifest(model).architecture.context_max
         if compute_positions(len(prompt), options.tokens) > context:
-            raise InferenceError(
+            raise RequestRefused(
                 f"the prompt has {len(prompt)} tokens; with {options.tokens} to generate that is more than the "
                 f"{context} positions of the model: shorten the prompt or ask for fewer --tokens"
             )
@@ -174,7 +176,7 @@ def open_client_host() -> Any:
     return open_host(os.urandom(32), [])
 
 
-async def read_names(account: Account, prefix: int) -> dict[str, str]:
+async def read_names(account: SigningAccount, prefix: int) -> dict[str, str]:
     """Readable names of addresses: there are some on the development chain alone."""
     return make_dev_names(prefix) if await account.chain.rpc.call("system_chain") == DEV_CHAIN else {}
 

@@ -13,7 +13,7 @@ import typer
 from node.cli.amounts import AMOUNT_HELP
 from node.cli.call_forms import AMOUNT_FIELDS, load_json, read_call, read_fields
 from node.cli.keyring import ACCOUNT_HELP
-from node.cli.sending import MakeCall, Signer, register_sender
+from node.cli.sending import CallSigner, MakeCall, register_sender
 from proto_specs.types import calls
 from proto_specs.types.calls import AsMulti, BatchAll, BatchEach, MultisigCall
 from proto_specs.types.common import Kind
@@ -158,7 +158,7 @@ def as_multi_command(
     """Approve a call for an account of several; the last approval runs it. Prints the account and the call's hash."""
     form = load_json(file)
 
-    def make_call(signer: Signer) -> AsMulti:
+    def make_call(signer: CallSigner) -> AsMulti:
         inner = read_call(form, signer, MultisigCall)
         return AsMulti(threshold, _sort(others, signer), opened_height, inner)
 
@@ -193,11 +193,11 @@ def call_command(file: CallFileArgument) -> MakeCall:
     return lambda signer: read_call(form, signer)
 
 
-def _sort(others: list[str], signer: Signer) -> tuple[bytes, ...]:
+def _sort(others: list[str], signer: CallSigner) -> tuple[bytes, ...]:
     """The chain takes signatories in ascending order; people name them in any."""
     return tuple(sorted({signer.find_account(one) for one in others}))
 
 
-def _with_others(cls: type, form: dict[str, Any], others: list[str], signer: Signer) -> Any:
+def _with_others(cls: type, form: dict[str, Any], others: list[str], signer: CallSigner) -> Any:
     sorted_others = [f"0x{one.hex()}" for one in _sort(others, signer)]
     return read_fields(cls, {**form, "others": sorted_others}, signer)

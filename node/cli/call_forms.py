@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from node.cli.amounts import parse_amount
 from node.cli.errors import CliError
-from node.cli.sending import Signer
+from node.cli.sending import CallSigner
 from proto_specs.codec import Fixed, Max, UInt
 from proto_specs.types.calls import Call
 from proto_specs.types.common import Kind
@@ -41,12 +41,12 @@ def load_json(path: Path) -> Any:
         raise FormInvalid(f"{path} is no JSON: {error}") from error
 
 
-def read_call(form: Any, signer: Signer, as_type: Any = Call) -> Any:
+def read_call(form: Any, signer: CallSigner, as_type: Any = Call) -> Any:
     """The call of a form, one of the union `as_type`. Raises FormInvalid, AddressError, KeystoreError, OSError."""
     return _read_union(as_type, form, "call", signer)
 
 
-def read_fields(cls: type, form: dict[str, Any], signer: Signer, where: str = "") -> Any:
+def read_fields(cls: type, form: dict[str, Any], signer: CallSigner, where: str = "") -> Any:
     """A record from its fields by name, all of them and no others."""
     where = where or cls.__name__
     hints = typing.get_type_hints(cls, include_extras=True)
@@ -63,7 +63,7 @@ def read_fields(cls: type, form: dict[str, Any], signer: Signer, where: str = ""
     return cls(**values)
 
 
-def _read(as_type: Any, value: Any, where: str, signer: Signer, *, is_amount: bool = False) -> Any:
+def _read(as_type: Any, value: Any, where: str, signer: CallSigner, *, is_amount: bool = False) -> Any:
     marks: tuple[Any, ...] = ()
     if typing.get_origin(as_type) is typing.Annotated:
         as_type, *rest = typing.get_args(as_type)
@@ -89,7 +89,7 @@ def _read(as_type: Any, value: Any, where: str, signer: Signer, *, is_amount: bo
     return read_fields(as_type, value, signer, where)
 
 
-def _read_union(as_type: Any, value: Any, where: str, signer: Signer) -> Any:
+def _read_union(as_type: Any, value: Any, where: str, signer: CallSigner) -> Any:
     members = typing.get_args(as_type)
     if type(None) in members:
         if value is None:
@@ -104,7 +104,7 @@ def _read_union(as_type: Any, value: Any, where: str, signer: Signer) -> Any:
     return read_fields(names[value["type"]], fields, signer)
 
 
-def _read_list(item: Any, marks: tuple[Any, ...], value: Any, where: str, signer: Signer) -> Any:
+def _read_list(item: Any, marks: tuple[Any, ...], value: Any, where: str, signer: CallSigner) -> Any:
     if not isinstance(value, list):
         _refuse(where, "has to be a list")
     found = tuple(_read(item, one, f"{where}[{at}]", signer) for at, one in enumerate(value))
@@ -123,7 +123,7 @@ def _read_int(marks: tuple[Any, ...], value: Any, where: str, is_amount: bool) -
     return value
 
 
-def _read_bytes(marks: tuple[Any, ...], value: Any, where: str, signer: Signer) -> Any:
+def _read_bytes(marks: tuple[Any, ...], value: Any, where: str, signer: CallSigner) -> Any:
     if not isinstance(value, str):
         _refuse(where, "has to be text")
     if Kind("account") in marks:

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from node.cli.keyring import load_signing_key
-from node.client.account import Account
-from node.demo.names import make_dev_names
-from node.derivation import KeyKind
-from node.rpc.client import open_rpc
-from node.serving.rpc_chain import Rpc, RpcChain
+from node.cli.names import make_dev_names
+from node.client.account import SigningAccount
+from node.client.rpc import open_rpc
+from node.client.rpc_chain import Rpc, RpcChain
+from node.keys.derivation import KeyKind
 from proto_specs.ss58 import encode_address
 
 DEFAULT_RPC = "http://127.0.0.1:9944"
@@ -61,13 +61,13 @@ async def connect(rpc: Rpc) -> Connection:
 
 
 @asynccontextmanager
-async def open_account(url: str, name: str, keys: Path | None) -> AsyncIterator[tuple[Account, int]]:
+async def open_account(url: str, name: str, keys: Path | None) -> AsyncIterator[tuple[SigningAccount, int]]:
     """The account of a key name on the chain of a node, and the chain's SS58 prefix."""
     key = load_signing_key(name, KeyKind.ACCOUNT, keys)
     async with open_rpc(url) as rpc:
         chain = await RpcChain.connect(rpc)
         prefix = await read_prefix(rpc)
-        yield Account(chain, key, encode_address(key.public_key, prefix)), prefix
+        yield SigningAccount(chain, key, encode_address(key.public_key, prefix)), prefix
 
 
 async def read_prefix(rpc: Any) -> int:

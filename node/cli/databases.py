@@ -14,7 +14,7 @@ from genesis.spec import load_spec
 from node.cli.errors import EXIT_ERROR, exit_on_error
 from node.cli.nodes import DEFAULT_BASE, BaseOption
 from node.cli.progress import clear_progress, report_progress
-from node.settings import NodePaths, NodeRefused
+from node.full.settings import NodePaths, NodeRefused
 from node.store.chain_store import ChainStore
 from node.store.check import Report, check_database
 from node.store.database import DatabaseError, repair_database

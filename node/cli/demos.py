@@ -9,11 +9,11 @@ import trio
 import typer
 from rich.console import Console
 
+from node.cli.demo import PROMPT, DemoOptions, run_demo
 from node.cli.errors import EXIT_INTERRUPTED, exit_on_error
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.nodes import run_until_signalled
-from node.demo.cheating import DemoCheat
-from node.demo.demo import PROMPT, DemoOptions, run_demo
+from tests.actors.cheating import DemoCheat
 
 
 def demo_command(

@@ -10,26 +10,26 @@ from typing import Any
 
 from consensus.runtime.errors import RuntimeRefusal
 from genesis.errors import SpecError
-from inference.errors import InferenceError as ModelError
+from inference.errors import ModelError
 from node.cli.progress import clear_progress
-from node.client.errors import CallFailed, InferenceError, RequestLost, TransactionLost
-from node.demo.processes import ProcessDied
-from node.derivation import MnemonicInvalid
-from node.keystore import KeystoreError
+from node.client.chain_view import ChainUnreachable
+from node.client.errors import CallFailed, RequestLost, RequestRefused, TransactionLost
+from node.client.rpc_errors import RpcError
+from node.full.settings import NodeRefused
+from node.keys.derivation import MnemonicInvalid
+from node.keys.keystore import KeystoreError
 from node.light.errors import LightStateInvalid, SourceLost
 from node.localnet.errors import LocalnetError
+from node.machine.children import ProcessDied
 from node.p2p.errors import NetworkError
-from node.rpc.errors import RpcError
-from node.serving.chain import ChainUnreachable
-from node.settings import NodeRefused
-from node.shards.errors import FetchFailed
-from node.signer import SignerError
-from node.snapshot_sync.errors import JoinFailed
+from node.replica.wal import WalDamaged
+from node.signer.signer import SignerError
 from node.store.database import DatabaseError
 from node.store.snapshot_format import SnapshotError
 from node.store.views import StateUnavailable
-from node.wal import WalDamaged
-from node.worker.errors import TakenLogError, WorkerRefused
+from node.sync.errors import JoinFailed
+from node.transfer.shards.errors import FetchFailed
+from node.worker.errors import JournalError, WorkerRefused
 from proto_specs.errors import ProtocolError
 
 EXIT_OK = 0
@@ -62,7 +62,7 @@ _USER_ERRORS = (
     CliError,
     DatabaseError,
     FetchFailed,
-    InferenceError,
+    RequestRefused,
     JoinFailed,
     KeystoreError,
     LightStateInvalid,
@@ -81,7 +81,7 @@ _USER_ERRORS = (
     SourceLost,
     SpecError,
     StateUnavailable,
-    TakenLogError,
+    JournalError,
     TransactionLost,
     WalDamaged,
     WorkerRefused,

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from node.cli.errors import CliError
-from node.derivation import KeyKind
-from node.keystore import NAME_PATTERN, Keystore, KeystoreError, get_dev_key
+from node.keys.derivation import KeyKind
+from node.keys.keystore import NAME_PATTERN, Keystore, KeystoreError, get_dev_key
 from proto_specs.ed25519 import PUBLIC_KEY_BYTES, SigningKey
 from proto_specs.errors import AddressError
 from proto_specs.limits import HEIGHT_MAX

@@ -21,8 +21,8 @@ from node.cli.keyring import (
 )
 from node.cli.models import JsonOption
 from node.cli.plain import print_pairs
-from node.derivation import KeyKind, derive_key, format_path, generate_mnemonic, validate_mnemonic
-from node.keystore import KeyInfo, Keystore, KeystoreError, get_dev_key
+from node.keys.derivation import KeyKind, derive_key, format_path, generate_mnemonic, validate_mnemonic
+from node.keys.keystore import KeyInfo, Keystore, KeystoreError, get_dev_key
 from proto_specs.ss58 import encode_address
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)

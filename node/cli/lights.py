@@ -26,11 +26,11 @@ from node.cli.errors import CliError, exit_on_error
 from node.cli.keyring import ACCOUNT_HELP, KeysOption, find_account, get_keys_dir, parse_block_id
 from node.cli.models import JsonOption
 from node.cli.nodes import run_until_signalled
+from node.client.rpc import open_rpc
 from node.light.client import Confirmed, NobodyConfirms, fetch_trusted, verify_with_witnesses, walk_back
 from node.light.rpc_source import RpcSource
 from node.light.state_file import LightState, load_state, save_state
-from node.rpc.client import open_rpc
-from node.serving.disk import write_synced
+from node.machine.files import write_synced
 from proto_specs.codec import decode, encode
 from proto_specs.jsonform import to_json
 from proto_specs.ss58 import encode_address

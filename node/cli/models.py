@@ -23,7 +23,7 @@ from node.cli.keyring import KEY_HELP, KeysOption, parse_hash
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.nodes import run_until_signalled
 from node.p2p.host import open_host
-from node.shards.fetch import ShardFetcher, connect_any, select_units
+from node.transfer.shards.fetch import ShardFetcher, connect_any, select_units
 from proto_specs.codec import encode
 from proto_specs.types.calls import RegisterModel
 from proto_specs.types.manifest import Manifest, ServiceClass, Unit, WireDtype, compute_model_id

@@ -22,14 +22,14 @@ from genesis.spec import compute_genesis_hash, load_spec, save_spec
 from node.cli.errors import exit_on_error
 from node.cli.keyring import KEY_HELP, KeysOption, load_signing_key, parse_block_id
 from node.cli.models_dir import ModelsOption, get_models_dir
-from node.derivation import KeyKind
-from node.remote_signer.server import listen, serve
-from node.service import run_node
-from node.settings import NodeConfig, NodePaths, NodeRefused, ValidatorKeys
-from node.signer import Signer, export_history, import_history, read_history
-from node.snapshot_sync.server import SNAPSHOT_INTERVAL_DEFAULT
+from node.full.service import run_node
+from node.full.settings import NodeConfig, NodePaths, NodeRefused, ValidatorKeys
+from node.keys.derivation import KeyKind
+from node.replica.wal import repair_wal
+from node.signer.remote.server import listen, serve
+from node.signer.signer import Signer, export_history, import_history, read_history
 from node.store.history import ARCHIVE, STATE_BLOCKS_DEFAULT, Retention
-from node.wal import repair_wal
+from node.sync.server import SNAPSHOT_INTERVAL_DEFAULT
 
 wal_app = typer.Typer(no_args_is_help=True, help="The consensus write-ahead log.")
 signer_app = typer.Typer(no_args_is_help=True, help="The signer's history.")

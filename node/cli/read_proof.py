@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from consensus.state.tree import Proof, verify_proof
+from consensus.state.tree import StateProof, verify_proof
 from node.cli.errors import CliError
-from node.serving.rpc_chain import Rpc
+from node.client.rpc_chain import Rpc
 from proto_specs.codec import decode
 from proto_specs.errors import DecodeError
 from proto_specs.types.chain import Header, compute_block_hash
@@ -41,7 +41,7 @@ async def read_proven(rpc: Rpc, key: bytes, block: int | str | None = None) -> d
     if header.height != height or f"0x{header.state_root.hex()}" != root:
         raise ProofRefused(f"the state root is not the one in the header of block {height}: do not trust this node")
     try:
-        proof = decode(Proof, _parse_bytes(proof_text))
+        proof = decode(StateProof, _parse_bytes(proof_text))
     except DecodeError as error:
         raise ProofRefused(f"the node's proof is malformed ({error}): do not trust this node") from error
     if not verify_proof(header.state_root, key, value, proof):

@@ -23,9 +23,9 @@ from node.cli.models import JsonOption
 from node.cli.plain import print_pairs
 from node.cli.show_inference import format_myl
 from node.client.account import PERIOD_BLOCKS, POLL_S
+from node.client.chain_view import ChainUnreachable
 from node.client.errors import TransactionLost
-from node.derivation import KeyKind
-from node.serving.chain import ChainUnreachable
+from node.keys.derivation import KeyKind
 from proto_specs.codec import encode
 from proto_specs.jsonform import to_json
 from proto_specs.ss58 import encode_address
@@ -66,7 +66,7 @@ class Sending:
 
 
 @dataclass(frozen=True, slots=True)
-class Signer:
+class CallSigner:
     """Whose transaction it is, and what names mean."""
 
     account: bytes
@@ -78,7 +78,7 @@ class Signer:
         return find_account(text, self.prefix, self.keys)
 
 
-MakeCall = Callable[[Signer], Call]
+MakeCall = Callable[[CallSigner], Call]
 
 
 def register_sender(app: typer.Typer, name: str) -> Callable[[Callable[..., MakeCall]], None]:
@@ -106,7 +106,7 @@ async def _send(options: Sending, tip: int, make_call: MakeCall) -> dict[str, An
     key = None if options.dry_run else load_signing_key(options.account, KeyKind.ACCOUNT, options.keys)
     async with open_connection(options.rpc) as connection:
         rpc = connection.rpc
-        call = make_call(Signer(account, connection.prefix, options.keys))
+        call = make_call(CallSigner(account, connection.prefix, options.keys))
         nonce = options.nonce
         if nonce is None:
             nonce = int(await rpc.call("system_accountNextIndex", connection.address(account)))

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from consensus.runtime.inference.state import Challenge, StageStatus
 from inference.model.tokenizer import Tokenizer
-from node.client.inference import (
+from node.client.requests import (
     EscrowOpened,
     Generated,
     Happening,

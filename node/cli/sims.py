@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from node.cli.progress import clear_progress, report_progress
-from node.sim.bugs import Bug
-from node.sim.many import Summary, format_replay, simulate_many
-from node.sim.plan import HEIGHTS_DEFAULT, VALIDATORS_DEFAULT
+from node.sim.consensus.many import Summary, format_replay, simulate_many
+from node.sim.consensus.plan import HEIGHTS_DEFAULT, VALIDATORS_DEFAULT
+from tests.simulation.bugs import Bug
 
 app = typer.Typer(no_args_is_help=True, help="Simulations: whole nodes on virtual time under a seed.")
 SHOWN_MAX = 20

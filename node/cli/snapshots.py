@@ -13,7 +13,7 @@ from genesis.spec import ChainSpec, load_spec, save_spec
 from node.cli.errors import CliError, exit_on_error
 from node.cli.nodes import DEFAULT_BASE, BaseOption
 from node.cli.progress import clear_progress, report_progress
-from node.settings import NodePaths, NodeRefused
+from node.full.settings import NodePaths, NodeRefused
 from node.store.snapshot_export import export_snapshot
 from node.store.snapshot_format import SnapshotManifest, load_manifest
 from node.store.snapshot_import import import_snapshot

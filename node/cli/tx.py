@@ -11,8 +11,8 @@ from node.cli.call_commands import register_calls
 from node.cli.call_forms import read_fields
 from node.cli.errors import CliError
 from node.cli.keyring import ACCOUNT_HELP, KEY_HELP, find_public_key, load_signing_key, parse_hash
-from node.cli.sending import MakeCall, Signer, register_sender
-from node.derivation import KeyKind
+from node.cli.sending import CallSigner, MakeCall, register_sender
+from node.keys.derivation import KeyKind
 from proto_specs.hashing import Tag
 from proto_specs.types.calls import (
     Bond,
@@ -69,7 +69,7 @@ def register_validator_command(
 ) -> MakeCall:
     """Stand for election from the next epoch on; bond stake first."""
 
-    def make_call(signer: Signer) -> RegisterValidator:
+    def make_call(signer: CallSigner) -> RegisterValidator:
         key = load_signing_key(validator, KeyKind.VALIDATOR, signer.keys)
         return RegisterValidator(key.public_key, key.sign(Tag.KEY_PROOF_SIGN, signer.account))
 
@@ -121,7 +121,7 @@ def register_worker_command(
     form = {"model": model, "start": start, "end": end, "bond": bond, "peer_id": peer_id, "addresses": addresses}
     prices = {"prefill_price": prefill_price, "decode_price": decode_price}
 
-    def make_call(signer: Signer) -> RegisterWorker:
+    def make_call(signer: CallSigner) -> RegisterWorker:
         key = load_signing_key(worker, KeyKind.WORKER, signer.keys)
         proof = key.sign(Tag.KEY_PROOF_SIGN, signer.account)
         keys = {"worker_key": f"0x{key.public_key.hex()}", "key_proof": f"0x{proof.hex()}"}

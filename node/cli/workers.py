@@ -21,10 +21,10 @@ from node.cli.models import JsonOption, find_model
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.nodes import load_node_seed, run_until_signalled, setup_logging
 from node.cli.show_inference import format_myl
-from node.derivation import KeyKind
+from node.keys.derivation import KeyKind
 from node.worker.errors import WorkerRefused
+from node.worker.request_journal import repair_logs
 from node.worker.service import Loader, WorkerConfig, load_verified, run_worker
-from node.worker.taken_log import repair_logs
 from proto_specs.types.common import NMYL_PER_MYL
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)

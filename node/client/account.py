@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from node.client.errors import CallFailed, TransactionLost
-from node.serving.rpc_chain import RpcChain
+from node.client.rpc_chain import RpcChain
 from proto_specs.codec import encode
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Call
@@ -28,7 +28,7 @@ class Included:
     events: tuple[dict[str, Any], ...]
 
 
-class Account:
+class SigningAccount:
     """Signs for one account over one node. Sending is serialised, so nonces never collide among its own tasks."""
 
     def __init__(self, chain: RpcChain, key: SigningKey, address: str) -> None:

@@ -20,7 +20,7 @@ class TransactionLost(Exception):
     """The transaction did not make it into a block while it was valid."""
 
 
-class InferenceError(Exception):
+class RequestRefused(Exception):
     """The request cannot be made, with nothing escrowed; or the chain tells no more of it. The message says which."""
 
 

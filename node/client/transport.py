@@ -17,9 +17,9 @@ from inference.serving.client import (
     TokenReceived,
     ToStage,
 )
+from node.client.link import FrameLink
 from node.p2p.errors import NetworkError, PeerUnreachable
 from node.p2p.host import P2PHost
-from node.serving.link import FrameLink
 from proto_specs.errors import ProtocolError
 from proto_specs.limits import FRAME_BYTES_MAX
 from proto_specs.types.wire import REQUEST_PROTOCOL, Failed, FailureCode
@@ -60,7 +60,7 @@ async def open_request(
     links = await _connect_all(host, peers)
     # As many as can come: whoever reads slowly loses nothing, and nobody can send more than was ordered.
     sender, receiver = trio.open_memory_channel[Progress](machine.tokens_max + 1)
-    run = _Run(machine, peers, links, sender)
+    run = _RequestRun(machine, peers, links, sender)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         try:
@@ -108,7 +108,7 @@ async def _connect(host: P2PHost, number: int, peer: StagePeer) -> FrameLink:
     raise StageUnreachable(number, f"{peer.name} cannot be reached: {'; '.join(failures) or 'no address'}")
 
 
-class _Run:
+class _RequestRun:
     """One request under way: reads every stage, feeds the machine, reports progress."""
 
     def __init__(

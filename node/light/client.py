@@ -10,7 +10,7 @@ import trio
 
 from consensus.light.attack import make_attack
 from consensus.light.errors import ForkDetected, HeightMissing, LightError, TrustMismatch
-from consensus.light.skipping import AskBlock, Skipping, Step
+from consensus.light.skipping import AskBlock, Skipping, SkipStep
 from consensus.light.verify import LightParams, Trusted, make_trusted, validate_light_block, verify_backwards
 from node.light.errors import SourceLost
 from node.light.source import LightSource
@@ -45,7 +45,7 @@ class Confirmed:
 
 async def verify_to(
     start: Trusted, height: int, source: LightSource, params: LightParams, now_ms: ReadClock
-) -> tuple[Step, ...]:
+) -> tuple[SkipStep, ...]:
     """The steps from `start` to `height` as one source shows them. Raises LightError, SourceLost."""
     way = Skipping(start, height, params)
     while (ask := way.ask) is not None:
@@ -115,7 +115,7 @@ async def fetch_trusted(height: int, block_hash: bytes, source: LightSource, gen
 
 
 async def _compare(
-    start: Trusted, steps: Sequence[Step], witness: LightSource, params: LightParams, now_ms: ReadClock
+    start: Trusted, steps: Sequence[SkipStep], witness: LightSource, params: LightParams, now_ms: ReadClock
 ) -> None:
     """Nothing when the witness has the same last block. Raises ForkDetected when it can back another one.
 

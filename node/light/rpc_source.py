@@ -6,13 +6,13 @@ from typing import Any
 
 from consensus.light.verify import Handover
 from consensus.runtime.staking.state import validators
-from consensus.state.tree import Proof
+from consensus.state.tree import StateProof
 from genesis.errors import SpecError
 from genesis.jsonform import read_json
-from node.api.errors import STATE_UNAVAILABLE
+from node.client.rpc import RpcClient
+from node.client.rpc_errors import RpcError, RpcUnreachable
 from node.light.errors import SourceLost
-from node.rpc.client import RpcClient
-from node.rpc.errors import RpcError, RpcUnreachable
+from node.local_api.wire.errors import STATE_UNAVAILABLE
 from proto_specs.codec import decode
 from proto_specs.errors import DecodeError
 from proto_specs.hashing import HASH_BYTES
@@ -65,7 +65,7 @@ class RpcSource:
         except DecodeError as error:
             raise SourceLost(f"{self.name}: its validators after block {height} are malformed: {error}") from error
 
-    async def get_proven(self, key: bytes, height: int) -> tuple[bytes | None, Proof] | None:
+    async def get_proven(self, key: bytes, height: int) -> tuple[bytes | None, StateProof] | None:
         """What the state after a block holds under a key, with its proof, unchecked; None when it is not kept.
 
         Raises SourceLost.
@@ -76,7 +76,7 @@ class RpcSource:
             return None
         try:
             value = None if found["value"] is None else _parse_bytes(found["value"])
-            return value, decode(Proof, _parse_bytes(found["proof"]))
+            return value, decode(StateProof, _parse_bytes(found["proof"]))
         except (KeyError, TypeError, DecodeError) as error:
             raise SourceLost(f"{self.name}: its proof at block {height} is malformed: {error}") from error
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.light.errors import LightStateInvalid
-from node.serving.disk import write_synced
+from node.machine.files import write_synced
 from proto_specs.hashing import HASH_BYTES
 
 FORMAT = "myelin-light-1"

@@ -17,7 +17,7 @@ class Finality:
 
 
 @dataclass
-class Tally:
+class LatencyTally:
     """What happened so far. Times are seconds of one clock; a latency begins when a transfer was due, not when it was
     sent, so a node that stops answering is not flattered.
     """

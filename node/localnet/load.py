@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import trio
 
 from node.localnet.errors import LocalnetError
-from node.localnet.latency import Tally
-from node.localnet.load_target import LoadTarget, Schedule
+from node.localnet.latency import LatencyTally
+from node.localnet.load_target import LoadTarget, SendSchedule
 from node.localnet.payers import Rota, make_payers
 
 DRAIN_S = 10.0
@@ -30,11 +30,11 @@ class LoadPlan:
     drain_s: float = DRAIN_S
 
 
-async def run_load(urls: Sequence[str], plan: LoadPlan, tally: Tally | None = None) -> Tally:
+async def run_load(urls: Sequence[str], plan: LoadPlan, tally: LatencyTally | None = None) -> LatencyTally:
     """Send, wait for the last ones, return what happened. `tally` may be read meanwhile. Raises LocalnetError."""
     if not urls or plan.payers < len(urls) or plan.tps <= 0 or plan.seconds <= 0:
         raise LocalnetError("a load has a positive rate and length, and at least one payer for each validator")
-    found = Tally() if tally is None else tally
+    found = LatencyTally() if tally is None else tally
     payers = make_payers(plan.payers)
     targets = [LoadTarget(url, Rota(payers[at :: len(urls)]), plan.genesis, found) for at, url in enumerate(urls)]
     async with trio.open_nursery() as nursery:
@@ -46,7 +46,7 @@ async def run_load(urls: Sequence[str], plan: LoadPlan, tally: Tally | None = No
         found.started_s = trio.current_time()
         for at, target in enumerate(targets):
             step_s = len(urls) / plan.tps
-            target.schedule = Schedule(found.started_s + at / plan.tps, step_s, found.started_s + plan.seconds)
+            target.schedule = SendSchedule(found.started_s + at / plan.tps, step_s, found.started_s + plan.seconds)
         await trio.sleep(plan.seconds)
         with trio.move_on_after(plan.drain_s):
             for target in targets:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
 
-from node.localnet.latency import Finality, Tally
+from node.localnet.latency import Finality, LatencyTally
 from node.localnet.payers import Payer, Rota
 
 TICK_S = 0.01
@@ -33,7 +33,7 @@ Answered = Callable[[Any, Any], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class SendSchedule:
     """Transfers are due at `first_s`, `step_s` later, ... before `end_s`, on trio's clock."""
 
     first_s: float
@@ -53,8 +53,8 @@ class LoadTarget:
     url: str
     rota: Rota
     genesis: bytes
-    tally: Tally
-    schedule: Schedule | None = None
+    tally: LatencyTally
+    schedule: SendSchedule | None = None
     is_ready: trio.Event = field(default_factory=trio.Event)
     is_settled: trio.Event = field(default_factory=trio.Event)
     _taken: int = 0

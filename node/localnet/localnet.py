@@ -16,25 +16,25 @@ from pathlib import Path
 import trio
 
 from genesis.spec import compute_genesis_hash, save_spec
-from node.demo.commands import WorkerCommand, make_register, make_run
-from node.demo.processes import TAIL_LINES
-from node.derivation import KeyKind
-from node.keystore import get_dev_key
-from node.localnet import processes
+from node.client.chain_view import ChainUnreachable
+from node.client.rpc import open_rpc
+from node.client.rpc_errors import RpcError
+from node.full.settings import NodePaths
+from node.keys.derivation import KeyKind
+from node.keys.keystore import get_dev_key
+from node.localnet.commands import WorkerCommand, make_register, make_run
 from node.localnet.errors import LocalnetError
 from node.localnet.groups import Groups
 from node.localnet.namespaces import Namespaces
 from node.localnet.plan import LOOPBACK, LocalnetPlan, Partitions, ValidatorPlan, WorkerPlan, build_spec
-from node.localnet.processes import RunState
 from node.localnet.proxy import ProxyLink, send_order
 from node.localnet.state import FILE_NAME, LocalnetState, Phase, ProcessRecord, load_state, save_state
+from node.machine import processes
+from node.machine.children import TAIL_LINES
+from node.machine.files import lock_beside
+from node.machine.processes import RunState
 from node.p2p.identity import compute_peer_id
-from node.rpc.client import open_rpc
-from node.rpc.errors import RpcError
-from node.serving.chain import ChainUnreachable
-from node.serving.disk import lock_beside
-from node.settings import NodePaths
-from node.signer import Signer
+from node.signer.signer import Signer
 
 START_TIMEOUT_S = 60.0
 POLL_S = 0.1

@@ -17,8 +17,8 @@ from typing import Any
 from node.localnet.errors import LocalnetError
 from node.localnet.groups import Groups
 from node.localnet.plan import LocalnetPlan
-from node.localnet.processes import Identity
-from node.serving.disk import write_synced
+from node.machine.files import write_synced
+from node.machine.processes import Identity
 
 FILE_NAME = "localnet.json"
 VERSION = 1

@@ -9,14 +9,14 @@ from typing import Any
 
 import trio
 
+from node.client.chain_view import ChainUnreachable
+from node.client.rpc import open_rpc
+from node.client.rpc_errors import RpcError
 from node.localnet.errors import LocalnetError
 from node.localnet.groups import format_groups
 from node.localnet.localnet import list_process_names
-from node.localnet.processes import RunState, get_run_state
 from node.localnet.state import LocalnetState, load_state
-from node.rpc.client import open_rpc
-from node.rpc.errors import RpcError
-from node.serving.chain import ChainUnreachable
+from node.machine.processes import RunState, get_run_state
 
 ANSWER_TIMEOUT_S = 1.0
 

@@ -32,7 +32,7 @@ class _Bucket:
     filled_at_s: float
 
 
-class Admission(Generic[C]):
+class ConnectionAdmission(Generic[C]):
     """Keeps the books of inbound connections of type C (any hashable)."""
 
     def __init__(self, limits: AdmissionLimits) -> None:

@@ -1,4 +1,4 @@
-"""libp2p's host as we use it: its bounds, our transport and multiplexer, and every cure applied."""
+"""libp2p's host as we use it: its bounds, our transport and multiplexer, and every workaround applied."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from libp2p.abc import IHost
 from libp2p.network.swarm import Swarm
 
 from node.p2p.admission import AdmissionLimits
-from node.p2p.cures import (
+from node.p2p.identity import compute_key_pair
+from node.p2p.tcp import TcpTransport
+from node.p2p.workarounds import (
     YamuxSelection,
     build_connection_config,
     build_resource_manager,
@@ -19,8 +21,6 @@ from node.p2p.cures import (
     offer_noise_only,
     stop_identifying,
 )
-from node.p2p.identity import compute_key_pair
-from node.p2p.tcp import TcpTransport
 from node.p2p.yamux_wire import YamuxLimits
 
 

@@ -25,9 +25,9 @@ from libp2p.pubsub.pubsub import Pubsub
 from libp2p.utils import encode_varint_prefixed
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
+from node.machine.rate import RateLimit
+from node.p2p.acceptance import Acceptance
 from node.p2p.outbox import Outbox
-from node.p2p.rate import RateLimit
-from node.p2p.verdict import Verdict
 from proto_specs.limits import GOSSIP_BYTES_MAX, KIB
 from proto_specs.types.gossip import compute_message_id
 
@@ -49,7 +49,7 @@ PEER_BYTES_PER_S, PEER_BURST_BYTES = 8 << 20, 32 << 20
 MESSAGE_COST_BYTES = 2 * KIB
 """What a message costs besides its bytes, so that small ones are bounded too: 4,000 a second."""
 
-Judge = Callable[[str, str, bytes], Verdict | Awaitable[Verdict]]
+Judge = Callable[[str, str, bytes], Acceptance | Awaitable[Acceptance]]
 """(peer id, topic, data) -> what the message is worth, now or when it has been looked into."""
 
 
@@ -205,17 +205,17 @@ class ChainPubsub(Pubsub):
         if self._is_msg_seen(msg):
             return
         verdict = self._judge(msg_forwarder.to_base58(), msg.topicIDs[0], msg.data)
-        if not isinstance(verdict, Verdict):
+        if not isinstance(verdict, Acceptance):
             self._mark_msg_seen(msg)
             self.manager.run_task(self._judge_later, verdict, msg_forwarder, msg)
             return
-        if verdict is not Verdict.IGNORE:
+        if verdict is not Acceptance.IGNORE:
             self._mark_msg_seen(msg)
-        if verdict is Verdict.ACCEPT:
+        if verdict is Acceptance.ACCEPT:
             await self.router.publish(msg_forwarder, msg)
 
-    async def _judge_later(self, verdict: Awaitable[Verdict], forwarder: ID, msg: rpc_pb2.Message) -> None:
-        if await verdict is Verdict.ACCEPT:
+    async def _judge_later(self, verdict: Awaitable[Acceptance], forwarder: ID, msg: rpc_pb2.Message) -> None:
+        if await verdict is Acceptance.ACCEPT:
             await self.router.publish(forwarder, msg)
 
     def _judge_malformed(self, forwarder: ID) -> None:

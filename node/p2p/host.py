@@ -71,7 +71,7 @@ class P2PHost:
         self._streams_per_service: Counter[tuple[str, str]] = Counter()
         self._dials: dict[str, trio.Lock] = {}
         self.dial_circuit: DialCircuit | None = None
-        """Dials through relays, where `node.p2p.relay` is in use."""
+        """Dials through relays, where `node.p2p.circuits` is in use."""
         self._watch = ConnectionWatch()
         swarm.register_notifee(self._watch)
 

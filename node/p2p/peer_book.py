@@ -32,7 +32,7 @@ FORGIVEN_PER_S = 0.1
 
 
 @dataclass(slots=True)
-class _Known:
+class _KnownPeer:
     addresses: list[str]
     is_named: bool = False
     failures: int = 0
@@ -54,7 +54,7 @@ class PeerBook:
 
     path: Path | None
     own_id: str
-    known: dict[str, _Known] = field(default_factory=dict)
+    known: dict[str, _KnownPeer] = field(default_factory=dict)
     scores: dict[str, _Score] = field(default_factory=dict)
     is_changed: bool = False
 
@@ -95,7 +95,7 @@ class PeerBook:
             return None
         if peer not in self.known and not self._make_room(is_named):
             return None
-        known = self.known.setdefault(peer, _Known([]))
+        known = self.known.setdefault(peer, _KnownPeer([]))
         known.is_named |= is_named
         if address not in known.addresses:
             known.addresses = [address, *known.addresses][:ADDRESSES_PER_PEER_MAX]

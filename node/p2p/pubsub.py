@@ -11,14 +11,14 @@ from typing import Any
 import trio
 from libp2p.tools.anyio_service import background_trio_service
 
+from node.p2p.acceptance import Acceptance
 from node.p2p.gossipsub import ChainPubsub, ChainRouter
 from node.p2p.host import P2PHost
-from node.p2p.verdict import Verdict
 from proto_specs.limits import GOSSIP_BYTES_MAX
 
 logger = logging.getLogger(__name__)
 
-Receive = Callable[[str, bytes], Verdict | Awaitable[Verdict]]
+Receive = Callable[[str, bytes], Acceptance | Awaitable[Acceptance]]
 PUBLISH_QUEUE_MAX = 4_096
 ADOPT_S = 5.0
 
@@ -61,18 +61,18 @@ class PubSub:
         """Peers that messages of a topic are passed on to at once."""
         return sorted(peer.to_base58() for peer in self._router.mesh.get(topic, ()))
 
-    def _judge(self, peer: str, topic: str, data: bytes) -> Verdict | Awaitable[Verdict]:
+    def _judge(self, peer: str, topic: str, data: bytes) -> Acceptance | Awaitable[Acceptance]:
         receive = self._receivers.get(topic)
-        verdict = Verdict.REJECT if receive is None else receive(peer, data)
-        if isinstance(verdict, Verdict):
+        verdict = Acceptance.REJECT if receive is None else receive(peer, data)
+        if isinstance(verdict, Acceptance):
             return self._blame(peer, topic, verdict)
         return self._judge_later(peer, topic, verdict)
 
-    async def _judge_later(self, peer: str, topic: str, verdict: Awaitable[Verdict]) -> Verdict:
+    async def _judge_later(self, peer: str, topic: str, verdict: Awaitable[Acceptance]) -> Acceptance:
         return self._blame(peer, topic, await verdict)
 
-    def _blame(self, peer: str, topic: str, verdict: Verdict) -> Verdict:
-        if verdict is Verdict.REJECT:
+    def _blame(self, peer: str, topic: str, verdict: Acceptance) -> Acceptance:
+        if verdict is Acceptance.REJECT:
             self._penalise(peer, f"passed on what does not verify on {topic or 'no topic'}")
         return verdict
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from node.machine.rate import RateLimit
 from node.p2p.errors import FrameTooLarge, NetworkError, RequestRefused, RequestTimedOut
 from node.p2p.framing import FramedStream
-from node.p2p.rate import RateLimit
 from proto_specs.errors import DecodeError, ProtocolError
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from libp2p.transport.exceptions import OpenConnectionError
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
-from node.p2p.admission import Admission, AdmissionLimits
+from node.p2p.admission import AdmissionLimits, ConnectionAdmission
 
 RECEIVE_BYTES: Final = 128 * 1024
 YIELD_BYTES: Final = 64 * 1024
@@ -182,7 +182,7 @@ class TcpTransport(ITransport):
     """Dials and listens with `TcpStream`. Bound to a swarm's nursery by libp2p before first use."""
 
     def __init__(self, limits: AdmissionLimits) -> None:
-        self.admission: Final[Admission[TcpStream]] = Admission(limits)
+        self.admission: Final[ConnectionAdmission[TcpStream]] = ConnectionAdmission(limits)
         self._resolver = TCP()
         self._nursery: trio.Nursery | None = None
 

@@ -62,7 +62,7 @@ class _Range:
 
 
 @dataclass(slots=True)
-class _Peer:
+class _SyncPeer:
     """What a peer claims, and how it did."""
 
     head: int
@@ -81,7 +81,7 @@ class BlockSync:
         self._get_head = get_head
         self._apply = apply
         self._on_end = on_end
-        self._peers: dict[str, _Peer] = {}
+        self._peers: dict[str, _SyncPeer] = {}
         self._busy: set[str] = set()
         self._distrusted: dict[str, tuple[int, int]] = {}
         """Peer -> (until when nothing it claims is believed, how long that was)."""
@@ -109,7 +109,7 @@ class BlockSync:
             return
         known = self._peers.get(peer)
         if known is None:
-            self._peers[peer] = _Peer(height, 1 if peer in self._distrusted else RANGE_BLOCKS_FIRST)
+            self._peers[peer] = _SyncPeer(height, 1 if peer in self._distrusted else RANGE_BLOCKS_FIRST)
         else:
             known.head = max(known.head, height)
         self._is_active = True

@@ -8,7 +8,7 @@ from consensus.bft.errors import EvidenceError
 from consensus.bft.evidence import get_accused, validate_double_signing
 from consensus.runtime.errors import BlockError
 from consensus.runtime.staking.slashing import validate_evidence
-from node.replica.world import Verdict
+from node.p2p.acceptance import Acceptance
 from node.store.chain_store import ChainStore
 from proto_specs.limits import BLOCK_INHERENTS_MAX
 from proto_specs.types.chain import Evidence
@@ -25,20 +25,20 @@ class EvidencePool:
         self._store = store
         self._waiting: dict[bytes, Evidence] = {}
 
-    def add(self, evidence: Evidence, now_ms: int) -> Verdict:
+    def add(self, evidence: Evidence, now_ms: int) -> Acceptance:
         """Keep what convicts a validator of this chain; ACCEPT when it is new."""
         accused = get_accused(evidence)
         if accused in self._waiting or len(self._waiting) >= WAITING_MAX:
-            return Verdict.IGNORE
+            return Acceptance.IGNORE
         try:
             validate_double_signing(evidence, self._store.genesis_hash)
         except EvidenceError:
-            return Verdict.REJECT
+            return Acceptance.REJECT
         if not self._convicts(evidence, now_ms):
-            return Verdict.IGNORE
+            return Acceptance.IGNORE
         logger.warning("validator %s signed twice at height %d", accused.hex()[:12], evidence.first.height)
         self._waiting[accused] = evidence
-        return Verdict.ACCEPT
+        return Acceptance.ACCEPT
 
     def select(self, now_ms: int) -> tuple[Evidence, ...]:
         """What still convicts somebody, for the next block; what was included, or has expired, is forgotten."""

@@ -13,7 +13,7 @@ from node.store.chain_store import ChainStore
 from proto_specs import limits
 from proto_specs.codec import encode
 from proto_specs.types.chain import Proposal, ValidatorSet, Vote
-from proto_specs.types.gossip import BlocksRequest, BlocksResponse, FinalBlock, HeldVotes, Offer, Want
+from proto_specs.types.gossip import BlocksRequest, BlocksResponse, ExchangeOffer, FinalBlock, HeldVotes, Want
 
 OFFER_BYTES_MAX = 4 << 20
 """Of proposals in one offer; at least one is sent."""
@@ -31,21 +31,21 @@ def make_want(core: BftCore, validators: ValidatorSet) -> Want:
     return Want(core.height, core.round, proposals, tuple(held[: limits.EXCHANGE_SLOTS_MAX]))
 
 
-def make_offer(want: Want, core: BftCore, store: ChainStore) -> Offer:
+def make_offer(want: Want, core: BftCore, store: ChainStore) -> ExchangeOffer:
     """What this node has of what is wanted."""
     head = store.get_head()
     if 0 < want.height <= head.height:
         block, commit = store.get_block(want.height), store.get_commit(want.height)
         decided = None if block is None or commit is None else FinalBlock(block, commit)
-        return Offer(head.height, (), (), decided)
+        return ExchangeOffer(head.height, (), (), decided)
     if want.height != core.height or core.is_decided:
-        return Offer(head.height, (), (), None)
+        return ExchangeOffer(head.height, (), (), None)
     rounds = [*core.get_gossip_rounds()]
     if want.round not in rounds and want.round <= core.round:
         rounds.append(want.round)
     proposals = tuple(_list_proposals(core, rounds, frozenset(want.held_proposals)))
     votes = tuple(_list_votes(core, rounds, want.held_votes, head.validators))
-    return Offer(head.height, proposals, votes[: limits.EXCHANGE_VOTES_MAX], None)
+    return ExchangeOffer(head.height, proposals, votes[: limits.EXCHANGE_VOTES_MAX], None)
 
 
 def serve_blocks(request: BlocksRequest, store: ChainStore) -> BlocksResponse:

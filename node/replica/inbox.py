@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from consensus.bft.core import BftCore
 from consensus.bft.parts import PartAssembly, PartError
+from node.p2p.acceptance import Acceptance
 from node.replica.tip import ChainTip
-from node.replica.world import Verdict
 from proto_specs.limits import ROUND_MAX, ROUNDS_AHEAD_MAX
 from proto_specs.types.chain import (
     Evidence,
@@ -37,42 +37,42 @@ class Inbox:
         self._report = report
         self._assemblies: dict[int, PartAssembly] = {}
 
-    def check_vote(self, vote: Vote) -> Verdict:
+    def check_vote(self, vote: Vote) -> Acceptance:
         """ACCEPT: a validator's vote that the core can use."""
         if vote.kind not in _KINDS or vote.round > ROUND_MAX:
-            return Verdict.REJECT
+            return Acceptance.REJECT
         if not self._is_current(vote.height) or not self._is_member(vote.validator):
-            return Verdict.IGNORE
-        return Verdict.ACCEPT if is_vote_signed(vote, self._genesis) else Verdict.REJECT
+            return Acceptance.IGNORE
+        return Acceptance.ACCEPT if is_vote_signed(vote, self._genesis) else Acceptance.REJECT
 
-    def check_proposal(self, proposal: Proposal) -> Verdict:
+    def check_proposal(self, proposal: Proposal) -> Acceptance:
         """ACCEPT: from its round's proposer, of a round near enough."""
         if not self._is_due(proposal.height, proposal.round, proposal.proposer):
-            return Verdict.IGNORE
-        return Verdict.ACCEPT if is_proposal_signed(proposal, self._genesis) else Verdict.REJECT
+            return Acceptance.IGNORE
+        return Acceptance.ACCEPT if is_proposal_signed(proposal, self._genesis) else Acceptance.REJECT
 
-    def take_part(self, part: ProposalPart) -> tuple[Verdict, Proposal | None]:
+    def take_part(self, part: ProposalPart) -> tuple[Acceptance, Proposal | None]:
         """What a part is worth, and the proposal that it completes."""
         head = part.head
         if not self._is_due(head.height, head.round, head.proposer):
-            return Verdict.IGNORE, None
+            return Acceptance.IGNORE, None
         for height in [height for height in self._assemblies if not self._is_current(height)]:
             del self._assemblies[height]
         assembly = self._assemblies.setdefault(head.height, PartAssembly(head.height))
         is_new = not assembly.knows(head)
         if not assembly.has_room(head):
-            return Verdict.IGNORE, None  # it proves nothing more, and must not travel
+            return Acceptance.IGNORE, None  # it proves nothing more, and must not travel
         if is_new and not is_proposal_head_signed(head, self._genesis):
-            return Verdict.REJECT, None
+            return Acceptance.REJECT, None
         try:
             proposal = assembly.add(part)
         except PartError:
-            return Verdict.REJECT, None
+            return Acceptance.REJECT, None
         if is_new:
             evidence = assembly.find_evidence(head)
             if evidence is not None:
                 self._report(evidence)
-        return Verdict.ACCEPT, proposal
+        return Acceptance.ACCEPT, proposal
 
     def _is_current(self, height: int) -> bool:
         return height in (self._core.height, self._core.height + 1)

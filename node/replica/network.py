@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 import trio
 
+from node.p2p.acceptance import Acceptance
 from node.p2p.errors import NetworkError
 from node.p2p.host import P2PHost
 from node.p2p.request import request as request_once
-from node.replica.world import GossipMessage, Request, Response, Verdict
+from node.replica.world import GossipMessage, Request, Response
 from proto_specs import limits
 from proto_specs.codec import decode, decode_as, encode
 from proto_specs.errors import DecodeError
@@ -21,7 +22,7 @@ from proto_specs.types.gossip import (
     EXCHANGE_PROTOCOL,
     BlocksRequest,
     BlocksResponse,
-    Offer,
+    ExchangeOffer,
     ProposalPart,
     TransactionBatch,
     Want,
@@ -36,10 +37,10 @@ TOPICS: dict[Any, str] = {
     Evidence: "evidence",
     TransactionBatch: "transactions",
 }
-Take = Callable[[str, TransactionBatch], Awaitable[Verdict]]
+Take = Callable[[str, TransactionBatch], Awaitable[Acceptance]]
 """Admits a peer's transactions; they are none of the replica's business."""
 PROTOCOLS: dict[type[Any], tuple[str, type[Any]]] = {
-    Want: (EXCHANGE_PROTOCOL, Offer),
+    Want: (EXCHANGE_PROTOCOL, ExchangeOffer),
     BlocksRequest: (BLOCKS_PROTOCOL, BlocksResponse),
 }
 REQUEST_BYTES_MAX = 64 << 10
@@ -50,7 +51,7 @@ STREAMS_PER_PEER_MAX = 4
 class Participant(Protocol):
     """Who takes messages and answers requests: the replica."""
 
-    def receive(self, peer: str, message: GossipMessage) -> Verdict:
+    def receive(self, peer: str, message: GossipMessage) -> Acceptance:
         """What the message is worth."""
 
     def answer(self, peer: str, request: Request) -> Response:
@@ -60,7 +61,7 @@ class Participant(Protocol):
 class Topics(Protocol):
     """Publish and subscribe, see `node/p2p/pubsub.py`."""
 
-    def subscribe(self, topic: str, receive: Callable[[str, bytes], Verdict | Awaitable[Verdict]]) -> None:
+    def subscribe(self, topic: str, receive: Callable[[str, bytes], Acceptance | Awaitable[Acceptance]]) -> None:
         """Hand every message of a topic over, once."""
 
     def publish(self, topic: str, data: bytes) -> None:
@@ -68,7 +69,7 @@ class Topics(Protocol):
 
 
 class Peers(Protocol):
-    """Who is connected and of our chain, see `node/p2p/peers.py`."""
+    """Who is connected and of our chain, see `node/p2p/peer_manager.py`."""
 
     def list_peers(self) -> list[str]:
         """Their ids."""
@@ -90,7 +91,7 @@ class ChainNetwork:
         """Subscribe, and serve requests, on behalf of the replica. Do it before connecting to anybody."""
         self._topics = topics
         for kind, topic in self._names.items():
-            receive: Callable[[str, Any], Verdict | Awaitable[Verdict]] = participant.receive
+            receive: Callable[[str, Any], Acceptance | Awaitable[Acceptance]] = participant.receive
             topics.subscribe(topic, _make_receiver(kind, take if kind is TransactionBatch else receive))
         for kind, (protocol, _) in PROTOCOLS.items():
             self._host.serve_requests(
@@ -138,13 +139,13 @@ class ChainNetwork:
 
 
 def _make_receiver(
-    kind: Any, take: Callable[[str, Any], Verdict | Awaitable[Verdict]]
-) -> Callable[[str, bytes], Verdict | Awaitable[Verdict]]:
-    def receive(peer: str, data: bytes) -> Verdict | Awaitable[Verdict]:
+    kind: Any, take: Callable[[str, Any], Acceptance | Awaitable[Acceptance]]
+) -> Callable[[str, bytes], Acceptance | Awaitable[Acceptance]]:
+    def receive(peer: str, data: bytes) -> Acceptance | Awaitable[Acceptance]:
         try:
             message = decode_as(kind, data)
         except DecodeError:
-            return Verdict.REJECT
+            return Acceptance.REJECT
         return take(peer, message)
 
     return receive

@@ -17,16 +17,17 @@ from consensus.bft.inputs import Input, ProposalReceived, VoteReceived
 from consensus.bft.timeouts import Timeouts
 from consensus.bft.validators import PowerTable
 from node.chain.pool import TransactionPool
+from node.p2p.acceptance import Acceptance
 from node.replica.block_sync import BlockSync
 from node.replica.evidence import EvidencePool
 from node.replica.exchange import make_offer, make_want, serve_blocks
 from node.replica.inbox import Inbox
 from node.replica.tip import ChainTip, Reason
 from node.replica.voting import Voting
-from node.replica.world import GossipMessage, Request, Response, Verdict, World
-from node.signer import SignerUnreachable, VoteSigner
+from node.replica.wal import Wal
+from node.replica.world import GossipMessage, Request, Response, World
+from node.signer.signer import SignerUnreachable, VoteSigner
 from node.store.chain_store import ChainStore, FinalizedBlock, Head
-from node.wal import Wal
 from proto_specs.types.chain import (
     DuplicateProposal,
     DuplicateVote,
@@ -35,7 +36,7 @@ from proto_specs.types.chain import (
     compute_block_hash,
     is_vote_signed,
 )
-from proto_specs.types.gossip import BlocksRequest, FinalBlock, Offer, ProposalPart, TransactionBatch, Want
+from proto_specs.types.gossip import BlocksRequest, ExchangeOffer, FinalBlock, ProposalPart, TransactionBatch, Want
 
 logger = logging.getLogger("myelin.consensus")
 
@@ -61,7 +62,7 @@ class ReplicaParts:
     world: World
     block_interval_ms: int
     on_finalized: Callable[[FinalizedBlock], None]
-    on_transactions: Callable[[str, TransactionBatch], Verdict]
+    on_transactions: Callable[[str, TransactionBatch], Acceptance]
     timeouts: Timeouts = DEFAULT_TIMEOUTS
 
 
@@ -106,7 +107,7 @@ class Replica:
         """Whether it has caught up and takes part (or follows, where it has no key)."""
         return self._voting.is_running
 
-    def receive(self, peer: str, message: GossipMessage) -> Verdict:
+    def receive(self, peer: str, message: GossipMessage) -> Acceptance:
         """Take in what a peer passed on."""
         match message:
             case Vote():
@@ -131,14 +132,14 @@ class Replica:
             case BlocksRequest():
                 return serve_blocks(request, self._parts.store)
 
-    def _receive_vote(self, vote: Vote) -> Verdict:
+    def _receive_vote(self, vote: Vote) -> Acceptance:
         if vote.height < self._voting.core.height:
             return self._receive_late_vote(vote)
         verdict = self._inbox.check_vote(vote)
-        if verdict is Verdict.ACCEPT and self._is_made_elsewhere(vote):
+        if verdict is Acceptance.ACCEPT and self._is_made_elsewhere(vote):
             self._voting.stand_down(vote)
-        if verdict is Verdict.ACCEPT and not self._voting.receive(VoteReceived(vote)):
-            return Verdict.IGNORE
+        if verdict is Acceptance.ACCEPT and not self._voting.receive(VoteReceived(vote)):
+            return Acceptance.IGNORE
         return verdict
 
     def _is_made_elsewhere(self, vote: Vote) -> bool:
@@ -151,19 +152,19 @@ class Replica:
         except SignerUnreachable:
             return False  # it signs nothing now either, and will be asked about the next one
 
-    def _receive_late_vote(self, vote: Vote) -> Verdict:
+    def _receive_late_vote(self, vote: Vote) -> Acceptance:
         """The next height has begun; its block may still carry a precommit for the one before."""
         if not self._voting.last_commit.lacks(vote):
-            return Verdict.IGNORE
+            return Acceptance.IGNORE
         if not is_vote_signed(vote, self._parts.store.genesis_hash):
-            return Verdict.REJECT
+            return Acceptance.REJECT
         self._voting.last_commit.add(vote)
-        return Verdict.ACCEPT
+        return Acceptance.ACCEPT
 
-    def _receive_proposal(self, proposal: Proposal) -> Verdict:
+    def _receive_proposal(self, proposal: Proposal) -> Acceptance:
         verdict = self._inbox.check_proposal(proposal)
-        if verdict is Verdict.ACCEPT and not self._voting.receive(ProposalReceived(proposal)):
-            return Verdict.IGNORE
+        if verdict is Acceptance.ACCEPT and not self._voting.receive(ProposalReceived(proposal)):
+            return Acceptance.IGNORE
         return verdict
 
     # Catching up
@@ -222,17 +223,17 @@ class Replica:
 
         def then(response: Response | None) -> None:
             self._asked.discard(peer)
-            if isinstance(response, Offer):
+            if isinstance(response, ExchangeOffer):
                 self._take_offer(peer, head.height, response)
             else:
                 self._settled[peer] = (head.height, False)
 
         self._world.request(peer, want, then)
 
-    def _take_offer(self, peer: str, height: int, offer: Offer) -> None:
+    def _take_offer(self, peer: str, height: int, offer: ExchangeOffer) -> None:
         verdicts = [self._receive_proposal(one) for one in offer.proposals]
         verdicts += [self._receive_vote(one) for one in offer.votes]
-        if Verdict.REJECT in verdicts:
+        if Acceptance.REJECT in verdicts:
             self._world.penalise(peer, "offered what does not verify")
         if offer.head_height > height + 1:
             self._settled[peer] = (height, False)

@@ -10,7 +10,7 @@ from node.chain.blocks import BlockInvalid, ExecutedCandidate, Proposer, build_b
 from node.chain.pool import TransactionPool
 from node.replica.world import World
 from node.signatures.jobs import SignatureJob
-from node.signer import SignerUnreachable
+from node.signer.signer import SignerUnreachable
 from node.store.chain_store import ChainStore, FinalizedBlock, Head
 from proto_specs.types.chain import Block, Commit, Evidence, compute_block_hash
 

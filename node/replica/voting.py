@@ -35,14 +35,15 @@ from consensus.bft.inputs import (
 )
 from consensus.bft.timeouts import Timeouts
 from node.chain.blocks import ExecutedCandidate, Proposer
-from node.chain.wal_records import encode_input
+from node.p2p.acceptance import Acceptance
 from node.replica.answers import get_answer_key, get_effect_key, get_height
 from node.replica.evidence import EvidencePool
 from node.replica.last_commit import LastCommit
 from node.replica.tip import ChainTip, Reason
-from node.replica.world import Verdict, World
-from node.signer import SignerUnreachable, SignRefused, Slot, VoteSigner
-from node.wal import Wal
+from node.replica.wal import Wal
+from node.replica.wal_records import encode_input
+from node.replica.world import World
+from node.signer.signer import SignerUnreachable, SignRefused, VoteSigner, VoteSlot
 from proto_specs.types.chain import (
     Block,
     Commit,
@@ -172,7 +173,7 @@ class Voting:
 
     def report(self, evidence: Evidence) -> None:
         """Keep what somebody signed twice for the next block, and tell the others."""
-        if self._evidence.add(evidence, self._world.read_clock_ms()) is Verdict.ACCEPT:
+        if self._evidence.add(evidence, self._world.read_clock_ms()) is Acceptance.ACCEPT:
             self._world.publish(evidence)
 
     # The loop: effects before inputs, own answers before messages, one job at a time
@@ -355,7 +356,7 @@ class Voting:
     def _propose(self, effect: Propose) -> None:
         payload = compute_proposal_bytes(self._genesis, effect.height, effect.round, effect.valid_round, effect.block)
         try:
-            signature = self._sign(effect.height, effect.round, Slot.PROPOSAL, payload)
+            signature = self._sign(effect.height, effect.round, VoteSlot.PROPOSAL, payload)
         except SignerUnreachable as error:  # the round's timeout passes over it
             logger.warning("no proposal at height %d, round %d: %s", effect.height, effect.round, error)
             return
@@ -368,7 +369,7 @@ class Voting:
         self._local.append(ProposalReceived(proposal))
 
     def _cast_vote(self, effect: CastVote) -> None:
-        slot = Slot.PREVOTE if effect.kind is VoteKind.PREVOTE else Slot.PRECOMMIT
+        slot = VoteSlot.PREVOTE if effect.kind is VoteKind.PREVOTE else VoteSlot.PRECOMMIT
         payload = compute_vote_bytes(self._genesis, effect.kind, effect.height, effect.round, effect.block_hash)
         try:
             signature = self._sign(effect.height, effect.round, slot, payload)
@@ -389,7 +390,7 @@ class Voting:
             self._effects.append(effect)
             self._pump()
 
-    def _sign(self, height: int, round_: int, slot: Slot, payload: bytes) -> bytes | None:
+    def _sign(self, height: int, round_: int, slot: VoteSlot, payload: bytes) -> bytes | None:
         assert self._signer is not None, "only a validator signs"
         if self._has_stood_down:
             return None

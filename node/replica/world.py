@@ -2,7 +2,7 @@
 
 Two worlds exist: `node/replica/live.py` (trio, libp2p, threads) and `node/sim/` (virtual time under a seed). A replica
 is synchronous: every method of it, and every callback it hands out, runs on one loop and never waits. Files are behind
-`LogFile` (`node/wal.py`), `HistoryFile` (`node/signer.py`) and `Backing` (`node/store/backing.py`).
+`LogFile` (`node/replica/wal.py`), `HistoryFile` (`node/signer/signer.py`) and `Backing` (`node/store/backing.py`).
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
-from node.p2p.verdict import Verdict
 from node.signatures.jobs import SignatureJob
 from proto_specs.types.chain import Evidence, Vote
 from proto_specs.types.gossip import (
     BlocksRequest,
     BlocksResponse,
-    Offer,
+    ExchangeOffer,
     ProposalPart,
     TransactionBatch,
     Want,
@@ -26,10 +25,7 @@ T = TypeVar("T")
 
 GossipMessage: TypeAlias = Vote | ProposalPart | Evidence | TransactionBatch
 Request: TypeAlias = Want | BlocksRequest
-Response: TypeAlias = Offer | BlocksResponse
-
-
-__all__ = ["GossipMessage", "Request", "Response", "Verdict", "World"]
+Response: TypeAlias = ExchangeOffer | BlocksResponse
 
 
 class World(Protocol):

@@ -1,4 +1,1 @@
-"""Whole nodes on virtual time under a seed: the very replica, store, log and signer of a live node, faults besides.
-
-Entry point: `run.simulate`. See docs/simulator.md.
-"""
+"""Simulators under a seed: the product's own code on virtual time."""

@@ -13,7 +13,7 @@ import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from node.serving.disk import write_synced
+from node.machine.files import write_synced
 
 MARK_NAME = "MARK"
 SYNC_BLOCKS = 32

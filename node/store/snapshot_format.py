@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
-from node.serving.disk import write_synced
+from node.machine.files import write_synced
 from node.store.records import PRIORITIES_BYTES_MAX
 from proto_specs import limits
 from proto_specs.codec import U32, U64, Max, decode, encode, record

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from consensus.runtime.staking.state import read_validators
-from consensus.state.tree import Proof, prove
+from consensus.state.tree import StateProof, prove
 from node.store.columns import Column
 from node.store.database import DatabaseDamaged, Snapshot
 from node.store.page_history import get_whole, is_patch, rebuild_page
@@ -70,7 +70,7 @@ class StateView:
         """NodeReader of the state's commitment."""
         return self._reader.get(Column.TREE.value + path)
 
-    def prove(self, key: bytes) -> Proof:
+    def prove(self, key: bytes) -> StateProof:
         """Proof of a state key under this state's root."""
         return prove(self.read_page, key)
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import trio
 
-from inference.errors import InferenceError, WireDtypeError
+from inference.errors import ModelError, WireDtypeError
 from inference.serving.events import (
     Compute,
     Computed,
@@ -28,8 +28,8 @@ from inference.serving.events import (
 )
 from inference.serving.record import RequestRecord
 from inference.serving.stage import StageRequest, StageSetup
+from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
-from node.serving.link import FrameLink, make_failed
 from node.worker.compute import Answer, ComputeLoop
 from proto_specs.errors import ProtocolError
 from proto_specs.types.calls import Settle
@@ -69,7 +69,7 @@ class StrayFrame(ProtocolError):
     """A frame about a request from a peer that has no such part in it."""
 
 
-class Keeper(Protocol):
+class RequestArchive(Protocol):
     """Where finished requests go: the disk and the chain."""
 
     async def retain(self, record: RequestRecord) -> None:
@@ -107,7 +107,7 @@ _Event = Frame | Computed | Stop | GiveUp | _LinkGone | _Wake
 class ActiveRequest:
     """One request on this stage."""
 
-    def __init__(self, setup: StageSetup, peers: PathPeers, compute: ComputeLoop, keeper: Keeper) -> None:
+    def __init__(self, setup: StageSetup, peers: PathPeers, compute: ComputeLoop, archive: RequestArchive) -> None:
         self.machine = StageRequest(setup)
         self.request = self.machine.request
         self.is_settling = False
@@ -115,7 +115,7 @@ class ActiveRequest:
         self._setup = setup
         self._peers = peers
         self._compute = compute
-        self._keeper = keeper
+        self._archive = archive
         self._upstream: FrameLink | None = None
         self._inbox, self._events = trio.open_memory_channel[_Event](INBOX_EVENTS_MAX)
         self._is_done = False
@@ -273,7 +273,7 @@ class ActiveRequest:
             self._put(frame)
 
     def _on_answer(self, answer: Answer) -> None:
-        if isinstance(answer, InferenceError):
+        if isinstance(answer, ModelError):
             code = FailureCode.BAD_INPUT if isinstance(answer, WireDtypeError) else FailureCode.INTERNAL
             self._put(GiveUp(code, str(answer)))
         else:
@@ -311,7 +311,7 @@ class ActiveRequest:
                         self._stopped_s = trio.current_time()
                     await self._compute.close(self.request)
                 case Retain():
-                    await self._keeper.retain(effect.record)
+                    await self._archive.retain(effect.record)
                 case SubmitSettlement():
                     await self._settle(effect.call)
                 case Finished():
@@ -345,7 +345,7 @@ class ActiveRequest:
                 self._give_up(GiveUp(FailureCode.NEIGHBOUR_LOST, str(error)))
 
     async def _settle(self, call: Settle) -> None:
-        extrinsic = await self._keeper.settle(self.request, call)
+        extrinsic = await self._archive.settle(self.request, call)
         if extrinsic is not None:
             with contextlib.suppress(NetworkError):  # it settles without the client as well
                 self._peers.client.send(Settled(self.request, extrinsic))

@@ -12,15 +12,15 @@ import trio
 
 from inference.engine.engine import ForwardCall, StageEngine
 from inference.engine.rows import Rows, StageOutput
-from inference.engine.scheduler import Scheduler, Step
+from inference.engine.scheduler import EngineStep, Scheduler
 from inference.engine.wire_dtype import decode_rows, decode_tokens, encode_rows
-from inference.errors import InferenceError
+from inference.errors import ModelError
 from inference.sampling import sample
 from inference.serving.events import Compute, Computed
 from proto_specs.types.manifest import Manifest, WireDtype
 from proto_specs.types.request import SamplingParams
 
-Answer = Computed | InferenceError
+Answer = Computed | ModelError
 Reply = Callable[[Answer], None]
 
 
@@ -93,7 +93,7 @@ class ComputeLoop:
                 else:
                     self._work = trio.Event()
 
-    async def _run_step(self, step: Step) -> None:
+    async def _run_step(self, step: EngineStep) -> None:
         payloads = [self._take(work.request_id, work.count) for work in step.works]
         jobs = [self._jobs[work.request_id] for work in step.works]
         answers = await trio.to_thread.run_sync(self._compute, step, payloads, jobs, limiter=self._limiter)
@@ -109,7 +109,7 @@ class ComputeLoop:
         del job.waiting[:size]
         return payload
 
-    def _compute(self, step: Step, payloads: list[bytes], jobs: list[_Job]) -> list[Answer]:
+    def _compute(self, step: EngineStep, payloads: list[bytes], jobs: list[_Job]) -> list[Answer]:
         """In the thread: decode rows, run the shard, sample, encode. One request's fault is its own answer."""
         answers: list[Answer] = []
         for work, payload, job in zip(step.works, payloads, jobs, strict=True):
@@ -118,10 +118,10 @@ class ComputeLoop:
                 wanted = tuple(range(first - work.start, work.count))
                 call = ForwardCall(work.request_id, work.start, self._decode(payload), wanted)
                 (output,) = self._engine.forward_batch([call])
-                if isinstance(output, InferenceError):
+                if isinstance(output, ModelError):
                     raise output
                 answers.append(self._finish(call, output, job.sampling))
-            except InferenceError as error:
+            except ModelError as error:
                 answers.append(error)
         return answers
 

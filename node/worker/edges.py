@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from node.client.link import FrameLink
 from node.p2p.errors import NetworkError, PeerUnreachable
 from node.p2p.host import P2PHost
-from node.serving.link import FrameLink
 from proto_specs.errors import ProtocolError
 from proto_specs.limits import FRAME_BYTES_MAX
 from proto_specs.types.wire import STAGE_PROTOCOL

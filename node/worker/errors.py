@@ -7,5 +7,5 @@ class WorkerRefused(Exception):
     """This worker cannot serve as configured. The message says what to change."""
 
 
-class TakenLogError(Exception):
+class JournalError(Exception):
     """The log is damaged or another process has it. The message says what to do."""

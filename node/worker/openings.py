@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from inference.serving.record import RequestRecord, make_opening
-from node.serving.disk import PARTIAL_SUFFIX, write_synced
+from node.machine.files import PARTIAL_SUFFIX, write_synced
 from proto_specs.codec import decode, encode
 from proto_specs.errors import ProtocolError
 from proto_specs.limits import OPENING_BYTES_MAX

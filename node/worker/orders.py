@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from inference.sampling import MILLI, TEMPERATURE_MILLI_MAX
 from inference.serving.opening import compute_opening_bytes_max
 from inference.serving.stage import ROW_ITEM_BYTES
-from node.serving.chain import ChainView, SessionEntry, WorkerEntry
+from node.client.chain_view import ChainView, SessionEntry, WorkerEntry
 from node.worker.outstanding import Outstanding
 from node.worker.refusal import OrderRefused
 from proto_specs.limits import OPENING_BYTES_MAX, POSITIONS_MAX
@@ -30,7 +30,7 @@ from proto_specs.types.wire import FailureCode
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class OrderAdmission:
     """An order that is taken and counted: this worker's stage, who pays, and the workers of the path."""
 
     stage: int
@@ -40,7 +40,7 @@ class Admission:
 
 async def admit_order(
     signed: SignedOrder, own: WorkerEntry, manifest: Manifest, chain: ChainView, outstanding: Outstanding
-) -> Admission:
+) -> OrderAdmission:
     """Check an order and reserve its price in `outstanding`, which the caller releases or ends.
 
     Raises OrderRefused with the reason, ChainUnreachable; nothing is reserved then.
@@ -68,7 +68,7 @@ async def admit_order(
     except BaseException:
         outstanding.release(order)
         raise
-    return Admission(stage, session, tuple(path))
+    return OrderAdmission(stage, session, tuple(path))
 
 
 def _find_stage(order: Order, own: WorkerEntry) -> int:

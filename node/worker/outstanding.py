@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import trio
 
-from node.serving.chain import ChainView, SessionEntry
+from node.client.chain_view import ChainView, SessionEntry
 from node.worker.refusal import OrderRefused
 from proto_specs.types.request import Order, compute_request_id, compute_stage_price
 from proto_specs.types.wire import FailureCode

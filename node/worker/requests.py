@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from node.client.link import FrameLink, get_request_id, make_failed
 from node.p2p.errors import NetworkError
-from node.serving.link import FrameLink, get_request_id, make_failed
 from node.worker.active import ActiveRequest
 from proto_specs.types.wire import Accepted, Failed, FailureCode, Frame, Settled
 

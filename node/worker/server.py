@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 import trio
 
-from inference.errors import InferenceError, KvExhaustedError
+from inference.errors import KvExhaustedError, ModelError
 from inference.serving.stage import StageSetup
+from node.client.chain_view import ChainUnreachable, ChainView, WorkerEntry
+from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
 from node.p2p.framing import FramedStream
 from node.p2p.host import P2PHost
-from node.serving.chain import ChainUnreachable, ChainView, WorkerEntry
-from node.serving.link import FrameLink, make_failed
-from node.worker.active import ActiveRequest, Keeper, PathPeers
+from node.worker.active import ActiveRequest, PathPeers, RequestArchive
 from node.worker.compute import ComputeLoop
 from node.worker.edges import EdgePool
-from node.worker.orders import Admission, admit_order
+from node.worker.orders import OrderAdmission, admit_order
 from node.worker.outstanding import Outstanding, compute_price_max
 from node.worker.refusal import OrderRefused
+from node.worker.request_journal import RequestJournal
 from node.worker.requests import Requests
-from node.worker.taken_log import TakenLog
 from proto_specs.ed25519 import SigningKey
 from proto_specs.errors import DecodeError
 from proto_specs.limits import FRAME_BYTES_MAX
@@ -46,8 +46,8 @@ class WorkerParts:
     worker_key: SigningKey
     chain: ChainView
     compute: ComputeLoop
-    keeper: Keeper
-    taken: TakenLog
+    archive: RequestArchive
+    taken: RequestJournal
 
 
 class WorkerServer:
@@ -109,11 +109,11 @@ class WorkerServer:
             parts.taken.check(compute_request_id(order.order), admission.session)
             peers = await self._reach_peers(admission, client)
             setup = StageSetup(order, admission.stage, parts.manifest, admission.session.session_key, parts.worker_key)
-            active = ActiveRequest(setup, peers, parts.compute, parts.keeper)
+            active = ActiveRequest(setup, peers, parts.compute, parts.archive)
             await self._reserve(active, admission)
         except BaseException as error:
             self.outstanding.release(order.order)
-            if isinstance(error, InferenceError):
+            if isinstance(error, ModelError):
                 is_full = isinstance(error, KvExhaustedError)
                 code = FailureCode.NO_CAPACITY if is_full else FailureCode.INTERNAL
                 raise OrderRefused(code, str(error)) from error
@@ -121,7 +121,7 @@ class WorkerServer:
         self.requests.add(active)
         return active
 
-    async def _reserve(self, active: ActiveRequest, admission: Admission) -> None:
+    async def _reserve(self, active: ActiveRequest, admission: OrderAdmission) -> None:
         """Its memory, then its place in the log: from there on the order is used up, so this comes last."""
         await active.open()
         try:
@@ -133,7 +133,7 @@ class WorkerServer:
                 raise OrderRefused(FailureCode.INTERNAL, "the worker cannot write to its disk") from error
             raise
 
-    async def _reach_peers(self, admission: Admission, client: FrameLink) -> PathPeers:
+    async def _reach_peers(self, admission: OrderAdmission, client: FrameLink) -> PathPeers:
         stage, path = admission.stage, admission.path
         last = len(path) - 1
         try:

@@ -13,17 +13,17 @@ import trio
 from inference.engine.engine import StageEngine, load_session
 from inference.engine.ort import ShardSession
 from inference.model.store import ShardStore
-from node.client.account import Account
+from node.client.account import SigningAccount
+from node.client.chain_view import WorkerEntry
+from node.client.rpc_chain import RpcChain
 from node.p2p.host import P2PHost, open_host
 from node.p2p.request import serve_requests
-from node.serving.chain import WorkerEntry
-from node.serving.rpc_chain import RpcChain
-from node.shards.serve import ShardShelf, serve_shards
+from node.transfer.shards.serve import ShardCatalog, serve_shards
+from node.worker.archive import DiskRequestArchive
 from node.worker.compute import ComputeLoop
 from node.worker.errors import WorkerRefused
-from node.worker.keeper import DiskKeeper
+from node.worker.request_journal import RequestJournal, get_log_path
 from node.worker.server import WorkerParts, WorkerServer
-from node.worker.taken_log import TakenLog, get_log_path
 from proto_specs.ed25519 import SigningKey
 from proto_specs.hashing import Tag
 from proto_specs.types.calls import RegisterWorker, UpdateWorker
@@ -63,7 +63,7 @@ def load_verified(store: ShardStore, model: bytes, start: int, end: int, threads
     return load_session(store, model, start, end, threads)
 
 
-async def run_worker(config: WorkerConfig, account: Account, load: Loader = load_verified) -> None:
+async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader = load_verified) -> None:
     """Serve until cancelled.
 
     Raises WorkerRefused, TakenLogError, StoreError, EngineError, CallFailed, RpcError at the start.
@@ -77,30 +77,30 @@ async def run_worker(config: WorkerConfig, account: Account, load: Loader = load
     store = ShardStore(config.models)
     logger.info("loading layers %d to %d of %s", config.start, config.end - 1, manifest.name)
     session = await trio.to_thread.run_sync(load, store, config.model, config.start, config.end, config.threads)
-    keeper = DiskKeeper(config.directory, account)
+    archive = DiskRequestArchive(config.directory, account)
     compute = ComputeLoop(StageEngine(session, config.kv_positions), manifest)
     with contextlib.closing(await _open_taken_log(config, account)) as taken:
         async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
-            _serve_openings(host, keeper)
-            serve_shards(host, ShardShelf(store))
+            _serve_openings(host, archive)
+            serve_shards(host, ShardCatalog(store))
             entry = await _register(config, account, host)
             nursery.start_soon(compute.run)
-            nursery.start_soon(keeper.run)
-            parts = WorkerParts(entry, manifest, config.worker_key, chain, compute, keeper, taken)
+            nursery.start_soon(archive.run)
+            parts = WorkerParts(entry, manifest, config.worker_key, chain, compute, archive, taken)
             WorkerServer(host, nursery, parts)
             logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(host.addresses))
 
 
-async def _open_taken_log(config: WorkerConfig, account: Account) -> TakenLog:
+async def _open_taken_log(config: WorkerConfig, account: SigningAccount) -> RequestJournal:
     """The log of this key. Where a registered worker has none, it is lost: what is open by now is not served."""
     worker = config.worker_key.public_key
     path = get_log_path(config.directory, account.chain.genesis, worker)
     if path.exists():
-        return TakenLog(path, 0)
+        return RequestJournal(path, 0)
     # A node that still catches up does not know yet what was opened, or that this key has served before.
     height = await _wait_until_current(account.chain)
     is_known = await account.chain.get_worker(worker) is not None
-    return TakenLog(path, height if is_known else 0)
+    return RequestJournal(path, height if is_known else 0)
 
 
 async def _wait_until_current(chain: RpcChain) -> int:
@@ -118,9 +118,9 @@ async def _wait_until_current(chain: RpcChain) -> int:
         await trio.sleep(HEALTH_POLL_S)
 
 
-def _serve_openings(host: P2PHost, keeper: DiskKeeper) -> None:
+def _serve_openings(host: P2PHost, archive: DiskRequestArchive) -> None:
     async def answer(body: bytes, _peer: str) -> bytes:
-        return await keeper.open(body)
+        return await archive.open(body)
 
     serve_requests(
         host,
@@ -132,7 +132,7 @@ def _serve_openings(host: P2PHost, keeper: DiskKeeper) -> None:
     )
 
 
-async def _register(config: WorkerConfig, account: Account, host: P2PHost) -> WorkerEntry:
+async def _register(config: WorkerConfig, account: SigningAccount, host: P2PHost) -> WorkerEntry:
     """Bond and announce this worker, or renew the addresses of one that is registered already."""
     key = config.worker_key
     addresses = tuple(host.addresses)

@@ -97,7 +97,7 @@ class FinalBlock:
 
 
 @record
-class Offer:
+class ExchangeOffer:
     """What the answering node has of that. `head_height` is its last finalized block.
 
     At the same height: proposals and votes the asker lacks. To one that is behind: the finalized block it works on.

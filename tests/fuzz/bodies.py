@@ -8,7 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from node.api.errors import (
+from node.chain.mempool import Mempool
+from node.chain.pool import TransactionPool
+from node.local_api.methods.all import METHODS, NodeView, call_method
+from node.local_api.wire.errors import (
     INVALID_PARAMS,
     INVALID_REQUEST,
     INVALID_TRANSACTION,
@@ -18,10 +21,7 @@ from node.api.errors import (
     STATE_UNAVAILABLE,
     ApiError,
 )
-from node.api.methods import METHODS, NodeView, call_method
-from node.chain.pool import TransactionPool
-from node.mempool import Mempool
-from node.rpc.jsonrpc import BODY_BYTES_MAX, answer_text
+from node.web.rpc.jsonrpc import BODY_BYTES_MAX, answer_text
 from proto_specs.codec import encode
 from proto_specs.ss58 import encode_address
 from proto_specs.types.chain import Transaction

@@ -27,8 +27,8 @@ from consensus.state.reader import DictState
 from consensus.state.tree import EMPTY_ROOT, update
 from genesis.dev import DevIdentity
 from node.chain.blocks import BlockInvalid, Proposer, build_block, validate_block
+from node.chain.mempool import AlreadyKnown, Mempool
 from node.chain.pool import TransactionPool
-from node.mempool import AlreadyKnown, Mempool
 from proto_specs.codec import decode, decode_as, encode
 from proto_specs.errors import DecodeError
 from proto_specs.hashing import Tag, hash_tagged

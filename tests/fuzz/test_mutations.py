@@ -13,7 +13,7 @@ import pytest
 from consensus.runtime import dispatch
 from consensus.runtime.balances import ledger
 from consensus.runtime.context import Environment
-from node.api import table
+from node.local_api.methods import table
 from proto_specs.codec import decode, decode_as, encode
 from proto_specs.types import calls
 from proto_specs.types.calls import Call

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 from websockets.sync.client import connect
 
-from node.api.errors import INVALID_PARAMS, INVALID_TRANSACTION
-from node.api.methods import METHODS
-from node.rpc.jsonrpc import BATCH_CALLS_MAX, BODY_BYTES_MAX
+from node.local_api.methods.all import METHODS
+from node.local_api.wire.errors import INVALID_PARAMS, INVALID_TRANSACTION
+from node.local_api.wire.frames import CALLS_MAX
+from node.web.rpc.jsonrpc import BODY_BYTES_MAX
 from tests.integration.node.processes import NodeDirectory
 
 pytestmark = pytest.mark.slow
@@ -122,8 +123,8 @@ def test_deep_nesting(http: httpx.Client, opening: bytes) -> None:
 
 def test_huge_batches(http: httpx.Client) -> None:
     one = {"jsonrpc": "2.0", "id": 1, "method": "system_name"}
-    assert post(http, json.dumps([one] * (BATCH_CALLS_MAX + 1)).encode())["error"]["code"] == -32005
-    assert len(post(http, json.dumps([one] * BATCH_CALLS_MAX).encode())) == BATCH_CALLS_MAX
+    assert post(http, json.dumps([one] * (CALLS_MAX + 1)).encode())["error"]["code"] == -32005
+    assert len(post(http, json.dumps([one] * CALLS_MAX).encode())) == CALLS_MAX
 
 
 def test_huge_parameters(http: httpx.Client) -> None:

@@ -7,9 +7,9 @@ from functools import partial
 from genesis.builder import build_genesis
 from genesis.dev import build_dev_spec, get_dev_identity
 from node.chain.blocks import CLOCK_DRIFT_MS_MAX
-from node.sim.cluster import Cluster
-from node.sim.memo import remember
-from node.sim.plan import BLOCK_INTERVAL_MS
+from node.sim.consensus.cluster import Cluster
+from node.sim.consensus.memo import remember
+from node.sim.consensus.plan import BLOCK_INTERVAL_MS
 from tests.simulation.test_slowest import NAMES, make_calm_plan
 
 BEHIND_MS = CLOCK_DRIFT_MS_MAX * 3

@@ -10,11 +10,11 @@ from collections import Counter
 
 import pytest
 
-from node.sim.bugs import Bug
-from node.sim.byzantine import Behaviour
-from node.sim.many import Summary, format_replay, simulate_many
-from node.sim.plan import make_plan
-from node.sim.run import simulate
+from node.sim.consensus.byzantine import Behaviour
+from node.sim.consensus.many import Summary, format_replay, simulate_many
+from node.sim.consensus.plan import make_plan
+from node.sim.consensus.run import simulate
+from tests.simulation.bugs import Bug
 
 SEEDS = range(24)
 HEIGHTS = 20
@@ -72,9 +72,8 @@ def test_seven_validators_of_whom_two_lie() -> None:
 
 def test_a_seed_gives_the_same_in_every_process() -> None:
     """Also where sets and dicts are hashed otherwise: nothing may depend on that."""
-    code = (
-        "from node.sim.run import simulate; import logging; logging.disable(50); print(simulate(7, 4, 8).fingerprint)"
-    )
+    code = "import logging; logging.disable(50); from node.sim.consensus import run; "
+    code += "print(run.simulate(7, 4, 8).fingerprint)"
     found = {
         subprocess.run(
             [sys.executable, "-c", code],

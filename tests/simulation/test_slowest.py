@@ -11,10 +11,10 @@ import pytest
 
 from genesis.builder import build_genesis
 from genesis.dev import build_dev_spec, get_dev_identity
-from node.sim.cluster import Cluster
-from node.sim.memo import remember
-from node.sim.node import SimWorld
-from node.sim.plan import BLOCK_INTERVAL_MS, Plan, make_plan
+from node.sim.consensus.cluster import Cluster
+from node.sim.consensus.memo import remember
+from node.sim.consensus.node import SimWorld
+from node.sim.consensus.plan import BLOCK_INTERVAL_MS, Plan, make_plan
 
 NAMES = ("alice", "bob", "charlie", "dave")
 SLOW = "dave"

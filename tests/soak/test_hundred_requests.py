@@ -12,7 +12,7 @@ from inference.model.store import ShardStore
 from inference.model.tokenizer import Tokenizer
 from node.cli.ask import open_client_host
 from node.cli.connect import open_account
-from node.client.inference import Ask, Happening, StageResolved, run_inference
+from node.client.requests import Ask, Happening, StageResolved, run_inference
 from proto_specs.types.calls import Outcome
 from proto_specs.types.request import SamplingParams
 from tests.integration.demo.conftest import open_running

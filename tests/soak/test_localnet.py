@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from genesis.spec import compute_genesis_hash
-from node.localnet.latency import Finality, Tally
+from node.localnet.latency import Finality, LatencyTally
 from node.localnet.load import LoadPlan, run_load
 from node.localnet.localnet import Localnet, open_localnet
 from node.localnet.namespaces import is_permitted
@@ -155,7 +155,7 @@ async def test_localnet_under_faults(tmp_path: Path, request: pytest.FixtureRequ
 async def endure(net: Localnet, plan: LocalnetPlan, seconds: float, tps: float, seed: int) -> None:
     """Load and faults, then the checks."""
     urls = [one.rpc_url for one in plan.validators]
-    tally = Tally()
+    tally = LatencyTally()
     load = LoadPlan(tps, seconds, plan.payers, compute_genesis_hash(build_spec(plan)), drain_s=SETTLE_S)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_load, urls, load, tally)

@@ -11,13 +11,13 @@ from consensus.runtime.inference import roster
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import (
     AlreadyVerifier,
-    BadKeyProof,
     BadManifest,
     BadRange,
+    BadWorkerKeyProof,
     BondTooLow,
     ModelExists,
-    NotElected,
     NotOperator,
+    OperatorNotElected,
     UnknownModel,
     UnknownWorker,
     WorkerExists,
@@ -67,7 +67,7 @@ def register_model(env: Environment, signer: bytes, call: RegisterModel) -> None
 def register_worker(env: Environment, signer: bytes, call: RegisterWorker) -> None:
     """Bond a worker for layers [start, end).
 
-    Raises UnknownModel, BadRange, ZeroPrice, BondTooLow, WorkerExists, BadKeyProof, InsufficientBalance.
+    Raises UnknownModel, BadRange, ZeroPrice, BondTooLow, WorkerExists, BadWorkerKeyProof, InsufficientBalance.
     """
     state = env.state
     model = inference.models.read(state, call.model)
@@ -83,7 +83,7 @@ def register_worker(env: Environment, signer: bytes, call: RegisterWorker) -> No
     if inference.workers.read(state, call.worker_key) is not None:
         raise WorkerExists("each worker key is registered once")
     if not is_signature_valid(call.worker_key, Tag.KEY_PROOF_SIGN, signer, call.key_proof):
-        raise BadKeyProof("the worker key has to sign the operator's account")
+        raise BadWorkerKeyProof("the worker key has to sign the operator's account")
     ledger.hold(state, signer, HoldReason.WORKER_BOND, call.bond)
     worker = inference.Worker(
         operator=signer,
@@ -137,11 +137,11 @@ def retire_worker(env: Environment, signer: bytes, call: RetireWorker) -> None:
 
 
 def register_verifier(env: Environment, signer: bytes, call: RegisterVerifier) -> None:
-    """Join the verifiers of a model. Raises UnknownModel, NotElected, AlreadyVerifier."""
+    """Join the verifiers of a model. Raises UnknownModel, OperatorNotElected, AlreadyVerifier."""
     if inference.models.read(env.state, call.model) is None:
         raise UnknownModel(f"no model {call.model.hex()}")
     if all(member.operator != signer for member in read_validators(env.state).members):
-        raise NotElected("only operators of elected validators verify")
+        raise OperatorNotElected("only operators of elected validators verify")
     if inference.verifiers.contains(env.state, call.model, signer):
         raise AlreadyVerifier("registered for this model already")
     inference.verifiers.add(env.state, call.model, signer)

@@ -6,187 +6,187 @@ from consensus.runtime.errors import CallError
 from proto_specs.types.calls import ModuleIndex
 
 
-class InferenceError(CallError):
+class InferenceCallError(CallError):
     """Root of this module's errors."""
 
     module = ModuleIndex.INFERENCE
 
 
-class BadManifest(InferenceError):
+class BadManifest(InferenceCallError):
     """The bytes are no canonical manifest, or it contradicts itself."""
 
 
-class ModelExists(InferenceError):
+class ModelExists(InferenceCallError):
     """The manifest is on chain already."""
 
 
-class UnknownModel(InferenceError):
+class UnknownModel(InferenceCallError):
     """No model has this id."""
 
 
-class BadKeyProof(InferenceError):
+class BadWorkerKeyProof(InferenceCallError):
     """The worker key did not sign the operator's account."""
 
 
-class WorkerExists(InferenceError):
+class WorkerExists(InferenceCallError):
     """The worker key was registered before, by whomever."""
 
 
-class UnknownWorker(InferenceError):
+class UnknownWorker(InferenceCallError):
     """No worker has this key."""
 
 
-class NotOperator(InferenceError):
+class NotOperator(InferenceCallError):
     """The signer does not operate this worker."""
 
 
-class BadRange(InferenceError):
+class BadRange(InferenceCallError):
     """Not a range of the model's layers."""
 
 
-class BondTooLow(InferenceError):
+class BondTooLow(InferenceCallError):
     """Below the minimum bond of a worker."""
 
 
-class ZeroPrice(InferenceError):
+class ZeroPrice(InferenceCallError):
     """A worker asks for at least 1 nmyl per layer and token: free work would earn a record without costing anything."""
 
 
-class WorkerNotActive(InferenceError):
+class WorkerNotActive(InferenceCallError):
     """The worker retired, was ejected, or has its bond back."""
 
 
-class NotElected(InferenceError):
+class OperatorNotElected(InferenceCallError):
     """The signer operates no validator of the elected set."""
 
 
-class AlreadyVerifier(InferenceError):
+class AlreadyVerifier(InferenceCallError):
     """The signer verifies this model already."""
 
 
-class DepositTooLow(InferenceError):
+class DepositTooLow(InferenceCallError):
     """Below the minimum deposit of a session."""
 
 
-class NoRequests(InferenceError):
+class NoRequests(InferenceCallError):
     """A session for zero requests buys nothing."""
 
 
-class UnknownSession(InferenceError):
+class UnknownSession(InferenceCallError):
     """No session has this id."""
 
 
-class NotClient(InferenceError):
+class NotClient(InferenceCallError):
     """The signer did not open this session."""
 
 
-class SessionNotOpen(InferenceError):
+class SessionNotOpen(InferenceCallError):
     """Notice was given already, or the session is closed."""
 
 
-class SessionClosed(InferenceError):
+class EscrowReturned(InferenceCallError):
     """The escrow went back: nothing can be settled any more."""
 
 
-class WrongChain(InferenceError):
+class WrongChain(InferenceCallError):
     """The order names another genesis."""
 
 
-class BadOrderSignature(InferenceError):
+class BadOrderSignature(InferenceCallError):
     """The session key did not sign the order."""
 
 
-class WrongModel(InferenceError):
+class WrongModel(InferenceCallError):
     """The order's model or service class is not the session's."""
 
 
-class SequenceUsed(InferenceError):
+class SequenceUsed(InferenceCallError):
     """A request with this sequence number was settled before."""
 
 
-class BadPath(InferenceError):
+class BadPath(InferenceCallError):
     """The path does not cover all layers in order, or names a range its worker does not hold."""
 
 
-class PriceTooHigh(InferenceError):
+class PriceTooHigh(InferenceCallError):
     """A stage asks more than the session allows."""
 
 
-class PriceTooLow(InferenceError):
+class PriceTooLow(InferenceCallError):
     """A stage is priced below its worker's ask."""
 
 
-class EmptyPrompt(InferenceError):
+class EmptyPrompt(InferenceCallError):
     """An order without prompt tokens has no position to compute."""
 
 
-class BadVoucher(InferenceError):
+class BadVoucher(InferenceCallError):
     """The voucher is for another request, not signed by the session key, or for more tokens than ordered."""
 
 
-class BadStageRoots(InferenceError):
+class BadStageRoots(InferenceCallError):
     """A stage's roots are missing, unsigned, of the wrong size, or do not meet the next stage's."""
 
 
-class NotParty(InferenceError):
+class NotParty(InferenceCallError):
     """Only an operator of one of the stages settles a request."""
 
 
-class EscrowTooLow(InferenceError):
+class EscrowTooLow(InferenceCallError):
     """The price is more than the session has left."""
 
 
-class ExposureExceeded(InferenceError):
+class ExposureExceeded(InferenceCallError):
     """A worker's unresolved rewards would exceed what its bond covers even at certain challenge."""
 
 
-class TooManyRequests(InferenceError):
+class TooManyRequests(InferenceCallError):
     """The session has settled as many requests as it was opened for."""
 
 
-class UnknownChallenge(InferenceError):
+class UnknownChallenge(InferenceCallError):
     """No challenge has this id."""
 
 
-class ChallengeClosed(InferenceError):
+class ChallengeClosed(InferenceCallError):
     """The challenge is resolved, or the deadline for this step has passed."""
 
 
-class NotOnCommittee(InferenceError):
+class NotOnCommittee(InferenceCallError):
     """The signer was not drawn for this challenge."""
 
 
-class AlreadyCommitted(InferenceError):
+class AlreadyCommitted(InferenceCallError):
     """A verdict was committed already."""
 
 
-class NotCommitted(InferenceError):
+class NotCommitted(InferenceCallError):
     """Nothing was committed, so nothing can be revealed."""
 
 
-class AlreadyRevealed(InferenceError):
+class AlreadyRevealed(InferenceCallError):
     """The verdict was revealed already."""
 
 
-class TooEarly(InferenceError):
+class TooEarly(InferenceCallError):
     """Others may still commit: a reveal now could be copied."""
 
 
-class WrongReveal(InferenceError):
+class WrongReveal(InferenceCallError):
     """Not what was committed to."""
 
 
-class InconsistentVerdict(InferenceError):
+class InconsistentVerdict(InferenceCallError):
     """The outcome contradicts its own numbers."""
 
 
-class NoEquivocation(InferenceError):
+class NoEquivocation(InferenceCallError):
     """The leaves are equal, of two slots, or not both signed by the worker in this role."""
 
 
-class AlreadyReported(InferenceError):
+class AlreadyReported(InferenceCallError):
     """The worker was slashed for this slot."""
 
 
-class NoBond(InferenceError):
+class NoBond(InferenceCallError):
     """The worker's bond is gone: slashed, or released."""

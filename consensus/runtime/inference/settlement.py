@@ -17,13 +17,13 @@ from consensus.runtime.inference.errors import (
     BadStageRoots,
     BadVoucher,
     EmptyPrompt,
+    EscrowReturned,
     EscrowTooLow,
     ExposureExceeded,
     NotParty,
     PriceTooHigh,
     PriceTooLow,
     SequenceUsed,
-    SessionClosed,
     TooManyRequests,
     UnknownSession,
     WorkerNotActive,
@@ -164,7 +164,7 @@ def _check_session(env: Environment, order: Order) -> Session:
     if session is None:
         raise UnknownSession(f"no session {order.session.hex()}")
     if session.status == SessionStatus.CLOSED:
-        raise SessionClosed("the escrow went back to the client")
+        raise EscrowReturned("the escrow went back to the client")
     if inference.requests_by_session.read(env.state, order.session, order.sequence) is not None:
         raise SequenceUsed(f"request {order.sequence} of this session is settled")
     if session.requests_settled >= session.requests_max:

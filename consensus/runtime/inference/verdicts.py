@@ -131,12 +131,12 @@ def _read_unresolved(env: Environment, challenge_id: bytes) -> Challenge:
     return challenge
 
 
-def _count(env: Environment, challenge: Challenge, revealed: Mapping[bytes, Reveal]) -> Tally:
+def _count(env: Environment, challenge: Challenge, revealed: Mapping[bytes, Reveal]) -> VerdictTally:
     params = inference.params.read(env.state)
     return compute_tally(params, challenge.committee, revealed, challenge.threshold_ppb, challenge.round_starts)
 
 
-def _conclude(env: Environment, challenge_id: bytes, challenge: Challenge, tally: Tally) -> None:
+def _conclude(env: Environment, challenge_id: bytes, challenge: Challenge, tally: VerdictTally) -> None:
     """Close the challenge and let the outcome move the money."""
     state = env.state
     audit = inference.audits.read(state, challenge_id)
@@ -168,7 +168,7 @@ def _conclude(env: Environment, challenge_id: bytes, challenge: Challenge, tally
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class VerdictTally:
     """What the committee found: the outcome, who carried it (in committee order), and their largest distance."""
 
     outcome: Outcome
@@ -182,7 +182,7 @@ def compute_tally(
     reveals: Mapping[bytes, Reveal],
     threshold_ppb: int,
     round_starts: tuple[int, ...] = (),
-) -> Tally:
+) -> VerdictTally:
     """Count by the stake of the WHOLE committee, less who was replaced: silence is no consent.
 
     fail: at least `fails_min` fails, with two thirds of the stake; pass and unavailable: two thirds; else inconclusive.
@@ -205,8 +205,8 @@ def compute_tally(
             continue
         if voters and 3 * sum(one.stake for one in voters) >= 2 * total:
             carriers = tuple(one.verifier for one in voters)
-            return Tally(outcome, carriers, max(reveals[one].distance_ppb for one in carriers))
-    return Tally(Outcome.INCONCLUSIVE, (), 0)
+            return VerdictTally(outcome, carriers, max(reveals[one].distance_ppb for one in carriers))
+    return VerdictTally(Outcome.INCONCLUSIVE, (), 0)
 
 
 def is_fingerprint_match(first: bytes, second: bytes, threshold_ppb: int) -> bool:

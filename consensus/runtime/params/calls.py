@@ -29,7 +29,7 @@ from consensus.runtime.params.errors import (
 from consensus.runtime.params.events import ParamsProposed, ParamsVoted
 from consensus.runtime.params.protocol import apply_changes, read_runtime_params
 from consensus.runtime.params.relations import validate_params
-from consensus.runtime.params.state import Proposal
+from consensus.runtime.params.state import ParamsProposal
 from consensus.runtime.staking.state import read_validators
 from proto_specs.types.calls import ParamChange, ProposeParams, VoteParams
 
@@ -52,7 +52,7 @@ def propose_params(env: Environment, signer: bytes, call: ProposeParams) -> None
     ledger.hold(env.state, signer, HoldReason.PROPOSAL_DEPOSIT, params.proposal_deposit)
     deadline = _find_deadline(env, params)
     number = governance.next_proposal.read(env.state)
-    proposal = Proposal(signer, params.proposal_deposit, deadline, call.changes)
+    proposal = ParamsProposal(signer, params.proposal_deposit, deadline, call.changes)
     governance.next_proposal.write(env.state, number + 1)
     governance.proposals.write(env.state, number, proposal)
     governance.proposal_by_operator.write(env.state, signer, number)

@@ -16,7 +16,7 @@ from consensus.runtime.params.errors import UnsoundParams
 from consensus.runtime.params.events import ParamChanged, ProposalDropped, ProposalPassed, ProposalRejected
 from consensus.runtime.params.protocol import apply_changes, get_param, read_runtime_params, write_runtime_params
 from consensus.runtime.params.relations import validate_params
-from consensus.runtime.params.state import Proposal
+from consensus.runtime.params.state import ParamsProposal
 from consensus.runtime.staking.state import read_validators
 from consensus.state.reader import StateReader
 
@@ -59,7 +59,7 @@ def count_votes(state: StateReader, proposal: int) -> Count:
     return Count(approving, rejecting, sum(member.power for member in members))
 
 
-def _enact(env: Environment, number: int, proposal: Proposal) -> None:
+def _enact(env: Environment, number: int, proposal: ParamsProposal) -> None:
     """Make the changes, all or none. Values are within bounds since they were proposed; what they relate to may not
     be what it was then."""
     before = read_runtime_params(env.state)
@@ -74,7 +74,7 @@ def _enact(env: Environment, number: int, proposal: Proposal) -> None:
         env.emit(ParamChanged(number, change.name, get_param(before, change.name), change.value))
 
 
-def _forget(env: Environment, number: int, proposal: Proposal) -> None:
+def _forget(env: Environment, number: int, proposal: ParamsProposal) -> None:
     ledger.release(env.state, proposal.proposer, HoldReason.PROPOSAL_DEPOSIT, proposal.deposit)
     governance.due.delete(env.state, proposal.deadline)
     governance.proposal_by_operator.delete(env.state, proposal.proposer)

@@ -23,7 +23,7 @@ class GovernanceParams:
 
 
 @record
-class Proposal:
+class ParamsProposal:
     """Changes under vote, all of which happen or none. Votes are counted at the end of block `deadline`.
 
     `deposit` is held of `proposer` as HoldReason.PROPOSAL_DEPOSIT.
@@ -37,7 +37,7 @@ class Proposal:
 
 params: StorageValue[GovernanceParams] = StorageValue("params.params", GovernanceParams)
 next_proposal: StorageValue[int] = StorageValue("params.next_proposal", U64, 0)
-proposals: StorageMap[Proposal] = StorageMap("params.proposal", (U64,), Proposal)
+proposals: StorageMap[ParamsProposal] = StorageMap("params.proposal", (U64,), ParamsProposal)
 proposal_by_operator: StorageMap[int] = StorageMap("params.proposal_by_operator", (AccountId,), U64)
 votes: StorageMap[int] = StorageMap("params.vote", (U64, AccountId), U8)
 """1 approves, 0 rejects."""
@@ -50,12 +50,12 @@ def read_params(state: StateReader) -> GovernanceParams:
     return params.read(state)
 
 
-def read_proposal(state: StateReader, proposal: int) -> Proposal | None:
+def read_proposal(state: StateReader, proposal: int) -> ParamsProposal | None:
     """An open proposal; None when it was never made or is over."""
     return proposals.read(state, proposal)
 
 
-def list_proposals(state: StateReader) -> list[tuple[int, Proposal]]:
+def list_proposals(state: StateReader) -> list[tuple[int, ParamsProposal]]:
     """(number, proposal) of everything under vote, oldest first."""
     return [(key[0], proposal) for key, proposal in proposals.iterate(state)]
 

@@ -9,7 +9,7 @@ from consensus.runtime.staking import leave
 from consensus.runtime.staking import state as staking
 from consensus.runtime.staking.errors import (
     AlreadyRegistered,
-    BadKeyProof,
+    BadValidatorKeyProof,
     CommissionStepTooLarge,
     CommissionTooHigh,
     InsufficientStake,
@@ -90,7 +90,7 @@ def withdraw_unbonded(env: Environment, signer: bytes, call: WithdrawUnbonded) -
 def register_validator(env: Environment, signer: bytes, call: RegisterValidator) -> None:
     """Stand for election from the next epoch end on, for the first time or again.
 
-    Raises AlreadyRegistered, Tombstoned, KeyTaken, KeyIsForLife, BadKeyProof, InsufficientStake.
+    Raises AlreadyRegistered, Tombstoned, KeyTaken, KeyIsForLife, BadValidatorKeyProof, InsufficientStake.
     """
     if staking.candidates.read(env.state, signer) is not None:
         raise AlreadyRegistered("one account runs one validator")
@@ -101,7 +101,7 @@ def register_validator(env: Environment, signer: bytes, call: RegisterValidator)
     if staking.keys.read(env.state, signer) not in (None, call.consensus_key):
         raise KeyIsForLife("the account has another consensus key")
     if not is_signature_valid(call.consensus_key, Tag.KEY_PROOF_SIGN, signer, call.key_proof):
-        raise BadKeyProof("the consensus key has to sign the account")
+        raise BadValidatorKeyProof("the consensus key has to sign the account")
     _require_own_stake(env, signer)
     staking.candidates.write(env.state, signer, call.consensus_key)
     staking.operators.write(env.state, call.consensus_key, signer)

@@ -40,7 +40,7 @@ class KeyIsForLife(StakingError):
     """The account registered under another consensus key before: offences of that key stay its own."""
 
 
-class BadKeyProof(StakingError):
+class BadValidatorKeyProof(StakingError):
     """The consensus key did not sign the account."""
 
 

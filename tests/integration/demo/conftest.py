@@ -16,11 +16,11 @@ import trio
 
 from inference.model.fetch import MODEL_NAME, cache_dir, fetch_smollm2
 from inference.model.importing import import_gguf
-from node.demo.cheating import DemoCheat
-from node.demo.network import CLIENT, DemoNetwork, NetworkPlan, find_free_port, split_layers
-from node.rpc.client import open_rpc
-from node.serving.rpc_chain import RpcChain
+from node.client.rpc import open_rpc
+from node.client.rpc_chain import RpcChain
+from node.localnet.demo_network import CLIENT, DemoNetwork, NetworkPlan, find_free_port, split_layers
 from proto_specs.types.manifest import compute_model_id
+from tests.actors.cheating import DemoCheat
 
 WORKERS = ("bob", "charlie", "dave")
 

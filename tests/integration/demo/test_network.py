@@ -19,8 +19,8 @@ from consensus.runtime.inference.state import StageStatus
 from genesis.dev import get_dev_identity
 from inference.model.store import ShardStore
 from node.cli.errors import EXIT_ERROR, EXIT_REQUEST_LOST
-from node.demo.network import CLIENT
-from node.shards.fetch import select_units
+from node.localnet.demo_network import CLIENT
+from node.transfer.shards.fetch import select_units
 from tests.integration.demo.conftest import Running
 
 pytestmark = [pytest.mark.slow, pytest.mark.leaves_open]
@@ -185,11 +185,11 @@ async def test_processes_beside_the_validator_killed_come_back(running: Running)
         with trio.fail_after(30):
             while len(await running.chain.read(queries.list_sessions, client)) == known:
                 await trio.sleep(0.05)
-        os.kill(find_child(validator, "node.verify"), signal.SIGKILL)
+        os.kill(find_child(validator, "node.verifier"), signal.SIGKILL)
     ((status, found),) = outcome
     assert status == 0, found
     assert found["stages"] == [StageStatus.PAID.name.lower()] * 3
-    os.kill(find_child(validator, "node.rpc"), signal.SIGKILL)
+    os.kill(find_child(validator, "node.web.rpc"), signal.SIGKILL)
     with trio.fail_after(60):
         while (await running.infer("Say goodbye.", "--tokens", "4"))[0] != 0:
             await trio.sleep(0.2)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from inference.engine.ort import ShardSession
 from inference.engine.verify import verify_window
-from inference.model.doctor import Cheat, write_doctored
 from inference.model.graph import ShardRange
+from tests.actors.doctor import Cheat, write_doctored
 from tests.integration.inference.conftest import CUTS, RealModel
 
 SEED = bytes(range(32))

@@ -21,9 +21,9 @@ from node.cli.localnets import app
 from node.localnet.load import LoadPlan, run_load
 from node.localnet.localnet import open_localnet
 from node.localnet.plan import build_spec
-from node.localnet.processes import RunState, get_run_state
 from node.localnet.state import FILE_NAME, Phase, load_state
 from node.localnet.status import load_localnet, read_status
+from node.machine.processes import RunState, get_run_state
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CATCH_UP_S = 20.0

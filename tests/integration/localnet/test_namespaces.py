@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from node.localnet import processes
 from node.localnet.namespaces import Namespaces, is_permitted
 from node.localnet.plan import LocalnetPlan, Partitions, Wanted, make_plan
+from node.machine import processes
 
 SERVE = "import http.server; http.server.test(http.server.SimpleHTTPRequestHandler, port={port}, bind='{host}')"
 CONNECT = "import socket, sys; socket.create_connection(('{host}', {port}), timeout={timeout_s}).close()"

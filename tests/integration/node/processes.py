@@ -17,9 +17,9 @@ import trio
 
 from genesis.builder import Genesis, build_genesis
 from genesis.spec import load_spec
-from node.demo.network import find_free_port
-from node.rpc.client import RpcClient, open_rpc
-from node.serving.chain import ChainUnreachable
+from node.client.chain_view import ChainUnreachable
+from node.client.rpc import RpcClient, open_rpc
+from node.localnet.demo_network import find_free_port
 
 MYELIN = (sys.executable, "-m", "node.cli.main")
 REPOSITORY = Path(__file__).resolve().parents[3]

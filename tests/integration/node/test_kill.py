@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from consensus.runtime.balances import state as balances
-from node.rpc.client import RpcClient
-from node.rpc.errors import RpcError
-from node.serving.chain import ChainUnreachable
+from node.client.chain_view import ChainUnreachable
+from node.client.rpc import RpcClient
+from node.client.rpc_errors import RpcError
 from node.store.chain_store import ChainStore
 from node.store.check import check_database
 from node.store.history import BODY_BLOCKS_MIN

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from node.settings import NodePaths
-from node.wal import Wal
+from node.full.settings import NodePaths
+from node.replica.wal import Wal
 from tests.integration.node.processes import VALIDATOR, NodeDirectory, run_myelin, wait_until_gone
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ async def test_it_stops_cleanly_with_all_its_children(node: NodeDirectory, with_
 async def test_a_killed_rpc_process_comes_again_and_the_chain_goes_on(node: NodeDirectory) -> None:
     async with node.run() as run:
         height = await run.wait_for_height(2)
-        (child,) = run.list_children("node.rpc")
+        (child,) = run.list_children("node.web.rpc")
         os.kill(child, signal.SIGKILL)
         await wait_until_gone([child])
         assert await run.wait_for_height(height + 3) >= height + 3
@@ -48,7 +48,7 @@ async def test_a_stopped_rpc_process_delays_no_block(node: NodeDirectory) -> Non
     """It takes nothing from the socket: the node goes on without it."""
     async with node.run() as run:
         await run.wait_for_height(2)
-        (child,) = run.list_children("node.rpc")
+        (child,) = run.list_children("node.web.rpc")
         os.kill(child, signal.SIGSTOP)
         try:
             with trio.fail_after(30):

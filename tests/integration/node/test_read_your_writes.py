@@ -11,8 +11,8 @@ import trio
 
 from consensus.runtime.balances.state import Account, accounts
 from genesis.dev import DevIdentity, get_dev_identity
-from node.api.errors import LIMIT_EXCEEDED
-from node.rpc.client import RpcClient, open_rpc
+from node.client.rpc import RpcClient, open_rpc
+from node.local_api.wire.errors import LIMIT_EXCEEDED
 from proto_specs.codec import decode, encode
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.calls import Transfer

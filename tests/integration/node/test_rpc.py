@@ -11,7 +11,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from consensus.runtime.balances.state import accounts
-from node.rpc.session import SUBSCRIPTIONS_PER_SOCKET_MAX
+from node.web.rpc.session import SUBSCRIPTIONS_PER_SOCKET_MAX
 from proto_specs.codec import encode
 from proto_specs.types.calls import Remark
 from proto_specs.types.chain import compute_extrinsic_hash

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from consensus.runtime.validity import build_signature_check
 from node.chain.blocks import finalize_block, validate_block
 from node.cli.main import app
-from node.settings import NodePaths
+from node.full.settings import NodePaths
 from node.store.chain_store import ChainStore
 from tests.integration.node.processes import NodeDirectory, run_myelin
 

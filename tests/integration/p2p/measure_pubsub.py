@@ -12,9 +12,9 @@ from contextlib import AsyncExitStack
 import trio
 import trio.lowlevel
 
+from node.p2p.acceptance import Acceptance
 from node.p2p.kademlia import PeerFinder
 from node.p2p.pubsub import PubSub, open_pubsub
-from node.p2p.verdict import Verdict
 from tests.integration.p2p.test_keeping import Node, open_node
 
 TOPICS = [f"/myelin/measured/{kind}/1" for kind in ("votes", "proposals", "evidence", "transactions")]
@@ -30,19 +30,19 @@ async def measure(peer_count: int) -> None:
         for number in range(peer_count):
             node = await stack.enter_async_context(open_node(number + 1, *(one.address for one in nodes), chain=CHAIN))
 
-            def receive(_peer: str, _data: bytes, number: int = number) -> Verdict:
+            def receive(_peer: str, _data: bytes, number: int = number) -> Acceptance:
                 received[number] += 1
-                return Verdict.ACCEPT
+                return Acceptance.ACCEPT
 
             def subscribe(pubsub: PubSub, receive: object = receive) -> None:
                 for topic in TOPICS:
                     pubsub.subscribe(topic, receive)  # type: ignore[arg-type]
 
-            topics.append(await stack.enter_async_context(open_pubsub(node.host, node.keeper.penalise, subscribe)))
+            topics.append(await stack.enter_async_context(open_pubsub(node.host, node.manager.penalise, subscribe)))
             nodes.append(node)
         nursery = await stack.enter_async_context(trio.open_nursery())
         for node in nodes:
-            nursery.start_soon(PeerFinder(node.host, node.book, node.keeper.list_peers, CHAIN).run)
+            nursery.start_soon(PeerFinder(node.host, node.book, node.manager.list_peers, CHAIN).run)
         while not all(len(one.list_mesh(topic)) >= min(4, peer_count - 1) for one in topics for topic in TOPICS):
             await trio.sleep(0.1)
         await trio.sleep(5)

@@ -16,6 +16,7 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils import encode_uvarint
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
+from node.p2p.acceptance import Acceptance
 from node.p2p.bytestream import MuxedByteStream
 from node.p2p.errors import NetworkError
 from node.p2p.gossipsub import OUTBOX_BYTES_MAX, RPC_BYTES_MAX, SERVED_TIMES_MAX, encode_rpc
@@ -23,7 +24,6 @@ from node.p2p.host import P2PHost, open_host
 from node.p2p.identity import compute_peer_id, decode_peer_id
 from node.p2p.negotiation import propose_protocol
 from node.p2p.outbox import Outbox
-from node.p2p.verdict import Verdict
 from proto_specs.types.gossip import compute_message_id
 from tests.integration.p2p.test_pubsub import TOPIC, Peer, open_peers
 
@@ -172,8 +172,8 @@ async def test_topics_that_are_none_of_ours_leave_no_trace() -> None:
 
 
 async def test_who_lies_is_blamed_for_each_lie() -> None:
-    """What becomes of it is the peer keeper's business: ten lies end in a ban."""
-    first, other = Peer(), Peer(judge=lambda data: Verdict.REJECT if data.startswith(b"lie") else Verdict.ACCEPT)
+    """What becomes of it is the peer manager's business: ten lies end in a ban."""
+    first, other = Peer(), Peer(judge=lambda data: Acceptance.REJECT if data.startswith(b"lie") else Acceptance.ACCEPT)
     async with open_peers(first, other), open_attack(other) as attacker:
         await attacker.send(*(rpc_pb2.RPC(publish=[{"data": b"lie %d" % n, "topicIDs": [TOPIC]}]) for n in range(12)))
         await other.wait_until(lambda: len(other.blamed) == 12)

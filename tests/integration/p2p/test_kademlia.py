@@ -26,21 +26,21 @@ ID = compute_peer_id(b"\x01" * 32)
 async def open_finder(number: int, *named: str, genesis: bytes = GENESIS) -> AsyncIterator[tuple[Node, PeerFinder]]:
     """Runs only when told: `look_up` by the test."""
     async with open_node(number, *named, chain=genesis) as node:
-        yield node, PeerFinder(node.host, node.book, node.keeper.list_peers, genesis)
+        yield node, PeerFinder(node.host, node.book, node.manager.list_peers, genesis)
 
 
 async def test_everybody_finds_everybody_through_one_named_peer() -> None:
     async with AsyncExitStack() as stack:
         first, _ = await stack.enter_async_context(open_finder(1))
         others = [await stack.enter_async_context(open_finder(n, first.address)) for n in range(2, 7)]
-        await wait_until(lambda: len(first.keeper.list_peers()) == 5)
+        await wait_until(lambda: len(first.manager.list_peers()) == 5)
         async with trio.open_nursery() as nursery:
             for node, finder in others:
                 nursery.start_soon(finder.look_up, compute_point(node.peer_id))
         for node, finder in others:
             await finder.look_up(compute_point(node.peer_id))
         for node, _ in others:
-            await wait_until(lambda node=node: len(node.keeper.list_peers()) == 5)  # type: ignore[misc]
+            await wait_until(lambda node=node: len(node.manager.list_peers()) == 5)  # type: ignore[misc]
 
 
 async def test_a_look_up_crosses_peers_that_know_only_their_neighbours() -> None:
@@ -50,9 +50,9 @@ async def test_a_look_up_crosses_peers_that_know_only_their_neighbours() -> None
         for number in range(8, 3, -1):
             line.append(await stack.enter_async_context(open_finder(number, line[-1][0].address)))
             here, there = line[-1][0], line[-2][0]
-            await wait_until(lambda here=here, there=there: here.keeper.list_peers() == [there.peer_id])  # type: ignore[misc]
-            there.keeper._checked.clear()  # forgets who came, as after a restart
-            there.keeper._recheck_at_s[here.peer_id] = trio.current_time() + 100
+            await wait_until(lambda here=here, there=there: here.manager.list_peers() == [there.peer_id])  # type: ignore[misc]
+            there.manager._checked.clear()  # forgets who came, as after a restart
+            there.manager._recheck_at_s[here.peer_id] = trio.current_time() + 100
         _, finder = line[-1]
         far = line[0][0].peer_id
         found = await finder.look_up(compute_point(far))
@@ -93,12 +93,12 @@ async def test_a_peer_that_tells_of_phantoms_is_asked_once_and_drives_out_nobody
     count: list[int] = []
     async with open_node(2, chain=GENESIS) as liar, open_finder(1, liar.address) as (here, finder):
         liar.host.serve_requests(PEERS_PROTOCOL, lie)
-        await wait_until(lambda: here.keeper.list_peers() == [liar.peer_id])
+        await wait_until(lambda: here.manager.list_peers() == [liar.peer_id])
         with trio.fail_after(5):
             await finder.look_up(bytes(32))
         assert len(count) == 1
         assert here.book.list_reached().keys() == {liar.peer_id}
-        assert here.keeper.list_peers() == [liar.peer_id]
+        assert here.manager.list_peers() == [liar.peer_id]
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from pathlib import Path
 import trio
 from libp2p.pubsub.pb import rpc_pb2
 
+from node.p2p.acceptance import Acceptance
 from node.p2p.host import P2PHost, open_host
 from node.p2p.identity import compute_peer_id
 from node.p2p.peer_book import BAN_SCORE, PeerBook
-from node.p2p.peers import PeerKeeper
+from node.p2p.peer_manager import PeerManager
 from node.p2p.pubsub import open_pubsub
 from node.p2p.request import request
-from node.p2p.verdict import Verdict
 from tests.integration.p2p.test_hostile_pubsub import Attacker
 from tests.integration.p2p.test_pubsub import TOPIC
 
@@ -26,10 +26,10 @@ ANYWHERE = "/ip4/127.0.0.1/tcp/0"
 class Node:
     """A host whose connections are kept."""
 
-    def __init__(self, host: P2PHost, book: PeerBook, keeper: PeerKeeper) -> None:
+    def __init__(self, host: P2PHost, book: PeerBook, manager: PeerManager) -> None:
         self.host = host
         self.book = book
-        self.keeper = keeper
+        self.manager = manager
 
     @property
     def address(self) -> str:
@@ -62,10 +62,10 @@ async def open_node(
         book.load()
         for address in named:
             book.add(address, is_named=True)
-        keeper = PeerKeeper(host, book, is_ours, inbound_max=inbound_max)
+        manager = PeerManager(host, book, is_ours, inbound_max=inbound_max)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(keeper.run)
-            yield Node(host, book, keeper)
+            nursery.start_soon(manager.run)
+            yield Node(host, book, manager)
             nursery.cancel_scope.cancel()
 
 
@@ -82,16 +82,16 @@ async def test_a_named_peer_that_comes_back_is_met_again() -> None:
     async with open_node(2, address) as here:
         for _ in range(2):
             async with open_node(1, listen=f"/ip4/127.0.0.1/tcp/{port}") as there:
-                await wait_until(lambda there=there: here.keeper.list_peers() == [there.peer_id])  # type: ignore[misc]
-                await wait_until(lambda there=there: there.keeper.list_peers() == [here.peer_id])  # type: ignore[misc]
-            await wait_until(lambda: here.keeper.list_peers() == [])
+                await wait_until(lambda there=there: here.manager.list_peers() == [there.peer_id])  # type: ignore[misc]
+                await wait_until(lambda there=there: there.manager.list_peers() == [here.peer_id])  # type: ignore[misc]
+            await wait_until(lambda: here.manager.list_peers() == [])
 
 
 async def test_a_peer_of_another_chain_is_left_by_both() -> None:
     async with open_node(1, chain=b"theirs") as there, open_node(2, there.address) as here:
         await wait_until(lambda: here.book.known[there.peer_id].failures > 0)
         await wait_until(lambda: not there.host.peers())
-        assert here.keeper.list_peers() == there.keeper.list_peers() == []
+        assert here.manager.list_peers() == there.manager.list_peers() == []
         assert here.book.list_reached() == {}
 
 
@@ -101,8 +101,8 @@ async def test_who_lies_ten_times_is_gone_and_does_not_come_back_in() -> None:
         await stack.enter_async_context(
             open_pubsub(
                 here.host,
-                here.keeper.penalise,
-                lambda pubsub: pubsub.subscribe(TOPIC, lambda _peer, _data: Verdict.REJECT),
+                here.manager.penalise,
+                lambda pubsub: pubsub.subscribe(TOPIC, lambda _peer, _data: Acceptance.REJECT),
             )
         )
         liar = await stack.enter_async_context(open_host(b"\x66" * 32, []))
@@ -131,7 +131,7 @@ async def test_places_for_those_who_come_are_bounded_and_named_ones_have_theirs(
         await wait_until(lambda: len(here.host.peers()) == 2)
         await expected.connect(here.address)
         async with open_node(4) as elsewhere:
-            here.keeper.learn([elsewhere.address])
+            here.manager.learn([elsewhere.address])
             await wait_until(lambda: {expected.peer_id, elsewhere.peer_id} <= set(here.host.peers()))
         assert len(here.host.peers()) <= 4
 
@@ -140,7 +140,7 @@ async def test_a_network_is_found_again_without_the_named_peer(tmp_path: Path) -
     path = tmp_path / "peers.json"
     async with open_node(1) as there:
         async with open_node(2, there.address, path=path) as here:
-            await wait_until(lambda: here.keeper.list_peers() == [there.peer_id])
+            await wait_until(lambda: here.manager.list_peers() == [there.peer_id])
         async with open_node(2, path=path) as here:
-            await wait_until(lambda: here.keeper.list_peers() == [there.peer_id])
+            await wait_until(lambda: here.manager.list_peers() == [there.peer_id])
     assert compute_peer_id(b"\x01" * 32) in path.read_text()

@@ -16,9 +16,9 @@ OURS, THEIRS = b"\xaa" * 32, b"\xbb" * 32
 async def test_two_of_a_chain_meet_and_the_third_is_left_alone() -> None:
     async with open_node(1) as first, open_node(2) as other, open_node(3) as foreign, trio.open_nursery() as nursery:
         for node, genesis in ((first, OURS), (foreign, THEIRS), (other, OURS)):
-            nursery.start_soon(run_mdns, node.host.addresses, genesis, node.keeper.learn)
-        await wait_until(lambda: first.keeper.list_peers() == [other.peer_id])
-        await wait_until(lambda: other.keeper.list_peers() == [first.peer_id])
+            nursery.start_soon(run_mdns, node.host.addresses, genesis, node.manager.learn)
+        await wait_until(lambda: first.manager.list_peers() == [other.peer_id])
+        await wait_until(lambda: other.manager.list_peers() == [first.peer_id])
         assert not foreign.book.known
         nursery.cancel_scope.cancel()
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import pytest
 import trio
 
+from node.p2p.acceptance import Acceptance
 from node.p2p.host import P2PHost, open_host
 from node.p2p.pubsub import PubSub, open_pubsub
-from node.p2p.verdict import Verdict
 from proto_specs.limits import GOSSIP_BYTES_MAX
 
 TOPIC = "/myelin/test/votes/1"
@@ -22,14 +22,14 @@ TOPIC = "/myelin/test/votes/1"
 class Peer:
     """A host with one topic, and what came."""
 
-    judge: Callable[[bytes], Verdict] = lambda _data: Verdict.ACCEPT
+    judge: Callable[[bytes], Acceptance] = lambda _data: Acceptance.ACCEPT
     got: Counter[bytes] = field(default_factory=Counter)
     blamed: list[str] = field(default_factory=list)
     host: P2PHost = field(init=False)
     pubsub: PubSub = field(init=False)
     news: trio.Event = field(default_factory=trio.Event)
 
-    def receive(self, _peer: str, data: bytes) -> Verdict:
+    def receive(self, _peer: str, data: bytes) -> Acceptance:
         self.got[data] += 1
         self.news.set()
         self.news = trio.Event()
@@ -87,7 +87,7 @@ async def test_messages_cross_those_who_only_pass_them_on() -> None:
 
 
 async def test_what_is_ignored_or_rejected_goes_no_further() -> None:
-    first, between, last = Peer(), Peer(judge=lambda data: Verdict(data.split()[0].decode())), Peer()
+    first, between, last = Peer(), Peer(judge=lambda data: Acceptance(data.split()[0].decode())), Peer()
     async with open_peers(first, between, last, line=True):
         for data in (b"reject 1", b"ignore 1", b"accept 1"):
             first.pubsub.publish(TOPIC, data)

@@ -9,15 +9,15 @@ import trio
 from libp2p.relay.circuit_v2.pb.circuit_pb2 import HopMessage
 from libp2p.utils import encode_varint_prefixed
 
+from node.p2p.acceptance import Acceptance
 from node.p2p.address import decode_address, split_circuit
+from node.p2p.circuits import Circuits, open_circuits
 from node.p2p.errors import AddressInvalid, PeerUnreachable
 from node.p2p.framing import FramedStream
 from node.p2p.host import P2PHost, open_host
 from node.p2p.identity import compute_peer_id, decode_peer_id
 from node.p2p.negotiation import propose_protocol
 from node.p2p.pubsub import PubSub, open_pubsub
-from node.p2p.relay import Circuits, open_circuits
-from node.p2p.verdict import Verdict
 from tests.integration.p2p.test_hostile_pubsub import MuxedByteStream
 from tests.integration.p2p.test_keeping import ANYWHERE, wait_until
 
@@ -59,9 +59,9 @@ async def test_topics_reach_who_is_behind_a_relay() -> None:
     got: list[tuple[str, bytes]] = []
 
     def subscribe(name: str) -> object:
-        def receive(_peer: str, data: bytes) -> Verdict:
+        def receive(_peer: str, data: bytes) -> Acceptance:
             got.append((name, data))
-            return Verdict.ACCEPT
+            return Acceptance.ACCEPT
 
         return lambda pubsub: pubsub.subscribe(TOPIC, receive)
 

@@ -9,7 +9,7 @@ import pytest
 from inference.model.fetch import MODEL_NAME, cache_dir, fetch_smollm2
 from inference.model.importing import import_gguf
 from inference.model.store import ShardStore
-from node.serving.chain import SessionEntry, WorkerEntry
+from node.client.chain_view import SessionEntry, WorkerEntry
 from proto_specs.types.manifest import Manifest, compute_model_id
 
 

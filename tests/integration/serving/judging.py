@@ -8,10 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from consensus.runtime.inference.state import Challenge, Request, RequestStage
-from node.serving.chain import SessionEntry, WorkerEntry
-from node.verify.duty import OpenChallenge, VerificationDuty
-from node.verify.judge import Judge
-from node.verify.verdicts import VerdictStore
+from node.client.chain_view import SessionEntry, WorkerEntry
+from node.verifier.duty import OpenChallenge, VerificationDuty
+from node.verifier.judge import Judge
+from node.verifier.verdicts import VerdictStore
 from proto_specs.types.calls import Call, Settle
 from proto_specs.types.manifest import Manifest
 from proto_specs.types.request import compute_request_id

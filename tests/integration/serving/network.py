@@ -15,14 +15,14 @@ from inference.engine.engine import StageEngine, load_session
 from inference.engine.ort import ShardSession
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived
 from inference.serving.record import RequestRecord
+from node.client.chain_view import SessionEntry, WorkerEntry
 from node.client.transport import StagePeer, open_request
 from node.p2p.host import P2PHost, open_host
-from node.serving.chain import SessionEntry, WorkerEntry
+from node.worker.archive import DiskRequestArchive
 from node.worker.compute import ComputeLoop
-from node.worker.keeper import DiskKeeper
+from node.worker.request_journal import RequestJournal
 from node.worker.server import WorkerParts, WorkerServer
 from node.worker.service import _serve_openings
-from node.worker.taken_log import TakenLog
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import (
@@ -35,7 +35,7 @@ from proto_specs.types.request import (
 )
 from tests.integration.serving.conftest import Model
 from tests.integration.serving.proxy import Proxy, open_proxy
-from tests.unit.worker.world import DictChain, FakeAccount
+from tests.unit.node.worker.world import DictChain, FakeAccount
 
 GENESIS = b"g" * 32
 SESSION = b"s" * 32
@@ -44,10 +44,10 @@ GREEDY = SamplingParams(0, 0, 1000, 0)
 
 
 @dataclass
-class WatchedKeeper:
-    """A real keeper over a fake account, that tells what it was given."""
+class WatchedManager:
+    """A real archive over a fake account, that tells what it was given."""
 
-    disk: DiskKeeper
+    disk: DiskRequestArchive
     records: dict[bytes, RequestRecord] = field(default_factory=dict)
     settlements: dict[bytes, Settle] = field(default_factory=dict)
     changed: trio.Event = field(default_factory=trio.Event)
@@ -75,7 +75,7 @@ class Stage:
     host: P2PHost
     server: WorkerServer
     compute: ComputeLoop
-    keeper: WatchedKeeper
+    archive: WatchedManager
     account: FakeAccount
     scope: trio.CancelScope
     proxy: Proxy | None
@@ -199,7 +199,7 @@ class _Made:
 async def _run_stage(made: _Made, task_status: trio.TaskStatus[Stage] = trio.TASK_STATUS_IGNORED) -> None:
     key = SigningKey.from_seed(bytes([made.number + 1]) * 32)
     ended = trio.Event()
-    with trio.CancelScope() as scope, closing(TakenLog(made.directory / "requests.taken", 0)) as taken:
+    with trio.CancelScope() as scope, closing(RequestJournal(made.directory / "requests.taken", 0)) as taken:
         seed = bytes([made.number + 65]) * 32
         async with open_host(seed, ["/ip4/127.0.0.1/tcp/0"]) as host, trio.open_nursery() as nursery:
             addresses = tuple(made.proxy.stand_before(one) if made.proxy else one for one in host.addresses)
@@ -222,12 +222,12 @@ async def _run_stage(made: _Made, task_status: trio.TaskStatus[Stage] = trio.TAS
             compute = ComputeLoop(StageEngine(made.session, made.kv_positions), made.model.manifest)
             nursery.start_soon(compute.run)
             account = FakeAccount()
-            disk = DiskKeeper(made.directory, account)  # type: ignore[arg-type]
+            disk = DiskRequestArchive(made.directory, account)  # type: ignore[arg-type]
             _serve_openings(host, disk)
-            keeper = WatchedKeeper(disk)
-            parts = WorkerParts(entry, made.model.manifest, key, made.chain, compute, keeper, taken)
+            archive = WatchedManager(disk)
+            parts = WorkerParts(entry, made.model.manifest, key, made.chain, compute, archive, taken)
             server = WorkerServer(host, nursery, parts)
-            task_status.started(Stage(entry, host, server, compute, keeper, account, scope, made.proxy, ended))
+            task_status.started(Stage(entry, host, server, compute, archive, account, scope, made.proxy, ended))
             await trio.sleep_forever()
     ended.set()
 

@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived
+from node.client.link import FrameLink
 from node.client.transport import StageUnreachable, open_request
 from node.p2p.host import open_host
-from node.serving.link import FrameLink
 from node.worker.refusal import OrderRefused
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import SignedOrder, compute_positions
@@ -68,7 +68,7 @@ async def asking(network: Network, order: SignedOrder) -> AsyncIterator[Asking]:
 
 
 def get_settlement(network: Network) -> Settle | None:
-    found = list(network.stages[-1].keeper.settlements.values())
+    found = list(network.stages[-1].archive.settlements.values())
     assert len(found) <= 1
     return found[0] if found else None
 
@@ -139,7 +139,7 @@ async def test_a_client_that_cancels_pays_what_it_vouched_for(model: Model) -> N
             await request.wait_tokens(70)
         await network.wait_idle()
         assert_paid_for(get_settlement(network), len(request.tokens))
-        assert all(len(one.keeper.records) == 1 for one in network.stages)
+        assert all(len(one.archive.records) == 1 for one in network.stages)
 
 
 async def test_a_client_that_cancels_at_once_owes_nothing(model: Model) -> None:

@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from inference.serving.client import SettlementSent
+from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError, RequestRefused, StreamReset
 from node.p2p.request import request as ask_peer
-from node.serving.link import FrameLink, make_failed
 from proto_specs.codec import encode
 from proto_specs.limits import FRAME_BYTES_MAX
 from proto_specs.types.common import ZERO_HASH

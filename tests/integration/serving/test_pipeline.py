@@ -41,7 +41,7 @@ def generate_alone(model: Model, prompt: tuple[int, ...], count: int) -> list[in
 async def wait_settled(network: Network, request_count: int) -> None:
     with trio.fail_after(10):
         for stage in network.stages:
-            await stage.keeper.wait_kept(request_count)
+            await stage.archive.wait_kept(request_count)
 
 
 async def test_three_workers_give_the_text_of_one_process(model: Model) -> None:
@@ -52,8 +52,8 @@ async def test_three_workers_give_the_text_of_one_process(model: Model) -> None:
         assert isinstance(end, SettlementSent), end
         assert tokens == alone
         await wait_settled(network, 1)
-        assert len(network.stages[-1].keeper.settlements) == 1
-        (settle,) = network.stages[-1].keeper.settlements.values()
+        assert len(network.stages[-1].archive.settlements) == 1
+        (settle,) = network.stages[-1].archive.settlements.values()
         assert [one.roots.stage for one in settle.stage_roots] == [0, 1, 2]
 
 

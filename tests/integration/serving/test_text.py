@@ -14,7 +14,7 @@ from inference.engine.ort import ShardSession
 from inference.model.tokenizer import Tokenizer
 from inference.sampling import sample
 from inference.serving.client import SettlementSent
-from node.verify.judge import Judge
+from node.verifier.judge import Judge
 from proto_specs.types.calls import Outcome
 from proto_specs.types.request import SamplingParams
 from tests.integration.serving.conftest import Model
@@ -132,7 +132,7 @@ async def test_sampled_text_is_that_of_the_unsharded_model_and_verifies(
         texts = await ask_all(network, prompts[6:8], params)
         await network.wait_idle()
         verifier = Verifier(network, Judge(model.store), tmp_path)
-        last = network.stages[2].keeper
+        last = network.stages[2].archive
         for settle in last.settlements.values():
             for window in range(settle.stage_roots[2].roots.windows):
                 verdict = await verifier.judge(settle, 2, window)

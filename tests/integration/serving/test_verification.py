@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from inference.engine.ort import ShardSession
-from inference.model.doctor import Cheat, write_doctored
 from inference.model.graph import ShardRange
 from inference.model.tokenizer import Tokenizer
 from inference.serving.client import SettlementSent
-from node.verify.judge import Judge
+from node.verifier.judge import Judge
 from proto_specs.types.calls import Outcome, Settle
+from tests.actors.doctor import Cheat, write_doctored
 from tests.integration.serving.conftest import Model
 from tests.integration.serving.judging import Verifier
 from tests.integration.serving.network import Network, open_network
@@ -43,7 +43,7 @@ async def serve_one(network: Network) -> Settle:
     _, end = await network.ask(network.make_order(prompt, TOKENS, 0), prompt)
     assert isinstance(end, SettlementSent), end
     await network.wait_idle()
-    (settle,) = network.stages[-1].keeper.settlements.values()
+    (settle,) = network.stages[-1].archive.settlements.values()
     return settle
 
 
@@ -59,7 +59,7 @@ async def test_honest_openings_pass_at_distance_zero(model: Model, judge: Judge,
                 assert verdict is not None, (stage, window)
                 assert (verdict.outcome, verdict.distance_ppb, verdict.token_mismatches) == (Outcome.PASS, 0, 0)
                 assert any(verdict.fingerprint)
-        kept = network.stages[1].keeper.disk.openings
+        kept = network.stages[1].archive.disk.openings
         for request, stage in kept.list_kept():
             kept.delete(request, stage)
         assert await verifier.judge(settle, 1, 0) is None, "nobody is accused before the last moment"

@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 from inference.engine.engine import ForwardCall, StageEngine, load_session
 from inference.engine.kv import KvBudget
 from inference.engine.rows import StageOutput
-from inference.engine.scheduler import Scheduler, Step, Work
+from inference.engine.scheduler import EngineStep, Scheduler, Work
 from inference.errors import EngineError, KvExhaustedError, StoreError
 from inference.model.store import find_unit
 from proto_specs.types.manifest import UnitKind
@@ -145,8 +145,8 @@ def test_decode_goes_before_prefill_and_chunks_end_at_windows() -> None:
     scheduler.enqueue(A, 5, 100)
     scheduler.enqueue(B, 40, 1)
     step = scheduler.schedule()
-    assert step == Step((Work(B, 40, 1), Work(A, 5, 27)))
-    assert scheduler.schedule() == Step(()), "what runs is not named twice"
+    assert step == EngineStep((Work(B, 40, 1), Work(A, 5, 27)))
+    assert scheduler.schedule() == EngineStep(()), "what runs is not named twice"
     scheduler.update(step)
     seen = []
     while (step := scheduler.schedule()).works:
@@ -174,13 +174,13 @@ def test_scheduler_rejects_gaps_and_forgets_removed_requests() -> None:
     step = scheduler.schedule()
     scheduler.remove(A)
     scheduler.update(step)
-    assert scheduler.schedule() == Step(())
+    assert scheduler.schedule() == EngineStep(())
     scheduler.enqueue(A, 0, 4)
     step = scheduler.schedule()
     scheduler.truncate(A, 2)
     scheduler.update(step)
     scheduler.enqueue(A, 2, 1)
-    assert scheduler.schedule() == Step((Work(A, 2, 1),))
+    assert scheduler.schedule() == EngineStep((Work(A, 2, 1),))
     with pytest.raises(EngineError):
         Scheduler(rows_max=31)
 

@@ -14,12 +14,12 @@ from inference.engine.verify import SampledTokens, VerificationResult, verify_wi
 from inference.engine.wire_dtype import decode_rows, encode_rows
 from inference.errors import EngineError, FingerprintError, ModelFormatError, StoreError
 from inference.fingerprint import compute_projection_distance
-from inference.model.doctor import Cheat, write_doctored
 from inference.model.graph import ShardRange
 from inference.model.importing import make_exact_profile
 from inference.sampling import sample
 from proto_specs.types.manifest import WireDtype
 from proto_specs.types.request import SamplingParams
+from tests.actors.doctor import Cheat, write_doctored
 from tests.unit.inference.conftest import TinyModel
 
 TOKENS = np.random.default_rng(5).integers(0, 200, 48).astype(np.uint32)

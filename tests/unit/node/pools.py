@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consensus.runtime.validity import TransactionValidity
-from node.mempool import Mempool
+from node.chain.mempool import Mempool
 from proto_specs.types.calls import Remark
 from proto_specs.types.chain import Transaction, TransactionBody, compute_extrinsic_hash
 

@@ -12,8 +12,8 @@ from consensus.beacon import prove_beacon
 from genesis.builder import Genesis, build_genesis
 from genesis.dev import DEV_GENESIS_TIME_MS, DevIdentity, build_dev_spec, get_dev_identity
 from node.chain.blocks import ExecutedCandidate, Proposer, build_block, finalize_block
+from node.chain.mempool import Mempool
 from node.chain.pool import TransactionPool
-from node.mempool import Mempool
 from node.store.chain_store import ChainStore, FinalizedBlock, Head
 from node.store.history import DEFAULT_RETENTION, Retention
 from proto_specs.hashing import Tag

@@ -26,9 +26,9 @@ from consensus.bft.inputs import (
     VoteReceived,
 )
 from consensus.bft.proposer import ProposerRotation
-from node.sim.bugs import Bug, plant
 from proto_specs.limits import ROUND_MAX
 from proto_specs.types.chain import Proposal, Vote, VoteKind, compute_block_hash
+from tests.simulation.bugs import Bug, plant
 from tests.unit.consensus.bft.builders import make_block, make_key, make_proposal, make_validators, make_vote
 from tests.unit.consensus.bft.driver import HEIGHT, TIMEOUTS
 

@@ -9,7 +9,7 @@ from functools import cache
 from consensus.light.skipping import AskBlock, Skipping
 from consensus.light.verify import Handover, LightParams, Trusted, make_trusted_genesis
 from consensus.runtime.staking.state import validators as validators_item
-from consensus.state.tree import EMPTY_ROOT, Proof, TreeUpdate, prove, update
+from consensus.state.tree import EMPTY_ROOT, StateProof, TreeUpdate, prove, update
 from proto_specs.codec import encode
 from proto_specs.ed25519 import SigningKey
 from proto_specs.hashing import Tag
@@ -144,4 +144,4 @@ def go_on(way: Skipping, chain: Chain, now_ms: int, keeps_states: bool = True) -
     return way
 
 
-NO_PROOF = Proof(())
+NO_PROOF = StateProof(())

@@ -64,12 +64,12 @@ def test_worker_registration_is_checked(world: World) -> None:
     least = world.chain.spec.params.inference.worker_bond_min
     expect(EVE, register(EVE, 0, 2, bond=least - 1), errors.BondTooLow)
     expect(EVE, register(EVE, 0, 2, bond=1 << 63), InsufficientBalance)
-    expect(EVE, register(EVE, 0, 2, key_proof=bytes(64)), errors.BadKeyProof)
+    expect(EVE, register(EVE, 0, 2, key_proof=bytes(64)), errors.BadWorkerKeyProof)
     bob = world.workers[0]
     expect(EVE, replace(register(bob, 0, 2), key_proof=register(EVE, 0, 2).key_proof), errors.WorkerExists)
     stolen = replace(register(EVE, 0, 2), key_proof=register(bob, 0, 2).key_proof)
-    expect(EVE, stolen, errors.BadKeyProof)
-    expect(get_dev_identity("ferdie"), register(EVE, 0, 2), errors.BadKeyProof)
+    expect(EVE, stolen, errors.BadWorkerKeyProof)
+    expect(get_dev_identity("ferdie"), register(EVE, 0, 2), errors.BadWorkerKeyProof)
 
 
 def test_a_worker_moves_and_retires(world: World) -> None:
@@ -118,7 +118,7 @@ def test_verifiers_are_elected_operators(world: World) -> None:
     assert queries.list_verifiers(world.chain.state, world.model) == [alice.account]
     world.chain.expect_error(alice, calls.RegisterVerifier(world.model), errors.AlreadyVerifier)
     world.chain.expect_error(alice, calls.RegisterVerifier(bytes(32)), errors.UnknownModel)
-    world.chain.expect_error(EVE, calls.RegisterVerifier(world.model), errors.NotElected)
+    world.chain.expect_error(EVE, calls.RegisterVerifier(world.model), errors.OperatorNotElected)
 
 
 def test_a_session_escrows_its_deposit(world: World) -> None:

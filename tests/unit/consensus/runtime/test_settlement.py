@@ -276,7 +276,7 @@ def test_closing_does_not_escape_the_bill(world: World) -> None:
     world.chain.expect_ok(world.client, calls.CloseSession(world.session))
     world.chain.skip(world.chain.spec.params.inference.session_notice_blocks - 2)
     world.chain.expect_ok(world.workers[0], world.settle())
-    world.chain.expect_error(world.workers[0], world.settle(sequence=1), errors.SessionClosed)
+    world.chain.expect_error(world.workers[0], world.settle(sequence=1), errors.EscrowReturned)
     session = queries.read_session(world.chain.state, world.session)
     assert session is not None
     assert (session.status, session.requests_open) == (SessionStatus.CLOSED, 1)

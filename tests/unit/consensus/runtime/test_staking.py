@@ -82,8 +82,8 @@ def test_staking_calls_are_checked(chain: Chain) -> None:
 def test_validator_registration_is_checked(chain: Chain) -> None:
     chain.expect_error(BOB, register(BOB), errors.InsufficientStake)
     chain.expect_ok(BOB, calls.Bond(MINIMUM))
-    chain.expect_error(BOB, replace(register(BOB), key_proof=bytes(64)), errors.BadKeyProof)
-    chain.expect_error(BOB, register(EVE), errors.BadKeyProof)
+    chain.expect_error(BOB, replace(register(BOB), key_proof=bytes(64)), errors.BadValidatorKeyProof)
+    chain.expect_error(BOB, register(EVE), errors.BadValidatorKeyProof)
     chain.expect_error(BOB, register(ALICE), errors.KeyTaken)
     chain.expect_ok(BOB, register(BOB))
     chain.expect_error(BOB, register(BOB), errors.AlreadyRegistered)

@@ -11,7 +11,7 @@ from consensus.runtime.context import BlockContext
 from consensus.runtime.executive import execute_block
 from consensus.runtime.receipts import BlockEvents, Receipt, compute_receipts_root
 from consensus.state.reader import DictState
-from consensus.state.tree import EMPTY_ROOT, Proof, update, verify_proof
+from consensus.state.tree import EMPTY_ROOT, StateProof, update, verify_proof
 from genesis.builder import build_genesis
 from genesis.spec import ChainSpec, compute_genesis_hash
 from proto_specs.codec import decode, encode
@@ -57,7 +57,7 @@ def test_state_tree_vectors_follow_the_definition() -> None:
     for one in vectors["proofs"]:
         key, value = bytes.fromhex(one["key"]), None if one["value"] is None else bytes.fromhex(one["value"])
         assert states[one["block"]].get(key) == value
-        proof = decode(Proof, bytes.fromhex(one["proof"]))
+        proof = decode(StateProof, bytes.fromhex(one["proof"]))
         assert verify_proof(bytes.fromhex(vectors["roots"][one["block"]]), key, value, proof)
 
 

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from consensus.state.page import hash_page
-from consensus.state.tree import EMPTY_ROOT, Proof, prove, update, verify_proof
+from consensus.state.tree import EMPTY_ROOT, StateProof, prove, update, verify_proof
 from proto_specs.hashing import Tag, hash_tagged
 
 KEYS = st.binary(min_size=1, max_size=2)
@@ -100,15 +100,15 @@ def build_tree(count: int = 200) -> tuple[Tree, dict[bytes, bytes]]:
 
 def test_empty_and_single_trees() -> None:
     tree = Tree()
-    assert prove(tree.pages.get, b"a") == Proof(())
-    assert verify_proof(EMPTY_ROOT, b"a", None, Proof(()))
-    assert not verify_proof(EMPTY_ROOT, b"a", b"", Proof(()))
+    assert prove(tree.pages.get, b"a") == StateProof(())
+    assert verify_proof(EMPTY_ROOT, b"a", None, StateProof(()))
+    assert not verify_proof(EMPTY_ROOT, b"a", b"", StateProof(()))
     tree.apply({b"a": b"1"})
     page = b"\1" + hash_tagged(Tag.STATE_KEY, b"a") + hash_tagged(Tag.STATE_VALUE, b"1")
     assert tree.pages == {b"": page}
     assert tree.root == hash_tagged(Tag.STATE_PAGE, page)
-    assert prove(tree.pages.get, b"a") == Proof((page,))
-    assert not verify_proof(tree.root, b"b", None, Proof(()))
+    assert prove(tree.pages.get, b"a") == StateProof((page,))
+    assert not verify_proof(tree.root, b"b", None, StateProof(()))
     tree.apply({b"a": None})
     assert (tree.root, tree.pages) == (EMPTY_ROOT, {})
 
@@ -141,10 +141,10 @@ def test_tampered_proofs_fail() -> None:
         for at in range(len(page)):
             changed = page[:at] + bytes([page[at] ^ 1]) + page[at + 1 :]
             pages = (*proof.pages[:number], changed, *proof.pages[number + 1 :])
-            assert not verify_proof(tree.root, b"key7", items[b"key7"], Proof(pages))
-            assert not verify_proof(tree.root, b"key7", None, Proof(pages))
-    shorter, longer = Proof(proof.pages[:-1]), Proof((*proof.pages, proof.pages[-1]))
-    for other in (shorter, longer, Proof(())):
+            assert not verify_proof(tree.root, b"key7", items[b"key7"], StateProof(pages))
+            assert not verify_proof(tree.root, b"key7", None, StateProof(pages))
+    shorter, longer = StateProof(proof.pages[:-1]), StateProof((*proof.pages, proof.pages[-1]))
+    for other in (shorter, longer, StateProof(())):
         assert not verify_proof(tree.root, b"key7", items[b"key7"], other)
         assert not verify_proof(tree.root, b"key7", None, other)
     assert not verify_proof(tree.root, b"key9", items[b"key9"], proof), "it lies elsewhere"
@@ -165,8 +165,8 @@ def test_absence_cannot_be_proven_with_pages_from_elsewhere() -> None:
 )
 def test_a_root_over_a_malformed_page_proves_nothing(page: bytes) -> None:
     """Whoever makes up a root may make up pages too: no exception for it."""
-    assert not verify_proof(hash_page(page), b"a", None, Proof((page,)))
-    assert not verify_proof(hash_page(page), b"a", b"", Proof((page,)))
+    assert not verify_proof(hash_page(page), b"a", None, StateProof((page,)))
+    assert not verify_proof(hash_page(page), b"a", b"", StateProof((page,)))
 
 
 def test_a_key_hash_found_astride_or_among_the_values_is_no_leaf() -> None:
@@ -174,4 +174,4 @@ def test_a_key_hash_found_astride_or_among_the_values_is_no_leaf() -> None:
     as_value = b"\1" + bytes(32) + key_hash
     astride = b"\2" + bytes(16) + key_hash + bytes(80)
     for page in (as_value, astride):
-        assert verify_proof(hash_page(page), b"a", None, Proof((page,)))
+        assert verify_proof(hash_page(page), b"a", None, StateProof((page,)))

@@ -16,18 +16,19 @@ import trio
 from consensus.bft.timeouts import Timeouts
 from genesis.builder import Genesis, build_genesis
 from genesis.dev import build_dev_spec
-from node import signer as signer_module
 from node.chain.bus import BlockBus
+from node.chain.mempool import Mempool
 from node.chain.pool import TransactionPool
-from node.chain.wal_records import read_inputs
-from node.mempool import Mempool
+from node.p2p.acceptance import Acceptance
 from node.replica.live import Alone, LiveWorld
 from node.replica.replica import Replica, ReplicaParts
-from node.replica.world import GossipMessage, Verdict
+from node.replica.wal import DiskLog, Wal
+from node.replica.wal_records import read_inputs
+from node.replica.world import GossipMessage
 from node.signatures.processes import SignatureProcesses
-from node.signer import Signer
+from node.signer import signer as signer_module
+from node.signer.signer import Signer
 from node.store.chain_store import ChainStore, FinalizedBlock
-from node.wal import DiskLog, Wal
 from proto_specs.types.chain import Evidence, ProposalHead, Transaction, Vote
 from proto_specs.types.gossip import ProposalPart
 from tests.unit.node.world import ALICE
@@ -128,7 +129,7 @@ class Validator:
             world=self.world,
             block_interval_ms=interval_ms,
             on_finalized=bus.publish,
-            on_transactions=lambda _peer, _batch: Verdict.IGNORE,
+            on_transactions=lambda _peer, _batch: Acceptance.IGNORE,
             timeouts=Timeouts(500, 100, 100, 100, 100, 100),
         )
 

@@ -12,8 +12,8 @@ import trio
 from consensus.runtime.errors import BadSignature, CannotPayFee, StaleNonce
 from genesis.dev import get_dev_identity
 from node.chain import admission as admission_module
-from node.chain.admission import Admission, PoolBusy, Ticket
-from node.mempool import AlreadyKnown
+from node.chain.admission import PoolBusy, Ticket, TransactionAdmission
+from node.chain.mempool import AlreadyKnown
 from node.signatures.jobs import SignatureJob
 from node.signatures.processes import SignatureProcesses
 from proto_specs.types.calls import Remark
@@ -35,9 +35,9 @@ class CountingProcesses(SignatureProcesses):
 
 
 @asynccontextmanager
-async def admit(world: World) -> AsyncIterator[tuple[Admission, CountingProcesses]]:
+async def admit(world: World) -> AsyncIterator[tuple[TransactionAdmission, CountingProcesses]]:
     signatures = CountingProcesses()
-    admission = Admission(world.pool, signatures)
+    admission = TransactionAdmission(world.pool, signatures)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(admission.run)
         yield admission, signatures
@@ -106,7 +106,7 @@ async def test_a_block_between_preparing_and_admitting_is_noticed(world: World) 
 async def test_a_flood_is_refused_at_the_door(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission_module, "WAITING_MAX", 10)
     monkeypatch.setattr(admission_module, "WAITING_BYTES_MAX", 10_000)
-    admission = Admission(world.pool, SignatureProcesses(0))
+    admission = TransactionAdmission(world.pool, SignatureProcesses(0))
     transactions = [world.transfer(nonce) for nonce in range(12)]
     kept = admission.hand_in(transactions[:10], 5_000)
     refused = [admission.hand_in(transactions[10:], 10)]

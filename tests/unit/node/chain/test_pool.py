@@ -8,7 +8,7 @@ import pytest
 
 from consensus.runtime import errors
 from node.chain import pool as pool_module
-from node.mempool import AlreadyKnown
+from node.chain.mempool import AlreadyKnown
 from proto_specs.types.calls import Remark
 from proto_specs.types.chain import TransactionBody, compute_extrinsic_hash, sign_transaction
 from tests.unit.node.world import ALICE, BOB, World, sign_call

@@ -12,9 +12,9 @@ import trio
 from trio.testing import MockClock
 
 from node.chain import relay as relay_module
-from node.chain.admission import Admission
-from node.chain.relay import REPEAT_BLOCKS, Relay
-from node.p2p.verdict import Verdict
+from node.chain.admission import TransactionAdmission
+from node.chain.relay import REPEAT_BLOCKS, TransactionRelay
+from node.p2p.acceptance import Acceptance
 from node.signatures.processes import SignatureProcesses
 from proto_specs.codec import encode
 from proto_specs.limits import GOSSIP_BYTES_MAX
@@ -32,15 +32,15 @@ class Node:
     news: trio.Event = field(default_factory=trio.Event)
 
     def __post_init__(self) -> None:
-        self.relay = Relay(self.world.pool, self.publish)
-        self.admission = Admission(self.world.pool, SignatureProcesses(0), self.relay.announce)
+        self.relay = TransactionRelay(self.world.pool, self.publish)
+        self.admission = TransactionAdmission(self.world.pool, SignatureProcesses(0), self.relay.announce)
 
     def publish(self, batch: TransactionBatch) -> None:
         self.sent.append(batch)
         self.news.set()
         self.news = trio.Event()
 
-    async def receive(self, *transactions: Transaction, peer: str = "peer") -> Verdict:
+    async def receive(self, *transactions: Transaction, peer: str = "peer") -> Acceptance:
         return await self.relay.receive(self.admission, peer, TransactionBatch(transactions))
 
     async def submit(self, *transactions: Transaction) -> None:
@@ -71,8 +71,8 @@ async def test_what_a_user_hands_in_is_told_once_and_together(node: Node, autoju
 async def test_what_a_peer_tells_is_admitted_and_not_told_again(node: Node, autojump_clock: MockClock) -> None:
     transfer = node.world.transfer(0)
     async with node.running():
-        assert await node.receive(transfer) is Verdict.ACCEPT
-        assert await node.receive(transfer) is Verdict.IGNORE
+        assert await node.receive(transfer) is Acceptance.ACCEPT
+        assert await node.receive(transfer) is Acceptance.IGNORE
         await trio.sleep(1)
     assert len(node.world.pool) == 1
     assert node.sent == []
@@ -85,17 +85,17 @@ async def test_a_bad_signature_is_its_senders_fault_and_an_old_nonce_nobodys(
     node.world.add_block([good])
     forged = replace(node.world.transfer(1), signature=bytes(64))
     async with node.running():
-        assert await node.receive(good) is Verdict.IGNORE
-        assert await node.receive(node.world.transfer(2), forged) is Verdict.REJECT
+        assert await node.receive(good) is Acceptance.IGNORE
+        assert await node.receive(node.world.transfer(2), forged) is Acceptance.REJECT
 
 
 async def test_a_flooder_is_passed_over_and_nobody_else_is(node: Node) -> None:
     node.relay._rate = relay_module.RateLimit(0.001, 5)
     transfers = [node.world.transfer(nonce) for nonce in range(8)]
     async with node.running():
-        assert await node.receive(*transfers[:5], peer="flooder") is Verdict.ACCEPT
-        assert await node.receive(*transfers[5:7], peer="flooder") is Verdict.IGNORE
-        assert await node.receive(transfers[5], peer="other") is Verdict.ACCEPT
+        assert await node.receive(*transfers[:5], peer="flooder") is Acceptance.ACCEPT
+        assert await node.receive(*transfers[5:7], peer="flooder") is Acceptance.IGNORE
+        assert await node.receive(transfers[5], peer="other") is Acceptance.ACCEPT
 
 
 async def test_what_still_waits_is_told_again_every_few_blocks(node: Node, autojump_clock: MockClock) -> None:

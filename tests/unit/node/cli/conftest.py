@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from node.cli.main import app
-from node.keystore import Keystore
+from node.keys.keystore import Keystore
 
 QUICK_N = 1 << 4
 

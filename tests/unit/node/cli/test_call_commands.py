@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from consensus.runtime.fees import query_fee
-from node.api.errors import ApiError
-from node.api.methods import NodeView, call_method
 from node.cli import sending
 from node.cli.call_forms import AMOUNT_FIELDS, FormInvalid, read_call
 from node.cli.connect import Connection, connect
-from node.cli.sending import Signer
+from node.cli.sending import CallSigner
 from node.client.account import PERIOD_BLOCKS
-from node.rpc.errors import RpcError
+from node.client.rpc_errors import RpcError
+from node.local_api.methods.all import NodeView, call_method
+from node.local_api.wire.errors import ApiError
 from proto_specs.codec import encode
 from proto_specs.jsonform import to_json
 from proto_specs.limits import FINGERPRINT_BYTES
@@ -34,7 +34,7 @@ from tests.vectors.samples import make_filled
 ID = bytes(range(32))
 ID_TEXT = f"0x{ID.hex()}"
 PRINT = bytes(FINGERPRINT_BYTES)
-SIGNER = Signer(ALICE.account, 42, None)
+SIGNER = CallSigner(ALICE.account, 42, None)
 TRANSFER = calls.Transfer(BOB.account, 1_500_000_000)
 TRANSFER_FORM = {"type": "Transfer", "dest": "dev:bob", "amount": "1.5"}
 BATCH = (TRANSFER, calls.Remark(b"\x01\x02"))
@@ -170,7 +170,7 @@ def test_calls_with_a_second_key(node: World, cli: Cli) -> None:
 def test_an_approval_prints_its_account_and_the_hash_of_the_call(node: World, cli: Cli, tmp_path: Path) -> None:
     found = dry_run(cli, *write(["as-multi", TRANSFER_FORM, *MULTI], tmp_path))
     owners = MultisigOwners(2, tuple(sorted((ALICE.account, *OTHERS))))
-    assert Signer(b"", 42, None).find_account(found["multisig"]) == compute_multisig_account(owners)
+    assert CallSigner(b"", 42, None).find_account(found["multisig"]) == compute_multisig_account(owners)
     assert found["call_hash"] == f"0x{compute_call_hash(TRANSFER).hex()}"
     again = dry_run(cli, "approve-as-multi", found["call_hash"], *MULTI)
     assert (again["multisig"], again["call_hash"]) == (found["multisig"], found["call_hash"])

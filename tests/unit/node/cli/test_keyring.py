@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from node.cli.keyring import HashInvalid, find_account, find_public_key, load_signing_key, parse_hash
-from node.derivation import KeyKind
-from node.keystore import KeyInfo, Keystore, KeystoreError, KeystoreMissing, get_dev_key
+from node.keys.derivation import KeyKind
+from node.keys.keystore import KeyInfo, Keystore, KeystoreError, KeystoreMissing, get_dev_key
 from proto_specs.ed25519 import SigningKey
 from proto_specs.errors import AddressError
 from proto_specs.ss58 import encode_address

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from node.derivation import KeyKind, derive_key
-from node.keystore import Keystore, get_dev_key
+from node.keys.derivation import KeyKind, derive_key
+from node.keys.keystore import Keystore, get_dev_key
 from proto_specs.ss58 import encode_address
 from tests.unit.node.cli.conftest import QUICK_N, Cli
 

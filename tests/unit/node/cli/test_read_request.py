@@ -11,7 +11,7 @@ from consensus.runtime.receipts import BlockEvents, Receipt
 from node.cli import show_records
 from node.cli.connect import Connection
 from node.cli.read_request import collect_request, collect_session
-from node.serving.rpc_chain import RpcChain
+from node.client.rpc_chain import RpcChain
 from proto_specs.jsonform import to_json
 from proto_specs.ss58 import encode_address
 from proto_specs.types.calls import Outcome, Remark

@@ -10,8 +10,8 @@ from node.cli.connect import Connection
 from node.cli.errors import CallRefused, describe_error
 from node.cli.sending import wait_finalized
 from node.client.errors import TransactionLost
-from node.rpc.errors import RpcError
-from node.serving.rpc_chain import RpcChain
+from node.client.rpc_chain import RpcChain
+from node.client.rpc_errors import RpcError
 
 HASH = f"0x{'ab' * 32}"
 PENDING = {"status": "pending"}

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
+from node.replica.wal import DiskLog, Wal
 from node.store.database import Database
-from node.wal import DiskLog, Wal
 
 COPIES_MAX = 200
 IGNORED = ("LOG", "LOG.old", "LOCK")

@@ -10,12 +10,12 @@ import trio
 
 from consensus.bft.timeouts import Timeouts
 from node.chain.bus import BlockBus
+from node.chain.mempool import Mempool
 from node.chain.pool import TransactionPool
-from node.mempool import Mempool
 from node.replica.live import LiveWorld
 from node.replica.replica import Replica, ReplicaParts
 from node.signatures.processes import SignatureProcesses
-from node.signer import Signer
+from node.signer.signer import Signer
 from node.store.chain_store import ChainStore, FinalizedBlock, Head, Retention, StateUnavailable
 from proto_specs.types.calls import Transfer
 from proto_specs.types.chain import Transaction

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from node.store.check import check_database
 from tests.unit.node.chain.disk import Gossip
-from tests.unit.node.chain.test_replica_alone import check_signed_once
 from tests.unit.node.crash.images import Image
 from tests.unit.node.crash.steady import BLOCKS, OtherPool, Steady, Story
+from tests.unit.node.replica.test_replica_alone import check_signed_once
 from tests.unit.node.store.test_snapshot import ignore
 
 RESTARTED_OTHERWISE = range(5, 8)

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from node.chain.wal_records import check_database_reaches, read_inputs
-from node.signer import Signer, SignerError, SignRefused, Slot, export_history, import_history
+from node.replica.wal import WalDamaged, repair_wal
+from node.replica.wal_records import check_database_reaches, read_inputs
+from node.signer.signer import Signer, SignerError, SignRefused, VoteSlot, export_history, import_history
 from node.store.chain_store import ChainStore, Retention
 from node.store.check import check_database
 from node.store.database import DatabaseDamaged, repair_database
 from node.store.snapshot_export import export_snapshot
 from node.store.snapshot_format import SnapshotError
 from node.store.snapshot_import import import_snapshot
-from node.wal import WalDamaged, repair_wal
 from tests.unit.node.chain.disk import Gossip
-from tests.unit.node.chain.test_replica_alone import check_signed_once
 from tests.unit.node.crash.images import IGNORED, Image
 from tests.unit.node.crash.steady import BODIES, STATES, OtherPool, Steady, Story
+from tests.unit.node.replica.test_replica_alone import check_signed_once
 from tests.unit.node.store.test_snapshot import ignore
 from tests.unit.node.world import ALICE
 
@@ -108,7 +108,7 @@ def test_a_damaged_signers_history_is_named_or_binds_as_before(interrupted: Imag
             continue
         for round_, slot in signed:
             with pytest.raises(SignRefused):
-                signer.sign(height, round_, Slot(slot), b"other")
+                signer.sign(height, round_, VoteSlot(slot), b"other")
         signer.close()
     assert named > 900
     path.unlink()

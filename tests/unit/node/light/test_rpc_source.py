@@ -13,12 +13,12 @@ import pytest
 import proto_specs
 from consensus.light.verify import make_trusted, verify_handover
 from consensus.runtime.staking.state import validators
-from node.api.errors import STATE_UNAVAILABLE
-from node.light.blocks import find_light_block
+from node.client.rpc import RpcClient
+from node.client.rpc_errors import RpcError, RpcUnreachable
 from node.light.errors import SourceLost
 from node.light.rpc_source import RpcSource
-from node.rpc.client import RpcClient
-from node.rpc.errors import RpcError, RpcUnreachable
+from node.local_api.wire.errors import STATE_UNAVAILABLE
+from node.store.light_blocks import find_light_block
 from proto_specs.codec import encode
 from proto_specs.types.chain import compute_block_hash
 from tests.unit.node.store.test_history import grow

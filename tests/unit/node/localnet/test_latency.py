@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from node.localnet.latency import Finality, Tally, pick_percentile
-from node.localnet.load_target import Schedule
+from node.localnet.latency import Finality, LatencyTally, pick_percentile
+from node.localnet.load_target import SendSchedule
 from node.localnet.payers import Rota, make_payers
 
 
@@ -18,12 +18,12 @@ def test_nearest_rank(count: int, percent: int, expected: int) -> None:
 
 def test_nothing_has_no_percentile() -> None:
     assert pick_percentile([], 99) is None
-    report = Tally().report()
+    report = LatencyTally().report()
     assert (report.p50_ms, report.p99_ms, report.max_ms, report.tps) == (None, None, None, 0.0)
 
 
 def test_latency_begins_when_a_transfer_was_due_and_the_rate_ends_with_the_last_final_one() -> None:
-    tally = Tally(started_s=100.0, offered=5, submitted=4, accepted=3)
+    tally = LatencyTally(started_s=100.0, offered=5, submitted=4, accepted=3)
     for number, (due_s, now_s) in enumerate([(100.0, 101.0), (101.0, 101.5), (102.0, 104.0)]):
         tally.finalize(f"0x{number}", Finality(7 + number, None), due_s, now_s)
     tally.fail("x")
@@ -43,7 +43,7 @@ def test_latency_begins_when_a_transfer_was_due_and_the_rate_ends_with_the_last_
 
 
 def test_a_schedule_ends() -> None:
-    schedule = Schedule(10.0, 0.5, 11.0)
+    schedule = SendSchedule(10.0, 0.5, 11.0)
     assert [schedule.get_due_s(number) for number in range(3)] == [10.0, 10.5, None]
 
 

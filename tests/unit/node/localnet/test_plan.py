@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from genesis.dev import get_dev_identity
-from node.derivation import KeyKind
-from node.keystore import get_dev_key
+from node.keys.derivation import KeyKind
+from node.keys.keystore import get_dev_key
 from node.localnet.errors import LocalnetError
 from node.localnet.localnet import list_peer_addresses, list_process_names
 from node.localnet.plan import LocalnetPlan, Partitions, Wanted, build_spec, find_free_ports, make_plan

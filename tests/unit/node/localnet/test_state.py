@@ -10,8 +10,8 @@ import pytest
 
 from node.localnet.errors import LocalnetError
 from node.localnet.plan import Partitions, Wanted, make_plan
-from node.localnet.processes import Identity
 from node.localnet.state import FILE_NAME, LocalnetState, Phase, ProcessRecord, load_state, save_state
+from node.machine.processes import Identity
 
 
 def make_state(base: Path) -> LocalnetState:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.p2p.admission import Admission, AdmissionLimits
+from node.p2p.admission import AdmissionLimits, ConnectionAdmission
 
 LIMITS = AdmissionLimits(
     connections_per_ip_max=4, pending_per_ip_max=2, pending_max=5, accepts_burst=1000, accepts_per_s=1.0
@@ -13,7 +13,7 @@ LIMITS = AdmissionLimits(
 
 
 def test_the_oldest_pending_connection_of_an_ip_yields() -> None:
-    admission = Admission[int](LIMITS)
+    admission = ConnectionAdmission[int](LIMITS)
     assert admission.admit(1, "a", 0.0) == (True, [])
     assert admission.admit(2, "a", 0.0) == (True, [])
     assert admission.admit(3, "a", 0.0) == (True, [1])
@@ -21,7 +21,7 @@ def test_the_oldest_pending_connection_of_an_ip_yields() -> None:
 
 
 def test_established_connections_are_not_evicted_but_counted() -> None:
-    admission = Admission[int](LIMITS)
+    admission = ConnectionAdmission[int](LIMITS)
     for n in range(4):
         assert admission.admit(n, "a", 0.0) == (True, [])
         admission.establish(n)
@@ -32,7 +32,7 @@ def test_established_connections_are_not_evicted_but_counted() -> None:
 
 
 def test_a_pending_connection_yields_to_a_new_one_at_the_limit_of_its_ip() -> None:
-    admission = Admission[int](LIMITS)
+    admission = ConnectionAdmission[int](LIMITS)
     for n in range(3):
         admission.admit(n, "a", 0.0)
         admission.establish(n)
@@ -41,7 +41,7 @@ def test_a_pending_connection_yields_to_a_new_one_at_the_limit_of_its_ip() -> No
 
 
 def test_pending_connections_are_bounded_over_all_ips() -> None:
-    admission = Admission[int](LIMITS)
+    admission = ConnectionAdmission[int](LIMITS)
     for n in range(5):
         assert admission.admit(n, f"ip{n}", 0.0) == (True, [])
     assert admission.admit(5, "ip5", 0.0) == (True, [0])
@@ -49,7 +49,7 @@ def test_pending_connections_are_bounded_over_all_ips() -> None:
 
 
 def test_accepts_are_rate_limited_per_ip_and_recover() -> None:
-    admission = Admission[int](AdmissionLimits(accepts_burst=3, accepts_per_s=2.0))
+    admission = ConnectionAdmission[int](AdmissionLimits(accepts_burst=3, accepts_per_s=2.0))
     for n in range(3):
         assert admission.admit(n, "a", 10.0)[0]
         admission.release(n)
@@ -60,7 +60,7 @@ def test_accepts_are_rate_limited_per_ip_and_recover() -> None:
 
 
 def test_remembered_ips_are_bounded() -> None:
-    admission = Admission[int](AdmissionLimits(tracked_ips_max=10))
+    admission = ConnectionAdmission[int](AdmissionLimits(tracked_ips_max=10))
     for n in range(100):
         admission.admit(n, f"ip{n}", 0.0)
         admission.release(n)
@@ -75,7 +75,7 @@ def test_remembered_ips_are_bounded() -> None:
     )
 )
 def test_the_books_always_balance(steps: list[tuple[str, int, str]]) -> None:
-    admission = Admission[int](LIMITS)
+    admission = ConnectionAdmission[int](LIMITS)
     ip_of: dict[int, str] = {}
     established: set[int] = set()
     for step, connection, ip in steps:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genesis.builder import Genesis
+from node.chain.mempool import Mempool
 from node.chain.pool import TransactionPool
-from node.mempool import Mempool
 from node.replica import block_sync
 from node.replica.block_sync import RANGE_BLOCKS_FIRST, REQUESTS_MAX, BlockSync
 from node.replica.exchange import serve_blocks

@@ -8,7 +8,7 @@ from typing import Any, cast
 import trio
 import trio.testing
 
-from node.p2p.verdict import Verdict
+from node.p2p.acceptance import Acceptance
 from node.replica.network import ChainNetwork
 from node.replica.world import GossipMessage, Request, Response
 from proto_specs.codec import decode, encode
@@ -38,8 +38,8 @@ class Slow:
         self.go = threading.Event()
         self.at_once = self.most_at_once = 0
 
-    def receive(self, _peer: str, _message: GossipMessage) -> Verdict:
-        return Verdict.IGNORE
+    def receive(self, _peer: str, _message: GossipMessage) -> Acceptance:
+        return Acceptance.IGNORE
 
     def answer(self, _peer: str, request: Request) -> Response:
         assert isinstance(request, BlocksRequest)
@@ -50,8 +50,8 @@ class Slow:
         return BlocksResponse(request.start, ())
 
 
-async def take(_peer: str, _batch: Any) -> Verdict:
-    return Verdict.IGNORE
+async def take(_peer: str, _batch: Any) -> Acceptance:
+    return Acceptance.IGNORE
 
 
 async def test_the_loop_goes_on_while_blocks_are_read() -> None:

@@ -1,0 +1,197 @@
+"""The chain over JSON-RPC: runtime queries run unchanged over a remote state, so every answer is a typed record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import trio
+
+from consensus.runtime.arithmetic import PERMILLE
+from consensus.runtime.inference import queries
+from consensus.runtime.inference import state as inference
+from consensus.runtime.inference.state import (
+    InferenceParams,
+    Request,
+    Session,
+    SessionStatus,
+    Worker,
+    WorkerStatus,
+)
+from consensus.state.reader import StateReader
+from node.client.chain_view import ReadRefused, SessionEntry, WorkerEntry
+from node.client.rpc_errors import RpcError
+from proto_specs.types.manifest import Manifest
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Rpc(Protocol):
+    """A JSON-RPC connection."""
+
+    async def call(self, method: str, *params: Any) -> Any:
+        """The result of one call. Raises RpcUnreachable (a ChainUnreachable) or RpcError."""
+
+
+class RemoteState:
+    """A `StateReader` over JSON-RPC, for use in a thread of the trio loop that owns the connection."""
+
+    def __init__(self, rpc: Rpc) -> None:
+        self._rpc = rpc
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under `key` in the latest finalized state."""
+        found = trio.from_thread.run(self._rpc.call, "state_getStorage", f"0x{key.hex()}")
+        return None if found is None else bytes.fromhex(found[2:])
+
+    def iterate(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Every (key, value) under `prefix`, in order."""
+        start: str | None = None
+        while True:
+            page = trio.from_thread.run(self._rpc.call, "state_getPairs", f"0x{prefix.hex()}", start)
+            for key, value in page:
+                yield bytes.fromhex(key[2:]), bytes.fromhex(value[2:])
+            if not page:
+                return
+            start = page[-1][0]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The node's height, and whether the block there is of now: else it is catching up, or the chain stands."""
+
+    height: int
+    is_current: bool
+
+
+class RpcChain:
+    """`ChainView` of a node reached by JSON-RPC. Manifests never change under their id, so they are kept."""
+
+    def __init__(self, rpc: Rpc, genesis: bytes) -> None:
+        self.rpc = rpc
+        self.genesis = genesis
+        self._manifests: dict[bytes, Manifest] = {}
+
+    @classmethod
+    async def connect(cls, rpc: Rpc) -> RpcChain:
+        """Ask the node which chain it is on."""
+        return cls(rpc, bytes.fromhex((await rpc.call("chain_getBlockHash", 0))[2:]))
+
+    async def read(self, query: Callable[Concatenate[StateReader, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a runtime query over the node's finalized state. Raises ChainUnreachable."""
+        state = RemoteState(self.rpc)
+        try:
+            return await trio.to_thread.run_sync(lambda: query(state, *args, **kwargs))
+        except RpcError as error:
+            raise ReadRefused(f"the node refuses to be read: {error}") from error
+
+    async def get_height(self) -> int:
+        """Height of the last finalized block. Raises ChainUnreachable."""
+        try:
+            header = await self.rpc.call("chain_getHeader")
+        except RpcError as error:
+            raise ReadRefused(f"the node refuses to be read: {error}") from error
+        return int(header["height"])
+
+    async def get_health(self) -> Health:
+        """How far the node is. Raises ChainUnreachable."""
+        try:
+            found = await self.rpc.call("system_health")
+        except RpcError as error:
+            raise ReadRefused(f"the node refuses to be read: {error}") from error
+        height = int(found["height"])
+        return Health(height, is_current=bool(found["isHealthy"]) and height > 0)
+
+    async def get_session(self, session: bytes) -> SessionEntry | None:
+        """See ChainView."""
+        height = await self.get_height()
+        return await self.read(read_session_entry, session, height)
+
+    async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
+        """See ChainView."""
+        return await self.read(inference.requests_by_session.read, session, sequence) is not None
+
+    async def get_worker(self, worker: bytes) -> WorkerEntry | None:
+        """See ChainView."""
+        return await self.read(read_worker_entry, worker, await self.get_height())
+
+    async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
+        """See ChainView."""
+        return await self.read(list_worker_entries, model, await self.get_height())
+
+    async def get_manifest(self, model: bytes) -> Manifest | None:
+        """See ChainView."""
+        if model not in self._manifests:
+            found = await self.read(queries.read_manifest, model)
+            if found is None:
+                return None
+            self._manifests[model] = found
+        return self._manifests[model]
+
+    async def get_request(self, request: bytes) -> Request | None:
+        """A settled request."""
+        return await self.read(queries.read_request, request)
+
+
+def read_session_entry(state: StateReader, session: bytes, height: int) -> SessionEntry | None:
+    """What serving needs of a session, at a height."""
+    found = queries.read_session(state, session)
+    return None if found is None else make_session_entry(session, found, queries.read_params(state), height)
+
+
+def read_worker_entry(state: StateReader, worker: bytes, height: int) -> WorkerEntry | None:
+    """What serving needs of a worker, at a height."""
+    found = queries.read_worker(state, worker)
+    if found is None:
+        return None
+    is_jailed = queries.read_jail(state, found.operator) > height
+    return make_worker_entry(worker, found, queries.read_params(state), is_jailed=is_jailed)
+
+
+def list_worker_entries(state: StateReader, model: bytes, height: int) -> tuple[WorkerEntry, ...]:
+    """What serving needs of all workers of a model, at a height."""
+    params, found = queries.read_params(state), queries.list_workers(state, model)
+    jails = {one: queries.read_jail(state, one) for one in sorted({worker.operator for _, worker in found})}
+    return tuple(
+        make_worker_entry(key, worker, params, is_jailed=jails[worker.operator] > height) for key, worker in found
+    )
+
+
+def make_session_entry(session: bytes, found: Session, params: InferenceParams, height: int) -> SessionEntry:
+    """What serving needs of a session."""
+    lasts = found.close_height - height >= params.session_notice_blocks
+    return SessionEntry(
+        session=session,
+        client=found.client,
+        session_key=found.session_key,
+        model=found.model,
+        max_price=found.max_price,
+        escrow=found.escrow,
+        requests_left=found.requests_max - found.requests_settled,
+        is_open=found.status == SessionStatus.OPEN and lasts,
+        is_settleable=found.status != SessionStatus.CLOSED,
+        opened_height=found.opened_height,
+        expiry_height=found.close_height,
+        height=height,
+    )
+
+
+def make_worker_entry(worker: bytes, found: Worker, params: InferenceParams, *, is_jailed: bool) -> WorkerEntry:
+    """What serving needs of a worker."""
+    return WorkerEntry(
+        worker=worker,
+        operator=found.operator,
+        model=found.model,
+        start=found.start,
+        end=found.end,
+        bond=found.bond,
+        gross_max=found.bond * params.detection_permille // (params.exposure_factor * PERMILLE),
+        peer_id=found.peer_id,
+        addresses=found.addresses,
+        prefill_price=found.prefill_price,
+        decode_price=found.decode_price,
+        is_active=found.status == WorkerStatus.ACTIVE and not is_jailed,
+        is_leaving=found.status != WorkerStatus.ACTIVE,
+    )

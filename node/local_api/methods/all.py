@@ -1,0 +1,8 @@
+"""All JSON-RPC methods: importing this module fills the table."""
+
+from __future__ import annotations
+
+from node.local_api.methods import author, chain, inference, ledger, openrpc, state
+from node.local_api.methods.table import METHODS, NodeView, call_method
+
+__all__ = ["METHODS", "NodeView", "author", "call_method", "chain", "inference", "ledger", "openrpc", "state"]

@@ -1,0 +1,1 @@
+"""What a process asks of its machine: files written safely, rates, memory, child processes. Imports nothing of ours."""

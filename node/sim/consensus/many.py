@@ -1,0 +1,73 @@
+"""Many seeds, on every core: outcomes as they come, in the order of the seeds, and their sum."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from node.sim.consensus.run import SeedOutcome, simulate
+from tests.simulation.bugs import Bug
+
+CHUNK = 4
+
+
+@dataclass
+class Summary:
+    """What all seeds gave together. `violations` is by seed."""
+
+    seeds: int = 0
+    violations: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    virtual_ms: int = 0
+
+    def add(self, outcome: SeedOutcome) -> None:
+        """One more seed."""
+        self.seeds += 1
+        self.counts.update(outcome.counts)
+        self.virtual_ms += outcome.virtual_ms
+        if outcome.violations:
+            self.violations[outcome.plan.seed] = outcome.violations
+
+
+def simulate_many(
+    seeds: range, validators: int, heights: int, jobs: int, bug: Bug | None, progress: Callable[[Summary], bool]
+) -> Summary:
+    """Run them all, or until `progress`, told after each, says that it is enough."""
+    summary = Summary()
+    for outcome in _run(seeds, partial(simulate, validators=validators, heights=heights, bug=bug), jobs):
+        summary.add(outcome)
+        if progress(summary):
+            break
+    return summary
+
+
+def format_replay(seed: int, validators: int, heights: int, bug: Bug | None) -> str:
+    """The one command that runs a seed again."""
+    planted = "" if bug is None else f" --bug {bug.value}"
+    return f"myelin sim consensus --seeds 1 --start {seed} --validators {validators} --heights {heights}{planted}"
+
+
+def _run(seeds: range, one: Callable[[int], SeedOutcome], jobs: int) -> Iterator[SeedOutcome]:
+    if jobs == 1:
+        with _keep_quiet():
+            yield from map(one, seeds)
+        return
+    processes = multiprocessing.get_context("spawn")
+    with processes.Pool(jobs, initializer=logging.disable, initargs=(logging.CRITICAL,)) as pool:
+        yield from pool.imap(one, seeds, chunksize=CHUNK)
+
+
+@contextmanager
+def _keep_quiet() -> Iterator[None]:
+    """Simulated nodes say the same things as real ones, thousands of times."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)

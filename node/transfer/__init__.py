@@ -1,0 +1,1 @@
+"""Large pieces fetched from several peers by hash: the download itself, and weights of models (`shards`)."""

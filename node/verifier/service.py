@@ -1,0 +1,143 @@
+"""The verifier's process: its own libp2p host, the node's RPC, the models on this disk. Wiring only."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from consensus.runtime.inference import queries
+from consensus.runtime.inference.state import Challenge, Request
+from consensus.state.reader import StateReader
+from inference.model.store import ShardStore
+from node.client.account import SigningAccount
+from node.client.chain_view import ChainUnreachable, SessionEntry, WorkerEntry
+from node.client.errors import CallFailed, TransactionLost
+from node.client.rpc_errors import RpcError
+from node.p2p.host import open_host
+from node.verifier.duty import OpenChallenge, SubmissionRefused, VerificationDuty
+from node.verifier.judge import Judge
+from node.verifier.verdicts import VerdictStore
+from proto_specs.types.calls import Call, RegisterVerifier
+from proto_specs.types.manifest import Manifest
+
+logger = logging.getLogger("myelin.verify")
+
+REGISTER_POLL_S = 1.0
+REGISTER_RETRY_S = 60.0
+
+
+@dataclass(frozen=True)
+class VerifierConfig:
+    """`directory` keeps verdicts, `models` is the shard store; every model in it is verified."""
+
+    directory: Path
+    models: Path
+    node_seed: bytes
+
+
+class AccountDutyChain:
+    """`DutyChain` of one verifier account."""
+
+    def __init__(self, account: SigningAccount) -> None:
+        self._account = account
+        self._chain = account.chain
+        self.genesis = account.chain.genesis
+
+    async def get_height(self) -> int:
+        """See DutyChain."""
+        return await self._chain.get_height()
+
+    async def get_session(self, session: bytes) -> SessionEntry | None:
+        """See ChainView."""
+        return await self._chain.get_session(session)
+
+    async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
+        """See ChainView."""
+        return await self._chain.is_sequence_used(session, sequence)
+
+    async def get_worker(self, worker: bytes) -> WorkerEntry | None:
+        """See ChainView."""
+        return await self._chain.get_worker(worker)
+
+    async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
+        """See ChainView."""
+        return await self._chain.list_workers(model)
+
+    async def get_manifest(self, model: bytes) -> Manifest | None:
+        """See ChainView."""
+        return await self._chain.get_manifest(model)
+
+    async def get_request(self, request: bytes) -> Request | None:
+        """See DutyChain."""
+        return await self._chain.get_request(request)
+
+    async def list_challenges(self) -> tuple[OpenChallenge, ...]:
+        """See DutyChain."""
+        height = await self._chain.get_height()
+        return await self._chain.read(list_own_challenges, self._account.public_key, height)
+
+    async def submit(self, call: Call) -> bytes:
+        """See DutyChain."""
+        try:
+            return await self._account.send(call)
+        except RpcError as error:
+            raise SubmissionRefused(str(error)) from error
+
+
+def list_own_challenges(state: StateReader, account: bytes, height: int) -> tuple[OpenChallenge, ...]:
+    """Open challenges of a verifier, with what it has done about each so far."""
+    found = []
+    for challenge_id, challenge in queries.list_open_challenges(state, account):
+        is_committed = queries.read_commitment(state, challenge_id, account) is not None
+        is_revealed = account in queries.read_reveals(state, challenge_id)
+        may_reveal = is_reveal_open(challenge, height)
+        found.append(OpenChallenge(challenge_id, challenge, is_committed, is_revealed, may_reveal))
+    return tuple(found)
+
+
+def is_reveal_open(challenge: Challenge, height: int) -> bool:
+    """Reveals are taken once the round's whole committee committed, or after the commit deadline."""
+    return (
+        challenge.committed == len(challenge.committee) - challenge.round_start or height >= challenge.commit_deadline
+    )
+
+
+async def run_verifier(config: VerifierConfig, account: SigningAccount) -> None:
+    """Register for every stored model the chain knows, and do the duty until cancelled."""
+    store = ShardStore(config.models)
+    async with open_host(config.node_seed, ["/ip4/127.0.0.1/tcp/0"]) as host, trio.open_nursery() as nursery:
+        duty = VerificationDuty(
+            account.public_key, host, AccountDutyChain(account), Judge(store), VerdictStore(config.directory)
+        )
+        nursery.start_soon(duty.run)
+        await _keep_registered(account, store)
+
+
+async def _keep_registered(account: SigningAccount, store: ShardStore) -> None:
+    """A model that comes into the store, or onto the chain, later is registered then."""
+    not_before_s: dict[bytes, float] = {}
+    while True:
+        for model in await trio.to_thread.run_sync(store.list_models):
+            if trio.current_time() < not_before_s.get(model, 0.0):
+                continue
+            try:
+                await _register(account, model)
+            except ChainUnreachable as error:
+                logger.warning("the node does not answer: %s", error)
+            except (CallFailed, RpcError, TransactionLost) as error:
+                # Every failed call has cost its fee.
+                not_before_s[model] = trio.current_time() + REGISTER_RETRY_S
+                logger.warning("cannot register as verifier of %s: %s", model.hex()[:12], error)
+        await trio.sleep(REGISTER_POLL_S)
+
+
+async def _register(account: SigningAccount, model: bytes) -> None:
+    if await account.chain.get_manifest(model) is None:
+        return
+    if account.public_key in await account.chain.read(queries.list_verifiers, model):
+        return
+    await account.execute(RegisterVerifier(model))
+    logger.info("verifying model %s", model.hex()[:12])

@@ -1,0 +1,43 @@
+"""Verdicts on disk before they are committed on chain: a verifier that dies in between can still reveal."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from node.machine.files import write_synced
+from proto_specs.codec import decode, encode
+from proto_specs.types.verdict import VerdictPreimage
+
+SUFFIX = ".verdict"
+KEEP_S = 3600.0
+"""A verdict is kept this long after it was written, whatever the node says: one that was restarted or is syncing knows
+fewer challenges than there are, and a verdict that is committed and forgotten cannot be revealed."""
+
+
+class VerdictStore:
+    """One file per challenge; blocking, small."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._directory = directory
+
+    def save(self, preimage: VerdictPreimage) -> None:
+        """Write and sync."""
+        write_synced(self._path(preimage.challenge), encode(preimage))
+
+    def load(self, challenge: bytes) -> VerdictPreimage | None:
+        """The preimage of a challenge; None when this verifier has not judged it."""
+        try:
+            return decode(VerdictPreimage, self._path(challenge).read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def retain_only(self, challenges: frozenset[bytes]) -> None:
+        """Forget verdicts older than an hour whose challenge is not among the open ones."""
+        for path in self._directory.glob(f"*{SUFFIX}"):
+            if bytes.fromhex(path.stem) not in challenges and time.time() - path.stat().st_mtime > KEEP_S:
+                path.unlink(missing_ok=True)
+
+    def _path(self, challenge: bytes) -> Path:
+        return self._directory / f"{challenge.hex()}{SUFFIX}"

@@ -1,0 +1,162 @@
+"""What outlives a request on a worker: records to open, settlements to get on chain. Survives kill -9 at any point."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from consensus.runtime.inference import queries
+from inference.serving.record import RequestRecord
+from node.client.account import SigningAccount
+from node.client.chain_view import ChainUnreachable
+from node.client.errors import CallFailed, TransactionLost
+from node.client.rpc_errors import RpcError
+from node.machine.files import write_synced
+from node.worker.openings import OpeningStore, OpeningUnavailable
+from proto_specs.codec import decode, encode
+from proto_specs.limits import EXTRINSIC_BYTES_MAX
+from proto_specs.types.calls import Settle
+from proto_specs.types.request import OpeningRequest
+from proto_specs.types.verdict import compute_challenge_id
+
+logger = logging.getLogger("myelin.worker")
+
+SETTLE_SUFFIX = ".settle"
+RETRY_S = 3.0
+RETRY_S_MAX = 60.0
+TEMPORARY_ERRORS = frozenset({"ExposureExceeded"})
+"""Refusals of the chain that pass with time: the worker's earlier stages resolve, and the bond bears this one."""
+UNSETTLED_RECORD_S_MAX = 24 * 3600
+"""A record whose request never came on chain is forgotten after a day: nobody can be challenged for it any more."""
+OPENINGS_AT_ONCE_MAX = 2
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A settlement in the node's pool: when to look after it again, and how long to wait after the next refusal."""
+
+    extrinsic: bytes
+    due_s: float
+    wait_s: float
+
+
+class DiskRequestArchive:
+    """`RequestArchive` over a directory and an account."""
+
+    def __init__(self, directory: Path, account: SigningAccount) -> None:
+        self.openings = OpeningStore(directory / "openings")
+        self._settlements = directory / "settlements"
+        self._settlements.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._account = account
+        self._sent: dict[bytes, _Sent] = {}
+        self._sending: set[bytes] = set()
+        self._limiter = trio.CapacityLimiter(OPENINGS_AT_ONCE_MAX)
+
+    async def retain(self, record: RequestRecord) -> None:
+        """See RequestArchive."""
+        await trio.to_thread.run_sync(self.openings.save, record)
+
+    async def settle(self, request: bytes, call: Settle) -> bytes | None:
+        """See RequestArchive. What cannot be sent now is sent by `run` later."""
+        self._sending.add(request)
+        try:
+            await trio.to_thread.run_sync(write_synced, self._path(request), encode(call))
+            return await self._submit(request, call, RETRY_S)
+        finally:
+            self._sending.discard(request)
+
+    async def open(self, body: bytes) -> bytes:
+        """Answer an encoded OpeningRequest, for a window that the beacon drew and nobody has decided about yet.
+
+        Nothing else is opened: it holds the client's prompt and answer, and sending it is work for whoever asks.
+        Raises DecodeError for garbage, OpeningUnavailable.
+        """
+        asked = decode(OpeningRequest, body)
+        try:
+            challenge_id = compute_challenge_id(asked.request, asked.stage)
+            challenge = await self._account.chain.read(queries.read_challenge, challenge_id)
+        except ChainUnreachable as error:
+            raise OpeningUnavailable("this worker's node does not answer: ask again") from error
+        if challenge is None or challenge.window != asked.window or challenge.outcome is not None:
+            raise OpeningUnavailable(f"window {asked.window} of stage {asked.stage} is not challenged (yet)")
+        return await trio.to_thread.run_sync(self.openings.open, body, limiter=self._limiter)
+
+    async def run(self) -> None:
+        """Get pending settlements on chain and forget what is resolved, until cancelled."""
+        while True:
+            try:
+                await self.run_once()
+            except ChainUnreachable as error:
+                logger.warning("the node does not answer: %s", error)
+            except RpcError as error:
+                logger.warning("the node refuses to answer: %s", error)
+            await trio.sleep(RETRY_S)
+
+    async def run_once(self) -> None:
+        """One round over everything kept. Raises ChainUnreachable, RpcError."""
+        for path in sorted(self._settlements.glob(f"*{SETTLE_SUFFIX}")):
+            request = bytes.fromhex(path.stem)
+            if request not in self._sending:
+                await self._pursue(request, path)
+        for request, stage in self.openings.list_kept():
+            if await self._is_over(request, stage):
+                self.openings.delete(request, stage)
+
+    async def _pursue(self, request: bytes, path: Path) -> None:
+        """A settlement leaves the disk once its request is on chain, or can never come on chain."""
+        if await self._account.chain.get_request(request) is not None:
+            self._drop(request, path)
+            return
+        call = decode(Settle, path.read_bytes(), EXTRINSIC_BYTES_MAX)
+        session = await self._account.chain.get_session(call.order.order.session)
+        if session is None or not session.is_settleable:
+            logger.error("settlement of %s comes too late: its session is closed", request.hex()[:12])
+            self._drop(request, path)
+            return
+        wait_s = RETRY_S
+        if (sent := self._sent.get(request)) is not None:
+            if trio.current_time() < sent.due_s:
+                return
+            try:
+                await self._account.find(sent.extrinsic, "Settle")
+                return  # in the pool, or in a block this round has not seen yet
+            except TransactionLost:
+                logger.warning("settlement of %s was lost by the node: sent again", request.hex()[:12])
+            except CallFailed as error:
+                if error.error not in TEMPORARY_ERRORS:
+                    # Sent again it would fail again, and every attempt costs its fee.
+                    logger.error("settlement of %s is refused by the chain for good: %s", request.hex()[:12], error)
+                    self._drop(request, path)
+                    return
+                wait_s = sent.wait_s
+                logger.warning("settlement of %s has to wait: %s", request.hex()[:12], error)
+        await self._submit(request, call, wait_s)
+
+    async def _submit(self, request: bytes, call: Settle, wait_s: float) -> bytes | None:
+        try:
+            extrinsic = await self._account.send(call)
+        except ChainUnreachable as error:
+            logger.warning("settlement of %s waits: %s", request.hex()[:12], error)
+            return None
+        except RpcError as error:
+            logger.warning("settlement of %s is refused by the node (tried again): %s", request.hex()[:12], error)
+            return None
+        self._sent[request] = _Sent(extrinsic, trio.current_time() + wait_s, min(2 * wait_s, RETRY_S_MAX))
+        return extrinsic
+
+    def _drop(self, request: bytes, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        self._sent.pop(request, None)
+
+    async def _is_over(self, request: bytes, stage: int) -> bool:
+        """Whether nobody can be challenged for a kept request any more."""
+        found = await self._account.chain.get_request(request)
+        if found is not None:
+            return found.open_stages == 0
+        return self.openings.get_age_s(request, stage) > UNSETTLED_RECORD_S_MAX
+
+    def _path(self, request: bytes) -> Path:
+        return self._settlements / f"{request.hex()}{SETTLE_SUFFIX}"

@@ -1,0 +1,89 @@
+"""Dishonest copies of a stored model, as cheats are told from honest work in demonstrations and tests. Never served.
+
+QUANTISE rounds every matrix of the range to 4-bit symmetric blocks of 32 (a cheaper model in place of the published
+one); PERTURB adds seeded Gaussian noise of 1 % of each matrix's standard deviation. (SKIP, leaving a layer out, needs
+no files: `ShardRange.skip_layer`.)
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.errors import StoreError
+from inference.model.layout import TensorSlot, compute_file_name, compute_slots
+from proto_specs.types.manifest import Architecture, UnitKind
+
+BLOCK = 32
+LEVELS = 7
+NOISE_SHARE = 0.01
+
+Matrix = NDArray[np.float32]
+
+
+class Cheat(enum.Enum):
+    """What is done to the weights."""
+
+    QUANTISE = "quantise"
+    PERTURB = "perturb"
+
+
+def write_doctored(
+    directory: Path, target: Path, architecture: Architecture, start: int, end: int, cheat: Cheat, seed: int = 0
+) -> None:
+    """Copy a model's weight files to the new directory `target` with layers [start, end) doctored.
+
+    Other files are hard links where the file system allows, else copies. Raises StoreError when `target` exists.
+    """
+    try:
+        target.mkdir(parents=True)
+    except FileExistsError as error:
+        raise StoreError(f"{target} exists already: doctored copies are written to a fresh directory") from error
+    doctored = {compute_file_name(UnitKind.LAYER, layer): layer for layer in range(start, end)}
+    for file in sorted(directory.glob("*.bin")):
+        layer = doctored.get(file.name)
+        if layer is None:
+            _link(file, target / file.name)
+        else:
+            generator = np.random.default_rng([seed, layer])
+            (target / file.name).write_bytes(_doctor_layer(file.read_bytes(), architecture, cheat, generator))
+
+
+def _doctor_layer(data: bytes, architecture: Architecture, cheat: Cheat, generator: np.random.Generator) -> bytes:
+    changed = bytearray(data)
+    for slot in compute_slots(architecture, UnitKind.LAYER):
+        if len(slot.shape) < 2:
+            continue  # norms stay: no format quantises them
+        matrix = _read(data, slot)
+        worse = _quantise(matrix) if cheat is Cheat.QUANTISE else _perturb(matrix, generator)
+        changed[slot.offset : slot.offset + slot.size] = worse.astype("<f4").tobytes()
+    return bytes(changed)
+
+
+def _read(data: bytes, slot: TensorSlot) -> Matrix:
+    return np.frombuffer(data, dtype="<f4", count=slot.size // 4, offset=slot.offset).reshape(slot.shape)
+
+
+def _quantise(matrix: Matrix) -> Matrix:
+    """[in, out], blocks of 32 along `in` (as quantised formats block a row of weights)."""
+    blocks = matrix.T.reshape(matrix.shape[1], -1, BLOCK)
+    step = np.abs(blocks).max(axis=2, keepdims=True) / LEVELS
+    codes = np.rint(np.divide(blocks, step, out=np.zeros_like(blocks), where=step > 0))
+    return np.ascontiguousarray((codes * step).reshape(matrix.shape[1], -1).T.astype(np.float32))
+
+
+def _perturb(matrix: Matrix, generator: np.random.Generator) -> Matrix:
+    noise = generator.standard_normal(matrix.shape, dtype=np.float32)
+    return matrix + np.float32(NOISE_SHARE * matrix.std()) * noise
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,80 @@
+"""Rows of another size than the leaf says, or that are no numbers, match nothing: whoever signed them fails."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from inference.errors import EngineError
+from inference.serving.opening import AuthenticOpening
+from node.verifier import judge as module
+from node.verifier.judge import NOT_ROWS, Judge
+from proto_specs.types.calls import Outcome
+from tests.property.inference.serving.harness import HIDDEN, make_manifest, make_order
+
+ROW = HIDDEN * 4
+PROMPT = tuple(range(40))
+
+
+def make_opening(**fields: object) -> AuthenticOpening:
+    opening = AuthenticOpening(make_order(PROMPT, 9, 3).order, bytes(40 * ROW), 40, 32, bytes(8 * ROW), (), 32)
+    return replace(opening, **fields)
+
+
+@pytest.fixture
+def judge(monkeypatch: pytest.MonkeyPatch) -> Judge:
+    shard = SimpleNamespace(is_first=False, is_last=False)
+    monkeypatch.setattr(module, "load_session", lambda *_: SimpleNamespace(shard=shard))
+    found = SimpleNamespace(ok=True, distance_ppb=0, token_mismatches=(), projection=b"p")
+    monkeypatch.setattr(module, "verify_window", lambda *_: found)
+    return Judge(None)  # type: ignore[arg-type]
+
+
+def judge_one(judge: Judge, opening: AuthenticOpening):
+    return judge.judge(opening, bytes(32), make_manifest(), (2, 4), bytes(32))
+
+
+def test_whole_rows_are_compared(judge: Judge) -> None:
+    assert judge_one(judge, make_opening()).outcome is Outcome.PASS
+
+
+NAN = np.full(HIDDEN, np.nan, dtype="<f4").tobytes()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"inputs": bytes(39 * ROW)},
+        {"inputs": bytes(41 * ROW)},
+        {"inputs": bytes(20 * ROW)},
+        {"inputs": b""},
+        {"inputs": bytes(40 * ROW - 1)},
+        {"inputs": bytes(39 * ROW) + NAN},
+        {"output": bytes(7 * ROW)},
+        {"output": bytes(9 * ROW)},
+        {"output": b""},
+        {"output": bytes(8 * ROW - 2)},
+        {"output": bytes(7 * ROW) + NAN},
+    ],
+)
+def test_rows_of_another_shape_or_no_numbers_fail(judge: Judge, fields: dict[str, object]) -> None:
+    assert judge_one(judge, make_opening(**fields)) == NOT_ROWS
+    assert NOT_ROWS.outcome is Outcome.FAIL
+
+
+def test_what_this_verifier_cannot_compute_accuses_nobody(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise EngineError("no memory")
+
+    monkeypatch.setattr(module, "verify_window", fail)
+    with pytest.raises(EngineError):
+        judge_one(judge, make_opening())
+
+
+def test_only_so_many_shards_stay_loaded(judge: Judge) -> None:
+    for start in range(2 * module.SESSIONS_MAX):
+        judge.judge(make_opening(), bytes(32), make_manifest(), (start, start + 2), bytes(32))
+    assert len(judge._sessions) == module.SESSIONS_MAX
