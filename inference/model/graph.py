@@ -30,19 +30,16 @@ CONTRIB_DOMAIN = "com.microsoft"
 
 @dataclass(frozen=True)
 class ShardRange:
-    """Layers [start, end) of a model. `skip_layer` leaves one of them out: only for demonstrations of cheating."""
+    """Layers [start, end) of a model."""
 
     architecture: Architecture
     start: int
     end: int
-    skip_layer: int | None = None
 
     def __post_init__(self) -> None:
         layers = self.architecture.layers
         if not 0 <= self.start < self.end <= layers:
             raise ModelFormatError(f"[{self.start}, {self.end}) is not a range of the model's {layers} layers")
-        if self.skip_layer is not None and self.end - self.start < 2:
-            raise ModelFormatError("a range of one layer has none to skip")
 
     @property
     def is_first(self) -> bool:
@@ -57,7 +54,7 @@ class ShardRange:
     @property
     def layers(self) -> tuple[int, ...]:
         """The layers it computes, in order."""
-        return tuple(one for one in range(self.start, self.end) if one != self.skip_layer)
+        return tuple(range(self.start, self.end))
 
     @property
     def units(self) -> tuple[tuple[UnitKind, int], ...]:

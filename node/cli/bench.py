@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-ROOT = Path(__file__).parents[2]
-"""Of the checkout, where there is one."""
+from node.cli.checkout import find_in_checkout
+from node.cli.errors import exit_on_error
 
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks, side by side with a peer (from a checkout).")
 
@@ -34,8 +33,7 @@ def sync(
 
 
 def _run(module: str, *, as_json: bool, quick: bool) -> None:
-    if not (ROOT / "benchmarks").is_dir():
-        typer.echo("error: the benchmarks are part of the source tree: run this from a checkout", err=True)
-        raise typer.Exit(2)
+    with exit_on_error(as_json):
+        root = find_in_checkout("benchmarks")
     options = (["--json"] if as_json else []) + (["--quick"] if quick else [])
-    raise typer.Exit(subprocess.run([sys.executable, "-m", module, *options], cwd=ROOT, check=False).returncode)
+    raise typer.Exit(subprocess.run([sys.executable, "-m", module, *options], cwd=root, check=False).returncode)

@@ -1,99 +1,144 @@
-"""The demo's story, one function: model, network, one paid request, what the chain says, an honest exit status."""
+"""`myelin demo`: a localnet, one paid request, what the chain says of it, an honest exit status."""
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import shutil
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import trio
+import typer
 from rich.console import Console
 
 from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import Request, StageStatus, Worker, WorkerStatus
 from genesis.dev import get_dev_identity
-from node.cli.errors import EXIT_ERROR, EXIT_NOT_VERIFIED, EXIT_OK
+from node.cli.checkout import find_in_checkout
+from node.cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NOT_VERIFIED, EXIT_OK, exit_on_error
 from node.cli.models import import_sample
-from node.cli.nodes import wait_for_signal
+from node.cli.models_dir import ModelsOption, get_models_dir
+from node.cli.nodes import run_until_signalled, wait_for_signal
 from node.cli.show_inference import format_myl
 from node.client.rpc import open_rpc
 from node.client.rpc_chain import RpcChain
-from node.localnet.demo_network import CLIENT, DemoNetwork, NetworkPlan, find_free_port, split_layers
-from proto_specs.types.manifest import compute_model_id
-from tests.actors.cheating import DemoCheat
+from node.localnet.errors import LocalnetError
+from node.localnet.localnet import open_localnet
+from node.localnet.plan import LocalnetPlan, Partitions, Wanted, make_plan
+from proto_specs.types.manifest import Manifest, compute_model_id
 
 WORKERS = ("bob", "charlie", "dave")
+CLIENT = "client"
 PROMPT = "What is the capital of France, and what is it known for?"
+CHEATING_WORKER = "tests.actors.cheating_worker"
+
+
+class Cheat(enum.Enum):
+    """What the dishonest worker does: 4-bit weights, one layer left out, or 1 % noise on the weights."""
+
+    QUANTISE = "quantise"
+    SKIP = "skip"
+    PERTURB = "perturb"
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """How to run the demo."""
+    """How to run the demo. `cheat` makes worker number `cheater` dishonest."""
 
     models: Path
     prompt: str = PROMPT
     tokens: int = 96
-    cheat: DemoCheat | None = None
+    cheat: Cheat | None = None
     cheater: int = 1
     keep: bool = False
     base: Path | None = None
     block_interval_ms: int = 1_000
 
 
+def demo_command(
+    prompt: Annotated[str, typer.Option(help="What to ask the model.")] = PROMPT,
+    tokens: Annotated[int, typer.Option(min=1, help="Most tokens to generate.")] = 96,
+    cheat: Annotated[Cheat | None, typer.Option(help="Make one worker serve a wrong shard (from a checkout).")] = None,
+    cheater: Annotated[int, typer.Option(min=0, max=2, help="Which of the three stages cheats.")] = 1,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the network running until Ctrl-C.")] = False,
+    interval_ms: Annotated[int, typer.Option(min=50, help="Block interval.")] = 1_000,
+    base: Annotated[Path | None, typer.Option(help="Where to put it (default: a temporary directory).")] = None,
+    models: ModelsOption = None,
+) -> None:
+    """One validator, three workers, one paid and verified request. Status 0 only if the chain shows all of it."""
+    options = DemoOptions(get_models_dir(models), prompt, tokens, cheat, cheater, keep, base, interval_ms)
+    with exit_on_error():
+        status = trio.run(run_until_signalled, run_demo, options, Console())
+    raise typer.Exit(EXIT_INTERRUPTED if status is None else status)
+
+
 async def run_demo(options: DemoOptions, console: Console) -> int:
-    """Everything on real processes. The exit status says whether what was to be shown did happen."""
+    """A localnet and one prompt. The exit status says whether what was to be shown did happen."""
+    programs = {} if options.cheat is None else {WORKERS[options.cheater]: make_cheating_program(options.cheat)}
     manifest = await trio.to_thread.run_sync(import_sample, options.models, console)
-    base = options.base or Path(tempfile.mkdtemp(prefix="myelin-demo-"))
-    plan = NetworkPlan(
-        base=base,
-        models=options.models,
-        model=compute_model_id(manifest),
-        workers=split_layers(manifest.architecture.layers, WORKERS),
-        rpc_port=find_free_port(),
-        block_interval_ms=options.block_interval_ms,
-        cheat=options.cheat,
-        cheater=options.cheater,
-    )
-    network = DemoNetwork(plan)
+    base = (options.base or Path(tempfile.mkdtemp(prefix="myelin-demo-"))).absolute()
+    plan = make_demo_plan(base, options.models.absolute(), manifest, options.block_interval_ms, programs)
     status = EXIT_ERROR
-    try:
-        async with open_rpc(plan.rpc_url) as rpc:
+    with open_localnet(base) as net:
+        if net.state is not None:
+            raise LocalnetError(f"{base} holds a network already: `myelin localnet up --base {base}` goes on with it")
+        try:
             with console.status("starting one validator and three workers"):
-                await network.init()
-                await network.start_validator(rpc)
-                await network.register_model()
-                for number in range(len(plan.workers)):
-                    await network.start_worker(number)
-                chain = await RpcChain.connect(rpc)
-                await network.wait_serving(chain)
+                await net.up(lambda: plan, lambda _text: None)
             _show_network(console, plan)
             answered = await _ask(options, plan)
-            status = await judge_outcome(chain, options, plan, answered, console)
+            async with open_rpc(plan.validators[0].rpc_url) as rpc:
+                status = await judge_outcome(await RpcChain.connect(rpc), options, plan, answered, console)
             _show_next(console, plan)
             if options.keep:
                 console.print("The network stays up; Ctrl-C stops it.")
                 await wait_for_signal()
             return status
-    finally:
-        with trio.CancelScope(shield=True):
-            await network.children.stop()
-        if options.base is None and status == EXIT_OK:
-            shutil.rmtree(base, ignore_errors=True)
-        else:
-            console.print(f"directories and logs: {base}")
+        finally:
+            with trio.CancelScope(shield=True):
+                await net.down()
+            if options.base is None and status == EXIT_OK:
+                shutil.rmtree(base, ignore_errors=True)
+            else:
+                console.print(f"directories and logs: {base}")
 
 
-async def _ask(options: DemoOptions, plan: NetworkPlan) -> int:
+def make_demo_plan(
+    base: Path, models: Path, manifest: Manifest, block_interval_ms: int, programs: dict[str, tuple[str, ...]]
+) -> LocalnetPlan:
+    """Validator alice; bob, charlie and dave share the layers. `programs`: what runs in place of `worker run`."""
+    wanted = Wanted(1, len(WORKERS), block_interval_ms, Partitions.NONE, delay_ms=0, payers=0)
+    model, layers = compute_model_id(manifest).hex(), manifest.architecture.layers
+    plan = make_plan(base, wanted, time.time_ns() // 1_000_000, model, str(models), layers)
+    workers = tuple(
+        dataclasses.replace(one, name=name, program=programs.get(name, ()))
+        for one, name in zip(plan.workers, WORKERS, strict=True)
+    )
+    return dataclasses.replace(plan, workers=workers)
+
+
+def make_cheating_program(cheat: Cheat) -> tuple[str, ...]:
+    """A worker that serves a wrong shard. Raises NoCheckout: no wheel has it."""
+    root = find_in_checkout("tests/actors")
+    return ("env", f"PYTHONPATH={root}", sys.executable, "-m", CHEATING_WORKER, cheat.value)
+
+
+async def _ask(options: DemoOptions, plan: LocalnetPlan) -> int:
     """`myelin infer` as a user runs it, on this terminal."""
-    argv = [sys.executable, "-m", "node.cli.main", "infer", options.prompt, "--rpc", plan.rpc_url]
-    argv += ["--model", plan.model.hex(), "--models", str(plan.models), "--account", f"dev:{CLIENT}"]
+    argv = [sys.executable, "-m", "node.cli.main", "infer", options.prompt, "--rpc", plan.validators[0].rpc_url]
+    argv += ["--model", plan.model, "--models", plan.models, "--account", f"dev:{CLIENT}"]
     process = await trio.run_process([*argv, "--tokens", str(options.tokens)], check=False)
     return int(process.returncode or 0)
 
 
-async def judge_outcome(chain: RpcChain, options: DemoOptions, plan: NetworkPlan, status: int, console: Console) -> int:
+async def judge_outcome(
+    chain: RpcChain, options: DemoOptions, plan: LocalnetPlan, status: int, console: Console
+) -> int:
     """Whether the chain shows what the demo set out to show. Read by JSON-RPC, none of it remembered."""
     request = await _read_last_request(chain)
     if request is None:
@@ -148,18 +193,18 @@ async def _read_last_request(chain: RpcChain) -> Request | None:
     return max(found, key=lambda one: one.settled_height, default=None)
 
 
-def _show_network(console: Console, plan: NetworkPlan) -> None:
-    console.print(
-        f"[bold]{'chain':>10}[/bold]  validator alice, block every {plan.block_interval_ms} ms, {plan.rpc_url}"
-    )
+def _show_network(console: Console, plan: LocalnetPlan) -> None:
+    every = f"block every {plan.block_interval_ms} ms"
+    console.print(f"[bold]{'chain':>10}[/bold]  validator alice, {every}, {plan.validators[0].rpc_url}")
     for worker in plan.workers:
         console.print(f"[bold]{'worker':>10}[/bold]  {worker.name}: layers {worker.start}-{worker.end - 1}")
 
 
-def _show_next(console: Console, plan: NetworkPlan) -> None:
+def _show_next(console: Console, plan: LocalnetPlan) -> None:
     """The address, and two commands to try while the network is up (`--keep`)."""
+    url = plan.validators[0].rpc_url
     body = '{"jsonrpc":"2.0","id":1,"method":"inference_models","params":[]}'
     console.print()
-    console.print(f"JSON-RPC: {plan.rpc_url}   (stays up with `--keep`); try:", highlight=False)
-    console.print(f"  .venv/bin/myelin infer 'Tell me a joke.' --rpc {plan.rpc_url}", highlight=False, markup=False)
-    console.print(f"  curl -s {plan.rpc_url} -d '{body}'", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"JSON-RPC: {url}   (stays up with `--keep`); try:", highlight=False)
+    console.print(f"  .venv/bin/myelin infer 'Tell me a joke.' --rpc {url}", highlight=False, markup=False)
+    console.print(f"  curl -s {url} -d '{body}'", highlight=False, markup=False, soft_wrap=True)

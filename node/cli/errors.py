@@ -20,7 +20,6 @@ from node.keys.derivation import MnemonicInvalid
 from node.keys.keystore import KeystoreError
 from node.light.errors import LightStateInvalid, SourceLost
 from node.localnet.errors import LocalnetError
-from node.machine.children import ProcessDied
 from node.p2p.errors import NetworkError
 from node.replica.wal import WalDamaged
 from node.signer.signer import SignerError
@@ -72,7 +71,6 @@ _USER_ERRORS = (
     NetworkError,
     NodeRefused,
     OSError,
-    ProcessDied,
     ProtocolError,
     RpcError,
     RuntimeRefusal,

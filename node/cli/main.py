@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 _COMMANDS = {
-    "demo": ("demos", "demo_command"),
+    "demo": ("demo", "demo_command"),
     "localnet": ("localnets", "app"),
     "init": ("nodes", "init_command"),
     "run": ("nodes", "run_command"),

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Annotated
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 
 from node.cli.progress import clear_progress, report_progress
 from node.sim.consensus.many import Summary, format_replay, simulate_many
 from node.sim.consensus.plan import HEIGHTS_DEFAULT, VALIDATORS_DEFAULT
-from tests.simulation.bugs import Bug
+from node.sim.consensus.run import Plant
 
 app = typer.Typer(no_args_is_help=True, help="Simulations: whole nodes on virtual time under a seed.")
 SHOWN_MAX = 20
@@ -23,50 +26,89 @@ def _root() -> None:
     """Keeps `consensus` a command of its own."""
 
 
+SeedsOption = Annotated[int, typer.Option(min=1, help="How many seeds.")]
+StartOption = Annotated[int, typer.Option(min=0, help="The first seed.")]
+ValidatorsOption = Annotated[int, typer.Option(min=1, max=64, help="Validators of each simulation.")]
+HeightsOption = Annotated[int, typer.Option(min=1, help="Heights each simulation has to reach.")]
+JobsOption = Annotated[int | None, typer.Option(min=1, help="Processes (default: one a core).")]
+ResultOption = Annotated[bool, typer.Option("--json", help="The result as JSON.")]
+
+
 @app.command()
 def consensus(
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 100,
-    start: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
-    validators: Annotated[int, typer.Option(min=1, max=64, help="Validators of each simulation.")] = VALIDATORS_DEFAULT,
-    heights: Annotated[int, typer.Option(min=1, help="Heights each simulation has to reach.")] = HEIGHTS_DEFAULT,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes (default: one a core).")] = None,
-    bug: Annotated[Bug | None, typer.Option(help="Plant this bug: the simulator has to find it.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
+    seeds: SeedsOption = 100,
+    start: StartOption = 0,
+    validators: ValidatorsOption = VALIDATORS_DEFAULT,
+    heights: HeightsOption = HEIGHTS_DEFAULT,
+    jobs: JobsOption = None,
+    as_json: ResultOption = False,
 ) -> None:
     """Loss, delay, partitions, crashes at every write, liars: agreement, validity, supply and progress must hold.
 
-    Exit status 1 when a seed violates them. With --bug it ends at the first seed that does.
+    Exit status 1 when a seed violates them.
     """
-    jobs = min(jobs or len(os.sched_getaffinity(0)), seeds)
-    began_s = time.monotonic()
+    runs = SeedRuns("myelin sim consensus", seeds, start, validators, heights, jobs)
+    raise typer.Exit(runs.run_and_show(as_json=as_json))
 
-    def progress(summary: Summary) -> bool:
-        rate = summary.seeds / (time.monotonic() - began_s)
-        report_progress(f"{rate:.1f} seeds/s, {len(summary.violations)} with violations", summary.seeds, seeds)
-        return bug is not None and bool(summary.violations)
 
-    summary = simulate_many(range(start, start + seeds), validators, heights, jobs, bug, progress)
-    clear_progress()
-    elapsed_s = time.monotonic() - began_s
-    commands = {seed: format_replay(seed, validators, heights, bug) for seed in summary.violations}
-    if as_json:
-        found = [
-            {"seed": seed, "violations": texts, "replay": commands[seed]} for seed, texts in summary.violations.items()
-        ]
-        result = {
-            "seeds": summary.seeds,
-            "jobs": jobs,
-            "seconds": round(elapsed_s, 1),
-            "seeds_per_s_per_core": round(summary.seeds / elapsed_s / jobs, 2),
-            "virtual_s": summary.virtual_ms // 1_000,
-            "violations": found,
-            "counts": dict(sorted(summary.counts.items())),
+@dataclass(frozen=True, slots=True)
+class SeedRuns:
+    """Which seeds to simulate. `command` is what takes these options, for the line that replays a seed.
+
+    `plant` changes the code under every simulation; `ends_early`: the first seed with a violation is enough.
+    """
+
+    command: str
+    seeds: int
+    start: int
+    validators: int
+    heights: int
+    jobs: int | None
+    plant: Plant = nullcontext
+    ends_early: bool = False
+
+    def run_and_show(self, *, as_json: bool) -> int:
+        """Simulate, print what came of it, and give the exit status: 1 when a seed has a violation."""
+        jobs = min(self.jobs or len(os.sched_getaffinity(0)), self.seeds)
+        began_s = time.monotonic()
+
+        def progress(summary: Summary) -> bool:
+            rate = summary.seeds / (time.monotonic() - began_s)
+            report_progress(f"{rate:.1f} seeds/s, {len(summary.violations)} with violations", summary.seeds, self.seeds)
+            return self.ends_early and bool(summary.violations)
+
+        seeds = range(self.start, self.start + self.seeds)
+        summary = simulate_many(seeds, self.validators, self.heights, jobs, progress, self.plant)
+        clear_progress()
+        elapsed_s = time.monotonic() - began_s
+        commands = {
+            seed: format_replay(self.command, seed, self.validators, self.heights) for seed in summary.violations
         }
-        print(json.dumps(result, indent=1))
-    else:
-        for seed, texts in list(summary.violations.items())[:SHOWN_MAX]:
-            print(f"seed {seed}: {'; '.join(texts)}\n  replay: {commands[seed]}")
-        rate = summary.seeds / elapsed_s / jobs
-        print(f"{summary.seeds} seeds, {len(summary.violations)} with violations; {rate:.2f}/s on each of {jobs} cores")
-        print(", ".join(f"{count} {name}" for name, count in sorted(summary.counts.items())))
-    raise typer.Exit(1 if summary.violations else 0)
+        if as_json:
+            print(json.dumps(_make_result(summary, commands, jobs, elapsed_s), indent=1))
+        else:
+            _show_summary(summary, commands, jobs, elapsed_s)
+        return 1 if summary.violations else 0
+
+
+def _make_result(summary: Summary, commands: Mapping[int, str], jobs: int, elapsed_s: float) -> dict[str, Any]:
+    found = [
+        {"seed": seed, "violations": texts, "replay": commands[seed]} for seed, texts in summary.violations.items()
+    ]
+    return {
+        "seeds": summary.seeds,
+        "jobs": jobs,
+        "seconds": round(elapsed_s, 1),
+        "seeds_per_s_per_core": round(summary.seeds / elapsed_s / jobs, 2),
+        "virtual_s": summary.virtual_ms // 1_000,
+        "violations": found,
+        "counts": dict(sorted(summary.counts.items())),
+    }
+
+
+def _show_summary(summary: Summary, commands: Mapping[int, str], jobs: int, elapsed_s: float) -> None:
+    for seed, texts in list(summary.violations.items())[:SHOWN_MAX]:
+        print(f"seed {seed}: {'; '.join(texts)}\n  replay: {commands[seed]}")
+    rate = summary.seeds / elapsed_s / jobs
+    print(f"{summary.seeds} seeds, {len(summary.violations)} with violations; {rate:.2f}/s on each of {jobs} cores")
+    print(", ".join(f"{count} {name}" for name, count in sorted(summary.counts.items())))

@@ -24,7 +24,7 @@ from node.cli.show_inference import format_myl
 from node.keys.derivation import KeyKind
 from node.worker.errors import WorkerRefused
 from node.worker.request_journal import repair_logs
-from node.worker.service import Loader, WorkerConfig, load_verified, run_worker
+from node.worker.service import WorkerConfig, run_worker
 from proto_specs.types.common import NMYL_PER_MYL
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -33,7 +33,6 @@ DEFAULT_PREFILL_PRICE = 20_000
 DEFAULT_DECODE_PRICE = 80_000
 DEFAULT_BOND_MYL = 150
 DEFAULT_KV_POSITIONS = 16_384
-_loader: Loader = load_verified
 
 
 @app.command("run")
@@ -81,13 +80,7 @@ def run_command(
 async def serve(config: WorkerConfig, rpc: str, name: str, keys: Path | None) -> None:
     """Connect and serve."""
     async with open_account(rpc, name, keys) as (account, _):
-        await run_worker(config, account, _loader)
-
-
-def set_loader(load: Loader) -> None:
-    """Load shards in another way than by the manifest's hashes: for the demo's dishonest worker alone."""
-    global _loader
-    _loader = load
+        await run_worker(config, account)
 
 
 def parse_layers(text: str) -> tuple[int, int]:

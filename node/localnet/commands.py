@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MYELIN = (sys.executable, "-m", "node.cli.main")
+WORKER_RUN = (*MYELIN, "worker", "run")
 Argv = tuple[str, ...]
 
 
@@ -34,7 +35,7 @@ class WorkerCommand:
     end: int
     rpc_url: str
 
-    def make_argv(self, program: Argv = (*MYELIN, "worker", "run"), options: Sequence[str] = ()) -> Argv:
+    def make_argv(self, program: Argv = WORKER_RUN, options: Sequence[str] = ()) -> Argv:
         """`program` is what takes the options of `worker run`."""
         key = f"dev:{self.name}"
         what = ("--model", self.model, "--layers", f"{self.start}:{self.end}", "--models", str(self.models))

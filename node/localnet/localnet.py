@@ -15,14 +15,16 @@ from pathlib import Path
 
 import trio
 
+from consensus.runtime.inference import queries
 from genesis.spec import compute_genesis_hash, save_spec
 from node.client.chain_view import ChainUnreachable
 from node.client.rpc import open_rpc
+from node.client.rpc_chain import RpcChain
 from node.client.rpc_errors import RpcError
 from node.full.settings import NodePaths
 from node.keys.derivation import KeyKind
 from node.keys.keystore import get_dev_key
-from node.localnet.commands import WorkerCommand, make_register, make_run
+from node.localnet.commands import WORKER_RUN, WorkerCommand, make_register, make_run
 from node.localnet.errors import LocalnetError
 from node.localnet.groups import Groups
 from node.localnet.namespaces import Namespaces
@@ -30,7 +32,6 @@ from node.localnet.plan import LOOPBACK, LocalnetPlan, Partitions, ValidatorPlan
 from node.localnet.proxy import ProxyLink, send_order
 from node.localnet.state import FILE_NAME, LocalnetState, Phase, ProcessRecord, load_state, save_state
 from node.machine import processes
-from node.machine.children import TAIL_LINES
 from node.machine.files import lock_beside
 from node.machine.processes import RunState
 from node.p2p.identity import compute_peer_id
@@ -38,6 +39,7 @@ from node.signer.signer import Signer
 
 START_TIMEOUT_S = 60.0
 POLL_S = 0.1
+TAIL_LINES = 15
 PROXY = "proxy"
 RPC_CALLS_PER_S = 1_000_000
 """A localnet's RPC is for load: nobody is held back."""
@@ -200,10 +202,11 @@ class Localnet:
             await self._start(name)
         await self._wait_started(nodes, 1)
         if workers:
-            if self._found.phase is not Phase.UP:
+            if self._found.phase is Phase.STARTING:
                 await self._register_model()
             for name in workers:
                 await self._start(name)
+            await self._wait_started(workers, 0)
 
     async def _start(self, name: str) -> None:
         """Start one process; it is in the state file before anything else can happen."""
@@ -248,7 +251,8 @@ class Localnet:
             end=worker.end,
             rpc_url=plan.find_validator(worker.validator).rpc_url,
         )
-        return command.make_argv(options=("--listen", f"/ip4/{plan.worker_host}/tcp/0"))
+        options = ("--listen", f"/ip4/{plan.worker_host}/tcp/0")
+        return command.make_argv(worker.program or WORKER_RUN, options)
 
     def _write_proxy_config(self) -> None:
         plan = self._found.plan
@@ -271,10 +275,10 @@ class Localnet:
             raise LocalnetError(f"the model was not registered: {done.stderr.decode(errors='replace').strip()}")
 
     async def _wait_started(self, names: list[str], height: int) -> None:
-        """Until each of these validators answers with at least this height. Raises LocalnetError."""
+        """Until each of these validators has this height, and each of these workers serves. Raises LocalnetError."""
         with trio.move_on_after(START_TIMEOUT_S) as waiting:
             for name in names:
-                while not await self._has_height(name, height):
+                while not await self._is_ready(name, height):
                     if self.get_run_state(name) is RunState.GONE:
                         raise LocalnetError(f"{name} ended by itself; its log ends:\n{self.read_log_tail(name)}")
                     await trio.sleep(POLL_S)
@@ -283,16 +287,17 @@ class Localnet:
         tails = "\n".join(self.read_log_tail(name) for name in names)
         raise LocalnetError(f"no answer of all in {START_TIMEOUT_S:.0f} s; the ends of the logs:\n{tails}")
 
-    async def _has_height(self, name: str, height: int) -> bool:
+    async def _is_ready(self, name: str, height: int) -> bool:
+        plan = self._found.plan
         if name == PROXY:
             return (self._base / f"{PROXY}.sock").exists()
-        if name not in self._found.plan.names:
-            return True
-        async with open_rpc(self._found.plan.find_validator(name).rpc_url) as rpc:
-            try:
+        try:
+            if name not in plan.names:
+                return await is_serving(plan, name)
+            async with open_rpc(plan.find_validator(name).rpc_url) as rpc:
                 return int((await rpc.call("system_health"))["height"]) >= height
-            except (ChainUnreachable, RpcError):
-                return False
+        except (ChainUnreachable, RpcError):
+            return False
 
     def read_log_tail(self, name: str) -> str:
         """The last lines a process wrote."""
@@ -313,6 +318,18 @@ class Localnet:
         if state.plan.partitions is Partitions.NAMESPACES:
             await Namespaces(self._base, state.plan).remove()
         self._save(dataclasses.replace(self._found, processes={}))
+
+
+async def is_serving(plan: LocalnetPlan, name: str) -> bool:
+    """Whether the chain has this worker at work, and somebody who verifies its model. Raises ChainUnreachable."""
+    (worker,) = [one for one in plan.workers if one.name == name]
+    key = get_dev_key(name, KeyKind.WORKER).public_key
+    async with open_rpc(plan.find_validator(worker.validator).rpc_url) as rpc:
+        chain = await RpcChain.connect(rpc)
+        entry = await chain.get_worker(key)
+        if entry is None or not entry.is_active:
+            return False
+        return bool(await chain.read(queries.list_verifiers, bytes.fromhex(plan.model)))
 
 
 def list_process_names(plan: LocalnetPlan) -> tuple[str, ...]:

@@ -53,12 +53,16 @@ class ValidatorPlan:
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """One worker: the layers it serves, and the validator whose RPC it uses."""
+    """One worker: the layers it serves, and the validator whose RPC it uses.
+
+    `program` takes the options of `worker run`; without one it is `myelin worker run` itself.
+    """
 
     name: str
     start: int
     end: int
     validator: str
+    program: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +179,7 @@ def build_spec(plan: LocalnetPlan) -> ChainSpec:
         plan.names,
         block_interval_ms=plan.block_interval_ms,
         genesis_time_ms=plan.genesis_time_ms,
-        names=(*DEV_NAMES, *(one.name for one in plan.workers), *make_payer_names(plan.payers)),
+        names=tuple(dict.fromkeys((*DEV_NAMES, *(one.name for one in plan.workers), *make_payer_names(plan.payers)))),
     )
     staking = dataclasses.replace(spec.params.staking, downtime_permille=0)
     return dataclasses.replace(spec, params=dataclasses.replace(spec.params, staking=staking))

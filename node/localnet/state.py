@@ -21,7 +21,7 @@ from node.machine.files import write_synced
 from node.machine.processes import Identity
 
 FILE_NAME = "localnet.json"
-VERSION = 1
+VERSION = 2
 FILE_BYTES_MAX = 4 << 20
 
 

@@ -1,7 +1,7 @@
-"""Processes beside the node: started, fed their configuration on standard input, started again when they die.
+"""Child processes: started, used, started again when they end, stopped with grace. Knows nothing of what they run.
 
-A child's standard input stays open as long as the node lives; its end tells the child that the node is gone, however it
-died. Secrets travel on it too, so none shows in a process list.
+A child's standard input stays open as long as its parent lives; its end tells the child that the parent is gone.
+Secrets travel on it too, so none shows in a process list.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import logging
 import signal
 import subprocess
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,33 +34,46 @@ class ChildProcess:
 
 
 async def supervise(child: ChildProcess) -> None:
-    """Keep the child running until cancelled; the pause before a restart doubles up to 10 s."""
-    pause_s = BACKOFF_S
-    while True:
-        started_s = trio.current_time()
-        code = await _run_once(child)
-        if trio.current_time() - started_s > HEALTHY_S:
-            pause_s = BACKOFF_S
-        logger.warning("%s ended with status %s; starting it again in %.1f s", child.name, code, pause_s)
-        await trio.sleep(pause_s)
-        pause_s = min(BACKOFF_S_MAX, 2 * pause_s)
+    """Keep a configured child running until cancelled."""
 
-
-async def _run_once(child: ChildProcess) -> int | None:
-    process = await trio.lowlevel.open_process(list(child.argv), stdin=subprocess.PIPE)
-    assert process.stdin is not None, "asked for a pipe"
-    try:
+    async def configure(process: trio.Process) -> None:
+        assert process.stdin is not None, "opened with a pipe"
         try:
             await process.stdin.send_all(json.dumps(child.config).encode() + b"\n")
         except trio.BrokenResourceError:
             logger.warning("%s ended before it read its configuration", child.name)
-        return await process.wait()
-    finally:
-        with trio.CancelScope(shield=True):
-            await _stop(process)
+        await process.wait()
+
+    await keep_running(child.name, child.argv, configure)
+
+
+async def keep_running(
+    name: str, argv: Sequence[str], use: Callable[[trio.Process], Awaitable[None]], *, is_answering: bool = False
+) -> None:
+    """Start a process, hand it to `use`, which returns when it has ended, and start another, until cancelled.
+
+    The pause before a restart doubles up to 10 s while processes live for less than 20 s. With `is_answering` its
+    standard output is a pipe for `use` to read.
+    """
+    pause_s = BACKOFF_S
+    while True:
+        started_s = trio.current_time()
+        stdout = subprocess.PIPE if is_answering else None
+        process = await trio.lowlevel.open_process(list(argv), stdin=subprocess.PIPE, stdout=stdout)
+        try:
+            await use(process)
+        finally:
+            with trio.CancelScope(shield=True):
+                await _stop(process)
+        if trio.current_time() - started_s > HEALTHY_S:
+            pause_s = BACKOFF_S
+        logger.warning("%s ended with status %s; starting it again in %.1f s", name, process.returncode, pause_s)
+        await trio.sleep(pause_s)
+        pause_s = min(BACKOFF_S_MAX, 2 * pause_s)
 
 
 async def _stop(process: trio.Process) -> None:
+    """Ask it to end, and kill it when it does not; its pipes are closed afterwards."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         with trio.move_on_after(STOP_TIMEOUT_S):
@@ -67,3 +81,6 @@ async def _stop(process: trio.Process) -> None:
     if process.poll() is None:
         process.kill()
         await process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            await pipe.aclose()

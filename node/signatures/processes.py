@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import trio
 
+from node.machine.supervision import keep_running
 from node.signatures.jobs import COUNT, JOBS_MAX, SignatureJob, check_encoded, encode_jobs
 
 logger = logging.getLogger("myelin.signatures")
@@ -19,7 +19,6 @@ COMMAND = (sys.executable, "-m", "node.signatures")
 PROCESSES_MAX = 8
 JOBS_INLINE_MAX = 4
 """So few are checked at once here: a way to another process and back takes as long."""
-RESTART_S = 0.5
 
 
 class SignatureProcesses:
@@ -64,19 +63,21 @@ class _Worker:
         self._turn = trio.Lock()
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        while True:
-            process = await trio.lowlevel.open_process(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        """Keep the process until cancelled; started once the first one is there."""
+        has_started = False
+
+        async def use(process: trio.Process) -> None:
+            nonlocal has_started
             self._process = process
-            task_status.started()
-            task_status = trio.TASK_STATUS_IGNORED
+            if not has_started:
+                has_started = True
+                task_status.started()
             try:
                 await process.wait()
             finally:
                 self._process = None
-                with trio.CancelScope(shield=True):
-                    await _close(process)
-            logger.warning("a signature process ended with status %s; starting another", process.returncode)
-            await trio.sleep(RESTART_S)
+
+        await keep_running("a signature process", COMMAND, use, is_answering=True)
 
     async def check(self, jobs: Sequence[SignatureJob]) -> list[bool]:
         async with self._turn:
@@ -110,13 +111,3 @@ async def _check_here(jobs: Sequence[SignatureJob]) -> list[bool]:
     if len(jobs) <= JOBS_INLINE_MAX:
         return [one == 1 for one in check_encoded(data)]
     return [one == 1 for one in await trio.to_thread.run_sync(check_encoded, data)]
-
-
-async def _close(process: trio.Process) -> None:
-    """Its input ends, and so does it."""
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            await pipe.aclose()
-    if process.returncode is None:
-        process.kill()
-        await process.wait()

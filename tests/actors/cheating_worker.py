@@ -1,22 +1,28 @@
-"""Entry of the demo's dishonest worker: the arguments of `myelin worker run` after the name of the cheat."""
+"""A worker whose operator changed the program: `python -m tests.actors.cheating_worker CHEAT [options of worker run]`.
+
+It is `myelin worker run` with another loader. Its operator needs no help from the product for that, and gets none.
+"""
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import typer
 
 from node.cli import workers
-from tests.actors.cheating import DemoCheat, make_cheating_loader
+from tests.actors.cheating import make_cheating_loader
+from tests.actors.doctor import Cheat
 
 
 def main() -> None:
-    """`python -m tests.actors.cheating_worker CHEAT [options of worker run]`."""
-    cheat = DemoCheat(sys.argv.pop(1))
+    """Serve a wrong shard until SIGTERM."""
+    cheat = Cheat(sys.argv.pop(1))
     with tempfile.TemporaryDirectory(prefix="myelin-cheat-") as workspace:
-        workers.set_loader(make_cheating_loader(cheat, Path(workspace)))
+        load = make_cheating_loader(cheat, Path(workspace))
+        workers.run_worker = partial(workers.run_worker, load=load)  # type: ignore[assignment]
         app = typer.Typer()
         app.command()(workers.run_command)
         app()

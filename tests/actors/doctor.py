@@ -1,8 +1,8 @@
-"""Dishonest copies of a stored model, as cheats are told from honest work in demonstrations and tests. Never served.
+"""Dishonest copies of a stored model's weights, as cheats are told from honest work in the demo and in tests.
 
 QUANTISE rounds every matrix of the range to 4-bit symmetric blocks of 32 (a cheaper model in place of the published
-one); PERTURB adds seeded Gaussian noise of 1 % of each matrix's standard deviation. (SKIP, leaving a layer out, needs
-no files: `ShardRange.skip_layer`.)
+one); PERTURB adds seeded Gaussian noise of 1 % of each matrix's standard deviation; SKIP leaves the middle layer out:
+its two output matrices are zero, so the layer adds zero to its input, which is bit for bit what no layer gives.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ BLOCK = 32
 LEVELS = 7
 NOISE_SHARE = 0.01
 
+OUTPUT_MATRICES = frozenset({"attn_out", "down"})
+"""What a layer writes to the residual stream goes through these two."""
+
 Matrix = NDArray[np.float32]
 
 
@@ -30,6 +33,7 @@ class Cheat(enum.Enum):
     """What is done to the weights."""
 
     QUANTISE = "quantise"
+    SKIP = "skip"
     PERTURB = "perturb"
 
 
@@ -44,7 +48,8 @@ def write_doctored(
         target.mkdir(parents=True)
     except FileExistsError as error:
         raise StoreError(f"{target} exists already: doctored copies are written to a fresh directory") from error
-    doctored = {compute_file_name(UnitKind.LAYER, layer): layer for layer in range(start, end)}
+    layers = [(start + end) // 2] if cheat is Cheat.SKIP else range(start, end)
+    doctored = {compute_file_name(UnitKind.LAYER, layer): layer for layer in layers}
     for file in sorted(directory.glob("*.bin")):
         layer = doctored.get(file.name)
         if layer is None:
@@ -59,10 +64,19 @@ def _doctor_layer(data: bytes, architecture: Architecture, cheat: Cheat, generat
     for slot in compute_slots(architecture, UnitKind.LAYER):
         if len(slot.shape) < 2:
             continue  # norms stay: no format quantises them
-        matrix = _read(data, slot)
-        worse = _quantise(matrix) if cheat is Cheat.QUANTISE else _perturb(matrix, generator)
+        worse = _spoil(_read(data, slot), slot.name, cheat, generator)
         changed[slot.offset : slot.offset + slot.size] = worse.astype("<f4").tobytes()
     return bytes(changed)
+
+
+def _spoil(matrix: Matrix, name: str, cheat: Cheat, generator: np.random.Generator) -> Matrix:
+    match cheat:
+        case Cheat.QUANTISE:
+            return _quantise(matrix)
+        case Cheat.PERTURB:
+            return _perturb(matrix, generator)
+        case Cheat.SKIP:
+            return np.zeros_like(matrix) if name in OUTPUT_MATRICES else matrix
 
 
 def _read(data: bytes, slot: TensorSlot) -> Matrix:

@@ -1,6 +1,6 @@
 """Cores and signers that are broken on purpose: what the simulator must catch, to be worth anything.
 
-Each is planted by replacing one method for as long as a simulation runs, so production code knows nothing of them.
+Each is planted by replacing a method for as long as a simulation runs, so the product knows nothing of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from consensus.bft import height as height_module
 from consensus.bft.height import HeightProcess
 from consensus.bft.validators import PowerTable
 from node.signer.signer import Signer
@@ -30,11 +29,8 @@ class Bug(enum.Enum):
 
 
 @contextmanager
-def plant(bug: Bug | None) -> Iterator[None]:
+def plant(bug: Bug) -> Iterator[None]:
     """Break this process's code inside the block."""
-    if bug is None:
-        yield
-        return
     owner: Any
     broken: Any
     match bug:
@@ -92,6 +88,3 @@ def _sign_first(self: Signer, *args: Any) -> bytes:
     finally:
         self._file = late
         self._late = late_texts  # type: ignore[attr-defined]
-
-
-assert height_module.HeightProcess is HeightProcess

@@ -31,21 +31,20 @@ async def test_hundred_honest_requests_accuse_nobody(tmp_path: Path) -> None:
             resolved.append(happening)
 
     async with open_running(tmp_path) as running:
-        plan = running.plan
-        tokenizer = Tokenizer.load(ShardStore(plan.models), plan.model)
-        async with open_account(plan.rpc_url, "dev:client", None) as (account, _), open_client_host() as host:
+        tokenizer = Tokenizer.load(ShardStore(Path(running.plan.models)), running.model)
+        async with open_account(running.rpc_url, "dev:client", None) as (account, _), open_client_host() as host:
             for number in range(REQUESTS):
                 question = f"Tell me one thing about the number {number}."
                 prompt = tuple(tokenizer.encode_chat([{"role": "user", "content": question}]))
                 sampling = SamplingParams(700 if number % 2 else 0, 0, 950, number)
-                done = await run_inference(account, host, Ask(plan.model, prompt, 12, sampling, MAX_PRICE), report)
+                done = await run_inference(account, host, Ask(running.model, prompt, 12, sampling, MAX_PRICE), report)
                 assert done.found.returned == 0
         assert len(resolved) == 3 * REQUESTS
         assert all(one.status is StageStatus.PAID for one in resolved)
         assert all(one.challenge is not None and one.challenge.outcome == Outcome.PASS for one in resolved)
         worst = max(one.challenge.distance_ppb for one in resolved if one.challenge is not None)
         print(f"\n{len(resolved)} stages drawn and passed, worst distance {worst} ppb of 30000")
-        for entry in await running.chain.list_workers(plan.model):
+        for entry in await running.chain.list_workers(running.model):
             worker = await running.chain.read(queries.read_worker, entry.worker)
             assert worker is not None
             assert (worker.passes, worker.fails, worker.unavailable) == (REQUESTS, 0, 0)

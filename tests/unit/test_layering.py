@@ -90,6 +90,11 @@ def test_only_adapters_import_their_library() -> None:
     assert find_misplaced(FILES, ROOT) == []
 
 
+def test_the_product_never_imports_what_is_not_in_the_wheel() -> None:
+    for path in FILES:
+        assert set(find_imports(parse(path))) & {"tests", "benchmarks"} == set(), path
+
+
 def test_every_adapter_exists_and_imports_its_library() -> None:
     """A rule about a file that is gone protects nothing."""
     for library, places in ADAPTERS.items():

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from node.sim.consensus.run import SeedOutcome, simulate
-from tests.simulation.bugs import Bug
+from node.sim.consensus.run import Plant, SeedOutcome, simulate
 
 CHUNK = 4
 
@@ -35,21 +34,20 @@ class Summary:
 
 
 def simulate_many(
-    seeds: range, validators: int, heights: int, jobs: int, bug: Bug | None, progress: Callable[[Summary], bool]
+    seeds: range, validators: int, heights: int, jobs: int, progress: Callable[[Summary], bool], plant: Plant
 ) -> Summary:
-    """Run them all, or until `progress`, told after each, says that it is enough."""
+    """Run them all, or until `progress`, told after each, says that it is enough. `plant` travels to the processes."""
     summary = Summary()
-    for outcome in _run(seeds, partial(simulate, validators=validators, heights=heights, bug=bug), jobs):
+    for outcome in _run(seeds, partial(simulate, validators=validators, heights=heights, plant=plant), jobs):
         summary.add(outcome)
         if progress(summary):
             break
     return summary
 
 
-def format_replay(seed: int, validators: int, heights: int, bug: Bug | None) -> str:
-    """The one command that runs a seed again."""
-    planted = "" if bug is None else f" --bug {bug.value}"
-    return f"myelin sim consensus --seeds 1 --start {seed} --validators {validators} --heights {heights}{planted}"
+def format_replay(command: str, seed: int, validators: int, heights: int) -> str:
+    """The one command that runs a seed again; `command` is what takes the options."""
+    return f"{command} --seeds 1 --start {seed} --validators {validators} --heights {heights}"
 
 
 def _run(seeds: range, one: Callable[[int], SeedOutcome], jobs: int) -> Iterator[SeedOutcome]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from genesis.builder import Genesis, build_genesis
@@ -11,7 +13,6 @@ from genesis.dev import DEV_NAMES, DevIdentity, build_dev_spec, get_dev_identity
 from node.sim.consensus.cluster import Cluster
 from node.sim.consensus.memo import remember
 from node.sim.consensus.plan import BLOCK_INTERVAL_MS, LIVENESS_MS, Plan, make_plan
-from tests.simulation.bugs import Bug, plant
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,14 @@ class SeedOutcome:
     """The last block's hash of every node and the time: equal for every run of the seed."""
 
 
-def simulate(seed: int, validators: int, heights: int, bug: Bug | None = None) -> SeedOutcome:
-    """Run a seed to its end."""
+Plant = Callable[[], AbstractContextManager[None]]
+"""Around a simulation: whatever changes the code under it, to see that the checks notice."""
+
+
+def simulate(seed: int, validators: int, heights: int, plant: Plant = nullcontext) -> SeedOutcome:
+    """Run a seed to its end, inside `plant`."""
     plan = make_plan(seed, validators, heights)
-    with plant(bug), remember():
+    with plant(), remember():
         return run_plan(plan)
 
 

@@ -11,10 +11,9 @@ import pytest
 from consensus.runtime.balances.state import accounts
 from genesis.dev import get_dev_identity
 from node.cli.errors import EXIT_ERROR, EXIT_UNREACHABLE, EXIT_USAGE
-from node.localnet.demo_network import find_free_port
 from proto_specs.ss58 import encode_address
 from tests.integration.cli.conftest import Cli
-from tests.integration.node.processes import MYELIN, REPOSITORY
+from tests.integration.node.processes import MYELIN, REPOSITORY, find_free_port
 
 pytestmark = pytest.mark.slow
 WORDS = "abandon " * 11 + "about"

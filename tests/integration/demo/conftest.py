@@ -1,4 +1,4 @@
-"""A network of real processes with the real model, blocks every 200 ms, shared by the tests of a module."""
+"""The demo's network of real processes with the real model, blocks every 250 ms."""
 
 from __future__ import annotations
 
@@ -16,71 +16,64 @@ import trio
 
 from inference.model.fetch import MODEL_NAME, cache_dir, fetch_smollm2
 from inference.model.importing import import_gguf
+from node.cli.demo import CLIENT, make_demo_plan
 from node.client.rpc import open_rpc
 from node.client.rpc_chain import RpcChain
-from node.localnet.demo_network import CLIENT, DemoNetwork, NetworkPlan, find_free_port, split_layers
-from proto_specs.types.manifest import compute_model_id
-from tests.actors.cheating import DemoCheat
+from node.localnet.localnet import Localnet, open_localnet
+from node.localnet.plan import LocalnetPlan
 
-WORKERS = ("bob", "charlie", "dave")
+BLOCK_INTERVAL_MS = 250
 
 
 @dataclass
 class Running:
     """A started network."""
 
-    network: DemoNetwork
+    network: Localnet
     chain: RpcChain
-    plan: NetworkPlan
+    plan: LocalnetPlan
+
+    @property
+    def model(self) -> bytes:
+        return bytes.fromhex(self.plan.model)
+
+    @property
+    def rpc_url(self) -> str:
+        return self.plan.validators[0].rpc_url
 
     async def infer(self, prompt: str, *options: str, stdin: str = "") -> tuple[int, dict[str, Any] | None, str]:
         """`myelin infer --json` as a process: status, what it printed, its errors."""
-        argv = [sys.executable, "-m", "node.cli.main", "infer", prompt, "--json", "--rpc", self.plan.rpc_url]
-        argv += ["--models", str(self.plan.models), *options]
+        argv = [sys.executable, "-m", "node.cli.main", "infer", prompt, "--json", "--rpc", self.rpc_url]
+        argv += ["--models", self.plan.models, *options]
         if "--account" not in options:
             argv += ["--account", f"dev:{CLIENT}"]
         if "--model" not in options:
-            argv += ["--model", self.plan.model.hex()]
+            argv += ["--model", self.plan.model]
         done = await trio.run_process(argv, check=False, capture_stdout=True, capture_stderr=True, stdin=stdin.encode())
         found = json.loads(done.stdout) if done.stdout.strip() else None
         return done.returncode or 0, found, done.stderr.decode()
 
-    def get_child(self, name: str) -> Any:
-        """A running process by name."""
-        (found,) = [one for one in self.network.children.started if one.name == name]
-        return found
+    def get_pid(self, name: str) -> int:
+        """The process of a name."""
+        assert self.network.state is not None
+        return self.network.state.processes[name].identity.pid
 
 
 @asynccontextmanager
-async def open_running(base: Path, cheat: DemoCheat | None = None) -> AsyncIterator[Running]:
+async def open_running(base: Path) -> AsyncIterator[Running]:
     """Start a validator and three workers; stop them at the end."""
     path = fetch_smollm2(cache_dir(), lambda _done, _total: None)
     models = cache_dir() / "models"
     manifest = import_gguf(path, models, lambda _done, _total: None, name=MODEL_NAME)
-    plan = NetworkPlan(
-        base=base,
-        models=models,
-        model=compute_model_id(manifest),
-        workers=split_layers(manifest.architecture.layers, WORKERS),
-        rpc_port=find_free_port(),
-        block_interval_ms=400,
-        cheat=cheat,
-    )
-    network = DemoNetwork(plan)
-    try:
-        async with open_rpc(plan.rpc_url) as rpc:
-            await network.init()
-            await network.start_validator(rpc)
-            await network.register_model()
-            for number in range(len(plan.workers)):
-                await network.start_worker(number)
-            chain = await RpcChain.connect(rpc)
-            await network.wait_serving(chain)
-            yield Running(network, chain, plan)
-    finally:
-        with trio.CancelScope() as scope:
-            scope.shield = True
-            await network.children.stop()
+    plan = make_demo_plan(base, models, manifest, BLOCK_INTERVAL_MS, {})
+    with open_localnet(base) as network:
+        await network.up(lambda: plan, lambda _text: None)
+        try:
+            async with open_rpc(plan.validators[0].rpc_url) as rpc:
+                yield Running(network, await RpcChain.connect(rpc), plan)
+        finally:
+            with trio.CancelScope(shield=True):
+                await network.down()
 
 
 @pytest.fixture

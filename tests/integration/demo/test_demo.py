@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_honest_demo_is_verified_and_paid() -> None:
-    done = run_demo("--tokens", "40")
+    done = run_demo("--tokens", "40", "--interval-ms", "300")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Paris" in done.stdout
     assert done.stdout.count("PASS, distance 0, threshold 3.0e-05") == 3

@@ -18,8 +18,8 @@ from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import StageStatus
 from genesis.dev import get_dev_identity
 from inference.model.store import ShardStore
+from node.cli.demo import CLIENT
 from node.cli.errors import EXIT_ERROR, EXIT_REQUEST_LOST
-from node.localnet.demo_network import CLIENT
 from node.transfer.shards.fetch import select_units
 from tests.integration.demo.conftest import Running
 
@@ -33,7 +33,7 @@ async def test_honest_use_bad_input_and_garbage(running: Running, tmp_path: Path
     await send_garbage(running)
     await pay_honest_requests(running, 1)
     await fetch_weights(running, tmp_path)
-    for worker in await running.chain.list_workers(running.plan.model):
+    for worker in await running.chain.list_workers(running.model):
         record = await running.chain.read(queries.read_worker, worker.worker)
         assert record is not None
         assert (record.passes, record.fails, record.unavailable) == (4, 0, 0)
@@ -52,16 +52,16 @@ async def pay_honest_requests(running: Running, count: int) -> None:
 
 async def fetch_weights(running: Running, models: Path) -> None:
     """Somebody who wants to serve the middle layers gets them from those who do."""
-    where = ("--rpc", running.plan.rpc_url, "--models", str(models), "--json")
-    argv = (sys.executable, "-m", "node.cli.main", "model", "fetch", f"0x{running.plan.model.hex()}", *where)
+    where = ("--rpc", running.rpc_url, "--models", str(models), "--json")
+    argv = (sys.executable, "-m", "node.cli.main", "model", "fetch", f"0x{running.plan.model}", *where)
     done = await trio.run_process([*argv, "--layers", "10:20"], capture_stdout=True, capture_stderr=True, check=False)
     assert done.returncode == 0, done.stderr
     store = ShardStore(models)
-    units = select_units(store.load_manifest(running.plan.model), (10, 20))
+    units = select_units(store.load_manifest(running.model), (10, 20))
     for unit in units:
-        store.verify_unit(running.plan.model, unit)
+        store.verify_unit(running.model, unit)
     size = sum(unit.bytes_total for unit in units)
-    assert json.loads(done.stdout) == {"model": f"0x{running.plan.model.hex()}", "units": len(units), "bytes": size}
+    assert json.loads(done.stdout) == {"model": f"0x{running.plan.model}", "units": len(units), "bytes": size}
     refused = await trio.run_process(
         [*argv, "--layers", "20:99"], capture_stdout=True, capture_stderr=True, check=False
     )
@@ -92,22 +92,21 @@ async def refuse_bad_input(running: Running) -> None:
 
 async def send_garbage(running: Running) -> None:
     """Bytes that are no protocol to the RPC port and to every worker's libp2p port."""
-    workers = await running.chain.list_workers(running.plan.model)
+    workers = await running.chain.list_workers(running.model)
     ports = [int(one.addresses[0].split("/")[4]) for one in workers]
-    for port in [running.plan.rpc_port, *ports]:
+    for port in [running.plan.validators[0].rpc_port, *ports]:
         for garbage in (b"\0" * 4096, b"\xff" * 70_000, b"GET / HTTP/1.1\r\n\r\n", b"/multistream/1.0.0\n" * 50):
             with socket.create_connection(("127.0.0.1", port), timeout=5) as raw:
                 raw.sendall(garbage)
     async with httpx.AsyncClient() as http:
         for body in (b"", b"{", b"[]", b"[" * 100_000, b'{"jsonrpc":"2.0","id":1,"method":7}', b"\xff\xfe", b"null"):
-            answer = await http.post(running.plan.rpc_url, content=body)
+            answer = await http.post(running.rpc_url, content=body)
             assert answer.json()["error"]["code"] < 0
-        assert (await http.post(running.plan.rpc_url, content=b" " * 2_000_000)).status_code == 413
+        assert (await http.post(running.rpc_url, content=b" " * 2_000_000)).status_code == 413
 
 
 async def test_worker_killed_in_mid_generation_is_named_and_the_client_refunded(running: Running) -> None:
     client = get_dev_identity(CLIENT).account
-    victim = running.get_child("charlie")
     outcome: list[tuple[int, str]] = []
 
     async def ask() -> None:
@@ -120,7 +119,7 @@ async def test_worker_killed_in_mid_generation_is_named_and_the_client_refunded(
             while not await running.chain.read(queries.list_sessions, client):
                 await trio.sleep(0.05)
         await trio.sleep(1.5)  # into the generation: 600 tokens take twenty times as long
-        victim.process.send_signal(signal.SIGKILL)
+        await running.network.kill("charlie")
     ((status, errors),) = outcome
     assert status == EXIT_REQUEST_LOST, errors
     assert "stage 1" in errors
@@ -135,17 +134,10 @@ async def test_worker_killed_in_mid_generation_is_named_and_the_client_refunded(
 
 async def test_validator_killed_goes_on_from_its_last_block(running: Running) -> None:
     await running.infer("Say hello.", "--tokens", "4")
-    for name in ("validator", "bob"):
+    for name in ("alice", "bob"):
         height = await running.chain.get_height()
-        victim = running.get_child(name)
-        victim.process.send_signal(signal.SIGKILL)
-        await victim.process.wait()
-        running.network.children.started.remove(victim)
-        if name == "validator":
-            await running.network.start_validator(running.chain.rpc)
-        else:
-            await running.network.start_worker(0)
-        await running.network.wait_serving(running.chain)
+        await running.network.kill(name)
+        await running.network.start(name)
         assert await running.chain.get_height() >= height
     with trio.fail_after(60):
         while True:
@@ -171,7 +163,7 @@ def find_child(parent: int, module: str) -> int:
 
 async def test_processes_beside_the_validator_killed_come_back(running: Running) -> None:
     """The verifier dies in the middle of a request that is drawn with certainty: it is judged and paid all the same."""
-    validator = running.get_child("validator").process.pid
+    validator = running.get_pid("alice")
     outcome: list[tuple[int, Any]] = []
 
     async def ask() -> None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from inference.engine.ort import ShardSession
 from inference.engine.verify import verify_window
 from inference.model.graph import ShardRange
-from tests.actors.doctor import Cheat, write_doctored
+from tests.actors.cheating import load_doctored
+from tests.actors.doctor import Cheat
 from tests.integration.inference.conftest import CUTS, RealModel
 
 SEED = bytes(range(32))
@@ -64,11 +65,7 @@ def test_cheats_are_far_above_the_threshold(
 ) -> None:
     architecture = real.manifest.architecture
     start, end = CUTS[stage]
-    if cheat == "skip":
-        cheating = ShardSession(ShardRange(architecture, start, end, skip_layer=start + 4), real.directory)
-    else:
-        write_doctored(real.directory, workspace, architecture, start, end, Cheat(cheat))
-        cheating = ShardSession(ShardRange(architecture, start, end), workspace)
+    cheating = load_doctored(real.directory, workspace, ShardRange(architecture, start, end), Cheat(cheat))
     claimed = cheating.run(cheating.open_kv(96), inputs[stage]).hidden
     distances = _measure(real, shards[stage], inputs[stage], claimed)
     print(f"{cheat} {CUTS[stage]}: " + " ".join(f"{one / 1e9:.1e}" for one in distances))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -19,13 +20,20 @@ from genesis.builder import Genesis, build_genesis
 from genesis.spec import load_spec
 from node.client.chain_view import ChainUnreachable
 from node.client.rpc import RpcClient, open_rpc
-from node.localnet.demo_network import find_free_port
 
 MYELIN = (sys.executable, "-m", "node.cli.main")
 REPOSITORY = Path(__file__).resolve().parents[3]
 VALIDATOR = ("--validator", "dev:alice")
 START_TIMEOUT_S = 60.0
 POLL_S = 0.05
+
+
+def find_free_port() -> int:
+    """A TCP port of loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def run_myelin(*arguments: str) -> subprocess.CompletedProcess[str]:

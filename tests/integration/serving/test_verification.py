@@ -14,7 +14,8 @@ from inference.model.tokenizer import Tokenizer
 from inference.serving.client import SettlementSent
 from node.verifier.judge import Judge
 from proto_specs.types.calls import Outcome, Settle
-from tests.actors.doctor import Cheat, write_doctored
+from tests.actors.cheating import load_doctored
+from tests.actors.doctor import Cheat
 from tests.integration.serving.conftest import Model
 from tests.integration.serving.judging import Verifier
 from tests.integration.serving.network import Network, open_network
@@ -68,10 +69,7 @@ async def test_honest_openings_pass_at_distance_zero(model: Model, judge: Judge,
 def make_cheating(model: Model, cheat: str, stage: int, workspace: Path) -> ShardSession:
     start, end = RANGES[stage]
     architecture, directory = model.manifest.architecture, model.store.get_directory(model.model_id)
-    if cheat == "skip":
-        return ShardSession(ShardRange(architecture, start, end, skip_layer=start + 5), directory)
-    write_doctored(directory, workspace, architecture, start, end, Cheat(cheat))
-    return ShardSession(ShardRange(architecture, start, end), workspace)
+    return load_doctored(directory, workspace, ShardRange(architecture, start, end), Cheat(cheat))
 
 
 @pytest.mark.slow

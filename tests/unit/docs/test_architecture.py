@@ -42,9 +42,7 @@ def read_journeys(page: str) -> dict[str, list[Arrow]]:
                     assert name not in files, f"{title}: {name} is named twice"
                     files[name] = file
             names = [part.partition("[")[0] for part in parts[::2]]
-            arrows += [
-                (*pair, word) for pair, word in zip(pairwise(names), parts[1::2], strict=True)
-            ]
+            arrows += [(*pair, word) for pair, word in zip(pairwise(names), parts[1::2], strict=True)]
         found[title] = [Arrow(files[source], files[target], word) for source, target, word in arrows]
     return found
 

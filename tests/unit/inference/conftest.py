@@ -32,8 +32,11 @@ class TinyModel:
     def directory(self) -> Path:
         return self.store.get_directory(self.model_id)
 
-    def load(self, start: int, end: int, skip_layer: int | None = None) -> ShardSession:
-        return ShardSession(ShardRange(self.manifest.architecture, start, end, skip_layer), self.directory)
+    def load(self, start: int, end: int) -> ShardSession:
+        return ShardSession(self.cut(start, end), self.directory)
+
+    def cut(self, start: int, end: int) -> ShardRange:
+        return ShardRange(self.manifest.architecture, start, end)
 
 
 @pytest.fixture(scope="session", params=["tied", "untied"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -11,6 +13,8 @@ from inference.engine.rows import Rows
 from inference.errors import EngineError, ModelFormatError
 from inference.model.graph import ShardRange, build_graph
 from proto_specs.types.manifest import UnitKind
+from tests.actors.cheating import load_doctored
+from tests.actors.doctor import Cheat
 from tests.unit.inference import tiny
 from tests.unit.inference.conftest import TinyModel
 
@@ -83,9 +87,10 @@ def test_rolling_back_leaves_no_trace(model: TinyModel) -> None:
         kv.truncate(71)
 
 
-def test_a_skipped_layer_is_left_out(model: TinyModel) -> None:
+def test_a_layer_of_zeros_is_a_layer_left_out(model: TinyModel, tmp_path: Path) -> None:
     streams, _ = tiny.compute_reference(model.weights, TOKENS.tolist())
-    cheat, honest = model.load(0, 3, skip_layer=1), model.load(0, 1)
+    cheat = load_doctored(model.directory, tmp_path / "doctored", model.cut(0, 3), Cheat.SKIP)
+    honest = model.load(0, 1)
     first = honest.run(honest.open_kv(70), TOKENS).hidden
     last = model.load(2, 3)
     expected = last.run(last.open_kv(70), first).hidden

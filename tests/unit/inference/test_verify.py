@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from inference.engine.ort import ShardSession
 from inference.engine.verify import SampledTokens, VerificationResult, verify_window
 from inference.engine.wire_dtype import decode_rows, encode_rows
-from inference.errors import EngineError, FingerprintError, ModelFormatError, StoreError
+from inference.errors import EngineError, FingerprintError, StoreError
 from inference.fingerprint import compute_projection_distance
 from inference.model.graph import ShardRange
 from inference.model.importing import make_exact_profile
 from inference.sampling import sample
 from proto_specs.types.manifest import WireDtype
 from proto_specs.types.request import SamplingParams
+from tests.actors.cheating import load_doctored
 from tests.actors.doctor import Cheat, write_doctored
 from tests.unit.inference.conftest import TinyModel
 
@@ -43,11 +44,7 @@ def _draw(session: ShardSession, inputs: Rows) -> tuple[int, ...]:
 @pytest.mark.parametrize("kind", ["perturb", "quantise", "skip"])
 def test_cheats_fail_and_honest_work_passes(model: TinyModel, tmp_path: Path, kind: str, window: int, end: int) -> None:
     honest = model.load(0, 2)
-    if kind == "skip":
-        cheat = model.load(0, 2, skip_layer=1)
-    else:
-        write_doctored(model.directory, tmp_path / "doctored", model.manifest.architecture, 0, 2, Cheat(kind))
-        cheat = ShardSession(ShardRange(model.manifest.architecture, 0, 2), tmp_path / "doctored")
+    cheat = load_doctored(model.directory, tmp_path / "doctored", model.cut(0, 2), Cheat(kind))
     profile = model.manifest.profile
 
     def judge(session: ShardSession) -> VerificationResult:
@@ -59,9 +56,10 @@ def test_cheats_fail_and_honest_work_passes(model: TinyModel, tmp_path: Path, ki
     assert judge(cheat).distance_ppb > 100 * profile.threshold_ppb
 
 
-def test_two_verifiers_publish_the_same_projection_and_a_cheat_does_not(model: TinyModel) -> None:
+def test_two_verifiers_publish_the_same_projection_and_a_cheat_does_not(model: TinyModel, tmp_path: Path) -> None:
     profile = model.manifest.profile
-    first, second, cheat = model.load(0, 2), model.load(0, 2), model.load(0, 2, skip_layer=0)
+    first, second = model.load(0, 2), model.load(0, 2)
+    cheat = load_doctored(model.directory, tmp_path / "doctored", model.cut(0, 2), Cheat.SKIP)
     claimed = _run(first, TOKENS)[32:]
     one = verify_window(first, TOKENS, 32, claimed, profile, SEED).projection
     assert one == verify_window(second, TOKENS, 32, claimed, profile, SEED).projection
@@ -92,9 +90,11 @@ def test_tokens_of_a_last_shard_are_derived_again(model: TinyModel) -> None:
 
 
 @pytest.mark.parametrize("dtype", [WireDtype.FP16, WireDtype.BF16])
-def test_what_the_wire_rounds_is_rounded_by_the_verifier_too(model: TinyModel, dtype: WireDtype) -> None:
+def test_what_the_wire_rounds_is_rounded_by_the_verifier_too(
+    model: TinyModel, tmp_path: Path, dtype: WireDtype
+) -> None:
     session = ShardSession(ShardRange(model.manifest.architecture, 0, 2), model.directory, wire_dtype=dtype)
-    cheat = model.load(0, 2, skip_layer=1)
+    cheat = load_doctored(model.directory, tmp_path / "doctored", model.cut(0, 2), Cheat.SKIP)
     sent, cheated = (decode_rows(encode_rows(_run(one, TOKENS)[32:], dtype), dtype, 64) for one in (session, cheat))
     profile = make_exact_profile(dtype)
     assert verify_window(session, TOKENS, 32, sent, profile, SEED).distance_ppb == 0
@@ -157,5 +157,3 @@ def test_doctoring_is_seeded_touches_its_range_alone_and_overwrites_nothing(mode
         assert read("a", file) == (model.directory / file).read_bytes()
     with pytest.raises(StoreError, match="exists already"):
         write_doctored(model.directory, tmp_path / "a", architecture, 0, 1, Cheat.PERTURB)
-    with pytest.raises(ModelFormatError, match="none to skip"):
-        ShardRange(architecture, 0, 1, skip_layer=0)

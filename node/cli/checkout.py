@@ -1,0 +1,21 @@
+"""What lies in a checkout of the source and in no wheel: benchmarks, and the dishonest parties of the demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from node.cli.errors import CliError
+
+ROOT = Path(__file__).parents[2]
+"""Of the checkout, where there is one."""
+
+
+class NoCheckout(CliError):
+    """Something is asked for that only the source tree has."""
+
+
+def find_in_checkout(folder: str) -> Path:
+    """The root of the checkout that this program runs from. Raises NoCheckout when `folder` is not in it."""
+    if not (ROOT / folder).is_dir():
+        raise NoCheckout(f"this needs {folder}/ of the source tree: run it from a checkout")
+    return ROOT
