@@ -29,7 +29,7 @@ from node.replica.tip import ChainTip
 from node.replica.world import GossipMessage, Request, Response
 from node.signatures.processes import SignatureProcesses
 from node.store.chain_store import ChainStore
-from node.store.history import Retention
+from node.store.retention import Retention
 from proto_specs.codec import decode, encode
 from proto_specs.hashing import Tag
 from proto_specs.types.calls import Transfer

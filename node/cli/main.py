@@ -6,32 +6,43 @@ A validator that loaded the inference engine for the sake of `myelin infer` woul
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-_COMMANDS = {
-    "demo": ("demo", "demo_command"),
-    "localnet": ("localnets", "app"),
-    "init": ("nodes", "init_command"),
-    "run": ("nodes", "run_command"),
-    "keys": ("keys", "app"),
-    "tx": ("tx", "app"),
-    "query": ("query", "app"),
-    "light": ("lights", "light_command"),
-    "db": ("databases", "db_app"),
-    "snapshot": ("snapshots", "snapshot_app"),
-    "wal": ("nodes", "wal_app"),
-    "signer": ("nodes", "signer_app"),
-    "model": ("models", "app"),
-    "worker": ("workers", "app"),
-    "bench": ("bench", "bench_app"),
-    "sim": ("sims", "app"),
-    "infer": ("ask", "infer_command"),
-    "chat": ("ask", "chat_command"),
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command of the top level: the module of node.cli that has it, its name there, and what `--help` says of it."""
+
+    module: str
+    name: str
+    help: str
+
+
+COMMANDS = {
+    "demo": Entry("demo", "demo_command", "One validator, three workers, one paid and verified request."),
+    "localnet": Entry("localnets", "app", "A whole network on this machine, faults on demand, and load."),
+    "init": Entry("nodes", "init_command", "Make a node's directory: chain spec, and a signer's history."),
+    "run": Entry("nodes", "run_command", "Run a node until SIGINT or SIGTERM."),
+    "keys": Entry("keys", "app", "Make, import, list and show keys."),
+    "tx": Entry("tx", "app", "Sign and send transactions, or only say what they would cost."),
+    "query": Entry("query", "app", "Ask a node about the chain; check proofs of its state."),
+    "light": Entry("lights", "light_command", "Verify a node's newest block, and accounts, trusting nothing it says."),
+    "db": Entry("databases", "db_app", "The node's database."),
+    "snapshot": Entry("snapshots", "snapshot_app", "The state of the chain as files."),
+    "wal": Entry("nodes", "wal_app", "The consensus write-ahead log."),
+    "signer": Entry("nodes", "signer_app", "The signer's history."),
+    "model": Entry("models", "app", "Import checkpoints, list, fetch and verify them, put manifests on chain."),
+    "worker": Entry("workers", "app", "Serve layers of a model and earn; see how it goes."),
+    "bench": Entry("bench", "bench_app", "Benchmarks, side by side with a peer (from a checkout)."),
+    "sim": Entry("sims", "app", "Simulations: whole nodes on virtual time under a seed."),
+    "infer": Entry("ask", "infer_command", "Ask once: escrow, answer, settlement, verification, payment."),
+    "chat": Entry("ask", "chat_command", "Talk with a model; each answer is paid and verified."),
 }
-"""name -> (module of node.cli, its Typer or its function)."""
+"""In the order of `--help`, which imports none of their modules."""
 
 
 class LazyGroup(TyperGroup):
@@ -39,14 +50,14 @@ class LazyGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """In the order of the table."""
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Imports the command's module."""
-        if cmd_name not in _COMMANDS:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
             return None
-        module, name = _COMMANDS[cmd_name]
-        found = getattr(importlib.import_module(f"node.cli.{module}"), name)
+        found = getattr(importlib.import_module(f"node.cli.{entry.module}"), entry.name)
         if isinstance(found, typer.Typer):
             command: Any = typer.main.get_group(found)
         else:
@@ -55,6 +66,12 @@ class LazyGroup(TyperGroup):
             command = typer.main.get_command(alone)
         command.name = cmd_name
         return command
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """From the table alone."""
+        shown = {name: TyperCommand(name, help=entry.help) for name, entry in COMMANDS.items()}
+        index = TyperGroup(name=self.name, commands=shown, params=self.params, help=self.help)
+        index.format_help(ctx, formatter)
 
 
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)

@@ -23,13 +23,12 @@ from node.cli.errors import exit_on_error
 from node.cli.keyring import KEY_HELP, KeysOption, load_signing_key, parse_block_id
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.full.service import run_node
-from node.full.settings import NodeConfig, NodePaths, NodeRefused, ValidatorKeys
+from node.full.settings import SNAPSHOT_INTERVAL_DEFAULT, NodeConfig, NodePaths, NodeRefused, ValidatorKeys
 from node.keys.derivation import KeyKind
 from node.replica.wal import repair_wal
 from node.signer.remote.server import listen, serve
 from node.signer.signer import Signer, export_history, import_history, read_history
-from node.store.history import ARCHIVE, STATE_BLOCKS_DEFAULT, Retention
-from node.sync.server import SNAPSHOT_INTERVAL_DEFAULT
+from node.store.retention import ARCHIVE, STATE_BLOCKS_DEFAULT, Retention
 
 wal_app = typer.Typer(no_args_is_help=True, help="The consensus write-ahead log.")
 signer_app = typer.Typer(no_args_is_help=True, help="The signer's history.")

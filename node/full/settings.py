@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genesis.spec import ChainSpec
-from node.store.history import DEFAULT_RETENTION, Retention
-from node.sync.server import SNAPSHOT_INTERVAL_DEFAULT
+from node.store.retention import DEFAULT_RETENTION, Retention
 from proto_specs.ed25519 import SigningKey
+
+SNAPSHOT_INTERVAL_DEFAULT = 1_000
+"""Blocks between two snapshots; 0 makes none."""
 
 
 class NodeRefused(Exception):

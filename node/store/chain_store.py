@@ -13,7 +13,7 @@ from genesis.builder import Genesis
 from node.store.backing import LEVELDB, Backing
 from node.store.columns import Column
 from node.store.database import DatabaseDamaged, DatabaseError
-from node.store.history import DEFAULT_RETENTION, Pruned, Retention, Row, compute_body_floor, make_history, prune
+from node.store.history import Pruned, Row, compute_body_floor, make_history, prune
 from node.store.mark import Note
 from node.store.records import (
     RECEIPTS_BYTES_MAX,
@@ -25,6 +25,7 @@ from node.store.records import (
     Undo,
     encode_height,
 )
+from node.store.retention import DEFAULT_RETENTION, Retention
 from node.store.views import (
     BASE_NAME,
     HEAD_NAME,

@@ -18,9 +18,9 @@ from genesis.builder import Genesis
 from node.store.chain_store import ChainStore
 from node.store.columns import Column
 from node.store.database import DatabaseDamaged, DatabaseError
-from node.store.history import Retention
 from node.store.leaf_sorter import LeafSorter
 from node.store.records import encode_height
+from node.store.retention import Retention
 from node.store.snapshot_format import Progress
 from proto_specs.errors import DecodeError
 from proto_specs.types.chain import (

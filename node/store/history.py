@@ -16,41 +16,17 @@ from node.store.columns import Column
 from node.store.database import DatabaseDamaged, Snapshot
 from node.store.page_history import encode_before
 from node.store.records import UNDO_BYTES_MAX, FinalizedBlock, Head, Undo, encode_height, pack_keys, pack_paths
+from node.store.retention import BODY_BLOCKS_MIN, Retention
 from node.store.views import OLDEST_BODY_NAME, OLDEST_STATE_NAME
 from proto_specs.codec import decode, encode
 from proto_specs.errors import DecodeError
 from proto_specs.hashing import HASH_BYTES
-from proto_specs.limits import MORTALITY_BLOCKS_MAX
 
 Row = tuple[bytes, bytes | None]
 
-ARCHIVE = "archive"
-STATE_BLOCKS_DEFAULT = 256
-BODY_BLOCKS_MIN = MORTALITY_BLOCKS_MAX
-"""Fewer bodies than a transaction can be valid for would lose sight of transactions that can still be asked about."""
 PRUNED_BLOCKS_MAX = 8
 PRUNED_ROWS_MAX = 20_000
 """What one block prunes at most: so much, or one block's worth."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How many blocks behind the head are kept: states (read and proven), and bodies with receipts. None: all."""
-
-    state_blocks: int | None = STATE_BLOCKS_DEFAULT
-    body_blocks: int | None = None
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a window that cannot be."""
-        if self.state_blocks is not None and self.state_blocks < 1:
-            raise ValueError("at least the state 1 block behind the head is kept")
-        if self.body_blocks is not None and self.body_blocks < BODY_BLOCKS_MIN:
-            raise ValueError(
-                f"at least {BODY_BLOCKS_MIN} blocks are kept: a transaction can be valid for so long, and must be found"
-            )
-
-
-DEFAULT_RETENTION = Retention()
 
 
 @dataclass(frozen=True, slots=True)

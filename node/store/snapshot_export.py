@@ -9,7 +9,7 @@ from pathlib import Path
 from genesis.builder import Genesis
 from node.store.chain_store import ChainStore
 from node.store.checkpoint import checkpoint
-from node.store.history import Retention
+from node.store.retention import Retention
 from node.store.snapshot_format import (
     SNAPSHOT_FORMAT,
     Progress,

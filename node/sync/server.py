@@ -33,8 +33,6 @@ from proto_specs.types.snapshot_wire import (
     SnapshotRequest,
 )
 
-SNAPSHOT_INTERVAL_DEFAULT = 1_000
-"""Blocks between two snapshots; 0 makes none."""
 KEPT = 2
 """Who has begun one finds it still there when the next is made."""
 REQUEST_BYTES_MAX = 64

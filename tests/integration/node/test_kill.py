@@ -14,7 +14,7 @@ from node.client.rpc import RpcClient
 from node.client.rpc_errors import RpcError
 from node.store.chain_store import ChainStore
 from node.store.check import check_database
-from node.store.history import BODY_BLOCKS_MIN
+from node.store.retention import BODY_BLOCKS_MIN
 from proto_specs.codec import encode
 from proto_specs.types.chain import Transaction
 from tests.integration.node.processes import NodeDirectory, read_signer, wait_until_gone

@@ -15,7 +15,7 @@ from node.chain.blocks import ExecutedCandidate, Proposer, build_block, finalize
 from node.chain.mempool import Mempool
 from node.chain.pool import TransactionPool
 from node.store.chain_store import ChainStore, FinalizedBlock, Head
-from node.store.history import DEFAULT_RETENTION, Retention
+from node.store.retention import DEFAULT_RETENTION, Retention
 from proto_specs.hashing import Tag
 from proto_specs.types.calls import Call, Transfer
 from proto_specs.types.chain import (

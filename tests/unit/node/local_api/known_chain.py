@@ -12,7 +12,7 @@ from typing import Any
 
 from genesis.dev import DevIdentity, get_dev_identity
 from node.store.chain_store import FinalizedBlock
-from node.store.history import Retention
+from node.store.retention import Retention
 from proto_specs.codec import encode
 from proto_specs.types import calls
 from proto_specs.types.calls import Outcome, ParamChange

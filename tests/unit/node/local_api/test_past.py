@@ -11,7 +11,7 @@ from consensus.runtime.balances.state import accounts
 from consensus.state.tree import StateProof, verify_proof
 from node.local_api.methods.all import NodeView, call_method
 from node.local_api.wire.errors import INVALID_PARAMS, STATE_UNAVAILABLE, ApiError
-from node.store.history import Retention
+from node.store.retention import Retention
 from proto_specs.codec import decode
 from proto_specs.hashing import Tag, hash_tagged
 from tests.unit.node.world import ALICE, BOB, World

@@ -13,7 +13,8 @@ from node.store import chain_store, database, history
 from node.store.chain_store import Head, Retention, StateUnavailable
 from node.store.columns import Column
 from node.store.database import Database
-from node.store.history import BODY_BLOCKS_MIN, compute_body_floor
+from node.store.history import compute_body_floor
+from node.store.retention import BODY_BLOCKS_MIN
 from proto_specs.types.calls import Transfer
 from proto_specs.types.chain import Transaction, compute_extrinsic_hash
 from tests.unit.node.world import ALICE, MYL, World, sign_call
