@@ -69,7 +69,7 @@ class LazyGroup(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """From the table alone."""
-        shown = {name: TyperCommand(name, help=entry.help) for name, entry in COMMANDS.items()}
+        shown: dict[str, Any] = {name: TyperCommand(name, help=entry.help) for name, entry in COMMANDS.items()}
         index = TyperGroup(name=self.name, commands=shown, params=self.params, help=self.help)
         index.format_help(ctx, formatter)
 

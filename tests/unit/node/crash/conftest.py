@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from node.store import chain_store, database, history
+from node.store import chain_store, database, history, retention
 from tests.unit.node.crash.steady import BODIES, Story, tell_story
 
 MEMORY = Path("/dev") / "shm"
@@ -30,7 +30,8 @@ def scratch(tmp_path: Path) -> Iterator[Path]:
 def _small_limits() -> Iterator[None]:
     """Bodies are pruned within twelve blocks, and LevelDB makes tables meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(history, "BODY_BLOCKS_MIN", BODIES)
+        for module in (history, retention):
+            patch.setattr(module, "BODY_BLOCKS_MIN", BODIES)
         patch.setattr(chain_store, "compute_body_floor", lambda state: BODIES)
         patch.setattr(database, "WRITE_BUFFER_BYTES", 1 << 16)
         yield

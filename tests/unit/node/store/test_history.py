@@ -9,7 +9,7 @@ import pytest
 
 from consensus.runtime.balances import state as balances
 from consensus.state.tree import EMPTY_ROOT, update, verify_proof
-from node.store import chain_store, database, history
+from node.store import chain_store, database, history, retention
 from node.store.chain_store import Head, Retention, StateUnavailable
 from node.store.columns import Column
 from node.store.database import Database
@@ -163,7 +163,8 @@ def test_the_batch_of_a_block_prunes_no_more_than_it_may(archive: World, monkeyp
 
 
 def test_bodies_go_when_they_age_out_and_headers_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "BODY_BLOCKS_MIN", 3)
+    for module in (history, retention):
+        monkeypatch.setattr(module, "BODY_BLOCKS_MIN", 3)
     monkeypatch.setattr(chain_store, "compute_body_floor", lambda state: 3)
     world = World(tmp_path / "db", retention=Retention(state_blocks=2, body_blocks=3))
     done = [world.add_block([world.transfer(nonce)]) for nonce in range(8)]
@@ -213,7 +214,8 @@ def test_bodies_are_kept_while_anybody_can_still_ask_about_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The development chain's workers keep what they may have to open for 10,000 blocks: so do bodies, then."""
-    monkeypatch.setattr(history, "BODY_BLOCKS_MIN", 3)
+    for module in (history, retention):
+        monkeypatch.setattr(module, "BODY_BLOCKS_MIN", 3)
     world = World(tmp_path / "db", retention=Retention(body_blocks=3))
     assert compute_body_floor(world.store) == 10_000
     grow(world, 12)
@@ -222,7 +224,8 @@ def test_bodies_are_kept_while_anybody_can_still_ask_about_them(
 
 
 def test_the_directory_stops_growing_under_constant_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "BODY_BLOCKS_MIN", 5)
+    for module in (history, retention):
+        monkeypatch.setattr(module, "BODY_BLOCKS_MIN", 5)
     monkeypatch.setattr(chain_store, "compute_body_floor", lambda state: 5)
     monkeypatch.setattr(database, "WRITE_BUFFER_BYTES", 1 << 16)
     sizes: dict[str, list[int]] = {}
