@@ -229,8 +229,8 @@ def test_the_directory_stops_growing_under_constant_load(tmp_path: Path, monkeyp
     monkeypatch.setattr(chain_store, "compute_body_floor", lambda state: 5)
     monkeypatch.setattr(database, "WRITE_BUFFER_BYTES", 1 << 16)
     sizes: dict[str, list[int]] = {}
-    for name, retention in (("all", ARCHIVE), ("few", Retention(state_blocks=5, body_blocks=5))):
-        world = World(tmp_path / name, retention=retention)
+    for name, kept in (("all", ARCHIVE), ("few", Retention(state_blocks=5, body_blocks=5))):
+        world = World(tmp_path / name, retention=kept)
         sizes[name] = []
         for batch in range(6):
             grow_evenly(world, 30)
