@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -92,6 +92,18 @@ def run_alone(base: Path) -> Iterator[tuple[Voting, ScriptedWorld]]:
         store.close()
 
 
+def stand_down(voting: Voting) -> None:
+    voting.stand_down(FOREIGN_VOTE)
+
+
+def fall_behind(voting: Voting) -> None:
+    voting.set_silent(True)
+
+
+def catch_up(voting: Voting) -> None:
+    voting.set_silent(False)
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_every_pair_is_in_its_table(name: str) -> None:
     table, phases, events, _ = TABLES[name]
@@ -120,14 +132,10 @@ def test_real_nodes_take_every_pair_of_the_tables(taken: set[Pair], tmp_path: Pa
     """Simulated ones begin, fall behind, adopt and decide; one that stands down does it alone, on a disk of its own."""
     for seed in range(3):
         assert simulate(seed, 4, 20).violations == ()
-    walk: list[Callable[[Voting], None]] = [
-        lambda voting: voting.stand_down(FOREIGN_VOTE),
-        lambda voting: voting.set_silent(True),
-        lambda voting: voting.set_silent(False),
-    ]
-    for name, before in (("speaking", walk[:1]), ("silent", [walk[1], *walk[:1]])):
+    walks = {"speaking": (stand_down, stand_down, fall_behind, catch_up), "silent": (fall_behind, stand_down)}
+    for name, walk in walks.items():
         with run_alone(tmp_path / name) as (voting, _):
-            for step in (*before, *walk):
+            for step in walk:
                 step(voting)
             assert voting.signing is SigningPhase.STOOD_DOWN
     assert LIVE_PAIRS - taken == set()
