@@ -48,7 +48,6 @@ from node.replica.voting_phases import (
     WORK_TABLE,
     HeightEvent,
     HeightPhase,
-    SigningPhase,
     WorkEvent,
     WorkPhase,
     advance_voting,
@@ -123,16 +122,6 @@ class Voting:
         self.last_commit.begin(self._tip.commit, self._tip.head.deciders)
         self._replay(logged)
         self._pump()
-
-    @property
-    def phase(self) -> HeightPhase:
-        """Where it is between one block and the next."""
-        return self._phase
-
-    @property
-    def signing(self) -> SigningPhase:
-        """Whether this node signs."""
-        return self._messages.phase
 
     @property
     def is_running(self) -> bool:

@@ -38,11 +38,6 @@ class OwnMessages:
         self._phase = SigningPhase.SPEAKING
         self._kept: list[Propose | CastVote] = []
 
-    @property
-    def phase(self) -> SigningPhase:
-        """Whether it signs."""
-        return self._phase
-
     def fall_behind(self) -> None:
         """Keep back what there is to say from now on."""
         self._advance(SigningEvent.FELL_BEHIND)
