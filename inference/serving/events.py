@@ -1,12 +1,17 @@
-"""Inputs and effects of the stage's and the client's state machines. Frozen values; bytes only, no arrays."""
+"""Inputs and effects of a stage's state machine. Frozen values; bytes only, no arrays.
+
+`answered_by` of an effect names the inputs of this stage that answer it: those that come because it was carried out.
+Where a frame is sent, they are the frames that the other side sends back; an empty tuple means that nothing answers.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
 
 from inference.serving.record import RequestRecord
 from proto_specs.types.calls import Settle
-from proto_specs.types.wire import FailureCode, Frame
+from proto_specs.types.wire import Countersign, FailureCode, Frame, RootsFrame, Rows, Token, VoucherFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +37,16 @@ class Stop:
     message: str
 
 
+StageInput: TypeAlias = Frame | Computed | Stop
+
+Answers: TypeAlias = tuple[type[StageInput], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Compute:
     """Run the shard over `count` rows from position `start`; the last stage samples from the prompt's last row on."""
+
+    answered_by: ClassVar[Answers] = (Computed,)
 
     start: int
     count: int
@@ -43,65 +55,93 @@ class Compute:
 
 @dataclass(frozen=True, slots=True)
 class ToUpstream:
-    """Send to the stage before (to the client, on the first stage)."""
+    """Send to the stage before (to the client, on the first stage): countersignatures, which nothing answers."""
+
+    answered_by: ClassVar[Answers] = ()
 
     frame: Frame
 
 
 @dataclass(frozen=True, slots=True)
 class ToDownstream:
-    """Send to the next stage."""
+    """Send to the next stage. A leaf is answered by its countersignature; rows, roots and failures by nothing."""
+
+    answered_by: ClassVar[Answers] = (Countersign,)
 
     frame: Frame
 
 
 @dataclass(frozen=True, slots=True)
 class ToClient:
-    """Send to the client."""
+    """Send to the client. A leaf is answered by its countersignature, tokens by vouchers, failures by nothing."""
+
+    answered_by: ClassVar[Answers] = (Countersign, VoucherFrame)
 
     frame: Frame
 
 
 @dataclass(frozen=True, slots=True)
 class ToFirst:
-    """Send to the first stage of the path (only the last stage does)."""
+    """Send to the first stage of the path (only the last stage does).
+
+    A token is answered by its rows and the voucher by roots, both through the whole path. On a path of one stage the
+    token itself comes back, and no voucher is sent.
+    """
+
+    answered_by: ClassVar[Answers] = (Rows, RootsFrame, Token)
 
     frame: Frame
 
 
 @dataclass(frozen=True, slots=True)
 class Retain:
-    """Write the record to disk before anything that follows: it is what the stage will open when drawn."""
+    """Write the record to disk before anything that follows: it is what the stage will open when drawn.
+
+    Nothing answers: when the disk fails, the shell gives the request up.
+    """
+
+    answered_by: ClassVar[Answers] = ()
 
     record: RequestRecord
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitSettlement:
-    """Send the settlement to the chain."""
+    """Send the settlement to the chain. Nothing answers: the request ends with it."""
+
+    answered_by: ClassVar[Answers] = ()
 
     call: Settle
 
 
 @dataclass(frozen=True, slots=True)
 class StopComputing:
-    """No more results are wanted: free the KV memory. What is missing are signatures, and they are soon given up."""
+    """No more results are wanted: free the KV memory. What is missing are signatures, and they are soon given up.
+
+    Nothing answers.
+    """
+
+    answered_by: ClassVar[Answers] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Nothing more will come: free the KV memory."""
+    """Nothing more will come, and nothing answers: free the KV memory."""
+
+    answered_by: ClassVar[Answers] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The request cannot go on; tell the client and both neighbours, free everything."""
+    """The request cannot go on; tell the client and both neighbours, free everything. Nothing answers."""
+
+    answered_by: ClassVar[Answers] = ()
 
     code: FailureCode
     message: str
 
 
-StageEffect = (
+StageEffect: TypeAlias = (
     Compute
     | ToUpstream
     | ToDownstream

@@ -5,6 +5,8 @@ the leaves: the sender's OUTPUT signature, our check against the bytes that came
 own OUTPUT leaf. When the client has signed everything, or has stopped signing, the last stage hands its voucher to the
 first. Every stage then cuts its logs to the windows that the voucher covers and signs the roots over its two
 boundaries, in order of the path; the last one settles. So one party alone decides what is settled, and decides once.
+
+How far a request is, and what it takes at that point, is a phase of `stage_phases.py`; it changes in `_advance` alone.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ from dataclasses import dataclass
 
 from inference.serving.boundary import BoundaryError, BoundaryLog
 from inference.serving.events import (
-    Compute,
     Computed,
     Finished,
     GiveUp,
     Retain,
     StageEffect,
+    StageInput,
     Stop,
     StopComputing,
     SubmitSettlement,
@@ -28,11 +30,22 @@ from inference.serving.events import (
     ToUpstream,
     read_failure_code,
 )
+from inference.serving.intake import Intake
 from inference.serving.leaves import accept_countersign, countersign_leaf, make_record, sign_next_leaf
+from inference.serving.place import compute_place
 from inference.serving.roots import validate_roots
+from inference.serving.stage_phases import (
+    COMPUTING,
+    OVER,
+    StageEvent,
+    StagePhase,
+    StageRefusal,
+    advance_stage,
+    classify,
+)
 from inference.serving.vouchers import VoucherBook
 from proto_specs.ed25519 import SigningKey
-from proto_specs.limits import UNVOUCHED_WINDOWS_MAX, WINDOW_POSITIONS
+from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.calls import Settle
 from proto_specs.types.manifest import Manifest, WireDtype
 from proto_specs.types.request import (
@@ -41,8 +54,6 @@ from proto_specs.types.request import (
     SignedVoucher,
     StageRoots,
     compute_positions,
-    compute_prompt_hash,
-    compute_request_id,
     compute_windows,
     is_voucher_signed,
     sign_stage_roots,
@@ -52,7 +63,6 @@ from proto_specs.types.wire import (
     Failed,
     FailureCode,
     FinishReason,
-    Frame,
     OutputLeaf,
     RootsFrame,
     Rows,
@@ -62,8 +72,6 @@ from proto_specs.types.wire import (
 
 TOKEN_BYTES = 4
 ROW_ITEM_BYTES = {WireDtype.FP32: 4, WireDtype.FP16: 2, WireDtype.BF16: 2}
-UNSIGNED_WINDOWS_MAX = UNVOUCHED_WINDOWS_MAX + 1
-"""Windows of rows beyond the last signed leaf: as far as generation goes without a voucher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,41 +92,47 @@ class StageRequest:
         order = setup.order.order
         self._setup = setup
         self._order = order
-        self.request = compute_request_id(order)
-        self._stage = setup.stage
-        self._is_first = setup.stage == 0
-        self._is_last = setup.stage == len(order.path) - 1
+        self._place = place = compute_place(order, setup.stage, setup.session_key)
+        self.request = place.request
         hidden = setup.manifest.architecture.hidden
         wire = WireDtype(setup.manifest.wire_dtype)
-        self._row_bytes = TOKEN_BYTES if self._is_first else hidden * ROW_ITEM_BYTES[wire]
-        in_width, in_dtype = (1, WireDtype.TOKEN) if self._is_first else (hidden, wire)
-        out_width, out_dtype = (1, WireDtype.TOKEN) if self._is_last else (hidden, wire)
-        # Who signs each boundary, in order: the client, the workers, and the client again.
-        keys = [setup.session_key, *(one.worker for one in order.path), setup.session_key]
-        self._sender_key, self._receiver_key = keys[self._stage], keys[self._stage + 2]
-        self._input = BoundaryLog(self.request, self._stage, in_width, in_dtype)
-        self._output = BoundaryLog(self.request, self._stage + 1, out_width, out_dtype)
-        self._early_leaf: OutputLeaf | None = None
+        row_bytes = TOKEN_BYTES if place.is_first else hidden * ROW_ITEM_BYTES[wire]
+        tokens = (1, WireDtype.TOKEN)
+        self._input = BoundaryLog(place.request, place.stage, *(tokens if place.is_first else (hidden, wire)))
+        self._output = BoundaryLog(place.request, place.stage + 1, *(tokens if place.is_last else (hidden, wire)))
+        self._intake = Intake(order, place, self._input, row_bytes)
         self._positions_total: int | None = None
-        self._is_fed = False
-        self._upstream_roots: tuple[SignedStageRoots, ...] | None = () if self._is_first else None
+        self._upstream_roots: tuple[SignedStageRoots, ...] | None = () if place.is_first else None
         self._book = VoucherBook(self.request, order.prompt_tokens, setup.session_key)
         self._held: list[Token] = []
-        self._is_stopped = False
-        self._is_cut = False
-        self.is_done = False
+        self._phase = StagePhase.SERVING
+
+    @property
+    def phase(self) -> StagePhase:
+        """How far it is."""
+        return self._phase
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has finished or failed: nothing comes of any event any more."""
+        return self._phase in OVER
 
     @property
     def needs_client(self) -> bool:
         """Whether the client still owes this stage a signature; what is left after that goes on without it."""
-        if self.is_done or self._is_cut or not (self._is_first or self._is_last):
-            return False
+        return self._phase in (*COMPUTING, StagePhase.STOPPED) and self._place.is_end and not self._has_client_signed
+
+    @property
+    def _has_client_signed(self) -> bool:
+        """On a first or last stage: whether every leaf of the client's, and every token, has its signature."""
         if self._positions_total is None:
-            return True
+            return False
         windows = compute_windows(self._positions_total)
-        is_fed = not self._is_first or self._input.signed == windows
-        is_vouched = not self._is_last or (self._book.is_complete and self._output.signed == windows)
-        return not (is_fed and is_vouched)
+        is_input_signed = not self._place.is_first or self._input.signed == windows
+        return is_input_signed and (not self._place.is_last or self._is_output_vouched(windows))
+
+    def _is_output_vouched(self, windows: int) -> bool:
+        return self._book.is_complete and self._output.signed == windows
 
     @property
     def needs_upstream(self) -> bool:
@@ -128,38 +142,51 @@ class StageRequest:
     @property
     def needs_first(self) -> bool:
         """Whether a last stage still has tokens or its voucher for the first one."""
-        return not self.is_done and not self._is_cut
+        return not self.is_done and self._phase is not StagePhase.CUT
 
     @property
     def owed_by_client(self) -> tuple[int, ...] | None:
         """None while the client owes nothing now; else a value that changes whenever it delivers something."""
-        if self._is_stopped or not self.needs_client:
+        if self._phase not in COMPUTING or not self.needs_client:
             return None
-        if self._is_first and self._input.positions < self._order.prompt_tokens:
+        if self._place.is_first and self._input.positions < self._order.prompt_tokens:
             return (0,)
-        is_over = self._positions_total is not None
-        owes_leaf = self._is_first and (is_over or self._input.leaves < self._input.positions // WINDOW_POSITIONS)
-        owes_voucher = self._is_last and (is_over or bool(self._held) or self._output.signed < self._output.leaves)
+        is_fed = self._phase is StagePhase.FED
+        owes_leaf = self._place.is_first and (is_fed or self._input.leaves < self._input.positions // WINDOW_POSITIONS)
+        owes_voucher = self._place.is_last and (is_fed or bool(self._held) or self._output.signed < self._output.leaves)
         return (1, self._input.leaves, self._output.signed, self._book.vouched) if owes_leaf or owes_voucher else None
 
-    def handle(self, event: Frame | Computed | Stop) -> list[StageEffect]:
+    def handle(self, event: StageInput) -> list[StageEffect]:
         """The effects of one event. A broken rule of the other side becomes `GiveUp`, never an exception."""
-        if self.is_done:
-            return []
+        if isinstance(event, Stop) and self._place.is_end and self._has_client_signed:
+            return []  # what is left goes on without the client
         try:
+            if not self._advance(classify(event), type(event).__name__):
+                return []
             effects = self._dispatch(event)
             effects += self._close_windows()
             effects += self._try_settle()
             effects += self._try_finish()
         except BoundaryError as error:
-            effects = [GiveUp(error.code, str(error))]
-        self.is_done = any(isinstance(one, GiveUp | Finished) for one in effects)
+            effects = self._give_up(error.code, str(error))
         return effects
 
-    def _dispatch(self, event: Frame | Computed | Stop) -> list[StageEffect]:
+    def _advance(self, event: StageEvent, name: str | None = None) -> bool:
+        """Go where the table says. False for what it ignores; raises BoundaryError for what it refuses."""
+        found = advance_stage(self._phase, event)
+        if found is StageRefusal.IGNORED:
+            return False
+        if not isinstance(found, StagePhase):
+            raise BoundaryError(f"a request that is {self._phase.value} takes no {name or event.value}")
+        self._phase = found
+        return True
+
+    def _give_up(self, code: FailureCode, message: str) -> list[StageEffect]:
+        self._advance(StageEvent.GIVEN_UP)
+        return [GiveUp(code, message)]
+
+    def _dispatch(self, event: StageInput) -> list[StageEffect]:
         match event:
-            case Computed() | Rows() | Token() | OutputLeaf() if self._is_stopped:
-                return []  # was under way when we stopped
             case Computed():
                 return self._on_computed(event)
             case Rows():
@@ -179,64 +206,38 @@ class StageRequest:
             case Failed():
                 return [GiveUp(read_failure_code(event.code), event.message)]
             case _:
-                raise BoundaryError(f"a stage takes no {type(event).__name__} frame in mid-request")
+                raise AssertionError(f"the table refuses {type(event).__name__} frames")
 
     # Rows in, rows out ------------------------------------------------------------------------------------------
 
     def _on_rows(self, rows: Rows) -> list[StageEffect]:
-        if rows.boundary != self._stage:
-            raise BoundaryError(f"rows of boundary {rows.boundary} at stage {self._stage}")
-        end, limit = rows.start + rows.count, self._compute_positions_due()
-        if end > limit:
-            raise BoundaryError(f"rows up to position {end} where no more than {limit} are due")
-        if len(rows.payload) != rows.count * self._row_bytes:
-            raise BoundaryError(f"{rows.count} rows of {self._row_bytes} bytes, got {len(rows.payload)} bytes")
-        return self._accept_rows(rows.start, rows.count, rows.payload)
+        work = self._intake.take_rows(rows, self._compute_positions_due())
+        return [work, *self._answer_leaf()]
+
+    def _on_token(self, token: Token) -> list[StageEffect]:
+        work = self._intake.take_token(token)
+        if work is not None:
+            return [work, *self._answer_leaf()]
+        self._learn_length(self._input.positions)
+        return self._answer_leaf()
 
     def _compute_positions_due(self) -> int:
         """How far rows may go now: the prompt; beyond it one position for every token that was sent."""
-        if self._is_first:
+        if self._place.is_first:
             return self._order.prompt_tokens
-        if self._positions_total is not None:
-            return self._positions_total
-        if self._is_last:
+        if self._place.is_last:
             return self._order.prompt_tokens + self._book.tokens - len(self._held)
         return compute_positions(self._order.prompt_tokens, self._order.tokens_max)
 
-    def _on_token(self, token: Token) -> list[StageEffect]:
-        if not self._is_first:
-            raise BoundaryError("only the first stage is fed tokens")
-        if self._is_fed or self._input.positions != self._order.prompt_tokens + token.index:
-            raise BoundaryError(f"token {token.index} is not due at position {self._input.positions}")
-        if token.finish not in tuple(FinishReason) or token.index >= self._order.tokens_max:
-            raise BoundaryError(f"token {token.index} of {self._order.tokens_max} with finish {token.finish}")
-        if token.finish != FinishReason.NONE:
-            self._is_fed = True
-            self._positions_total = self._input.positions
-            return self._check_early_leaf()
-        if token.index + 1 == self._order.tokens_max:
-            raise BoundaryError("the last token that was ordered does not end the generation")
-        return self._accept_rows(self._input.positions, 1, token.token.to_bytes(TOKEN_BYTES, "little"))
-
-    def _accept_rows(self, start: int, count: int, payload: bytes) -> list[StageEffect]:
-        if start // WINDOW_POSITIONS > self._input.leaves + UNSIGNED_WINDOWS_MAX:
-            detail = f"rows of position {start}, but leaves of {self._input.leaves} windows"
-            raise BoundaryError(detail, FailureCode.UNVOUCHED)
-        self._input.append(start, count, payload)
-        if self._is_first and self._input.positions == self._order.prompt_tokens:
-            prompt = b"".join(self._input.get_payload(one) for one in range(self._input.windows))
-            if compute_prompt_hash(prompt) != self._order.prompt_hash:
-                raise BoundaryError("the prompt's tokens do not match the hash in the order")
-        return [Compute(start, count, payload), *self._check_early_leaf()]
-
     def _on_computed(self, done: Computed) -> list[StageEffect]:
-        if not self._is_last:
+        if not self._place.is_last:
             self._output.append(done.start, done.count, done.payload)
-            frame = Rows(self.request, self._stage + 1, done.start, done.count, done.payload)
+            frame = Rows(self.request, self._place.stage + 1, done.start, done.count, done.payload)
             return [ToDownstream(frame)]
         tokens = b"".join(one.to_bytes(TOKEN_BYTES, "little") for one in done.tokens)
         self._output.append(done.start, done.count, tokens, done.trace)
-        return [effect for token in done.tokens for effect in self._emit_token(token)]
+        effects = [effect for token in done.tokens for effect in self._emit_token(token)]
+        return [*effects, *self._answer_leaf()]
 
     def _emit_token(self, token: int) -> list[StageEffect]:
         index = self._book.tokens
@@ -247,123 +248,118 @@ class StageRequest:
         elif self._book.tokens == self._order.tokens_max:
             finish = FinishReason.LENGTH
         if finish is not FinishReason.NONE:
-            self._positions_total = compute_positions(self._order.prompt_tokens, self._book.tokens)
+            self._learn_length(compute_positions(self._order.prompt_tokens, self._book.tokens))
         self._held.append(Token(self.request, index, token, finish))
         return self._release_held()
 
+    def _learn_length(self, positions: int) -> None:
+        self._positions_total = positions
+        self._advance(StageEvent.LENGTH_KNOWN)
+
     def _release_held(self) -> list[StageEffect]:
-        """Send what was generated, unless the client is too far behind with its vouchers."""
+        """Send what was generated, unless the client is too far behind with its vouchers.
+
+        The first stage is told of the end too, unless it is this one and knows.
+        """
         if self._book.is_behind:
             return []
-        frames, self._held = self._held, []
-        return [effect for frame in frames for effect in (ToClient(frame), ToFirst(frame))]
+        effects: list[StageEffect] = []
+        for frame in self._held:
+            effects.append(ToClient(frame))
+            if not self._place.is_first or frame.finish == FinishReason.NONE:
+                effects.append(ToFirst(frame))
+        self._held = []
+        return effects
 
     # Leaves -----------------------------------------------------------------------------------------------------
 
     def _on_leaf(self, frame: OutputLeaf) -> list[StageEffect]:
-        leaf = frame.leaf
-        if leaf.boundary != self._stage or leaf.window != self._input.leaves:
-            raise BoundaryError(f"leaf of boundary {leaf.boundary}, window {leaf.window} is not due")
-        if not 1 <= leaf.count <= WINDOW_POSITIONS:
-            raise BoundaryError(f"a leaf over {leaf.count} positions")
-        if self._early_leaf is not None:
-            raise BoundaryError("a second leaf came before the first one's rows")
-        self._early_leaf = frame
-        return self._check_early_leaf()
+        self._intake.take_leaf(frame)
+        return self._answer_leaf()
 
-    def _check_early_leaf(self) -> list[StageEffect]:
-        """Countersign the leaf that waits, once its rows are all here. The client's may come before our tokens."""
-        frame = self._early_leaf
+    def _answer_leaf(self) -> list[StageEffect]:
+        """Countersign the leaf that waits, once its rows are all here. A partial one tells the length."""
+        frame = self._intake.release_leaf(self._phase is StagePhase.FED)
         if frame is None:
             return []
-        leaf, logged = frame.leaf, self._input.get_count(frame.leaf.window)
-        is_partial = leaf.count < WINDOW_POSITIONS
-        if self._is_first and not self._is_fed and (is_partial or logged < leaf.count):
-            return []
-        if logged < leaf.count:
-            raise BoundaryError(f"leaf over {leaf.count} positions of window {leaf.window}, but {logged} came")
-        self._early_leaf = None
-        answer = countersign_leaf(self._input, frame, self._sender_key, self._setup.worker_key)
-        if is_partial and not self._is_first:
+        answer = countersign_leaf(self._input, frame, self._place.sender_key, self._setup.worker_key)
+        leaf = frame.leaf
+        if leaf.count < WINDOW_POSITIONS and not self._place.is_first:
             self._end_at(leaf.start + leaf.count)
         return [ToUpstream(answer)]
 
     def _close_windows(self) -> list[StageEffect]:
         """Our own OUTPUT leaves, of every complete window whose input leaf we have countersigned."""
         effects: list[StageEffect] = []
-        while not self._is_stopped and (window := self._output.leaves) < self._input.leaves:
+        while self._phase in COMPUTING and (window := self._output.leaves) < self._input.leaves:
             if self._output.get_count(window) != self._input.get_count(window):
                 break
             frame = sign_next_leaf(self._output, self._setup.worker_key)
-            effects.append(ToClient(frame) if self._is_last else ToDownstream(frame))
+            effects.append(ToClient(frame) if self._place.is_last else ToDownstream(frame))
         return effects
 
     def _on_countersign(self, frame: Countersign) -> list[StageEffect]:
-        if self._is_cut and frame.window >= self._output.windows:
+        if self._phase is StagePhase.CUT and frame.window >= self._output.windows:
             return []  # was under way when we cut
-        accept_countersign(self._output, self._stage + 1, frame, self._receiver_key)
+        accept_countersign(self._output, self._place.stage + 1, frame, self._place.receiver_key)
         return []
 
     # Money and the end ------------------------------------------------------------------------------------------
 
     def _on_voucher(self, voucher: SignedVoucher) -> list[StageEffect]:
-        if self._is_last:
-            is_finished = self._positions_total is not None and not self._held
+        if self._place.is_last:
+            is_finished = self._phase is not StagePhase.SERVING and not self._held
             self._book.accept(voucher, self._output.signed, is_finished)
-            return [] if self._is_stopped else self._release_held()
+            return self._release_held()
         promised = voucher.voucher
-        if not self._is_first or self._is_cut or promised.request != self.request:
-            raise BoundaryError("a voucher for another request or stage, or a second one")
+        if not self._place.is_first or promised.request != self.request:
+            raise BoundaryError("a voucher for another request or stage")
         if not is_voucher_signed(voucher, self._setup.session_key):
             raise BoundaryError("the voucher is not signed by the session key")
         return self._cut(self._book.compute_windows_of(promised.tokens))
 
     def _on_stop(self, stop: Stop) -> list[StageEffect]:
         """End early. The first and middle stages pass it on and wait; the last one knows what can be settled."""
-        is_end = self._is_first or self._is_last
-        if self._is_stopped or (is_end and not self.needs_client):
-            return []
         told = Failed(self.request, stop.code, stop.message)
-        self._is_stopped = True
-        if not self._is_last:
+        if not self._place.is_last:
             return [StopComputing(), ToDownstream(told)]
         windows = self._book.count_settleable_windows(self._output.signed)
         if not windows:
-            return [GiveUp(stop.code, stop.message)]
+            return self._give_up(stop.code, stop.message)
         return [ToClient(told), *self._settle(windows)]
 
     def _try_settle(self) -> list[StageEffect]:
         """On the last stage: the client has signed everything."""
         total = self._positions_total
-        if not self._is_last or self._is_cut or total is None or self._held or not self._book.is_complete:
+        if not self._place.is_last or self._phase is not StagePhase.FED or total is None or self._held:
             return []
         windows = compute_windows(total)
-        return self._settle(windows) if self._output.signed == windows else []
+        return self._settle(windows) if self._is_output_vouched(windows) else []
 
     def _settle(self, windows: int) -> list[StageEffect]:
         """Ask the path for its roots over the windows that the client's voucher covers."""
         assert self._book.voucher is not None, "it covers at least one window"
         effects = self._cut(windows)
-        return effects if self._is_first else [*effects, ToFirst(VoucherFrame(self._book.voucher))]
+        return effects if self._place.is_first else [*effects, ToFirst(VoucherFrame(self._book.voucher))]
 
     def _cut(self, windows: int) -> list[StageEffect]:
         """Keep the first `windows` windows: they are what will be settled."""
         if windows > self._output.leaves:
             raise BoundaryError(f"{windows} windows are to be settled, {self._output.leaves} are complete")
-        self._input.cut(windows)
+        self._advance(StageEvent.WINDOWS_FIXED)
+        self._intake.cut(windows)
         self._output.cut(windows)
         self._positions_total = self._output.positions
-        self._early_leaf, self._held = None, []
-        self._is_stopped = self._is_cut = True
+        self._held = []
         return [StopComputing()]
 
     def _on_roots(self, roots: tuple[SignedStageRoots, ...]) -> list[StageEffect]:
-        if self._upstream_roots is not None or len(roots) != self._stage:
-            raise BoundaryError(f"roots of {len(roots)} stages at stage {self._stage}")
+        if self._upstream_roots is not None or len(roots) != self._place.stage:
+            raise BoundaryError(f"roots of {len(roots)} stages at stage {self._place.stage}")
         validate_roots(self._order, self.request, roots)
         effects: list[StageEffect] = []
         total = roots[-1].roots.positions
-        if total < self._input.positions and not self._is_last and total % WINDOW_POSITIONS == 0:
+        if total < self._input.positions and not self._place.is_last and total % WINDOW_POSITIONS == 0:
             effects = self._cut(total // WINDOW_POSITIONS)
         self._end_at(total)
         if self._input.leaves != compute_windows(total) or roots[-1].roots.output_root != self._input.compute_root():
@@ -374,24 +370,27 @@ class StageRequest:
     def _end_at(self, total: int) -> None:
         """The sender says that the request ends after `total` positions; a last stage knows that itself."""
         known = self._positions_total
-        if self._input.positions != total or known not in ((total,) if self._is_last else (None, total)):
+        if self._input.positions != total or known not in ((total,) if self._place.is_last else (None, total)):
             raise BoundaryError(f"said to end after {total} positions, with {self._input.positions} received")
-        self._positions_total = total
+        if known is None:
+            self._learn_length(total)
 
     def _try_finish(self) -> list[StageEffect]:
         total, before = self._positions_total, self._upstream_roots
-        if total is None or before is None or ((self._is_first or self._is_last) and not self._is_cut):
+        is_fixed = self._phase is StagePhase.CUT or not (self._place.is_end or self.is_done)
+        if total is None or before is None or not is_fixed:
             return []
         windows = compute_windows(total)
         if self._input.signed < windows or self._output.signed < windows:
             return []
         own = StageRoots(
-            self.request, self._stage, windows, total, self._input.compute_root(), self._output.compute_root()
+            self.request, self._place.stage, windows, total, self._input.compute_root(), self._output.compute_root()
         )
         roots = (*before, sign_stage_roots(own, self._setup.worker_key))
-        record = make_record(self._setup.order, self._stage, self._input, self._output)
+        self._advance(StageEvent.ALL_SIGNED)
+        record = make_record(self._setup.order, self._place.stage, self._input, self._output)
         effects: list[StageEffect] = [Retain(record)]
-        if self._is_last:
+        if self._place.is_last:
             assert self._book.voucher is not None, "a last stage finishes with a voucher"
             effects.append(SubmitSettlement(Settle(self._setup.order, self._book.voucher, roots)))
         else:

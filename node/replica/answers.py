@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from consensus.bft.effects import BuildBlock, CastVote, Effect, Propose, ScheduleTimeout, ValidateBlock
+from consensus.bft.effects import (
+    BuildBlock,
+    CastVote,
+    Decide,
+    Effect,
+    Propose,
+    ReportEvidence,
+    ScheduleTimeout,
+    ValidateBlock,
+)
 from consensus.bft.inputs import (
     BlockBuilt,
     BlockValidated,
@@ -33,19 +42,17 @@ def get_height(event: Input) -> int | None:
 
 
 def get_effect_key(effect: Effect) -> Hashable:
-    """What identifies an effect, equal to the key of the input that answers it; None for effects nothing answers."""
+    """What identifies an effect, equal to the key of the input that answers it; None where the log keeps no answer."""
     match effect:
-        case BuildBlock():
-            return ("built", effect.height, effect.round)
-        case Propose():
-            return ("proposed", effect.height, effect.round)
+        case BuildBlock() | Propose():
+            return (effect.answered_by, effect.height, effect.round)
         case ValidateBlock():
-            return ("validated", compute_block_hash(effect.block.header))
+            return (effect.answered_by, compute_block_hash(effect.block.header))
         case CastVote():
-            return ("voted", int(effect.kind), effect.height, effect.round)
+            return (effect.answered_by, int(effect.kind), effect.height, effect.round)
         case ScheduleTimeout():
-            return ("elapsed", effect.timeout)
-        case _:
+            return (effect.answered_by, effect.timeout)
+        case Decide() | ReportEvidence():
             return None
 
 
@@ -53,14 +60,14 @@ def get_answer_key(event: Input) -> Hashable:
     """See `get_effect_key`."""
     match event:
         case BlockBuilt():
-            return ("built", event.height, event.round)
+            return (BlockBuilt, event.height, event.round)
         case ProposalReceived():
-            return ("proposed", event.proposal.height, event.proposal.round)
+            return (ProposalReceived, event.proposal.height, event.proposal.round)
         case BlockValidated():
-            return ("validated", event.block_hash)
+            return (BlockValidated, event.block_hash)
         case VoteReceived():
-            return ("voted", event.vote.kind, event.vote.height, event.vote.round)
+            return (VoteReceived, int(event.vote.kind), event.vote.height, event.vote.round)
         case TimeoutElapsed():
-            return ("elapsed", event.timeout)
-        case _:
+            return (TimeoutElapsed, event.timeout)
+        case StartHeight():
             return ()

@@ -3,6 +3,8 @@
 Every input is in the write-ahead log before it is handled, and the log is synced before anything is signed. After a
 crash the inputs of the unfinished height are handled again: signing then gives the identical signatures, and effects
 whose answer is not in the log are carried out as if for the first time.
+
+Where it is between two blocks, and whether a job is under way, are phases of `voting_phases.py`.
 """
 
 from __future__ import annotations
@@ -40,27 +42,25 @@ from node.replica.answers import get_answer_key, get_effect_key, get_height
 from node.replica.evidence import EvidencePool
 from node.replica.last_commit import LastCommit
 from node.replica.tip import ChainTip, Reason
+from node.replica.voting_messages import OwnMessages
+from node.replica.voting_phases import (
+    HEIGHT_TABLE,
+    WORK_TABLE,
+    HeightEvent,
+    HeightPhase,
+    WorkEvent,
+    WorkPhase,
+    advance_voting,
+)
 from node.replica.wal import Wal
 from node.replica.wal_records import encode_input
 from node.replica.world import World
-from node.signer.signer import SignerUnreachable, SignRefused, VoteSigner, VoteSlot
-from proto_specs.types.chain import (
-    Block,
-    Commit,
-    Evidence,
-    Proposal,
-    Vote,
-    VoteKind,
-    compute_block_hash,
-    compute_proposal_bytes,
-    compute_vote_bytes,
-)
-from proto_specs.types.gossip import FinalBlock, split_proposal
+from node.signer.signer import VoteSigner
+from proto_specs.types.chain import Block, Commit, Evidence, Vote, compute_block_hash
+from proto_specs.types.gossip import FinalBlock
 
 logger = logging.getLogger("myelin.consensus")
 
-SIGNER_RETRY_MS = 500
-"""A vote is asked for again so often while whoever holds the key does not answer."""
 INPUTS_MAX = 4_096
 """Messages that wait for the core, and messages kept for the next height. Own timers and answers always have room."""
 
@@ -99,7 +99,6 @@ class Voting:
     ) -> None:
         self.core = BftCore(timeouts)
         self.last_commit = LastCommit()
-        self._genesis = genesis
         self._tip = tip
         self._evidence = evidence
         self._signer = signer
@@ -107,13 +106,10 @@ class Voting:
         self._world = world
         self._block_interval_ms = block_interval_ms
         self._started_ms = 0
-        self._is_running = False
-        self._is_silent = False
-        self._has_stood_down = False
-        self._is_busy = False
-        self._is_resting = False
+        self._messages = OwnMessages(genesis, signer, wal, world, self._cast_again)
+        self._phase = HeightPhase.UNBEGUN
+        self._work = WorkPhase.FREE
         self._effects: deque[Effect] = deque()
-        self._unsaid: list[Propose | CastVote] = []
         self._local: deque[_Own] = deque()
         self._waiting: deque[Input] = deque()
         self._held: list[Input] = []
@@ -122,7 +118,7 @@ class Voting:
 
     def begin(self, logged: list[Input]) -> None:
         """Begin the height after the head, with what the log has of it."""
-        self._is_running = True
+        self._advance(HeightEvent.BEGUN)
         self.last_commit.begin(self._tip.commit, self._tip.head.deciders)
         self._replay(logged)
         self._pump()
@@ -130,16 +126,17 @@ class Voting:
     @property
     def is_running(self) -> bool:
         """Whether it has begun."""
-        return self._is_running
+        return self._phase is not HeightPhase.UNBEGUN
 
     @property
     def is_deciding(self) -> bool:
         """Whether a height is under way, rather than waited for or being written."""
-        return self._is_running and not self.core.is_decided and self.core.height == self._tip.head.height + 1
+        is_open = self._phase is HeightPhase.DECIDING and not self.core.is_decided
+        return is_open and self.core.height == self._tip.head.height + 1
 
     def receive(self, event: ProposalReceived | VoteReceived) -> bool:
         """A checked message of this height or the next. False when too many wait, or it has not begun."""
-        if not self._is_running or len(self._waiting) >= INPUTS_MAX:
+        if len(self._waiting) >= INPUTS_MAX or not self._advance(HeightEvent.MESSAGE):
             return False
         self._waiting.append(event)
         self._pump()
@@ -149,23 +146,15 @@ class Voting:
         """Sign nothing while it has fallen behind. What it would have said of this height is said when that is over:
         to the others it is late, and they may need it.
         """
-        if self._is_silent and not is_silent:
-            self._effects.extend(one for one in self._unsaid if one.height == self.core.height)
-            self._unsaid.clear()
-        self._is_silent = is_silent
+        if is_silent:
+            self._messages.fall_behind()
+        else:
+            self._effects.extend(one for one in self._messages.catch_up() if one.height == self.core.height)
         self._pump()
 
     def stand_down(self, vote: Vote) -> None:
-        """Sign nothing more for as long as this process runs: somebody else signs with the key. Says so once."""
-        if not self._has_stood_down:
-            self._has_stood_down = True
-            logger.error(
-                "our key signed a vote of height %d, round %d that this signer did not make: another process has the "
-                "key, or the signer's history is an old copy. Nothing more is signed. Stop the other process, bring "
-                "its history here (`myelin signer export`, `import`) and start again",
-                vote.height,
-                vote.round,
-            )
+        """Sign nothing more for as long as this process runs: our key signed `vote` elsewhere. Says so once."""
+        self._messages.stand_down(vote)
 
     def adopt(self, final: FinalBlock, then: Callable[[Reason], None]) -> None:
         """Take a block that others decided; `then` says whether it could not be (None: it is the head, or was)."""
@@ -183,7 +172,7 @@ class Voting:
         self._pump()
 
     def _pump(self) -> None:
-        while not self._is_busy:
+        while self._work is WorkPhase.FREE:
             if self._effects:
                 self._perform(self._effects.popleft())
             elif self._local:
@@ -199,7 +188,7 @@ class Voting:
         if isinstance(event, Adopt):
             self._adopt(event)
         elif isinstance(event, Wake):
-            if self._is_resting and self._tip.head.height == event.height:
+            if self._tip.head.height == event.height:  # else a later block was adopted meanwhile
                 self._start_height()
         elif get_height(event) == self.core.height + 1:
             if len(self._held) < INPUTS_MAX:  # others may be there before us
@@ -209,12 +198,21 @@ class Voting:
                 self._wal.append(encode_input(self.core.height, event))
             self._effects.extend(self.core.handle(event))
 
-    def _work(self) -> Callable[..., None]:
+    def _advance(self, event: HeightEvent) -> bool:
+        """Go where the table says. False for what it ignores."""
+        found = advance_voting(HEIGHT_TABLE, self._phase, event)
+        self._phase = found or self._phase
+        return found is not None
+
+    def _advance_work(self, event: WorkEvent) -> None:
+        self._work = advance_voting(WORK_TABLE, self._work, event) or self._work
+
+    def _start_job(self) -> Callable[..., None]:
         """Nothing else happens until the function returned here is called."""
-        self._is_busy = True
+        self._advance_work(WorkEvent.STARTED)
 
         def resume(step: Callable[[], None]) -> None:
-            self._is_busy = False
+            self._advance_work(WorkEvent.ENDED)
             step()
             self._pump()
 
@@ -250,8 +248,8 @@ class Voting:
                 return True
 
     def _start_height(self) -> None:
-        self._is_resting = False
-        self._unsaid.clear()
+        self._advance(HeightEvent.WOKEN)
+        self._messages.forget_kept()
         self._effects.extend(self.core.handle(self._make_start()))
         self._local.extend(self._held)
         self._held.clear()
@@ -270,7 +268,6 @@ class Voting:
         """
         self._wal.truncate()
         self._local = deque(one for one in self._local if isinstance(one, Adopt))
-        self._is_resting = True
         by_start = self._started_ms + self._block_interval_ms - self._world.read_monotonic_ms()
         by_block = self._tip.head.time_ms + self._block_interval_ms - self._world.read_clock_ms()
         self._world.set_timer(max(0, min(by_start, by_block)), partial(self._push, Wake(self._tip.head.height)))
@@ -280,14 +277,15 @@ class Voting:
         if block.header.height != self._tip.head.height + 1:
             event.then(None)
             return
-        resume = self._work()
+        resume = self._start_job()
         self._begin_last_commit(commit)
 
         def done(reason: Reason) -> None:
             def step() -> None:
                 if reason is None:
                     self._effects.clear()
-                    if self._is_running:
+                    self._advance(HeightEvent.ADOPTED)
+                    if self._phase is HeightPhase.RESTING:
                         self._rest()
                 event.then(reason)
 
@@ -311,14 +309,10 @@ class Voting:
                 self._build(effect)
             case ValidateBlock():
                 self._validate(effect.block)
-            case Propose() | CastVote() if self._is_silent:
-                self._unsaid.append(effect)
-            case Propose():
-                self._wal.sync()
-                self._propose(effect)
-            case CastVote():
-                self._wal.sync()
-                self._cast_vote(effect)
+            case Propose() | CastVote():
+                answer = self._messages.say(effect)
+                if answer is not None:
+                    self._local.append(answer)
             case ScheduleTimeout():
                 self._world.set_timer(effect.delay_ms, partial(self._elapse, TimeoutElapsed(effect.timeout)))
             case Decide():
@@ -331,7 +325,7 @@ class Voting:
         assert signer is not None, "only a validator is asked to build"
         proposer = Proposer(signer.public_key, signer.prove_beacon)
         evidence = self._evidence.select(self._world.read_clock_ms())
-        resume = self._work()
+        resume = self._start_job()
 
         def done(made: ExecutedCandidate | None) -> None:
             def step() -> None:
@@ -344,7 +338,7 @@ class Voting:
 
     def _validate(self, block: Block) -> None:
         block_hash = compute_block_hash(block.header)
-        resume = self._work()
+        resume = self._start_job()
 
         def done(reason: Reason) -> None:
             if reason is not None:
@@ -353,63 +347,26 @@ class Voting:
 
         self._tip.validate(block, done)
 
-    def _propose(self, effect: Propose) -> None:
-        payload = compute_proposal_bytes(self._genesis, effect.height, effect.round, effect.valid_round, effect.block)
-        try:
-            signature = self._sign(effect.height, effect.round, VoteSlot.PROPOSAL, payload)
-        except SignerUnreachable as error:  # the round's timeout passes over it
-            logger.warning("no proposal at height %d, round %d: %s", effect.height, effect.round, error)
-            return
-        if signature is None or self._signer is None:
-            return
-        key = self._signer.public_key
-        proposal = Proposal(effect.height, effect.round, effect.valid_round, effect.block, key, signature)
-        for part in split_proposal(proposal):
-            self._world.publish(part)
-        self._local.append(ProposalReceived(proposal))
-
-    def _cast_vote(self, effect: CastVote) -> None:
-        slot = VoteSlot.PREVOTE if effect.kind is VoteKind.PREVOTE else VoteSlot.PRECOMMIT
-        payload = compute_vote_bytes(self._genesis, effect.kind, effect.height, effect.round, effect.block_hash)
-        try:
-            signature = self._sign(effect.height, effect.round, slot, payload)
-        except SignerUnreachable as error:
-            logger.warning("no %s at height %d, round %d: %s", slot.name.lower(), effect.height, effect.round, error)
-            self._world.set_timer(SIGNER_RETRY_MS, partial(self._cast_again, effect))
-            return
-        if signature is None or self._signer is None:
-            return
-        key = self._signer.public_key
-        vote = Vote(effect.kind, effect.height, effect.round, effect.block_hash, key, signature)
-        self._world.publish(vote)
-        self._local.append(VoteReceived(vote))
-
     def _cast_again(self, effect: CastVote) -> None:
         """A vote that was not signed is asked for again: without votes no timeout would move the round on."""
         if effect.height == self.core.height and not self.core.is_decided:
             self._effects.append(effect)
             self._pump()
 
-    def _sign(self, height: int, round_: int, slot: VoteSlot, payload: bytes) -> bytes | None:
-        assert self._signer is not None, "only a validator signs"
-        if self._has_stood_down:
-            return None
-        try:
-            return self._signer.sign(height, round_, slot, payload)
-        except SignRefused as error:
-            logger.warning("no %s at height %d, round %d: %s", slot.name.lower(), height, round_, error)
-            return None
-
     def _elapse(self, event: TimeoutElapsed) -> None:
         if event.timeout.height == self.core.height and not self.core.is_decided:
             self._push(event)
 
     def _finalize(self, effect: Decide) -> None:
-        resume = self._work()
+        resume = self._start_job()
         self._begin_last_commit(effect.commit)
+
+        def step() -> None:
+            self._advance(HeightEvent.DECIDED)
+            self._rest()
 
         def done(reason: Reason) -> None:
             assert reason is None, f"the core decided a block that is invalid: {reason}"
-            resume(self._rest)
+            resume(step)
 
         self._tip.finalize(effect.block, effect.commit, done)
