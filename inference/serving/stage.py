@@ -34,7 +34,7 @@ from inference.serving.vouchers import VoucherBook
 from proto_specs.ed25519 import SigningKey
 from proto_specs.limits import UNVOUCHED_WINDOWS_MAX, WINDOW_POSITIONS
 from proto_specs.types.calls import Settle
-from proto_specs.types.manifest import Manifest, WireDtype
+from proto_specs.types.manifest import TOKEN_BYTES, Manifest, WireDtype
 from proto_specs.types.request import (
     SignedOrder,
     SignedStageRoots,
@@ -60,8 +60,6 @@ from proto_specs.types.wire import (
     VoucherFrame,
 )
 
-TOKEN_BYTES = 4
-ROW_ITEM_BYTES = {WireDtype.FP32: 4, WireDtype.FP16: 2, WireDtype.BF16: 2}
 UNSIGNED_WINDOWS_MAX = UNVOUCHED_WINDOWS_MAX + 1
 """Windows of rows beyond the last signed leaf: as far as generation goes without a voucher."""
 
@@ -90,7 +88,7 @@ class StageRequest:
         self._is_last = setup.stage == len(order.path) - 1
         hidden = setup.manifest.architecture.hidden
         wire = WireDtype(setup.manifest.wire_dtype)
-        self._row_bytes = TOKEN_BYTES if self._is_first else hidden * ROW_ITEM_BYTES[wire]
+        self._row_bytes = TOKEN_BYTES if self._is_first else hidden * wire.item_bytes
         in_width, in_dtype = (1, WireDtype.TOKEN) if self._is_first else (hidden, wire)
         out_width, out_dtype = (1, WireDtype.TOKEN) if self._is_last else (hidden, wire)
         # Who signs each boundary, in order: the client, the workers, and the client again.
