@@ -57,6 +57,8 @@ class Tag(enum.Enum):
     DELEGATION_POOL = b"myelin/delegation-pool"
     MULTISIG = b"myelin/multisig"
     CALL = b"myelin/call"
+    SNAPSHOT_MANIFEST = b"myelin/snapshot-manifest"
+    SIGNED_HISTORY = b"myelin/signed-history"
 
 
 def hash_tagged(tag: Tag, payload: bytes) -> bytes:

@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.errors import WireDtypeError
-from proto_specs.types.manifest import WireDtype
-
-_ITEM_BYTES = {WireDtype.FP32: 4, WireDtype.FP16: 2, WireDtype.BF16: 2, WireDtype.TOKEN: 4}
+from proto_specs.types.manifest import TOKEN_BYTES, WireDtype
 
 
 def encode_rows(rows: NDArray[np.float32], dtype: WireDtype) -> bytes:
@@ -41,7 +39,7 @@ def decode_rows(data: bytes, dtype: WireDtype, width: int) -> NDArray[np.float32
     """[n,width] fp32 rows (n >= 1). Raises WireDtypeError for a partial row, no row, NaN or infinity."""
     if dtype is WireDtype.TOKEN:
         raise WireDtypeError("token ids are not hidden states")
-    _check_length(data, _ITEM_BYTES[dtype] * width)
+    _check_length(data, dtype.item_bytes * width)
     if dtype is WireDtype.FP32:
         values = np.frombuffer(data, dtype="<f4").astype(np.float32)
     elif dtype is WireDtype.FP16:
@@ -60,7 +58,7 @@ def encode_tokens(tokens: NDArray[np.uint32]) -> bytes:
 
 def decode_tokens(data: bytes, vocab: int) -> NDArray[np.uint32]:
     """[n] token ids (n >= 1). Raises WireDtypeError for a partial id, none, or one outside the vocabulary."""
-    _check_length(data, _ITEM_BYTES[WireDtype.TOKEN])
+    _check_length(data, TOKEN_BYTES)
     tokens = np.frombuffer(data, dtype="<u4").astype(np.uint32)
     if int(tokens.max()) >= vocab:
         raise WireDtypeError(f"token {int(tokens.max())} is outside the vocabulary of {vocab}")

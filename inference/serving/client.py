@@ -14,7 +14,7 @@ from inference.serving.leaves import accept_countersign, sign_next_leaf
 from proto_specs.ed25519 import SigningKey
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.common import ZERO_HASH
-from proto_specs.types.manifest import WireDtype
+from proto_specs.types.manifest import TOKEN_BYTES, WireDtype
 from proto_specs.types.request import (
     FIRST_PREVIOUS,
     SignedOrder,
@@ -42,8 +42,6 @@ from proto_specs.types.wire import (
     Token,
     VoucherFrame,
 )
-
-TOKEN_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.merkle import compute_root
-from proto_specs.types.manifest import Manifest, WireDtype
+from proto_specs.types.manifest import TOKEN_BYTES, Manifest, WireDtype
 from proto_specs.types.request import (
     FIRST_PREVIOUS,
     Opening,
@@ -25,7 +25,6 @@ from proto_specs.types.request import (
     is_output_signed,
 )
 
-TOKEN_BYTES = 4
 LEAF_BYTES_MAX = 384
 HASH_BYTES_MAX = 34
 PATH_STAGE_BYTES_MAX = 64

@@ -47,7 +47,7 @@ from inference.serving.vouchers import VoucherBook
 from proto_specs.ed25519 import SigningKey
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.calls import Settle
-from proto_specs.types.manifest import Manifest, WireDtype
+from proto_specs.types.manifest import TOKEN_BYTES, Manifest, WireDtype
 from proto_specs.types.request import (
     SignedOrder,
     SignedStageRoots,
@@ -69,9 +69,6 @@ from proto_specs.types.wire import (
     Token,
     VoucherFrame,
 )
-
-TOKEN_BYTES = 4
-ROW_ITEM_BYTES = {WireDtype.FP32: 4, WireDtype.FP16: 2, WireDtype.BF16: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +93,7 @@ class StageRequest:
         self.request = place.request
         hidden = setup.manifest.architecture.hidden
         wire = WireDtype(setup.manifest.wire_dtype)
-        row_bytes = TOKEN_BYTES if place.is_first else hidden * ROW_ITEM_BYTES[wire]
+        row_bytes = TOKEN_BYTES if place.is_first else hidden * wire.item_bytes
         tokens = (1, WireDtype.TOKEN)
         self._input = BoundaryLog(place.request, place.stage, *(tokens if place.is_first else (hidden, wire)))
         self._output = BoundaryLog(place.request, place.stage + 1, *(tokens if place.is_last else (hidden, wire)))

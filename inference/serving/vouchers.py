@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inference.serving.boundary import BoundaryError
-from proto_specs.limits import UNVOUCHED_WINDOWS_MAX, WINDOW_POSITIONS
+from proto_specs.limits import UNVOUCHED_TOKENS_MAX
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.request import (
     SignedVoucher,
@@ -12,9 +12,6 @@ from proto_specs.types.request import (
     compute_windows,
     is_voucher_signed,
 )
-
-UNVOUCHED_TOKENS_MAX = (UNVOUCHED_WINDOWS_MAX + 1) * WINDOW_POSITIONS
-"""Tokens sent beyond the last voucher: two windows that may be late, and the one that generation is in."""
 
 
 class VoucherBook:
@@ -39,7 +36,7 @@ class VoucherBook:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the client must vouch before it gets another token."""
+        """Whether the client must vouch before it gets another token: two windows may be late, and the current one."""
         return self.tokens - self.vouched > UNVOUCHED_TOKENS_MAX
 
     @property

@@ -23,7 +23,7 @@ from node.client.transport import StagePeer, StageUnreachable, open_request
 from node.p2p.host import P2PHost
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import CloseSession, OpenSession
-from proto_specs.types.manifest import Manifest, ServiceClass
+from proto_specs.types.manifest import TOKEN_BYTES, Manifest, ServiceClass
 from proto_specs.types.request import (
     Order,
     PathStage,
@@ -230,7 +230,7 @@ async def _compute_deposit(account: SigningAccount, stages: tuple[PathStage, ...
 
 
 def _make_order(genesis: bytes, session: bytes, manifest: Manifest, ask: Ask, stages: tuple[PathStage, ...]) -> Order:
-    prompt = b"".join(one.to_bytes(4, "little") for one in ask.prompt)
+    prompt = b"".join(one.to_bytes(TOKEN_BYTES, "little") for one in ask.prompt)
     return Order(
         genesis=genesis,
         session=session,

@@ -14,8 +14,7 @@ import trio
 from node.chain.admission import Ticket, TransactionAdmission
 from node.chain.bus import BlockBus
 from node.local_api.methods.all import METHODS, NodeView, call_method
-from node.local_api.methods.author import SUBMIT_METHOD, parse_submission, show_submission
-from node.local_api.methods.params import Params as TakenParams
+from node.local_api.methods.author import show_submission
 from node.local_api.wire.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, ApiError
 from node.local_api.wire.frames import CALLS_MAX, FRAME_BYTES_MAX, HEAD, SUBSCRIBE_HEADS, Params
 from node.store.chain_store import FinalizedBlock
@@ -113,8 +112,8 @@ class _Connection:
                 if name == SUBSCRIBE_HEADS:
                     nursery.start_soon(self._send_heads)
                     frame.answers[place] = {"result": True}
-                elif name == SUBMIT_METHOD:
-                    one = parse_submission(TakenParams(params, self._view.spec.ss58_prefix))
+                elif METHODS[name].is_submission:
+                    one = _call(self._view, name, params)
                     transactions.append(one.transaction)
                     size_bytes += one.size_bytes
                     frame.submitted.append((place, one.extrinsic))

@@ -1,4 +1,4 @@
-"""A token bucket a peer: how long whoever took too much has to wait. Knows no clock of its own."""
+"""Token buckets, one a key: what may be taken now, and how long whoever took too much has to wait. Knows no clock."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ class _Bucket:
 
 
 class RateLimit:
-    """`per_s` tokens a second for each key, `burst` at once. Keys used last are kept, up to 4,096."""
+    """`per_s` tokens a second for each key, `burst` at once. The `keys_max` keys used last are remembered."""
 
-    def __init__(self, per_s: float, burst: float) -> None:
+    def __init__(self, per_s: float, burst: float, keys_max: int = TRACKED_MAX) -> None:
         self._per_s = per_s
         self._burst = burst
+        self._keys_max = keys_max
         self._buckets: dict[str, _Bucket] = {}
 
     def take(self, key: str, tokens: float, now_s: float) -> float:
@@ -31,19 +32,30 @@ class RateLimit:
     def take_within(self, key: str, tokens: float, now_s: float, wait_s_max: float) -> float | None:
         """As `take`, but nothing is taken, and None returned, where the wait would be longer than that."""
         bucket = self._fill(key, now_s)
-        wait_s = max(0.0, (tokens - bucket.tokens) / self._per_s)
+        wait_s = self._compute_wait(bucket, tokens)
         if wait_s > wait_s_max:
             return None
         bucket.tokens -= tokens
         return wait_s
+
+    def take_at_once(self, key: str, tokens: float, now_s: float) -> float:
+        """Take tokens where all of them are there, and return 0; else take none, and return the seconds until then."""
+        bucket = self._fill(key, now_s)
+        wait_s = self._compute_wait(bucket, tokens)
+        if wait_s == 0.0:
+            bucket.tokens -= tokens
+        return wait_s
+
+    def _compute_wait(self, bucket: _Bucket, tokens: float) -> float:
+        return max(0.0, (tokens - bucket.tokens) / self._per_s)
 
     def _fill(self, key: str, now_s: float) -> _Bucket:
         bucket = self._buckets.pop(key, None) or _Bucket(self._burst, now_s)
         elapsed_s = max(0.0, now_s - bucket.filled_at_s)
         bucket.tokens = min(self._burst, bucket.tokens + elapsed_s * self._per_s)
         bucket.filled_at_s = now_s
-        self._buckets[key] = bucket
-        if len(self._buckets) > TRACKED_MAX:
+        self._buckets[key] = bucket  # last used last, so that the front is the one to forget
+        if len(self._buckets) > self._keys_max:
             del self._buckets[next(iter(self._buckets))]
         return bucket
 

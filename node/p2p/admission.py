@@ -11,6 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from node.machine.rate import RateLimit
+
 C = TypeVar("C")
 
 
@@ -26,12 +28,6 @@ class AdmissionLimits:
     tracked_ips_max: int = 4096
 
 
-@dataclass(slots=True)
-class _Bucket:
-    tokens: float
-    filled_at_s: float
-
-
 class ConnectionAdmission(Generic[C]):
     """Keeps the books of inbound connections of type C (any hashable)."""
 
@@ -40,11 +36,11 @@ class ConnectionAdmission(Generic[C]):
         self._pending: dict[C, str] = {}  # in order of arrival
         self._ip_of: dict[C, str] = {}
         self._open_per_ip: Counter[str] = Counter()
-        self._buckets: dict[str, _Bucket] = {}
+        self._accepts = RateLimit(limits.accepts_per_s, limits.accepts_burst, limits.tracked_ips_max)
 
     def admit(self, connection: C, ip: str, now_s: float) -> tuple[bool, list[C]]:
         """Return (admitted, connections to close in exchange). A refused connection is not on the books."""
-        if not self._take_token(ip, now_s):
+        if self._accepts.take_at_once(ip, 1, now_s):
             return False, []
         evicted = self._make_room(ip)
         if self._open_per_ip[ip] - sum(self._ip_of[other] == ip for other in evicted) >= (
@@ -93,16 +89,3 @@ class ConnectionAdmission(Generic[C]):
 
     def _oldest_pending(self, ip: str) -> C | None:
         return next((connection for connection, other in self._pending.items() if other == ip), None)
-
-    def _take_token(self, ip: str, now_s: float) -> bool:
-        bucket = self._buckets.pop(ip, None) or _Bucket(float(self.limits.accepts_burst), now_s)
-        elapsed_s = max(0.0, now_s - bucket.filled_at_s)
-        bucket.tokens = min(float(self.limits.accepts_burst), bucket.tokens + elapsed_s * self.limits.accepts_per_s)
-        bucket.filled_at_s = now_s
-        self._buckets[ip] = bucket  # last used last, so that the front is the one to forget
-        if len(self._buckets) > self.limits.tracked_ips_max:
-            del self._buckets[next(iter(self._buckets))]
-        if bucket.tokens < 1.0:
-            return False
-        bucket.tokens -= 1.0
-        return True

@@ -20,7 +20,7 @@ from proto_specs.ed25519 import SigningKey
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.chain import Vote, VoteKind, VoteSignBytes, compute_vote_bytes
 
-FORMAT = "myelin-signer-2"
+FORMAT = "myelin-signer-3"
 SIGNED_MAX = 32
 """So many of the newest signatures of a height are remembered whole; what lies behind them is closed all the same."""
 
@@ -293,10 +293,13 @@ def read_history(path: Path) -> str:
 def _parse(text: str, path: Path | HistoryFile) -> dict[str, Any]:
     try:
         found = json.loads(text)
+        format_ = found["format"]
         body = {name: found[name] for name in ("key", "genesis", "height", "signed")}
-        is_whole = found["format"] == FORMAT and found["checksum"] == _compute_checksum(body)
+        is_whole = found["checksum"] == _compute_checksum(body)
     except (ValueError, KeyError, TypeError) as error:
         raise SignerError(f"{path} is no signer history: {_ADVICE}") from error
+    if format_ != FORMAT:
+        raise SignerError(f"{path} has format {format_}, this release reads {FORMAT}: {_ADVICE}")
     if not is_whole:
         raise SignerError(f"{path} is damaged (its checksum differs): {_ADVICE}")
     return body
@@ -318,4 +321,4 @@ def _format(key: bytes, genesis: bytes, history: _History) -> str:
 
 def _compute_checksum(body: dict[str, Any]) -> str:
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
-    return hash_tagged(Tag.CHUNK, canonical).hex()
+    return hash_tagged(Tag.SIGNED_HISTORY, canonical).hex()

@@ -16,11 +16,11 @@ from node.store.snapshot_format import (
     SnapshotError,
     SnapshotManifest,
     get_chunk_path,
+    hash_chunk,
     make_chunks,
     save_manifest,
 )
 from node.store.views import StateView
-from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.chain import Commit
 
 
@@ -62,7 +62,7 @@ def _write(store: ChainStore, view: StateView, directory: Path, progress: Progre
             file.write(encoded)
             file.flush()
             os.fsync(file.fileno())
-        hashes.append(hash_tagged(Tag.CHUNK, encoded))
+        hashes.append(hash_chunk(encoded))
         count += items
         progress("items written", count, 0)
     manifest = SnapshotManifest(

@@ -15,7 +15,7 @@ from proto_specs.hashing import HASH_BYTES, Tag, hash_tagged
 from proto_specs.types.chain import Commit, Header, ValidatorSet
 from proto_specs.types.common import Hash32
 
-SNAPSHOT_FORMAT = 2
+SNAPSHOT_FORMAT = 3
 MANIFEST_NAME = "manifest"
 CHUNK_BYTES = 2 * limits.MIB
 CHUNK_ITEMS_MAX = 32_768
@@ -70,10 +70,20 @@ def get_chunk_path(directory: Path, index: int) -> Path:
     return directory / f"{index:05}.chunk"
 
 
+def hash_chunk(data: bytes) -> bytes:
+    """What a manifest has of a chunk's bytes."""
+    return hash_tagged(Tag.CHUNK, data)
+
+
+def hash_manifest(encoded: bytes) -> bytes:
+    """What a snapshot is known by among peers, and the checksum of its manifest's file."""
+    return hash_tagged(Tag.SNAPSHOT_MANIFEST, encoded)
+
+
 def save_manifest(directory: Path, manifest: SnapshotManifest) -> None:
     """Write the manifest with its hash: a changed byte is noticed also where no header commits to it."""
     encoded = encode(manifest)
-    write_synced(directory / MANIFEST_NAME, encoded + hash_tagged(Tag.CHUNK, encoded))
+    write_synced(directory / MANIFEST_NAME, encoded + hash_manifest(encoded))
 
 
 def load_manifest(directory: Path) -> SnapshotManifest:
@@ -84,16 +94,17 @@ def load_manifest(directory: Path) -> SnapshotManifest:
     except FileNotFoundError as error:
         raise SnapshotError(f"{directory} holds no snapshot: {MANIFEST_NAME} is missing") from error
     encoded, checksum = data[:-HASH_BYTES], data[-HASH_BYTES:]
-    if hash_tagged(Tag.CHUNK, encoded) != checksum:
-        raise SnapshotError(f"{path} is damaged (its checksum differs): export or fetch the snapshot again")
     try:
         found = decode(SnapshotManifest, encoded)
     except DecodeError as error:
         raise SnapshotError(f"{path} is damaged ({error}): export or fetch the snapshot again") from error
     if found.format != SNAPSHOT_FORMAT:
         raise SnapshotError(
-            f"{path} has format {found.format}, this release reads {SNAPSHOT_FORMAT}: use the other one"
+            f"{path} has format {found.format}, this release reads {SNAPSHOT_FORMAT}: use the release that wrote it, "
+            "or export or fetch the snapshot again"
         )
+    if hash_manifest(encoded) != checksum:
+        raise SnapshotError(f"{path} is damaged (its checksum differs): export or fetch the snapshot again")
     return found
 
 
@@ -104,7 +115,7 @@ def load_chunk(directory: Path, index: int, expected: bytes) -> SnapshotChunk:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise SnapshotError(f"{path} is missing: export or fetch the snapshot again") from error
-    if hash_tagged(Tag.CHUNK, data) != expected:
+    if hash_chunk(data) != expected:
         raise SnapshotError(f"{path} is damaged: it does not hash to {expected.hex()}. Fetch it again")
     try:
         return decode(SnapshotChunk, data)

@@ -7,7 +7,6 @@ validators of the genesis), names the root of the state and the set that signed 
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from consensus.runtime.staking.state import read_validators
 from consensus.runtime.system.state import beacon as state_beacon
 from consensus.state.build import build_tree
 from genesis.builder import Genesis
+from node.machine.files import sync_directory
 from node.store.chain_store import make_meta, make_validators_row
 from node.store.columns import Column
 from node.store.database import Database
@@ -72,7 +72,7 @@ def import_snapshot(
         raise
     target.close()
     partial.rename(database)
-    _sync_directory(database.parent)
+    sync_directory(database.parent)
     return head
 
 
@@ -163,11 +163,3 @@ def _make_tail(manifest: SnapshotManifest, head: Head) -> list[tuple[bytes, byte
         *(make_validators_row(one) for one in (head.deciders, head.validators)),
         *make_meta(head, manifest.genesis, base=head.height),
     ]
-
-
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

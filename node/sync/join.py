@@ -28,10 +28,10 @@ from node.p2p.errors import NetworkError
 from node.p2p.host import P2PHost
 from node.p2p.request import request
 from node.store.records import Head
-from node.store.snapshot_format import Progress, SnapshotError, SnapshotManifest
+from node.store.snapshot_format import Progress, SnapshotError, SnapshotManifest, hash_chunk
 from node.store.snapshot_import import import_snapshot
 from node.sync.errors import JoinFailed
-from node.sync.offers import Candidate, choose_candidate, hash_chunk
+from node.sync.offers import Candidate, choose_candidate
 from node.sync.partial import PartialSnapshot, compute_manifest_hash
 from node.transfer.download import Download, Fetch
 from node.transfer.download_run import DownloadRun

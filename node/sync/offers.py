@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.snapshot_wire import SnapshotOffer
-
-
-def hash_chunk(data: bytes) -> bytes:
-    """What a snapshot's manifest has of a chunk."""
-    return hash_tagged(Tag.CHUNK, data)
 
 
 @dataclass(frozen=True, slots=True)

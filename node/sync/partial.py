@@ -6,9 +6,16 @@ import os
 import shutil
 from pathlib import Path
 
-from node.store.snapshot_format import SnapshotError, SnapshotManifest, get_chunk_path, load_manifest, save_manifest
+from node.store.snapshot_format import (
+    SnapshotError,
+    SnapshotManifest,
+    get_chunk_path,
+    hash_chunk,
+    hash_manifest,
+    load_manifest,
+    save_manifest,
+)
 from proto_specs.codec import encode
-from proto_specs.hashing import Tag, hash_tagged
 
 
 class PartialSnapshot:
@@ -52,9 +59,9 @@ class PartialSnapshot:
             data = get_chunk_path(self.directory, index).read_bytes()
         except FileNotFoundError:
             return False
-        return hash_tagged(Tag.CHUNK, data) == expected
+        return hash_chunk(data) == expected
 
 
 def compute_manifest_hash(manifest: SnapshotManifest) -> bytes:
     """What a snapshot is known by among peers."""
-    return hash_tagged(Tag.CHUNK, encode(manifest))
+    return hash_manifest(encode(manifest))

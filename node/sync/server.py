@@ -17,11 +17,10 @@ from node.p2p.host import P2PHost
 from node.store.chain_store import ChainStore
 from node.store.database import DatabaseError
 from node.store.snapshot_export import export_snapshot
-from node.store.snapshot_format import SnapshotError, SnapshotManifest, get_chunk_path, load_manifest
+from node.store.snapshot_format import SnapshotError, SnapshotManifest, get_chunk_path, hash_manifest, load_manifest
 from node.store.views import StateUnavailable
 from proto_specs import limits
 from proto_specs.codec import decode_as, encode
-from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.chain import compute_block_hash
 from proto_specs.types.snapshot_wire import (
     SNAPSHOT_PROTOCOL,
@@ -123,7 +122,7 @@ class SnapshotCatalog:
         except SnapshotError:
             return False
         encoded = encode(manifest)
-        manifest_hash = hash_tagged(Tag.CHUNK, encoded)
+        manifest_hash = hash_manifest(encoded)
         if manifest.genesis != self._genesis.hash:
             return False
         self._held = {**self._held, manifest_hash: Held(path, manifest, encoded, manifest_hash)}

@@ -21,7 +21,6 @@ from inference.serving.opening import (
     authenticate_opening,
     compute_opening_bytes_max,
 )
-from inference.serving.stage import ROW_ITEM_BYTES
 from node.client.chain_view import ChainUnreachable, ChainView, WorkerEntry
 from node.p2p.errors import NetworkError
 from node.p2p.host import P2PHost
@@ -275,7 +274,7 @@ class VerificationDuty:
 
         Raises OpeningError when no address gives a valid opening. No more is taken in than an honest one can have.
         """
-        row_bytes = manifest.architecture.hidden * ROW_ITEM_BYTES[WireDtype(manifest.wire_dtype)]
+        row_bytes = manifest.architecture.hidden * WireDtype(manifest.wire_dtype).item_bytes
         most = compute_opening_bytes_max(challenge.window, expected.roots.windows, expected.stages, row_bytes)
         body = encode(OpeningRequest(challenge.request, challenge.stage, challenge.window))
         failures: list[str] = []

@@ -17,7 +17,7 @@ from inference.engine.wire_dtype import decode_rows, decode_tokens, encode_rows
 from inference.errors import ModelError
 from inference.sampling import sample
 from inference.serving.events import Compute, Computed
-from proto_specs.types.manifest import Manifest, WireDtype
+from proto_specs.types.manifest import TOKEN_BYTES, Manifest, WireDtype
 from proto_specs.types.request import SamplingParams
 
 Answer = Computed | ModelError
@@ -47,7 +47,7 @@ class ComputeLoop:
         self._shard = engine.shard
         self._wire = WireDtype(manifest.wire_dtype)
         width = manifest.architecture.hidden
-        self._row_bytes = 4 if self._shard.is_first else width * (4 if self._wire is WireDtype.FP32 else 2)
+        self._row_bytes = TOKEN_BYTES if self._shard.is_first else width * self._wire.item_bytes
         self._scheduler = Scheduler()
         self._jobs: dict[bytes, _Job] = {}
         self._work = trio.Event()

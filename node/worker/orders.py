@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from inference.sampling import MILLI, TEMPERATURE_MILLI_MAX
 from inference.serving.opening import compute_opening_bytes_max
-from inference.serving.stage import ROW_ITEM_BYTES
 from node.client.chain_view import ChainView, SessionEntry, WorkerEntry
 from node.worker.outstanding import Outstanding
 from node.worker.refusal import OrderRefused
@@ -94,7 +93,7 @@ def _check_lengths(order: Order, manifest: Manifest) -> None:
     limit = min(manifest.architecture.context_max, POSITIONS_MAX)
     if positions > limit:
         raise OrderRefused(FailureCode.BAD_ORDER, f"prompt and answer take {positions} positions of {limit} at most")
-    row_bytes = manifest.architecture.hidden * ROW_ITEM_BYTES[WireDtype(manifest.wire_dtype)]
+    row_bytes = manifest.architecture.hidden * WireDtype(manifest.wire_dtype).item_bytes
     windows = compute_windows(positions)
     if compute_opening_bytes_max(windows - 1, windows, len(order.path), row_bytes) > OPENING_BYTES_MAX:
         raise OrderRefused(FailureCode.BAD_ORDER, f"{positions} positions are more than could be opened to a verifier")

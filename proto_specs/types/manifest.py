@@ -33,6 +33,15 @@ class WireDtype(enum.IntEnum):
     BF16 = 2
     TOKEN = 3
 
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one element."""
+        return 2 if self in (WireDtype.FP16, WireDtype.BF16) else 4
+
+
+TOKEN_BYTES = WireDtype.TOKEN.item_bytes
+"""A token id on the wire: uint32, little-endian."""
+
 
 class ServiceClass(enum.IntEnum):
     """EXACT: fp32 activations, weights as published. FAST: int8 activations and the like, weakly checked."""

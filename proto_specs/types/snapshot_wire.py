@@ -46,7 +46,7 @@ SnapshotRequest: TypeAlias = AskOffers | AskManifest | AskChunk
 
 @record
 class SnapshotOffer:
-    """A whole snapshot: of the state after this block. The hash is H(CHUNK, manifest)."""
+    """A whole snapshot: of the state after this block. The hash is H(SNAPSHOT_MANIFEST, manifest)."""
 
     height: U64
     block_hash: Hash32

@@ -10,7 +10,7 @@ from typing import Any
 
 from node.chain.mempool import Mempool
 from node.chain.pool import TransactionPool
-from node.local_api.methods.all import METHODS, NodeView, call_method
+from node.local_api.methods.all import METHODS, NodeView
 from node.local_api.wire.errors import (
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -27,6 +27,7 @@ from proto_specs.ss58 import encode_address
 from proto_specs.types.chain import Transaction
 from tests.fuzz.forge import Forger
 from tests.fuzz.scene import HEIGHT, Scene
+from tests.unit.node.local_api.calling import call
 
 CODES = {
     PARSE_ERROR,
@@ -106,7 +107,7 @@ class RpcTarget:
             found[name] = []
             for params in some:
                 try:
-                    call_method(self._view, name, params)
+                    call(self._view, name, params)
                 except ApiError:
                     continue
                 found[name].append(params)
@@ -135,7 +136,7 @@ class RpcTarget:
             try:
                 if name not in METHODS:
                     raise ApiError(METHOD_NOT_FOUND, f"there is no method {name!r:.80}")
-                answers.append(call_method(self._view, name, params))
+                answers.append(call(self._view, name, params))
             except ApiError as error:
                 answers.append(error)
         return answers

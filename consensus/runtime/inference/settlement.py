@@ -45,7 +45,7 @@ from consensus.runtime.inference.state import (
     WorkerStatus,
 )
 from consensus.state.reader import StateReader
-from proto_specs.limits import POSITIONS_MAX, UNVOUCHED_WINDOWS_MAX, WINDOW_POSITIONS
+from proto_specs.limits import POSITIONS_MAX, UNVOUCHED_TOKENS_MAX
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.request import (
@@ -62,8 +62,8 @@ from proto_specs.types.request import (
     is_voucher_signed,
 )
 
-UNVOUCHED_TOKENS_MAX = (UNVOUCHED_WINDOWS_MAX + 1) * WINDOW_POSITIONS + 1
-"""Tokens an honest worker may be ahead of the last voucher: what it tolerates, the window it is in, one held back."""
+COMPUTED_AHEAD_MAX = UNVOUCHED_TOKENS_MAX + 1
+"""Tokens an honest worker may be ahead of the last voucher: those it sends unvouched, and one that it holds back."""
 
 
 def settle(env: Environment, signer: bytes, call: Settle) -> None:
@@ -230,7 +230,7 @@ def _check_stage_roots(
     billed = compute_positions(order.prompt_tokens, voucher.voucher.tokens)
     most = billed
     if not voucher.voucher.final:
-        ahead = min(voucher.voucher.tokens + UNVOUCHED_TOKENS_MAX, order.tokens_max)
+        ahead = min(voucher.voucher.tokens + COMPUTED_AHEAD_MAX, order.tokens_max)
         most = compute_positions(order.prompt_tokens, ahead)
     if not billed <= positions <= most:
         raise BadStageRoots(f"{positions} positions computed, {billed} to {most} expected")

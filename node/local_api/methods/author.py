@@ -35,8 +35,6 @@ from proto_specs.types.chain import Transaction
 
 PENDING_MAX = 1024
 PENDING_BYTES_MAX = 4 << 20
-SUBMIT_METHOD = "author_submitExtrinsic"
-"""The local API answers it by the batch (node/local_api/server.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +46,8 @@ class Submission:
     size_bytes: int
 
 
-def parse_submission(params: Params) -> Submission:
-    """The parameter of `author_submitExtrinsic`. Raises ApiError."""
-    data = params.take_extrinsic("extrinsic")
-    params.finish()
-    return _parse_transaction(data)
-
-
 def show_submission(view: NodeView, extrinsic: bytes, outcome: bytes | InvalidTransaction) -> str:
-    """The answer to `author_submitExtrinsic`: the hash, also of what waits or is in a block already.
+    """The answer to a submission: the hash, also of what waits or is in a block already.
 
     Raises ApiError with the reason.
     """
@@ -66,14 +57,12 @@ def show_submission(view: NodeView, extrinsic: bytes, outcome: bytes | InvalidTr
     raise ApiError(INVALID_TRANSACTION, f"{outcome.reason}: {outcome}", data) from outcome
 
 
-@method(SUBMIT_METHOD, takes=(EXTRINSIC,), gives=HASH)
-def author_submit_extrinsic(view: NodeView, params: Params) -> Any:
+@method("author_submitExtrinsic", takes=(EXTRINSIC,), gives=HASH, is_submission=True)
+def author_submit_extrinsic(view: NodeView, params: Params) -> Submission:
     """Put a signed transaction (canonical bytes as 0x hex) into the pool; its hash. Doing it again changes nothing."""
-    one = parse_submission(params)
-    try:
-        return show_submission(view, one.extrinsic, view.pool.submit(one.transaction))
-    except InvalidTransaction as error:
-        return show_submission(view, one.extrinsic, error)
+    data = params.take_extrinsic("extrinsic")
+    params.finish()
+    return _parse_transaction(data)
 
 
 @method("author_pendingExtrinsics", gives=list_of(BYTES))

@@ -38,33 +38,40 @@ Function = Callable[[NodeView, Params], Any]
 class Method:
     """A registered method: its parameters in their order, its result, and what it does.
 
-    A bulky one only reads the store and may take long: it runs in a thread.
+    A bulky one only reads the store and may take long: it runs in a thread. A submission's function gives what is
+    submitted: the server hands it to the pool's admission, by the batch, and answers with what comes of it.
     """
 
     function: Function
     takes: tuple[Parameter, ...]
     gives: Schema
     is_bulky: bool
+    is_submission: bool
 
 
 METHODS: dict[str, Method] = {}
 
 
 def method(
-    name: str, *, gives: Schema, takes: tuple[Parameter, ...] = (), is_bulky: bool = False
+    name: str,
+    *,
+    gives: Schema,
+    takes: tuple[Parameter, ...] = (),
+    is_bulky: bool = False,
+    is_submission: bool = False,
 ) -> Callable[[Function], Function]:
     """Register a method under its public name."""
 
     def register(function: Function) -> Function:
         assert name not in METHODS, f"{name} is registered twice"
-        METHODS[name] = Method(function, takes, gives, is_bulky)
+        METHODS[name] = Method(function, takes, gives, is_bulky, is_submission)
         return function
 
     return register
 
 
 def call_method(view: NodeView, name: str, raw: list[Any] | dict[str, Any]) -> Any:
-    """The result of a method. Raises ApiError."""
+    """What a method's function gives. Raises ApiError."""
     return METHODS[name].function(view, Params(raw, view.spec.ss58_prefix))
 
 

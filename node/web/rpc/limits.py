@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection
 
 from node.local_api.wire.access import READ, UNSAFE_METHODS, compute_cost
 from node.local_api.wire.errors import LIMIT_EXCEEDED, NOT_ALLOWED, ApiError
+from node.machine.rate import RateLimit
 from node.web.rpc.jsonrpc import Call
 
 BURST_S = 2
@@ -54,25 +55,18 @@ class RateLimiter:
 
     def __init__(self, calls_per_s: int, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._per_s = float(calls_per_s)
+        self._burst = BURST_S * self._per_s
         self._clock_s = clock_s
-        self._buckets: dict[str, tuple[float, float]] = {}
+        self._rate = RateLimit(self._per_s, self._burst, CLIENTS_REMEMBERED_MAX)
 
     def spend(self, client: str, cost: int = READ) -> None:
         """Count a call for so many. What costs more than a burst takes a full bucket. Raises ApiError when the client
         has too little left, with the time after which it has enough; a refused call is not counted.
         """
-        now_s = self._clock_s()
-        most = BURST_S * self._per_s
-        left, seen_s = self._buckets.pop(client, (most, now_s))
-        left = min(most, left + (now_s - seen_s) * self._per_s)
-        price = min(float(cost), most)
-        is_refused = left < price
-        if len(self._buckets) >= CLIENTS_REMEMBERED_MAX:
-            del self._buckets[next(iter(self._buckets))]
-        self._buckets[client] = (left if is_refused else left - price, now_s)
-        if is_refused:
+        wait_s = self._rate.take_at_once(client, min(float(cost), self._burst), self._clock_s())
+        if wait_s:
             text = f"more than {self._per_s:.0f} calls a second: slow down"
-            wait = {"wait_ms": math.ceil((price - left) / self._per_s * 1_000)}
+            wait = {"wait_ms": math.ceil(wait_s * 1_000)}
             raise ApiError(LIMIT_EXCEEDED, text if cost == READ else f"{text} (this one counts as {cost})", wait)
 
 

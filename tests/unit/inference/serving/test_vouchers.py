@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from inference.serving.boundary import BoundaryError
-from inference.serving.vouchers import UNVOUCHED_TOKENS_MAX, VoucherBook
+from inference.serving.vouchers import VoucherBook
 from proto_specs.ed25519 import SigningKey
+from proto_specs.limits import UNVOUCHED_TOKENS_MAX
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.request import SignedVoucher, Voucher, compute_tokens_hash, sign_voucher
 

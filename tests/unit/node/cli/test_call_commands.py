@@ -18,7 +18,7 @@ from node.cli.connect import Connection, connect
 from node.cli.sending import CallSigner
 from node.client.account import PERIOD_BLOCKS
 from node.client.rpc_errors import RpcError
-from node.local_api.methods.all import NodeView, call_method
+from node.local_api.methods.all import NodeView
 from node.local_api.wire.errors import ApiError
 from proto_specs.codec import encode
 from proto_specs.jsonform import to_json
@@ -28,6 +28,7 @@ from proto_specs.types.calls import Call
 from proto_specs.types.chain import Transaction, TransactionBody
 from proto_specs.types.multisig import MultisigOwners, compute_call_hash, compute_multisig_account
 from tests.unit.node.cli.conftest import Cli
+from tests.unit.node.local_api.calling import answer
 from tests.unit.node.world import ALICE, BOB, MYL, World
 from tests.vectors.samples import make_filled
 
@@ -105,7 +106,7 @@ class Node:
     async def call(self, method: str, *params: Any) -> Any:
         """A result, or the refusal as it comes over the wire."""
         try:
-            return call_method(self._view, method, list(params))
+            return await answer(self._view, method, list(params))
         except ApiError as error:
             raise RpcError(error.code, str(error), error.data) from error
 

@@ -11,13 +11,14 @@ import pytest
 
 from consensus.runtime.balances import state as balances
 from consensus.state.tree import StateProof, verify_proof
-from node.local_api.methods.all import METHODS, NodeView, call_method
+from node.local_api.methods.all import METHODS, NodeView
 from node.local_api.methods.author import PENDING_MAX
 from node.local_api.methods.params import PAGE_ITEMS_MAX
 from node.local_api.wire.errors import ApiError
 from proto_specs.codec import decode, encode
 from proto_specs.ss58 import encode_address
 from proto_specs.types.chain import compute_block_hash, compute_extrinsic_hash
+from tests.unit.node.local_api.calling import call
 from tests.unit.node.world import ALICE, BOB, MYL, World
 
 ALICE_ADDRESS = encode_address(ALICE.account, 42)
@@ -34,7 +35,7 @@ class Api:
 
     def call(self, name: str, *params: Any) -> Any:
         view = NodeView(self.world.genesis.spec, self.world.store, self.world.pool, lambda: self.now_ms)
-        result = call_method(view, name, list(params))
+        result = call(view, name, list(params))
         return json.loads(json.dumps(result, allow_nan=False))
 
 

@@ -19,6 +19,7 @@ from node.local_api.methods.schemas import Parameter
 from proto_specs.codec import encode
 from proto_specs.ss58 import encode_address
 from proto_specs.types.calls import Delegate, ParamChange, ProposeParams, Undelegate
+from tests.unit.node.local_api.calling import call
 from tests.unit.node.world import ALICE, BOB, MYL, World, sign_call
 
 META = json.loads((Path(__file__).parents[3] / "fixtures" / "openrpc-meta-schema.json").read_text("utf-8"))
@@ -102,7 +103,7 @@ def test_parameters_are_taken_as_declared_and_results_are_as_declared(
     required = len([one for one in found.takes if one.is_required])
     for count in {required, len(values)}:
         taken.clear()
-        result = json.loads(json.dumps(call_method(view_of(world), name, values[:count])))
+        result = json.loads(json.dumps(call(view_of(world), name, values[:count])))
         assert taken == [one.name for one in found.takes]
         jsonschema.validate(result, found.gives)
     assert [one.is_required for one in found.takes] == [at < required for at in range(len(found.takes))]

@@ -11,7 +11,7 @@ from consensus.runtime.errors import InvalidTransaction
 from node.chain.admission import PoolBusy
 from node.chain.mempool import Mempool
 from node.chain.pool import TransactionPool
-from node.local_api.methods.all import NodeView, call_method
+from node.local_api.methods.all import NodeView
 from node.local_api.methods.author import show_submission
 from node.local_api.wire.errors import INVALID_PARAMS, INVALID_TRANSACTION, ApiError
 from proto_specs.codec import encode
@@ -19,6 +19,7 @@ from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.limits import EXTRINSIC_BYTES_MAX
 from proto_specs.types.calls import Remark
 from proto_specs.types.chain import Transaction, TransactionBody, compute_extrinsic_hash, sign_transaction
+from tests.unit.node.local_api.calling import call
 from tests.unit.node.world import ALICE, BOB, World, sign_call
 
 
@@ -27,7 +28,7 @@ def view_of(world: World) -> NodeView:
 
 
 def submit(world: World, data: bytes) -> Any:
-    return call_method(view_of(world), "author_submitExtrinsic", [f"0x{data.hex()}"])
+    return call(view_of(world), "author_submitExtrinsic", [f"0x{data.hex()}"])
 
 
 def refuse(world: World, data: bytes) -> dict[str, Any]:

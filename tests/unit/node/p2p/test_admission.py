@@ -60,11 +60,15 @@ def test_accepts_are_rate_limited_per_ip_and_recover() -> None:
 
 
 def test_remembered_ips_are_bounded() -> None:
-    admission = ConnectionAdmission[int](AdmissionLimits(tracked_ips_max=10))
-    for n in range(100):
-        admission.admit(n, f"ip{n}", 0.0)
+    admission = ConnectionAdmission[int](AdmissionLimits(tracked_ips_max=10, accepts_burst=1, accepts_per_s=1.0))
+    for n in range(10):
+        assert admission.admit(n, f"ip{n}", 0.0)[0]
         admission.release(n)
-    assert len(admission._buckets) == 10
+    assert not any(admission.admit(10, f"ip{n}", 0.0)[0] for n in range(10)), "remembered"
+    assert admission.admit(10, "ip10", 0.0)[0]
+    admission.release(10)
+    assert admission.admit(0, "ip0", 0.0)[0], "forgotten, as the address that came least recently"
+    admission.release(0)
     assert not admission._open_per_ip
 
 

@@ -168,6 +168,12 @@ def test_what_is_no_history_is_not_imported(tmp_path: Path, text: str) -> None:
     assert not (tmp_path / "history.json").exists()
 
 
+def test_a_history_of_another_format_is_named_as_that(path: Path) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": "myelin-signer-2", "checksum": "00" * 32}))
+    with pytest.raises(SignerError, match="has format myelin-signer-2, this release reads myelin-signer-3"):
+        Signer(path, KEY, GENESIS)
+
+
 def test_a_history_with_wrong_fields_is_damage_not_a_crash(path: Path) -> None:
     raw = json.loads(path.read_text())
     body = {name: raw[name] for name in ("key", "genesis", "height", "signed")}

@@ -23,6 +23,7 @@ from node.store.snapshot_format import (
     SnapshotItem,
     SnapshotManifest,
     get_chunk_path,
+    hash_chunk,
     load_manifest,
     save_manifest,
 )
@@ -142,7 +143,7 @@ def rewrite_items(snapshot: Path, change: Callable[[list[SnapshotItem]], list[Sn
     before = list(decode(SnapshotChunk, path.read_bytes()).items)
     after = change(list(before))
     path.write_bytes(encode(SnapshotChunk(tuple(after))))
-    digest = hash_tagged(Tag.CHUNK, path.read_bytes())
+    digest = hash_chunk(path.read_bytes())
     rewrite(
         snapshot,
         lambda found: dataclasses.replace(
@@ -228,6 +229,12 @@ def test_damaged_or_missing_files_are_named(world: World, snapshot: Path, tmp_pa
     check_refused(world, snapshot, tmp_path, "manifest is damaged")
     manifest.unlink()
     check_refused(world, snapshot, tmp_path, "holds no snapshot")
+
+
+def test_a_snapshot_of_another_format_is_named_as_that(world: World, snapshot: Path, tmp_path: Path) -> None:
+    encoded = encode(dataclasses.replace(load_manifest(snapshot), format=2))
+    (snapshot / MANIFEST_NAME).write_bytes(encoded + hash_tagged(Tag.CHUNK, encoded))
+    check_refused(world, snapshot, tmp_path, "has format 2, this release reads 3")
 
 
 def check_refused(world: World, snapshot: Path, tmp_path: Path, said: str) -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.sync.offers import choose_candidate, hash_chunk
+from node.store.snapshot_format import hash_chunk
+from node.sync.offers import choose_candidate
 from node.transfer.download import FAILURES_MAX, PAUSE_MS, REQUESTS_PER_PEER, STALL_MS, Download, Fetch
 from proto_specs.types.snapshot_wire import SnapshotOffer
 

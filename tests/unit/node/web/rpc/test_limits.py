@@ -130,10 +130,12 @@ def test_costs_are_of_methods_and_what_may_take_long_is_not_cheap() -> None:
 
 def test_so_many_clients_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CLIENTS_REMEMBERED_MAX", 3)
-    limiter = RateLimiter(CALLS_PER_S, Clock())
-    for index in range(10):
-        limiter.spend(str(index))
-    assert len(limiter._buckets) <= 3
+    limiter = RateLimiter(1, Clock())
+    for client in ("a", "b", "c"):
+        assert spend(limiter, client, 9) == BURST_S
+    assert spend(limiter, "a", 1) == 0, "remembered"
+    assert spend(limiter, "d", 1) == 1
+    assert spend(limiter, "b", 1) == 1, "forgotten, as the one that called least recently"
 
 
 async def test_heads_reach_everybody_and_who_lags_is_told() -> None:
