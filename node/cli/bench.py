@@ -9,15 +9,26 @@ from typing import Annotated
 
 import typer
 
+from node.cli.errors import CliError
+from node.cli.options import JsonOption
+from proto_specs.errors import ExitStatus
+
 ROOT = Path(__file__).parents[2]
 """Of the checkout, where there is one."""
+
+
+class CheckoutMissing(CliError):
+    """There are no benchmarks here: run this from a checkout of the source tree."""
+
+    exit_status = ExitStatus.WRONG_USAGE
+
 
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks, side by side with a peer (from a checkout).")
 
 
 @bench_app.command()
 def chain(
-    as_json: Annotated[bool, typer.Option("--json", help="Everything measured, as JSON.")] = False,
+    as_json: JsonOption = False,
     quick: Annotated[bool, typer.Option("--quick", help="A smoke run of a minute, without the peer.")] = False,
 ) -> None:
     """Transfers a second over the whole path, against injectived; execution, state root, signatures, memory."""
@@ -26,7 +37,7 @@ def chain(
 
 @bench_app.command()
 def sync(
-    as_json: Annotated[bool, typer.Option("--json", help="Everything measured, as JSON.")] = False,
+    as_json: JsonOption = False,
     quick: Annotated[bool, typer.Option("--quick", help="A smoke run of a few blocks.")] = False,
 ) -> None:
     """Blocks a second that a new node takes over from its peers."""
@@ -35,7 +46,6 @@ def sync(
 
 def _run(module: str, *, as_json: bool, quick: bool) -> None:
     if not (ROOT / "benchmarks").is_dir():
-        typer.echo("error: the benchmarks are part of the source tree: run this from a checkout", err=True)
-        raise typer.Exit(2)
+        raise CheckoutMissing("the benchmarks are part of the source tree: run this from a checkout")
     options = (["--json"] if as_json else []) + (["--quick"] if quick else [])
     raise typer.Exit(subprocess.run([sys.executable, "-m", module, *options], cwd=ROOT, check=False).returncode)

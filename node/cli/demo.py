@@ -14,13 +14,13 @@ from rich.console import Console
 from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import Request, StageStatus, Worker, WorkerStatus
 from genesis.dev import get_dev_identity
-from node.cli.errors import EXIT_ERROR, EXIT_NOT_VERIFIED, EXIT_OK
 from node.cli.models import import_sample
 from node.cli.nodes import wait_for_signal
 from node.cli.show_inference import format_myl
 from node.client.rpc import open_rpc
 from node.client.rpc_chain import RpcChain
 from node.localnet.demo_network import CLIENT, DemoNetwork, NetworkPlan, find_free_port, split_layers
+from proto_specs.errors import ExitStatus
 from proto_specs.types.manifest import compute_model_id
 from tests.actors.cheating import DemoCheat
 
@@ -57,7 +57,7 @@ async def run_demo(options: DemoOptions, console: Console) -> int:
         cheater=options.cheater,
     )
     network = DemoNetwork(plan)
-    status = EXIT_ERROR
+    status: int = ExitStatus.REFUSED
     try:
         async with open_rpc(plan.rpc_url) as rpc:
             with console.status("starting one validator and three workers"):
@@ -79,7 +79,7 @@ async def run_demo(options: DemoOptions, console: Console) -> int:
     finally:
         with trio.CancelScope(shield=True):
             await network.children.stop()
-        if options.base is None and status == EXIT_OK:
+        if options.base is None and status == ExitStatus.DONE:
             shutil.rmtree(base, ignore_errors=True)
         else:
             console.print(f"directories and logs: {base}")
@@ -98,12 +98,12 @@ async def judge_outcome(chain: RpcChain, options: DemoOptions, plan: NetworkPlan
     request = await _read_last_request(chain)
     if request is None:
         console.print("[red]failed[/red]: no request was settled")
-        return status or EXIT_ERROR
+        return status or ExitStatus.REFUSED
     if options.cheat is None:
         is_paid = all(one.status == StageStatus.PAID for one in request.stages)
         verdict = "[green]verified and paid[/green]" if is_paid else "[red]not verified[/red]"
         console.print(f"The request is {verdict}.", highlight=False)
-        return EXIT_OK if is_paid and status == EXIT_OK else EXIT_NOT_VERIFIED
+        return ExitStatus.DONE if is_paid and status == ExitStatus.DONE else ExitStatus.NOT_VERIFIED
     cheater = plan.workers[options.cheater]
     key = get_dev_identity(cheater.name).worker_key.public_key
     worker = await chain.read(queries.read_worker, key)
@@ -111,14 +111,14 @@ async def judge_outcome(chain: RpcChain, options: DemoOptions, plan: NetworkPlan
     problems = find_escapes(request, worker, options.cheater)
     if problems:
         console.print(f"[red]The cheat was not punished in full[/red]: {'; '.join(problems)}.", highlight=False)
-        return EXIT_ERROR
+        return ExitStatus.REFUSED
     console.print(
         f"[green]Caught[/green]: {cheater.name} served layers {cheater.start}-{cheater.end - 1} dishonestly "
         f"({options.cheat.value}), was slashed and ejected; {format_myl(request.returned)} of "
         f"{format_myl(request.price)} went back to the client.",
         highlight=False,
     )
-    return EXIT_OK
+    return ExitStatus.DONE
 
 
 def find_escapes(request: Request, worker: Worker, stage: int) -> list[str]:

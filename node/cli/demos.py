@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 
 from node.cli.demo import PROMPT, DemoOptions, run_demo
-from node.cli.errors import EXIT_INTERRUPTED, exit_on_error
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.nodes import run_until_signalled
+from proto_specs.errors import ExitStatus
 from tests.actors.cheating import DemoCheat
 
 
@@ -28,6 +28,5 @@ def demo_command(
 ) -> None:
     """One validator, three workers, one paid and verified request. Status 0 only if the chain shows all of it."""
     options = DemoOptions(get_models_dir(models), prompt, tokens, cheat, cheater, keep, base, interval_ms)
-    with exit_on_error():
-        status = trio.run(run_until_signalled, run_demo, options, Console())
-    raise typer.Exit(EXIT_INTERRUPTED if status is None else status)
+    status = trio.run(run_until_signalled, run_demo, options, Console())
+    raise typer.Exit(ExitStatus.INTERRUPTED if status is None else status)

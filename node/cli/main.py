@@ -9,7 +9,8 @@ import importlib
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+
+from node.cli.failing import FailingGroup, run
 
 _COMMANDS = {
     "demo": ("demos", "demo_command"),
@@ -34,7 +35,7 @@ _COMMANDS = {
 """name -> (module of node.cli, its Typer or its function)."""
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(FailingGroup):
     """Commands whose modules are imported when they are asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -67,7 +68,7 @@ def _root() -> None:
 
 def main() -> None:
     """Run the command line."""
-    app()
+    run(app)
 
 
 if __name__ == "__main__":

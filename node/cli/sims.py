@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from node.cli.options import JsonOption
 from node.cli.progress import clear_progress, report_progress
 from node.sim.consensus.many import Summary, format_replay, simulate_many
 from node.sim.consensus.plan import HEIGHTS_DEFAULT, VALIDATORS_DEFAULT
@@ -31,7 +32,7 @@ def consensus(
     heights: Annotated[int, typer.Option(min=1, help="Heights each simulation has to reach.")] = HEIGHTS_DEFAULT,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes (default: one a core).")] = None,
     bug: Annotated[Bug | None, typer.Option(help="Plant this bug: the simulator has to find it.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Loss, delay, partitions, crashes at every write, liars: agreement, validity, supply and progress must hold.
 

@@ -9,9 +9,10 @@ from genesis.spec import ChainSpec
 from node.store.history import DEFAULT_RETENTION, Retention
 from node.sync.server import SNAPSHOT_INTERVAL_DEFAULT
 from proto_specs.ed25519 import SigningKey
+from proto_specs.errors import MyelinError
 
 
-class NodeRefused(Exception):
+class NodeRefused(MyelinError):
     """The node cannot run as configured. The message says what to change."""
 
 

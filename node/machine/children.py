@@ -10,11 +10,13 @@ from pathlib import Path
 
 import trio
 
+from proto_specs.errors import MyelinError
+
 STOP_TIMEOUT_S = 10.0
 TAIL_LINES = 15
 
 
-class ProcessDied(Exception):
+class ProcessDied(MyelinError):
     """A child ended by itself. The message holds the end of its log."""
 
 
