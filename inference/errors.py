@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from proto_specs.errors import MyelinError
 
-class ModelError(Exception):
+
+class ModelError(MyelinError):
     """Anything the model half refuses. Never raised for a bug of ours."""
 
 

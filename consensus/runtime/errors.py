@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from proto_specs.errors import MyelinError
 from proto_specs.types.calls import ModuleIndex
 
 
-class RuntimeRefusal(Exception):
+class RuntimeRefusal(MyelinError):
     """Root of everything the runtime refuses. Never raised for a bug of ours."""
 
 

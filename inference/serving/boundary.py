@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from proto_specs.errors import MyelinError
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.merkle import compute_root
 from proto_specs.types.common import ZERO_HASH
@@ -17,7 +18,7 @@ from proto_specs.types.request import (
 from proto_specs.types.wire import FailureCode
 
 
-class BoundaryError(Exception):
+class BoundaryError(MyelinError):
     """The other side broke the rules of a boundary: wrong position, size, or checksum. `code` says how to fail."""
 
     def __init__(self, message: str, code: FailureCode = FailureCode.BAD_INPUT) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proto_specs.errors import MyelinError
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.merkle import compute_root
 from proto_specs.types.manifest import TOKEN_BYTES, Manifest, WireDtype
@@ -31,7 +32,7 @@ PATH_STAGE_BYTES_MAX = 64
 ORDER_BYTES_MAX = 512
 
 
-class OpeningError(Exception):
+class OpeningError(MyelinError):
     """The opening does not prove what the worker did."""
 
 

@@ -23,6 +23,7 @@ from consensus.state.tree import TreeUpdate, update
 from consensus.vrf import VrfError, proof_to_output
 from node.store.chain_store import ChainStore, FinalizedBlock, Head
 from proto_specs.codec import encode
+from proto_specs.errors import MyelinError
 from proto_specs.limits import BLOCK_BYTES_MAX
 from proto_specs.types.chain import (
     Block,
@@ -40,7 +41,7 @@ CLOCK_DRIFT_MS_MAX = 5_000
 """A block's time may be this far ahead of our clock."""
 
 
-class BlockInvalid(Exception):
+class BlockInvalid(MyelinError):
     """The block cannot follow the head; no correct validator votes for it."""
 
 

@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 import trio
 
 from node.store.chain_store import FinalizedBlock
+from proto_specs.errors import MyelinError
 
 BACKLOG_MAX = 64
 SUBSCRIBERS_MAX = 1024
 
 
-class TooManySubscribers(Exception):
+class TooManySubscribers(MyelinError):
     """The node serves as many subscriptions as it can."""
 
 

@@ -17,17 +17,18 @@ from inference.errors import TokenizerError
 from inference.model.store import ShardStore
 from inference.model.tokenizer import Tokenizer
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
-from node.cli.errors import EXIT_NOT_VERIFIED, EXIT_OK, exit_on_error
 from node.cli.keyring import KEY_HELP, KeysOption
-from node.cli.models import JsonOption, find_model
+from node.cli.models import find_model
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.names import make_dev_names
+from node.cli.options import JsonOption
 from node.cli.show_inference import InferenceScreen, show_statement
 from node.client.account import SigningAccount
 from node.client.errors import RequestRefused
 from node.client.requests import Ask, RequestDone, run_inference
 from node.client.statement import Statement, collect_statement
 from node.p2p.host import P2PHost, open_host
+from proto_specs.errors import ExitStatus
 from proto_specs.types.request import SamplingParams, compute_positions
 
 DEFAULT_TOKENS = 96
@@ -70,11 +71,10 @@ def infer_command(
     as_json: JsonOption = False,
 ) -> None:
     """Ask once: escrow, answer, settlement, verification, payment. Status 3 when a stage failed verification."""
-    with exit_on_error():
-        text = typer.get_text_stream("stdin").read() if prompt == "-" else prompt
-        sampling = SamplingParams(round(temperature * 1000), top_k, round(top_p * 1000), seed)
-        options = AskOptions(model, tokens, sampling, max_price)
-        status = trio.run(_infer, text, options, rpc, account, models, keys, as_json)
+    text = typer.get_text_stream("stdin").read() if prompt == "-" else prompt
+    sampling = SamplingParams(round(temperature * 1000), top_k, round(top_p * 1000), seed)
+    options = AskOptions(model, tokens, sampling, max_price)
+    status = trio.run(_infer, text, options, rpc, account, models, keys, as_json)
     raise typer.Exit(status)
 
 
@@ -90,9 +90,8 @@ def chat_command(
     keys: KeysOption = None,
 ) -> None:
     """Talk with a model; each answer is paid and verified like one of `infer`. An empty line ends it."""
-    with exit_on_error():
-        options = AskOptions(model, tokens, SamplingParams(round(temperature * 1000), 0, 950, seed), max_price)
-        trio.run(_chat, options, rpc, account, models, keys)
+    options = AskOptions(model, tokens, SamplingParams(round(temperature * 1000), 0, 950, seed), max_price)
+    trio.run(_chat, options, rpc, account, models, keys)
 
 
 class Asker:
@@ -149,7 +148,7 @@ async def _infer(
     is_verified = all(one.status == StageStatus.PAID for one in done.found.stages)
     if as_json:
         print(json.dumps(_make_json(screen, done, statement, is_verified)))
-    return EXIT_OK if is_verified else EXIT_NOT_VERIFIED
+    return ExitStatus.DONE if is_verified else ExitStatus.NOT_VERIFIED
 
 
 async def _chat(options: AskOptions, rpc: str, name: str, models: Path | None, keys: Path | None) -> None:

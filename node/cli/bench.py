@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from node.cli.checkout import find_in_checkout
-from node.cli.errors import exit_on_error
+from node.cli.options import JsonOption
 
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks, side by side with a peer (from a checkout).")
 
 
 @bench_app.command()
 def chain(
-    as_json: Annotated[bool, typer.Option("--json", help="Everything measured, as JSON.")] = False,
+    as_json: JsonOption = False,
     quick: Annotated[bool, typer.Option("--quick", help="A smoke run of a minute, without the peer.")] = False,
 ) -> None:
     """Transfers a second over the whole path, against injectived; execution, state root, signatures, memory."""
@@ -25,7 +25,7 @@ def chain(
 
 @bench_app.command()
 def sync(
-    as_json: Annotated[bool, typer.Option("--json", help="Everything measured, as JSON.")] = False,
+    as_json: JsonOption = False,
     quick: Annotated[bool, typer.Option("--quick", help="A smoke run of a few blocks.")] = False,
 ) -> None:
     """Blocks a second that a new node takes over from its peers."""
@@ -33,7 +33,6 @@ def sync(
 
 
 def _run(module: str, *, as_json: bool, quick: bool) -> None:
-    with exit_on_error(as_json):
-        root = find_in_checkout("benchmarks")
+    root = find_in_checkout("benchmarks")
     options = (["--json"] if as_json else []) + (["--quick"] if quick else [])
     raise typer.Exit(subprocess.run([sys.executable, "-m", module, *options], cwd=root, check=False).returncode)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from node.cli.errors import CliError
+from proto_specs.errors import ExitStatus
 
 ROOT = Path(__file__).parents[2]
 """Of the checkout, where there is one."""
 
 
 class NoCheckout(CliError):
-    """Something is asked for that only the source tree has."""
+    """Something is asked for that only a checkout of the source tree has."""
+
+    exit_status = ExitStatus.WRONG_USAGE
 
 
 def find_in_checkout(folder: str) -> Path:

@@ -11,25 +11,22 @@ import typer
 
 from genesis.builder import Genesis, build_genesis
 from genesis.spec import load_spec
-from node.cli.errors import EXIT_ERROR, exit_on_error
-from node.cli.nodes import DEFAULT_BASE, BaseOption
+from node.cli.options import DEFAULT_BASE, BaseOption, JsonOption
 from node.cli.progress import clear_progress, report_progress
 from node.full.settings import NodePaths, NodeRefused
 from node.store.chain_store import ChainStore
 from node.store.check import Report, check_database
 from node.store.database import DatabaseError, repair_database
+from proto_specs.errors import ExitStatus
 
 db_app = typer.Typer(no_args_is_help=True, help="The node's database.")
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @db_app.command("check")
 def db_check_command(base: BaseOption = DEFAULT_BASE, as_json: JsonOption = False) -> None:
     """Verify every block, item, page and kept state. Stop the node first. Exit status 1 when something is wrong."""
-    with exit_on_error(as_json):
-        paths, genesis = _load(base)
-        _show(check_database(paths.database, genesis, report_progress), as_json)
+    paths, genesis = _load(base)
+    _show(check_database(paths.database, genesis, report_progress), as_json)
 
 
 @db_app.command("repair")
@@ -41,16 +38,15 @@ def db_repair_command(
     as_json: JsonOption = False,
 ) -> None:
     """Rebuild a damaged LevelDB from its readable records, then check all of it. Stop the node first."""
-    with exit_on_error(as_json):
-        paths, genesis = _load(base)
-        if not paths.database.exists():
-            raise DatabaseError(f"there is no database at {paths.database}")
-        repair_database(paths.database)
-        if drop_history:
-            store = ChainStore(paths.database, genesis)
-            store.forget_history()
-            store.close()
-        _show(check_database(paths.database, genesis, report_progress), as_json)
+    paths, genesis = _load(base)
+    if not paths.database.exists():
+        raise DatabaseError(f"there is no database at {paths.database}")
+    repair_database(paths.database)
+    if drop_history:
+        store = ChainStore(paths.database, genesis)
+        store.forget_history()
+        store.close()
+    _show(check_database(paths.database, genesis, report_progress), as_json)
 
 
 def advise(report: Report) -> str:
@@ -88,4 +84,4 @@ def _show(report: Report, as_json: bool) -> None:
             print(f"damaged  {part}: {problem}")
         print(advise(report))
     if report.problems:
-        sys.exit(EXIT_ERROR)
+        sys.exit(ExitStatus.REFUSED)

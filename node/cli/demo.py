@@ -20,7 +20,6 @@ from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import Request, StageStatus, Worker, WorkerStatus
 from genesis.dev import get_dev_identity
 from node.cli.checkout import find_in_checkout
-from node.cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NOT_VERIFIED, EXIT_OK, exit_on_error
 from node.cli.models import import_sample
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.nodes import run_until_signalled, wait_for_signal
@@ -30,6 +29,7 @@ from node.client.rpc_chain import RpcChain
 from node.localnet.errors import LocalnetError
 from node.localnet.localnet import open_localnet
 from node.localnet.plan import LocalnetPlan, Partitions, Wanted, make_plan
+from proto_specs.errors import ExitStatus
 from proto_specs.types.manifest import Manifest, compute_model_id
 
 WORKERS = ("bob", "charlie", "dave")
@@ -72,9 +72,8 @@ def demo_command(
 ) -> None:
     """One validator, three workers, one paid and verified request. Status 0 only if the chain shows all of it."""
     options = DemoOptions(get_models_dir(models), prompt, tokens, cheat, cheater, keep, base, interval_ms)
-    with exit_on_error():
-        status = trio.run(run_until_signalled, run_demo, options, Console())
-    raise typer.Exit(EXIT_INTERRUPTED if status is None else status)
+    status = trio.run(run_until_signalled, run_demo, options, Console())
+    raise typer.Exit(ExitStatus.INTERRUPTED if status is None else status)
 
 
 async def run_demo(options: DemoOptions, console: Console) -> int:
@@ -83,7 +82,7 @@ async def run_demo(options: DemoOptions, console: Console) -> int:
     manifest = await trio.to_thread.run_sync(import_sample, options.models, console)
     base = (options.base or Path(tempfile.mkdtemp(prefix="myelin-demo-"))).absolute()
     plan = make_demo_plan(base, options.models.absolute(), manifest, options.block_interval_ms, programs)
-    status = EXIT_ERROR
+    status: int = ExitStatus.REFUSED
     with open_localnet(base) as net:
         if net.state is not None:
             raise LocalnetError(f"{base} holds a network already: `myelin localnet up --base {base}` goes on with it")
@@ -102,7 +101,7 @@ async def run_demo(options: DemoOptions, console: Console) -> int:
         finally:
             with trio.CancelScope(shield=True):
                 await net.down()
-            if options.base is None and status == EXIT_OK:
+            if options.base is None and status == ExitStatus.DONE:
                 shutil.rmtree(base, ignore_errors=True)
             else:
                 console.print(f"directories and logs: {base}")
@@ -143,12 +142,12 @@ async def judge_outcome(
     request = await _read_last_request(chain)
     if request is None:
         console.print("[red]failed[/red]: no request was settled")
-        return status or EXIT_ERROR
+        return status or ExitStatus.REFUSED
     if options.cheat is None:
         is_paid = all(one.status == StageStatus.PAID for one in request.stages)
         verdict = "[green]verified and paid[/green]" if is_paid else "[red]not verified[/red]"
         console.print(f"The request is {verdict}.", highlight=False)
-        return EXIT_OK if is_paid and status == EXIT_OK else EXIT_NOT_VERIFIED
+        return ExitStatus.DONE if is_paid and status == ExitStatus.DONE else ExitStatus.NOT_VERIFIED
     cheater = plan.workers[options.cheater]
     key = get_dev_identity(cheater.name).worker_key.public_key
     worker = await chain.read(queries.read_worker, key)
@@ -156,14 +155,14 @@ async def judge_outcome(
     problems = find_escapes(request, worker, options.cheater)
     if problems:
         console.print(f"[red]The cheat was not punished in full[/red]: {'; '.join(problems)}.", highlight=False)
-        return EXIT_ERROR
+        return ExitStatus.REFUSED
     console.print(
         f"[green]Caught[/green]: {cheater.name} served layers {cheater.start}-{cheater.end - 1} dishonestly "
         f"({options.cheat.value}), was slashed and ejected; {format_myl(request.returned)} of "
         f"{format_myl(request.price)} went back to the client.",
         highlight=False,
     )
-    return EXIT_OK
+    return ExitStatus.DONE
 
 
 def find_escapes(request: Request, worker: Worker, stage: int) -> list[str]:

@@ -1,50 +1,19 @@
-"""Which errors are the user's to act on, and the exit status of each. All others are bugs and show a traceback."""
+"""What can be wrong with what a user asks of the command line. Imports nothing heavy."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sys
-from collections.abc import Iterator
+import errno
 from typing import Any
 
-from consensus.runtime.errors import RuntimeRefusal
-from genesis.errors import SpecError
-from inference.errors import ModelError
-from node.cli.progress import clear_progress
-from node.client.chain_view import ChainUnreachable
-from node.client.errors import CallFailed, RequestLost, RequestRefused, TransactionLost
-from node.client.rpc_errors import RpcError
-from node.full.settings import NodeRefused
-from node.keys.derivation import MnemonicInvalid
-from node.keys.keystore import KeystoreError
-from node.light.errors import LightStateInvalid, SourceLost
-from node.localnet.errors import LocalnetError
-from node.p2p.errors import NetworkError
-from node.replica.wal import WalDamaged
-from node.signer.signer import SignerError
-from node.store.database import DatabaseError
-from node.store.snapshot_format import SnapshotError
-from node.store.views import StateUnavailable
-from node.sync.errors import JoinFailed
-from node.transfer.shards.errors import FetchFailed
-from node.worker.errors import JournalError, WorkerRefused
-from proto_specs.errors import ProtocolError
-
-EXIT_OK = 0
-EXIT_ERROR = 1
-EXIT_USAGE = 2
-EXIT_NOT_VERIFIED = 3
-"""A stage failed verification, or could not be verified: the client was refunded."""
-EXIT_REQUEST_LOST = 4
-"""A worker failed in mid-request: the escrow returns."""
-EXIT_UNREACHABLE = 5
-"""No node answers."""
-EXIT_INTERRUPTED = 130
+from proto_specs.errors import MyelinError
 
 
-class CliError(Exception):
+class CliError(MyelinError):
     """What was asked for on the command line makes no sense, or is not there. The message says what to write."""
+
+
+class SystemRefused(CliError):
+    """The operating system refused a file or an address. The message names it and says what helps."""
 
 
 class CallRefused(CliError):
@@ -55,83 +24,33 @@ class CallRefused(CliError):
         self.error = error
         self.details = {"module": module, "call": call, "extrinsic": extrinsic, "height": height, "fee": fee}
 
-
-_USER_ERRORS = (
-    CallFailed,
-    CliError,
-    DatabaseError,
-    FetchFailed,
-    RequestRefused,
-    JoinFailed,
-    KeystoreError,
-    LightStateInvalid,
-    LocalnetError,
-    MnemonicInvalid,
-    ModelError,
-    NetworkError,
-    NodeRefused,
-    OSError,
-    ProtocolError,
-    RpcError,
-    RuntimeRefusal,
-    SignerError,
-    SnapshotError,
-    SourceLost,
-    SpecError,
-    StateUnavailable,
-    JournalError,
-    TransactionLost,
-    WalDamaged,
-    WorkerRefused,
-)
+    def describe(self) -> dict[str, Any]:
+        """`error` is the runtime's name for the reason."""
+        return {**super().describe(), "error": self.error, **self.details}
 
 
-@contextlib.contextmanager
-def exit_on_error(as_json: bool = False) -> Iterator[None]:
-    """Turn a user's error, also one out of a nursery, into one line on standard error and its exit status.
-
-    The line is text, or with `as_json` the object of `describe_error`.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
-    except (ChainUnreachable, RequestLost, *_USER_ERRORS) as error:
-        _exit(error, as_json)
-    except BaseExceptionGroup as group:
-        leaf = _find_leaf(group)
-        if isinstance(leaf, KeyboardInterrupt):
-            sys.exit(EXIT_INTERRUPTED)
-        if isinstance(leaf, (ChainUnreachable, RequestLost, *_USER_ERRORS)):
-            _exit(leaf, as_json)
-        raise
+_ADVICE = {
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of the path is a file: check the path",
+    errno.EISDIR: "it is a directory: name a file",
+    errno.EEXIST: "choose another name, or move what is there away",
+    errno.ENOTEMPTY: "choose another name, or move what is there away",
+    errno.EACCES: "change its permissions, or run as the user it belongs to",
+    errno.EPERM: "change its permissions, or run as the user it belongs to",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENOSPC: "free space on the disk, then run this again",
+    errno.EDQUOT: "free space on the disk, then run this again",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.EADDRINUSE: "another process listens there: stop it, or choose another port",
+    errno.EADDRNOTAVAIL: "this machine has no such address: choose another",
+}
 
 
-def describe_error(error: BaseException) -> dict[str, Any]:
-    """`error`: the runtime's, the pool's or the class's name for the reason. Then the text, and what else is known."""
-    found: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
-    if isinstance(error, CallRefused):
-        return {**found, "error": error.error, **error.details}
-    if isinstance(error, RpcError):
-        details: dict[str, Any] = error.data if isinstance(error.data, dict) else {}
-        known = {name: value for name, value in details.items() if name != "reason"}
-        return {**found, "error": details.get("reason", "RpcError"), "code": error.code, **known}
-    return found
-
-
-def _exit(error: BaseException, as_json: bool) -> None:
-    clear_progress()
-    print(json.dumps(describe_error(error)) if as_json else f"error: {error}", file=sys.stderr)
-    if isinstance(error, ChainUnreachable):
-        sys.exit(EXIT_UNREACHABLE)
-    if isinstance(error, RequestLost):
-        sys.exit(EXIT_REQUEST_LOST)
-    sys.exit(EXIT_ERROR)
-
-
-def _find_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first exception inside nested groups."""
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
+def explain_system_error(error: OSError) -> SystemRefused:
+    """What the operating system says, of which file, and what to do."""
+    files = " -> ".join(str(one) for one in (error.filename, error.filename2) if one is not None)
+    what = error.strerror or str(error) or type(error).__name__
+    advice = _ADVICE.get(error.errno or 0, "see that it is there and may be used")
+    return SystemRefused(f"{files}: {what}; {advice}" if files else f"{what}: {advice}")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from genesis.dev import DEV_SS58_PREFIX
-from node.cli.errors import CliError, exit_on_error
+from node.cli.errors import CliError
 from node.cli.keyring import (
     DEV_PREFIX,
     KEY_HELP,
@@ -19,7 +19,7 @@ from node.cli.keyring import (
     read_line,
     read_new_password,
 )
-from node.cli.models import JsonOption
+from node.cli.options import JsonOption
 from node.cli.plain import print_pairs
 from node.keys.derivation import KeyKind, derive_key, format_path, generate_mnemonic, validate_mnemonic
 from node.keys.keystore import KeyInfo, Keystore, KeystoreError, get_dev_key
@@ -44,18 +44,17 @@ def new_command(
     as_json: JsonOption = False,
 ) -> None:
     """Make a key from fresh words, and print the words: they are the only backup."""
-    with exit_on_error(as_json):
-        try:
-            mnemonic = generate_mnemonic(words)
-        except ValueError as error:
-            raise CliError(str(error)) from error
-        info = _save(name, kind, index, mnemonic, keys)
-        if as_json:
-            print(json.dumps({**_describe(info, prefix), "words": mnemonic}))
-            return
-        print(mnemonic)
-        print("\nWrite these words down and keep them secret: they are the key, and the only backup.", file=sys.stderr)
-        _show_one(_describe(info, prefix))
+    try:
+        mnemonic = generate_mnemonic(words)
+    except ValueError as error:
+        raise CliError(str(error)) from error
+    info = _save(name, kind, index, mnemonic, keys)
+    if as_json:
+        print(json.dumps({**_describe(info, prefix), "words": mnemonic}))
+        return
+    print(mnemonic)
+    print("\nWrite these words down and keep them secret: they are the key, and the only backup.", file=sys.stderr)
+    _show_one(_describe(info, prefix))
 
 
 @app.command("import")
@@ -68,17 +67,15 @@ def import_command(
     as_json: JsonOption = False,
 ) -> None:
     """Make a key from words, asked for on the terminal (or read: one line of words, one with the password)."""
-    with exit_on_error(as_json):
-        mnemonic = validate_mnemonic(read_line("words of the key"))
-        _print(_describe(_save(name, kind, index, mnemonic, keys), prefix), as_json)
+    mnemonic = validate_mnemonic(read_line("words of the key"))
+    _print(_describe(_save(name, kind, index, mnemonic, keys), prefix), as_json)
 
 
 @app.command("list")
 def list_command(prefix: PrefixOption = DEV_SS58_PREFIX, keys: KeysOption = None, as_json: JsonOption = False) -> None:
     """List the keys in the key directory."""
-    with exit_on_error(as_json):
-        directory = get_keys_dir(keys)
-        found = [_describe(info, prefix) for info in Keystore(directory).list_infos()]
+    directory = get_keys_dir(keys)
+    found = [_describe(info, prefix) for info in Keystore(directory).list_infos()]
     if as_json:
         print(json.dumps(found))
     elif not found:
@@ -96,12 +93,11 @@ def show_command(
     as_json: JsonOption = False,
 ) -> None:
     """Show a key's public side; no password is needed. `--kind` chooses among the keys of a development name."""
-    with exit_on_error(as_json):
-        if name.startswith(DEV_PREFIX):
-            info = KeyInfo(name, kind, get_dev_key(name.removeprefix(DEV_PREFIX), kind).public_key)
-        else:
-            info = Keystore(get_keys_dir(keys)).read_info(name)
-        _print(_describe(info, prefix), as_json)
+    if name.startswith(DEV_PREFIX):
+        info = KeyInfo(name, kind, get_dev_key(name.removeprefix(DEV_PREFIX), kind).public_key)
+    else:
+        info = Keystore(get_keys_dir(keys)).read_info(name)
+    _print(_describe(info, prefix), as_json)
 
 
 def _save(name: str, kind: KeyKind, index: int, mnemonic: str, keys: Path | None) -> KeyInfo:

@@ -22,10 +22,10 @@ from consensus.state.tree import verify_proof
 from genesis.builder import build_genesis
 from genesis.spec import ChainSpec, load_spec
 from node.cli.connect import DEFAULT_RPC, RpcOption, read_prefix
-from node.cli.errors import CliError, exit_on_error
+from node.cli.errors import CliError
 from node.cli.keyring import ACCOUNT_HELP, KeysOption, find_account, get_keys_dir, parse_block_id
-from node.cli.models import JsonOption
 from node.cli.nodes import run_until_signalled
+from node.cli.options import JsonOption
 from node.client.rpc import open_rpc
 from node.light.client import Confirmed, NobodyConfirms, fetch_trusted, verify_with_witnesses, walk_back
 from node.light.rpc_source import RpcSource
@@ -99,8 +99,7 @@ def light_command(
             except ForkDetected as error:
                 raise ForkFound(f"{error}; it is in {keep_evidence(error, follower.state)}") from error
 
-    with exit_on_error(as_json):
-        trio.run(run_until_signalled, run)
+    trio.run(run_until_signalled, run)
 
 
 @asynccontextmanager

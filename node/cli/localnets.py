@@ -15,9 +15,9 @@ import typer
 from rich.console import Console
 
 from genesis.spec import compute_genesis_hash
-from node.cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, exit_on_error
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.nodes import run_until_signalled
+from node.cli.options import JsonOption
 from node.cli.plain import print_pairs, print_table
 from node.localnet.errors import LocalnetError
 from node.localnet.groups import parse_groups
@@ -27,13 +27,13 @@ from node.localnet.localnet import Localnet, open_localnet
 from node.localnet.namespaces import is_permitted
 from node.localnet.plan import LocalnetPlan, Partitions, Wanted, build_spec, make_plan
 from node.localnet.status import LocalnetStatus, load_localnet, read_status
+from proto_specs.errors import ExitStatus
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
 DEFAULT_LOCALNET = Path.home() / ".myelin-localnet"
 WATCH_S = 1.0
 BaseOption = Annotated[Path, typer.Option("--base", help="The net's directory.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 NameArgument = Annotated[str, typer.Argument(help="A process, as `status` names it.")]
 
 
@@ -94,8 +94,7 @@ def status_command(
                 return
             await trio.sleep(WATCH_S)
 
-    with exit_on_error():
-        trio.run(run_until_signalled, show)
+    trio.run(run_until_signalled, show)
 
 
 @app.command("kill")
@@ -157,19 +156,18 @@ def load_command(
     as_json: JsonOption = False,
 ) -> None:
     """Send transfers at a steady rate and time each until it is final. Status 1 when some failed."""
-    with exit_on_error(as_json):
-        plan = load_localnet(base.absolute()).plan
-        load = LoadPlan(tps, seconds, plan.payers, compute_genesis_hash(build_spec(plan)))
-        tally = trio.run(run_until_signalled, run_load, [one.rpc_url for one in plan.validators], load)
+    plan = load_localnet(base.absolute()).plan
+    load = LoadPlan(tps, seconds, plan.payers, compute_genesis_hash(build_spec(plan)))
+    tally = trio.run(run_until_signalled, run_load, [one.rpc_url for one in plan.validators], load)
     if tally is None:
-        raise typer.Exit(EXIT_INTERRUPTED)
+        raise typer.Exit(ExitStatus.INTERRUPTED)
     report = tally.report()
     if as_json:
         print(json.dumps(report.to_json()))
     else:
         _show_report(report)
     if report.failures:
-        raise typer.Exit(EXIT_ERROR)
+        raise typer.Exit(ExitStatus.REFUSED)
 
 
 @app.command("down")
@@ -189,10 +187,9 @@ def _act(base: Path, act: Callable[[Localnet], Awaitable[None]]) -> None:
             await act(net)
         return True
 
-    with exit_on_error():
-        has_ended = trio.run(run_until_signalled, run)
+    has_ended = trio.run(run_until_signalled, run)
     if not has_ended:
-        raise typer.Exit(EXIT_INTERRUPTED)
+        raise typer.Exit(ExitStatus.INTERRUPTED)
 
 
 def _choose_partitions(wanted: Partitions | None, validators: int) -> Partitions:

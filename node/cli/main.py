@@ -12,6 +12,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from node.cli.failing import FailingGroup, run
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -45,7 +47,7 @@ COMMANDS = {
 """In the order of `--help`, which imports none of their modules."""
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(FailingGroup):
     """Commands whose modules are imported when they are asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -84,7 +86,7 @@ def _root() -> None:
 
 def main() -> None:
     """Run the command line."""
-    app()
+    run(app)
 
 
 if __name__ == "__main__":

@@ -18,44 +18,31 @@ from inference.model.fetch import MODEL_NAME, cache_dir, fetch_smollm2
 from inference.model.importing import import_gguf
 from inference.model.store import ShardStore
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account, open_connection
-from node.cli.errors import EXIT_INTERRUPTED, CliError, exit_on_error
 from node.cli.keyring import KEY_HELP, KeysOption, parse_hash
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.nodes import run_until_signalled
+from node.cli.options import JsonOption, parse_layers
 from node.p2p.host import open_host
 from node.transfer.shards.fetch import ShardFetcher, connect_any, select_units
 from proto_specs.codec import encode
+from proto_specs.errors import ExitStatus
 from proto_specs.types.calls import RegisterModel
 from proto_specs.types.manifest import Manifest, ServiceClass, Unit, WireDtype, compute_model_id
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
 SAMPLE = "smollm2"
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-class LayersInvalid(CliError):
-    """Not a range of layers."""
-
-
-def parse_layers(text: str | None) -> tuple[int, int] | None:
-    """START:END; None is the whole model. Raises LayersInvalid."""
-    if text is None:
-        return None
-    start, colon, end = text.partition(":")
-    if not (colon and start.isdecimal() and end.isdecimal() and text.isascii()) or int(start) >= int(end):
-        raise LayersInvalid(f"{text!r:.40} is not START:END, such as 0:10 for the first ten layers")
-    return int(start), int(end)
 
 
 def make_progress(console: Console) -> Progress:
-    """The progress bar of downloads and imports."""
+    """The progress bar of downloads and imports, where the output is a terminal."""
     return Progress(
         TextColumn("[bold]{task.description:>10}[/bold]"),
         BarColumn(),
         DownloadColumn(),
         TimeRemainingColumn(),
         console=console,
+        disable=not console.is_terminal,
     )
 
 
@@ -137,11 +124,10 @@ def register_command(
     keys: KeysOption = None,
 ) -> None:
     """Put a stored model's manifest on chain, so that workers and clients can agree on it."""
-    with exit_on_error():
-        store = ShardStore(get_models_dir(models))
-        model_id = find_model(store, model)
-        trio.run(_register, encode(store.load_manifest(model_id)), rpc, account, keys)
-        print(f"model 0x{model_id.hex()} is on chain")
+    store = ShardStore(get_models_dir(models))
+    model_id = find_model(store, model)
+    trio.run(_register, encode(store.load_manifest(model_id)), rpc, account, keys)
+    print(f"model 0x{model_id.hex()} is on chain")
 
 
 async def _register(manifest: bytes, rpc: str, name: str, keys: Path | None) -> None:
@@ -166,12 +152,11 @@ def fetch_command(
     as_json: JsonOption = False,
 ) -> None:
     """Fetch a model's weights from the workers that serve it, verified by its id. Cut off, it goes on where it was."""
-    with exit_on_error(as_json):
-        wanted, model_id = parse_layers(layers), parse_hash(model)
-        store = ShardStore(get_models_dir(models))
-        units = trio.run(run_until_signalled, _fetch, store, model_id, wanted, tuple(peer or ()), rpc)
+    wanted, model_id = None if layers is None else parse_layers(layers), parse_hash(model)
+    store = ShardStore(get_models_dir(models))
+    units = trio.run(run_until_signalled, _fetch, store, model_id, wanted, tuple(peer or ()), rpc)
     if units is None:
-        raise typer.Exit(EXIT_INTERRUPTED)
+        raise typer.Exit(ExitStatus.INTERRUPTED)
     size = sum(unit.bytes_total for unit in units)
     if as_json:
         print(json.dumps({"model": f"0x{model_id.hex()}", "units": len(units), "bytes": size}))

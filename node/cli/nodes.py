@@ -19,9 +19,9 @@ import typer
 
 from genesis.dev import build_dev_spec
 from genesis.spec import compute_genesis_hash, load_spec, save_spec
-from node.cli.errors import exit_on_error
 from node.cli.keyring import KEY_HELP, KeysOption, load_signing_key, parse_block_id
 from node.cli.models_dir import ModelsOption, get_models_dir
+from node.cli.options import DEFAULT_BASE, BaseOption
 from node.full.service import run_node
 from node.full.settings import SNAPSHOT_INTERVAL_DEFAULT, NodeConfig, NodePaths, NodeRefused, ValidatorKeys
 from node.keys.derivation import KeyKind
@@ -35,10 +35,8 @@ signer_app = typer.Typer(no_args_is_help=True, help="The signer's history.")
 
 T = TypeVar("T")
 
-DEFAULT_BASE = Path.home() / ".myelin"
 DEFAULT_RPC_PORT = 9944
 DEFAULT_RPC_CALLS_PER_S = 5_000
-BaseOption = Annotated[Path, typer.Option("--base", help="The node's directory.")]
 
 
 def setup_logging(level: str = "INFO") -> None:
@@ -89,20 +87,19 @@ def init_command(
     keys: KeysOption = None,
 ) -> None:
     """Make a node's directory: the chain spec, and a signer's history for a validator that has never signed."""
-    with exit_on_error():
-        paths = NodePaths(base)
-        if paths.spec.exists():
-            raise NodeRefused(f"{paths.spec} exists: this directory is initialised; use another --base")
-        spec = build_dev_spec(block_interval_ms=interval_ms) if chain == "dev" else load_spec(Path(chain))
-        base.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if validator is not None:
-            key = load_signing_key(validator, KeyKind.VALIDATOR, keys)
-            if paths.signer.exists():  # moved here with the key, or left by an init that was cut off: never begun anew
-                Signer(paths.signer, key, compute_genesis_hash(spec)).close()
-            else:
-                Signer.initialise(paths.signer, key, compute_genesis_hash(spec))
-        save_spec(spec, paths.spec)
-        print(f"{base}: chain {spec.name}, genesis 0x{compute_genesis_hash(spec).hex()}")
+    paths = NodePaths(base)
+    if paths.spec.exists():
+        raise NodeRefused(f"{paths.spec} exists: this directory is initialised; use another --base")
+    spec = build_dev_spec(block_interval_ms=interval_ms) if chain == "dev" else load_spec(Path(chain))
+    base.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if validator is not None:
+        key = load_signing_key(validator, KeyKind.VALIDATOR, keys)
+        if paths.signer.exists():  # moved here with the key, or left by an init that was cut off: never begun anew
+            Signer(paths.signer, key, compute_genesis_hash(spec)).close()
+        else:
+            Signer.initialise(paths.signer, key, compute_genesis_hash(spec))
+    save_spec(spec, paths.spec)
+    print(f"{base}: chain {spec.name}, genesis 0x{compute_genesis_hash(spec).hex()}")
 
 
 def run_command(
@@ -155,40 +152,39 @@ def run_command(
 ) -> None:
     """Run a node until SIGINT or SIGTERM."""
     setup_logging(log_level)
-    with exit_on_error():
-        paths = NodePaths(base)
-        if not paths.spec.exists():
-            raise NodeRefused(f"there is no chain spec in {base}: run `myelin init --base {base}` first")
-        if validator is not None and remote_signer is not None:
-            raise NodeRefused("the validator key is here (--validator) or with the signer (--remote-signer), not both")
-        if (validator is None and remote_signer is None) != (operator is None):
-            raise NodeRefused("a validator runs with both --validator (or --remote-signer) and --operator")
-        keys_of = None
-        if operator is not None:
-            consensus = remote_signer or load_signing_key(validator or "", KeyKind.VALIDATOR, keys)
-            keys_of = ValidatorKeys(consensus, load_signing_key(operator, KeyKind.ACCOUNT, keys))
-        config = NodeConfig(
-            paths=paths,
-            spec=load_spec(paths.spec),
-            validator=keys_of,
-            node_seed=load_node_seed(node, keys),
-            verifier_node_seed=load_node_seed(None, keys),
-            rpc_host=rpc_host,
-            rpc_port=rpc_port,
-            rpc_calls_per_s=rpc_calls_per_s,
-            listen=(listen,),
-            peers=tuple(peer or ()),
-            models=get_models_dir(models) if verify else None,
-            retention=parse_retention(pruning, keep_blocks),
-            snapshot_interval=snapshot_interval,
-            discover=discover,
-            mdns=mdns,
-            relays=tuple(relay or ()),
-            relay_for=relay_for,
-            by_snapshot=sync is Sync.SNAPSHOT,
-            trusted_block=None if trust is None else parse_block_id(trust),
-        )
-        trio.run(run_until_signalled, run_node, config)
+    paths = NodePaths(base)
+    if not paths.spec.exists():
+        raise NodeRefused(f"there is no chain spec in {base}: run `myelin init --base {base}` first")
+    if validator is not None and remote_signer is not None:
+        raise NodeRefused("the validator key is here (--validator) or with the signer (--remote-signer), not both")
+    if (validator is None and remote_signer is None) != (operator is None):
+        raise NodeRefused("a validator runs with both --validator (or --remote-signer) and --operator")
+    keys_of = None
+    if operator is not None:
+        consensus = remote_signer or load_signing_key(validator or "", KeyKind.VALIDATOR, keys)
+        keys_of = ValidatorKeys(consensus, load_signing_key(operator, KeyKind.ACCOUNT, keys))
+    config = NodeConfig(
+        paths=paths,
+        spec=load_spec(paths.spec),
+        validator=keys_of,
+        node_seed=load_node_seed(node, keys),
+        verifier_node_seed=load_node_seed(None, keys),
+        rpc_host=rpc_host,
+        rpc_port=rpc_port,
+        rpc_calls_per_s=rpc_calls_per_s,
+        listen=(listen,),
+        peers=tuple(peer or ()),
+        models=get_models_dir(models) if verify else None,
+        retention=parse_retention(pruning, keep_blocks),
+        snapshot_interval=snapshot_interval,
+        discover=discover,
+        mdns=mdns,
+        relays=tuple(relay or ()),
+        relay_for=relay_for,
+        by_snapshot=sync is Sync.SNAPSHOT,
+        trusted_block=None if trust is None else parse_block_id(trust),
+    )
+    trio.run(run_until_signalled, run_node, config)
 
 
 def parse_retention(pruning: str, keep_blocks: str) -> Retention:
@@ -213,28 +209,25 @@ def load_node_seed(name: str | None, keys: Path | None) -> bytes:
 @wal_app.command("repair")
 def wal_repair_command(base: BaseOption = DEFAULT_BASE) -> None:
     """Drop everything from the first damaged record on. Stop the node first."""
-    with exit_on_error():
-        path = NodePaths(base).wal
-        if not path.exists():
-            raise NodeRefused(f"there is no consensus log {path}: name the node's directory with --base")
-        print(f"{repair_wal(path)} bytes dropped")
+    path = NodePaths(base).wal
+    if not path.exists():
+        raise NodeRefused(f"there is no consensus log {path}: name the node's directory with --base")
+    print(f"{repair_wal(path)} bytes dropped")
 
 
 @signer_app.command("export")
 def signer_export_command(base: BaseOption = DEFAULT_BASE) -> None:
     """Print the signer's history as JSON, to move a validator. Stop the node first, and never start it here again."""
-    with exit_on_error():
-        print(export_history(NodePaths(base).signer))
+    print(export_history(NodePaths(base).signer))
 
 
 @signer_app.command("import")
 def signer_import_command(file: Path, base: BaseOption = DEFAULT_BASE) -> None:
     """Install a history exported elsewhere."""
-    with exit_on_error():
-        text = read_history(file)
-        import_history(NodePaths(base).signer, text)
-        found = json.loads(text)
-        print(f"installed: height {found['height']} was signed last")
+    text = read_history(file)
+    import_history(NodePaths(base).signer, text)
+    found = json.loads(text)
+    print(f"installed: height {found['height']} was signed last")
 
 
 @signer_app.command("serve")
@@ -247,7 +240,7 @@ def signer_serve_command(
 ) -> None:
     """Hold a validator's key and history in a process of their own, for one node on this machine, until SIGTERM."""
     setup_logging(log_level)
-    with exit_on_error(), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         paths = NodePaths(base)
         if not paths.spec.exists():
             raise NodeRefused(f"there is no chain spec in {base}: run `myelin init --validator KEY` first")

@@ -15,9 +15,10 @@ from consensus.runtime.staking import state as staking
 from consensus.state.reader import StateReader
 from node.cli import show_chain, show_records
 from node.cli.connect import DEFAULT_RPC, Connection, RpcOption, open_connection
-from node.cli.errors import CliError, exit_on_error
+from node.cli.errors import CliError
+from node.cli.failing import answer_in_json
 from node.cli.keyring import ACCOUNT_HELP, KeysOption, find_account, parse_hash
-from node.cli.models import JsonOption
+from node.cli.options import JsonOption
 from node.cli.read_proof import read_proven
 from node.cli.read_request import collect_request, collect_session
 from proto_specs.jsonform import to_json
@@ -178,11 +179,13 @@ def proof_command(
 
 @app.command("call")
 def call_command(
+    context: typer.Context,
     method: Annotated[str, typer.Argument(help="Any JSON-RPC method; `rpc_methods` lists them.")],
     params: Annotated[list[str] | None, typer.Argument(help="Its parameters, as JSON or plain text.")] = None,
     rpc: RpcOption = DEFAULT_RPC,
 ) -> None:
     """Call a method and print its result as JSON."""
+    answer_in_json(context)
     _ask(rpc, True, lambda node: node.rpc.call(method, *map(_parse_param, params or [])), _show_nothing)
 
 
@@ -195,8 +198,7 @@ def _ask(
         async with open_connection(rpc) as node:
             return node, await read(node)
 
-    with exit_on_error(as_json):
-        node, found = trio.run(run)
+    node, found = trio.run(run)
     if as_json:
         print(json.dumps(found, indent=2))
     else:

@@ -17,9 +17,9 @@ import typer
 from consensus.runtime.balances.state import read_account
 from node.cli.amounts import AMOUNT_HELP, parse_amount
 from node.cli.connect import DEFAULT_RPC, Connection, RpcOption, open_connection
-from node.cli.errors import CallRefused, exit_on_error
+from node.cli.errors import CallRefused
 from node.cli.keyring import KEY_HELP, KeysOption, find_account, find_public_key, load_signing_key
-from node.cli.models import JsonOption
+from node.cli.options import JsonOption
 from node.cli.plain import print_pairs
 from node.cli.show_inference import format_myl
 from node.client.account import PERIOD_BLOCKS, POLL_S
@@ -87,8 +87,7 @@ def register_sender(app: typer.Typer, name: str) -> Callable[[Callable[..., Make
     def register(function: Callable[..., MakeCall]) -> None:
         def command(**values: Any) -> None:
             options = Sending(**{one.name: values.pop(one.name) for one in fields(Sending)})
-            with exit_on_error(options.as_json):
-                found = trio.run(_send, options, parse_amount(options.tip), function(**values))
+            found = trio.run(_send, options, parse_amount(options.tip), function(**values))
             _show(found, options.as_json)
 
         own, shared = (inspect.signature(one, eval_str=True).parameters.values() for one in (function, Sending))

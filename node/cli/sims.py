@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from node.cli.options import JsonOption
 from node.cli.progress import clear_progress, report_progress
 from node.sim.consensus.many import Summary, format_replay, simulate_many
 from node.sim.consensus.plan import HEIGHTS_DEFAULT, VALIDATORS_DEFAULT
@@ -31,7 +32,6 @@ StartOption = Annotated[int, typer.Option(min=0, help="The first seed.")]
 ValidatorsOption = Annotated[int, typer.Option(min=1, max=64, help="Validators of each simulation.")]
 HeightsOption = Annotated[int, typer.Option(min=1, help="Heights each simulation has to reach.")]
 JobsOption = Annotated[int | None, typer.Option(min=1, help="Processes (default: one a core).")]
-ResultOption = Annotated[bool, typer.Option("--json", help="The result as JSON.")]
 
 
 @app.command()
@@ -41,7 +41,7 @@ def consensus(
     validators: ValidatorsOption = VALIDATORS_DEFAULT,
     heights: HeightsOption = HEIGHTS_DEFAULT,
     jobs: JobsOption = None,
-    as_json: ResultOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Loss, delay, partitions, crashes at every write, liars: agreement, validity, supply and progress must hold.
 

@@ -10,8 +10,8 @@ import typer
 
 from genesis.builder import build_genesis
 from genesis.spec import ChainSpec, load_spec, save_spec
-from node.cli.errors import CliError, exit_on_error
-from node.cli.nodes import DEFAULT_BASE, BaseOption
+from node.cli.errors import CliError
+from node.cli.options import DEFAULT_BASE, BaseOption, JsonOption
 from node.cli.progress import clear_progress, report_progress
 from node.full.settings import NodePaths, NodeRefused
 from node.store.snapshot_export import export_snapshot
@@ -20,8 +20,6 @@ from node.store.snapshot_import import import_snapshot
 from proto_specs.types.chain import compute_block_hash
 
 snapshot_app = typer.Typer(no_args_is_help=True, help="The state of the chain as files.")
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @snapshot_app.command("export")
@@ -32,11 +30,10 @@ def snapshot_export_command(
     as_json: JsonOption = False,
 ) -> None:
     """Write the state after a block into a new directory. The node may run meanwhile."""
-    with exit_on_error(as_json):
-        paths = NodePaths(base)
-        genesis = build_genesis(_load_spec(paths))
-        manifest = export_snapshot(paths.database, genesis, target, report_progress, height)
-        _show(describe_manifest(manifest), as_json)
+    paths = NodePaths(base)
+    genesis = build_genesis(_load_spec(paths))
+    manifest = export_snapshot(paths.database, genesis, target, report_progress, height)
+    _show(describe_manifest(manifest), as_json)
 
 
 @snapshot_app.command("import")
@@ -52,20 +49,19 @@ def snapshot_import_command(
     Trusted are the chain spec and the block hash you name; without one, that no two thirds of the stake at genesis
     have colluded since.
     """
-    with exit_on_error(as_json):
-        paths = NodePaths(base)
-        spec = _load_spec(paths) if chain is None else load_spec(chain)
-        base.mkdir(parents=True, exist_ok=True, mode=0o700)
-        genesis = build_genesis(spec)
-        head = import_snapshot(source, paths.database, genesis, report_progress, _parse_hash(trust_hash))
-        if not paths.spec.exists():
-            save_spec(spec, paths.spec)
-        found = {
-            "height": head.height,
-            "block": f"0x{head.block_hash.hex()}",
-            "state_root": f"0x{head.state_root.hex()}",
-        }
-        _show({**found, "next": f"myelin run --base {base}"}, as_json)
+    paths = NodePaths(base)
+    spec = _load_spec(paths) if chain is None else load_spec(chain)
+    base.mkdir(parents=True, exist_ok=True, mode=0o700)
+    genesis = build_genesis(spec)
+    head = import_snapshot(source, paths.database, genesis, report_progress, _parse_hash(trust_hash))
+    if not paths.spec.exists():
+        save_spec(spec, paths.spec)
+    found = {
+        "height": head.height,
+        "block": f"0x{head.block_hash.hex()}",
+        "state_root": f"0x{head.state_root.hex()}",
+    }
+    _show({**found, "next": f"myelin run --base {base}"}, as_json)
 
 
 @snapshot_app.command("info")
@@ -73,8 +69,7 @@ def snapshot_info_command(
     source: Annotated[Path, typer.Argument(help="The snapshot's directory.")], as_json: JsonOption = False
 ) -> None:
     """What a snapshot says it is of. Nothing is verified here: importing does that."""
-    with exit_on_error(as_json):
-        _show(describe_manifest(load_manifest(source)), as_json)
+    _show(describe_manifest(load_manifest(source)), as_json)
 
 
 def describe_manifest(manifest: SnapshotManifest) -> dict[str, Any]:

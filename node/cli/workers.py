@@ -15,14 +15,13 @@ from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import WorkerStatus
 from inference.model.store import ShardStore
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
-from node.cli.errors import exit_on_error
 from node.cli.keyring import KEY_HELP, KeysOption, load_signing_key
-from node.cli.models import JsonOption, find_model
+from node.cli.models import find_model
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.nodes import load_node_seed, run_until_signalled, setup_logging
+from node.cli.options import JsonOption, parse_layers
 from node.cli.show_inference import format_myl
 from node.keys.derivation import KeyKind
-from node.worker.errors import WorkerRefused
 from node.worker.request_journal import repair_logs
 from node.worker.service import WorkerConfig, run_worker
 from proto_specs.types.common import NMYL_PER_MYL
@@ -56,25 +55,24 @@ def run_command(
 ) -> None:
     """Bond, announce and serve layers START to END of a model until SIGINT or SIGTERM."""
     setup_logging(log_level)
-    with exit_on_error():
-        start, end = parse_layers(layers)
-        root = get_models_dir(models)
-        config = WorkerConfig(
-            directory=base,
-            models=root,
-            model=find_model(ShardStore(root), model),
-            start=start,
-            end=end,
-            worker_key=load_signing_key(worker, KeyKind.WORKER, keys),
-            node_seed=load_node_seed(node, keys),
-            listen=(listen,),
-            bond=bond * NMYL_PER_MYL,
-            prefill_price=prefill_price,
-            decode_price=decode_price,
-            kv_positions=kv_positions,
-            threads=threads,
-        )
-        trio.run(run_until_signalled, serve, config, rpc, account, keys)
+    start, end = parse_layers(layers)
+    root = get_models_dir(models)
+    config = WorkerConfig(
+        directory=base,
+        models=root,
+        model=find_model(ShardStore(root), model),
+        start=start,
+        end=end,
+        worker_key=load_signing_key(worker, KeyKind.WORKER, keys),
+        node_seed=load_node_seed(node, keys),
+        listen=(listen,),
+        bond=bond * NMYL_PER_MYL,
+        prefill_price=prefill_price,
+        decode_price=decode_price,
+        kv_positions=kv_positions,
+        threads=threads,
+    )
+    trio.run(run_until_signalled, serve, config, rpc, account, keys)
 
 
 async def serve(config: WorkerConfig, rpc: str, name: str, keys: Path | None) -> None:
@@ -83,20 +81,11 @@ async def serve(config: WorkerConfig, rpc: str, name: str, keys: Path | None) ->
         await run_worker(config, account)
 
 
-def parse_layers(text: str) -> tuple[int, int]:
-    """START:END as integers. Raises WorkerRefused."""
-    start, colon, end = text.partition(":")
-    if not (colon and start.isdecimal() and end.isdecimal() and int(start) < int(end)):
-        raise WorkerRefused(f"--layers takes START:END such as 0:10, not {text!r}")
-    return int(start), int(end)
-
-
 @app.command("repair")
 def repair_command(base: Annotated[Path, typer.Option("--base", help="The worker's directory.")]) -> None:
     """Put a damaged log of taken requests aside. Afterwards only sessions opened later are served. Stop it first."""
-    with exit_on_error():
-        for path in repair_logs(base):
-            print(f"put aside as {path}")
+    for path in repair_logs(base):
+        print(f"put aside as {path}")
 
 
 @app.command("status")
@@ -107,8 +96,7 @@ def status_command(
     as_json: JsonOption = False,
 ) -> None:
     """What the chain says of an operator's workers: layers, bond, earnings, verdicts."""
-    with exit_on_error():
-        trio.run(_show_status, rpc, account, keys, as_json)
+    trio.run(_show_status, rpc, account, keys, as_json)
 
 
 async def _show_status(rpc: str, name: str, keys: Path | None, as_json: bool) -> None:

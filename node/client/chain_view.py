@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from proto_specs.errors import ExitStatus, MyelinError
 from proto_specs.types.manifest import Manifest
 
 
-class ChainUnreachable(Exception):
+class ChainUnreachable(MyelinError):
     """The node that is asked about the chain does not answer. The message says which and what to try."""
+
+    exit_status = ExitStatus.UNREACHABLE
 
 
 class ReadRefused(ChainUnreachable):

@@ -8,12 +8,13 @@ from pathlib import Path
 from genesis.spec import ChainSpec
 from node.store.retention import DEFAULT_RETENTION, Retention
 from proto_specs.ed25519 import SigningKey
+from proto_specs.errors import MyelinError
 
 SNAPSHOT_INTERVAL_DEFAULT = 1_000
 """Blocks between two snapshots; 0 makes none."""
 
 
-class NodeRefused(Exception):
+class NodeRefused(MyelinError):
     """The node cannot run as configured. The message says what to change."""
 
 

@@ -13,6 +13,7 @@ import hmac
 from mnemonic import Mnemonic
 
 from proto_specs.ed25519 import SigningKey
+from proto_specs.errors import MyelinError
 
 WORDS_DEFAULT = 24
 PURPOSE = 44
@@ -35,7 +36,7 @@ class KeyKind(enum.StrEnum):
 _KIND_INDEX = {KeyKind.ACCOUNT: 0, KeyKind.VALIDATOR: 1, KeyKind.WORKER: 2, KeyKind.NODE: 3}
 
 
-class MnemonicInvalid(Exception):
+class MnemonicInvalid(MyelinError):
     """The words are not a BIP39 mnemonic. The message says which word, or that the checksum fails."""
 
 

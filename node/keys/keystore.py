@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from genesis.dev import derive_dev_seed, get_dev_identity
 from node.keys.derivation import KeyKind
 from proto_specs.ed25519 import PUBLIC_KEY_BYTES, SEED_BYTES, SigningKey
+from proto_specs.errors import MyelinError
 
 VERSION = 1
 SUFFIX = ".json"
@@ -29,7 +30,7 @@ _SALT_BYTES, _NONCE_BYTES, _AES_KEY_BYTES = 32, 12, 32
 _FILE_BYTES_MAX = 1 << 16
 
 
-class KeystoreError(Exception):
+class KeystoreError(MyelinError):
     """A key file cannot be used. The message names it and says what to do."""
 
 

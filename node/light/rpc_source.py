@@ -14,7 +14,7 @@ from node.client.rpc_errors import RpcError, RpcUnreachable
 from node.light.errors import SourceLost
 from node.local_api.wire.errors import STATE_UNAVAILABLE
 from proto_specs.codec import decode
-from proto_specs.errors import DecodeError
+from proto_specs.errors import DecodeError, MyelinError
 from proto_specs.hashing import HASH_BYTES
 from proto_specs.types.chain import Commit, Header, ValidatorSet
 from proto_specs.types.gossip import LightBlock
@@ -91,7 +91,7 @@ class RpcSource:
             raise SourceLost(f"{self.name}: {error}") from error
 
 
-class _StateNotKept(Exception):
+class _StateNotKept(MyelinError):
     """The node says so."""
 
 

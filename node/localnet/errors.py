@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from proto_specs.errors import MyelinError
 
-class LocalnetError(Exception):
+
+class LocalnetError(MyelinError):
     """A command of `myelin localnet` cannot be carried out. The message says what to do."""

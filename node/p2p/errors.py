@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from proto_specs.errors import MyelinError
 
-class NetworkError(Exception):
+
+class NetworkError(MyelinError):
     """Base of all errors raised by `node.p2p`."""
 
 

@@ -10,6 +10,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from proto_specs.errors import MyelinError
+
 HEADER: Final = struct.Struct(">BBHII")
 WINDOW_BYTES_INITIAL: Final = 256 * 1024
 NOISE_RECORD_BYTES_MAX: Final = 65_535 - 16
@@ -56,5 +58,5 @@ class YamuxLimits:
             raise ValueError("ping_after_s must be positive and shorter than silence_max_s")
 
 
-class YamuxViolation(Exception):
+class YamuxViolation(MyelinError):
     """The peer broke the multiplexer's rules; the connection is dropped."""

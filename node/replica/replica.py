@@ -28,6 +28,7 @@ from node.replica.wal import Wal
 from node.replica.world import GossipMessage, Request, Response, World
 from node.signer.signer import SignerUnreachable, VoteSigner
 from node.store.chain_store import ChainStore, FinalizedBlock, Head
+from proto_specs.errors import MyelinError
 from proto_specs.types.chain import (
     DuplicateProposal,
     DuplicateVote,
@@ -46,7 +47,7 @@ QUIET_TICKS = 2
 """A height that has not moved for so many ticks has peers asked about it, one a tick."""
 
 
-class DecidedInvalid(Exception):
+class DecidedInvalid(MyelinError):
     """More than two thirds decided a block that this node finds invalid. Another version, or a fork of the rules."""
 
 

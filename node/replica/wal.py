@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from node.machine.files import sync_directory
+from proto_specs.errors import MyelinError
 
 RECORD_BYTES_MAX = 16 << 20
 _HEAD = struct.Struct(">III")
@@ -20,7 +21,7 @@ _HEAD = struct.Struct(">III")
 that bytes a stranger chose (payloads hold blocks) are never taken for records of a torn one. Big-endian."""
 
 
-class WalDamaged(Exception):
+class WalDamaged(MyelinError):
     """A hole in the middle of the log. The message names the repair command."""
 
 

@@ -17,6 +17,7 @@ from consensus.beacon import prove_beacon
 from node.machine.files import lock_beside, write_synced
 from proto_specs.codec import decode
 from proto_specs.ed25519 import SigningKey
+from proto_specs.errors import MyelinError
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.chain import Vote, VoteKind, VoteSignBytes, compute_vote_bytes
 
@@ -31,15 +32,15 @@ _ADVICE = (
 )
 
 
-class SignerError(Exception):
+class SignerError(MyelinError):
     """The signer cannot work. The message says what to do."""
 
 
-class SignRefused(Exception):
+class SignRefused(MyelinError):
     """Signing this would contradict what was signed before."""
 
 
-class SignerUnreachable(Exception):
+class SignerUnreachable(MyelinError):
     """Whoever holds the key does not answer: nothing is signed until it does. The message says what to do."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import plyvel
 
 from node.store.mark import MarkDamaged, check_manifest, forget_manifest, read_note
+from proto_specs.errors import MyelinError
 
 WRITE_BUFFER_BYTES = 4 << 20
 CACHE_BYTES = 32 << 20
@@ -20,7 +21,7 @@ TABLE_BLOCK_BYTES = 1 << 10
 _UNREADABLE = (plyvel.CorruptionError, plyvel.IOError)
 
 
-class DatabaseError(Exception):
+class DatabaseError(MyelinError):
     """The database cannot be used as it is. The message names the command that helps."""
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from node.machine.files import write_synced
+from proto_specs.errors import MyelinError
 
 MARK_NAME = "MARK"
 SYNC_BLOCKS = 32
@@ -26,7 +27,7 @@ NOTE_BYTES = _NOTE.size + _CRC.size
 _MANIFEST = "MANIFEST-"
 
 
-class MarkDamaged(Exception):
+class MarkDamaged(MyelinError):
     """The notes are unreadable, or the database is not what they say. The message says what is wrong."""
 
 

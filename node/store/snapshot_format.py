@@ -10,7 +10,7 @@ from node.machine.files import write_synced
 from node.store.records import PRIORITIES_BYTES_MAX
 from proto_specs import limits
 from proto_specs.codec import U32, U64, Max, decode, encode, record
-from proto_specs.errors import DecodeError
+from proto_specs.errors import DecodeError, MyelinError
 from proto_specs.hashing import HASH_BYTES, Tag, hash_tagged
 from proto_specs.types.chain import Commit, Header, ValidatorSet
 from proto_specs.types.common import Hash32
@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int], None]
 """(what is being done, how many of, how many there are): called now and then."""
 
 
-class SnapshotError(Exception):
+class SnapshotError(MyelinError):
     """The snapshot is damaged, false or not for this chain, or there is no place for it. The message says which."""
 
 

@@ -13,7 +13,7 @@ from node.store.page_history import get_whole, is_patch, rebuild_page
 from node.store.records import UNDO_BYTES_MAX, Head, Undo, encode_height
 from proto_specs import limits
 from proto_specs.codec import decode
-from proto_specs.errors import DecodeError
+from proto_specs.errors import DecodeError, MyelinError
 from proto_specs.types.chain import Header
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ OLDEST_STATE_NAME = b"oldest-state"
 OLDEST_BODY_NAME = b"oldest-body"
 
 
-class StateUnavailable(Exception):
+class StateUnavailable(MyelinError):
     """The state after block `height` is not kept here: `oldest` to `newest` are."""
 
     def __init__(self, height: int, oldest: int, newest: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from proto_specs.errors import MyelinError
 
-class JoinFailed(Exception):
+
+class JoinFailed(MyelinError):
     """No snapshot could be joined from: the message says what came of the last attempts."""

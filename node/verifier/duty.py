@@ -28,7 +28,7 @@ from node.p2p.request import request as ask_peer
 from node.verifier.judge import UNAVAILABLE, Judge, Judgement
 from node.verifier.verdicts import VerdictStore
 from proto_specs.codec import decode, encode
-from proto_specs.errors import ProtocolError
+from proto_specs.errors import MyelinError, ProtocolError
 from proto_specs.types.calls import Call, CommitVerdict, Outcome, RevealVerdict
 from proto_specs.types.manifest import Manifest, WireDtype
 from proto_specs.types.request import Opening, OpeningRequest, StageRoots
@@ -71,7 +71,7 @@ class DutyChain(ChainView, Protocol):
         """Sign with the verifier's account and send; the extrinsic hash. Raises SubmissionRefused."""
 
 
-class SubmissionRefused(Exception):
+class SubmissionRefused(MyelinError):
     """The node refused the transaction; the message says why."""
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from proto_specs.errors import MyelinError
 
-class WorkerRefused(Exception):
+
+class WorkerRefused(MyelinError):
     """This worker cannot serve as configured. The message says what to change."""
 
 
-class JournalError(Exception):
+class JournalError(MyelinError):
     """The log is damaged or another process has it. The message says what to do."""

@@ -10,6 +10,7 @@ from functools import partial
 import typer
 
 from node.cli import sims
+from node.cli.options import JsonOption
 from node.sim.consensus.plan import HEIGHTS_DEFAULT, VALIDATORS_DEFAULT
 from tests.simulation.bugs import Bug, plant
 
@@ -21,7 +22,7 @@ def main(
     validators: sims.ValidatorsOption = VALIDATORS_DEFAULT,
     heights: sims.HeightsOption = HEIGHTS_DEFAULT,
     jobs: sims.JobsOption = None,
-    as_json: sims.ResultOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Plant BUG, and simulate seeds until one of them shows it."""
     command = f"python -m tests.simulation.planted {bug.value}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from proto_specs.errors import MyelinError
+
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
@@ -30,7 +32,7 @@ MEANINGS = {
 """What a code says in general; the message of an error says what it was."""
 
 
-class ApiError(Exception):
+class ApiError(MyelinError):
     """A method's refusal."""
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:

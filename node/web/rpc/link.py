@@ -12,6 +12,7 @@ from typing import Any
 
 from node.local_api.wire.errors import NODE_UNREACHABLE, ApiError
 from node.local_api.wire.frames import FRAME_BYTES_MAX, HEAD, SUBSCRIBE_HEADS, Params
+from proto_specs.errors import MyelinError
 
 logger = logging.getLogger("myelin.rpc")
 
@@ -20,7 +21,7 @@ RETRY_S = 0.2
 GIVE_UP_S = 15.0
 
 
-class NodeGone(Exception):
+class NodeGone(MyelinError):
     """The node's socket could not be reached for 15 s."""
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from consensus.runtime.balances.state import accounts
 from genesis.dev import get_dev_identity
-from node.cli.errors import EXIT_ERROR, EXIT_UNREACHABLE, EXIT_USAGE
+from proto_specs.errors import ExitStatus
 from proto_specs.ss58 import encode_address
 from tests.integration.cli.conftest import Cli
 from tests.integration.node.processes import MYELIN, REPOSITORY, find_free_port
@@ -132,7 +132,7 @@ def test_what_cannot_be_sent_is_not_sent(cli: Cli) -> None:
         assert why in error["message"]
     assert cli.refuse("tx", "remark", "x", "--account", "gpu", typed="secret\n")["error"] == "KeystoreError"
     for wrong in (("transfer", "dev:bob"), ("transfer", "dev:bob", "-1"), ("nonsense",)):
-        assert cli.run("tx", *wrong, "--account", "dev:eve").exit_code == EXIT_USAGE
+        assert cli.run("tx", *wrong, "--account", "dev:eve").exit_code == ExitStatus.WRONG_USAGE
     assert cli.ask("query", "account", "dev:eve")["nonce"] == before
 
 
@@ -196,7 +196,7 @@ def test_a_light_client_believes_proofs_and_remembers(cli: Cli, tmp_path: Path) 
 def test_a_node_that_does_not_answer(cli: Cli) -> None:
     away = Cli(cli.keys, f"http://127.0.0.1:{find_free_port()}")
     for arguments in (("query", "head"), ("tx", "remark", "x", "--account", "dev:eve")):
-        error = away.refuse(*arguments, status=EXIT_UNREACHABLE)
+        error = away.refuse(*arguments, status=ExitStatus.UNREACHABLE)
         assert error["error"] == "RpcUnreachable"
         assert "is it running" in error["message"]
 
@@ -204,6 +204,6 @@ def test_a_node_that_does_not_answer(cli: Cli) -> None:
 def test_the_installed_command_does_the_same(cli: Cli) -> None:
     argv = [*MYELIN, "tx", "transfer", ALICE, "1", "--account", "dev:nobody", "--rpc", cli.url]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=REPOSITORY, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (EXIT_ERROR, "")
+    assert (done.returncode, done.stdout) == (ExitStatus.REFUSED, "")
     assert done.stderr.startswith("error: CannotPayFee: ")
     assert done.stderr.count("\n") == 1

@@ -19,8 +19,8 @@ from consensus.runtime.inference.state import StageStatus
 from genesis.dev import get_dev_identity
 from inference.model.store import ShardStore
 from node.cli.demo import CLIENT
-from node.cli.errors import EXIT_ERROR, EXIT_REQUEST_LOST
 from node.transfer.shards.fetch import select_units
+from proto_specs.errors import ExitStatus
 from tests.integration.demo.conftest import Running
 
 pytestmark = [pytest.mark.slow, pytest.mark.leaves_open]
@@ -65,7 +65,7 @@ async def fetch_weights(running: Running, models: Path) -> None:
     refused = await trio.run_process(
         [*argv, "--layers", "20:99"], capture_stdout=True, capture_stderr=True, check=False
     )
-    assert refused.returncode == EXIT_ERROR
+    assert refused.returncode == ExitStatus.REFUSED
     assert json.loads(refused.stdout or refused.stderr)["error"] == "FetchFailed"
 
 
@@ -82,7 +82,7 @@ async def refuse_bad_input(running: Running) -> None:
     ]
     for arguments, extra, reason in cases:
         status, found, errors = await running.infer(*arguments, **extra)
-        assert status == EXIT_ERROR, errors
+        assert status == ExitStatus.REFUSED, errors
         assert found is None
         assert errors.startswith("error: ")
         assert reason in errors
@@ -121,7 +121,7 @@ async def test_worker_killed_in_mid_generation_is_named_and_the_client_refunded(
         await trio.sleep(1.5)  # into the generation: 600 tokens take twenty times as long
         await running.network.kill("charlie")
     ((status, errors),) = outcome
-    assert status == EXIT_REQUEST_LOST, errors
+    assert status == ExitStatus.WORKER_LOST, errors
     assert "stage 1" in errors
     ((session_id, session),) = await running.chain.read(queries.list_sessions, client)
     with trio.fail_after(30):

@@ -16,7 +16,6 @@ import trio
 from typer.testing import CliRunner
 
 from genesis.spec import compute_genesis_hash
-from node.cli.errors import EXIT_INTERRUPTED
 from node.cli.localnets import app
 from node.localnet.load import LoadPlan, run_load
 from node.localnet.localnet import open_localnet
@@ -24,6 +23,7 @@ from node.localnet.plan import build_spec
 from node.localnet.state import FILE_NAME, Phase, load_state
 from node.localnet.status import load_localnet, read_status
 from node.machine.processes import RunState, get_run_state
+from proto_specs.errors import ExitStatus
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CATCH_UP_S = 20.0
@@ -130,7 +130,7 @@ def test_an_interrupted_start_leaves_nothing_running_and_the_next_one_begins_ane
         while (state := load_state(tmp_path)) is None or len(state.processes) < 2:
             assert time.monotonic() < deadline_s
         starting.send_signal(signal.SIGINT)
-        assert starting.wait(60) == EXIT_INTERRUPTED
+        assert starting.wait(60) == ExitStatus.INTERRUPTED
     assert all(get_run_state(one.identity) is RunState.GONE for one in state.processes.values())
     left = load_state(tmp_path)
     assert left is not None

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from node.cli.errors import CliError, exit_on_error
+from node.cli.errors import CliError
+from node.cli.failing import end_in_one_line
 from node.cli.progress import clear_progress, report_progress
 
 
@@ -20,7 +21,7 @@ def test_on_a_terminal_the_answer_begins_on_an_empty_line(
     said = capsys.readouterr().err
     assert said == "\r\x1b[Kitems: 1,000 of 2,000\r\x1b[Kitems: 7\r\x1b[Kitems\r\x1b[K"
     report_progress("items", 1, 2)
-    with pytest.raises(SystemExit), exit_on_error():
+    with pytest.raises(SystemExit), end_in_one_line(lambda: False):
         raise CliError("no")
     assert capsys.readouterr().err.endswith("items: 1 of 2\r\x1b[Kerror: no\n")
 

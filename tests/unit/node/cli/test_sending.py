@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from node.cli.connect import Connection
-from node.cli.errors import CallRefused, describe_error
+from node.cli.errors import CallRefused
 from node.cli.sending import wait_finalized
 from node.client.errors import TransactionLost
 from node.client.rpc_chain import RpcChain
@@ -59,7 +59,7 @@ async def test_a_transaction_that_left_the_pool_is_not_waited_for(autojump_clock
 async def test_a_refused_call_has_reason_place_and_price(autojump_clock: Any) -> None:
     with pytest.raises(CallRefused, match="InsufficientBalance: module balances refused Transfer") as caught:
         await wait((4, PENDING), (5, finalized({"module": 2, "error": "InsufficientBalance"})))
-    assert describe_error(caught.value) == {
+    assert caught.value.describe() == {
         "error": "InsufficientBalance",
         "message": str(caught.value),
         "module": "balances",
@@ -72,11 +72,10 @@ async def test_a_refused_call_has_reason_place_and_price(autojump_clock: Any) ->
 
 def test_reasons_of_the_pool_are_for_machines_too() -> None:
     error = RpcError(1010, "StaleNonce: nonce 0 was used", {"reason": "StaleNonce", "expected": 3})
-    assert describe_error(error) == {
+    assert error.describe() == {
         "error": "StaleNonce",
         "message": "StaleNonce: nonce 0 was used",
         "code": 1010,
         "expected": 3,
     }
-    assert describe_error(RpcError(-32602, "account: x"))["error"] == "RpcError"
-    assert describe_error(OSError("full"))["error"] == "OSError"
+    assert RpcError(-32602, "account: x").describe()["error"] == "RpcError"

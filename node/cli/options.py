@@ -1,0 +1,38 @@
+"""Options that several commands have, each defined once, and ranges as people write them. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from node.cli.errors import CliError
+from node.cli.failing import answer_in_json
+
+DEFAULT_BASE = Path.home() / ".myelin"
+LAYERS_TEXT_MAX = 20
+
+
+class LayersInvalid(CliError):
+    """The text is no range of layers. Write START:END, such as 0:10 for the first ten."""
+
+
+def _note_json(context: typer.Context, value: bool) -> bool:
+    """With --json the reason of a failure is JSON too."""
+    if value:
+        answer_in_json(context)
+    return value
+
+
+BaseOption = Annotated[Path, typer.Option("--base", help="The node's directory.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_note_json)]
+
+
+def parse_layers(text: str) -> tuple[int, int]:
+    """START:END, END not included. Raises LayersInvalid."""
+    start, colon, end = text.partition(":")
+    is_range = bool(colon) and text.isascii() and start.isdecimal() and end.isdecimal()
+    if not is_range or len(text) > LAYERS_TEXT_MAX or int(start) >= int(end):
+        raise LayersInvalid(f"{text!r:.40} is no range of layers: write START:END, such as 0:10 for the first ten")
+    return int(start), int(end)
