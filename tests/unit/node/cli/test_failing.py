@@ -149,7 +149,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "badkeys" / "mine.json").write_bytes(bytes(range(256)))
     model = tmp_path / "badmodels" / ("11" * 32)
     model.mkdir(parents=True)
-    (model / "manifest.bin").write_bytes(b"no manifest")
+    (model / "manifest.msgpack").write_bytes(b"no manifest")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(bench, "ROOT", tmp_path)
     return tmp_path
