@@ -82,7 +82,9 @@ def load_manifest(directory: Path) -> SnapshotManifest:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise SnapshotError(f"{directory} holds no snapshot: {MANIFEST_NAME} is missing") from error
+        raise SnapshotError(
+            f"{directory} holds no snapshot: {MANIFEST_NAME} is missing; name what `snapshot export` wrote"
+        ) from error
     encoded, checksum = data[:-HASH_BYTES], data[-HASH_BYTES:]
     if hash_tagged(Tag.CHUNK, encoded) != checksum:
         raise SnapshotError(f"{path} is damaged (its checksum differs): export or fetch the snapshot again")

@@ -35,7 +35,7 @@ CASES: dict[str, tuple[ExitStatus, list[str]]] = {
     "localnet heal": (REFUSED, ["--base", "{tmp}/none"]),
     "localnet load": (REFUSED, ["--base", "{tmp}/none"]),
     "localnet down": (REFUSED, ["--base", "{tmp}/file/net"]),
-    "init": (REFUSED, ["--base", "{tmp}/base", "--chain", "{tmp}/malformed"]),
+    "init": (REFUSED, ["--base", "{tmp}/base", "--chain", "{tmp}/binary"]),
     "run": (REFUSED, ["--base", "{tmp}/none"]),
     "keys new": (REFUSED, ["mine", "--words", "13", "--keys", "{tmp}/keys"]),
     "keys import": (REFUSED, ["mine", "--keys", "{tmp}/keys"]),
