@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from node.cli import workers
+from node.cli.failing import end_in_one_line
 from tests.actors.cheating import DemoCheat, make_cheating_loader
 
 
@@ -19,7 +20,8 @@ def main() -> None:
         workers.set_loader(make_cheating_loader(cheat, Path(workspace)))
         app = typer.Typer()
         app.command()(workers.run_command)
-        app()
+        with end_in_one_line(lambda: False):
+            app()
 
 
 if __name__ == "__main__":
