@@ -11,3 +11,4 @@ class SpecError(MyelinError):
     def __init__(self, field: str, text: str) -> None:
         super().__init__(f"{field or 'spec'} {text}")
         self.field = field
+        self.text = text

@@ -83,7 +83,12 @@ def validate_spec(spec: ChainSpec) -> None:
 
 def load_spec(path: Path) -> ChainSpec:
     """Read and validate a spec from JSON. Raises SpecError naming the field, OSError when there is no such file."""
-    return parse_spec(path.read_text("utf-8"))
+    try:
+        return parse_spec(path.read_text("utf-8"))
+    except UnicodeDecodeError as error:
+        raise SpecError("", f"is no text ({error}): correct {path}") from error
+    except SpecError as error:
+        raise SpecError(error.field, f"{error.text}: correct {path}") from error
 
 
 def parse_spec(text: str) -> ChainSpec:

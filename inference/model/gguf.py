@@ -153,7 +153,9 @@ class GgufModel:
         head_dim = self._field(f"{family}.attention.key_length", hidden // heads)
         rotary = self._field(f"{family}.rope.dimension_count", head_dim)
         if rotary != head_dim or self._field(f"{family}.attention.value_length", head_dim) != head_dim:
-            raise ModelFormatError("partial rotary dimensions or unequal key and value widths are not supported")
+            raise ModelFormatError(
+                "partial rotary dimensions or unequal key and value widths are not supported: use a plain llama"
+            )
         architecture = Architecture(
             family=family,
             layers=self._field(f"{family}.block_count"),

@@ -9,6 +9,7 @@ Units appear by rename only, so a file that exists was once whole; `verify_unit`
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ from proto_specs.limits import CHUNK_BYTES, MANIFEST_BYTES_MAX
 from proto_specs.types.manifest import Manifest, Unit, UnitKind, compute_model_id, validate_manifest
 
 MANIFEST_FILE = "manifest.msgpack"
+_MODEL_NAME = re.compile("[0-9a-f]{64}")
 IMPORTED_DIRECTORY = "imported"
 
 Progress = Callable[[int, int], None]
@@ -60,7 +62,8 @@ class ShardStore:
 
     def list_models(self) -> list[bytes]:
         """Ids of the models whose manifest is here, sorted; their units may be incomplete."""
-        return sorted(bytes.fromhex(one.parent.name) for one in self.root.glob(f"*/{MANIFEST_FILE}"))
+        names = [one.parent.name for one in self.root.glob(f"*/{MANIFEST_FILE}")]
+        return sorted(bytes.fromhex(one) for one in names if _MODEL_NAME.fullmatch(one))
 
     def get_directory(self, model_id: bytes) -> Path:
         """Where the units of a model lie."""

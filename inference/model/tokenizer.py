@@ -33,7 +33,9 @@ class Tokenizer:
     def __init__(self, data: TokenizerData, chat_template: str, eos_tokens: Sequence[int]) -> None:
         """Raises TokenizerError for a pre-tokenizer we do not reproduce exactly or merges that make no vocabulary."""
         if data.pre not in _PRE_TOKENIZERS:
-            raise TokenizerError(f"pre-tokenizer {data.pre!r} is not supported: known are {', '.join(_PRE_TOKENIZERS)}")
+            raise TokenizerError(
+                f"pre-tokenizer {data.pre!r} is not supported: use a model with one of {', '.join(_PRE_TOKENIZERS)}"
+            )
         self.eos_tokens = frozenset(eos_tokens)
         self._data = data
         self._special_ids = frozenset(i for i, kind in enumerate(data.types) if kind == _CONTROL)
@@ -184,14 +186,18 @@ def _spell_tokens(data: TokenizerData) -> tuple[bytes, ...]:
     """The bytes each token stands for; none for control tokens."""
     strange = set(data.types) - {_NORMAL, _CONTROL}
     if strange:
-        raise TokenizerError(f"token types {sorted(strange)} are not supported: only normal and control tokens are")
+        raise TokenizerError(
+            f"token types {sorted(strange)} are not supported: use a model with normal and control tokens only"
+        )
     try:
         return tuple(
             b"" if kind == _CONTROL else bytes(BYTE_OF_CHAR[char] for char in token)
             for token, kind in zip(data.tokens, data.types, strict=True)
         )
     except KeyError as error:
-        raise TokenizerError(f"the vocabulary is not byte-level: a token holds {error.args[0]!r}") from error
+        raise TokenizerError(
+            f"the vocabulary is not byte-level: a token holds {error.args[0]!r}; use a byte-level BPE"
+        ) from error
 
 
 def _check_messages(messages: Sequence[Mapping[str, str]]) -> None:

@@ -24,7 +24,7 @@ from node.cli.names import make_dev_names
 from node.cli.options import JsonOption
 from node.cli.show_inference import InferenceScreen, show_statement
 from node.client.account import SigningAccount
-from node.client.errors import RequestRefused
+from node.client.errors import InferenceRefused
 from node.client.requests import Ask, RequestDone, run_inference
 from node.client.statement import Statement, collect_statement
 from node.p2p.host import P2PHost, open_host
@@ -109,13 +109,13 @@ class Asker:
     async def ask(
         self, messages: list[dict[str, str]], options: AskOptions, console: Console
     ) -> tuple[InferenceScreen, RequestDone, Statement]:
-        """One answer with all that follows it. Raises RequestRefused and what `run_inference` raises."""
+        """One answer with all that follows it. Raises InferenceRefused and what `run_inference` raises."""
         model = find_model(self._store, options.model)
         tokenizer = Tokenizer.load(self._store, model)
         prompt = tuple(tokenizer.encode_chat(messages))
         context = self._store.load_manifest(model).architecture.context_max
         if compute_positions(len(prompt), options.tokens) > context:
-            raise RequestRefused(
+            raise InferenceRefused(
                 f"the prompt has {len(prompt)} tokens; with {options.tokens} to generate that is more than the "
                 f"{context} positions of the model: shorten the prompt or ask for fewer --tokens"
             )

@@ -34,11 +34,11 @@ class FormInvalid(CliError):
 def load_json(path: Path) -> Any:
     """The JSON in a file. Raises FormInvalid, OSError."""
     if path.stat().st_size > FILE_BYTES_MAX:
-        raise FormInvalid(f"{path} is longer than any transaction")
+        raise FormInvalid(f"{path} is longer than any transaction: name the file of one call")
     try:
         return json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise FormInvalid(f"{path} is no JSON: {error}") from error
+        raise FormInvalid(f"{path} is no JSON ({error}): correct the file") from error
 
 
 def read_call(form: Any, signer: CallSigner, as_type: Any = Call) -> Any:

@@ -40,7 +40,7 @@ def db_repair_command(
     """Rebuild a damaged LevelDB from its readable records, then check all of it. Stop the node first."""
     paths, genesis = _load(base)
     if not paths.database.exists():
-        raise DatabaseError(f"there is no database at {paths.database}")
+        raise DatabaseError(f"there is no database at {paths.database}: name the node's directory with --base")
     repair_database(paths.database)
     if drop_history:
         store = ChainStore(paths.database, genesis)

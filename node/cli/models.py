@@ -170,7 +170,7 @@ async def _fetch(
     async with open_connection(url) as connection:
         manifest = await connection.chain.get_manifest(model)
         if manifest is None:
-            raise StoreError(f"model {model.hex()} is not registered on this chain")
+            raise StoreError(f"model {model.hex()} is not registered on this chain: see `myelin query models`")
         units = select_units(manifest, layers)
         store.save_manifest(manifest)
         serving = [one for one in await connection.chain.list_workers(model) if not one.is_leaving]

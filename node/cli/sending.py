@@ -169,9 +169,13 @@ async def wait_finalized(connection: Connection, extrinsic: str, call: str, last
             return _read_outcome(found, extrinsic, call)
         missing = missing + 1 if found is None else 0
         if missing >= MISSING_ANSWERS_MAX:
-            raise TransactionLost(f"{call} {extrinsic} left the node's pool: replaced, crowded out or expired")
+            raise TransactionLost(
+                f"{call} {extrinsic} left the node's pool (replaced, crowded out or expired): send it again"
+            )
         if height >= last_height:
-            raise TransactionLost(f"{call} {extrinsic} was in no block up to {height}, the last it is valid in")
+            raise TransactionLost(
+                f"{call} {extrinsic} was in no block up to {height}, the last it is valid in: send it again"
+            )
         await trio.sleep(POLL_S)
 
 

@@ -101,7 +101,7 @@ def remark_command(text: Annotated[str, typer.Argument(help=f"At most {REMARK_BY
     """Put a text on chain, to no effect."""
     data = text.encode()
     if len(data) > REMARK_BYTES_MAX:
-        raise RemarkTooLong(f"the remark has {len(data)} bytes; at most {REMARK_BYTES_MAX} are taken")
+        raise RemarkTooLong(f"the remark has {len(data)} bytes; at most {REMARK_BYTES_MAX} are taken: shorten it")
     return lambda signer: Remark(data)
 
 

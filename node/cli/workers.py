@@ -22,6 +22,7 @@ from node.cli.nodes import load_node_seed, run_until_signalled, setup_logging
 from node.cli.options import JsonOption, parse_layers
 from node.cli.show_inference import format_myl
 from node.keys.derivation import KeyKind
+from node.worker.errors import WorkerRefused
 from node.worker.request_journal import repair_logs
 from node.worker.service import WorkerConfig, run_worker
 from proto_specs.types.common import NMYL_PER_MYL
@@ -84,6 +85,8 @@ async def serve(config: WorkerConfig, rpc: str, name: str, keys: Path | None) ->
 @app.command("repair")
 def repair_command(base: Annotated[Path, typer.Option("--base", help="The worker's directory.")]) -> None:
     """Put a damaged log of taken requests aside. Afterwards only sessions opened later are served. Stop it first."""
+    if not base.is_dir():
+        raise WorkerRefused(f"there is no directory {base}: name the worker's with --base")
     for path in repair_logs(base):
         print(f"put aside as {path}")
 

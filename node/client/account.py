@@ -62,7 +62,7 @@ class SigningAccount:
         """
         status = await self.chain.rpc.call("author_extrinsicStatus", f"0x{extrinsic.hex()}")
         if status is None:
-            raise TransactionLost(f"{name} {extrinsic.hex()} is not known to the node")
+            raise TransactionLost(f"{name} {extrinsic.hex()} is not known to the node: send it again")
         return self._read_receipt(extrinsic, name, status) if status["status"] == "finalized" else None
 
     async def wait(self, extrinsic: bytes, name: str) -> Included:
@@ -73,7 +73,9 @@ class SigningAccount:
             if status is not None and status["status"] == "finalized":
                 return self._read_receipt(extrinsic, name, status)
             if await self.chain.get_height() > deadline:
-                raise TransactionLost(f"{name} {extrinsic.hex()} was not included within {PERIOD_BLOCKS} blocks")
+                raise TransactionLost(
+                    f"{name} {extrinsic.hex()} was not included within {PERIOD_BLOCKS} blocks: send it again"
+                )
             await trio.sleep(POLL_S)
 
     def _read_receipt(self, extrinsic: bytes, name: str, status: dict[str, Any]) -> Included:

@@ -22,7 +22,7 @@ class TransactionLost(MyelinError):
     """The transaction did not make it into a block while it was valid."""
 
 
-class RequestRefused(MyelinError):
+class InferenceRefused(MyelinError):
     """The request cannot be made, with nothing escrowed; or the chain tells no more of it. The message says which."""
 
 

@@ -17,7 +17,7 @@ from inference.routing import LayerOffer, choose_path
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived
 from node.client.account import SigningAccount
 from node.client.chain_view import WorkerEntry
-from node.client.errors import CallFailed, RequestLost, RequestRefused
+from node.client.errors import CallFailed, InferenceRefused, RequestLost
 from node.client.rpc_chain import RpcChain
 from node.client.transport import StagePeer, StageUnreachable, open_request
 from node.p2p.host import P2PHost
@@ -118,11 +118,11 @@ Report = Callable[[Happening], None]
 
 
 async def run_inference(account: SigningAccount, host: P2PHost, ask: Ask, report: Report) -> RequestDone:
-    """Ask once, in a session of its own. Raises RequestRefused, NoPathError, CallFailed, RpcError, RequestLost."""
+    """Ask once, in a session of its own. Raises InferenceRefused, NoPathError, CallFailed, RpcError, RequestLost."""
     chain = account.chain
     manifest = await chain.get_manifest(ask.model)
     if manifest is None:
-        raise RequestRefused(f"model {ask.model.hex()} is not registered; see `myelin query models`")
+        raise InferenceRefused(f"model {ask.model.hex()} is not registered; see `myelin query models`")
     workers = {one.worker: one for one in await chain.list_workers(ask.model) if one.is_active}
     path = choose_path(map(_make_offer, workers.values()), manifest.architecture.layers, ask.max_price)
     report(PathChosen(tuple(workers[one.worker] for one in path)))
@@ -147,7 +147,7 @@ async def run_inference(account: SigningAccount, host: P2PHost, ask: Ask, report
 
 
 async def follow_request(chain: RpcChain, request: bytes, found: Request, report: Report) -> RequestDone:
-    """What the chain says of a settled request until nothing of it is open. Raises RequestRefused if it forgets it."""
+    """What the chain says of a settled request until nothing of it is open. Raises InferenceRefused if it forgets it."""
     report(SettlementSeen(request, found))
     drawn: set[int] = set()
     resolved: set[int] = set()
@@ -169,7 +169,7 @@ async def follow_request(chain: RpcChain, request: bytes, found: Request, report
         await trio.sleep(POLL_S)
         again = await chain.get_request(request)
         if again is None:
-            raise RequestRefused(f"the chain no longer keeps request {request.hex()}: ask an archive node")
+            raise InferenceRefused(f"the chain no longer keeps request {request.hex()}: ask an archive node")
         found = again
 
 

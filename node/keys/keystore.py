@@ -155,13 +155,13 @@ def _unseal(raw: dict[str, Any], info: KeyInfo, password: str, path: Path) -> Si
         raise KeystoreDamaged(f"{path} lacks part of its crypto section: restore it from a backup") from error
     is_bounded = isinstance(n, int) and 2 <= n <= _SCRYPT_N_MAX and not n & (n - 1)
     if known != ("scrypt", "aes-256-gcm", _SCRYPT_R, _SCRYPT_P) or not is_bounded or len(nonce) != _NONCE_BYTES:
-        raise KeystoreDamaged(f"{path} is sealed in a way this version does not know")
+        raise KeystoreDamaged(f"{path} is sealed in a way this version does not know: update Myelin")
     try:
         seed = AESGCM(_stretch(password, salt, n)).decrypt(nonce, sealed, _associate(head))
     except InvalidTag as error:
         raise WrongPassword(f"the password does not open {path}") from error
     if len(seed) != SEED_BYTES or (key := SigningKey.from_seed(seed)).public_key != info.public_key:
-        raise KeystoreDamaged(f"{path} holds another key than it says")
+        raise KeystoreDamaged(f"{path} holds another key than it says: restore it from a backup or from its words")
     return key
 
 
@@ -186,7 +186,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _parse_info(raw: dict[str, Any], path: Path) -> KeyInfo:
     try:
         if raw["version"] != VERSION:
-            raise KeystoreDamaged(f"{path} has version {raw['version']}, this node reads version {VERSION}")
+            raise KeystoreDamaged(
+                f"{path} has version {raw['version']}, this node reads version {VERSION}: update Myelin"
+            )
         info = KeyInfo(raw["name"], KeyKind(raw["kind"]), bytes.fromhex(raw["public_key"]), raw["path"])
     except (KeyError, TypeError, ValueError) as error:
         raise KeystoreDamaged(f"{path} lacks a field: restore it from a backup or from its words") from error

@@ -266,9 +266,9 @@ def _lock(path: Path) -> IO[bytes]:
 def _load(path: HistoryFile, key: bytes, genesis: bytes) -> _History:
     found = _parse(path.read(), path)
     if found["key"] != key.hex():
-        raise SignerError(f"{path} is the history of another key ({found['key'][:16]}…)")
+        raise SignerError(f"{path} is the history of another key ({found['key'][:16]}…): name its own with --validator")
     if found["genesis"] != genesis.hex():
-        raise SignerError(f"{path} is the history on another chain ({found['genesis'][:16]}…)")
+        raise SignerError(f"{path} is the history on another chain ({found['genesis'][:16]}…): use another --base")
     try:
         signed = {
             (int(one["round"]), int(VoteSlot(one["slot"]))): _Signed(
@@ -286,7 +286,7 @@ def read_history(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError as error:
-        raise SignerError(f"there is no signer's history {path}") from error
+        raise SignerError(f"there is no signer's history {path}: name the node's directory with --base") from error
     except UnicodeDecodeError as error:
         raise SignerError(f"{path} is no signer history: {_ADVICE}") from error
 

@@ -145,7 +145,9 @@ class Database(Snapshot):
         except plyvel.CorruptionError as error:
             raise DatabaseDamaged(self.advise(str(error))) from error
         except plyvel.IOError as error:
-            raise _find_cause(error) or DatabaseError(f"{self._path} cannot be written: {error}") from error
+            raise _find_cause(error) or DatabaseError(
+                f"{self._path} cannot be written: {error}; free space or repair its permissions"
+            ) from error
 
     def compact(self, prefix: bytes) -> None:
         """Give the disk back what was deleted under `prefix`. Takes as long as copying what is left; any thread."""
@@ -177,7 +179,9 @@ def repair_database(path: Path) -> None:
         plyvel.repair_db(str(path), paranoid_checks=True)
         forget_manifest(path)
     except (plyvel.Error, OSError) as error:
-        raise _find_cause(error) or DatabaseError(f"{path} cannot be repaired: {error}") from error
+        raise _find_cause(error) or DatabaseError(
+            f"{path} cannot be repaired: {error}; fill a new directory from a snapshot or from peers"
+        ) from error
 
 
 def _find_cause(error: Exception) -> DatabaseError | None:

@@ -92,7 +92,9 @@ def load_manifest(directory: Path) -> SnapshotManifest:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise SnapshotError(f"{directory} holds no snapshot: {MANIFEST_NAME} is missing") from error
+        raise SnapshotError(
+            f"{directory} holds no snapshot: {MANIFEST_NAME} is missing; name what `snapshot export` wrote"
+        ) from error
     encoded, checksum = data[:-HASH_BYTES], data[-HASH_BYTES:]
     try:
         found = decode(SnapshotManifest, encoded)

@@ -13,6 +13,7 @@ from pathlib import Path
 import typer
 
 from node.cli import workers
+from node.cli.failing import end_in_one_line
 from tests.actors.cheating import make_cheating_loader
 from tests.actors.doctor import Cheat
 
@@ -25,7 +26,8 @@ def main() -> None:
         workers.run_worker = partial(workers.run_worker, load=load)  # type: ignore[assignment]
         app = typer.Typer()
         app.command()(workers.run_command)
-        app()
+        with end_in_one_line(lambda: False):
+            app()
 
 
 if __name__ == "__main__":

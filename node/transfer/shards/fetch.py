@@ -68,7 +68,7 @@ async def connect_any(host: P2PHost, peers: Sequence[Sequence[str]]) -> list[str
             nursery.start_soon(connect, addresses)
     if not reached:
         told = "; ".join(failures) or "the chain knows no worker of it: name one with --peer"
-        raise FetchFailed(f"nobody to fetch from: {told}")
+        raise FetchFailed(f"nobody to fetch from: {told}; name a worker with --peer")
     return reached
 
 

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from node.cli import bench, keys, main
+from node.cli import checkout, keys, main
 from node.cli.failing import REPORT
 from proto_specs.errors import ExitStatus, MyelinError
 
@@ -35,7 +35,7 @@ CASES: dict[str, tuple[ExitStatus, list[str]]] = {
     "localnet heal": (REFUSED, ["--base", "{tmp}/none"]),
     "localnet load": (REFUSED, ["--base", "{tmp}/none"]),
     "localnet down": (REFUSED, ["--base", "{tmp}/file/net"]),
-    "init": (REFUSED, ["--base", "{tmp}/base", "--chain", "{tmp}/malformed"]),
+    "init": (REFUSED, ["--base", "{tmp}/base", "--chain", "{tmp}/binary"]),
     "run": (REFUSED, ["--base", "{tmp}/none"]),
     "keys new": (REFUSED, ["mine", "--words", "13", "--keys", "{tmp}/keys"]),
     "keys import": (REFUSED, ["mine", "--keys", "{tmp}/keys"]),
@@ -149,9 +149,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "badkeys" / "mine.json").write_bytes(bytes(range(256)))
     model = tmp_path / "badmodels" / ("11" * 32)
     model.mkdir(parents=True)
-    (model / "manifest.bin").write_bytes(b"no manifest")
+    (model / "manifest.msgpack").write_bytes(b"no manifest")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
     return tmp_path
 
 
