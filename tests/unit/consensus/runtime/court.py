@@ -9,8 +9,7 @@ from consensus.runtime.inference import queries
 from consensus.runtime.inference.events import ChallengeContested
 from consensus.runtime.inference.state import Challenge
 from proto_specs.types.calls import Outcome
-from tests.unit.consensus.runtime.inference_world import World
-from tests.unit.consensus.runtime.test_challenges import pick
+from tests.unit.consensus.runtime.inference_world import World, pick
 
 NAMES = ("alice", "eve", "ferdie", "george", "heidi", "ivan", "judy", "kim")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from consensus.runtime.inference.events import ChallengeDrawn
 from consensus.runtime.receipts import Receipt
@@ -52,6 +52,19 @@ DEPOSIT = 10 * NMYL_PER_MYL
 WORKER_NAMES = ("bob", "charlie", "dave")
 FINGERPRINT = bytes([1, 2, 3, 0] * (FINGERPRINT_BYTES // 4))
 """What every honest verifier of these tests computes."""
+GROSS = 2 * (500 * 40 + 1000 * 60)
+"""What one stage of the usual request costs in nMYL: burned, for verification, and net for the worker."""
+BURNED = GROSS * 50 // 1000
+VERIFICATION = GROSS * 100 // 1000
+NET = GROSS - BURNED - VERIFICATION
+REQUEST_PRICE = 3 * GROSS
+
+E = TypeVar("E")
+
+
+def pick(events: Any, kind: type[E]) -> list[E]:
+    """The events of one kind."""
+    return [one for one in events if isinstance(one, kind)]
 
 
 def build_manifest(layers: int = LAYERS, **fields: Any) -> Manifest:

@@ -9,8 +9,7 @@ from consensus.runtime.inference.events import ChallengeContested, ChallengeReso
 from consensus.runtime.inference.state import StageStatus
 from genesis.dev import get_dev_identity
 from proto_specs.types.calls import Outcome
-from tests.unit.consensus.runtime.inference_world import World
-from tests.unit.consensus.runtime.test_challenges import pick
+from tests.unit.consensus.runtime.inference_world import World, pick
 
 
 def test_a_contradicting_minority_brings_more_judges_and_earns_nothing() -> None:

@@ -16,7 +16,7 @@ from proto_specs.types.calls import Outcome
 from proto_specs.types.common import NMYL_PER_MYL
 from tests.unit.consensus.runtime import chain
 from tests.unit.consensus.runtime.court import Court
-from tests.unit.consensus.runtime.test_challenges import pick
+from tests.unit.consensus.runtime.inference_world import pick
 
 STAKE = 100_000 * NMYL_PER_MYL
 
