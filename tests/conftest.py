@@ -18,7 +18,7 @@ settings.register_profile("shared", deadline=None)  # a busy machine is no failu
 settings.load_profile("shared")
 
 DEMO = Path(__file__).parent / "integration" / "demo"
-MODELS = Path(__file__).parent / "integration" / "serving"
+MODELS = tuple(Path(__file__).parent / "integration" / "node" / name for name in ("worker", "verifier"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,6 +37,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
-    if item.path.is_relative_to(MODELS):
+    if any(item.path.is_relative_to(folder) for folder in MODELS):
         gc.collect()  # what a network of workers leaves in cycles holds half a gigabyte of weights
     return result

@@ -130,6 +130,25 @@ def find_long(text: str) -> Iterator[str]:
                 yield f"{node.name} has {count} lines"
 
 
+MIRRORS = ("unit", "property", "integration")
+SUBJECTS = {"integration/demo"}
+"""Folders of tests about no single folder of ours: the demo is every process at once."""
+
+
+def find_unmirrored(tests: Path, root: Path) -> list[str]:
+    """Folders with tests, of the kinds that mirror the tree, for which the tree has no folder of that name."""
+    folders = {path.parent for kind in MIRRORS for path in (tests / kind).rglob("test_*.py")}
+    names = sorted(path.relative_to(tests).as_posix() for path in folders)
+    return [name for name in names if name not in SUBJECTS and not (root / name.partition("/")[2]).is_dir()]
+
+
+def test_tests_mirror_the_packages() -> None:
+    assert find_unmirrored(ROOT / "tests", ROOT) == []
+    assert all(list((ROOT / "tests" / name).glob("test_*.py")) for name in SUBJECTS), (
+        "a rule about a folder that is gone"
+    )
+
+
 @pytest.mark.parametrize("path", FILES + BESIDE, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_file_says_what_it_is_for_and_is_short(path: Path) -> None:
     text = path.read_text("utf-8")
@@ -144,6 +163,11 @@ def test_the_checks_see_what_they_look_for(tmp_path: Path) -> None:
     offender.write_text("def f():\n    import torch.nn\n    from plyvel import DB\n    return 1 / 2 + 0.5\n", "utf-8")
     assert sorted(find_misplaced([offender], tmp_path)) == ["offender.py imports plyvel", "offender.py imports torch"]
     assert list(find_inexact(parse(offender))) == [(4, "true division"), (4, "literal 0.5")]
+    for folder in ("unit/here", "unit/gone"):
+        (tmp_path / "tests" / folder).mkdir(parents=True)
+        (tmp_path / "tests" / folder / "test_it.py").touch()
+    (tmp_path / "here").mkdir()
+    assert find_unmirrored(tmp_path / "tests", tmp_path) == ["unit/gone"]
     body = "    pass\n"
     assert list(find_long("def f():\n" + body * (FUNCTION_LINES_MAX - 1))) == []
     assert list(find_long("def f():\n" + body * FUNCTION_LINES_MAX)) == [f"f has {FUNCTION_LINES_MAX + 1} lines"]
