@@ -311,7 +311,8 @@ class P2PHost:
         with trio.move_on_after(self.limits.close_timeout_s):
             await connection.close()
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """End all connections and listeners at once; `open_host` does it at its end."""
         with trio.move_on_after(self.limits.close_timeout_s) as scope:
             scope.shield = True
             async with trio.open_nursery() as nursery:  # at once: each close of libp2p sleeps 0.2 s
@@ -343,7 +344,7 @@ async def open_host(seed: bytes, listen: Sequence[str], *, limits: HostLimits | 
             failure = error  # raised once outside, so that our nurseries and libp2p's do not wrap it in groups
         finally:
             nursery.cancel_scope.cancel()
-            await host._close()
+            await host.close()
     if failure is not None:
         raise failure
 

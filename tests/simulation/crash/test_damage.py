@@ -95,7 +95,7 @@ def test_a_damaged_signers_history_is_named_or_binds_as_before(interrupted: Imag
     data = (interrupted.path / "signer.json").read_bytes()
     path.write_bytes(data)
     whole = Signer(path, ALICE.consensus_key, genesis)
-    (height, signed), text = (whole._history.height, whole._history.signed), export_history(path)
+    (height, signed), text = (whole._history.height, whole._history.signed), export_history(path)  # noqa: SLF001
     whole.close()
     assert signed
     named = 0
@@ -144,7 +144,7 @@ def test_a_damaged_file_of_leveldb_is_named_or_costs_nothing(
     def read(path: Path) -> tuple[int, dict[bytes, bytes]]:
         store = ChainStore(path, genesis, retention)
         try:
-            return store.get_head().height, dict(store._db.iterate(b""))
+            return store.get_head().height, dict(store._db.iterate(b""))  # noqa: SLF001
         finally:
             store.close()
 

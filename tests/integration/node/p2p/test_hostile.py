@@ -53,7 +53,7 @@ async def check_echo(host: P2PHost, address: str) -> None:
 
 
 async def open_raw(host: P2PHost, peer_id: str) -> MuxedByteStream:
-    return MuxedByteStream(await host._swarm.new_stream(decode_peer_id(peer_id)))
+    return MuxedByteStream(await host.libp2p_host.get_network().new_stream(decode_peer_id(peer_id)))
 
 
 async def send_garbage(host: P2PHost, peer_id: str, kind: int, noise: random.Random) -> None:

@@ -37,7 +37,7 @@ class Attacker:
         self.heard: list[rpc_pb2.RPC] = []
 
     async def open(self) -> MuxedByteStream:
-        stream = MuxedByteStream(await self.host._swarm.new_stream(decode_peer_id(self._target)))
+        stream = MuxedByteStream(await self.host.libp2p_host.get_network().new_stream(decode_peer_id(self._target)))
         await propose_protocol(stream, PROTOCOL_ID_V11)
         return stream
 
@@ -165,9 +165,9 @@ async def test_topics_that_are_none_of_ours_leave_no_trace() -> None:
         await attacker.send(rpc)
         await attacker.send(rpc_pb2.RPC(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=TOPIC)]))
         await other.wait_until(lambda: attacker.host.peer_id in other.pubsub.list_peers(TOPIC))
-        inner = other.pubsub._pubsub
+        inner = other.pubsub._pubsub  # noqa: SLF001
         assert set(inner.peer_topics) == {TOPIC}
-        assert set(other.pubsub._router.back_off) <= {TOPIC}
+        assert set(other.pubsub._router.back_off) <= {TOPIC}  # noqa: SLF001
         await check_topic(first, other, b"after")
 
 
@@ -205,6 +205,6 @@ async def test_who_does_not_read_costs_no_more_than_its_outbox() -> None:
         for data in sent:
             first.pubsub.publish(TOPIC, data)
             await other.wait_until(lambda data=data: other.got[data] == 1)  # type: ignore[misc]
-        outbox = first.pubsub._pubsub.outboxes[ID.from_base58(attacker.host.peer_id)]
-        assert 0 < outbox._message_bytes <= OUTBOX_BYTES_MAX
+        outbox = first.pubsub._pubsub.outboxes[ID.from_base58(attacker.host.peer_id)]  # noqa: SLF001
+        assert 0 < outbox._message_bytes <= OUTBOX_BYTES_MAX  # noqa: SLF001
         assert compute_peer_id(b"\x66" * 32) == attacker.host.peer_id

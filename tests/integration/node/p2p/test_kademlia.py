@@ -51,8 +51,8 @@ async def test_a_look_up_crosses_peers_that_know_only_their_neighbours() -> None
             line.append(await stack.enter_async_context(open_finder(number, line[-1][0].address)))
             here, there = line[-1][0], line[-2][0]
             await wait_until(lambda here=here, there=there: here.manager.list_peers() == [there.peer_id])  # type: ignore[misc]
-            there.manager._checked.clear()  # forgets who came, as after a restart
-            there.manager._recheck_at_s[here.peer_id] = trio.current_time() + 100
+            there.manager._checked.clear()  # forgets who came, as after a restart  # noqa: SLF001
+            there.manager._recheck_at_s[here.peer_id] = trio.current_time() + 100  # noqa: SLF001
         _, finder = line[-1]
         far = line[0][0].peer_id
         found = await finder.look_up(compute_point(far))

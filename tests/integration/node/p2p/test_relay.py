@@ -104,7 +104,7 @@ async def test_nobody_reserves_in_the_name_of_others_and_takes_their_places() ->
         greedy = await stack.enter_async_context(open_host(b"\x09" * 32, []))
         await greedy.connect(relay.addresses[0])
         for name in IDS:
-            stream = MuxedByteStream(await greedy._swarm.new_stream(decode_peer_id(relay.peer_id)))
+            stream = MuxedByteStream(await greedy.libp2p_host.get_network().new_stream(decode_peer_id(relay.peer_id)))
             await propose_protocol(stream, "/libp2p/circuit/relay/0.2.0/hop")
             claim = HopMessage(type=HopMessage.RESERVE, peer={"id": decode_peer_id(name).to_bytes()})
             await stream.write(encode_varint_prefixed(claim.SerializeToString()))

@@ -251,7 +251,7 @@ async def test_a_handler_with_a_nursery_may_fail_in_it(host: P2PHost, caplog: py
         async with await host.open_stream(server.addresses[0], "/nested/1"):
             pass
         with trio.fail_after(2.0):
-            while server._streams_per_service:
+            while server._streams_per_service:  # noqa: SLF001
                 await trio.lowlevel.checkpoint()
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 

@@ -62,5 +62,5 @@ async def test_what_one_peer_says_of_another_is_not_taken_for_true() -> None:
         here.libp2p_host.get_peerstore().add_addrs(get_info(liar).peer_id, get_info(liar).addrs, 1_000)
         await here.connect(liar.addresses[0])
         with trio.move_on_after(3):
-            await dht.peer_routing._query_peer_for_closest(get_info(liar).peer_id, victim.to_bytes())
+            await dht.peer_routing._query_peer_for_closest(get_info(liar).peer_id, victim.to_bytes())  # noqa: SLF001
         assert not dht.routing_table.peer_in_table(victim)

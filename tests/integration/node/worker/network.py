@@ -22,7 +22,7 @@ from node.worker.archive import DiskRequestArchive
 from node.worker.compute import ComputeLoop
 from node.worker.request_journal import RequestJournal
 from node.worker.server import WorkerParts, WorkerServer
-from node.worker.service import _serve_openings
+from node.worker.service import serve_openings
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import (
@@ -74,6 +74,7 @@ class Stage:
     entry: WorkerEntry
     host: P2PHost
     server: WorkerServer
+    engine: StageEngine
     compute: ComputeLoop
     archive: WatchedManager
     account: FakeAccount
@@ -83,7 +84,7 @@ class Stage:
 
     @property
     def is_idle(self) -> bool:
-        return not self.server.requests and self.compute.kv_free == self.compute._engine.budget.total
+        return not self.server.requests and self.compute.kv_free == self.engine.budget.total
 
 
 @dataclass
@@ -219,15 +220,16 @@ async def _run_stage(made: _Made, task_status: trio.TaskStatus[Stage] = trio.TAS
                 False,
             )
             made.chain.workers[entry.worker] = entry
-            compute = ComputeLoop(StageEngine(made.session, made.kv_positions), made.model.manifest)
+            engine = StageEngine(made.session, made.kv_positions)
+            compute = ComputeLoop(engine, made.model.manifest)
             nursery.start_soon(compute.run)
             account = FakeAccount()
             disk = DiskRequestArchive(made.directory, account)  # type: ignore[arg-type]
-            _serve_openings(host, disk)
+            serve_openings(host, disk)
             archive = WatchedManager(disk)
             parts = WorkerParts(entry, made.model.manifest, key, made.chain, compute, archive, taken)
             server = WorkerServer(host, nursery, parts)
-            task_status.started(Stage(entry, host, server, compute, archive, account, scope, made.proxy, ended))
+            task_status.started(Stage(entry, host, server, engine, compute, archive, account, scope, made.proxy, ended))
             await trio.sleep_forever()
     ended.set()
 

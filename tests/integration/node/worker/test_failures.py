@@ -114,8 +114,8 @@ async def test_a_worker_that_restarts_in_mid_generation_does_not_run_the_order_a
         assert not len(restarted.outstanding)
         client = FrameLink(None, "client")  # type: ignore[arg-type]
         with pytest.raises(OrderRefused, match="run here before"):
-            await restarted._open(order, client)
-        assert (await restarted._open(network.make_order(PROMPT, 40, 1), client)).stage == 1
+            await restarted._open(order, client)  # noqa: SLF001
+        assert (await restarted._open(network.make_order(PROMPT, 40, 1), client)).stage == 1  # noqa: SLF001
 
 
 @pytest.mark.slow
@@ -162,7 +162,7 @@ async def test_a_client_that_dies_pays_what_it_vouched_for(model: Model) -> None
                     async with asking(dying, network.make_order(PROMPT, 400, 0)) as request:
                         await request.wait_tokens(70)
                         enough.set()
-                        await client._close()  # before anything of the request is told
+                        await client.close()  # before anything of the request is told
                         await trio.sleep_forever()
 
         nursery.start_soon(ask_and_die)

@@ -171,7 +171,7 @@ async def test_a_stranger_s_frames_about_a_running_request_touch_nothing(network
         with trio.fail_after(10):
             while not all(len(one.server.requests) for one in network.stages):
                 await trio.sleep(0.005)
-        (request,) = network.stages[1].server.requests._active
+        (request,) = network.stages[1].server.requests._active  # noqa: SLF001
         for stage in range(3):
             for make in makers:
                 end = await send_and_wait(network, stage, STAGE_PROTOCOL, encode(make(request), Frame))
@@ -190,18 +190,19 @@ async def test_an_opener_that_says_nothing_is_let_go(network: Network, monkeypat
 async def test_a_client_that_breaks_off_with_garbage_frees_every_worker(network: Network) -> None:
     order = network.make_order(PROMPT, 400, 1)
     async with trio.open_nursery() as nursery:
-        links = []
+        links, streams = [], []
         for one in network.make_peers():
             stream = await network.client.open_stream(
                 one.addresses[0], REQUEST_PROTOCOL, max_frame_bytes=FRAME_BYTES_MAX
             )
+            streams.append(stream)
             links.append(FrameLink(stream, one.peer_id))
             nursery.start_soon(links[-1].run)
             links[-1].send(OpenRequest(order))
         for link in links:
             assert isinstance(await link.receive(), Accepted)
         assert all(one.compute.kv_free == 4096 - 402 for one in network.stages)
-        for link in links:
-            await link._stream.send(b"\xc1")
+        for stream in streams:
+            await stream.send(b"\xc1")
         await network.wait_idle()
         nursery.cancel_scope.cancel()

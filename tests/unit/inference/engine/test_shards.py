@@ -141,7 +141,7 @@ def test_a_call_that_fails_halfway_changes_nothing(model: TinyModel, monkeypatch
     session = model.load(0, 1)
     kv = session.open_kv(600)
     session.run(kv, TOKENS)
-    call = session._call
+    call = session._call  # noqa: SLF001
     calls: list[int] = []
 
     def fail_second(*arguments: object) -> object:

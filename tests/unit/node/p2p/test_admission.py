@@ -64,8 +64,8 @@ def test_remembered_ips_are_bounded() -> None:
     for n in range(100):
         admission.admit(n, f"ip{n}", 0.0)
         admission.release(n)
-    assert len(admission._buckets) == 10
-    assert not admission._open_per_ip
+    assert len(admission._buckets) == 10  # noqa: SLF001
+    assert not admission._open_per_ip  # noqa: SLF001
 
 
 @given(
