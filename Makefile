@@ -7,7 +7,7 @@ ARGS   ?=
 JOBS   ?= 2
 PARALLEL := --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
-CHECKS := check-types check-style check-imports
+CHECKS := check-types check-style check-imports check-dead
 
 .PHONY: setup demo test quick soak sim bench weights fuzz nightly determinism check $(CHECKS) format clean
 
@@ -76,6 +76,10 @@ check-types:
 
 check-imports:
 	@$(BIN)/lint-imports --no-cache
+
+# Code that nothing calls (pyproject.toml: tool.vulture).
+check-dead:
+	@$(BIN)/vulture
 
 format: $(VENV)/.dev-done
 	@$(BIN)/ruff format --quiet .

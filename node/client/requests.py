@@ -38,7 +38,6 @@ from proto_specs.types.wire import FailureCode, FinishReason
 
 POLL_S = 0.2
 SETTLE_TIMEOUT_S = 60.0
-CLOSE_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)

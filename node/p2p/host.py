@@ -154,11 +154,6 @@ class P2PHost:
             requests_burst=requests_burst,
         )
 
-    def stop_serving(self, protocol: str) -> None:
-        """Refuse new streams of a protocol; running ones go on. Unknown protocols are ignored."""
-        if self._served.pop(protocol, None) is not None:
-            self._host.remove_stream_handler(TProtocol(protocol))
-
     async def connect(self, address_or_peer: str, *, timeout_s: float = 10.0) -> str:
         """Make sure there is a connection and return the peer id.
 
