@@ -5,9 +5,11 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 # Test files are dealt out whole to two processes (tests/conftest.py); JOBS=1 runs all in one.
 JOBS   ?= 2
-PARALLEL := --numprocesses $(JOBS) --dist loadgroup
+PARALLEL := --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: setup demo test quick soak sim bench weights fuzz nightly determinism check format clean
+CHECKS := check-types check-style check-imports check-dead
+
+.PHONY: setup demo test quick soak sim bench weights fuzz nightly determinism check $(CHECKS) format clean
 
 setup: $(VENV)/.setup-done
 
@@ -61,11 +63,23 @@ determinism: $(VENV)/.dev-done
 	@tests/determinism/newest_python.sh build/newest-python $(BIN)/pip || test $$? -eq 3
 	@$(BIN)/python -m pytest tests/determinism -rs $(ARGS)
 
+# The tools run side by side, each one's output in one piece.
 check: $(VENV)/.dev-done
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going $(CHECKS)
+
+check-style:
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
+
+check-types:
 	@$(BIN)/mypy
+
+check-imports:
 	@$(BIN)/lint-imports --no-cache
+
+# Code that nothing calls (pyproject.toml: tool.vulture).
+check-dead:
+	@$(BIN)/vulture
 
 format: $(VENV)/.dev-done
 	@$(BIN)/ruff format --quiet .

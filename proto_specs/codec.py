@@ -51,8 +51,6 @@ U8 = Annotated[int, UInt(8)]
 U16 = Annotated[int, UInt(16)]
 U32 = Annotated[int, UInt(32)]
 U64 = Annotated[int, UInt(64)]
-Bytes32 = Annotated[bytes, Fixed(32)]
-Bytes64 = Annotated[bytes, Fixed(64)]
 
 # A (pack, parse) pair: value -> plain value for msgpack; (bytes, position) -> (value, position after it).
 _Pack = Pack

@@ -51,10 +51,6 @@ class DecodeError(ProtocolError):
     """Bytes are not the canonical encoding of the expected type."""
 
 
-class LimitError(ProtocolError):
-    """A value is larger than the named limit in `proto_specs.limits` allows."""
-
-
 class SignatureError(ProtocolError):
     """A signature does not verify under the stated key."""
 

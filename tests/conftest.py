@@ -1,6 +1,7 @@
 """How test files are dealt out to processes, and what becomes of what foreign libraries leave open in them.
 
-Files are dealt out whole, and all that start a demo network to the same process.
+Files are dealt out whole, all that start a demo network to the same process, and those that take longest first: what
+is short fills the end of both processes.
 """
 
 from __future__ import annotations
@@ -17,15 +18,42 @@ from hypothesis import settings
 settings.register_profile("shared", deadline=None)  # a busy machine is no failure; pytest-timeout guards
 settings.load_profile("shared")
 
-DEMO = Path(__file__).parent / "integration" / "demo"
-MODELS = Path(__file__).parent / "integration" / "serving"
+TESTS = Path(__file__).parent
+DEMO = TESTS / "integration" / "demo"
+MODELS = tuple(TESTS / "integration" / "node" / name for name in ("worker", "verifier"))
+LONGEST_FIRST = (
+    DEMO,
+    TESTS / "unit" / "benchmarks" / "weights",  # beside the demo come tests that compute and wait for no clock
+    TESTS / "integration" / "inference",
+    *MODELS,
+    TESTS / "integration",
+    TESTS / "stateful",
+    TESTS / "fuzz",
+    TESTS / "property",
+    TESTS / "simulation",
+)
+"""Folders in the order of what their longest file takes; the rest are short."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def compute_rank(item: pytest.Item) -> int:
+    """Place of a test's folder among those that take long."""
+    ranks = (rank for rank, folder in enumerate(LONGEST_FIRST) if item.path.is_relative_to(folder))
+    return next(ranks, len(LONGEST_FIRST))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Two networks of six processes at once keep a verifier on two cores from judging in time."""
+    if hasattr(config, "workerinput"):  # one of several processes: whoever runs a few tests alone has its own order
+        items.sort(key=compute_rank)
     for item in items:
         group = "demo" if item.path.is_relative_to(DEMO) else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of collected tests live as long as the process: no collection of garbage has to walk them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -37,6 +65,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
-    if item.path.is_relative_to(MODELS):
+    if any(item.path.is_relative_to(folder) for folder in MODELS):
         gc.collect()  # what a network of workers leaves in cycles holds half a gigabyte of weights
     return result

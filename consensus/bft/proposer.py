@@ -37,7 +37,7 @@ class ProposerRotation:
 
     def get_proposer(self, round_: int = 0) -> bytes:
         """Key of the proposer of `round_` of this height: the pick of step `round_ + 1`. O(rounds x members)."""
-        return self._step_by(round_)._pick_key()
+        return self._step_by(round_)._pick_key()  # noqa: SLF001
 
     def advance(self, heights: int = 1) -> ProposerRotation:
         """The rotation of the height `heights` later, under the same set."""

@@ -19,7 +19,7 @@ class KvReservation:
         """Give the positions back."""
         budget, self._budget = self._budget, None
         if budget is not None:
-            budget._give_back(self.positions)
+            budget.give_back(self.positions)
 
     def __enter__(self) -> KvReservation:
         return self
@@ -55,7 +55,8 @@ class KvBudget:
             self._used += positions
         return KvReservation(self, positions)
 
-    def _give_back(self, positions: int) -> None:
+    def give_back(self, positions: int) -> None:
+        """Positions that a reservation had are free again; the reservation calls it, once."""
         with self._lock:
             self._used -= positions
             assert self._used >= 0, "a reservation is released once"

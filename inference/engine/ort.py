@@ -78,12 +78,6 @@ class ShardSession:
         tables = compute_rotary_tables(shard.architecture)
         self._cos, self._sin = (onnxruntime.OrtValue.ortvalue_from_numpy(one) for one in tables)
 
-    @property
-    def kv_bytes_per_position(self) -> int:
-        """Memory one position of one sequence takes on this shard."""
-        architecture = self.shard.architecture
-        return 2 * 4 * architecture.kv_heads * architecture.head_dim * len(self.shard.layers)
-
     def open_kv(self, capacity: int) -> KvCache:
         """Allocate KV memory for one sequence of up to `capacity` positions. Raises EngineError beyond the context."""
         architecture = self.shard.architecture

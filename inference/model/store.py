@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, overload
 
 from inference.errors import StoreError
-from inference.model.layout import compute_file_name, compute_slots, compute_unit_bytes
+from inference.model.layout import compute_file_name
 from proto_specs import merkle
 from proto_specs.codec import decode, encode
 from proto_specs.errors import ProtocolError
@@ -188,11 +188,6 @@ def compute_file_leaves(path: Path) -> list[bytes]:
     """The leaves under that root."""
     with path.open("rb") as file:
         return [merkle.hash_leaf(chunk) for chunk in FileChunks(file)]
-
-
-def compute_expected_bytes(manifest: Manifest, kind: UnitKind) -> int:
-    """Length a weight unit must have for the graph to find its tensors in it."""
-    return compute_unit_bytes(compute_slots(manifest.architecture, kind))
 
 
 def _bounded(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:

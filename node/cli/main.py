@@ -16,7 +16,7 @@ from node.cli.failing import FailingGroup, run
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CommandEntry:
     """A command of the top level: the module of node.cli that has it, its name there, and what `--help` says of it."""
 
     module: str
@@ -25,24 +25,26 @@ class Entry:
 
 
 COMMANDS = {
-    "demo": Entry("demo", "demo_command", "One validator, three workers, one paid and verified request."),
-    "localnet": Entry("localnets", "app", "A whole network on this machine, faults on demand, and load."),
-    "init": Entry("nodes", "init_command", "Make a node's directory: chain spec, and a signer's history."),
-    "run": Entry("nodes", "run_command", "Run a node until SIGINT or SIGTERM."),
-    "keys": Entry("keys", "app", "Make, import, list and show keys."),
-    "tx": Entry("tx", "app", "Sign and send transactions, or only say what they would cost."),
-    "query": Entry("query", "app", "Ask a node about the chain; check proofs of its state."),
-    "light": Entry("lights", "light_command", "Verify a node's newest block, and accounts, trusting nothing it says."),
-    "db": Entry("databases", "db_app", "The node's database."),
-    "snapshot": Entry("snapshots", "snapshot_app", "The state of the chain as files."),
-    "wal": Entry("nodes", "wal_app", "The consensus write-ahead log."),
-    "signer": Entry("nodes", "signer_app", "The signer's history."),
-    "model": Entry("models", "app", "Import checkpoints, list, fetch and verify them, put manifests on chain."),
-    "worker": Entry("workers", "app", "Serve layers of a model and earn; see how it goes."),
-    "bench": Entry("bench", "bench_app", "Benchmarks, side by side with a peer (from a checkout)."),
-    "sim": Entry("sims", "app", "Simulations: whole nodes on virtual time under a seed."),
-    "infer": Entry("ask", "infer_command", "Ask once: escrow, answer, settlement, verification, payment."),
-    "chat": Entry("ask", "chat_command", "Talk with a model; each answer is paid and verified."),
+    "demo": CommandEntry("demo", "demo_command", "One validator, three workers, one paid and verified request."),
+    "localnet": CommandEntry("localnets", "app", "A whole network on this machine, faults on demand, and load."),
+    "init": CommandEntry("nodes", "init_command", "Make a node's directory: chain spec, and a signer's history."),
+    "run": CommandEntry("nodes", "run_command", "Run a node until SIGINT or SIGTERM."),
+    "keys": CommandEntry("keys", "app", "Make, import, list and show keys."),
+    "tx": CommandEntry("tx", "app", "Sign and send transactions, or only say what they would cost."),
+    "query": CommandEntry("query", "app", "Ask a node about the chain; check proofs of its state."),
+    "light": CommandEntry(
+        "lights", "light_command", "Verify a node's newest block, and accounts, without trusting it."
+    ),
+    "db": CommandEntry("databases", "db_app", "The node's database."),
+    "snapshot": CommandEntry("snapshots", "snapshot_app", "The state of the chain as files."),
+    "wal": CommandEntry("nodes", "wal_app", "The consensus write-ahead log."),
+    "signer": CommandEntry("nodes", "signer_app", "The signer's history."),
+    "model": CommandEntry("models", "app", "Import checkpoints, list, fetch and verify them, put manifests on chain."),
+    "worker": CommandEntry("workers", "app", "Serve layers of a model and earn; see how it goes."),
+    "bench": CommandEntry("bench", "bench_app", "Benchmarks, side by side with a peer (from a checkout)."),
+    "sim": CommandEntry("sims", "app", "Simulations: whole nodes on virtual time under a seed."),
+    "infer": CommandEntry("ask", "infer_command", "Ask once: escrow, answer, settlement, verification, payment."),
+    "chat": CommandEntry("ask", "chat_command", "Talk with a model; each answer is paid and verified."),
 }
 """In the order of `--help`, which imports none of their modules."""
 

@@ -37,6 +37,18 @@ T = TypeVar("T")
 
 DEFAULT_RPC_PORT = 9944
 DEFAULT_RPC_CALLS_PER_S = 5_000
+RpcCallsOption = Annotated[
+    int,
+    typer.Option(
+        min=1, help="RPC calls a second of one client's address; twice as many at once. Dear ones count as several."
+    ),
+]
+TrustOption = Annotated[
+    str | None,
+    typer.Option(
+        help="With --sync snapshot: HEIGHT:HASH of a recent block, from who you trust, instead of the genesis set."
+    ),
+]
 
 
 def setup_logging(level: str = "INFO") -> None:
@@ -112,12 +124,7 @@ def run_command(
     node: Annotated[str | None, typer.Option(help=f"libp2p node key (default: a fresh one). {KEY_HELP}")] = None,
     rpc_host: Annotated[str, typer.Option(help="Address of the public RPC.")] = "127.0.0.1",
     rpc_port: Annotated[int, typer.Option(help="Port of the public RPC.")] = DEFAULT_RPC_PORT,
-    rpc_calls_per_s: Annotated[
-        int,
-        typer.Option(
-            min=1, help="RPC calls a second of one client's address; twice as many at once. Dear ones count as several."
-        ),
-    ] = DEFAULT_RPC_CALLS_PER_S,
+    rpc_calls_per_s: RpcCallsOption = DEFAULT_RPC_CALLS_PER_S,
     listen: Annotated[str, typer.Option(help="libp2p address to listen at.")] = "/ip4/127.0.0.1/tcp/0",
     peer: Annotated[
         list[str] | None, typer.Option(help="Address of a peer to stay connected to: /ip4/A/tcp/P/p2p/ID. Repeatable.")
@@ -132,12 +139,7 @@ def run_command(
     sync: Annotated[
         Sync, typer.Option(help="How a new node gets the chain: all its blocks, or a snapshot of its state.")
     ] = Sync.BLOCKS,
-    trust: Annotated[
-        str | None,
-        typer.Option(
-            help="With --sync snapshot: HEIGHT:HASH of a recent block, from who you trust, instead of the genesis set."
-        ),
-    ] = None,
+    trust: TrustOption = None,
     verify: Annotated[bool, typer.Option(help="Do verification duty for the models in shard storage.")] = True,
     pruning: Annotated[
         str, typer.Option(help="Blocks behind the head whose state is kept, or `archive`: all from now on.")
@@ -155,18 +157,10 @@ def run_command(
     paths = NodePaths(base)
     if not paths.spec.exists():
         raise NodeRefused(f"there is no chain spec in {base}: run `myelin init --base {base}` first")
-    if validator is not None and remote_signer is not None:
-        raise NodeRefused("the validator key is here (--validator) or with the signer (--remote-signer), not both")
-    if (validator is None and remote_signer is None) != (operator is None):
-        raise NodeRefused("a validator runs with both --validator (or --remote-signer) and --operator")
-    keys_of = None
-    if operator is not None:
-        consensus = remote_signer or load_signing_key(validator or "", KeyKind.VALIDATOR, keys)
-        keys_of = ValidatorKeys(consensus, load_signing_key(operator, KeyKind.ACCOUNT, keys))
     config = NodeConfig(
         paths=paths,
         spec=load_spec(paths.spec),
-        validator=keys_of,
+        validator=load_validator_keys(validator, remote_signer, operator, keys),
         node_seed=load_node_seed(node, keys),
         verifier_node_seed=load_node_seed(None, keys),
         rpc_host=rpc_host,
@@ -185,6 +179,20 @@ def run_command(
         trusted_block=None if trust is None else parse_block_id(trust),
     )
     trio.run(run_until_signalled, run_node, config)
+
+
+def load_validator_keys(
+    validator: str | None, remote_signer: Path | None, operator: str | None, keys: Path | None
+) -> ValidatorKeys | None:
+    """What `--validator` or `--remote-signer`, and `--operator` name; None without them. Raises NodeRefused."""
+    if validator is not None and remote_signer is not None:
+        raise NodeRefused("the validator key is here (--validator) or with the signer (--remote-signer), not both")
+    if (validator is None and remote_signer is None) != (operator is None):
+        raise NodeRefused("a validator runs with both --validator (or --remote-signer) and --operator")
+    if operator is None:
+        return None
+    consensus = remote_signer or load_signing_key(validator or "", KeyKind.VALIDATOR, keys)
+    return ValidatorKeys(consensus, load_signing_key(operator, KeyKind.ACCOUNT, keys))
 
 
 def parse_retention(pruning: str, keep_blocks: str) -> Retention:

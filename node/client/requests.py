@@ -38,7 +38,6 @@ from proto_specs.types.wire import FailureCode, FinishReason
 
 POLL_S = 0.2
 SETTLE_TIMEOUT_S = 60.0
-CLOSE_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,7 @@ async def run_inference(account: SigningAccount, host: P2PHost, ask: Ask, report
 
 
 async def follow_request(chain: RpcChain, request: bytes, found: Request, report: Report) -> RequestDone:
-    """What the chain says of a settled request until nothing of it is open. Raises InferenceRefused if it forgets it."""
+    """What the chain says of a settled request until it is all resolved. Raises InferenceRefused when it is forgotten."""
     report(SettlementSeen(request, found))
     drawn: set[int] = set()
     resolved: set[int] = set()

@@ -15,7 +15,6 @@ from genesis.spec import ChainSpec
 from node.localnet.errors import LocalnetError
 
 VALIDATORS_MAX = 32
-WORKERS_MAX = 16
 PAYERS_DEFAULT = 200
 SOCKET_PATH_MAX = 100
 """Bytes of a unix socket's path; Linux takes 107, others 103."""

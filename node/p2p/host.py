@@ -154,11 +154,6 @@ class P2PHost:
             requests_burst=requests_burst,
         )
 
-    def stop_serving(self, protocol: str) -> None:
-        """Refuse new streams of a protocol; running ones go on. Unknown protocols are ignored."""
-        if self._served.pop(protocol, None) is not None:
-            self._host.remove_stream_handler(TProtocol(protocol))
-
     async def connect(self, address_or_peer: str, *, timeout_s: float = 10.0) -> str:
         """Make sure there is a connection and return the peer id.
 
@@ -311,7 +306,8 @@ class P2PHost:
         with trio.move_on_after(self.limits.close_timeout_s):
             await connection.close()
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """End all connections and listeners at once; `open_host` does it at its end."""
         with trio.move_on_after(self.limits.close_timeout_s) as scope:
             scope.shield = True
             async with trio.open_nursery() as nursery:  # at once: each close of libp2p sleeps 0.2 s
@@ -343,7 +339,7 @@ async def open_host(seed: bytes, listen: Sequence[str], *, limits: HostLimits | 
             failure = error  # raised once outside, so that our nurseries and libp2p's do not wrap it in groups
         finally:
             nursery.cancel_scope.cancel()
-            await host._close()
+            await host.close()
     if failure is not None:
         raise failure
 

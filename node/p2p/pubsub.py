@@ -76,7 +76,8 @@ class PubSub:
             self._penalise(peer, f"passed on what does not verify on {topic or 'no topic'}")
         return verdict
 
-    async def _run(self, task_status: Any) -> None:
+    async def run(self, task_status: Any) -> None:
+        """Topics run until this is cancelled; `open_pubsub` starts it."""
         async with background_trio_service(self._pubsub), background_trio_service(self._router):
             await self._pubsub.wait_until_ready()
             for topic in self._receivers:
@@ -100,6 +101,6 @@ async def open_pubsub(
     """Run topics for the length of the block. `subscribe` is called first, so that no peer meets us without them."""
     pubsub = PubSub(host, penalise, subscribe)
     async with trio.open_nursery() as nursery:
-        await nursery.start(pubsub._run)
+        await nursery.start(pubsub.run)
         yield pubsub
         nursery.cancel_scope.cancel()

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 def offer_noise_only(key_pair: KeyPair) -> TSecurityOptions:
     """Section 9: libp2p also accepts `/plaintext/2.0.0`, over which a peer id is claimed and never proved.
 
-    Test: tests/integration/p2p/test_hostile.py::test_plaintext_is_refused.
+    Test: tests/integration/node/p2p/test_hostile.py::test_plaintext_is_refused.
     """
     noise_key = create_x25519_key_pair().private_key
     return {TProtocol(NOISE_PROTOCOL_ID): NoiseTransport(key_pair, noise_privkey=noise_key)}
@@ -115,8 +115,8 @@ def dial_only_when_asked(swarm: Swarm) -> None:
 
     Its connector aims at half the high watermark, also with a low watermark of 0, and redials whoever left. The
     250 ms wait on every dial and the 60 s refusal after a failed one are left aside by `Swarm.dial_addr`.
-    Tests: tests/integration/p2p/test_two_processes.py::test_redial_after_failure_is_immediate,
-    tests/integration/p2p/test_upstream_host.py.
+    Tests: tests/integration/node/p2p/test_two_processes.py::test_redial_after_failure_is_immediate,
+    tests/integration/node/p2p/test_upstream_host.py.
     """
     swarm.retry_config = RetryConfig(max_retries=0)
     swarm.auto_connector = _IdleConnector(swarm)
@@ -126,7 +126,7 @@ def stop_identifying(host: IHost, swarm: Swarm) -> None:
     """Section 15: libp2p asks every new peer who it is, and lets any peer push addresses into its peer store.
 
     We take identities from Noise and addresses from the chain; those who ask us still get their answer.
-    Test: tests/integration/p2p/test_hostile.py::test_nothing_can_be_pushed_at_us.
+    Test: tests/integration/node/p2p/test_hostile.py::test_nothing_can_be_pushed_at_us.
     """
     for notifee in list(swarm.notifees):
         swarm.remove_notifee(notifee)
@@ -137,7 +137,7 @@ def contain_inbound_streams(swarm: Swarm, streams_per_peer_max: int) -> None:
     """Section 11: an exception on libp2p's inbound path (bytes that are not UTF-8 suffice) stops the whole swarm.
 
     Also bounds the inbound streams of a peer before any protocol is negotiated.
-    Test: tests/integration/p2p/test_hostile.py::test_garbage_streams_leave_the_host_standing.
+    Test: tests/integration/node/p2p/test_hostile.py::test_garbage_streams_leave_the_host_standing.
     """
     negotiate: Callable[[INetStream], Awaitable[None]] = swarm.common_stream_handler
     open_streams: Counter[ID] = Counter()

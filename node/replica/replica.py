@@ -103,11 +103,6 @@ class Replica:
         """The last finalized block."""
         return self._tip.head
 
-    @property
-    def is_voting(self) -> bool:
-        """Whether it has caught up and takes part (or follows, where it has no key)."""
-        return self._voting.is_running
-
     def receive(self, peer: str, message: GossipMessage) -> Acceptance:
         """Take in what a peer passed on."""
         match message:

@@ -81,7 +81,7 @@ async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader
     compute = ComputeLoop(StageEngine(session, config.kv_positions), manifest)
     with contextlib.closing(await _open_taken_log(config, account)) as taken:
         async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
-            _serve_openings(host, archive)
+            serve_openings(host, archive)
             serve_shards(host, ShardCatalog(store))
             entry = await _register(config, account, host)
             nursery.start_soon(compute.run)
@@ -118,7 +118,9 @@ async def _wait_until_current(chain: RpcChain) -> int:
         await trio.sleep(HEALTH_POLL_S)
 
 
-def _serve_openings(host: P2PHost, archive: DiskRequestArchive) -> None:
+def serve_openings(host: P2PHost, archive: DiskRequestArchive) -> None:
+    """Answer whoever asks to see a window of a settled request, from the archive."""
+
     async def answer(body: bytes, _peer: str) -> bytes:
         return await archive.open(body)
 

@@ -6,7 +6,7 @@ import enum
 from typing import Annotated
 
 from proto_specs import limits
-from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, get_tag, record, variant
+from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, record, variant
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey, Signature
 from proto_specs.types.request import Leaf, SignedOrder, SignedStageRoots, SignedVoucher
 
@@ -350,8 +350,3 @@ class CancelAsMulti:
 
 
 Call = BasicCall | BatchAll | BatchEach | AsMulti | ApproveAsMulti | CancelAsMulti
-
-
-def get_module(call: Call) -> ModuleIndex:
-    """The runtime module a call belongs to."""
-    return ModuleIndex(get_tag(type(call)) >> 8)

@@ -14,7 +14,7 @@ from proto_specs.types import calls
 from proto_specs.types.calls import Outcome, ParamChange
 from proto_specs.types.common import NMYL_PER_MYL
 from proto_specs.types.request import Leaf, sign_output
-from tests.unit.consensus.runtime.inference_world import BOND, DEPOSIT, PRICE, build_manifest
+from tests.unit.consensus.runtime.inference.inference_world import BOND, DEPOSIT, PRICE, build_manifest
 
 if TYPE_CHECKING:
     from tests.determinism.story import Story

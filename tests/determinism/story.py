@@ -24,7 +24,7 @@ from proto_specs.types.manifest import compute_model_id
 from tests.determinism import acts
 from tests.determinism.sealed import SealedChain, derive_seed
 from tests.property.proto_specs.shapes import make_smallest
-from tests.unit.consensus.runtime.inference_world import World, build_manifest
+from tests.unit.consensus.runtime.inference.inference_world import World, build_manifest
 
 BLOCKS = 200
 SEED = 3

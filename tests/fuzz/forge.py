@@ -19,7 +19,7 @@ from proto_specs.types.request import SignedStageRoots, compute_request_id, sign
 from proto_specs.types.verdict import VerdictPreimage, compute_commitment
 from tests.fuzz.scene import Scene
 from tests.fuzz.values import Changer
-from tests.unit.consensus.runtime.inference_world import FINGERPRINT
+from tests.unit.consensus.runtime.inference.inference_world import FINGERPRINT
 
 
 class Forger:

@@ -55,8 +55,8 @@ def _is_quorum(self: PowerTable, power: int) -> bool:
     return 3 * (power + smallest) > 2 * self.total
 
 
-_whole_adopt = HeightProcess._adopt_polka
-_whole_start = HeightProcess._start_round
+_whole_adopt = HeightProcess._adopt_polka  # noqa: SLF001
+_whole_start = HeightProcess._start_round  # noqa: SLF001
 _whole_sign = Signer.sign
 
 

@@ -32,7 +32,7 @@ def test_the_slowest_is_in_the_commits_and_stays_elected(monkeypatch: pytest.Mon
 
     def start_late(world: SimWorld, job: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """The others have decided long before this one has executed the block."""
-        delay_ms = 40 if world._node.name == SLOW else 0
+        delay_ms = 40 if world._node.name == SLOW else 0  # noqa: SLF001
         world.set_timer(delay_ms, lambda: whole(world, job, then))
 
     monkeypatch.setattr(SimWorld, "start_job", start_late)

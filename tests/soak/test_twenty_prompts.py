@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from inference.serving.client import SettlementSent
-from tests.integration.serving.conftest import Model, model
-from tests.integration.serving.network import open_network
-from tests.integration.serving.test_pipeline import encode_prompt, generate_alone
+from tests.integration.conftest import Model, model
+from tests.integration.node.worker.network import open_network
+from tests.integration.node.worker.test_pipeline import encode_prompt, generate_alone
 
 __all__ = ["model"]
 

@@ -27,7 +27,7 @@ from proto_specs.types.manifest import compute_model_id
 from tests.stateful.books import list_books
 from tests.stateful.ledger import Forecast, Ledger, Told
 from tests.unit.consensus.runtime.chain import Chain
-from tests.unit.consensus.runtime.inference_world import build_manifest
+from tests.unit.consensus.runtime.inference.inference_world import build_manifest
 
 STEPS_NIGHTLY = 10_000
 PEOPLE = [get_dev_identity(name) for name in ("alice", "bob", "charlie", "dave", "pauper")]

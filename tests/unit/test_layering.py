@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("proto_specs", "consensus", "inference", "genesis", "node")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-LINES_MAX, FUNCTION_LINES_MAX = 600, 90
+BESIDE = sorted(path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+LINES_MAX, FUNCTION_LINES_MAX = 400, 70
 
 ADAPTERS = {
     "msgpack": ("proto_specs/codec.py",),
@@ -121,16 +122,44 @@ def test_serving_knows_neither_arrays_nor_clocks() -> None:
         assert set(find_imports(parse(path))) - allowed == set(), path
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_a_file_says_what_it_is_for_and_is_short(path: Path) -> None:
-    tree = parse(path)
-    docstring = ast.get_docstring(tree)
-    assert docstring, "the first line says the file's one reason"
-    assert len(path.read_text("utf-8").splitlines()) <= LINES_MAX
-    for node in ast.walk(tree):
+def find_long(text: str) -> Iterator[str]:
+    """The file, where it has more lines than the house rule allows, and each of its functions that has."""
+    count = len(text.splitlines())
+    if count > LINES_MAX:
+        yield f"{count} lines"
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
-            assert node.end_lineno - node.lineno < FUNCTION_LINES_MAX, f"{node.name} is too long"
+            count = node.end_lineno - node.lineno + 1
+            if count > FUNCTION_LINES_MAX:
+                yield f"{node.name} has {count} lines"
+
+
+MIRRORS = ("unit", "property", "integration")
+SUBJECTS = {"integration/demo"}
+"""Folders of tests about no single folder of ours: the demo is every process at once."""
+
+
+def find_unmirrored(tests: Path, root: Path) -> list[str]:
+    """Folders with tests, of the kinds that mirror the tree, for which the tree has no folder of that name."""
+    folders = {path.parent for kind in MIRRORS for path in (tests / kind).rglob("test_*.py")}
+    names = sorted(path.relative_to(tests).as_posix() for path in folders)
+    return [name for name in names if name not in SUBJECTS and not (root / name.partition("/")[2]).is_dir()]
+
+
+def test_tests_mirror_the_packages() -> None:
+    assert find_unmirrored(ROOT / "tests", ROOT) == []
+    assert all(list((ROOT / "tests" / name).glob("test_*.py")) for name in SUBJECTS), (
+        "a rule about a folder that is gone"
+    )
+
+
+@pytest.mark.parametrize("path", FILES + BESIDE, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_file_says_what_it_is_for_and_is_short(path: Path) -> None:
+    text = path.read_text("utf-8")
+    if text or path in FILES:
+        assert ast.get_docstring(ast.parse(text)), "the first line says the file's one reason"
+    assert list(find_long(text)) == []
 
 
 def test_the_checks_see_what_they_look_for(tmp_path: Path) -> None:
@@ -139,5 +168,15 @@ def test_the_checks_see_what_they_look_for(tmp_path: Path) -> None:
     offender.write_text("def f():\n    import torch.nn\n    from plyvel import DB\n    return 1 / 2 + 0.5\n", "utf-8")
     assert sorted(find_misplaced([offender], tmp_path)) == ["offender.py imports plyvel", "offender.py imports torch"]
     assert list(find_inexact(parse(offender))) == [(4, "true division"), (4, "literal 0.5")]
+    for folder in ("unit/here", "unit/gone"):
+        (tmp_path / "tests" / folder).mkdir(parents=True)
+        (tmp_path / "tests" / folder / "test_it.py").touch()
+    (tmp_path / "here").mkdir()
+    assert find_unmirrored(tmp_path / "tests", tmp_path) == ["unit/gone"]
+    body = "    pass\n"
+    assert list(find_long("def f():\n" + body * (FUNCTION_LINES_MAX - 1))) == []
+    assert list(find_long("def f():\n" + body * FUNCTION_LINES_MAX)) == [f"f has {FUNCTION_LINES_MAX + 1} lines"]
+    assert list(find_long("pass\n" * LINES_MAX)) == []
+    assert list(find_long("pass\n" * (LINES_MAX + 1))) == [f"{LINES_MAX + 1} lines"]
     offender.write_text('import importlib\nimportlib.import_module("time")\n', "utf-8")
     assert set(find_imports(parse(offender))) - CONSENSUS_IMPORTS == {"importlib", "an import by name"}

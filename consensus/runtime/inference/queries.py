@@ -13,11 +13,6 @@ def read_params(state: StateReader) -> InferenceParams:
     return inference.params.read(state)
 
 
-def read_model(state: StateReader, model: bytes) -> Model | None:
-    """Owner, height and key figures of a model."""
-    return inference.models.read(state, model)
-
-
 def read_manifest(state: StateReader, model: bytes) -> Manifest | None:
     """The whole manifest of a model."""
     return inference.manifests.read(state, model)

@@ -80,8 +80,8 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
     tokens = call.voucher.voucher.tokens
     if not is_order_signed(call.order, session.session_key):
         raise BadOrderSignature("the session key did not sign this order")
-    _check_voucher(session, order, request_id, call.voucher)
-    _check_stage_roots(order, request_id, call.voucher, call.stage_roots)
+    check_voucher(session, order, request_id, call.voucher)
+    check_stage_roots(order, request_id, call.voucher, call.stage_roots)
     prices = [compute_stage_price(stage, order.prompt_tokens, tokens) for stage in order.path]
     if sum(prices) > session.escrow:
         raise EscrowTooLow(f"{sum(prices)} nmyl are due, {session.escrow} are left in the session")
@@ -203,7 +203,8 @@ def _check_path(env: Environment, session: Session, model: Model, order: Order) 
     return workers
 
 
-def _check_voucher(session: Session, order: Order, request_id: bytes, signed: SignedVoucher) -> None:
+def check_voucher(session: Session, order: Order, request_id: bytes, signed: SignedVoucher) -> None:
+    """The session's key vouched for tokens of this request, for no more than were ordered. Raises BadVoucher."""
     voucher = signed.voucher
     if voucher.request != request_id:
         raise BadVoucher("the voucher is for another request")
@@ -215,7 +216,7 @@ def _check_voucher(session: Session, order: Order, request_id: bytes, signed: Si
         raise BadVoucher("the session key did not sign this voucher")
 
 
-def _check_stage_roots(
+def check_stage_roots(
     order: Order, request_id: bytes, voucher: SignedVoucher, stage_roots: tuple[SignedStageRoots, ...]
 ) -> None:
     """Every stage signed for the same positions, what one sent is what the next got, and all that is billed is there.

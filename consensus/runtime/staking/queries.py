@@ -69,12 +69,6 @@ class UnbondingInfo:
     height: int
 
 
-def list_validators(state: StateReader) -> list[ValidatorInfo]:
-    """Everybody who ever registered, by account."""
-    powers = {one.operator: one.power for one in staking.read_validators(state).members}
-    return [_describe(state, operator, key, powers) for (operator,), key in staking.keys.iterate(state)]
-
-
 def query_validator(state: StateReader, operator: bytes) -> ValidatorInfo | None:
     """One validator by its operator's account; None when it never registered."""
     key = staking.keys.read(state, operator)

@@ -55,11 +55,6 @@ def read_now(state: StateReader) -> Now:
     return now.read(state)
 
 
-def read_beacon(state: StateReader) -> bytes:
-    """The beacon of the last executed block (of genesis: set by the builder)."""
-    return beacon.read(state)
-
-
 def read_weight_price(state: StateReader) -> int:
     """nmyl per unit of weight in the next block."""
     return weight_price.read(state)

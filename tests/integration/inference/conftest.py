@@ -1,4 +1,4 @@
-"""The real SmolLM2-135M-Instruct, fetched and imported once per machine, whole and in three shards."""
+"""The real SmolLM2-135M-Instruct, whole and in three shards."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from inference.engine.engine import load_session
 from inference.engine.ort import ShardSession
-from inference.model.fetch import MODEL_NAME, cache_dir, fetch_smollm2
-from inference.model.importing import import_gguf
 from inference.model.store import ShardStore
 from inference.model.tokenizer import Tokenizer
 from inference.sampling import sample
 from proto_specs.types.manifest import Manifest, compute_model_id
 from proto_specs.types.request import SamplingParams
+from tests.integration.conftest import Model
 
 CUTS = ((0, 10), (10, 20), (20, 30))
 GREEDY = SamplingParams(0, 0, 1000, 0)
@@ -46,11 +45,8 @@ class RealModel:
 
 
 @pytest.fixture(scope="session")
-def real() -> RealModel:
-    path = fetch_smollm2(cache_dir(), lambda done, total: None)
-    store = ShardStore(cache_dir() / "models")
-    manifest = import_gguf(path, store.root, lambda done, total: None, name=MODEL_NAME)
-    return RealModel(path, store, manifest, Tokenizer.load(store, compute_model_id(manifest)))
+def real(model: Model) -> RealModel:
+    return RealModel(model.gguf, model.store, model.manifest, Tokenizer.load(model.store, model.model_id))
 
 
 @pytest.fixture(scope="session")

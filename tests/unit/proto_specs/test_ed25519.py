@@ -101,7 +101,7 @@ def test_a_library_that_takes_mixed_points_is_refused(monkeypatch: pytest.Monkey
 
 
 def test_the_library_is_tried_with_the_edges_of_the_vectors() -> None:
-    pinned = {(bytes.fromhex(key), bytes.fromhex(signature), verdict) for key, signature, verdict in ed25519._EDGES}
+    pinned = {(bytes.fromhex(key), bytes.fromhex(signature), verdict) for key, signature, verdict in ed25519._EDGES}  # noqa: SLF001
     assert pinned <= {(one.key, one.signature, one.is_valid) for one in CASES}
     mixed = edwards.encode(edwards.add(edwards.BASE, edwards.multiply(4, edwards.TORSION)))
-    assert bytes.fromhex(ed25519._MIXED_POINT) == mixed
+    assert bytes.fromhex(ed25519._MIXED_POINT) == mixed  # noqa: SLF001

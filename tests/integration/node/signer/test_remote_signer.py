@@ -192,14 +192,14 @@ def test_a_signer_that_is_stuck_stalls_its_node_once_and_then_not(
 ) -> None:
     now = [0.0]
     remote = RemoteSigner(process.socket, GENESIS, PATIENCE_S, lambda: now[0])
-    remote._answer_s_max = 0.05
+    remote._answer_s_max = 0.05  # noqa: SLF001
     os.kill(running.pid, signal.SIGSTOP)
     with pytest.raises(SignerUnreachable, match="timed out"):
         remote.sign(1, 0, VoteSlot.PREVOTE, b"x")
     with pytest.raises(SignerUnreachable, match="asked again soon"):
         remote.sign(1, 0, VoteSlot.PREVOTE, b"x")
     os.kill(running.pid, signal.SIGCONT)
-    now[0], remote._answer_s_max = 60.0, PATIENCE_S
+    now[0], remote._answer_s_max = 60.0, PATIENCE_S  # noqa: SLF001
     assert remote.sign(1, 0, VoteSlot.PREVOTE, b"x")
     remote.close()
 

@@ -110,9 +110,9 @@ class Path:
         self._prompt = prompt
         self._eos_after = eos_after
         self._random = random.Random(seed)
-        self._tamper = tamper or (lambda _from, _to, frame: frame)
-        self._gone_after = gone_after
-        self._links: dict[tuple[int, int], deque[Frame | Computed | Stop]] = {}
+        self.tamper = tamper or (lambda _from, _to, frame: frame)
+        self.gone_after = gone_after
+        self.links: dict[tuple[int, int], deque[Frame | Computed | Stop]] = {}
         self.client = ClientRequest(order, prompt, SESSION_KEY)
         manifest = make_manifest()
         self.stages = [
@@ -123,21 +123,21 @@ class Path:
 
     def run(self) -> Outcome:
         """Deliver until nothing is under way."""
-        self._do_client(self.client.start())
+        self.do_client(self.client.start())
         delivered = 0
-        while any(self._links.values()):
-            if delivered == self._gone_after:
-                self._lose_client()
-            link = self._random.choice([one for one, queue in self._links.items() if queue])
-            self._deliver(*link, self._links[link].popleft())
+        while any(self.links.values()):
+            if delivered == self.gone_after:
+                self.lose_client()
+            link = self._random.choice([one for one, queue in self.links.items() if queue])
+            self._deliver(*link, self.links[link].popleft())
             delivered += 1
         return self.outcome
 
     def _deliver(self, sender: int, receiver: int, frame: Frame | Computed | Stop) -> None:
         if receiver == CLIENT:
             assert not isinstance(frame, Computed | Stop)
-            if self._gone_after is None or self._gone_after >= 0:
-                self._do_client(self.client.handle(sender, frame))
+            if self.gone_after is None or self.gone_after >= 0:
+                self.do_client(self.client.handle(sender, frame))
         elif isinstance(frame, OpenRequest):
             self._put(receiver, CLIENT, Accepted(self.client.request))
         elif isinstance(frame, Failed) and sender == receiver - 1:
@@ -149,21 +149,21 @@ class Path:
         else:
             self._do_stage(receiver, self.stages[receiver].handle(frame))
 
-    def _lose_client(self) -> None:
+    def lose_client(self) -> None:
         """What it sent still arrives; it hears nothing more; its links end."""
-        self._gone_after = -1
+        self.gone_after = -1
         for stage in {0, self._stages - 1}:
             self._put(CLIENT, stage, Stop(FailureCode.CANCELLED, "the client went away"))
 
     def _put(self, sender: int, receiver: int, frame: Frame | Computed | Stop) -> None:
         if not isinstance(frame, Computed | Stop):
-            changed = self._tamper(sender, receiver, frame)
+            changed = self.tamper(sender, receiver, frame)
             if changed is None:
                 return
             frame = changed
-        self._links.setdefault((sender, receiver), deque()).append(frame)
+        self.links.setdefault((sender, receiver), deque()).append(frame)
 
-    def _do_client(self, effects: list[object]) -> None:
+    def do_client(self, effects: list[object]) -> None:
         for effect in effects:
             match effect:
                 case ToStage():

@@ -55,7 +55,7 @@ def sign_again(frame: Frame, sender: int, path: Path) -> Frame:
                 tuple(sign_stage_roots(one.roots, get_key(at % STAGES)) for at, one in enumerate(frame.roots))
             )
         case Countersign():
-            log = path.client._fed if frame.boundary == 0 else path.stages[(frame.boundary - 1) % STAGES]._output
+            log = path.client._fed if frame.boundary == 0 else path.stages[(frame.boundary - 1) % STAGES]._output  # noqa: SLF001
             leaf = log.get_leaf(frame.window)
             return frame if leaf is None else dataclasses.replace(frame, signature=sign_input(leaf, key))
     return frame
@@ -72,7 +72,7 @@ def test_no_frame_breaks_a_machine(seed, share) -> None:
         if generator.random() > share:
             return frame
         if generator.random() < 0.5:
-            path._links.setdefault((sender, receiver), type(path._links[CLIENT, 0])()).append(frame)  # twice
+            path.links.setdefault((sender, receiver), type(path.links[CLIENT, 0])()).append(frame)  # twice
         try:
             changed = sign_again(mutate_record(frame, generator), sender, path)
             return decode_as(Frame, encode(changed, Frame))
@@ -80,8 +80,8 @@ def test_no_frame_breaks_a_machine(seed, share) -> None:
             return frame  # such bytes never become a frame
 
     path = Path(make_order(prompt, generator.choice((1, 3, 40, 64)), STAGES), prompt, None, seed)
-    path._do_client(path.client.start())
-    path._tamper = tamper
+    path.do_client(path.client.start())
+    path.tamper = tamper
     outcome = path.run()
     for stage in path.stages:
         before = stage.is_done

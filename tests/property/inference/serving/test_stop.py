@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consensus.runtime.inference.settlement import _check_stage_roots, _check_voucher
+from consensus.runtime.inference.settlement import check_stage_roots, check_voucher
 from consensus.runtime.inference.state import Session
 from inference.serving.opening import authenticate_opening
 from inference.serving.record import make_opening
@@ -31,8 +31,8 @@ def assert_chain_takes(path: Path, outcome: Outcome) -> None:
     settle = outcome.settlement
     assert settle is not None
     session = Session(bytes(32), ZERO_HASH, SESSION_KEY.public_key, 0, 9, 9**9, 9**9, 9, 0, 0, 0, 0)
-    _check_voucher(session, settle.order.order, path.client.request, settle.voucher)
-    _check_stage_roots(settle.order.order, path.client.request, settle.voucher, settle.stage_roots)
+    check_voucher(session, settle.order.order, path.client.request, settle.voucher)
+    check_stage_roots(settle.order.order, path.client.request, settle.voucher, settle.stage_roots)
 
 
 def run(
@@ -80,14 +80,14 @@ def test_a_cut_request_opens_like_any_other() -> None:
 def test_a_client_that_has_signed_everything_is_not_needed() -> None:
     prompt = tuple(range(100, 110))
     path = Path(make_order(prompt, 20, 3), prompt, None, seed=2)
-    answer = path._do_client
+    answer = path.do_client
 
     def answer_and_go(effects: list[object]) -> None:
         answer(effects)
-        if path.client.is_signed and path._gone_after is None:
-            path._lose_client()
+        if path.client.is_signed and path.gone_after is None:
+            path.lose_client()
 
-    path._do_client = answer_and_go
+    path.do_client = answer_and_go
     outcome = path.run()
     assert outcome.settlement is not None
     assert outcome.settlement.voucher.voucher.final

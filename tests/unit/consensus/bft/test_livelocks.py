@@ -184,15 +184,15 @@ def test_a_later_polka_releases_an_older_lock() -> None:
 
 
 def test_a_lock_that_no_polka_releases_stops_the_chain(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = HeightProcess._prevote_repeated_proposal
+    whole = HeightProcess._prevote_repeated_proposal  # noqa: SLF001
 
     def never_release(process: HeightProcess) -> bool:
-        locked = process._locked
-        process._locked = locked and RoundBlock(ROUND_MAX, locked.block_hash)
+        locked = process._locked  # noqa: SLF001
+        process._locked = locked and RoundBlock(ROUND_MAX, locked.block_hash)  # noqa: SLF001
         try:
             return whole(process)
         finally:
-            process._locked = locked
+            process._locked = locked  # noqa: SLF001
 
     monkeypatch.setattr(HeightProcess, "_prevote_repeated_proposal", never_release)
     room = make_two_locks()

@@ -99,7 +99,7 @@ def test_a_single_call_fits_into_every_block_a_vote_can_make() -> None:
     holding = {calls.BatchAll, calls.BatchEach, calls.AsMulti}
     for kind in set(GROWING) - holding:
         assert TRANSACTION_WEIGHT + compute_call_weight(GROWING[kind](MOST[kind])) <= CALL_WEIGHT_MAX, kind
-    assert max(base for base, _ in weights._PRICES.values()) <= (CALL_WEIGHT_MAX - TRANSACTION_WEIGHT) * 1_000
+    assert max(base for base, _ in weights._PRICES.values()) <= (CALL_WEIGHT_MAX - TRANSACTION_WEIGHT) * 1_000  # noqa: SLF001
     vote = TRANSACTION_WEIGHT + compute_call_weight(calls.VoteParams(0, True))
     assert BOUNDS["system.block_weight_max"].least >= CALL_WEIGHT_MAX + 24 * vote
 
@@ -118,7 +118,7 @@ def test_a_call_that_nobody_measured_weighs_the_most(monkeypatch: pytest.MonkeyP
     without = {name: costs for name, costs in weights.table.CALLS.items() if name != "Transfer"}
     monkeypatch.setattr(weights.table, "CALLS", without)
     assert not weights.is_measured(calls.Transfer)
-    assert weights._compile(calls.Transfer) == (CALL_WEIGHT_MAX * 1_000, ())
+    assert weights._compile(calls.Transfer) == (CALL_WEIGHT_MAX * 1_000, ())  # noqa: SLF001
     other = {**without, "Remark": {"": (1, 0, 0, 0, 0)}}
     monkeypatch.setattr(weights.table, "CALLS", other)
     assert not weights.is_measured(calls.Remark), "the table lacks its component"
@@ -153,4 +153,4 @@ def test_a_failing_call_fills_the_block_as_much() -> None:
 
 
 def test_the_table_covers_the_union() -> None:
-    assert len(get_args(calls.Call)) == len(weights._PRICES)
+    assert len(get_args(calls.Call)) == len(weights._PRICES)  # noqa: SLF001

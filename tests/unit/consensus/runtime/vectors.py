@@ -49,7 +49,7 @@ from proto_specs.types.request import compute_session_id, compute_stage_price
 from proto_specs.types.verdict import compute_challenge_id, compute_fingerprint_seed
 from tests.property.proto_specs.shapes import make_smallest
 from tests.unit.consensus.runtime.chain import Chain, compute_beacon
-from tests.unit.consensus.runtime.inference_world import World, build_manifest
+from tests.unit.consensus.runtime.inference.inference_world import World, build_manifest
 
 VECTORS = Path(proto_specs.__file__).parent / "vectors"
 

@@ -118,13 +118,13 @@ def make_stage(stage: int, order: SignedOrder | None = None) -> StageRequest:
 
 def make_leaf(request: StageRequest, stage: int) -> OutputLeaf:
     """The sender's leaf over the rows of the first window."""
-    leaf = request._input.make_leaf(0)
+    leaf = request._input.make_leaf(0)  # noqa: SLF001
     return OutputLeaf(leaf, sign_output(leaf, WORKER_KEYS[stage - 1] if stage else SESSION_KEY))
 
 
 def make_roots(request: StageRequest) -> RootsFrame:
     """Roots of stage 0 over the one window that stage 1 has countersigned."""
-    own = request._input
+    own = request._input  # noqa: SLF001
     first = StageRoots(request.request, 0, 1, own.positions, b"i" * 32, own.compute_root())
     return RootsFrame((sign_stage_roots(first, WORKER_KEYS[0]),))
 
@@ -223,7 +223,7 @@ def walk_stop_at_the_exact_length() -> None:
     assert request.phase is StagePhase.STOPPED
     assert request.handle(make_roots(request)) == []
     assert request.phase is StagePhase.STOPPED
-    leaf = request._output.get_leaf(0)
+    leaf = request._output.get_leaf(0)  # noqa: SLF001
     assert leaf is not None
     request.handle(Countersign(request.request, 2, 0, sign_input(leaf, WORKER_KEYS[2])))
     assert request.phase is StagePhase.FINISHED

@@ -156,7 +156,7 @@ def crash_at(write: int, *, is_done: bool, keeps_unsynced: bool) -> Iterator[lis
 
     def close(wal: Wal) -> None:
         """What a stopped machine leaves of a file's buffer."""
-        log = wal._log
+        log = wal._log  # noqa: SLF001
         assert isinstance(log, DiskLog)
         if not keeps_unsynced and 0 < write <= len(seen):
             devnull = os.open(os.devnull, os.O_WRONLY)

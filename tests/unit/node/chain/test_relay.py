@@ -90,7 +90,7 @@ async def test_a_bad_signature_is_its_senders_fault_and_an_old_nonce_nobodys(
 
 
 async def test_a_flooder_is_passed_over_and_nobody_else_is(node: Node) -> None:
-    node.relay._rate = relay_module.RateLimit(0.001, 5)
+    node.relay._rate = relay_module.RateLimit(0.001, 5)  # noqa: SLF001
     transfers = [node.world.transfer(nonce) for nonce in range(8)]
     async with node.running():
         assert await node.receive(*transfers[:5], peer="flooder") is Acceptance.ACCEPT

@@ -17,7 +17,7 @@ from proto_specs.ss58 import encode_address
 from proto_specs.types.calls import Outcome, Remark
 from proto_specs.types.request import compute_request_id
 from tests.unit.consensus.runtime import chain as chain_module
-from tests.unit.consensus.runtime.inference_world import THRESHOLD_PPB, World
+from tests.unit.consensus.runtime.inference.inference_world import THRESHOLD_PPB, World
 
 PREFIX = 42
 

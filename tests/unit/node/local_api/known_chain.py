@@ -20,8 +20,8 @@ from proto_specs.types.chain import Transaction, compute_extrinsic_hash
 from proto_specs.types.manifest import compute_model_id
 from proto_specs.types.multisig import MultisigOwners, compute_multisig_account
 from proto_specs.types.request import compute_request_id, compute_session_id
-from tests.unit.consensus.runtime import inference_world
-from tests.unit.consensus.runtime.inference_world import DEPOSIT, PRICE, WORKER_NAMES, build_manifest
+from tests.unit.consensus.runtime.inference import inference_world
+from tests.unit.consensus.runtime.inference.inference_world import DEPOSIT, PRICE, WORKER_NAMES, build_manifest
 from tests.unit.node.world import ALICE, BOB, MYL, World, sign_call
 
 CHARLIE, DAVE, CLIENT = map(get_dev_identity, ("charlie", "dave", "client"))

@@ -90,7 +90,7 @@ def test_parameters_are_taken_as_declared_and_results_are_as_declared(
 ) -> None:
     samples, found = make_samples(busy(world)), METHODS[name]
     taken: list[str] = []
-    take_next = Params._next
+    take_next = Params._next  # noqa: SLF001
 
     def record(self: Params, parameter: str) -> Any:
         taken.append(parameter)

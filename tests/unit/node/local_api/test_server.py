@@ -172,7 +172,7 @@ async def test_who_reads_no_heads_is_disconnected(world: World, path: Path, monk
     async with serve(world, path, bus), connect(path) as peer:
         await peer.call(0, SUBSCRIBE_HEADS)
         await trio.testing.wait_all_tasks_blocked()
-        while bus._subscribers:
+        while bus._subscribers:  # noqa: SLF001
             bus.publish(done)
             await trio.testing.wait_all_tasks_blocked()
         with trio.fail_after(5):

@@ -69,7 +69,7 @@ def test_remembered_ips_are_bounded() -> None:
     admission.release(10)
     assert admission.admit(0, "ip0", 0.0)[0], "forgotten, as the address that came least recently"
     admission.release(0)
-    assert not admission._open_per_ip
+    assert not admission._open_per_ip  # noqa: SLF001
 
 
 @given(

@@ -250,7 +250,7 @@ async def test_a_slow_consumer_holds_the_sender_back_and_memory_down() -> None:
 
         nursery.start_soon(flood)
         await trio.testing.wait_all_tasks_blocked(0.01)
-        assert receiver._queued_bytes <= SMALL.queue_bytes_max + 2 * SMALL.frame_bytes_max
+        assert receiver._queued_bytes <= SMALL.queue_bytes_max + 2 * SMALL.frame_bytes_max  # noqa: SLF001
         assert count < 12
         for _ in range(100):
             assert await receiver.receive() == bytes(1000)

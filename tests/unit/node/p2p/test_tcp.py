@@ -72,7 +72,7 @@ async def test_a_cancelled_write_still_sends_all_of_it() -> None:
             with trio.move_on_after(0.001):
                 await one.write(block)
             sent += block
-            if len(one._outbox) > 4 * OUTBOX_BYTES_MAX:
+            if len(one._outbox) > 4 * OUTBOX_BYTES_MAX:  # noqa: SLF001
                 break
 
         async def read_all() -> None:
@@ -89,7 +89,7 @@ async def test_a_writer_waits_while_the_outbox_is_full() -> None:
                 await one.write(bytes(100_000))
                 total += 100_000
         assert scope.cancelled_caught
-        assert len(one._outbox) <= OUTBOX_BYTES_MAX + 100_000
+        assert len(one._outbox) <= OUTBOX_BYTES_MAX + 100_000  # noqa: SLF001
         assert await other.read(total + 100_000) == bytes(total + 100_000)
 
 

@@ -89,7 +89,7 @@ async def test_a_large_body_grows_the_window_and_needs_few_updates() -> None:
         assert isinstance(secured, MemorySecureConn)
         updates = [f for f in parse(b"".join(secured.written)) if f[:2] == (FrameType.WINDOW_UPDATE, Flag.NONE)]
         assert len(updates) < 20
-        assert acceptor._window == LIMITS.window_bytes_max
+        assert acceptor._window == LIMITS.window_bytes_max  # noqa: SLF001
 
 
 async def test_a_stream_of_another_is_not_held_up_by_an_unread_one() -> None:
@@ -136,9 +136,9 @@ async def test_closed_streams_leave_nothing_behind() -> None:
             else:
                 await acceptor.reset()
         await trio.testing.wait_all_tasks_blocked()
-        assert not one._streams
-        assert not other._streams
-        assert other._inbound_count == 0
+        assert not one._streams  # noqa: SLF001
+        assert not other._streams  # noqa: SLF001
+        assert other._inbound_count == 0  # noqa: SLF001
 
 
 async def test_streams_over_the_limit_are_reset_and_the_rest_go_on() -> None:
@@ -206,7 +206,7 @@ async def test_an_overrun_in_many_frames_is_noticed_before_it_is_stored() -> Non
                 await theirs.write(frame(FrameType.DATA, 0, 2, 1000, bytes(1000)))
             await trio.testing.wait_all_tasks_blocked()
         assert connection.is_closed
-        assert sum(map(len, stream._chunks)) <= WINDOW_BYTES_INITIAL
+        assert sum(map(len, stream._chunks)) <= WINDOW_BYTES_INITIAL  # noqa: SLF001
 
 
 async def test_frames_cut_anywhere_are_put_together() -> None:

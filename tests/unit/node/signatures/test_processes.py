@@ -47,7 +47,7 @@ async def open_processes(count: int) -> AsyncIterator[SignatureProcesses]:
 
 
 def get_pids(processes: SignatureProcesses) -> list[int]:
-    return [one._process.pid for one in processes._workers if one._process is not None]
+    return [one._process.pid for one in processes._workers if one._process is not None]  # noqa: SLF001
 
 
 async def test_answers_are_right_and_in_order_whatever_the_batch_s_size() -> None:

@@ -178,7 +178,7 @@ def test_a_history_with_wrong_fields_is_damage_not_a_crash(path: Path) -> None:
     raw = json.loads(path.read_text())
     body = {name: raw[name] for name in ("key", "genesis", "height", "signed")}
     body["signed"] = [{"round": 0}]
-    text = json.dumps({"format": raw["format"], **body, "checksum": signer_module._compute_checksum(body)})
+    text = json.dumps({"format": raw["format"], **body, "checksum": signer_module._compute_checksum(body)})  # noqa: SLF001
     path.write_text(text)
     with pytest.raises(SignerError):
         Signer(path, KEY, GENESIS)

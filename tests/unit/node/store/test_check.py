@@ -135,7 +135,7 @@ def open_and_read(path: Path) -> dict[bytes, bytes] | None:
     store = None
     try:
         store = ChainStore(path, make_genesis(), Retention(state_blocks=8))
-        return dict(store._db.iterate(b""))
+        return dict(store._db.iterate(b""))  # noqa: SLF001
     except DatabaseDamaged as error:
         if "myelin db repair" not in str(error):
             raise

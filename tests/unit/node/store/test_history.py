@@ -45,7 +45,7 @@ def make_transfer_to(world: World, nonce: int, dest: bytes) -> Transaction:
 
 def list_rows(world: World, *columns: Column) -> list[bytes]:
     """Keys of whole columns."""
-    return [key for column in columns for key, _ in world.store._db.iterate(column.value)]
+    return [key for column in columns for key, _ in world.store._db.iterate(column.value)]  # noqa: SLF001
 
 
 def check_view(world: World, head: Head, state: dict[bytes, bytes]) -> None:
@@ -84,14 +84,14 @@ def test_pages_of_the_past_are_those_of_the_state_then(archive: World) -> None:
         assert fresh.root == head.state_root
         for path, page in fresh.node_writes.items():
             assert view.read_page(path) == page
-        for path, _ in archive.store._db.iterate(Column.TREE.value):
+        for path, _ in archive.store._db.iterate(Column.TREE.value):  # noqa: SLF001
             assert view.read_page(path[1:]) == fresh.node_writes.get(path[1:])
     archive.store.close()
 
 
 def test_a_page_is_kept_whole_now_and_then_and_in_part_mostly(archive: World) -> None:
     grow(archive, 130)
-    root = [value for key, value in archive.store._db.iterate(Column.PAGE_WAS.value) if len(key) == 9]
+    root = [value for key, value in archive.store._db.iterate(Column.PAGE_WAS.value) if len(key) == 9]  # noqa: SLF001
     whole = [one for one in root if one[:1] == b"\x01"]
     assert len(root) == 130
     assert 2 <= len(whole) < 130

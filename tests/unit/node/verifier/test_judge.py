@@ -77,4 +77,4 @@ def test_what_this_verifier_cannot_compute_accuses_nobody(judge: Judge, monkeypa
 def test_only_so_many_shards_stay_loaded(judge: Judge) -> None:
     for start in range(2 * module.SESSIONS_MAX):
         judge.judge(make_opening(), bytes(32), make_manifest(), (start, start + 2), bytes(32))
-    assert len(judge._sessions) == module.SESSIONS_MAX
+    assert len(judge._sessions) == module.SESSIONS_MAX  # noqa: SLF001

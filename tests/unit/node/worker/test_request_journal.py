@@ -201,7 +201,7 @@ def countersign_input(payload: bytes) -> tuple[Leaf, bytes]:
     """What stage 1 signs when stage 0 sends these rows of the first window."""
     machine = StageRequest(StageSetup(ORDER, 1, make_manifest(), SESSION_KEY.public_key, WORKER_KEYS[1]))
     machine.handle(Rows(machine.request, 1, 0, 32, payload))
-    leaf = machine._input.make_leaf(0)
+    leaf = machine._input.make_leaf(0)  # noqa: SLF001
     effects = machine.handle(OutputLeaf(leaf, sign_output(leaf, WORKER_KEYS[0])))
     (signature,) = [
         one.frame.signature for one in effects if isinstance(one, ToUpstream) and isinstance(one.frame, Countersign)

@@ -40,7 +40,7 @@ def test_a_block_is_read_once_for_everybody() -> None:
         assert {tuple(one["type"] for one in found) for found in answers} == {("ChallengeDrawn", "RequestSettled")}
         for height in range(8, 8 + 2 * BACKLOG_MAX):
             await events.read(height)
-        assert len(events._reading) == BACKLOG_MAX
+        assert len(events._reading) == BACKLOG_MAX  # noqa: SLF001
 
     asyncio.run(run())
 

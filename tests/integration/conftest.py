@@ -1,0 +1,32 @@
+"""The real model, fetched and imported once per machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from inference.model.fetch import MODEL_NAME, cache_dir, fetch_smollm2
+from inference.model.importing import import_gguf
+from inference.model.store import ShardStore
+from proto_specs.types.manifest import Manifest, compute_model_id
+
+
+@dataclass(frozen=True)
+class Model:
+    """An imported model, and the file it is from."""
+
+    gguf: Path
+    store: ShardStore
+    model_id: bytes
+    manifest: Manifest
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    """SmolLM2-135M-Instruct in the shard store of the machine's cache."""
+    path = fetch_smollm2(cache_dir(), lambda _done, _total: None)
+    root = cache_dir() / "models"
+    manifest = import_gguf(path, root, lambda _done, _total: None, name=MODEL_NAME)
+    return Model(path, ShardStore(root), compute_model_id(manifest), manifest)

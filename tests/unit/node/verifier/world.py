@@ -1,0 +1,210 @@
+"""A verifier's surroundings without a network: a chain, peers and a judge that do what the test says."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+
+import pytest
+import trio
+
+from consensus.runtime.inference.state import Challenge, Request, RequestStage
+from inference.serving.record import RequestRecord, make_opening
+from node.client.chain_view import ChainUnreachable, SessionEntry, WorkerEntry
+from node.p2p.errors import PeerUnreachable
+from node.verifier import duty as module
+from node.verifier.duty import OpenChallenge, VerificationDuty
+from node.verifier.judge import Judgement
+from node.verifier.verdicts import VerdictStore
+from proto_specs.codec import decode, encode
+from proto_specs.limits import FINGERPRINT_BYTES
+from proto_specs.types.calls import Call, CommitVerdict, Outcome
+from proto_specs.types.manifest import Manifest
+from proto_specs.types.request import OpeningRequest, compute_request_id
+from proto_specs.types.verdict import compute_challenge_id
+from tests.property.inference.serving.harness import SESSION_KEY, WORKER_KEYS, Path, make_manifest, make_order
+
+ACCOUNT = b"v" * 32
+PROMPT = tuple(range(100, 145))
+DEADLINE = 20
+PASS = Judgement(Outcome.PASS, 0, 0, b"\x01" * FINGERPRINT_BYTES)
+
+
+@dataclass
+class FakeNetwork:
+    """Stands in for `request`: serves records, hangs, or fails, by address."""
+
+    records: dict[int, RequestRecord]
+    silent: set[str] = field(default_factory=set)
+    failing: dict[str, Exception] = field(default_factory=dict)
+    answers: dict[str, bytes] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    async def request(self, _host, address, _protocol, body, *, timeout_s, max_response_bytes) -> bytes:
+        self.asked.append(address)
+        await trio.lowlevel.checkpoint()
+        if address in self.silent:
+            await trio.sleep(timeout_s)
+            raise PeerUnreachable("silent")
+        if address in self.failing:
+            raise self.failing[address]
+        if address in self.answers:
+            return self.answers[address]
+        asked = decode(OpeningRequest, body)
+        answer = encode(make_opening(self.records[asked.stage], asked.window))
+        assert len(answer) <= max_response_bytes
+        return answer
+
+
+@dataclass
+class FakeJudge:
+    """Says what it is told to; counts."""
+
+    verdict: Judgement = PASS
+    failure: Exception | None = None
+    judged: int = 0
+    at_once: int = 0
+
+    def judge(self, opening, model, manifest, layers, seed) -> Judgement:
+        self.at_once += 1
+        assert self.at_once == 1, "the model computes for one challenge at a time"
+        self.judged += 1
+        self.at_once -= 1
+        if self.failure is not None:
+            raise self.failure
+        return self.verdict
+
+
+@dataclass
+class FakeChain:
+    """A `DutyChain` whose height is set by the test."""
+
+    request: Request
+    genesis: bytes = bytes(32)
+    height: int = 5
+    challenges: dict[bytes, OpenChallenge] = field(default_factory=dict)
+    addresses: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
+    submitted: list[Call] = field(default_factory=list)
+    refusal: Exception | None = None
+    is_reachable: bool = True
+
+    def _check(self) -> None:
+        if not self.is_reachable:
+            raise ChainUnreachable("away")
+
+    async def get_height(self) -> int:
+        self._check()
+        return self.height
+
+    async def list_challenges(self) -> tuple[OpenChallenge, ...]:
+        self._check()
+        return tuple(self.challenges.values())
+
+    async def get_request(self, request: bytes) -> Request | None:
+        self._check()
+        return self.request
+
+    async def get_session(self, session: bytes) -> SessionEntry | None:
+        self._check()
+        return SessionEntry(session, b"a" * 32, SESSION_KEY.public_key, bytes(32), 5, 1, 1, False, True, 1, 3_601, 1)
+
+    async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
+        raise NotImplementedError
+
+    async def get_worker(self, worker: bytes) -> WorkerEntry | None:
+        self._check()
+        addresses = self.addresses.get(worker, (worker.hex()[:4],))
+        return WorkerEntry(worker, bytes(32), bytes(32), 0, 2, 1, 1, "peer", addresses, 1, 2, True, False)
+
+    async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
+        raise NotImplementedError
+
+    async def get_manifest(self, model: bytes) -> Manifest | None:
+        self._check()
+        return make_manifest()
+
+    async def submit(self, call: Call) -> bytes:
+        self._check()
+        if self.refusal is not None:
+            raise self.refusal
+        self.submitted.append(call)
+        return b"x" * 32
+
+    def change(self, challenge: bytes, **fields: bool) -> None:
+        self.challenges[challenge] = dataclasses.replace(self.challenges[challenge], **fields)
+
+    @property
+    def commitments(self) -> list[bytes]:
+        return [one.commitment for one in self.submitted if isinstance(one, CommitVerdict)]
+
+
+class World:
+    """One settled request of three stages, each of them drawn, and a verifier."""
+
+    def __init__(self, directory: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
+        outcome = Path(make_order(PROMPT, 40, 3), PROMPT, None, seed=9).run()
+        assert outcome.settlement is not None
+        order = outcome.settlement.order.order
+        self.request = compute_request_id(order)
+        roots = [one.roots for one in outcome.settlement.stage_roots]
+        stages = tuple(
+            RequestStage(one.worker, bytes(32), one.start, one.end, 1, 1, 1, root.input_root, root.output_root)
+            for one, root in zip(order.path, roots, strict=True)
+        )
+        positions, windows = roots[0].positions, roots[0].windows
+        request = Request(
+            bytes(32),
+            0,
+            bytes(32),
+            bytes(32),
+            1,
+            45,
+            40,
+            bytes(32),
+            True,
+            positions,
+            windows,
+            3,
+            3,
+            0,
+            bytes(32),
+            3,
+            stages,
+        )
+        self.chain = FakeChain(request)
+        self.network = FakeNetwork(outcome.records)
+        self.judge = FakeJudge()
+        self.directory = directory
+        monkeypatch.setattr(module, "ask_peer", self.network.request)
+        self.restart()
+
+    def restart(self) -> None:
+        self.store = VerdictStore(self.directory)
+        self.duty = VerificationDuty(ACCOUNT, None, self.chain, self.judge, self.store)  # type: ignore[arg-type]
+
+    def draw(self, stage: int = 1, window: int = 1, deadline: int = DEADLINE) -> bytes:
+        challenge_id = compute_challenge_id(self.request, stage)
+        challenge = Challenge(
+            self.request,
+            stage,
+            window,
+            WORKER_KEYS[stage].public_key,
+            bytes(32),
+            b"b" * 32,
+            1,
+            deadline,
+            deadline + 20,
+            30_000,
+            (),
+            0,
+            0,
+            None,
+            0,
+            0,
+        )
+        self.chain.challenges[challenge_id] = OpenChallenge(challenge_id, challenge, False, False, False)
+        return challenge_id
+
+    def address(self, stage: int) -> str:
+        return WORKER_KEYS[stage].public_key.hex()[:4]
