@@ -35,7 +35,7 @@ assert node.full.service, "imported for what it imports: every place that names 
 FUNCTIONS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("rpc_frames", server._parse_frame),
     ("rpc_frames", server._encode),
-    ("transaction_decoding", author_methods.parse_submission),
+    ("transaction_decoding", author_methods._parse_transaction),
     ("block_proposing", blocks.build_block),
     ("block_checking", blocks.validate_block),
     ("block_finalizing", blocks.finalize_block),
