@@ -15,6 +15,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.integration.node.shared import shared_node
+
+__all__ = ["shared_node"]
+
 settings.register_profile("shared", deadline=None)  # a busy machine is no failure; pytest-timeout guards
 settings.load_profile("shared")
 

@@ -146,7 +146,7 @@ async def run_inference(account: SigningAccount, host: P2PHost, ask: Ask, report
 
 
 async def follow_request(chain: RpcChain, request: bytes, found: Request, report: Report) -> RequestDone:
-    """What the chain says of a settled request until it is all resolved. Raises InferenceRefused when it is forgotten."""
+    """What the chain says of a settled request until it is all resolved. Raises InferenceRefused if it is lost."""
     report(SettlementSeen(request, found))
     drawn: set[int] = set()
     resolved: set[int] = set()

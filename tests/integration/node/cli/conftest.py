@@ -1,21 +1,17 @@
-"""One running node for all commands of a module, and the command line inside the test's process."""
+"""The command line inside the test's process, before the node that tests share."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
 from node.cli.main import app
-from tests.integration.node.processes import REPOSITORY, START_TIMEOUT_S, NodeDirectory
+from tests.integration.node.processes import NodeDirectory
 
 
 @dataclass
@@ -59,33 +55,7 @@ class Cli:
         return found
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeDirectory]:
-    """A node with blocks every 200 ms."""
-    directory = NodeDirectory.init(tmp_path_factory.mktemp("cli") / "node")
-    with directory.log.open("ab") as log:
-        process = subprocess.Popen(directory.argv(), stdout=log, stderr=log, cwd=REPOSITORY)
-    try:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not _has_block(directory.url):
-            assert process.poll() is None, directory.log.read_text()
-            assert time.monotonic() < deadline, directory.log.read_text()
-        yield directory
-    finally:
-        process.terminate()
-        process.wait(START_TIMEOUT_S)
-    assert "Traceback" not in directory.log.read_text(), directory.log.read_text()
-
-
 @pytest.fixture
-def cli(tmp_path: Path, node: NodeDirectory) -> Cli:
-    """The command line, an empty key directory, the module's node."""
-    return Cli(tmp_path / "keys", node.url)
-
-
-def _has_block(url: str) -> bool:
-    try:
-        return bool(httpx.get(f"{url}/health", timeout=1.0).json()["height"] > 0)
-    except (httpx.HTTPError, ValueError, KeyError):
-        time.sleep(0.05)
-        return False
+def cli(tmp_path: Path, shared_node: NodeDirectory) -> Cli:
+    """The command line, an empty key directory, the shared node."""
+    return Cli(tmp_path / "keys", shared_node.url)

@@ -1,4 +1,4 @@
-"""One node for all tests that only ask it things."""
+"""One node a test process for all tests that only ask it things, whatever folder they are in."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.integration.node.processes import REPOSITORY, NodeDirectory
-
-START_TIMEOUT_S = 60.0
+from tests.integration.node.processes import REPOSITORY, START_TIMEOUT_S, NodeDirectory
 
 
 @pytest.fixture(scope="session")
