@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def from_json(as_type: type[T], raw: Any) -> T:
-    """Reads a record; `raw["ss58_prefix"]` is for its addresses. Raises SpecError for missing, unknown, wrong fields."""
+    """A record; `raw["ss58_prefix"]` is for its addresses. Raises SpecError for missing, unknown, wrong fields."""
     prefix = raw.get("ss58_prefix") if isinstance(raw, dict) else None
     if not isinstance(prefix, int) or isinstance(prefix, bool) or not 0 <= prefix < 1 << 14:
         raise SpecError("ss58_prefix", "has to be an integer below 16384")

@@ -1,7 +1,7 @@
 """A libp2p host without the defects of py-libp2p 0.8.1 that cost data, safety or time: one function for each change.
 
-Where libp2p lets a part be passed in (transport, security, muxer, stream handler) we pass our own; nothing of libp2p
-is patched, so other users of libp2p in the same process are untouched. Every defect has its section in
+Where libp2p accepts a part as an argument (transport, security, muxer, stream handler) this file passes our own. It
+patches nothing of libp2p, so other users of libp2p in the same process are unaffected. Every defect has its section in
 docs/upstream.md and a test that fails on the stock part and passes on ours.
 """
 
@@ -64,7 +64,7 @@ class YamuxSelection(MuxerMultistream):
 
 
 def find_tcp_stream(conn: ISecureConn) -> TcpStream | None:
-    """Return our transport below a secured connection; None where it is somebody else's."""
+    """Return our transport below a secured connection; None when the transport is another."""
     layer: object = conn
     for name in ("conn", "read_writer", "read_write_closer", "stream"):
         layer = getattr(layer, name, None)
@@ -87,9 +87,9 @@ def build_connection_config(connections_max: int, connections_per_peer_max: int,
 
 
 def build_resource_manager(connections_max: int, connections_per_peer_max: int, streams_max: int) -> ResourceManager:
-    """Section 10: keep libp2p's plain limits, drop its circuit breaker, degradation and per-peer rate.
+    """Section 10: keeps libp2p's plain limits, drops its circuit breaker, degradation and per-peer rate.
 
-    Those shut everybody out for a minute once some peers misbehave; admission per IP does that work here.
+    Once some peers misbehave, those shut every peer out for a minute. Admission per IP does that work here.
     """
     return ResourceManager(
         limits=ResourceLimits(max_connections=2 * connections_max, max_streams=streams_max),
@@ -106,15 +106,15 @@ def build_resource_manager(connections_max: int, connections_per_peer_max: int, 
 
 class _IdleConnector(AutoConnector):
     async def maybe_connect(self) -> None:
-        """Dial nobody."""
+        """Dials no peer."""
         await trio.lowlevel.checkpoint()
 
 
 def dial_only_when_asked(swarm: Swarm) -> None:
     """Sections 7 and 10: libp2p retries a failed dial three times with growing pauses, and dials peers on its own.
 
-    Its connector aims at half the high watermark, also with a low watermark of 0, and redials whoever left. The
-    250 ms wait on every dial and the 60 s refusal after a failed one are left aside by `Swarm.dial_addr`.
+    Its connector aims at half the high watermark, also with a low watermark of 0, and redials peers that left.
+    `Swarm.dial_addr` avoids the 250 ms wait on every dial and the 60 s refusal after a failed one.
     Tests: tests/integration/p2p/test_two_processes.py::test_redial_after_failure_is_immediate,
     tests/integration/p2p/test_upstream_host.py.
     """
@@ -123,9 +123,9 @@ def dial_only_when_asked(swarm: Swarm) -> None:
 
 
 def stop_identifying(host: IHost, swarm: Swarm) -> None:
-    """Section 15: libp2p asks every new peer who it is, and lets any peer push addresses into its peer store.
+    """Section 15: libp2p asks every new peer for its identity, and lets any peer push addresses into its peer store.
 
-    We take identities from Noise and addresses from the chain; those who ask us still get their answer.
+    Identities come from Noise and addresses from the chain. Peers that ask this node still get their answer.
     Test: tests/integration/p2p/test_hostile.py::test_nothing_can_be_pushed_at_us.
     """
     for notifee in list(swarm.notifees):
