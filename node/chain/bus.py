@@ -1,4 +1,4 @@
-"""Tells subscribers about finalized blocks. One that falls behind loses its subscription and never delays a block."""
+"""Tells subscribers about finalized blocks. A subscriber that falls behind is dropped and never delays a block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SUBSCRIBERS_MAX = 1024
 
 
 class TooManySubscribers(Exception):
-    """The node serves as many subscriptions as it can."""
+    """The node already serves the most subscriptions it can."""
 
 
 class BlockBus:
@@ -24,7 +24,7 @@ class BlockBus:
         self._subscribers: set[trio.MemorySendChannel[FinalizedBlock]] = set()
 
     def publish(self, block: FinalizedBlock) -> None:
-        """Hand a block to everybody; close those who are 64 blocks behind."""
+        """Hand a block to every subscriber; close the subscriptions that are 64 blocks behind."""
         for subscriber in list(self._subscribers):
             try:
                 subscriber.send_nowait(block)

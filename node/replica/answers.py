@@ -1,4 +1,4 @@
-"""Which input answers which effect of the core: how a replayed log tells what was done before the crash."""
+"""Which input answers which effect of the core. A replay uses this to tell what was done before the crash."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from proto_specs.types.chain import compute_block_hash
 
 
 def get_height(event: Input) -> int | None:
-    """The height an input belongs to; None where it does not say."""
+    """The height of an input; None when it has none."""
     match event:
         case ProposalReceived():
             return event.proposal.height
@@ -33,7 +33,7 @@ def get_height(event: Input) -> int | None:
 
 
 def get_effect_key(effect: Effect) -> Hashable:
-    """What identifies an effect, equal to the key of the input that answers it; None for effects nothing answers."""
+    """The identity of an effect, equal to the key of the input that answers it; None for effects without an answer."""
     match effect:
         case BuildBlock():
             return ("built", effect.height, effect.round)
