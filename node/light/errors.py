@@ -1,11 +1,11 @@
-"""How a light client's surroundings fail it. Imports nothing heavy: every command names these."""
+"""Errors of a light client's sources and state file. Imports nothing heavy: every command imports these."""
 
 from __future__ import annotations
 
 
 class SourceLost(Exception):
-    """The source does not answer, or answers nonsense. The message says which source and why."""
+    """The source does not answer, or its answer is malformed. The message names the source and the reason."""
 
 
 class LightStateInvalid(Exception):
-    """The file is damaged or of another chain. The message names it and says what helps."""
+    """The file is damaged or of another chain. The message names it and the remedy."""
