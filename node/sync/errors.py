@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class JoinFailed(Exception):
-    """No snapshot could be joined from: the message says what came of the last attempts."""
+    """No snapshot could be used: the message says how the last attempts ended."""
