@@ -1,4 +1,4 @@
-"""What can become of a transaction or a request besides success. Imports nothing heavy: every command names these."""
+"""Failures of a transaction or a request. Imports nothing heavy: every command imports these."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class CallFailed(Exception):
 
 
 class TransactionLost(Exception):
-    """The transaction did not make it into a block while it was valid."""
+    """The transaction did not get into a block while it was valid."""
 
 
 class RequestRefused(Exception):
-    """The request cannot be made, with nothing escrowed; or the chain tells no more of it. The message says which."""
+    """The request cannot be made, and nothing is escrowed; or the chain has forgotten it. The message says which."""
 
 
 class RequestLost(Exception):
-    """A worker failed in mid-request, or none settled. The escrow comes back; `refund_height` says when."""
+    """A worker failed during the request, or none settled it. The escrow returns at `refund_height`."""
 
     def __init__(self, failure: RequestFailed, session: bytes, refund_height: int, refund: int) -> None:
         super().__init__(f"stage {failure.stage}: {failure.message} ({failure.code.name})")

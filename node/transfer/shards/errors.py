@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class FetchFailed(Exception):
-    """A unit could not be fetched from anybody: the message says which, and what came of the last attempts."""
+    """No peer could provide a unit: the message names it and the last attempts' results."""
