@@ -8,4 +8,4 @@ class WorkerRefused(Exception):
 
 
 class JournalError(Exception):
-    """The log is damaged or another process has it. The message says what to do."""
+    """The journal is damaged or in use by another process. The message says what to do."""
