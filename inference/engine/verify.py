@@ -101,7 +101,7 @@ def _round_to_wire(rows: Hidden, dtype: WireDtype) -> Hidden:
         return rows
     try:
         return decode_rows(encode_rows(rows, dtype), dtype, rows.shape[1])
-    except WireDtypeError as error:  # nobody's fault that can be told: no verdict
+    except WireDtypeError as error:  # the fault cannot be assigned: no verdict
         raise EngineError(f"the recomputed rows cannot be compared: {error}") from error
 
 

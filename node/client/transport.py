@@ -190,7 +190,7 @@ class _RequestRun:
             self._report(RequestFailed(number, code, message))
 
     def _report(self, progress: Progress) -> None:
-        with contextlib.suppress(trio.BrokenResourceError):  # nobody listens any more
+        with contextlib.suppress(trio.BrokenResourceError):  # the reader has left
             self._progress.send_nowait(progress)
         if isinstance(progress, SettlementSent | RequestFailed):
             if isinstance(progress, RequestFailed):

@@ -1,4 +1,4 @@
-"""A token bucket a peer: how long whoever took too much has to wait. Knows no clock of its own."""
+"""A token bucket per peer: how long a peer that took too much has to wait. Knows no clock of its own."""
 
 from __future__ import annotations
 

@@ -243,7 +243,7 @@ class BlockSync:
         if (known := self._peers.get(peer)) is not None:
             known.head = max(known.head, response.head_height)
             known.blocks_max = min(BLOCKS_RESPONSE_MAX, 2 * known.blocks_max)
-        self._busy.add(peer)  # until they are found whole: nobody has two responses in memory
+        self._busy.add(peer)  # until they are checked: a peer has at most one response in memory
         self._world.start_job(partial(check_blocks, request.start, blocks), partial(self._accept, one, peer))
 
     def _take_none(self, one: _Range, peer: str, request: BlocksRequest, response: Response | None) -> None:
