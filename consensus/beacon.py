@@ -1,4 +1,4 @@
-"""The randomness beacon: what a proposer proves over, and how its proof moves the beacon on. Knows no headers."""
+"""The randomness beacon: what a proposer proves, and how each proof gives the next beacon. Knows no headers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def compute_genesis_beacon(genesis: bytes) -> bytes:
 
 
 def compute_beacon_input(previous_beacon: bytes, height: int) -> bytes:
-    """The VRF's alpha at `height`: fixed by the block before, so a proposer has one output and can only withhold it."""
+    """The VRF's input at `height`. The parent fixes it, so a proposer has one output and can only withhold it."""
     return hash_tagged(Tag.BEACON_INPUT, previous_beacon + height.to_bytes(8, "big"))
 
 
 def compute_beacon(previous_beacon: bytes, vrf_output: bytes) -> bytes:
-    """beacon(h) from beacon(h-1) and the 64-byte output of the header's proof."""
+    """The beacon of block h, from the beacon of block h-1 and the 64-byte VRF output of the header's proof."""
     return hash_tagged(Tag.BEACON, previous_beacon + vrf_output)
 
 

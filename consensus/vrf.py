@@ -87,7 +87,7 @@ def proof_to_output(proof: bytes) -> bytes:
 
 
 def _decode_proof(proof: bytes) -> tuple[bytes, bytes, bytes]:
-    """Gamma, c, s (section 5.4.4). c = 0 and s = 0 are left out: no proof has them but with probability 2^-128."""
+    """Returns Gamma, c and s (section 5.4.4). Refuses c = 0 and s = 0, which a proof has with probability 2^-128."""
     if len(proof) != PROOF_BYTES:
         raise VrfError(f"a proof has {PROOF_BYTES} bytes, got {len(proof)}")
     gamma = proof[:_POINT_BYTES]

@@ -1,4 +1,4 @@
-"""The state before block 1, and its root: what a spec means. Pure."""
+"""Builds the state before block 1, and its root, from a spec. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from proto_specs.types.chain import Validator, ValidatorSet
 
 @dataclass(frozen=True, slots=True)
 class Genesis:
-    """A built spec: `items` is the sorted state after block 0, `tree` its commitment, `beacon` that before block 1."""
+    """A built spec: `items` is the sorted state after block 0, `tree` its tree, `beacon` the one before block 1."""
 
     spec: ChainSpec
     hash: bytes

@@ -1,4 +1,4 @@
-"""The development chain. Its keys come from names anybody can read here: PUBLIC, NEVER FOR REAL MONEY."""
+"""The development chain. Its keys come from names that anyone can read here: PUBLIC, NEVER FOR REAL MONEY."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def derive_dev_seed(name: str, role: str = "") -> bytes:
 
 
 def get_dev_identity(name: str) -> DevIdentity:
-    """The keys of a name; any text is a name, `DEV_NAMES` have money on the development chain."""
+    """The keys of a name. Any text is a name; the accounts of `DEV_NAMES` have money on the development chain."""
     return DevIdentity(
         name,
         SigningKey.from_seed(derive_dev_seed(name)),
@@ -80,7 +80,7 @@ def build_dev_spec(
 
 
 def build_dev_params() -> RuntimeParams:
-    """Parameters for one machine: every request challenged, one verifier enough, minutes instead of days."""
+    """Parameters for one machine: every request challenged, one verifier suffices, periods take minutes, not days."""
     return RuntimeParams(
         system=SystemParams(
             block_weight_max=800_000,

@@ -1,4 +1,4 @@
-"""What can be wrong with a chain spec."""
+"""The error of an invalid chain spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads what `proto_specs.jsonform` writes, strictly: every field by name, once, in its bounds, and no other."""
+"""Reads what `proto_specs.jsonform` writes, strictly: each field by name, once, within its bounds, and no others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def from_json(as_type: type[T], raw: Any) -> T:
-    """The record. Raises SpecError for a missing, unknown or wrong field; `raw["ss58_prefix"]` reads the addresses."""
+    """A record; `raw["ss58_prefix"]` is for its addresses. Raises SpecError for missing, unknown, wrong fields."""
     prefix = raw.get("ss58_prefix") if isinstance(raw, dict) else None
     if not isinstance(prefix, int) or isinstance(prefix, bool) or not 0 <= prefix < 1 << 14:
         raise SpecError("ss58_prefix", "has to be an integer below 16384")
@@ -24,7 +24,7 @@ def from_json(as_type: type[T], raw: Any) -> T:
 
 
 def read_json(as_type: type[T], raw: Any, ss58_prefix: int) -> T:
-    """As `from_json`, with the prefix of the addresses told. Raises SpecError."""
+    """As `from_json`, with the address prefix as an argument. Raises SpecError."""
     value: T = _read(as_type, raw, "", ss58_prefix)
     return value
 

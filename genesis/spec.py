@@ -22,7 +22,7 @@ GENESIS_ACCOUNTS_MAX = 65_536
 
 @record
 class GenesisAccount:
-    """An account and all it owns, what it stakes included."""
+    """An account with its whole balance, its stake included."""
 
     account: AccountId
     balance: Balance
@@ -30,7 +30,7 @@ class GenesisAccount:
 
 @record
 class GenesisValidator:
-    """A member of the first elected set; `stake` is taken from the operator's balance."""
+    """A member of the first elected set; the operator's balance provides `stake`."""
 
     operator: AccountId
     consensus_key: PublicKey
@@ -39,7 +39,7 @@ class GenesisValidator:
 
 @record
 class ChainSpec:
-    """A chain. `block_interval_ms` is the pace proposers keep; `genesis_time_ms` is Unix time."""
+    """A chain. `block_interval_ms` is the interval that proposers keep; `genesis_time_ms` is Unix time."""
 
     name: Annotated[str, Max(CHAIN_NAME_BYTES_MAX)]
     ss58_prefix: U16
@@ -51,12 +51,12 @@ class ChainSpec:
 
 
 def compute_genesis_hash(spec: ChainSpec) -> bytes:
-    """The chain's name under every signature; also the parent hash of block 1."""
+    """The hash that identifies the chain in every signature; also the parent hash of block 1."""
     return hash_record(Tag.GENESIS, spec)
 
 
 def validate_spec(spec: ChainSpec) -> None:
-    """Raises SpecError naming the field that makes this no chain."""
+    """Raises SpecError naming the first invalid field."""
     _require(bool(spec.name), "name", "is empty")
     _require(spec.ss58_prefix < 1 << 14, "ss58_prefix", "has more than 14 bits")
     _require(spec.block_interval_ms > 0, "block_interval_ms", "is zero")

@@ -1,4 +1,4 @@
-"""The error tree of models and shards. Every message says what was found and what to do."""
+"""The error tree of models and shards. Every message states the finding and the remedy."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ class ModelError(MyelinError):
 
 
 class ModelFormatError(ModelError):
-    """A checkpoint is not of a kind we can read exactly: unknown architecture, missing tensor, truncated file."""
+    """The checkpoint cannot be read exactly: unknown architecture, missing tensor, truncated file."""
 
 
 class FetchError(ModelError):
-    """The sample model could not be downloaded, or what arrived is not it."""
+    """The sample model could not be downloaded, or the download is another file."""
 
 
 class StoreError(ModelError):
@@ -22,23 +22,23 @@ class StoreError(ModelError):
 
 
 class TokenizerError(ModelError):
-    """Text, messages or token ids the tokenizer cannot accept."""
+    """The tokenizer cannot accept the text, messages or token ids."""
 
 
 class SamplingError(ModelError):
-    """Logits or parameters no token can be drawn from (NaN, infinite, empty, out of range)."""
+    """No token can be drawn from these logits or parameters (NaN, infinite, empty, out of range)."""
 
 
 class FingerprintError(ModelError):
-    """Rows that have no distance: wrong shape, NaN, infinite, or a delta that is zero throughout."""
+    """The rows have no distance: wrong shape, NaN, infinite, or an all-zero delta."""
 
 
 class WireDtypeError(ModelError):
-    """Wire bytes that are not rows of the stated dtype and width, or rows that dtype cannot carry."""
+    """The wire bytes are not rows of the stated dtype and width, or the dtype cannot carry the rows."""
 
 
 class EngineError(ModelError):
-    """A stage was asked for something it cannot compute: unknown request, wrong position, wrong input."""
+    """A stage cannot compute what was asked: unknown request, wrong position, wrong input."""
 
 
 class KvExhaustedError(EngineError):

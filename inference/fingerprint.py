@@ -1,6 +1,6 @@
-"""How far claimed rows are from recomputed ones, and the projection a verifier publishes. Formulas: fingerprint.md.
+"""The distance of claimed rows from recomputed ones, and the projection a verifier publishes. Formulas: fingerprint.md.
 
-All arithmetic is fp64 over fp32 rows; what leaves this file are integers and integer bytes.
+All arithmetic is fp64 over fp32 rows; results are integers and integer bytes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from proto_specs.limits import FINGERPRINT_BYTES, FINGERPRINT_DIMENSIONS
 
 PPB = 10**9
 DISTANCE_PPB_MAX = 10**12
-"""Distances are capped here: a thousand times the whole delta is as wrong as anything needs to be."""
+"""The cap on distances: an error of a thousand times the whole delta needs no finer measure."""
 
 SCALE_FLOOR = 2.0**-4
-"""A channel is never scaled by less than this share of the median channel: near-zero channels would amplify noise."""
+"""The least scale of a channel as a share of the median channel: near-zero channels would amplify noise."""
 
 PROJECTION_UNIT = 2.0**22
 """Fixed-point steps of a projection per standard deviation of a typical bucket."""
@@ -33,7 +33,7 @@ Delta = NDArray[np.float64]
 
 
 def compute_delta(output: Rows, entered: Rows) -> Delta:
-    """What a shard added to its input, [n,C] fp64. Raises FingerprintError for unequal shapes, NaN or infinity."""
+    """Output minus input of a shard, [n,C] fp64. Raises FingerprintError: unequal shapes, NaN, infinity."""
     if output.ndim != 2 or output.shape != entered.shape or not output.size:
         raise FingerprintError(f"rows are two equal [n,C], not {list(output.shape)} and {list(entered.shape)}")
     if not (np.isfinite(output).all() and np.isfinite(entered).all()):
@@ -44,7 +44,7 @@ def compute_delta(output: Rows, entered: Rows) -> Delta:
 def compute_scale(delta_prefix: Delta) -> Scale:
     """Per-channel RMS [C] of the verifier's own delta over positions 0..end, [P,C], floored.
 
-    Raises FingerprintError for a delta that is zero everywhere: such a shard has computed nothing.
+    Raises FingerprintError for a delta that is zero everywhere: such a shard computed nothing.
     """
     rms = np.sqrt(np.mean(np.square(delta_prefix), axis=0))
     floor = SCALE_FLOOR * (float(np.median(rms)) or float(rms.max()))
@@ -57,7 +57,7 @@ def compute_scale(delta_prefix: Delta) -> Scale:
 def compute_distance(claimed_out: Rows, own_out: Rows, own_in: Rows, scale: Scale) -> int:
     """dl_rel of a window in parts per billion, rounded up: |claimed - own| over |own delta|, channels scaled.
 
-    0 only for equal rows. Raises FingerprintError for unequal shapes, NaN or infinity in any of them (never "matched").
+    0 only for equal rows. Raises FingerprintError for unequal shapes, NaN or infinity, which therefore never match.
     """
     error = compute_delta(claimed_out, own_out) / scale
     size = float(np.sum(np.square(compute_delta(own_out, own_in) / scale)))
@@ -89,7 +89,7 @@ def compute_projection(delta: Delta, scale: Scale, seed: bytes) -> bytes:
 def compute_projection_distance(one: bytes, other: bytes) -> int:
     """Relative distance of two projections in parts per billion, rounded up; symmetric and in integers alone.
 
-    sqrt(sum (a - b)^2 / min(sum a^2, sum b^2)), capped. An all-zero projection was never computed: it matches nothing.
+    sqrt(sum (a - b)^2 / min(sum a^2, sum b^2)), capped. An all-zero projection matches nothing: it was not computed.
     Raises FingerprintError unless both have FINGERPRINT_BYTES.
     """
     if len(one) != FINGERPRINT_BYTES or len(other) != FINGERPRINT_BYTES:

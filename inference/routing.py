@@ -10,7 +10,7 @@ from proto_specs.limits import STAGES_MAX
 
 
 class NoPathError(ModelError):
-    """No set of active workers covers the model. `missing` are layer ranges [start, end) that nobody serves."""
+    """No set of active workers covers the model. `missing` are layer ranges [start, end) without a worker."""
 
     def __init__(self, missing: tuple[tuple[int, int], ...]) -> None:
         ranges = ", ".join(f"{start}-{end - 1}" for start, end in missing)

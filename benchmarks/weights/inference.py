@@ -57,7 +57,7 @@ def _measure_registrations() -> Iterator[Measurement]:
 
 
 def _measure_sessions() -> Iterator[Measurement]:
-    """A session that nobody settles: opened, expired, forgotten; or closed before."""
+    """A session without a settlement: opened, expired, forgotten; or closed before."""
     serving = Serving(1, session_expiry_blocks=15, retention_blocks=100)
     rig = serving.rig
     sample = rig.measure_call(CLIENT, serving.build_session())

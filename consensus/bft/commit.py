@@ -12,9 +12,9 @@ from proto_specs.types.chain import Commit, ValidatorSet, VoteKind, compute_vote
 
 
 def verify_commit(commit: Commit, validators: ValidatorSet, genesis: bytes, height: int, block_hash: bytes) -> None:
-    """Raises CommitError unless `commit` decides `block_hash` at `height` under the set of that height.
+    """Raises CommitError unless `commit` decides `block_hash` at `height` under the validators of that height.
 
-    Everything in it must hold, not just enough of it: a commit is hashed into the next header, so it has no slack.
+    Every signature must verify, not only enough of them: the next header hashes the whole commit.
     """
     verify_commit_shape(commit, validators, height, block_hash)
     signed = compute_commit_sign_bytes(commit, genesis)
@@ -24,7 +24,7 @@ def verify_commit(commit: Commit, validators: ValidatorSet, genesis: bytes, heig
 
 
 def verify_commit_shape(commit: Commit, validators: ValidatorSet, height: int, block_hash: bytes) -> None:
-    """As `verify_commit` without the signatures, for callers that verify those in bulk. Raises CommitError."""
+    """Checks what `verify_commit` does but the signatures; the caller verifies them in bulk. Raises CommitError."""
     if commit.height != height:
         raise CommitError(f"commit is for height {commit.height}, expected {height}")
     if commit.block_hash != block_hash:

@@ -25,9 +25,9 @@ class BftCore:
         self._process: HeightProcess | None = None
 
     def handle(self, event: Input) -> list[Effect]:
-        """Takes one input in and returns what to do now. Never raises for anything a peer can send.
+        """Takes one input and returns the effects to perform now. Never raises for anything that a peer can send.
 
-        Asserts on bugs of the shell: a height that does not rise, a rotation of another set, a foreign block built.
+        Asserts on bugs of the shell: a height that does not rise, a rotation of another set, a block of another key.
         """
         if isinstance(event, StartHeight):
             assert event.height > self.height, f"height {event.height} does not follow {self.height}"
@@ -65,7 +65,7 @@ class BftCore:
 
     @property
     def is_decided(self) -> bool:
-        """Whether this height's block is decided; only `StartHeight` moves on."""
+        """Whether this height's block is decided. After that, only `StartHeight` moves the core on."""
         return self._process is not None and self._process.is_decided
 
     def get_proposer(self, round_: int) -> bytes:
@@ -78,7 +78,7 @@ class BftCore:
         return None if self._process is None else self._process.get_proposal(round_)
 
     def get_votes(self, round_: int) -> tuple[Vote, ...]:
-        """Every vote counted in `round_`, for gossip to peers that lack them; counted double votes included."""
+        """Every vote counted in `round_`, both votes of a double vote included, for gossip to peers that lack them."""
         return () if self._process is None else self._process.get_votes(round_)
 
     def get_gossip_rounds(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Proof that a validator signed two votes or proposals for one slot. Knows not what it costs: that is staking's."""
+"""Proof that a validator signed two votes or proposals for one slot. The staking module decides what that costs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from proto_specs.types.chain import (
 
 
 def make_duplicate_vote(one: Vote, other: Vote) -> DuplicateVote:
-    """Evidence in its one canonical order: the vote with the smaller block hash first, nil smallest."""
+    """Builds the evidence in its canonical order: the vote with the smaller block hash first; nil is the smallest."""
     first, second = sorted((one, other), key=_order)
     return DuplicateVote(first, second)
 
 
 def make_duplicate_proposal(one: ProposalHead, other: ProposalHead) -> DuplicateProposal:
-    """Evidence in its one canonical order: by block hash, parts and valid round, nil below 0."""
+    """Builds the evidence in its canonical order: by block hash, then parts, then valid round; nil sorts below 0."""
     first, second = sorted((one, other), key=_order_heads)
     return DuplicateProposal(first, second)
 
@@ -30,7 +30,7 @@ def make_duplicate_proposal(one: ProposalHead, other: ProposalHead) -> Duplicate
 def validate_double_signing(evidence: Evidence, genesis: bytes) -> None:
     """Raises EvidenceError unless one key signed both messages for one slot, in order, and they differ.
 
-    Whether that key was a validator at that height, and whether the evidence has expired, is the caller's to know.
+    The caller checks whether the key was a validator at that height and whether the evidence has expired.
     """
     match evidence:
         case DuplicateVote():
@@ -66,12 +66,12 @@ def validate_duplicate_proposal(evidence: DuplicateProposal, genesis: bytes) -> 
 
 
 def do_proposals_differ(one: ProposalHead, other: ProposalHead) -> bool:
-    """Whether two proposals of one proposer and slot say different things, whatever their signatures look like."""
+    """Whether two proposals of one proposer and slot differ in content. Signatures are not compared."""
     return _order_heads(one) != _order_heads(other)
 
 
 def get_slot(vote: Vote) -> tuple[bytes, int, int, int]:
-    """What a validator may sign for once: (validator, kind, height, round)."""
+    """The slot of a vote: (validator, kind, height, round). A validator may sign one vote for each slot."""
     return vote.validator, vote.kind, vote.height, vote.round
 
 
@@ -85,6 +85,6 @@ def _order(vote: Vote) -> bytes:
 
 
 def _order_heads(head: ProposalHead) -> tuple[bytes, bytes, int, int]:
-    """All that a proposal says about its slot."""
+    """The fields that a proposal signs for its slot, as a sort key."""
     valid_round = -1 if head.valid_round is None else head.valid_round
     return head.block_hash, head.parts_root, head.parts_count, valid_round

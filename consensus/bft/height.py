@@ -1,7 +1,7 @@
 """Algorithm 1 of arXiv 1807.04938 for one height. Methods carry the paper's line numbers; state names are the paper's.
 
-Where it goes beyond the paper's text it says so: validity and building are asked of the shell and answered later, the
-proposer has a propose timeout too, and a polka of an earlier round still updates the valid value.
+Where it goes beyond the paper, the method says so: the shell is asked for validity and for blocks and answers later,
+the proposer has a propose timeout too, and a polka of an earlier round still updates the valid value.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class HeightProcess:
         self._is_prevote_timeout_set = False
         self._is_precommit_timeout_set = False
         self._effects: list[Effect] = []
-        # In order of preference: a decision ends all but the votes for it that were due, and who is slow would seem to
-        # be absent without them; a vote that can be cast makes its timeout needless.
+        # In order of preference. A decision makes all other messages needless, except the votes due before it: without
+        # them a slow validator would seem absent. A vote that can be cast makes its timeout needless.
         self._rules: tuple[Callable[[], bool], ...] = (
             self._prevote_new_proposal,
             self._prevote_repeated_proposal,
@@ -96,8 +96,8 @@ class HeightProcess:
     def receive_proposal(self, proposal: Proposal) -> list[Effect]:
         """Keeps the first well-formed proposal of each round that is not too far ahead.
 
-        A second one for the same round is evidence, and nobody's proposal here; but if a quorum stands behind its
-        block (their proposer showed them that one first) the block is kept, for lines 36 and 49. After the decision
+        A second proposal for the same round is evidence and does not count as a proposal. If a quorum stands behind its
+        block (its voters saw the second proposal first), the block is kept for lines 36 and 49. After the decision
         only the evidence matters.
         """
         if proposal.height != self.height or proposal.round > self.round + limits.ROUNDS_AHEAD_MAX:
@@ -119,7 +119,7 @@ class HeightProcess:
         return self._run_rules()
 
     def receive_vote(self, vote: Vote) -> list[Effect]:
-        """Counts a member's vote. After the decision only for the evidence it may be part of."""
+        """Counts a member's vote. After the decision a vote only matters as possible evidence."""
         if vote.height != self.height or vote.validator not in self._table or vote.round > limits.ROUND_MAX:
             return []
         if vote.kind not in (VoteKind.PREVOTE, VoteKind.PRECOMMIT):
@@ -137,7 +137,7 @@ class HeightProcess:
         return self._run_rules()
 
     def take_built(self, height: int, round_: int, block: Block) -> list[Effect]:
-        """Lines 18-19: getValue() has answered; too late if the round is over or its propose timeout elapsed."""
+        """Lines 18-19: getValue() has answered. The answer is ignored when the round or its propose timeout is over."""
         if (height, round_) == (self.height, self.round) and self._is_build_awaited and self.step == Step.PROPOSE:
             assert block.header.height == self.height, f"built for height {block.header.height}, not {self.height}"
             assert block.header.proposer == self._own_key, "built under another proposer's key"
@@ -184,7 +184,7 @@ class HeightProcess:
             rounds.add(self._valid.round)
         return tuple(sorted(rounds))
 
-    # Rules: each says whether it fired, and never fires twice without an event or another rule in between
+    # Rules: each returns whether it fired, and fires again only after an event or another rule
 
     def _run_rules(self) -> list[Effect]:
         while not self.is_decided and any(rule() for rule in self._rules):
@@ -193,7 +193,7 @@ class HeightProcess:
         return effects
 
     def _start_round(self, round_: int) -> None:
-        """Lines 11-21. Line 21 here also holds for the proposer: its block or signature may never come."""
+        """Lines 11-21. Line 21 also holds for the proposer here, because its block or signature may never come."""
         self.round = round_
         self.step = Step.PROPOSE
         self._is_build_awaited = False
@@ -250,9 +250,9 @@ class HeightProcess:
         return True
 
     def _adopt_polka(self) -> bool:
-        """Lines 36-43; for a round gone by, lines 42-43: the newest polka is the valid value, however late it came.
+        """Lines 36-43; for a past round only lines 42-43: the newest polka is the valid value, however late it arrives.
 
-        The block may be held from a proposal of any round: that this round proposed it, its prevotes say.
+        The block may come from a proposal of any round: the prevotes alone show that this round proposed it.
         """
         for round_ in sorted(self._tally.polkas, reverse=True):
             if self._valid is not None and round_ <= self._valid.round:
@@ -317,7 +317,7 @@ class HeightProcess:
         return self._validity.get(block_hash)
 
     def _compare_with_first(self, proposal: Proposal, block_hash: bytes) -> None:
-        """Reports a proposer's second proposal of a round, the first time. Only then are heads made of whole blocks."""
+        """Reports a proposer's second proposal of a round, once. Only this case builds heads of whole blocks."""
         round_, held = proposal.round, self._proposals.get(proposal.round)
         if round_ in self._accused_rounds or proposal == (held[0] if held else None):
             return
@@ -337,7 +337,7 @@ class HeightProcess:
             self._emit(ReportEvidence(evidence))
 
     def _cast(self, kind: VoteKind, block_hash: bytes | None) -> None:
-        """Broadcasts a vote (members only) and takes the step that goes with it."""
+        """Broadcasts a vote, if this node is a member, and enters the step that follows the vote."""
         self.step = Step.PREVOTE if kind == VoteKind.PREVOTE else Step.PRECOMMIT
         if self._is_member():
             self._emit(CastVote(kind, self.height, self.round, block_hash))

@@ -1,4 +1,4 @@
-"""What the BFT core is told. The shell has decoded, bounded and signature-checked everything that came off a wire.
+"""The inputs of the BFT core. The shell has decoded, bounded and signature-checked everything that came off a wire.
 
 Inputs of a height other than the core's are ignored; the shell keeps messages of the next height until it starts.
 Replaying the same inputs in the same order gives the same effects: a write-ahead log of inputs restores a core.
@@ -16,10 +16,10 @@ from proto_specs.types.chain import Block, Proposal, ValidatorSet, Vote
 
 @dataclass(frozen=True, slots=True)
 class StartHeight:
-    """Begin round 0 of `height`. First input of all, and after each `Decide`.
+    """Begin round 0 of `height`. The first input, and the first after each `Decide`.
 
-    `rotation` belongs to this height and this set. `own_key` is None, or no member's, for a node that only follows:
-    it tallies and decides but never proposes or votes.
+    `rotation` belongs to this height and this set. For a node that only follows, `own_key` is None or no member's key:
+    the node tallies and decides but never proposes or votes.
     """
 
     height: int
@@ -30,7 +30,7 @@ class StartHeight:
 
 @dataclass(frozen=True, slots=True)
 class ProposalReceived:
-    """A proposal, own ones included, whose signature `is_proposal_signed` accepts.
+    """A proposal, from a peer or of this node, whose signature `is_proposal_signed` accepts.
 
     The core itself checks that it comes from its round's proposer and that the body hangs under the header.
     """
@@ -48,7 +48,7 @@ class BlockValidated:
 
 @dataclass(frozen=True, slots=True)
 class BlockBuilt:
-    """Answers `BuildBlock`. Ignored when the core has left that round meanwhile."""
+    """Answers `BuildBlock`. The core ignores it when it has left that round in the meantime."""
 
     height: int
     round: int
@@ -57,14 +57,14 @@ class BlockBuilt:
 
 @dataclass(frozen=True, slots=True)
 class VoteReceived:
-    """A vote, own ones included, whose signature `is_vote_signed` accepts."""
+    """A vote, from a peer or of this node, whose signature `is_vote_signed` accepts."""
 
     vote: Vote
 
 
 @dataclass(frozen=True, slots=True)
 class TimeoutElapsed:
-    """Answers `ScheduleTimeout`, its delay later. Stale ones are ignored, so the shell need cancel none."""
+    """Answers `ScheduleTimeout` after its delay. The core ignores stale ones, so the shell never cancels any."""
 
     timeout: Timeout
 

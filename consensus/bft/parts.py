@@ -1,8 +1,8 @@
-"""Puts proposals together from the parts they travel in. Knows no signatures and no proposers: the caller checks those.
+"""Assembles proposals from the parts they travel in. Knows no signatures and no proposers: the caller checks those.
 
-Memory is bounded by what a height's proposers may sign: for each of them and each round at most two heads are held,
-and no more than `PARTS_MAX` parts of each. A head whose parts do not make the block it names is its signer's fault and
-is remembered as spent, so that it is not put together again.
+Memory is bounded by what a height's proposers may sign: each proposer and round has at most two heads, and each head
+at most `PARTS_MAX` parts. When the parts of a head do not make the block it names, its signer is at fault; the head
+is remembered as spent, so that it is not assembled again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from proto_specs.types.chain import Block, DuplicateProposal, Proposal, Proposal
 from proto_specs.types.gossip import ProposalPart, is_part_in_place
 
 HEADS_PER_ROUND_MAX = 2
-"""A correct proposer signs one. The second is evidence; a third adds nothing."""
+"""A correct proposer signs one head. The second is evidence; a third adds nothing."""
 
 
 class PartError(ProtocolError):
@@ -26,26 +26,26 @@ class PartError(ProtocolError):
 
 @dataclass(slots=True)
 class _Unfinished:
-    """Parts by index; None once the proposal was made, or found to be none."""
+    """Parts by index; None once the proposal was made or turned out to be false."""
 
     parts: dict[int, bytes] | None = field(default_factory=dict)
 
 
 class PartAssembly:
-    """The proposals of one height. Rounds are the caller's to bound."""
+    """The proposals of one height. The caller bounds the rounds."""
 
     def __init__(self, height: int) -> None:
         self.height = height
         self._heads: dict[tuple[int, bytes], dict[ProposalHead, _Unfinished]] = {}
 
     def knows(self, head: ProposalHead) -> bool:
-        """Whether parts of this very head were added, so that its signature needs no second check."""
+        """Whether parts of this exact head were added, so that its signature needs no second check."""
         return head in self._heads.get((head.round, head.proposer), {})
 
     def has_room(self, head: ProposalHead) -> bool:
-        """Whether parts of this head may be added: it is held, or would be the second and says something else.
+        """Whether parts of this head may be added: the head is held, or it would be the second and differs in content.
 
-        A signer can sign the same again as often as it likes; only what differs is worth a place, and its signature a
+        A signer can sign the same content as often as it likes; only different content deserves a place and a signature
         check.
         """
         heads = self._heads.get((head.round, head.proposer), {})
@@ -57,14 +57,14 @@ class PartAssembly:
         return tuple(self._heads.get((round_, proposer), ()))
 
     def find_evidence(self, head: ProposalHead) -> DuplicateProposal | None:
-        """The offence of this head's proposer, once it signed another one for its round."""
+        """Evidence against this head's proposer, when it signed a different head for the same round."""
         heads = self.list_heads(head.round, head.proposer)
         return make_duplicate_proposal(*heads) if len(heads) == HEADS_PER_ROUND_MAX else None
 
     def add(self, part: ProposalPart) -> Proposal | None:
-        """The proposal that this part completes, once. Raises PartError.
+        """Adds a part; returns the proposal if this part completes it, once. Raises PartError.
 
-        A part of a head without room, and one that is held, changes nothing.
+        A part of a head without room, and a part already held, change nothing.
         """
         head = part.head
         assert head.height == self.height, "an assembly is of one height"

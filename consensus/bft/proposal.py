@@ -1,4 +1,4 @@
-"""Whether a proposal may stand for its round at all, before anyone executes its block. Knows no votes."""
+"""Whether a proposal is admissible for its round, before its block is executed. Knows no votes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from proto_specs.types.chain import Block, Proposal, compute_body_root, compute_
 
 
 def is_proposal_well_formed(proposal: Proposal) -> bool:
-    """Whether its block is of its height, it looks back only, and a new block is the proposer's own.
+    """Whether the block is of the proposal's height, valid_round is earlier, and a new block is the proposer's own.
 
-    A block proposed again keeps its first proposer in the header; that one was checked when it was new, by each
-    correct member of the polka the proposal must point to.
+    A block proposed again keeps its first proposer in the header. Each correct member of the polka that the proposal
+    points to has checked that proposer when the block was new.
     """
     if proposal.block.header.height != proposal.height:
         return False
@@ -19,8 +19,8 @@ def is_proposal_well_formed(proposal: Proposal) -> bool:
 
 
 def is_block_intact(block: Block) -> bool:
-    """Whether the body hangs under the header. Votes name the header alone: with two bodies under one header, signed
-    by a faulty proposer, correct processes would vote for the same hash and mean different blocks.
+    """Whether the body matches the header. Votes name the header alone: if a faulty proposer signed two bodies under
+    one header, correct processes would vote for the same hash and mean different blocks.
     """
     return (
         compute_body_root(block.evidence, block.transactions) == block.header.body_root

@@ -1,10 +1,10 @@
-"""Votes of one height, counted by round, kind and block. Knows no steps, locks or blocks; power decides, not heads.
+"""Votes of one height, counted by round, kind and block. Knows no steps, locks or blocks. Counts power, not members.
 
-A validator counts once per slot for "any" thresholds. Its second, conflicting vote is evidence, and yet it must be
-counted for its own block as the paper counts messages: a polka that one process saw with its help, every process
-must be able to see, or locks on it can never be released. To bound memory a conflicting vote counts only for a block
-(or nil) that more than a third named with their first votes: every quorum contains a third of correct validators,
-who vote once, and at most two blocks can have a third each. One more conflicting vote per validator waits for that.
+A validator counts once per slot for the "any" thresholds. Its second, conflicting vote is evidence, and still counts
+for its own block as the paper counts messages: a polka that a process saw with the help of that vote must be visible
+to every process, or a lock on it could never be released. To bound memory, a conflicting vote counts only for a block
+(or nil) that more than a third named with their first votes: every quorum contains a third of correct validators, who
+vote once, and at most two blocks can have a third each. One more conflicting vote per validator waits for that.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class VoteTally:
         self._any_power = 0
 
     def add(self, vote: Vote) -> DuplicateVote | None:
-        """Counts a member's vote; returns evidence the first time this validator contradicts itself here."""
+        """Counts a member's vote; returns evidence the first time this validator contradicts itself in this slot."""
         first = self._first.get(vote.validator)
         if first is None:
             self._add_first(vote)
@@ -64,7 +64,7 @@ class VoteTally:
         return (*self._first.values(), *self._conflicting.values())
 
     def get_signatures(self, block_hash: bytes) -> tuple[CommitSignature, ...]:
-        """Signatures counted for this block, by rising key."""
+        """Signatures counted for this block, sorted by key."""
         votes = [vote for vote in self.get_votes() if vote.block_hash == block_hash]
         return tuple(CommitSignature(one.validator, one.signature) for one in sorted(votes, key=lambda v: v.validator))
 
@@ -87,7 +87,7 @@ class VoteTally:
 
 
 class RoundTally:
-    """Both kinds of one round, and the power of everyone heard in it."""
+    """The prevotes and precommits of one round, and the power of every validator heard in it."""
 
     def __init__(self, table: PowerTable) -> None:
         self.prevotes = VoteTally(table)
@@ -96,7 +96,7 @@ class RoundTally:
 
 
 class HeightTally:
-    """All rounds of a height, with the facts the rules ask for kept at hand."""
+    """All rounds of a height, with the facts that the rules ask for already computed."""
 
     def __init__(self, table: PowerTable) -> None:
         self._table = table
@@ -106,7 +106,7 @@ class HeightTally:
         self.decisions: dict[int, bytes] = {}
         """Round -> block with a quorum of precommits."""
         self.third_round_max = -1
-        """The highest round in which more than a third was heard; -1 for none."""
+        """The highest round in which more than a third of the power was heard; -1 for none."""
 
     def add(self, vote: Vote) -> DuplicateVote | None:
         """Counts a vote of this height by a member, of kind PREVOTE or PRECOMMIT."""
@@ -127,11 +127,11 @@ class HeightTally:
         return block_hash in self.polkas.values() or block_hash in self.decisions.values()
 
     def get_prevotes(self, round_: int) -> VoteTally:
-        """Prevotes of a round; an empty tally where none came."""
+        """Prevotes of a round; an empty tally when none arrived."""
         return self._get_round(round_).prevotes
 
     def get_precommits(self, round_: int) -> VoteTally:
-        """Precommits of a round; an empty tally where none came."""
+        """Precommits of a round; an empty tally when none arrived."""
         return self._get_round(round_).precommits
 
     def _get_round(self, round_: int) -> RoundTally:
@@ -142,9 +142,9 @@ class HeightTally:
 
 
 class DistantVotes:
-    """The newest vote of each validator whose round is too far ahead to be tallied: one per validator, for line 55.
+    """The newest vote per validator of rounds too far ahead to be tallied, for line 55.
 
-    Without them a process cut off for more than `ROUNDS_AHEAD_MAX` rounds could never follow the others again.
+    Without these votes a process cut off for more than `ROUNDS_AHEAD_MAX` rounds could never follow the others again.
     """
 
     def __init__(self, table: PowerTable) -> None:
@@ -152,19 +152,19 @@ class DistantVotes:
         self._newest: dict[bytes, Vote] = {}
 
     def add(self, vote: Vote) -> None:
-        """Remembers a member's vote unless one of the same or a later round is held."""
+        """Remembers a member's vote unless a vote of the same or a later round is held."""
         held = self._newest.get(vote.validator)
         if held is None or held.round < vote.round:
             self._newest[vote.validator] = vote
 
     def find_third_round(self) -> int:
-        """The highest round in which the newest votes of more than a third lie; -1 for none."""
+        """The highest round that more than a third of the power has reached with its newest votes; -1 for none."""
         powers: dict[int, int] = {}
         for vote in self._newest.values():
             powers[vote.round] = powers.get(vote.round, 0) + self._table.get_power(vote.validator)
         return max((round_ for round_, power in powers.items() if self._table.is_third(power)), default=-1)
 
     def take_until(self, round_: int) -> Iterator[Vote]:
-        """Removes and gives the votes of rounds up to `round_`."""
+        """Removes and yields the votes of rounds up to `round_`."""
         for key in [key for key, vote in self._newest.items() if vote.round <= round_]:
             yield self._newest.pop(key)

@@ -1,4 +1,4 @@
-"""Names of the three timeouts of a round and how long they last. Knows no clock: the shell counts the milliseconds."""
+"""Names and durations of a round's three timeouts. Knows no clock: the shell counts the milliseconds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class Step(enum.IntEnum):
-    """Where a process stands within a round (the paper's step_p); the order is that of time."""
+    """The step of a process within a round (the paper's step_p), in order of time."""
 
     PROPOSE = 1
     PREVOTE = 2
@@ -16,7 +16,7 @@ class Step(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Timeout:
-    """One timeout of one round; what is scheduled and what elapses are equal values."""
+    """One timeout of one round; the scheduled and the elapsed timeout are equal values."""
 
     step: Step
     height: int
@@ -27,7 +27,7 @@ class Timeout:
 class Timeouts:
     """Durations in milliseconds: a step's timeout in round r lasts `<step>_ms + r * <step>_delta_ms`.
 
-    Deltas must be positive: that rounds grow without bound is what termination rests on (paper, section 4).
+    Deltas must be positive: termination rests on rounds that grow without bound (paper, section 4).
     """
 
     propose_ms: int

@@ -1,4 +1,4 @@
-"""A validator set as consensus uses it: rules of a well-formed set, power by key, and the two thresholds.
+"""A validator set as consensus uses it: the rules for a well-formed set, power by key, and the two thresholds.
 
 The only place where powers are compared with fractions of the total.
 """
@@ -39,9 +39,9 @@ class PowerTable:
         return self._powers.get(key, 0)
 
     def is_quorum(self, power: int) -> bool:
-        """More than two thirds: any two quorums share a correct process while less than a third is faulty."""
+        """More than two thirds. Any two quorums share a correct process while less than a third is faulty."""
         return 3 * power > 2 * self.total
 
     def is_third(self, power: int) -> bool:
-        """More than one third: at least one correct process is among them."""
+        """More than one third. At least one correct process is part of it."""
         return 3 * power > self.total

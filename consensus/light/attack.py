@@ -1,4 +1,4 @@
-"""What a fork leaves in a light client's hands: both blocks, what they had in common, and whom they convict. Pure."""
+"""The evidence a light client has of a fork: both blocks, their common ancestor, and the convicted keys. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from proto_specs.types.gossip import LightBlock
 
 @record
 class LightAttack:
-    """Two blocks of one height that both follow, by the rules of a light client, from one common block.
+    """Two blocks of one height that both follow, by a light client's rules, from one common block.
 
     `first` is the one with the smaller hash, so one attack has one encoding.
     """
@@ -25,24 +25,24 @@ class LightAttack:
 
 
 class AttackKind(enum.Enum):
-    """How the signers of both blocks broke the protocol; light.md says what of it the chain can punish."""
+    """How the signers of both blocks broke the protocol; light.md says which kinds the chain can punish."""
 
     EQUIVOCATION = "equivocation"
-    """One set, one round: whoever signed both signed two precommits for one slot."""
+    """One set, one round: each signer of both blocks signed two precommits for one slot."""
     AMNESIA = "amnesia"
-    """One set, two rounds: some forgot what they had locked. The votes alone do not tell who."""
+    """One set, two rounds: some signers ignored their lock. The votes alone do not tell which ones."""
     LUNATIC = "lunatic"
-    """Two sets: one of them was never elected, and all who signed under it are guilty."""
+    """Two sets: one of them was never elected, and every signer under it is guilty."""
 
 
 def make_attack(common_height: int, common_hash: bytes, one: LightBlock, other: LightBlock) -> LightAttack:
-    """Evidence in its one canonical order."""
+    """Evidence in its canonical order: the block with the smaller hash first."""
     first, second = sorted((one, other), key=lambda block: compute_block_hash(block.header))
     return LightAttack(common_height, common_hash, first, second)
 
 
 def classify_attack(attack: LightAttack) -> AttackKind:
-    """What kind it is. Both blocks have been verified."""
+    """The kind of the attack. The caller has verified both blocks."""
     first, second = attack.first, attack.second
     if first.header.validators_hash != second.header.validators_hash:
         return AttackKind.LUNATIC
@@ -50,7 +50,7 @@ def classify_attack(attack: LightAttack) -> AttackKind:
 
 
 def list_double_votes(attack: LightAttack) -> tuple[DuplicateVote, ...]:
-    """Evidence the chain itself takes (consensus.md), by rising key: everybody who is in both commits of one round."""
+    """The evidence that the chain accepts (consensus.md), sorted by key: each key in both commits of one round."""
     first, second = attack.first.commit, attack.second.commit
     if first.round != second.round:
         return ()

@@ -1,4 +1,4 @@
-"""What a light client refuses, and why. Each class is one reason to go on differently."""
+"""Why a light client refuses a block. Each class calls for a different next step."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from proto_specs.errors import ProtocolError
 
 
 class LightError(ProtocolError):
-    """What was offered is not shown to be the chain's."""
+    """The offered block is not proven to be the chain's."""
 
 
 class LightBlockInvalid(LightError):
-    """A light block contradicts itself or what is trusted, whatever else is known: whoever served it lies."""
+    """A light block contradicts itself or the trusted block: the source that served it lies."""
 
 
 class TrustExpired(LightError):
-    """What is trusted is older than the trusting period: its validators may have left with their stake."""
+    """The trusted block is older than the trusting period: its validators may have left with their stake."""
 
 
 class NotEnoughTrust(LightError):
-    """Too little of the trusted power signed: nobody's fault, but a block in between is needed."""
+    """Too little of the trusted power signed. No source is at fault: a block in between is needed."""
 
     def __init__(self, trusted_height: int, height: int, power: int, total: int) -> None:
         super().__init__(
@@ -30,19 +30,19 @@ class NotEnoughTrust(LightError):
 
 
 class HandoverUnproven(LightError):
-    """Neighbouring sets share too little, and nobody proves that the one elected the other."""
+    """Neighbouring sets share too little power, and no source proves that the first set elected the second."""
 
 
 class TrustMismatch(LightError):
-    """A source has another block at a height that is trusted: it is of another chain, or the trusted hash is wrong."""
+    """A source has another block at a trusted height: it follows another chain, or the trusted hash is wrong."""
 
 
 class HeightMissing(LightError):
-    """A source does not have a block that is needed. No proof of anything: ask another source."""
+    """A source does not have a needed block. This proves nothing: ask another source."""
 
 
 class ForkDetected(LightError):
-    """Two blocks of one height, each signed by enough of the trusted power: more than a third of it lies. Stop.
+    """Two blocks of one height are each signed by enough of the trusted power, so more than a third of it lies. Stop.
 
     `attack` proves it to others.
     """

@@ -1,8 +1,8 @@
-"""Skipping verification: from a trusted block to any later one by as few blocks in between as it takes. Sans-IO.
+"""Skipping verification: from a trusted block to a later one, with as few blocks in between as possible. Sans-IO.
 
-`ask` says what is needed next; the answer, from one source, goes into `take_block` or `take_handover`; when `ask` is
-None the target is trusted. Bisection as in Tendermint's light client: a block that the trusted power does not carry
-waits until one half-way has been verified; between neighbours the trusted state proves who was elected.
+`ask` names the next needed answer; the answer, from one source, goes into `take_block` or `take_handover`; when `ask`
+is None the target is trusted. Bisection as in Tendermint's light client: a block that too little trusted power signed
+waits until a block half-way is verified; between neighbours the trusted state proves which set was elected.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class AskHandover:
 
 @dataclass(frozen=True, slots=True)
 class SkipStep:
-    """A block the way went over, with what it is trusted as."""
+    """A block that the verification passed, with the trust it gives."""
 
     block: LightBlock
     trusted: Trusted
@@ -40,7 +40,7 @@ Ask = AskBlock | AskHandover
 
 
 class Skipping:
-    """One way from a trusted block up to a target."""
+    """One verification run from a trusted block up to a target."""
 
     def __init__(self, trusted: Trusted, target_height: int, params: LightParams) -> None:
         assert target_height > trusted.height, "the way leads forward"
@@ -49,7 +49,7 @@ class Skipping:
         self._waiting: list[LightBlock] = []
         self._steps: list[SkipStep] = []
         self.ask: Ask | None = AskBlock(target_height)
-        """What is needed next; None: done."""
+        """The next needed answer; None when the target is trusted."""
 
     @property
     def trusted(self) -> Trusted:
@@ -62,7 +62,7 @@ class Skipping:
         return tuple(self._steps)
 
     def take_block(self, block: LightBlock | None, now_ms: int) -> None:
-        """The answer to AskBlock. Raises LightError; the way is then lost, and what it trusted stays good."""
+        """Takes the answer to AskBlock. Raises LightError: the run has then failed, but `trusted` stays valid."""
         assert isinstance(self.ask, AskBlock), "a block was asked for"
         if block is None:
             raise HeightMissing(f"the source has no block {self.ask.height}")
@@ -72,7 +72,7 @@ class Skipping:
         self._go_on(now_ms)
 
     def take_handover(self, handover: Handover | None, now_ms: int) -> None:
-        """The answer to AskHandover. Raises LightError."""
+        """Takes the answer to AskHandover. Raises LightError."""
         assert isinstance(self.ask, AskHandover), "a handover was asked for"
         if handover is None:
             raise HandoverUnproven(

@@ -1,4 +1,4 @@
-"""One step of a light client: is this block the chain's, given one that is? Pure; the rules are in light.md.
+"""One step of a light client: does this block follow from a trusted one? Pure; the rules are in light.md.
 
 Three ways lead from a trusted block to another: a jump (a third of the trusted power signed the new block, and two
 thirds of its own set), a handover (the next block's set is the one the trusted state elected), and the way back by
@@ -20,15 +20,15 @@ from proto_specs.types.chain import Header, ValidatorSet, compute_block_hash, co
 from proto_specs.types.gossip import LightBlock
 
 CLOCK_DRIFT_MS_DEFAULT = 10_000
-"""A header may be this far ahead of our clock: what a block may be ahead of its validators', and as much again."""
+"""How far a header may be ahead of our clock: twice what a block may be ahead of its validators' clocks."""
 
 TRUSTING_NUMERATOR, TRUSTING_DENOMINATOR = 2, 3
-"""Of the time in which an offence can still be punished: the rest is for finding and reporting it."""
+"""Share of the time in which an offence can be punished; the rest of that time is for finding and reporting it."""
 
 
 @dataclass(frozen=True, slots=True)
 class LightParams:
-    """What a light client goes by. Times in milliseconds."""
+    """Settings of a light client. Times in milliseconds."""
 
     genesis: bytes
     trusting_period_ms: int
@@ -39,7 +39,7 @@ class LightParams:
 class Trusted:
     """A block known to be the chain's. `validators` decided it; `successors_hash` names the next set where known.
 
-    Genesis is one without a header: height 0, `block_hash` the genesis hash, its set both the trusted one and the next.
+    Genesis has no header: height 0, `block_hash` is the genesis hash, and its set is both the trusted and the next set.
     """
 
     height: int
@@ -70,20 +70,20 @@ def compute_trusting_period_ms(staking: StakingParams, block_interval_ms: int) -
 
 
 def make_trusted(block: LightBlock) -> Trusted:
-    """A verified light block as what to go on from."""
+    """Makes a verified light block the trusted one."""
     header = block.header
     return Trusted(header.height, compute_block_hash(header), header.time_ms, block.validators, header, None)
 
 
 def make_trusted_genesis(genesis: bytes, time_ms: int, elected: ValidatorSet) -> Trusted:
-    """The chain's beginning: block 1 is decided by exactly this set."""
+    """The trusted start of a chain: exactly this set decides block 1."""
     return Trusted(0, genesis, time_ms, elected, None, compute_validators_hash(elected))
 
 
 def validate_light_block(block: LightBlock, genesis: bytes) -> None:
     """Raises LightBlockInvalid unless more than two thirds of the header's own set decided it, for this chain.
 
-    Whether that set is the chain's is another question.
+    Does not check whether that set is the chain's.
     """
     header = block.header
     try:
@@ -96,7 +96,7 @@ def validate_light_block(block: LightBlock, genesis: bytes) -> None:
 
 
 def validate_fresh(trusted: Trusted, params: LightParams, now_ms: int) -> None:
-    """Raises TrustExpired when what is trusted is too old to go forward from."""
+    """Raises TrustExpired when the trusted block is too old to verify later blocks from it."""
     if trusted.time_ms + params.trusting_period_ms <= now_ms:
         raise TrustExpired(
             f"block {trusted.height} is {(now_ms - trusted.time_ms) // 1_000} s old and may be trusted for "
@@ -105,7 +105,7 @@ def validate_fresh(trusted: Trusted, params: LightParams, now_ms: int) -> None:
 
 
 def verify_jump(trusted: Trusted, block: LightBlock, params: LightParams, now_ms: int) -> Trusted:
-    """The block, trusted, for it is shown to follow from `trusted` some way ahead.
+    """Verifies a later block, not only the next one, and returns it as trusted.
 
     Raises TrustExpired, LightBlockInvalid, and NotEnoughTrust when a block in between, or a handover, may help.
     """
@@ -134,7 +134,7 @@ def verify_handover(trusted: Trusted, handover: Handover) -> Trusted:
 def verify_backwards(trusted: Header, parent: Header) -> None:
     """Raises LightBlockInvalid unless `parent` is the header that the trusted one names as its parent.
 
-    Old age is no harm here: hashes bind for ever.
+    The age of the trusted header does not matter here: hashes bind for ever.
     """
     if compute_block_hash(parent) != trusted.parent_hash or parent.height + 1 != trusted.height:
         raise LightBlockInvalid(f"header {parent.height} is not the parent of header {trusted.height}")
@@ -154,7 +154,7 @@ def _check_order(trusted: Trusted, header: Header, params: LightParams, now_ms: 
 
 
 def _check_overlap(trusted: Trusted, block: LightBlock) -> None:
-    """More than a third of the trusted power signed: among them is a correct validator, who signs the chain's block."""
+    """Requires signatures of more than a third of the trusted power: it includes a correct validator of the chain."""
     table = PowerTable(trusted.validators)
     power = sum(table.get_power(one.validator) for one in block.commit.signatures)
     if not table.is_third(power):

@@ -1,4 +1,4 @@
-"""Exact integer shares: the few formulas that several modules use. Knows no state."""
+"""Exact integer shares: the formulas that several modules use. Knows no state."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def compute_permille(amount: int, permille: int) -> int:
 
 
 def compute_cut(amount: int, numerator: int, denominator: int) -> int:
-    """What a slash of numerator / denominator takes of `amount`, rounded up: who splits an amount saves nothing."""
+    """The slash numerator / denominator of `amount`, rounded up so that splitting an amount saves nothing."""
     assert 0 <= numerator <= denominator
     return -(-amount * numerator // denominator)
 
 
 def compute_shares(total: int, weights: Sequence[int]) -> list[int]:
-    """`total` split in proportion to `weights`, exactly, by largest remainder; ties go to the earlier entry.
+    """Splits `total` in proportion to `weights`, exactly, by largest remainder; ties go to the earlier entry.
 
-    All zeros when the weights are (nothing can be split by nothing; the caller keeps the total).
+    When all weights are zero all shares are zero, and the caller keeps the total.
     """
     weight_sum = sum(weights)
     if weight_sum == 0:
@@ -38,5 +38,5 @@ def compute_shares(total: int, weights: Sequence[int]) -> list[int]:
 
 
 def compute_equal_shares(total: int, count: int) -> list[int]:
-    """`total` split among `count`, exactly; the first ones get the odd units."""
+    """Splits `total` among `count`, exactly; the first shares get the odd units."""
     return compute_shares(total, [1] * count)

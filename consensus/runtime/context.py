@@ -37,12 +37,12 @@ class Environment:
     block: BlockContext
     events: list[Event] = field(default_factory=list)
     events_reserved: int = 0
-    """Events of this extrinsic that calls around the running one have still to emit."""
+    """How many events of this extrinsic are reserved for calls that contain the running call."""
     inner_calls: int = 0
     """Calls run inside other calls so far in this block."""
     inner_number: int | None = None
-    """Number of the inner call that runs now, which no other of the chain has; None outside of any. At least 2^63, so
-    that it is never a transaction's nonce."""
+    """Number of the inner call that runs now, unique on the chain; None outside of inner calls. It is at least 2^63, so
+    it never equals a transaction's nonce."""
 
     def emit(self, event: Event) -> None:
         """Add to the events of the extrinsic (or phase) that runs now."""
@@ -60,7 +60,7 @@ class Environment:
             self.inner_number = outer
 
     def take_events(self) -> tuple[Event, ...]:
-        """The events since the last call of this."""
+        """Returns the events since the previous call and forgets them."""
         taken = tuple(self.events)
         self.events.clear()
         return taken
@@ -68,8 +68,8 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Inner:
-    """How a call runs the calls it holds: `dispatch` in its own layer, raising CallError; `attempt` in a layer of the
-    inner call's own, whose failure undoes that call alone and is returned."""
+    """How a call runs the calls it holds. `dispatch` runs in the caller's layer and raises CallError; `attempt` runs in
+    a new layer, undoes only the inner call when it fails, and returns the error."""
 
     dispatch: Callable[[Environment, bytes, Any], None]
     attempt: Callable[[Environment, bytes, Any], CallError | None]

@@ -1,4 +1,4 @@
-"""Which function answers which call. The only place where all modules meet their calls."""
+"""Which function handles which call. The only place where all modules meet their calls."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ NESTING_HANDLERS: dict[type, NestingHandler] = {
     calls.BatchEach: utility.batch_each,
     calls.AsMulti: multisig.as_multi,
 }
-"""Those whose calls hold calls: they get the means to run them, since no module may know all the others."""
+"""Handlers of calls that hold other calls. They get the means to run them, since no module knows all the others."""
 
 
 def attempt(env: Environment, origin: bytes, call: Any) -> CallError | None:
-    """Run a call in a layer of its own. A failure undoes its writes and its events, and is returned."""
+    """Runs a call in a new layer. When the call fails, its writes and events are undone and the error is returned."""
     count = len(env.events)
     env.state.begin()
     try:

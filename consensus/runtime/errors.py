@@ -17,7 +17,7 @@ class CallError(RuntimeRefusal):
 
     module: ClassVar[ModuleIndex]
     item: int | None = None
-    """Which call of a batch failed, counted from 0; None when it was no batch."""
+    """Index from 0 of the call that failed within a batch; None outside a batch."""
 
     @property
     def name(self) -> str:
@@ -40,7 +40,7 @@ class InvalidTransaction(RuntimeRefusal):
 
 
 class TooLarge(InvalidTransaction):
-    """More bytes than one transaction, or more weight than one block, may have."""
+    """The transaction has more bytes than a transaction, or more weight than a block, may have."""
 
     reason = "TooLarge"
 
@@ -64,7 +64,7 @@ class BadSignature(InvalidTransaction):
 
 
 class Expired(InvalidTransaction):
-    """The last block it was valid in has passed."""
+    """The last block in which the transaction was valid has passed."""
 
     reason = "Expired"
 
@@ -76,7 +76,7 @@ class NotYetBorn(InvalidTransaction):
 
 
 class UnknownBirth(InvalidTransaction):
-    """The birth block's hash is no longer (or was never) in the state, or the period is longer than the window."""
+    """The state does not know the birth block's hash (pruned or never known), or the period exceeds the window."""
 
     reason = "UnknownBirth"
 
@@ -88,6 +88,6 @@ class CannotPayFee(InvalidTransaction):
 
 
 class BlockFull(InvalidTransaction):
-    """This block has no room left for it; the next one may."""
+    """This block has no room left for the transaction; the next block may have."""
 
     reason = "BlockFull"

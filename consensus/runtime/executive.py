@@ -1,7 +1,7 @@
 """The story of a block: start the modules, apply evidence, run the transactions in order, close the modules.
 
-`execute_block` is what every node does with a decided block; `propose_block` is the same with the freedom to leave
-transactions out. Pure: the state is read through `StateReader`, and what changes is returned.
+`execute_block` is what every node does with a decided block; `propose_block` does the same and may leave
+transactions out. Pure: the state is read through `StateReader`, and the changes are returned.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def execute_block(
     transactions: Iterable[Transaction],
     is_signed: SignatureCheck | None = None,
 ) -> ExecutedBlock:
-    """What the block does to the state after its parent. Raises BlockError when it is invalid."""
+    """Computes what the block does to the state after its parent. Raises BlockError when the block is invalid."""
     execution = BlockExecution(reader, context, evidence, is_signed)
     for index, transaction in enumerate(transactions):
         try:
@@ -59,9 +59,9 @@ def propose_block(
     candidates: Iterable[Transaction],
     is_signed: SignatureCheck | None = None,
 ) -> tuple[tuple[Transaction, ...], ExecutedBlock]:
-    """The candidates that may be in this block, in order, and the result of the block made of them.
+    """Returns the candidates that fit in this block, in order, and the result of the block made of them.
 
-    The first candidate that finds no room ends the block: looking on for smaller ones would cost time without bound.
+    The first candidate without room ends the block: a search for smaller ones would have unbounded cost.
     """
     execution = BlockExecution(reader, context, evidence, is_signed)
     taken: list[Transaction] = []
@@ -77,7 +77,7 @@ def propose_block(
 
 
 class BlockExecution:
-    """A block in the making. `apply` leaves no trace of a transaction it refuses."""
+    """A block under construction. A transaction that `apply` refuses leaves no trace."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class BlockExecution:
         self._initialize_events = self._env.take_events()
 
     def apply(self, transaction: Transaction) -> Receipt:
-        """Run one transaction. Raises InvalidTransaction when it cannot be here; a failing call is no exception."""
+        """Run a transaction. Raises InvalidTransaction when it cannot be here; a failing call raises nothing."""
         env, block = self._env, self._env.block
         birth_hash = find_birth_hash(env.state, transaction.body, block.height, block.genesis, block.parent_hash)
         checked, account = check_transaction(env.state, transaction, birth_hash, self._is_signed)

@@ -27,7 +27,7 @@ def compute_fee(params: SystemParams, weight_price: int, bytes_: int, weight: in
 
 
 def query_fee(state: StateReader, transaction: Transaction) -> FeeInfo:
-    """What the transaction would pay in the next block. A signature of zeros weighs as much as a real one."""
+    """The fee of the transaction in the next block. A signature of zeros weighs as much as a real one."""
     size = len(encode(transaction))
     weight = compute_weight(transaction)
     fee = compute_fee(read_params(state), read_weight_price(state), size, weight)

@@ -1,4 +1,4 @@
-"""What a block leaves behind besides state: a receipt per transaction, the events of its phases, and their root."""
+"""Results of a block besides its state: a receipt per transaction, the events of its phases, and their root."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from proto_specs.types.common import Balance, Hash32
 
 @record
 class ModuleError:
-    """Which module refused the call, the name of its error, and of a batch the call that failed, counted from 0."""
+    """The module that refused the call, the name of its error, and the index from 0 of the failed call of a batch."""
 
     module: U8
     error: Annotated[str, Max(limits.ERROR_NAME_BYTES_MAX)]
@@ -24,7 +24,7 @@ class ModuleError:
 
 @record
 class Receipt:
-    """What became of a transaction. `error` is None when the call succeeded."""
+    """The result of a transaction. `error` is None when the call succeeded."""
 
     extrinsic: Hash32
     error: ModuleError | None
@@ -36,7 +36,7 @@ class Receipt:
 
 @record
 class BlockEvents:
-    """What happened before the first transaction (deadlines, draws, evidence) and after the last."""
+    """The events before the first transaction (deadlines, draws, evidence) and after the last."""
 
     initialize: Annotated[tuple[Event, ...], Max(limits.LIST_ITEMS_MAX)]
     finalize: Annotated[tuple[Event, ...], Max(limits.LIST_ITEMS_MAX)]
@@ -57,7 +57,7 @@ class ExecutedBlock:
 
     @property
     def receipts_root(self) -> bytes:
-        """What the header commits to."""
+        """The receipts root that the header commits to."""
         return compute_receipts_root(self.receipts, self.events)
 
 

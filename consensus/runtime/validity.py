@@ -1,4 +1,4 @@
-"""Whether a transaction may be in a block: size, mortality, nonce, fee, signature. The mempool asks the same."""
+"""Whether a transaction may be in a block: size, mortality, nonce, fee, signature. The mempool runs the same checks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from proto_specs.types.chain import Transaction, TransactionBody, is_transaction
 SignatureCheck = Callable[[Transaction, bytes, bytes], bool]
 """(transaction, its hash, birth hash) -> whether its signer signed it for this chain. A node may answer from a cache.
 
-The hash covers the signature too, so it and the birth hash are all that a cache needs to know.
+The hash covers the signature too, so a cache needs only the hash and the birth hash as its key.
 """
 
 
@@ -69,7 +69,7 @@ def validate_transaction(
 
 
 def build_signature_check(genesis: bytes) -> SignatureCheck:
-    """The check that verifies every time."""
+    """Builds a check without a cache: it verifies the signature every time."""
     return lambda transaction, _extrinsic, birth_hash: is_transaction_signed(transaction, genesis, birth_hash)
 
 
@@ -98,9 +98,9 @@ def find_birth_hash(
 def check_transaction(
     reader: StateReader, transaction: Transaction, birth_hash: bytes, is_signed: SignatureCheck
 ) -> tuple[TransactionValidity, Account]:
-    """Everything but mortality and the order of nonces; also the signer's account as it was read.
+    """Checks everything except mortality and the order of nonces; also returns the signer's account as read.
 
-    Raises TooLarge, StaleNonce, CannotPayFee, BadSignature; the signature, which costs most, is looked at last.
+    Raises TooLarge, StaleNonce, CannotPayFee, BadSignature. The signature is checked last because it costs most.
     """
     body, encoded = transaction.body, encode(transaction)
     params = system.read_params(reader)

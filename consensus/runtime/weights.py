@@ -1,8 +1,8 @@
 """What calls cost: 1 weight is 1 microsecond on the reference machine (one Zen4 core, CPython 3.11; see fees.md).
 
-The numbers are `weights_table.py`, which `make weights` measures and writes. A call costs its base and, for each
-component that can be read off it, so much a piece: each with its time, and with what it reads and changes of a large
-state at the table's price. It also carries what it causes in later blocks, and the worst the state can make of it.
+`make weights` measures the numbers and writes `weights_table.py`. A call costs its base plus a price for each unit of
+each component that can be read off it. Both include time, and at the table's price the reads and changes of a large
+state. A call also pays for what it causes in later blocks, and for the worst case that the state allows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SizeOf = Callable[[Any], int]
 
 
 def _count_held(call: calls.MultisigCall) -> int:
-    """Calls of a batch, which are hashed once more where several approve it."""
+    """Number of calls in a batch; each is hashed once more where several keys approve the batch."""
     return len(call.calls) if isinstance(call, (calls.BatchAll, calls.BatchEach)) else 0
 
 
@@ -38,23 +38,23 @@ COMPONENTS: dict[type, dict[str, SizeOf]] = {
     calls.ApproveAsMulti: {"others": lambda call: len(call.others)},
     calls.CancelAsMulti: {"others": lambda call: len(call.others)},
 }
-"""What of a call its cost grows with. Calls that are not here cost the same whatever they say."""
+"""Components of a call that its cost grows with. Calls not listed here always cost the same."""
 
 
 CALL_WEIGHT_MAX = 400_000
-"""No call but one that holds calls weighs more than this with its transaction. What the table does not know, or knows
-with other components, weighs this much: so a new call can run and be measured, and cannot be forgotten.
+"""The most that a call which holds no calls weighs with its transaction. A call that the table lacks, or has with
+other components, weighs this much: a new call can run and be measured, and cannot be forgotten.
 """
 
 
 def _price(cost: table.Cost) -> int:
-    """A cost with what it touches of the state, in nanoseconds."""
+    """A cost, including its state accesses, in nanoseconds."""
     time, reads, seeks, rows, writes = cost
     return time + reads * table.READ_NS + seeks * table.SEEK_NS + rows * table.ROW_NS + writes * table.WRITE_NS
 
 
 def _compile(call_type: type) -> tuple[int, tuple[tuple[SizeOf, int], ...]]:
-    """(base, (size of a component, price of one) ...) in nanoseconds."""
+    """(base, (size of a component, price of one unit) ...) in nanoseconds."""
     sizes = COMPONENTS.get(call_type, {})
     if not is_measured(call_type):
         return CALL_WEIGHT_MAX * _NS, ()
@@ -63,7 +63,7 @@ def _compile(call_type: type) -> tuple[int, tuple[tuple[SizeOf, int], ...]]:
 
 
 def is_measured(call_type: type) -> bool:
-    """Whether the table has the call with just the components it has here."""
+    """Whether the table has the call with exactly the components listed here."""
     costs = table.CALLS.get(call_type.__name__, {})
     return costs.keys() == {"", *COMPONENTS.get(call_type, {})}
 
@@ -80,7 +80,7 @@ def compute_weight(transaction: Transaction) -> int:
 
 
 def compute_call_weight(call: calls.Call) -> int:
-    """Weight of a call without its transaction, with all the calls it holds, whether they come to run or not."""
+    """Weight of a call without its transaction, including every call it holds, whether they run or not."""
     base, components = _PRICES[type(call)]
     own = -(-(base + sum(size(call) * price for size, price in components)) // _NS)
     if isinstance(call, (calls.BatchAll, calls.BatchEach)):

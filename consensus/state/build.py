@@ -1,4 +1,4 @@
-"""A tree, or a part of one, in one pass over its leaves in order of their key hashes. Looks a page of leaves ahead."""
+"""Builds a tree, or a part of it, in one pass over leaves sorted by key hash. Looks one page of leaves ahead."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PageWriter = Callable[[bytes, bytes], None]
 
 
 def build_tree(leaves: Iterator[Leaf], write_page: PageWriter) -> bytes:
-    """The root over (key hash, value hash) leaves, which rise strictly; the pages are those `update` would leave."""
+    """Returns the root over strictly rising (key hash, value hash) leaves; writes the same pages as `update` would."""
     builder = Builder(leaves, write_page)
     return builder.build("")[1] if builder.has_more else EMPTY_ROOT
 
 
 class Builder:
-    """Takes leaves that rise strictly; holds LEAVES_MAX + 1 of them, and a branch for every level it is in."""
+    """Takes strictly rising leaves. Holds LEAVES_MAX + 1 of them in memory, and one branch for each open level."""
 
     def __init__(self, leaves: Iterator[Leaf], write_page: PageWriter) -> None:
         self._leaves = leaves
@@ -46,7 +46,7 @@ class Builder:
         return bool(self._ahead)
 
     def build(self, path: str) -> Child:
-        """Write the pages of the subtree at `path`, which holds at least the next leaf; what stands above it."""
+        """Writes the pages of the subtree at `path`, which holds at least the next leaf; returns its slot above."""
         ahead = self._ahead
         if len(ahead) <= LEAVES_MAX or not ahead[LEAVES_MAX][0].startswith(path):
             return self._build_leaves(path)

@@ -1,4 +1,4 @@
-"""A stack of uncommitted writes over a state: each layer can be undone alone. Knows no types and no modules."""
+"""A stack of uncommitted writes over a state; each layer can be undone alone. Knows no types and no modules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from consensus.state.reader import StateReader
 
 _SORTED_ANEW = 16
-"""New keys of more than a sixteenth of the known ones are sorted with them; fewer are put in one by one."""
+"""New keys are sorted together with the known ones if they are more than a sixteenth of them, else inserted singly."""
 
 Change = tuple[bytes, bytes | None]
 """A key and its new value; None deletes it."""
@@ -54,8 +54,8 @@ class Overlay:
     def iterate(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Every item under `prefix` in key order, as of this call: writing while iterating is allowed.
 
-        Costs what lies under the prefix, and not what else the block has written: else the last calls of a full block
-        would cost more than their weight.
+        The cost depends on the items under the prefix only, not on the block's other writes: otherwise the last calls
+        of a full block would cost more than their weight.
         """
         self._order_keys()
         merged: dict[bytes, bytes | None] = dict(self._reader.iterate(prefix))
@@ -70,7 +70,7 @@ class Overlay:
         return iter([(key, value) for key in sorted(merged) if (value := merged[key]) is not None])
 
     def _order_keys(self) -> None:
-        """Put the keys written since the last time among the others. Keys of undone layers stay and are passed over."""
+        """Sorts the keys written since the last call among the others. Keys of undone layers stay and are skipped."""
         ordered, new = self._ordered, self._unordered
         if len(new) * _SORTED_ANEW > len(ordered):
             self._ordered = sorted(dict.fromkeys((*ordered, *new)))
@@ -97,7 +97,7 @@ class Overlay:
         self._layers.pop()
 
     def changes(self) -> tuple[Change, ...]:
-        """What differs from the reader, sorted by key. Only when every layer is closed."""
+        """The changes against the reader, sorted by key. Every layer above the bottom one must be closed."""
         assert not self.depth, "changes are taken when all layers are closed"
         bottom = self._layers[0]
         for key in bottom.keys() - self._read.keys():
@@ -105,5 +105,5 @@ class Overlay:
         return tuple((key, bottom[key]) for key in sorted(bottom) if bottom[key] != self._read[key])
 
     def get_previous(self, changes: tuple[Change, ...]) -> tuple[bytes | None, ...]:
-        """The reader's value under each key of `changes`, in their order; reads nothing again."""
+        """The reader's value under each key of `changes`, in the same order, from memory: nothing is read again."""
         return tuple(self._read[key] for key, _ in changes)

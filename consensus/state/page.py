@@ -48,7 +48,7 @@ def hash_page(page: bytes) -> bytes:
 
 
 def is_well_formed(page: bytes) -> bool:
-    """Whether a page has the length its first bytes tell: then the functions below may be asked about it."""
+    """Whether a page has the length that its first bytes announce. The functions below require this."""
     if not page or page[0] > LEAVES_MAX:
         return False
     if page[0]:
@@ -58,13 +58,13 @@ def is_well_formed(page: bytes) -> bool:
 
 
 def encode_leaves(leaves: Sequence[Leaf]) -> bytes:
-    """A page of leaves, which rise."""
+    """Encodes leaves, sorted by key hash, as a page of leaves."""
     assert 1 <= len(leaves) <= LEAVES_MAX, "so many fit"
     return bytes((len(leaves),)) + b"".join([key_hash + value_hash for key_hash, value_hash in leaves])
 
 
 def encode_branch(children: Sequence[Child]) -> bytes:
-    """A branch over its sixteen slots."""
+    """Encodes the sixteen slots of a branch."""
     kinds = bytes([kind for kind, _ in children])
     return b"".join((b"\0", kinds, *(digest for kind, digest in children if kind)))
 
@@ -87,7 +87,7 @@ def list_children(page: bytes) -> list[Child]:
 
 
 def find_value(page: bytes, key_hash: bytes) -> int:
-    """Where a page of leaves has the value hash of a key; -1 when it has no such leaf."""
+    """The offset of a key's value hash in a page of leaves, or -1 when the page has no such leaf."""
     at = page.find(key_hash, 1)
     while at >= 0 and at % LEAF_BYTES != 1:  # found astride, or among the value hashes
         at = page.find(key_hash, at + 1)
@@ -95,11 +95,11 @@ def find_value(page: bytes, key_hash: bytes) -> int:
 
 
 def find_child(page: bytes, slot: int) -> int:
-    """Where a branch has the hash of a slot that holds something."""
+    """The offset of a slot's hash in a branch; the slot must not be empty."""
     return HASHES_AT + HASH_BYTES * (slot - page.count(0, 1, 1 + slot))
 
 
 def get_digit(key_hash: bytes, depth: int) -> int:
-    """The slot of a key in the branch that lies so many hex digits below the root."""
+    """The hex digit of a key at `depth`: its slot in the branch at that depth below the root."""
     pair = key_hash[depth >> 1]
     return pair & 15 if depth & 1 else pair >> 4

@@ -1,4 +1,4 @@
-"""What the runtime asks of whatever holds the state: a flat, ordered key/value map that it only reads."""
+"""The runtime's read access to a state: a flat, ordered key/value map."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class StateWriter(StateReader, Protocol):
 
 
 class StorageValue(Generic[V]):
-    """One value. What was decoded last is kept, since parameters and sets are read in every block and rarely change."""
+    """A single value. Keeps the last decoded one, since parameters and sets are read every block and rarely change."""
 
     def __init__(self, name: str, value_type: Any, default: V | None = None) -> None:
         self.key = _prefix(name)
@@ -41,7 +41,7 @@ class StorageValue(Generic[V]):
         self._decoded: dict[bytes, V] = {}
 
     def read(self, state: StateReader) -> V:
-        """The value, or the default. Absent without a default is a broken genesis: an assertion."""
+        """The stored value, or the default. An absent value without a default is a broken genesis, so it asserts."""
         raw = state.get(self.key)
         if raw is None:
             assert self._default is not None, f"{self.key!r} is set at genesis"

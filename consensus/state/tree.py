@@ -49,7 +49,7 @@ _Dirty = tuple[str, bytes, bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class TreeUpdate:
-    """The root after a block, the pages to write (None: delete), and what stood at those that were there before."""
+    """The root after a block, the pages to write (None: delete), and the earlier content of the pages they replace."""
 
     root: bytes
     node_writes: dict[bytes, bytes | None]
@@ -58,7 +58,7 @@ class TreeUpdate:
 
 @record
 class StateProof:
-    """The pages from the root's to the one where the key is, or would be. None in an empty tree."""
+    """The pages from the root to the page where the key is or would be. None in an empty tree."""
 
     pages: Annotated[tuple[Annotated[bytes, Max(PAGE_BYTES_MAX)], ...], Max(DEPTH_MAX)]
 
@@ -78,7 +78,7 @@ def update(node_reader: NodeReader, root: bytes, dirty: Sequence[tuple[bytes, by
 
 
 def prove(node_reader: NodeReader, key: bytes) -> StateProof:
-    """Proof of what the key holds, or that it holds nothing."""
+    """Proves the value under `key`, or that the key is absent."""
     key_hash = hash_key(key)
     digits, pages = key_hash.hex(), list[bytes]()
     for depth in range(DEPTH_MAX):
@@ -113,7 +113,7 @@ def verify_proof(root: bytes, key: bytes, value: bytes | None, proof: StateProof
 
 
 class _Writer:
-    """One pass: reads pages as it descends, collects what to write as it comes back."""
+    """A single pass over the tree: reads pages on the way down and collects the pages to write on the way back."""
 
     def __init__(self, node_reader: NodeReader, dirty: Sequence[_Dirty]) -> None:
         self._read = node_reader
@@ -122,7 +122,7 @@ class _Writer:
         self.reads: dict[bytes, bytes] = {}
 
     def update_page(self, path: str, start: int, stop: int) -> Child:
-        """Apply dirty[start:stop], whose keys all start with `path`; returns what stands there now."""
+        """Applies dirty[start:stop], whose keys all start with `path`; returns the new content of the parent's slot."""
         key = path.encode()
         page = self._read(key)
         if page is None:
@@ -132,7 +132,7 @@ class _Writer:
         return self._update_leaves(path, page, start, stop) if page[0] else self._update_branch(path, page, start, stop)
 
     def _update_leaves(self, path: str, page: bytes, start: int, stop: int) -> Child:
-        """A page of leaves: other values are written over the old ones, other keys make it anew."""
+        """Updates a page of leaves. Changed values are overwritten in place; added or deleted keys rebuild the page."""
         patched = bytearray(page)
         for _, key_hash, value_hash in self._dirty[start:stop]:
             at = find_value(page, key_hash)
@@ -151,7 +151,7 @@ class _Writer:
         return self._build(path, sorted(leaves.items()))
 
     def _update_branch(self, path: str, page: bytes, start: int, stop: int) -> Child:
-        """A branch: other hashes are written over the old ones; slots that hold another kind of thing make it anew."""
+        """Updates a branch. Changed hashes are overwritten in place; a slot of another kind rebuilds the branch."""
         patched, moved, depth = bytearray(page), dict[int, Child](), len(path)
         for slot, first, end in self._group(depth, start, stop):
             kind, below = page[1 + slot], f"{path}{slot:x}"
@@ -174,7 +174,7 @@ class _Writer:
         return BRANCH, hash_page(page)
 
     def _collapse(self, path: str, kinds: Sequence[int]) -> Child:
-        """A branch with so few leaves left under it that one page holds them."""
+        """Replaces a branch by one page when few enough leaves are left under it."""
         leaves: list[Leaf] = []
         for slot, kind in enumerate(kinds):
             if not kind:
@@ -190,7 +190,7 @@ class _Writer:
         return self._build(path, leaves)
 
     def _build(self, path: str, leaves: Sequence[Leaf]) -> Child:
-        """A subtree of its sorted leaves, in place of what was at `path`."""
+        """Builds the subtree of sorted leaves that replaces the pages at `path`."""
         if not leaves:
             self._delete(path.encode())
             return NOTHING

@@ -20,7 +20,7 @@ from proto_specs.types.manifest import WireDtype
 
 @dataclass(frozen=True)
 class ForwardCall:
-    """Rows of one request from position `start`; a last shard answers logits of `logit_rows` (indices into `rows`)."""
+    """Rows of a request from position `start`. The last shard answers logits of `logit_rows` (indices into `rows`)."""
 
     request_id: bytes
     start: int
@@ -74,7 +74,7 @@ class StageEngine:
             return self._forward(ForwardCall(request_id, start, rows, logit_rows))
 
     def forward_batch(self, calls: Sequence[ForwardCall]) -> tuple[StageOutput | ModelError, ...]:
-        """A scheduler's step. One request's failure is its own answer and disturbs no other's.
+        """Runs a scheduler's step. A failing request gets its error as the answer and disturbs no other request.
 
         Rows of different requests run one after another: ONNX Runtime's attention wants equal past lengths per call.
         """
@@ -98,7 +98,7 @@ class StageEngine:
             return self._get(request_id).kv.length
 
     def close(self, request_id: bytes) -> None:
-        """End a request and give its memory back; one that is not open is no error."""
+        """End a request and release its memory. An id that is not open is no error."""
         with self._lock:
             sequence = self._sequences.pop(request_id, None)
             if sequence is not None:

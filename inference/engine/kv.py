@@ -9,7 +9,7 @@ from inference.errors import EngineError, KvExhaustedError
 
 
 class KvReservation:
-    """Some positions of a budget; a context manager. `release` may be called again without effect."""
+    """Reserved positions of a budget; a context manager. A second `release` has no effect."""
 
     def __init__(self, budget: KvBudget, positions: int) -> None:
         self.positions = positions
@@ -42,7 +42,7 @@ class KvBudget:
 
     @property
     def free(self) -> int:
-        """Positions nobody has reserved."""
+        """Positions that are not reserved."""
         return self.total - self._used
 
     def reserve(self, positions: int) -> KvReservation:

@@ -1,8 +1,8 @@
 """A shard in ONNX Runtime: the only importer of onnxruntime. Knows no requests, budgets or locks.
 
 Reproducibility: with one build and ISA, rows come out bit for bit the same however a sequence is cut into calls. The
-one exception of the runtime, a call of a single row (another matrix kernel), is never made: a single position runs as
-two rows, the token twice, and the second row is dropped with the KV length set back.
+runtime has one exception, a call of a single row (another matrix kernel), and this file never makes it: a single
+position runs as two rows, the token twice; the second row is dropped and the KV length set back.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from inference.model.graph import ShardRange, build_graph
 from proto_specs.types.manifest import Architecture, WireDtype
 
 _SPARE_POSITIONS = 1
-"""A single position runs as two, so memory and rotary tables hold one position more than promised."""
+"""A single position runs as two, so memory and rotary tables hold one position more than the capacity."""
 
 CALL_ROWS_MAX = 256
-"""Rows of one call of the runtime; longer inputs are cut, which bounds the memory of activations."""
+"""The most rows of one runtime call. Longer inputs are cut, which bounds the memory of activations."""
 
 _ERROR_SEVERITY = 3
 
@@ -32,7 +32,7 @@ _ERROR_SEVERITY = 3
 class KvCache:
     """KV memory of one sequence on one shard: `length` positions are valid of at most `capacity`.
 
-    What lies beyond `length` is garbage that no later call reads, so rolling back is setting `length`.
+    Rows beyond `length` are garbage that no later call reads, so a rollback just sets `length`.
     """
 
     capacity: int
@@ -40,7 +40,7 @@ class KvCache:
     binding: onnxruntime.IOBinding
 
     def truncate(self, length: int) -> None:
-        """Forget positions from `length` on. Raises EngineError when there are not that many."""
+        """Forget positions from `length` on. Raises EngineError when `length` exceeds the valid positions."""
         if not 0 <= length <= self.length:
             raise EngineError(f"cannot cut a sequence of {self.length} positions to {length}")
         self.length = length
@@ -54,9 +54,9 @@ class ShardSession:
     ) -> None:
         """Load the shard from the unit files in `directory`. Raises EngineError when the runtime cannot.
 
-        `threads` are this session's own; they never spin, so several sessions share a machine without colliding.
-        `wire_dtype` is what the model's boundaries carry; rows here are fp32 always, but whoever compares them with
-        rows from a wire must round as the wire does.
+        The session has `threads` of its own; they never spin, so several sessions share a machine without colliding.
+        `wire_dtype` is what the model's boundaries carry. Rows here are always fp32: code that compares them with rows
+        from a wire must round them as the wire does.
         """
         self.shard = shard
         self.wire_dtype = wire_dtype
@@ -120,7 +120,7 @@ class ShardSession:
         return pieces[0] if len(pieces) == 1 else _join(pieces, logit_rows)
 
     def _run_piece(self, kv: KvCache, rows: Rows, start: int, logit_rows: tuple[int, ...]) -> StageOutput:
-        """One call of the runtime: rows `start`.. of a larger `run`, with the logits asked among them."""
+        """Makes one call of the runtime for the rows from `start` on of a larger `run`, with the requested logits."""
         count = len(rows)
         asked = tuple(one - start for one in logit_rows if start <= one < start + count)
         outputs = self._call(kv, np.concatenate([rows, rows]) if count == 1 else rows, asked)
@@ -158,7 +158,7 @@ class ShardSession:
 def _join(pieces: list[StageOutput], logit_rows: tuple[int, ...]) -> StageOutput:
     embedded = [one.embedded for one in pieces if one.embedded is not None]
     logits = [one.logits for one in pieces if one.logits is not None]
-    # Pieces answer their rows in ascending order of piece; put them back in the order asked.
+    # Pieces return their rows in order of piece; restore the order of the request.
     order = np.argsort(np.argsort([one // CALL_ROWS_MAX for one in logit_rows], kind="stable"), kind="stable")
     return StageOutput(
         np.concatenate([one.hidden for one in pieces]),

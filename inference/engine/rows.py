@@ -1,4 +1,4 @@
-"""What goes into a stage and comes out of it: typed rows, checked once at the edge. Knows no runtime."""
+"""Input and output of a stage: typed rows, checked once at the edge. Knows no runtime."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Rows = Tokens | Hidden
 class StageOutput:
     """Output of one forward over n positions of a shard with hidden width C and vocabulary V, all fp32.
 
-    `embedded` [n,C] is what entered the first layer where the shard embeds tokens (the input of its delta), else None.
+    `embedded` [n,C] is the input of the first layer when the shard embeds tokens (the base of its delta), else None.
     `hidden` [n,C] is the residual stream after the shard's last layer (before any final norm).
-    `logits` [r,V] are those of the r asked rows, in the order asked; None when none were asked.
+    `logits` [r,V] are those of the r requested rows, in the requested order; None when no rows were requested.
     """
 
     hidden: Hidden

@@ -1,8 +1,8 @@
-"""Continuous batching as a pure state machine: `schedule()` says what to run next, `update()` that it ran.
+"""Continuous batching as a pure state machine: `schedule()` returns the next step, `update()` reports that it ran.
 
-Decode first, so that no prompt delays a running generation; then prefill in chunks that end at window boundaries, so
-that every finished window can be hashed and signed at once. Requests of one kind take turns in order of arrival. Knows
-no tensors: the caller keeps the rows and hands them to the engine.
+Decode runs first, so that no prompt delays a running generation; then prefill, in chunks that end at window
+boundaries, so that every finished window can be hashed and signed at once. Requests of one kind take turns in order
+of arrival. Knows no tensors: the caller keeps the rows and hands them to the engine.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class Work:
 
 @dataclass(frozen=True)
 class EngineStep:
-    """What one pass of the engine computes; empty when nothing is ready."""
+    """The work of one engine pass; empty when no position is ready."""
 
     works: tuple[Work, ...]
 
 
 @dataclass
 class _Pending:
-    """Positions [start, end) have arrived and are not computed; `running` are in a step now."""
+    """Positions [start, end) have arrived and are not computed yet; `running` of them are in a step now."""
 
     start: int
     end: int
@@ -39,7 +39,7 @@ class _Pending:
 
 
 class Scheduler:
-    """Which ready positions run next. `rows_max` bounds the rows of a step (decode rows count 1 each)."""
+    """Decides which ready positions run next. `rows_max` bounds the rows of a step (a decode row counts 1)."""
 
     def __init__(self, rows_max: int = 2 * WINDOW_POSITIONS) -> None:
         if rows_max < WINDOW_POSITIONS:
@@ -57,7 +57,7 @@ class Scheduler:
         pending.end = start + count
 
     def schedule(self) -> EngineStep:
-        """The next step. What it names is not named again before `update`."""
+        """The next step. Its positions are not scheduled again before `update`."""
         ready = [(key, one) for key, one in self._pending.items() if not one.running and one.start < one.end]
         decodes = [pair for pair in ready if pair[1].end - pair[1].start == 1]
         prefills = [pair for pair in ready if pair[1].end - pair[1].start > 1]
@@ -73,7 +73,7 @@ class Scheduler:
         return EngineStep(tuple(works))
 
     def update(self, step: EngineStep) -> None:
-        """The step ran: its requests go to the end of the queue. Requests removed meanwhile are ignored."""
+        """Marks the step as run; its requests go to the end of the queue. Requests removed meanwhile are ignored."""
         for work in step.works:
             pending = self._pending.pop(work.request_id, None)
             if pending is None:
@@ -85,11 +85,11 @@ class Scheduler:
             self._pending[work.request_id] = pending
 
     def truncate(self, request_id: bytes, length: int) -> None:
-        """Forget everything of a request from position `length` on, also what a step in flight computes of it."""
+        """Forget a request's positions from `length` on, including those that a running step computes."""
         self._pending[request_id] = _Pending(length, length)
 
     def remove(self, request_id: bytes) -> None:
-        """Forget a request; one never seen is no error."""
+        """Forget a request. An unknown id is no error."""
         self._pending.pop(request_id, None)
 
 

@@ -1,7 +1,7 @@
-"""A verifier's duty for one challenge: recompute ONE shard over prefix and window, and compare. Pure but for the CPU.
+"""A verifier's work for a challenge: recompute ONE shard over prefix and window, and compare. Pure but for the CPU.
 
-Everything it is given was authenticated against signed leaves before (inference.serving.opening); nothing is trusted
-to be right. One prefill of positions 0..end is the whole cost; no state is kept.
+The inputs were authenticated against signed leaves before (inference.serving.opening), but may still be wrong. One
+prefill of positions 0..end is the whole cost; no state is kept.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _MICRO = 1_000_000
 
 @dataclass(frozen=True)
 class SampledTokens:
-    """What a last stage claims to have drawn: `tokens[i]` from the logits of position `start + i`.
+    """The tokens that a last stage claims to have drawn: `tokens[i]` from the logits of position `start + i`.
 
-    Every position of the window from `start` on must have its token, and generation ends at one of `eos_tokens`.
+    Every position of the window from `start` on must have its token; generation ends at one of `eos_tokens`.
     """
 
     tokens: tuple[int, ...]
@@ -44,8 +44,8 @@ class SampledTokens:
 class VerificationResult:
     """The comparison: `ok` iff the distance is within the threshold and no token is wrong.
 
-    `projection` is of the verifier's OWN delta over the window. `token_mismatches` are positions, ascending, whose
-    token was not what the logits and the seed give, is missing, is one too many, or follows an end of sequence.
+    `projection` is of the verifier's OWN delta over the window. `token_mismatches` lists, ascending, the positions
+    whose token differs from what logits and seed give, is missing, is surplus, or follows an end of sequence.
     """
 
     distance_ppb: int
@@ -55,7 +55,7 @@ class VerificationResult:
 
     @property
     def ok(self) -> bool:
-        """Whether the claimed work passes."""
+        """Whether the claimed work passes the check."""
         return self.distance_ppb <= self.threshold_ppb and not self.token_mismatches
 
 
@@ -71,11 +71,11 @@ def verify_window(
     """Judge the claimed output rows [n,C] of positions window_start..end, given the shard's signed input of 0..end.
 
     `inputs` are uint32 token ids [P] or fp32 hidden states [P,C] with P = window_start + n; `seed` (32 bytes) is that
-    of the projection; `sampled` goes with a last shard whose window holds generated tokens.
+    of the projection; `sampled` is for a last shard whose window holds generated tokens.
     The recomputed rows are rounded to the session's wire dtype first, as an honest worker's were.
-    Raises EngineError when the inputs are not rows of this shard or its output does not fit the wire dtype (nobody is
-    judged), FingerprintError when the claimed rows are not finite rows of the window's shape (the caller's verdict is
-    then a fail: NaN is never matched).
+    Raises EngineError when the inputs are not rows of this shard or its output does not fit the wire dtype (there is
+    no verdict then), FingerprintError when the claimed rows are not finite rows of the window's shape (the verdict is
+    a fail: NaN never matches).
     """
     positions = len(inputs)
     if not 0 <= window_start < positions:
@@ -101,7 +101,7 @@ def _round_to_wire(rows: Hidden, dtype: WireDtype) -> Hidden:
         return rows
     try:
         return decode_rows(encode_rows(rows, dtype), dtype, rows.shape[1])
-    except WireDtypeError as error:  # nobody's fault that can be told: no verdict
+    except WireDtypeError as error:  # the fault cannot be assigned: no verdict
         raise EngineError(f"the recomputed rows cannot be compared: {error}") from error
 
 

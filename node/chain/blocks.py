@@ -1,6 +1,6 @@
-"""Building a block on the head, checking somebody else's, and what a decided one writes. No network, no clock.
+"""Builds a block on the head, checks another node's, and derives what a decided one writes. No network, no clock.
 
-Trust grows by type: a `Block` off the wire is nothing yet; an `ExecutedCandidate` was checked against the head and
+Trust grows by type: a `Block` off the wire is unchecked; an `ExecutedCandidate` was checked against the head and
 executed; a `FinalizedBlock` has its commit besides. Only the last can be stored.
 """
 
@@ -58,7 +58,7 @@ class ExecutedCandidate:
 
 @dataclass(frozen=True, slots=True)
 class Proposer:
-    """The key that builds: its public half, and what makes its VRF proof of (beacon before, height)."""
+    """The building key: its public half, and a function that makes its VRF proof from (beacon before, height)."""
 
     key: bytes
     prove_beacon: Callable[[bytes, int], bytes]
@@ -104,8 +104,8 @@ def validate_block(
 ) -> ExecutedCandidate:
     """Check header, commit of the parent and body against the head, execute, compare roots. Raises BlockInvalid.
 
-    `now_ms` is None for a block that was decided: whether its time is too far ahead was for those who voted to say,
-    and a clock that is slow keeps nobody from following them.
+    `now_ms` is None for a decided block. Its voters judged whether its time is too far ahead, and a node with a slow
+    clock must still be able to follow them.
     """
     header = block.header
     _check_header(head, block, now_ms)
@@ -126,7 +126,7 @@ def validate_block(
 
 
 def finalize_block(store: ChainStore, head: Head, done: ExecutedCandidate, commit: Commit) -> FinalizedBlock:
-    """The head that follows, with the elected set of the next height, and everything to write."""
+    """Returns the next head, with the elected set of the next height, and everything to write."""
     validators = read_validators(_StateAfter(store, done.executed))
     rotation = head.rotation.advance()
     if validators != head.validators:
@@ -165,7 +165,7 @@ def _check_header(head: Head, block: Block, now_ms: int | None) -> None:
 
 
 def _check_last_commit(store: ChainStore, head: Head, commit: Commit) -> None:
-    """The commit we stored ourselves was checked when it was made."""
+    """Checks the parent's commit. A commit that this node stored was checked before."""
     if store.get_commit(head.height) != commit:
         verify_commit(commit, head.deciders, store.genesis_hash, head.height, head.block_hash)
 
@@ -185,7 +185,7 @@ def _make_context(
 
 
 class _StateAfter:
-    """The state with a block's changes on top; for single reads."""
+    """The state with a block's changes applied; for single reads."""
 
     def __init__(self, before: StateReader, executed: ExecutedBlock) -> None:
         self._before = before

@@ -1,4 +1,4 @@
-"""Tells subscribers about finalized blocks. One that falls behind loses its subscription and never delays a block."""
+"""Tells subscribers about finalized blocks. A subscriber that falls behind is dropped and never delays a block."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class BlockBus:
         self._subscribers: set[trio.MemorySendChannel[FinalizedBlock]] = set()
 
     def publish(self, block: FinalizedBlock) -> None:
-        """Hand a block to everybody; close those who are 64 blocks behind."""
+        """Hand a block to every subscriber; close the subscriptions that are 64 blocks behind."""
         for subscriber in list(self._subscribers):
             try:
                 subscriber.send_nowait(block)

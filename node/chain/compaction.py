@@ -1,4 +1,4 @@
-"""Gives the disk back what pruning let go, now and then, in a thread: blocks and votes go on meanwhile."""
+"""Returns pruned disk space from time to time, in a thread: blocks and votes continue meanwhile."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ logger = logging.getLogger("myelin.store")
 
 
 async def compact_when_due(store: ChainStore, bus: BlockBus) -> None:
-    """Watch the chain and compact whenever enough was pruned. Until cancelled.
+    """Watch the chain and compact whenever enough was pruned, until cancelled.
 
-    A compaction under way is waited for at the end: the database must not be closed under it.
+    Cancellation waits for a running compaction: the database must not be closed under it.
     """
     while True:
         async with bus.subscribe() as blocks:

@@ -1,7 +1,7 @@
 """Transactions that wait for a block: bounded, in nonce order per account, by price across accounts. No IO, no clock.
 
-The price of a transaction is its tip per weight: what a proposer earns for the room it takes. A transaction is taken
-only if its account can pay the fees and tips of everything it has waiting here, so an empty purse fills no pool.
+The price of a transaction is its tip per weight: what a proposer earns for the room it takes. The pool takes a
+transaction only if its account can pay fees and tips of all its waiting ones, so an empty account fills no pool.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PoolRefused(InvalidTransaction):
 
 
 class AlreadyKnown(PoolRefused):
-    """The same transaction is in the pool."""
+    """The transaction is in the pool already."""
 
     reason = "AlreadyKnown"
 
@@ -49,19 +49,19 @@ class ReplacementUnderpriced(PoolRefused):
 
 
 class PoolFull(PoolRefused):
-    """Everything in the pool pays at least as much."""
+    """The pool is full, and every transaction in it pays at least as much."""
 
     reason = "PoolFull"
 
 
 class NonceTooFar(PoolRefused):
-    """The nonce leaves too large a gap, or the account has too many waiting."""
+    """The nonce leaves too large a gap, or the account has too many transactions waiting."""
 
     reason = "NonceTooFar"
 
 
 class Ledger(Protocol):
-    """What the pool asks about the state after the last block."""
+    """The pool's questions about the state after the last block."""
 
     def read_account(self, account: bytes) -> tuple[int, int]:
         """(next nonce, free nmyl)."""
@@ -86,11 +86,11 @@ class Entry:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """The smaller, the sooner."""
+        """The sort key: smaller comes sooner."""
         return (-self.price, self.arrival)
 
     def is_outdated(self, height: int) -> bool:
-        """Whether block `height + 1` is too late for it, or it has waited too long."""
+        """Whether the transaction expires before block `height + 1` or has waited too long."""
         is_expired = self.expires_height is not None and self.expires_height <= height
         return is_expired or self.added_height + TTL_BLOCKS <= height
 
@@ -134,7 +134,7 @@ class Mempool:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all that waits."""
+        """Bytes of all waiting transactions."""
         return self._bytes
 
     def add(self, transaction: Transaction, validity: TransactionValidity, height: int) -> None:
@@ -164,8 +164,8 @@ class Mempool:
     def select(self, weight_max: int, bytes_max: int) -> Iterator[Transaction]:
         """Transactions for a block of that room: best first, each account's in order of its nonces without a gap.
 
-        What fits into no block of that room, since a vote made blocks smaller after it was admitted, is passed over
-        with the account's later ones: ended there, blocks would stay empty until it ages out.
+        A transaction too large for any block of that room (a later vote made blocks smaller) is skipped with
+        its account's later ones. Ending the selection there would leave blocks empty until it ages out.
         """
         heap = [
             (first.rank, signer, queue.expected)
@@ -201,7 +201,7 @@ class Mempool:
         return gap
 
     def advance(self, height: int, ledger: Ledger) -> None:
-        """After block `height`: drop what it included or outdated, and what its account can no longer pay."""
+        """After block `height`: drop transactions that it included or outdated or that their account cannot pay now."""
         for signer, queue in list(self._queues.items()):
             queue.expected, left = ledger.read_account(signer)
             queue.cost = 0
@@ -216,7 +216,7 @@ class Mempool:
                     left -= cost
 
     def remove(self, extrinsic: bytes) -> bool:
-        """Forget a waiting transaction; whether there was one. What its account sent after it waits for its nonce."""
+        """Forget a waiting transaction; returns whether there was one. The account's later ones wait for its nonce."""
         entry = self._by_hash.get(extrinsic)
         if entry is not None:
             self._remove(entry)
@@ -254,8 +254,8 @@ class Mempool:
     def _make_room(self, entry: Entry, replaced: Entry | None) -> None:
         """Drop the cheapest until `entry` fits. Raises PoolFull, and drops nothing, when it would not pay more.
 
-        Only an account's last transaction may go, so that nothing that stays waits for what went; and never one of
-        the newcomer's own account.
+        Only an account's last transaction may go, so that no remaining one waits for a dropped nonce; and none of the
+        newcomer's own account.
         """
         dropped: list[tuple[Entry, int, int]] = []
         own: list[_Tail] = []
@@ -282,7 +282,7 @@ class Mempool:
         return count > self._transactions_max or size_bytes > self._bytes_max
 
     def _pop_tail(self, own_signer: bytes, own: list[_Tail]) -> Entry | None:
-        """The cheapest transaction that may go; what belongs to `own_signer` is set aside in `own`."""
+        """The cheapest transaction that may go; those of `own_signer` are set aside in `own`."""
         while self._tails:
             tail = heapq.heappop(self._tails)
             _, negative_arrival, signer, nonce = tail

@@ -26,7 +26,7 @@ SIGNATURES_MAX = 32_768
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A transaction that is valid on the head at `height` but for its signature; `job` is None when that was seen."""
+    """A transaction valid on the head at `height` but for its signature; `job` is None when that was checked before."""
 
     transaction: Transaction
     validity: TransactionValidity
@@ -36,7 +36,7 @@ class Prepared:
 
 
 class TransactionPool:
-    """Submissions come in by `submit`, or by `prepare` and `admit`; blocks take by `select`; `advance` follows."""
+    """`submit`, or `prepare` and then `admit`, take in; `select` gives candidates; `advance` follows blocks."""
 
     def __init__(self, store: ChainStore, mempool: Mempool) -> None:
         self._store = store
@@ -49,7 +49,7 @@ class TransactionPool:
 
     @property
     def height(self) -> int:
-        """The block that was followed last: what asks the node finds that block everywhere."""
+        """The last block that the pool followed. A reader that sees it finds that block in every part of the node."""
         return self._head.height
 
     def __contains__(self, extrinsic: bytes) -> bool:
@@ -59,13 +59,13 @@ class TransactionPool:
         return iter(self._mempool)
 
     def submit(self, transaction: Transaction) -> bytes:
-        """Check against the head and keep; the extrinsic hash. Raises InvalidTransaction with its reason."""
+        """Check against the head and keep; returns the extrinsic hash. Raises InvalidTransaction with its reason."""
         prepared = self.prepare(transaction)
         job = prepared.job
         return self.admit(prepared, is_signed=job is None or self.is_signed(transaction, *_get_signature_key(prepared)))
 
     def prepare(self, transaction: Transaction) -> Prepared:
-        """Everything but the signature, which costs most. Raises InvalidTransaction with its reason."""
+        """Check everything but the signature, which costs most. Raises InvalidTransaction with its reason."""
         validity = self._validate(transaction, _assume_signed)
         if validity.extrinsic in self._mempool:
             raise AlreadyKnown("this transaction is in the pool already")
@@ -77,7 +77,7 @@ class TransactionPool:
         return Prepared(transaction, validity, birth_hash, self._head.height, job)
 
     def admit(self, prepared: Prepared, *, is_signed: bool) -> bytes:
-        """Keep a prepared transaction whose signature was checked; its hash. Raises InvalidTransaction."""
+        """Keep a prepared transaction whose signature was checked; returns its hash. Raises InvalidTransaction."""
         if not is_signed:
             raise BadSignature("the signature does not verify for this chain, runtime version and birth block")
         self._remember(_get_signature_key(prepared))
@@ -88,16 +88,16 @@ class TransactionPool:
         return validity.extrinsic
 
     def select(self) -> Iterator[Transaction]:
-        """Candidates for the next block, best first, as many as have room."""
+        """Candidates for the next block, best first, as many as fit."""
         params = read_params(self._store)
         return self._mempool.select(params.block_weight_max, params.block_bytes_max)
 
     def get_next_nonce(self, account: bytes) -> int:
-        """The nonce the account's next transaction should have, counting what waits here."""
+        """The nonce for the account's next transaction, after those waiting here."""
         return self._mempool.get_next_nonce(account, read_account(self._store, account).nonce)
 
     def is_signed(self, transaction: Transaction, extrinsic: bytes, birth_hash: bytes) -> bool:
-        """`SignatureCheck` with a memory: a signature seen once is not verified again."""
+        """`SignatureCheck` with a cache: a valid signature is not verified again."""
         key = (extrinsic, birth_hash)
         if key in self._signed:
             return True
@@ -107,7 +107,7 @@ class TransactionPool:
         return True
 
     def is_signature_known_good(self, transaction: Transaction) -> bool:
-        """Whether it is signed, valid or not. False also where its birth block is not known here."""
+        """Whether its signature is valid, even if the transaction is not. False if its birth block is unknown."""
         try:
             birth_hash = self._find_birth_hash(transaction)
         except InvalidTransaction:
@@ -121,7 +121,7 @@ class TransactionPool:
             try:
                 birth_hash = self._find_birth_hash(transaction)
             except InvalidTransaction:
-                continue  # the block is refused for it when it is executed
+                continue  # its execution refuses the block
             key = (compute_extrinsic_hash(transaction), birth_hash)
             if key not in self._signed:
                 digest = compute_transaction_digest(transaction, self._store.genesis_hash, birth_hash)
@@ -129,11 +129,11 @@ class TransactionPool:
         return found
 
     def remember_signed(self, key: tuple[bytes, bytes]) -> None:
-        """The signature behind a key of `list_unseen` was found valid."""
+        """The signature behind a key of `list_unseen` is valid."""
         self._remember(key)
 
     def advance(self, finalized: FinalizedBlock) -> None:
-        """Follow the chain: forget what was included and what the new state no longer allows."""
+        """Follow the chain: forget included transactions and those that the new state rules out."""
         self._head = finalized.head
         self._mempool.advance(self._head.height, _StoreLedger(self._store))
 
@@ -171,7 +171,7 @@ def _get_signature_key(prepared: Prepared) -> tuple[bytes, bytes]:
 
 
 class _StoreLedger:
-    """`Ledger` of the head; prices are read once."""
+    """`Ledger` of the head; reads prices once."""
 
     def __init__(self, store: ChainStore) -> None:
         self._store = store

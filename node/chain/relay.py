@@ -1,12 +1,12 @@
-"""Transactions from and to peers: what was admitted here is told to everybody, what they tell is admitted likewise.
+"""Transactions from and to peers: admitted ones are told to all peers, and theirs are admitted in the same way.
 
-A batch is passed on only after every signature in it was checked here, so whoever passes on a bad one is to blame for
-it: gossip waits for that verdict, which costs each hop some milliseconds. Were batches passed on first, one flooder
-would have the whole network check bad signatures, for honest forwarders that nobody could tell from it. What is
-known already, or invalid on a head that is not quite the sender's, is nobody's fault. A flooder is held to a rate and
-to a share of the queue.
+A batch is passed on only after this node checked every signature in it, so a peer that passes on a bad one is to blame.
+Gossip waits for that check, which costs each hop some milliseconds. If batches were passed on first, one flooder would
+make the whole network check bad signatures, and could not be told from honest forwarders. Transactions that are known
+already, or invalid on a slightly different head, are no offence. A flooder is held to a rate and to a share of the
+queue.
 
-Only the node that took a transaction from its user publishes it, and again while it waits: gossip may lose it.
+Only the node that took a transaction from its user publishes it, and repeats it while it waits: gossip may lose it.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from proto_specs.types.chain import Transaction, compute_extrinsic_hash
 from proto_specs.types.gossip import TransactionBatch
 
 GATHER_S = 0.05
-"""How long a transaction waits for company."""
+"""How long a transaction waits for others to share its batch."""
 BATCH_BYTES_MAX = GOSSIP_BYTES_MAX // 2
 OWN_MAX = 20_000
 REPEAT_BLOCKS = 5
 REPEAT_S = 5.0
 PEER_TRANSACTIONS_PER_S, PEER_BURST_TRANSACTIONS = 4_000, 40_000
-"""What one peer may bring; more of it is passed over, and nobody else's."""
+"""The rate that one peer may send; the rest is dropped, without effect on other peers."""
 PEER_WAITING_BYTES_MAX = 1 << 20
 PEER_WAITING_MAX = 2 * BATCH_TRANSACTIONS_MAX
-"""So much of one peer's may wait for admission at once."""
+"""The most of one peer's transactions that may wait for admission at once."""
 PEERS_WAITING_BYTES_MAX, PEERS_WAITING_MAX = WAITING_BYTES_MAX // 2, WAITING_MAX // 2
-"""And so much of all peers': the other half of the queue is our users'."""
+"""The most of all peers' transactions that may wait; the other half of the queue is for this node's users."""
 
 
 class TransactionRelay:
@@ -48,7 +48,7 @@ class TransactionRelay:
         self._publish = publish
         self._rate = RateLimit(PEER_TRANSACTIONS_PER_S, PEER_BURST_TRANSACTIONS)
         self._admitting: dict[str, tuple[int, int]] = {}
-        """Peer -> (transactions, bytes) handed in and not answered."""
+        """Peer -> (transactions, bytes) handed in and not answered yet."""
         self._own: dict[bytes, tuple[Transaction, int]] = {}
         self._waiting: list[Transaction] = []
         self._is_waiting = trio.Event()
@@ -61,7 +61,7 @@ class TransactionRelay:
         self._is_waiting.set()
 
     async def receive(self, admission: TransactionAdmission, peer: str, batch: TransactionBatch) -> Acceptance:
-        """Admit a peer's transactions; what the batch is worth once they are."""
+        """Admit a peer's transactions; returns the acceptance of the batch once they are checked."""
         if self._rate.take(peer, max(1, len(batch.transactions)), trio.current_time()):
             return Acceptance.IGNORE  # before anything is computed for it
         unknown = [one for one in batch.transactions if compute_extrinsic_hash(one) not in self._pool]
@@ -82,7 +82,8 @@ class TransactionRelay:
         refused = [one for one, outcome in outcomes if not isinstance(outcome, bytes)]
         if len(refused) == len(unknown):
             return Acceptance.IGNORE
-        # One refused before its signature was looked at may be valid where it goes next, and would be our fault there.
+        # A transaction refused before its signature was checked may be valid at the next node; passing it on with a bad
+        # signature would then be our fault.
         is_signed = not refused or await trio.to_thread.run_sync(self._are_signed, refused)
         return Acceptance.ACCEPT if is_signed else Acceptance.IGNORE
 
@@ -115,7 +116,7 @@ class TransactionRelay:
                 self._publish(batch)
 
     def _repeat(self) -> None:
-        """Own transactions that still wait are told again every few blocks; those that do not are forgotten."""
+        """Publishes own transactions that still wait again every few blocks, and forgets the others."""
         height = self._pool.height
         due = [extrinsic for extrinsic, (_, told) in self._own.items() if told + REPEAT_BLOCKS <= height]
         for extrinsic in due:

@@ -1,4 +1,4 @@
-"""An account that sends transactions: nonces in order, signatures, waiting for what became of each."""
+"""An account that sends transactions: nonces in order, signatures, waiting for each result."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SigningAccount:
         self._sending = trio.Lock()
 
     async def send(self, call: Call, tip: int = 0) -> bytes:
-        """Submit a call; the extrinsic hash. Raises RpcError with the node's reason."""
+        """Submit a call; returns the extrinsic hash. Raises RpcError with the node's reason."""
         async with self._sending:
             rpc = self.chain.rpc
             nonce = int(await rpc.call("system_accountNextIndex", self.address))
@@ -56,7 +56,7 @@ class SigningAccount:
         return await self.wait(extrinsic, type(call).__name__)
 
     async def find(self, extrinsic: bytes, name: str) -> Included | None:
-        """What became of a submitted transaction; None while it waits for a block.
+        """The result of a submitted transaction; None while it waits for a block.
 
         Raises CallFailed, RpcError; TransactionLost when the node knows it neither in its pool nor in a block.
         """
@@ -66,7 +66,7 @@ class SigningAccount:
         return self._read_receipt(extrinsic, name, status) if status["status"] == "finalized" else None
 
     async def wait(self, extrinsic: bytes, name: str) -> Included:
-        """What became of a submitted transaction, once it is in a block."""
+        """Wait until a submitted transaction is in a block; returns its result."""
         deadline = await self.chain.get_height() + PERIOD_BLOCKS
         while True:
             status = await self.chain.rpc.call("author_extrinsicStatus", f"0x{extrinsic.hex()}")

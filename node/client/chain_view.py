@@ -1,4 +1,4 @@
-"""The chain as workers, clients and verifiers see it: typed answers to the few questions serving asks."""
+"""The chain as workers, clients and verifiers see it: typed answers to the questions of serving."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class ChainUnreachable(MyelinError):
 
 
 class ReadRefused(ChainUnreachable):
-    """The node answers, but not this question now: it is busy, or limits how much it is asked."""
+    """The node responds but cannot answer now: it is busy, or limits the caller's rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerEntry:
-    """A registered worker: layers [start, end) of a model, where it is reached, what it asks per layer and token.
+    """A registered worker: layers [start, end) of a model, its addresses, its price per layer and token.
 
-    `gross_max` is the most nmyl one stage may earn by a request: beyond it the bond would not bear the exposure, and
-    the whole settlement would fail. `is_active`: it takes work now. `is_leaving`: it never will again. One that is
-    neither waits for the end of its operator's jail.
+    `gross_max` is the most nmyl a stage may earn by one request: beyond it the bond does not cover the exposure, and
+    the whole settlement would fail. `is_active`: it takes work now. `is_leaving`: it never takes work again. A worker
+    that is neither waits for the end of its operator's jail.
     """
 
     worker: bytes
@@ -45,11 +45,11 @@ class WorkerEntry:
 
 @dataclass(frozen=True, slots=True)
 class SessionEntry:
-    """A session: who pays, under which key it orders, at most what price, and what escrow is left in nmyl.
+    """A session: its payer, the key that signs its orders, its highest price, and its remaining escrow in nmyl.
 
-    An open session takes `requests_left` more requests, and lasts at least a notice period from now, which is the time
-    the chain holds enough to settle what is under way. One in its notice period is still settleable. `height` is the
-    block this is the state of; `opened_height` and, while it is open, `expiry_height` never change.
+    An open session takes `requests_left` more requests and lasts at least a notice period from now, which the chain
+    considers enough to settle running requests. A session in its notice period is still settleable. `height` is the
+    block of this state; `opened_height` and, while it is open, `expiry_height` never change.
     """
 
     session: bytes

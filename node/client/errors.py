@@ -1,4 +1,4 @@
-"""What can become of a transaction or a request besides success. Imports nothing heavy: every command names these."""
+"""Failures of a transaction or a request. Imports nothing heavy: every command imports these."""
 
 from __future__ import annotations
 

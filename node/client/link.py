@@ -1,4 +1,4 @@
-"""Typed frames over a framed stream, and which request a frame is about. Knows no request's state."""
+"""Typed frames over a framed stream, and the request that a frame belongs to. Knows no request's state."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from proto_specs.types.wire import (
 SEND_TIMEOUT_S = 20.0
 OUTBOX_FRAMES_MAX = 4096
 OUTBOX_BYTES_MAX = 256 * MIB
-"""How far a peer may fall behind: a slow or stopped reader costs us this much memory and no more."""
+"""Bytes that a peer may fall behind: a slow or stopped reader costs this much memory and no more."""
 
 
 class LinkLost(NetworkError):
@@ -83,7 +83,7 @@ class FrameLink:
         return frame
 
     async def finish(self) -> None:
-        """Send nothing more: wait until what is queued is written, and close the stream."""
+        """End the link in order: wait until queued frames are written, then close the stream."""
         self._outbox.close()
         await self._written.wait()
 
@@ -94,7 +94,7 @@ class FrameLink:
 
 
 def make_failed(request: bytes, code: FailureCode, message: str) -> Failed:
-    """A failure frame, its message cut to what a frame carries: messages quote what others wrote, of any length."""
+    """A failure frame, with its message cut to a frame's limit, since messages quote text of any length from others."""
     return Failed(request, code, message.encode()[:FAILURE_TEXT_BYTES_MAX].decode(errors="ignore"))
 
 

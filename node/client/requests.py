@@ -1,6 +1,6 @@
 """One paid, verified request from end to end: escrow, tokens, settlement, draw, verdicts, payment. The client's story.
 
-`run_inference` reports what happens as it happens. After the answer everything it reports was read from the chain.
+`run_inference` reports events as they happen. After the answer it reports only what it reads from the chain.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SETTLE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What is wanted: a prompt for a model, at most at this price per layer and token."""
+    """The client's wish: a prompt for a model, at most at this price per layer and token."""
 
     model: bytes
     prompt: tuple[int, ...]
@@ -53,7 +53,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class PathChosen:
-    """The workers that will serve, in order."""
+    """The chosen workers, in order of the path."""
 
     stages: tuple[WorkerEntry, ...]
 
@@ -105,7 +105,7 @@ class StageResolved:
 
 @dataclass(frozen=True, slots=True)
 class RequestDone:
-    """Nothing is open any more."""
+    """Every stage of the request is resolved."""
 
     request: bytes
     found: Request
@@ -196,7 +196,7 @@ async def _open_escrow(
 async def _stream(
     host: P2PHost, machine: ClientRequest, peers: list[StagePeer], report: Report
 ) -> RequestFailed | None:
-    """Report tokens until the settlement is sent; the failure if it came to one."""
+    """Report tokens until the settlement is sent; returns the failure if there is one."""
     started_s = trio.current_time()
     async with open_request(host, machine, peers) as progress:
         async for event in progress:

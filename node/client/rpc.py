@@ -15,7 +15,7 @@ from node.local_api.wire.errors import LIMIT_EXCEEDED, NODE_UNREACHABLE
 
 TIMEOUT_S = 30.0
 WAIT_MS_MAX = 30_000
-"""How long one call waits for its turn in all."""
+"""How long one call waits for its turn in total."""
 
 
 class RpcClient:
@@ -27,7 +27,7 @@ class RpcClient:
         self._ids = itertools.count(1)
 
     async def call(self, method: str, *params: Any) -> Any:
-        """The result of one call; one that came too early for the node's rate is made again when its time has come.
+        """The result of one call. A call refused for the caller's rate is repeated when the node's rate allows it.
 
         Raises RpcUnreachable, RpcError.
         """
@@ -61,7 +61,7 @@ class RpcClient:
 
 
 def _read_wait_ms(error: RpcError) -> int:
-    """When a call that was refused for the caller's rate may be made again; 0 when that does not help."""
+    """Seconds until a call refused for the caller's rate may be repeated; 0 when waiting does not help."""
     match error.data:
         case {"wait_ms": int(wait_ms)} if error.code == LIMIT_EXCEEDED:
             return max(1, wait_ms)

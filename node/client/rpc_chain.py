@@ -60,7 +60,7 @@ class RemoteState:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The node's height, and whether the block there is of now: else it is catching up, or the chain stands."""
+    """The node's height, and whether that block is recent: otherwise the node is catching up or the chain stands."""
 
     height: int
     is_current: bool
@@ -76,7 +76,7 @@ class RpcChain:
 
     @classmethod
     async def connect(cls, rpc: Rpc) -> RpcChain:
-        """Ask the node which chain it is on."""
+        """Ask the node for the chain it is on."""
         return cls(rpc, bytes.fromhex((await rpc.call("chain_getBlockHash", 0))[2:]))
 
     async def read(self, query: Callable[Concatenate[StateReader, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -96,7 +96,7 @@ class RpcChain:
         return int(header["height"])
 
     async def get_health(self) -> Health:
-        """How far the node is. Raises ChainUnreachable."""
+        """The node's progress. Raises ChainUnreachable."""
         try:
             found = await self.rpc.call("system_health")
         except RpcError as error:
@@ -136,13 +136,13 @@ class RpcChain:
 
 
 def read_session_entry(state: StateReader, session: bytes, height: int) -> SessionEntry | None:
-    """What serving needs of a session, at a height."""
+    """A session's fields for serving, at a height."""
     found = queries.read_session(state, session)
     return None if found is None else make_session_entry(session, found, queries.read_params(state), height)
 
 
 def read_worker_entry(state: StateReader, worker: bytes, height: int) -> WorkerEntry | None:
-    """What serving needs of a worker, at a height."""
+    """A worker's fields for serving, at a height."""
     found = queries.read_worker(state, worker)
     if found is None:
         return None
@@ -151,7 +151,7 @@ def read_worker_entry(state: StateReader, worker: bytes, height: int) -> WorkerE
 
 
 def list_worker_entries(state: StateReader, model: bytes, height: int) -> tuple[WorkerEntry, ...]:
-    """What serving needs of all workers of a model, at a height."""
+    """The fields for serving of all workers of a model, at a height."""
     params, found = queries.read_params(state), queries.list_workers(state, model)
     jails = {one: queries.read_jail(state, one) for one in sorted({worker.operator for _, worker in found})}
     return tuple(
@@ -160,7 +160,7 @@ def list_worker_entries(state: StateReader, model: bytes, height: int) -> tuple[
 
 
 def make_session_entry(session: bytes, found: Session, params: InferenceParams, height: int) -> SessionEntry:
-    """What serving needs of a session."""
+    """A session's fields for serving."""
     lasts = found.close_height - height >= params.session_notice_blocks
     return SessionEntry(
         session=session,
@@ -179,7 +179,7 @@ def make_session_entry(session: bytes, found: Session, params: InferenceParams, 
 
 
 def make_worker_entry(worker: bytes, found: Worker, params: InferenceParams, *, is_jailed: bool) -> WorkerEntry:
-    """What serving needs of a worker."""
+    """A worker's fields for serving."""
     return WorkerEntry(
         worker=worker,
         operator=found.operator,

@@ -1,4 +1,4 @@
-"""How a call of a node can end besides its result. Imports nothing heavy: every command names these."""
+"""Failures of a call of a node. Imports nothing heavy: every command imports these."""
 
 from __future__ import annotations
 

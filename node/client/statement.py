@@ -1,4 +1,4 @@
-"""Who got what for a request, read back from the receipts of the chain. Pure over the JSON of `chain_getReceipts`."""
+"""Who received what for a request, from the chain's receipts. Pure over the JSON of `chain_getReceipts`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`amount` nmyl to `who` (an address, or "burn"), in block `height`; `role` is what it acted as."""
+    """`amount` nmyl to `who` (an address, or "burn"), in block `height`; `role` is the recipient's role."""
 
     who: str
     role: str
@@ -24,13 +24,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """Every payment of a request, in order of the chain; slashes apart, since they are no payment of the client's."""
+    """Every payment of a request, in chain order; slashes are separate, since the client does not pay them."""
 
     rows: tuple[Row, ...]
     slashes: tuple[Row, ...]
 
     def compute_total(self, who: str) -> int:
-        """nmyl that `who` got altogether."""
+        """nmyl that `who` received in total."""
         return sum(row.amount for row in self.rows if row.who == who)
 
 

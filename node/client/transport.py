@@ -41,7 +41,7 @@ class StageUnreachable(PeerUnreachable):
 
 @dataclass(frozen=True, slots=True)
 class StagePeer:
-    """Where a stage of the path is reached."""
+    """The addresses of a stage of the path."""
 
     name: str
     peer_id: str
@@ -52,13 +52,13 @@ class StagePeer:
 async def open_request(
     host: P2PHost, machine: ClientRequest, peers: Sequence[StagePeer]
 ) -> AsyncIterator[trio.MemoryReceiveChannel[Progress]]:
-    """Run a request; the channel gives tokens as they come and ends with SettlementSent or RequestFailed.
+    """Run a request; the channel yields tokens as they come and ends with SettlementSent or RequestFailed.
 
-    Leaving the block early cancels the request at every stage. Raises StageUnreachable for the first stage that cannot
-    be reached at all; what the block raises comes out as it is.
+    Leaving the block early cancels the request at every stage. Raises StageUnreachable for the first unreachable stage;
+    exceptions of the block pass through unchanged.
     """
     links = await _connect_all(host, peers)
-    # As many as can come: whoever reads slowly loses nothing, and nobody can send more than was ordered.
+    # Room for every item that can come: a slow reader loses nothing, and no stage can send more than was ordered.
     sender, receiver = trio.open_memory_channel[Progress](machine.tokens_max + 1)
     run = _RequestRun(machine, peers, links, sender)
     failure: Exception | None = None
@@ -109,7 +109,7 @@ async def _connect(host: P2PHost, number: int, peer: StagePeer) -> FrameLink:
 
 
 class _RequestRun:
-    """One request under way: reads every stage, feeds the machine, reports progress."""
+    """One running request: reads every stage, feeds the machine, reports progress."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class _RequestRun:
     async def read(self, number: int, link: FrameLink) -> None:
         """Feed one stage's frames to the machine until the request is done.
 
-        Once everything is signed the stages settle among themselves, and only the last one has something to say.
+        Once everything is signed the stages settle among themselves, and only the last one sends more.
         """
         try:
             while not self._is_done:
@@ -141,7 +141,7 @@ class _RequestRun:
             self._fail(number, FailureCode.BAD_INPUT, f"{self._peers[number].name} sent garbage ({error})")
 
     def perform(self, effects: list[ClientEffect]) -> None:
-        """Send what the machine wants sent, report what the user should see."""
+        """Send the machine's frames, and report progress to the user."""
         for effect in effects:
             if self._is_done:
                 return
@@ -151,7 +151,7 @@ class _RequestRun:
                 self._report(effect)
 
     async def watch(self) -> None:
-        """Give up when nothing that was due came for 30 s. What is not due fails the request at once."""
+        """Fail the request when no due frame came for 30 s. The machine itself fails it for a frame that is not due."""
         while not self._is_done:
             left_s = self._heard_s + PROGRESS_TIMEOUT_S - trio.current_time()
             if left_s <= 0:
@@ -162,7 +162,7 @@ class _RequestRun:
             await trio.sleep(left_s)
 
     def cancel(self) -> None:
-        """Tell every stage that the client no longer wants the request; nothing when it is done."""
+        """Tell every stage that the client cancels the request; does nothing when it is done."""
         if self._is_done:
             return
         self._is_done = True
@@ -174,7 +174,7 @@ class _RequestRun:
                     continue
 
     async def drain(self) -> None:
-        """Let what is queued be written, then close every stream."""
+        """Let queued frames be written, then close every stream."""
         for link in self._links:
             await link.finish()
 
@@ -190,7 +190,7 @@ class _RequestRun:
             self._report(RequestFailed(number, code, message))
 
     def _report(self, progress: Progress) -> None:
-        with contextlib.suppress(trio.BrokenResourceError):  # nobody listens any more
+        with contextlib.suppress(trio.BrokenResourceError):  # the reader has left
             self._progress.send_nowait(progress)
         if isinstance(progress, SettlementSent | RequestFailed):
             if isinstance(progress, RequestFailed):

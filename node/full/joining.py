@@ -1,4 +1,4 @@
-"""A new node's first act where it is told to join by a snapshot: its database is filled before it is opened."""
+"""Joining by a snapshot, if so configured: a new node fills its database before opening it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ REPORT_S = 2.0
 
 
 async def join(config: NodeConfig, genesis: Genesis, read_clock_ms: Callable[[], int]) -> None:
-    """Fill the database that is not there yet from what peers offer; waits for them. Raises ForkDetected, OSError.
+    """Fill the missing database from what peers offer; waits for peers. Raises ForkDetected, OSError.
 
-    Peers are told the truth meanwhile: that this node is of their chain, and at its beginning.
+    Meanwhile peers get a true status: this node is of their chain, at its beginning.
     """
     report = _Report()
     async with open_host(config.node_seed, list(config.listen)) as host:
@@ -49,7 +49,7 @@ async def join(config: NodeConfig, genesis: Genesis, read_clock_ms: Callable[[],
 
 
 class _Report:
-    """How far it is, in the log now and then, and at the end of each stage."""
+    """Logs the progress from time to time, and at the end of each stage."""
 
     def __init__(self) -> None:
         self._said_s = time.monotonic()

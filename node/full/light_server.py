@@ -15,7 +15,7 @@ REQUEST_BYTES_MAX = 64
 STREAMS_PER_PEER = 16
 TIMEOUT_S = 10.0
 REQUESTS_PER_S, BURST_REQUESTS = 200, 2_000
-"""Of one peer; who asks more waits for its answers."""
+"""Requests a second from one peer; a faster peer waits for its answers."""
 
 
 def serve_light_blocks(host: P2PHost, store: ChainStore) -> None:

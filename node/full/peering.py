@@ -1,4 +1,4 @@
-"""A node's peers, as every part of it that opens a host wants them: the address book, and who keeps to it."""
+"""A node's peers, shared by every part of it that opens a host: the address book and the peer manager."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATUS_REQUEST_BYTES_MAX = 64
 
 
 def open_book(path: Path, named: tuple[str, ...], host: P2PHost) -> PeerBook:
-    """What is remembered, and who is named on the command line. Raises AddressInvalid for a named peer that is none."""
+    """The saved addresses and the peers named on the command line. Raises AddressInvalid for an invalid named peer."""
     book = PeerBook(path, host.peer_id)
     book.load()
     for address in named:
@@ -26,7 +26,7 @@ def open_book(path: Path, named: tuple[str, ...], host: P2PHost) -> PeerBook:
 
 
 def make_peer_manager(host: P2PHost, book: PeerBook, genesis: bytes) -> PeerManager:
-    """Keeps to peers of this chain."""
+    """Maintains connections to peers of this chain."""
 
     async def is_ours(peer: str) -> bool:
         try:
@@ -38,7 +38,7 @@ def make_peer_manager(host: P2PHost, book: PeerBook, genesis: bytes) -> PeerMana
 
 
 def serve_status(host: P2PHost, read: Callable[[], Status]) -> None:
-    """Tell whoever asks which chain this is, and how far we are."""
+    """Tell every peer that asks which chain this node is on, and its height."""
 
     async def answer(_body: bytes, _peer: str) -> bytes:
         return encode(read())

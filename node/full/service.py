@@ -130,7 +130,7 @@ async def _run_parts(config: NodeConfig, genesis: Genesis, store: ChainStore, si
 
 
 def make_children(config: NodeConfig) -> list[ChildProcess]:
-    """The processes beside the node: public RPC, and verification where there are keys and models for it."""
+    """The processes beside the node: public RPC, and verification if there are keys and models for it."""
     python = sys.executable
     socket = str(config.paths.socket)
     rpc = {"socket": socket, "host": config.rpc_host, "port": config.rpc_port, "rate": config.rpc_calls_per_s}

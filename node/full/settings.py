@@ -1,4 +1,4 @@
-"""How a node runs, and where it keeps its things."""
+"""A node's settings, and where it keeps its files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NodeRefused(MyelinError):
 
 @dataclass(frozen=True)
 class NodePaths:
-    """Where a node keeps its things under its base directory."""
+    """The paths of a node's files under its base directory."""
 
     base: Path
 
@@ -74,7 +74,7 @@ class NodePaths:
 class ValidatorKeys:
     """A validator's consensus key and its operator's account key (the verifier signs with the latter).
 
-    In place of the consensus key there may be the socket of the process that holds it.
+    The socket of a signer process may replace the consensus key.
     """
 
     consensus: SigningKey | Path
@@ -83,10 +83,10 @@ class ValidatorKeys:
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """How a node runs. `models` is the shard store the verifier works from; None: no verification duty.
+    """A node's settings. `models` is the shard store the verifier works from; None: no verification duty.
 
-    `snapshot_interval` is in blocks; 0: none are made. `discover`: ask peers for peers, and answer them; `mdns`: find
-    peers on the local network; `relays`: where to be reached through; `relay_for`: how many others to be a relay for.
+    `snapshot_interval` is in blocks; 0 makes none. `discover`: ask peers for peers, and answer them; `mdns`: find peers
+    on the local network; `relays`: relays through which this node is reachable; `relay_for`: how many peers it relays.
     `by_snapshot`: a node without a database joins by a snapshot, verified from `trusted_block`, or else from genesis.
     """
 

@@ -25,7 +25,7 @@ _WORDS = Mnemonic("english")
 
 
 class KeyKind(enum.StrEnum):
-    """What a key is for. No key serves two purposes."""
+    """The purpose of a key. No key serves two purposes."""
 
     ACCOUNT = "account"
     VALIDATOR = "validator"

@@ -35,15 +35,15 @@ class KeystoreError(MyelinError):
 
 
 class KeystoreMissing(KeystoreError):
-    """There is no such key."""
+    """The key file does not exist."""
 
 
 class KeystoreExists(KeystoreError):
-    """A key of this name is there already; keys are never overwritten."""
+    """A key of this name exists; keys are never overwritten."""
 
 
 class KeystoreDamaged(KeystoreError):
-    """The file is not what was written."""
+    """The file's content was changed or damaged."""
 
 
 class WrongPassword(KeystoreError):
@@ -52,7 +52,7 @@ class WrongPassword(KeystoreError):
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """What a key file says without a password. `path` is the derivation path, empty for keys of other origin."""
+    """The part of a key file readable without a password. `path` is the derivation path, empty for other origins."""
 
     name: str
     kind: KeyKind
@@ -67,7 +67,7 @@ class Keystore:
         self._directory = directory
 
     def get_path(self, name: str) -> Path:
-        """Where a key is kept. Raises KeystoreError for a name that cannot be a file's."""
+        """The file of a key. Raises KeystoreError for a name that cannot be a file's."""
         if not NAME_PATTERN.fullmatch(name):
             raise KeystoreError(f"{name!r} is no key name: lower case letters, digits, '.', '_' and '-', at most 64")
         return self._directory / f"{name}{SUFFIX}"
@@ -95,19 +95,19 @@ class Keystore:
         return _unseal(raw, _parse_info(raw, path), password, path)
 
     def read_info(self, name: str) -> KeyInfo:
-        """What a key file says of itself. Raises KeystoreMissing, KeystoreDamaged."""
+        """The readable part of a key file. Raises KeystoreMissing, KeystoreDamaged."""
         path = self.get_path(name)
         return _parse_info(_read(path), path)
 
     def list_infos(self) -> list[KeyInfo]:
-        """All keys, by name. Raises KeystoreDamaged for the first file that is no key."""
+        """All keys, by name. Raises KeystoreDamaged for the first file that is not a key."""
         if not self._directory.is_dir():
             return []
         return [self.read_info(one.stem) for one in sorted(self._directory.glob(f"*{SUFFIX}"))]
 
 
 def get_dev_key(name: str, kind: KeyKind) -> SigningKey:
-    """The development chain's key of a name, which anybody can compute: NEVER FOR REAL MONEY."""
+    """The development chain's key of a name, which anyone can compute: NEVER FOR REAL MONEY."""
     identity = get_dev_identity(name)
     match kind:
         case KeyKind.ACCOUNT:
@@ -202,7 +202,7 @@ def _stretch(password: str, salt: bytes, n: int) -> bytes:
 
 
 def _associate(head: dict[str, Any]) -> bytes:
-    """Authenticated with the seed, so that no key can be passed off under another's name or kind."""
+    """The data authenticated with the seed, so that a key file cannot be renamed to another key's name or kind."""
     return json.dumps(head, sort_keys=True, separators=(",", ":")).encode()
 
 

@@ -20,21 +20,21 @@ from proto_specs.types.gossip import LightBlock
 logger = logging.getLogger("myelin.light")
 
 BACKWARDS_BLOCKS_MAX = 100_000
-"""How far a way back may be: each header of it is fetched."""
+"""The most headers walked back; each of them is fetched."""
 BACKWARDS_AT_ONCE = 8
-"""So many of them are asked for at a time."""
+"""Headers that are requested at a time."""
 
 ReadClock = Callable[[], int]
 """Unix time in milliseconds."""
 
 
 class NobodyConfirms(LightError):
-    """There are witnesses, and none of them has the block that the source served."""
+    """Witnesses exist, and none of them has the block that the source served."""
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """A verified block, and what the witnesses said: names of those who have it, and reasons of the others."""
+    """A verified block, with the names of the witnesses that have it and the reasons of the others."""
 
     block: LightBlock
     trusted: Trusted
@@ -46,7 +46,7 @@ class Confirmed:
 async def verify_to(
     start: Trusted, height: int, source: LightSource, params: LightParams, now_ms: ReadClock
 ) -> tuple[SkipStep, ...]:
-    """The steps from `start` to `height` as one source shows them. Raises LightError, SourceLost."""
+    """The steps from `start` to `height` as one source serves them. Raises LightError, SourceLost."""
     way = Skipping(start, height, params)
     while (ask := way.ask) is not None:
         if isinstance(ask, AskBlock):
@@ -68,8 +68,8 @@ async def verify_with_witnesses(
     """Verify the block of a height above `start` with one source, then compare it with every witness.
 
     Raises ForkDetected, with the evidence, when a witness shows another block that follows by the same rules;
-    NobodyConfirms where there are witnesses and one of them is needed; the errors of `verify_to`. A witness that does
-    not answer, or cannot back what it says, is dropped.
+    NobodyConfirms when witnesses exist and none confirms; the errors of `verify_to`. A witness that does not answer,
+    or cannot prove its claim, is dropped.
     """
     steps = await verify_to(start, height, source, params, now_ms)
     last = steps[-1]
@@ -106,7 +106,7 @@ async def walk_back(top: Trusted, height: int, source: LightSource, params: Ligh
 
 
 async def fetch_trusted(height: int, block_hash: bytes, source: LightSource, genesis: bytes) -> Trusted:
-    """What the operator trusts by its hash, with its set. Raises LightError, SourceLost."""
+    """The block that the operator trusts by its hash, with its set. Raises LightError, SourceLost."""
     block = await _get(source, height)
     if (block.header.height, compute_block_hash(block.header)) != (height, block_hash):
         raise TrustMismatch(f"block {height} of {source.name} is not the one you trust")
@@ -117,9 +117,9 @@ async def fetch_trusted(height: int, block_hash: bytes, source: LightSource, gen
 async def _compare(
     start: Trusted, steps: Sequence[SkipStep], witness: LightSource, params: LightParams, now_ms: ReadClock
 ) -> None:
-    """Nothing when the witness has the same last block. Raises ForkDetected when it can back another one.
+    """Returns when the witness has the same last block. Raises ForkDetected when it proves another one.
 
-    Else LightError or SourceLost: the witness is no use.
+    Raises LightError or SourceLost when the witness is of no use.
     """
     common = start
     target = steps[-1]

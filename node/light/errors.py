@@ -1,4 +1,4 @@
-"""How a light client's surroundings fail it. Imports nothing heavy: every command names these."""
+"""Errors of a light client's sources and state file. Imports nothing heavy: every command imports these."""
 
 from __future__ import annotations
 

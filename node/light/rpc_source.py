@@ -33,7 +33,7 @@ class RpcSource:
         return self.rpc.url
 
     async def get_genesis_hash(self) -> bytes:
-        """What the node says its chain is; the first commit shows whether it is true. Raises SourceLost."""
+        """The chain that the node claims; the first commit shows whether it is true. Raises SourceLost."""
         found = await self._call("chain_getBlockHash", 0)
         genesis = _parse_bytes(found)
         if len(genesis) != HASH_BYTES:
@@ -66,7 +66,7 @@ class RpcSource:
             raise SourceLost(f"{self.name}: its validators after block {height} are malformed: {error}") from error
 
     async def get_proven(self, key: bytes, height: int) -> tuple[bytes | None, StateProof] | None:
-        """What the state after a block holds under a key, with its proof, unchecked; None when it is not kept.
+        """The value under a key after a block, with its proof, unchecked; None when that state is not kept.
 
         Raises SourceLost.
         """

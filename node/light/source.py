@@ -1,4 +1,4 @@
-"""Where a light client gets what it asks for. Nothing that comes from there is believed."""
+"""Where a light client gets its data. It trusts no answer before it is verified."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from proto_specs.types.gossip import LightBlock
 
 
 class LightSource(Protocol):
-    """A full node, somehow reached."""
+    """A full node, reached over libp2p or JSON-RPC."""
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The source's name in messages."""
 
     async def get_block(self, height: int) -> LightBlock | None:
-        """The light block of a height, 0 being the newest; None when it has none. Raises SourceLost."""
+        """The light block of a height, 0 being the newest; None when the source has none. Raises SourceLost."""
 
     async def get_handover(self, height: int) -> Handover | None:
-        """Who was elected by the state after a block; None when that state is not kept. Raises SourceLost."""
+        """The set elected by the state after a block; None when that state is not kept. Raises SourceLost."""

@@ -1,4 +1,4 @@
-"""What a light client remembers between runs: the last block it verified, in one small file replaced whole."""
+"""A light client's memory between runs: the last block it verified, in a small file that is replaced whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LightState:
 
 
 def load_state(path: Path, genesis: bytes) -> LightState | None:
-    """What was remembered of this chain; None where there is no file. Raises LightStateInvalid."""
+    """The remembered block of this chain; None when there is no file. Raises LightStateInvalid."""
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """Processes that outlive the command that starts them: spawned, known again by start time, signalled by group.
 
-A process id alone is never trusted: it may belong to somebody else by the time it is read back.
+A process id alone is never trusted: it may belong to another process by the time it is read back.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ async def stop(identity: Identity) -> None:
 
 async def wait_until_gone(identity: Identity) -> None:
     """Return when the process no longer runs."""
-    while True:  # it need not be a child, so the kernel tells nobody
+    while True:  # it need not be a child, so the kernel does not report its end
         if get_run_state(identity) is RunState.GONE:
             return
         await trio.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""What a message passed on by a peer is worth. Knows no libp2p, so that everybody may name it."""
+"""What a node does with a message that a peer passed on. Knows no libp2p, so that every package may import it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import enum
 
 
 class Acceptance(enum.Enum):
-    """What a received message is worth.
+    """The value of a received message.
 
-    ACCEPT: pass it on. IGNORE: nothing to us now, and nobody's fault. REJECT: whoever passed it on broke the protocol.
+    ACCEPT: pass it on. IGNORE: it is of no use now, and no peer is at fault. REJECT: the peer that sent it broke the
+    protocol.
     """
 
     ACCEPT = "accept"

@@ -1,4 +1,4 @@
-"""Multiaddr text in and out: what may be dialed, and how our own addresses are written."""
+"""Multiaddr text in and out: which addresses may be dialed, and how this node writes its own."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ CIRCUIT = "p2p-circuit"
 def decode_address(address_or_peer: str) -> tuple[Multiaddr | None, str]:
     """Split `/ip4/../tcp/../p2p/ID` or a bare peer id into (address to dial or None, peer id text).
 
-    Also `/ip4/../tcp/../p2p/RELAY/p2p-circuit/p2p/ID`: ID through a relay. Raises AddressInvalid when it is none of
-    these, or when the address has no TCP port or no peer id.
+    Also `/ip4/../tcp/../p2p/RELAY/p2p-circuit/p2p/ID`: ID through a relay. Raises AddressInvalid for any other form,
+    and when the address has no TCP port or no peer id.
     """
     if not address_or_peer.startswith("/"):
         return None, decode_peer_id(address_or_peer).to_base58()
@@ -46,7 +46,7 @@ def encode_address(address: Multiaddr, peer_id: str) -> str:
 
 
 def is_circuit(address: Multiaddr) -> bool:
-    """Whether it leads through a relay."""
+    """Whether the address leads through a relay."""
     return f"/{CIRCUIT}" in str(address)
 
 

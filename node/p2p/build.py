@@ -1,4 +1,4 @@
-"""libp2p's host as we use it: its bounds, our transport and multiplexer, and every workaround applied."""
+"""Builds libp2p's host as this node uses it: its bounds, our transport and multiplexer, and every workaround."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class HostLimits:
 
 
 def build_host(seed: bytes, limits: HostLimits) -> tuple[IHost, Swarm]:
-    """A host that is not running yet. Raises ValueError (seed)."""
+    """Builds a host that is not running yet. Raises ValueError (seed)."""
     key_pair = compute_key_pair(seed)
     host = new_host(
         key_pair=key_pair,

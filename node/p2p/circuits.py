@@ -1,7 +1,8 @@
-"""Being reached through another node: libp2p's circuit relay v2, with our connections on top of it.
+"""Connections through another node: libp2p's circuit relay v2, with our connections on top of it.
 
-A relay passes on bytes of a connection that is secured end to end: it can cut it, not read or forge it. Whoever cannot
-be dialled keeps a reservation at a relay and gives out `RELAY/p2p-circuit/p2p/ID`. Section 25 of docs/upstream.md.
+A relay passes on bytes of a connection that is secured end to end: it can cut the connection, not read or forge it. A
+node that cannot be dialled holds a reservation at a relay and gives out `RELAY/p2p-circuit/p2p/ID`. Section 25 of
+docs/upstream.md.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ RESERVATION_S = 3_600
 RENEW_S, ROUND_S = 600.0, 1.0
 CIRCUITS_PER_RESERVATION = 16
 CIRCUIT_S, CIRCUIT_BYTES = 24 * 3_600, 16 << 30
-"""What a relay passes on for one connection; those of validators live for long."""
+"""What a relay passes on for one connection. A validator's connections live long."""
 
 
 class OwnReservations(CircuitV2Protocol):
-    """The library's, but nobody reserves in another's name."""
+    """The library's relay, except that a peer can reserve only in its own name."""
 
     async def _handle_reserve(self, stream: INetStream, msg: Any) -> None:
         msg.peer.id = stream.muxed_conn.peer_id.to_bytes()
@@ -56,7 +57,7 @@ class Circuits:
 
     @property
     def addresses(self) -> list[str]:
-        """Where this host can be reached through relays, now."""
+        """The relay addresses at which this host can be reached now."""
         return [f"{relay}/{CIRCUIT}/p2p/{self._host.peer_id}" for relay in self._reserved.values()]
 
     async def dial(self, address: str, peer: ID) -> None:
@@ -69,7 +70,7 @@ class Circuits:
             raise PeerUnreachable(f"no way to {peer} through {relay}: {error}") from error
 
     async def keep_reserved(self, relay: str) -> None:
-        """Hold a reservation at a relay until cancelled: it lives as long as its connection, and is renewed in time."""
+        """Hold a reservation at a relay until cancelled. It lasts as long as its connection and is renewed in time."""
         _, relay_id = decode_address(relay)
         renew_at_s = 0.0
         while True:
@@ -98,7 +99,7 @@ class Circuits:
 async def open_circuits(
     host: P2PHost, relays: Sequence[str] = (), *, reservations_max: int = 0
 ) -> AsyncIterator[Circuits]:
-    """Dial through relays and be reachable through `relays`; be a relay for up to `reservations_max` others.
+    """Dial through relays and be reachable through `relays`; serve as a relay for up to `reservations_max` others.
 
     Raises AddressInvalid.
     """

@@ -1,4 +1,4 @@
-"""Every way the network can fail a caller, as one exception tree; nothing of libp2p leaks past it."""
+"""Every way the network can fail a caller, as one exception tree. libp2p's exceptions never get past it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ReceiverStalled(NetworkError):
 
 
 class RequestRefused(NetworkError):
-    """The peer answered a request with a refusal; the message is the peer's, bounded and not to be trusted."""
+    """The peer refused a request. The message is the peer's: bounded, and not to be trusted."""
 
 
 class RequestTimedOut(NetworkError):

@@ -59,7 +59,7 @@ class StreamLimits:
 
 
 class ByteStream(Protocol):
-    """What a framed stream needs of the transport below it."""
+    """What a framed stream needs from the transport below it."""
 
     async def read(self, limit: int) -> bytes:
         """Return 1..limit bytes, or b"" at the end; raise StreamReset when torn."""
@@ -68,7 +68,7 @@ class ByteStream(Protocol):
         """Write all of `data`; raise StreamReset when torn."""
 
     async def finish(self) -> None:
-        """Tell the peer that nothing more will be written; reading goes on."""
+        """Tell the peer that this side writes nothing more. Reading goes on."""
 
     async def reset(self) -> None:
         """Drop the stream in both directions; never raises."""
@@ -78,7 +78,7 @@ class ByteStream(Protocol):
 
 
 class FrameDecoder:
-    """Pure: bytes in, whole frames out. Memory is bounded by one frame plus what one `feed` brings."""
+    """Pure: bytes in, whole frames out. Memory is bounded by one frame plus the input of one `feed`."""
 
     __slots__ = ("_buffer", "_frame_bytes_max")
 
@@ -88,7 +88,7 @@ class FrameDecoder:
 
     @property
     def is_between_frames(self) -> bool:
-        """True when no frame has been begun, so that the stream may end here."""
+        """True when no frame has begun, so that the stream may end here."""
         return not self._buffer
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -141,7 +141,7 @@ class FramedStream:
 
     @property
     def receive_end(self) -> NetworkError | None:
-        """Why nothing more will be received, or None while something may be."""
+        """Why the stream receives nothing more, or None while it may."""
         return self._receive_end
 
     async def __aenter__(self) -> Self:
@@ -188,7 +188,7 @@ class FramedStream:
         await self._write(_HEADER.pack(len(payload)) + payload)
 
     async def close(self) -> None:
-        """End the stream in order: what was sent still arrives, what arrives from now on is discarded. Idempotent."""
+        """End the stream in order: sent frames still arrive, later incoming ones are discarded. Idempotent."""
         closed = StreamClosed("this side has closed the stream")
         self._queue.clear()
         self._queued_bytes = 0
@@ -266,7 +266,7 @@ class FramedStream:
             self._readable.set()
 
     async def _wait_for_consumer(self) -> None:
-        """Read nothing more until the consumer has caught up, or the stream is torn (which the next read will tell)."""
+        """Pause reading until the consumer has caught up or the stream is torn (which the next read reports)."""
         self._drained = trio.Event()
         with trio.move_on_after(self.limits.consumer_stall_s) as patience:
             async with trio.open_nursery() as nursery:

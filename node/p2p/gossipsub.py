@@ -1,8 +1,8 @@
 """GossipSub 1.1 of py-libp2p with its mesh kept and its message path replaced. Sections 16 to 20 of docs/upstream.md.
 
-The library's router keeps the mesh: heartbeats, GRAFT, PRUNE, IHAVE, IWANT, back-off. Ours is what a message passes
-through: it is known by its content, has no author (what needs one is signed inside), is judged once, inline and by a
-verdict of three values, and nothing about it is kept longer than the gossip window.
+The library's router keeps the mesh: heartbeats, GRAFT, PRUNE, IHAVE, IWANT, back-off. This file replaces the message
+path: a message is identified by its content, has no author (a message that needs one carries a signature), is judged
+once, inline, by an `Acceptance`, and leaves no trace after the gossip window.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ logger = logging.getLogger(__name__)
 OUTBOX_BYTES_MAX = 16 << 20
 OUTBOX_CONTROL_MAX = 256
 CONTROL_ENTRIES_MAX = 64
-"""GRAFTs, PRUNEs, IHAVEs and IWANTs of each kind in one RPC: a few a topic are honest."""
+"""The most GRAFTs, PRUNEs, IHAVEs and IWANTs of each kind in one RPC. Honest peers send a few per topic."""
 WANTED_MAX, SERVED_TIMES_MAX = 5_000, 2
-"""Ids one IWANT is answered for, and how often one peer gets one message by asking."""
+"""The most ids that one IWANT is answered for, and how often one peer gets one message on request."""
 ASKED_MAX = 20_000
 MESSAGE_ID_BYTES = len(compute_message_id(b""))
 RPC_BYTES_MAX = 4 * GOSSIP_BYTES_MAX
 HEARTBEAT_S = 1
 DEGREE, DEGREE_LOW, DEGREE_HIGH = 6, 4, 12
 PEER_BYTES_PER_S, PEER_BURST_BYTES = 8 << 20, 32 << 20
-"""What one peer may send over all topics: blocks of 2 MB a second, forwarded by everybody, need less."""
+"""The bytes a peer may send per second over all topics. Blocks of 2 MB a second, from every peer, need less."""
 MESSAGE_COST_BYTES = 2 * KIB
-"""What a message costs besides its bytes, so that small ones are bounded too: 4,000 a second."""
+"""What a message costs besides its bytes, which also bounds small messages: 4,000 a second."""
 
 Judge = Callable[[str, str, bytes], Acceptance | Awaitable[Acceptance]]
-"""(peer id, topic, data) -> what the message is worth, now or when it has been looked into."""
+"""(peer id, topic, data) -> the acceptance of the message, now or after a longer check."""
 
 
 class ContentCache(MessageCache):
@@ -65,12 +65,12 @@ class ContentCache(MessageCache):
 
 
 def encode_rpc(rpc: rpc_pb2.RPC) -> bytes:
-    """What goes on the wire."""
+    """The wire bytes of an RPC."""
     return encode_varint_prefixed(rpc.SerializeToString())
 
 
 class ChainRouter(GossipSub):
-    """The mesh. Nothing it sends carries a peer record: peers are known from the chain and the address book."""
+    """The mesh. It never sends peer records: peers come from the chain and the address book."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -91,7 +91,7 @@ class ChainRouter(GossipSub):
         self._asked: set[bytes] = set()
 
     async def publish(self, msg_forwarder: ID, pubsub_msg: rpc_pb2.Message) -> None:
-        """Pass a message on to the mesh of its topic. Section 18: no signed record, no copy kept for anybody."""
+        """Pass a message on to the mesh of its topic. Section 18: no signed record, and no copy for other peers."""
         assert self.pubsub is not None
         self.mcache.put(pubsub_msg)
         data = encode_rpc(rpc_pb2.RPC(publish=[pubsub_msg]))
@@ -99,15 +99,15 @@ class ChainRouter(GossipSub):
             self._push(peer, data, is_control=False)
 
     def send_rpc(self, peer_id: ID, rpc: rpc_pb2.RPC, priority: bool = False) -> None:
-        """Send what the library's router says. Section 20: into the peer's outbox."""
+        """Send an RPC of the library's router. Section 20: it goes into the peer's outbox."""
         self._push(peer_id, encode_rpc(rpc), is_control=priority)
 
     async def emit_control_message(self, control_msg: rpc_pb2.ControlMessage, to_peer: ID) -> None:
-        """Send control alone."""
+        """Send a control message on its own."""
         self.send_rpc(to_peer, rpc_pb2.RPC(control=control_msg), priority=True)
 
     async def handle_rpc(self, rpc: rpc_pb2.RPC, sender_peer_id: ID) -> None:
-        """Section 21: only what is said of our topics, a bounded number of times, and no peer is taken from it."""
+        """Section 21: handles control for our topics only, a bounded number of times, and learns no peers from it."""
         control = rpc.control
         for graft in control.graft[:CONTROL_ENTRIES_MAX]:
             if graft.topicID in self.mesh:
@@ -123,7 +123,7 @@ class ChainRouter(GossipSub):
             await self.handle_iwant(iwant, sender_peer_id)
 
     async def handle_ihave(self, ihave_msg: rpc_pb2.ControlIHave, sender_peer_id: ID) -> None:
-        """Ask for what we have not seen; of one peer only until the next heartbeat, whoever else offers it."""
+        """Ask for unseen messages. Each is asked of one peer until the next heartbeat, even if other peers offer it."""
         assert self.pubsub is not None
         wanted = [
             one
@@ -135,7 +135,7 @@ class ChainRouter(GossipSub):
             await self.emit_iwant([MessageID(one) for one in wanted], sender_peer_id)
 
     async def handle_iwant(self, iwant_msg: rpc_pb2.ControlIWant, sender_peer_id: ID) -> None:
-        """Section 21: each message to each peer twice at most, however often it asks."""
+        """Section 21: sends each message to each peer at most twice, however often the peer asks."""
         for message_id in dict.fromkeys(iwant_msg.messageIDs[:WANTED_MAX]):
             message = self.mcache.get(message_id)
             if message is None or self._served[sender_peer_id, message_id] >= SERVED_TIMES_MAX:
@@ -144,10 +144,10 @@ class ChainRouter(GossipSub):
             self._push(sender_peer_id, encode_rpc(rpc_pb2.RPC(publish=[message])), is_control=False)
 
     async def send_recent_messages(self, peer_id: ID, topic: str) -> None:
-        """Section 21: nothing is replayed for a subscription; who lacks a message asks for it."""
+        """Section 21: nothing is replayed for a subscription; a peer asks for the messages it lacks."""
 
     def mesh_heartbeat(self) -> tuple[defaultdict[ID, list[str]], defaultdict[ID, list[str]]]:
-        """The library's; what was asked for and not delivered may be asked of another peer."""
+        """Runs the library's heartbeat. Undelivered messages may then be asked of another peer."""
         self._asked.clear()
         gone = [key for key in self._served if key[1] not in self.mcache.msgs]
         for key in gone:
@@ -193,12 +193,12 @@ class ChainPubsub(Pubsub):
             await self.router.publish(self.my_id, message)
 
     async def message_all_peers(self, raw_msg: bytes, announce: rpc_pb2.RPC.SubOpts | None = None) -> None:
-        """Tell everybody of a subscription."""
+        """Tell all peers of a subscription."""
         for outbox in self.outboxes.values():
             outbox.push(encode_varint_prefixed(raw_msg), is_control=True)
 
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
-        """Section 16: judge a peer's message; what is ignored may be judged again when another peer brings it."""
+        """Section 16: judge a peer's message. An ignored message may be judged again when another peer brings it."""
         if len(msg.topicIDs) != 1 or len(msg.data) > GOSSIP_BYTES_MAX or msg.from_id or msg.signature:
             self._judge_malformed(msg_forwarder)
             return
@@ -222,7 +222,7 @@ class ChainPubsub(Pubsub):
         self._judge(forwarder.to_base58(), "", b"")
 
     async def continuously_read_stream(self, stream: INetStream) -> None:
-        """Section 19: messages are taken one after the other, so a peer that floods waits for itself alone."""
+        """Section 19: messages are handled one after the other, so a flooding peer delays only itself."""
         peer_id = stream.muxed_conn.peer_id
         while self.manager.is_running:
             rpc = rpc_pb2.RPC()
@@ -243,7 +243,7 @@ class ChainPubsub(Pubsub):
                 await self.router.handle_rpc(rpc, peer_id)
 
     async def _handle_new_peer(self, peer_id: ID) -> None:
-        """Section 20: the library's queue drops what does not fit 32 places, silently."""
+        """Section 20: the library's queue silently drops messages beyond 32 places."""
         if peer_id in self.peers:
             return
         stream = await self.host.new_stream(peer_id, list(self.protocols))
@@ -274,11 +274,11 @@ class ChainPubsub(Pubsub):
         super()._handle_dead_peer(peer_id)
 
     def adopt(self) -> None:
-        """Section 22: a peer whose topic stream could not be opened, or that was here before us, is met again."""
+        """Section 22: meet peers again whose topic stream could not be opened or that connected before this ran."""
         for peer_id in self.host.get_connected_peers():
             if peer_id not in self.peers:
                 self._schedule_peer_stream_retry(peer_id)
 
     def forget(self, peers: Iterable[str]) -> None:
-        """Drop the books of peers that are gone."""
+        """Drop the records of peers that are gone."""
         self._rate.forget(peers)

@@ -49,7 +49,7 @@ class _Service:
 
 
 class _Handling:
-    """One run of a handler: the means to end it, and the sign that it has."""
+    """One run of a handler: a scope to end it, and an event that it has ended."""
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
@@ -63,7 +63,7 @@ class P2PHost:
         self.peer_id: Final[str] = libp2p_host.get_id().to_base58()
         self.limits: Final = limits
         self.libp2p_host: Final = libp2p_host
-        """For the parts of `node/p2p` alone."""
+        """Only for use inside `node/p2p`."""
         self._host = libp2p_host
         self._swarm = swarm
         self._nursery = nursery
@@ -71,7 +71,7 @@ class P2PHost:
         self._streams_per_service: Counter[tuple[str, str]] = Counter()
         self._dials: dict[str, trio.Lock] = {}
         self.dial_circuit: DialCircuit | None = None
-        """Dials through relays, where `node.p2p.circuits` is in use."""
+        """Dials through relays, when `node.p2p.circuits` is in use."""
         self._watch = ConnectionWatch()
         swarm.register_notifee(self._watch)
 
@@ -91,7 +91,7 @@ class P2PHost:
         return any(getattr(connection, "direction", None) is Direction.OUTBOUND for connection in connections)
 
     def get_remote_ip(self, peer_id: str) -> str | None:
-        """The address a connected peer is seen at; None for one that came through a relay."""
+        """The IP address of a connected peer; None when the peer came through a relay."""
         for connection in self._swarm.get_connections(decode_peer_id(peer_id)):
             is_relayed = connection.get_connection_type() is ConnectionType.RELAYED
             if isinstance(connection.muxed_conn, YamuxConnection) and not is_relayed:
@@ -100,7 +100,7 @@ class P2PHost:
         return None
 
     def watch(self, callback: Callable[[str], None] | None) -> None:
-        """Call back with the peer id of every new connection. One watches at a time; None: nobody."""
+        """Call back with the peer id of every new connection. There is one watcher at a time; None ends the watch."""
         self._watch.callback = callback
 
     def serve(
@@ -114,9 +114,9 @@ class P2PHost:
     ) -> None:
         """Serve a protocol: each inbound stream runs `handler` in the host's own nursery.
 
-        A handler that raises loses its stream and is logged; nothing else is touched. It learns that its stream has
-        failed from the next send or receive, and is cancelled if it still runs `handler_grace_s` later. Streams of
-        one peer over `max_streams_per_peer`, ended ones whose handler still runs included, are reset before a handler
+        A handler that raises loses its stream and is logged; others are unaffected. The handler learns that its stream
+        has failed from its next send or receive, and is cancelled if it still runs `handler_grace_s` later. A peer's
+        streams over `max_streams_per_peer`, including ended ones whose handler still runs, are reset before a handler
         sees them. `limits` sets the other bounds; its frame bound is replaced by `max_frame_bytes`. Raises ValueError
         when the protocol is served already.
         """
@@ -295,7 +295,7 @@ class P2PHost:
             handling.done.set()
 
     async def _drop_silent_connections(self, peer_id: str, silence_s: float) -> None:
-        """Close half-open connections, so that the next stream dials instead of waiting on them."""
+        """Close half-open connections, so that the next stream dials instead of waiting for them."""
         for connection in self._swarm.get_connections(decode_peer_id(peer_id)):
             muxed = connection.muxed_conn
             if isinstance(muxed, YamuxConnection) and muxed.silent_s >= silence_s:

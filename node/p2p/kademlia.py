@@ -1,9 +1,9 @@
-"""Finding peers nobody named: look-ups by distance (Kademlia) among the peers of one chain.
+"""Finds peers that the operator did not name: look-ups by distance (Kademlia) among the peers of one chain.
 
-Peers are asked for those they know near a point; the nearest of the answers are asked next, until nobody knows a nearer
-one. What is found goes into the address book, which decides whom to stay connected to. Told to others is only who was
-reached at its address, or is connected now and named a port, at the address it is seen at: so nobody can have a third
-one dialled. Section 23 of docs/upstream.md says why this is not the library's.
+A look-up asks peers for the peers they know near a point, and asks the nearest of the answers next, until no answer is
+nearer. Results go into the address book, which decides whom to stay connected to. A node tells others only of peers it
+has reached at their address, or that are connected now and named a port, at the address it sees them at: so a peer
+cannot have a third party dialled. Section 23 of docs/upstream.md says why this is not the library's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger("myelin.network")
 
 ASKED_AT_ONCE = 3
 ASKED_MAX = 12
-"""Peers asked in one look-up, connected to for it where they are not."""
+"""Peers asked in one look-up; each is dialled if it is not connected."""
 PAUSE_S_MIN, PAUSE_S_MAX = 2.0, 60.0
 REQUEST_BYTES_MAX = 256
 ANSWER_BYTES_MAX = 16 << 10
@@ -37,7 +37,7 @@ TIMEOUT_S = 5.0
 
 
 class OtherChain(ProtocolError):
-    """The asker is of another chain."""
+    """The peer that asks is of another chain."""
 
 
 class PeerFinder:
@@ -49,7 +49,7 @@ class PeerFinder:
         self._list_peers = list_peers
         self._genesis = genesis
         self._came: dict[str, str] = {}
-        """Where those who are connected to us say they can be reached."""
+        """The addresses that connected peers say they listen at."""
         host.serve_requests(
             PEERS_PROTOCOL,
             self._answer,
@@ -61,7 +61,7 @@ class PeerFinder:
         )
 
     async def run(self) -> None:
-        """Look around oneself and somewhere else, ever less often while that brings nothing new, until cancelled."""
+        """Look up this node and a random point, less often while it finds nothing new, until cancelled."""
         pause_s = PAUSE_S_MIN
         while True:
             before = len(self._book.known)
@@ -72,7 +72,7 @@ class PeerFinder:
             await trio.sleep(pause_s)
 
     async def look_up(self, target: bytes) -> list[str]:
-        """The nearest peers to a point that answered or were told of, nearest first. Dials at most 12 for it."""
+        """The nearest peers to a point among those that answered or were named, nearest first. Dials at most 12."""
         before = frozenset(self._host.peers())
         asked: set[str] = set()
         known = dict.fromkeys(self._list_peers(), "")
@@ -142,9 +142,9 @@ def write_address(ip: str, port: int, peer: str) -> str:
 
 
 def is_dialable(address: str, teller_ip: str | None) -> bool:
-    """Whether to dial what a peer told of: by number, and in no private network unless the teller is in one.
+    """Whether to dial an address that a peer told: numeric, and in no private network unless the peer is in one.
 
-    Else anybody could have us knock at the doors of our own network.
+    Otherwise a stranger could make this node dial machines of its own network.
     """
     try:
         where, _ = decode_address(address)

@@ -1,7 +1,7 @@
 """Peers of one chain on the local network, by multicast DNS as libp2p's specification has it (zeroconf does the DNS).
 
-Every record names addresses under the service of the chain, `_p2p-GENESIS._udp.local.`; what is found goes to whoever
-asked, who decides what to dial. Section 24 of docs/upstream.md says why this is not libp2p's own.
+Every record names addresses under the service of the chain, `_p2p-GENESIS._udp.local.`. Found addresses go to the
+caller, which decides what to dial. Section 24 of docs/upstream.md says why this is not libp2p's own.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ PORT_UNUSED = 4001
 
 
 def compute_service(genesis: bytes) -> str:
-    """The DNS service of one chain: others do not even see each other."""
+    """The DNS service of one chain. Nodes of other chains do not see it."""
     return f"_p2p-{genesis.hex()[:8]}._udp.local."
 
 
 async def run_mdns(addresses: Sequence[str], genesis: bytes, learn: Callable[[list[str]], None]) -> None:
-    """Tell the local network of our addresses, and `learn` those of others, until cancelled.
+    """Announce our addresses on the local network, and pass other nodes' addresses to `learn`, until cancelled.
 
-    Where there is no multicast, that is logged and this returns.
+    Without multicast it logs that and returns.
     """
     service = compute_service(genesis)
     name = f"{secrets.token_hex(16)}.{service}"
@@ -82,13 +82,13 @@ def _resolve(zeroconf: Zeroconf, service: str, name: str) -> list[str]:
 
 
 def decode_texts(texts: dict[bytes, bytes | None]) -> list[str]:
-    """The addresses in a TXT record; what is none is left to whoever parses them."""
+    """The addresses in a TXT record. The code that parses them rejects invalid ones."""
     found = [value for key, value in texts.items() if key.startswith(b"dnsaddr") and value]
     return [value.decode("utf-8", "replace") for value in found[:ADDRESSES_MAX]]
 
 
 def expand(addresses: Sequence[str]) -> list[str]:
-    """Listening at `0.0.0.0` or `::` is listening at every address of this machine."""
+    """Replaces `0.0.0.0` and `::` by every address of this machine."""
     expanded = []
     for address in addresses:
         parts = address.split("/")

@@ -1,4 +1,4 @@
-"""What waits to be sent to one peer of a topic: encoded once for all peers, bounded in bytes. Knows no libp2p."""
+"""The queue of messages for one peer of a topic: encoded once for all peers, bounded in bytes. Knows no libp2p."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import trio
 
 
 class Outbox:
-    """Control before messages, each in order. What does not fit is refused, so that a peer that does not read costs
-    at most `bytes_max`."""
+    """Control goes before messages, each in order. An entry without room is refused, so that a peer that does not read
+    costs at most `bytes_max`."""
 
     def __init__(self, bytes_max: int, control_max: int) -> None:
         self._bytes_max = bytes_max
@@ -35,7 +35,7 @@ class Outbox:
         return True
 
     async def pop(self) -> bytes | None:
-        """What to send next; None when closed."""
+        """The next entry to send; None when closed."""
         while not self._is_closed:
             if self._control:
                 return self._control.popleft()
@@ -48,6 +48,6 @@ class Outbox:
         return None
 
     def close(self) -> None:
-        """Nothing is sent any more."""
+        """Ends the queue; nothing is sent after it."""
         self._is_closed = True
         self._news.set()

@@ -1,7 +1,7 @@
-"""The address book: who is known at which address, who is dialled when, who misbehaved. Knows no network.
+"""The address book: known addresses, whom to dial when, and which peers misbehave. Knows no network.
 
-Kept in one file, `peers.json`: addresses that worked, so that a node finds its network again when the named peers are
-gone. Scores are not kept: a node that starts anew gives everybody another chance.
+It keeps one file, `peers.json`, with addresses that worked, so that a node finds its network again when the named peers
+are gone. It does not keep scores: after a restart every peer gets another chance.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ FAILURES_MAX = 10
 FILE_BYTES_MAX = 1 << 20
 BACKOFF_S_MIN, BACKOFF_S_MAX = 1.0, 60.0
 NAMED_BACKOFF_S_MAX = 10.0
-"""A validator's own peers are dialled so often at least: when a partition heals, it is connected well within 20 s."""
+"""The longest pause between dials of a validator's own peers: after a partition they reconnect well within 20 s."""
 BAN_SCORE = 10
 BAN_S = 600.0
 FORGIVEN_PER_S = 0.1
-"""Ten offences at once, or one every ten seconds on top of that, end in a ban."""
+"""Ten offences at once, or more than one every ten seconds for long, end in a ban."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class _KnownPeer:
     failures: int = 0
     retry_at_s: float = 0.0
     is_reached: bool = False
-    """We dialled it and it was of our chain, in this run or the one that wrote the file."""
+    """The peer was reached by dialling and is of our chain, in this run or the one that wrote the file."""
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class _Score:
 
 @dataclass
 class PeerBook:
-    """Addresses and conduct. `path` None: nothing is kept on disk."""
+    """Addresses and scores. With `path` None nothing is kept on disk."""
 
     path: Path | None
     own_id: str
@@ -59,7 +59,7 @@ class PeerBook:
     is_changed: bool = False
 
     def load(self) -> None:
-        """What an earlier run knew. A file that cannot be read is as good as none."""
+        """Read what an earlier run saved. An unreadable file counts as none."""
         if self.path is None or not self.path.exists():
             return
         try:
@@ -75,15 +75,15 @@ class PeerBook:
         self.is_changed = False
 
     def encode(self) -> bytes:
-        """The file: addresses of everybody who was reached."""
+        """The file's content: addresses of every peer that was reached."""
         reached = [one for known in self.known.values() if known.is_reached for one in known.addresses]
         self.is_changed = False
         return (json.dumps({"addresses": sorted(reached)}, indent=1) + "\n").encode()
 
     def add(self, address: str, *, is_named: bool = False) -> str | None:
-        """Know an address; whose it is, or None where it is passed over: invalid, our own, no room.
+        """Add an address; returns its peer, or None when it is skipped: invalid, our own, or no room.
 
-        Where there is no room, one that was never reached gives way. A named one that is invalid raises AddressInvalid.
+        When the book is full, a never reached peer gives way. Raises AddressInvalid for an invalid named address.
         """
         try:
             where, peer = decode_address(address)
@@ -111,7 +111,7 @@ class PeerBook:
         return bool(unreached)
 
     def blame(self, peer: str, now_s: float) -> bool:
-        """Count an offence; whether the peer is banned for it."""
+        """Count an offence; returns whether the peer is banned for it."""
         score = self.scores.pop(peer, None) or _Score(updated_s=now_s)
         self.scores[peer] = score
         if len(self.scores) > KNOWN_MAX:
@@ -124,17 +124,17 @@ class PeerBook:
         return True
 
     def is_banned(self, peer: str, now_s: float) -> bool:
-        """Whether to have nothing to do with it for now."""
+        """Whether to refuse all contact with the peer for now."""
         return peer in self.scores and self.scores[peer].banned_until_s > now_s
 
     def is_named(self, peer: str) -> bool:
-        """Whether the operator named it."""
+        """Whether the operator named the peer."""
         return peer in self.known and self.known[peer].is_named
 
     def choose(self, connected: frozenset[str], outbound_count: int, now_s: float) -> list[str]:
-        """Whom to dial now: named peers that are missing, and others while we dialled fewer than 8 ourselves.
+        """Whom to dial now: missing named peers, and others while fewer than 8 connections are outbound.
 
-        Who came to us counts for nothing: whoever fills our places from outside does not choose our peers.
+        Inbound connections do not count: a stranger that fills our inbound places must not choose our peers.
         """
         due = [
             peer
@@ -148,8 +148,8 @@ class PeerBook:
         return named + others[: max(0, OUTBOUND_WANTED - outbound_count - len(named))]
 
     def note_failure(self, peer: str, now_s: float, *, is_online: bool) -> None:
-        """It did not answer: later, and later each time. A peer nobody named is forgotten after ten times, unless
-        nobody at all answers."""
+        """A dial failed: the next one comes later each time. An unnamed peer is forgotten after ten failures, unless
+        no peer at all answers."""
         known = self.known[peer]
         known.failures += 1
         pause_s_max = NAMED_BACKOFF_S_MAX if known.is_named else BACKOFF_S_MAX
@@ -160,7 +160,7 @@ class PeerBook:
             del self.known[peer]
 
     def note_success(self, peer: str, *, is_dialled: bool) -> None:
-        """It is one of us; `is_dialled`: at an address we know."""
+        """The peer is of our chain; `is_dialled`: reached at a known address."""
         if peer in self.known:
             known = self.known[peer]
             known.failures = 0
@@ -168,5 +168,5 @@ class PeerBook:
             known.is_reached |= is_dialled
 
     def list_reached(self) -> dict[str, list[str]]:
-        """Peers that we dialled, and where."""
+        """Peers that were reached by dialling, with their addresses."""
         return {peer: known.addresses for peer, known in self.known.items() if known.is_reached}

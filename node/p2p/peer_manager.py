@@ -1,4 +1,4 @@
-"""Keeps connections by the address book: dials, checks whose a peer is, bounds who comes in, drops who misbehaves."""
+"""Maintains connections by the address book: dials, checks a peer's chain, bounds inbound peers, drops offenders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROUND_S = 1.0
 SAVE_S = 60.0
 RECHECK_S = 20.0
 INBOUND_MAX = 256
-"""Half of what the host allows: whoever fills these places does not keep us from dialling."""
+"""Half of the host's limit: strangers that fill these places do not keep this node from dialling."""
 
 Check = Callable[[str], Awaitable[bool]]
 """Asks a connected peer whether it is of our chain."""
@@ -38,7 +38,7 @@ class PeerManager:
         self._nursery: trio.Nursery | None = None
 
     def penalise(self, peer: str, reason: str) -> None:
-        """Count an offence; who is banned for it is disconnected."""
+        """Count an offence; a peer banned for it is disconnected."""
         logger.warning("peer %s: %s", peer, reason)
         if self._book.blame(peer, trio.current_time()) and self._nursery is not None:
             logger.warning("peer %s is banned for %d s", peer, BAN_S)
@@ -49,12 +49,12 @@ class PeerManager:
         return [peer for peer in self._host.peers() if peer in self._checked]
 
     def learn(self, addresses: Iterable[str]) -> None:
-        """Take over addresses that somebody told us: dialled while there is room, believed once they answered."""
+        """Add addresses that peers told us. They are dialled while there is room, and trusted once they answer."""
         for address in addresses:
             self._book.add(address)
 
     async def run(self) -> None:
-        """Keep connections until cancelled; then the book is written."""
+        """Maintain connections until cancelled; then save the book."""
         try:
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self._save_now_and_then)
@@ -80,7 +80,7 @@ class PeerManager:
                 self._nursery.start_soon(self._meet, peer)
 
     def _on_connection(self, peer: str) -> None:
-        """Somebody is there: whom we want nothing of, and whom there is no room for, is gone again at once."""
+        """A peer connected. It is disconnected at once when it is banned or when there is no room."""
         assert self._nursery is not None
         if self._book.is_banned(peer, trio.current_time()) or self._is_too_many(peer):
             self._nursery.start_soon(self._host.disconnect, peer)
@@ -94,7 +94,7 @@ class PeerManager:
         return sum(not self._host.is_outbound(other) for other in self._host.peers()) > self._inbound_max
 
     async def _meet(self, peer: str) -> None:
-        """Connect where we are not, and ask whose it is."""
+        """Connect to the peer if needed, and ask for its chain."""
         try:
             if self._book.is_banned(peer, trio.current_time()):
                 await self._host.disconnect(peer)

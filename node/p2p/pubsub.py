@@ -1,4 +1,4 @@
-"""Publish and subscribe on a host: topics by name, verdicts by value. No libp2p type leaves it."""
+"""Publish and subscribe on a host: topics by name, acceptances by value. No libp2p type leaves it."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class PubSub:
         self._outbox, self._waiting = trio.open_memory_channel[tuple[str, bytes]](math.inf)
 
     def subscribe(self, topic: str, receive: Receive) -> None:
-        """Hand each message of a topic over: (peer that passed it on, data) -> what it is worth.
+        """Pass each message of a topic to `receive`: (peer that passed it on, data) -> its acceptance.
 
-        Called once for a message that is accepted or rejected, or whose verdict comes later; one that is ignored at
-        once may come again. Subscribe before connecting. Who waits for verdicts bounds how many there are.
+        `receive` is called once for a message that is accepted, rejected or judged later; a message ignored at once may
+        come again. Subscribe before connecting. A receiver that judges later bounds its pending messages itself.
         """
         assert topic not in self._receivers, "a topic has one receiver"
         self._receivers[topic] = receive
 
     def publish(self, topic: str, data: bytes) -> None:
-        """To everybody who subscribes. Never blocks; dropped with a warning when 4,096 messages wait already."""
+        """Send to every subscriber. Never blocks; the message is dropped with a warning when 4,096 already wait."""
         assert len(data) <= GOSSIP_BYTES_MAX, "the sender bounds what it sends"
         if self._outbox.statistics().current_buffer_used >= PUBLISH_QUEUE_MAX:
             logger.warning("%d messages wait to be published: one of %s is dropped", PUBLISH_QUEUE_MAX, topic)
@@ -58,7 +58,7 @@ class PubSub:
         return sorted(peer.to_base58() for peer in self._pubsub.peer_topics.get(topic, ()))
 
     def list_mesh(self, topic: str) -> list[str]:
-        """Peers that messages of a topic are passed on to at once."""
+        """Peers to which messages of a topic are passed on at once."""
         return sorted(peer.to_base58() for peer in self._router.mesh.get(topic, ()))
 
     def _judge(self, peer: str, topic: str, data: bytes) -> Acceptance | Awaitable[Acceptance]:
@@ -98,7 +98,7 @@ class PubSub:
 async def open_pubsub(
     host: P2PHost, penalise: Callable[[str, str], None], subscribe: Callable[[PubSub], None]
 ) -> AsyncIterator[PubSub]:
-    """Run topics for the length of the block. `subscribe` is called first, so that no peer meets us without them."""
+    """Run topics for the length of the block. Call `subscribe` first, so that no peer meets this node without them."""
     pubsub = PubSub(host, penalise, subscribe)
     async with trio.open_nursery() as nursery:
         await nursery.start(pubsub.run)

@@ -27,7 +27,7 @@ REASON_BYTES_MAX: Final = 512
 REQUESTS_PER_S: Final = 100.0
 REQUESTS_BURST: Final = 400.0
 RATE_WAIT_S_MAX: Final = 1.0
-"""Of one peer on one protocol. Who asks faster waits up to a second, then is refused."""
+"""The requests a peer may make on one protocol. A faster peer waits up to a second, then is refused."""
 
 STATUS_REQUEST: Final = 0
 STATUS_OK: Final = 1

@@ -1,9 +1,9 @@
 """TCP for libp2p: reads in bulk, writes that cannot be torn by cancellation, admission control on accept.
 
-Replaces libp2p's own TCP transport (docs/upstream.md, sections 2, 8 and 12). What differs:
+Replaces libp2p's own TCP transport (docs/upstream.md, sections 2, 8 and 12). The differences:
  - a write takes all its bytes at once into an outbox and is then beyond cancellation, so Noise records stay whole;
  - `read(n)` returns exactly n bytes before the end of the stream, from one buffer filled by large receives;
- - an accepted connection gives back its place when it closes, and is admitted per IP;
+  - an accepted connection returns its place when it closes, and is admitted per IP;
  - the listening port is not shared with other processes (no SO_REUSEPORT).
 """
 
@@ -63,17 +63,17 @@ class TcpStream(ReadWriteCloser):
         return self._remote
 
     def watch(self, *, established: Callable[[], None], closed: Callable[[], None]) -> None:
-        """Call back once each: when the peer has proved who it is, and when the stream closes."""
+        """Call back once each: when the peer has proved its identity, and when the stream closes."""
         self._on_established = established
         self._on_close = closed
 
     def mark_established(self) -> None:
-        """The upgrade to a secured, multiplexed connection is done."""
+        """Marks the connection as secured and multiplexed."""
         if self._on_established is not None:
             self._on_established()
 
     async def read(self, n: int | None = None) -> bytes:
-        """Return exactly n bytes (all that is there, at least 1, for None); fewer only at the end of the stream.
+        """Return exactly n bytes (for None: all that is buffered, at least 1); fewer only at the end of the stream.
 
         Safe to cancel. Raises ConnectionClosedError when the connection was torn.
         """
@@ -110,7 +110,7 @@ class TcpStream(ReadWriteCloser):
     async def write(self, data: bytes) -> None:
         """Take all of `data` at once, in call order; wait only while the outbox is over its bound.
 
-        Cancelling the wait loses nothing: the bytes are on their way. Raises ConnectionClosedError.
+        A cancelled wait loses nothing: the bytes are already queued. Raises ConnectionClosedError.
         """
         if self._broken is not None:
             raise ConnectionClosedError(f"connection to {self._remote} is closed: {self._broken}", transport="tcp")
@@ -162,7 +162,7 @@ class TcpStream(ReadWriteCloser):
             self._is_flushing = False
 
     async def close(self) -> None:
-        """Close the socket; what the outbox still holds is dropped. Idempotent."""
+        """Close the socket; bytes still in the outbox are dropped. Idempotent."""
         self._break("closed on this side")
         await trio.lowlevel.cancel_shielded_checkpoint()
 
@@ -192,7 +192,7 @@ class TcpTransport(ITransport):
 
     @property
     def nursery(self) -> trio.Nursery:
-        """Where connections do their work; only there while the swarm runs."""
+        """The nursery of the connections' tasks; exists only while the swarm runs."""
         assert self._nursery is not None, "the transport is used before its swarm runs"
         return self._nursery
 
@@ -226,7 +226,7 @@ class TcpTransport(ITransport):
         return ["tcp"]
 
     async def serve(self, sock: socket.socket, handler: THandler) -> None:
-        """Admit one accepted socket and run libp2p's handler until the connection closes; contains all errors."""
+        """Admit an accepted socket and run libp2p's handler until the connection closes. Contains all errors."""
         try:
             stream = TcpStream(sock, self.nursery)
         except OSError:

@@ -1,4 +1,4 @@
-"""Tells who connects, out of libp2p's notifications."""
+"""Reports new connections from libp2p's notifications."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from multiaddr import Multiaddr
 
 
 class ConnectionWatch(INotifee):
-    """Calls back with the peer id of every new connection; with nothing while `callback` is None."""
+    """Calls back with the peer id of every new connection; does nothing while `callback` is None."""
 
     def __init__(self) -> None:
         self.callback: Callable[[str], None] | None = None

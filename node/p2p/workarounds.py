@@ -1,7 +1,7 @@
 """A libp2p host without the defects of py-libp2p 0.8.1 that cost data, safety or time: one function for each change.
 
-Where libp2p lets a part be passed in (transport, security, muxer, stream handler) we pass our own; nothing of libp2p
-is patched, so other users of libp2p in the same process are untouched. Every defect has its section in
+Where libp2p accepts a part as an argument (transport, security, muxer, stream handler) this file passes our own. It
+patches nothing of libp2p, so other users of libp2p in the same process are unaffected. Every defect has its section in
 docs/upstream.md and a test that fails on the stock part and passes on ours.
 """
 
@@ -64,7 +64,7 @@ class YamuxSelection(MuxerMultistream):
 
 
 def find_tcp_stream(conn: ISecureConn) -> TcpStream | None:
-    """Return our transport below a secured connection; None where it is somebody else's."""
+    """Return our transport below a secured connection; None when the transport is another."""
     layer: object = conn
     for name in ("conn", "read_writer", "read_write_closer", "stream"):
         layer = getattr(layer, name, None)
@@ -87,9 +87,9 @@ def build_connection_config(connections_max: int, connections_per_peer_max: int,
 
 
 def build_resource_manager(connections_max: int, connections_per_peer_max: int, streams_max: int) -> ResourceManager:
-    """Section 10: keep libp2p's plain limits, drop its circuit breaker, degradation and per-peer rate.
+    """Section 10: keeps libp2p's plain limits, drops its circuit breaker, degradation and per-peer rate.
 
-    Those shut everybody out for a minute once some peers misbehave; admission per IP does that work here.
+    Once some peers misbehave, those shut every peer out for a minute. Admission per IP does that work here.
     """
     return ResourceManager(
         limits=ResourceLimits(max_connections=2 * connections_max, max_streams=streams_max),
@@ -106,7 +106,7 @@ def build_resource_manager(connections_max: int, connections_per_peer_max: int, 
 
 class _IdleConnector(AutoConnector):
     async def maybe_connect(self) -> None:
-        """Dial nobody."""
+        """Dials no peer."""
         await trio.lowlevel.checkpoint()
 
 
@@ -123,7 +123,7 @@ def dial_only_when_asked(swarm: Swarm) -> None:
 
 
 def stop_identifying(host: IHost, swarm: Swarm) -> None:
-    """Section 15: libp2p asks every new peer who it is, and lets any peer push addresses into its peer store.
+    """Section 15: libp2p asks every new peer for its identity, and lets any peer push addresses into its peer store.
 
     We take identities from Noise and addresses from the chain; those who ask us still get their answer.
     Test: tests/integration/node/p2p/test_hostile.py::test_nothing_can_be_pushed_at_us.

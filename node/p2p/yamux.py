@@ -119,7 +119,7 @@ class YamuxConnection(IMuxedConn):
             await self._close_secured()
 
     async def close(self) -> None:
-        """Say goodbye, as far as that needs no waiting, and close. Streams end with a reset. Idempotent."""
+        """Say goodbye if that needs no waiting, and close. Streams end with a reset. Idempotent."""
         if not self.is_closed:
             goodbye = HEADER.pack(0, FrameType.GO_AWAY, Flag.NONE, 0, GO_AWAY_NORMAL)
             with trio.CancelScope() as scope:
@@ -161,7 +161,7 @@ class YamuxConnection(IMuxedConn):
         self._controls_waiting.set()
 
     def forget_if_closed(self, stream: YamuxStream) -> None:
-        """Drop a stream that neither side will use any more from the books."""
+        """Drop a stream from the books when neither side will use it again."""
         if stream.is_closed and self._streams.pop(stream.stream_id, None) is not None and self._is_inbound(stream):
             self._inbound_count -= 1
 
@@ -207,7 +207,7 @@ class YamuxConnection(IMuxedConn):
             self._shut_down(f"read failed: {type(error).__name__}: {error}")
 
     def _take_record(self, record: bytes) -> None:
-        """Handle what one Noise record brings. Between records no more is kept than a cut header (< 12 bytes)."""
+        """Handle the content of one Noise record. Between records it keeps at most a partial header (< 12 bytes)."""
         self._heard_at_s = trio.current_time()
         data = self._cut_header + record if self._cut_header else record
         start = 0

@@ -107,7 +107,7 @@ class YamuxStream(IMuxedStream):
         await self._torn.wait()
 
     def set_deadline(self, ttl: int) -> None:
-        """Not part of Yamux; cancel scopes serve."""
+        """Not part of Yamux: use cancel scopes."""
         raise NotImplementedError("use a cancel scope")
 
     def get_remote_address(self) -> tuple[str, int] | None:

@@ -1,4 +1,4 @@
-"""Which input answers which effect of the core: how a replayed log tells what was done before the crash."""
+"""Which input answers which effect of the core. A replay uses this to tell what was done before the crash."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from proto_specs.types.chain import compute_block_hash
 
 
 def get_height(event: Input) -> int | None:
-    """The height an input belongs to; None where it does not say."""
+    """The height of an input; None when it has none."""
     match event:
         case ProposalReceived():
             return event.proposal.height

@@ -1,4 +1,4 @@
-"""Whether served blocks are what they say, in two steps that a thread can run: they hang together, and are decided."""
+"""Checks served blocks in two steps that a thread can run: they form a chain, and they were decided."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from proto_specs.types.gossip import FinalBlock
 
 @dataclass(slots=True)
 class Run:
-    """Blocks in a row that name the same validator set, and how long each is encoded."""
+    """Consecutive blocks that name the same validator set, with the encoded length of each."""
 
     validators_hash: bytes
     blocks: tuple[FinalBlock, ...]
@@ -29,14 +29,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Blocks from `start` on that follow each other and hold what their headers name. Who decided them is open."""
+    """Consecutive blocks from `start` on whose bodies match their headers. Their commits are not checked yet."""
 
     start: int
     runs: tuple[Run, ...]
 
 
 def check_blocks(start: int, blocks: tuple[FinalBlock, ...]) -> Checked | str:
-    """All that can be told without the validator set; or what is wrong."""
+    """Checks everything that needs no validator set; returns the fault as text if there is one."""
     parent: FinalBlock | None = None
     runs: list[Run] = []
     for height, final in enumerate(blocks, start):
@@ -55,7 +55,7 @@ def check_blocks(start: int, blocks: tuple[FinalBlock, ...]) -> Checked | str:
 def list_commit_jobs(
     blocks: tuple[FinalBlock, ...], validators: ValidatorSet, genesis: bytes
 ) -> list[SignatureJob] | str:
-    """The signatures whose validity proves that this set decided each of the blocks; or why it did not."""
+    """The signatures that prove that this set decided each block; or why the set did not."""
     jobs = []
     for final in blocks:
         header, commit = final.block.header, final.commit

@@ -1,14 +1,14 @@
-"""Catching up by ranges of blocks from several peers at once. Knows how blocks are fetched, not how one is executed.
+"""Catches up by fetching ranges of blocks from several peers at once. Knows how to fetch, not how to execute.
 
-What lies between the head and what peers claim is fetched in ranges: each is asked of one peer, and the range that all
-others wait for of a second one when the first takes its time. What came is checked in two steps, both away from the
-loop: that it hangs together (heights, parents, bodies, commits of parents), then every signature of its commits at
-once. The second needs the validator set. It is that of the head, until an epoch ends: blocks that name another set wait
+The blocks between the head and the peers' claims are fetched in ranges, each from one peer. The range that all others
+wait for is also asked of a second peer when the first is slow. Responses are checked in two steps, both outside the
+loop: they form a chain (heights, parents, bodies, commits of parents), then all signatures of their commits at once.
+The second step needs the validator set. It is the head's until an epoch ends: blocks that name another set wait
 unchecked until the head is where that set begins. Blocks are then applied in order, one at a time.
 
-Peers lie. Whatever was served and does not hold costs its server a penalty and everything else it served that is not
-proven yet; what others served stays. A peer that claims blocks and does not serve them may have pruned them, so it is
-not penalised, only not asked for a while that doubles: claims hold nobody up for long.
+Peers lie. A false response costs its server a penalty and all its other unproven ranges; other peers' ranges stay. A
+peer that claims blocks and does not serve them may have pruned them, so it gets no penalty; it is not asked for a
+while that doubles each time, so that false claims cannot hold up the sync for long.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ from proto_specs.types.gossip import BlocksRequest, BlocksResponse, FinalBlock
 logger = logging.getLogger("myelin.sync")
 
 REQUESTS_MAX = 6
-"""At once, one a peer; the second request for the range that all wait for comes on top."""
+"""Requests at once, one per peer; the second request for the range that all wait for comes on top."""
 RANGE_BYTES = 1 << 20
-"""Aimed at: small enough to arrive in time over a slow line."""
+"""The intended size of a response: small enough to arrive in time over a slow line."""
 RANGE_BLOCKS_FIRST = 4
-"""Asked of a peer first, and after it was too slow; twice as many each time it answers, to BLOCKS_RESPONSE_MAX."""
+"""Blocks in a peer's first request, and after it was slow. Each answer doubles the number, to BLOCKS_RESPONSE_MAX."""
 AHEAD_BLOCKS_MAX = 1_024
-"""Nothing is fetched farther above the head."""
+"""How far above the head blocks are fetched."""
 WAITING_BYTES_MAX = 24 << 20
-"""Above that much, encoded, only the block after the head is asked for. Responses under way come on top."""
+"""Encoded bytes above which only the block after the head is asked for. Running responses come on top."""
 PATIENCE_MS = 1_000
 DISTRUST_MS, DISTRUST_MS_MAX = 5_000, 300_000
 DISTRUSTED_MAX = 1_024
 REPORT_BLOCKS = 1_000
 
 Apply = Callable[[FinalBlock, Callable[[], None]], None]
-"""Make a block the head that its commit, checked, decides; answers when it is. One that cannot be ends the node."""
+"""Makes a block the head that its checked commit decides; answers when done. An impossible block ends the node."""
 
 
 @dataclass(slots=True, eq=False)
 class _Range:
-    """Blocks [start, start + count). `blocks` is empty until they came; proven once their commits were checked."""
+    """Blocks [start, start + count). `blocks` is empty until they arrive; `proven` once their commits were checked."""
 
     start: int
     count: int
     peers: list[str] = field(default_factory=list)
-    """Who was asked; afterwards, who served it."""
+    """The peers that were asked; after arrival, the peer that served the range."""
     blocks: tuple[FinalBlock, ...] = ()
     sizes_bytes: tuple[int, ...] = ()
     validators_hash: bytes = b""
@@ -63,7 +63,7 @@ class _Range:
 
 @dataclass(slots=True)
 class _SyncPeer:
-    """What a peer claims, and how it did."""
+    """A peer's claim and its record."""
 
     head: int
     blocks_max: int
@@ -71,7 +71,7 @@ class _SyncPeer:
 
 
 class BlockSync:
-    """`learn_head` sets it off; `on_end` is called when nobody has more, or nobody that claims it serves it."""
+    """`learn_head` starts it; `on_end` is called when no credible peer claims a higher block."""
 
     def __init__(
         self, genesis: bytes, world: World, get_head: Callable[[], Head], apply: Apply, on_end: Callable[[], None]
@@ -84,27 +84,27 @@ class BlockSync:
         self._peers: dict[str, _SyncPeer] = {}
         self._busy: set[str] = set()
         self._distrusted: dict[str, tuple[int, int]] = {}
-        """Peer -> (until when nothing it claims is believed, how long that was)."""
+        """Peer -> (until when its claims are ignored, how long that was)."""
         self._ranges: list[_Range] = []
-        """By height; what lies between them is not asked for yet."""
+        """Ranges by height; the gaps between them are not asked for yet."""
         self._is_applying = self._is_active = False
         self._missing: int | None = None
-        """A height that a peer which claims more answered with nothing."""
+        """A height that a peer claimed and then answered with nothing."""
         self._block_bytes = RANGE_BYTES // 16
         self._set: tuple[ValidatorSet, bytes] | None = None
 
     @property
     def is_running(self) -> bool:
-        """Whether blocks are under way."""
+        """Whether the sync is fetching blocks."""
         return self._is_active
 
     @property
     def waiting_bytes(self) -> int:
-        """Of blocks that came and are not applied, encoded."""
+        """Encoded bytes of the blocks that arrived and are not applied yet."""
         return sum(sum(one.sizes_bytes) for one in self._ranges)
 
     def learn_head(self, peer: str, height: int) -> None:
-        """A peer says how far it is. Believed only as long as it serves what it claims."""
+        """A peer reports its height. The claim counts as long as the peer serves what it claims."""
         if height <= self._get_head().height or self._distrusted.get(peer, (0, 0))[0] > self._world.read_monotonic_ms():
             return
         known = self._peers.get(peer)
@@ -118,7 +118,7 @@ class BlockSync:
     # What to do next
 
     def _advance(self) -> None:
-        """Apply, check and ask for whatever can be; end when nothing is left to wait for."""
+        """Apply, check and ask for whatever is possible; end when there is nothing left to wait for."""
         if not self._is_active:
             return
         self._apply_next()
@@ -161,7 +161,7 @@ class BlockSync:
         self._advance()
 
     def _drop_first(self) -> None:
-        """The first range begins one higher. What is under way for it is cut to fit when it comes."""
+        """The first range begins one higher. A response under way for it is cut to fit when it arrives."""
         first = self._ranges[0]
         first.start, first.count = first.start + 1, first.count - 1
         first.blocks, first.sizes_bytes = first.blocks[1:], first.sizes_bytes[1:]
@@ -189,7 +189,7 @@ class BlockSync:
             self._request(one, peer)
 
     def _find_gap(self) -> tuple[int, int]:
-        """The first height nobody works on, and how many there are in a row."""
+        """The first height that is in no range, and how many such heights follow in a row."""
         base = self._get_head().height + 1
         at = base
         for one in self._ranges:
@@ -199,14 +199,14 @@ class BlockSync:
         return at, max(0, base + AHEAD_BLOCKS_MAX - at)
 
     def _list_able(self, start: int) -> list[str]:
-        """Who claims that block and is free. Who served what cannot be checked yet gives no more of it."""
+        """Free peers with that block. A peer with unchecked blocks beyond the head's set serves no more of them."""
         barred = set(self._busy)
         if start != self._get_head().height + 1:
             barred.update(one.peers[0] for one in self._ranges if one.blocks and not one.is_proven)
         return [peer for peer, known in self._peers.items() if known.head >= start and peer not in barred]
 
     def _choose(self, able: list[str]) -> str:
-        """One of those that were overtaken least often."""
+        """One of the peers that were overtaken least often."""
         least = min(self._peers[peer].overtaken for peer in able)
         best = [peer for peer in able if self._peers[peer].overtaken == least]
         return best[self._world.random_below(len(best))]
@@ -219,7 +219,7 @@ class BlockSync:
         self._world.set_timer(PATIENCE_MS, partial(self._hurry, one))
 
     def _hurry(self, one: _Range) -> None:
-        """Everything waits for this range and its peer takes its time: ask another one too."""
+        """All others wait for this range and its peer is slow: ask a second peer too."""
         if one not in self._ranges or one.blocks or len(one.peers) != 1:
             return
         able = self._list_able(one.start)
@@ -231,7 +231,7 @@ class BlockSync:
     # Answers
 
     def _take(self, one: _Range, peer: str, request: BlocksRequest, response: Response | None) -> None:
-        """First what costs nothing; then, away from the loop, whether the blocks hang together."""
+        """Cheap checks first; then, outside the loop, whether the blocks form a chain."""
         self._busy.discard(peer)
         if one not in self._ranges or one.blocks or peer not in one.peers:
             self._advance()
@@ -243,7 +243,7 @@ class BlockSync:
         if (known := self._peers.get(peer)) is not None:
             known.head = max(known.head, response.head_height)
             known.blocks_max = min(BLOCKS_RESPONSE_MAX, 2 * known.blocks_max)
-        self._busy.add(peer)  # until they are found whole: nobody has two responses in memory
+        self._busy.add(peer)  # until they are checked: a peer has at most one response in memory
         self._world.start_job(partial(check_blocks, request.start, blocks), partial(self._accept, one, peer))
 
     def _take_none(self, one: _Range, peer: str, request: BlocksRequest, response: Response | None) -> None:
@@ -264,7 +264,7 @@ class BlockSync:
         self._advance()
 
     def _withdraw(self, one: _Range, peer: str) -> None:
-        """That peer does not work on the range any more; without anybody it is asked for anew."""
+        """The peer stops working on the range. Without any peer the range is asked for again."""
         if peer in one.peers:
             one.peers.remove(peer)
         if not one.peers and one in self._ranges:
@@ -282,7 +282,7 @@ class BlockSync:
         self._advance()
 
     def _keep(self, one: _Range, peer: str, found: Checked) -> None:
-        """In place of what was asked: a range for every run of blocks with the same validator set."""
+        """Replaces the range that was asked for by one range for each run of blocks with the same validator set."""
         skip = one.start - found.start  # heights that were applied meanwhile
         at = self._ranges.index(one)
         kept = []
@@ -303,7 +303,7 @@ class BlockSync:
         return self._set[1]
 
     def _check_next(self) -> None:
-        """Check the commits of all that name the set of the head; who is next and names another one lied."""
+        """Check the commits of all blocks that name the head's set. If the next one names another, its peer lied."""
         current, head = self._hash_set(), self._get_head()
         for one in list(self._ranges):
             if not one.blocks or one.is_checking or one.is_proven or one not in self._ranges:
@@ -343,7 +343,7 @@ class BlockSync:
     # Blame
 
     def _punish(self, peer: str, fault: str) -> None:
-        """It served what is false: so much for all else of it that is not proven."""
+        """The peer served a false block: penalise it and drop all its other unproven ranges."""
         current = self._hash_set()
         for one in [one for one in self._ranges if peer in one.peers]:
             if not one.is_proven or one.validators_hash != current:

@@ -1,4 +1,4 @@
-"""Evidence that waits for a block: each convicted key once, checked against the head. Knows no network."""
+"""Evidence that waits for a block: once per convicted key, checked against the head. Knows no network."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ WAITING_MAX = 1_024
 
 
 class EvidencePool:
-    """One piece of evidence a key: the first that convicts. Which one it is makes no difference to the punishment."""
+    """One piece of evidence per key: the first that convicts. A different piece would not change the punishment."""
 
     def __init__(self, store: ChainStore) -> None:
         self._store = store
         self._waiting: dict[bytes, Evidence] = {}
 
     def add(self, evidence: Evidence, now_ms: int) -> Acceptance:
-        """Keep what convicts a validator of this chain; ACCEPT when it is new."""
+        """Keep evidence that convicts a validator of this chain; ACCEPT when it is new."""
         accused = get_accused(evidence)
         if accused in self._waiting or len(self._waiting) >= WAITING_MAX:
             return Acceptance.IGNORE
@@ -41,7 +41,7 @@ class EvidencePool:
         return Acceptance.ACCEPT
 
     def select(self, now_ms: int) -> tuple[Evidence, ...]:
-        """What still convicts somebody, for the next block; what was included, or has expired, is forgotten."""
+        """The evidence for the next block. Included or expired evidence is forgotten."""
         for validator, evidence in list(self._waiting.items()):
             if not self._convicts(evidence, now_ms):
                 del self._waiting[validator]

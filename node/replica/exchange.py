@@ -1,7 +1,7 @@
-"""What a node lacks and its peers have: the paper's gossip property, that what one correct process has, all get.
+"""Sends peers what they lack: the paper's gossip property, that what one correct process has, all eventually get.
 
-Messages are published once and may be lost. So a node that makes no progress asks one peer after another, saying what
-it holds; the answer is what is missing of its height, or, to one that is behind, the block that was decided.
+Messages are published once and may be lost. So a node without progress asks one peer after another and states what it
+holds. The answer holds the missing messages of its height, or, for a node that is behind, the block that was decided.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from proto_specs.types.chain import Proposal, ValidatorSet, Vote
 from proto_specs.types.gossip import BlocksRequest, BlocksResponse, ExchangeOffer, FinalBlock, HeldVotes, Want
 
 OFFER_BYTES_MAX = 4 << 20
-"""Of proposals in one offer; at least one is sent."""
+"""Bytes of proposals in one offer; at least one proposal is sent."""
 
 
 def make_want(core: BftCore, validators: ValidatorSet) -> Want:
-    """Where this core stands and what it holds, in the rounds whose messages matter."""
+    """The position of this core and what it holds, in the rounds whose messages matter."""
     rounds = core.get_gossip_rounds()[-limits.EXCHANGE_ROUNDS_MAX :]
     proposals = tuple(round_ for round_ in rounds if core.get_proposal(round_) is not None)
     slots: dict[tuple[int, int, bytes | None], set[bytes]] = {}
@@ -32,7 +32,7 @@ def make_want(core: BftCore, validators: ValidatorSet) -> Want:
 
 
 def make_offer(want: Want, core: BftCore, store: ChainStore) -> ExchangeOffer:
-    """What this node has of what is wanted."""
+    """The wanted messages that this node has."""
     head = store.get_head()
     if 0 < want.height <= head.height:
         block, commit = store.get_block(want.height), store.get_commit(want.height)
@@ -49,7 +49,7 @@ def make_offer(want: Want, core: BftCore, store: ChainStore) -> ExchangeOffer:
 
 
 def serve_blocks(request: BlocksRequest, store: ChainStore) -> BlocksResponse:
-    """Finalized blocks in a row, as many as were asked for and fit."""
+    """Consecutive finalized blocks, as many as were asked for and fit."""
     blocks: list[FinalBlock] = []
     head, room = store.get_head(), limits.BLOCKS_RESPONSE_BYTES_MAX
     stop = min(request.start + min(request.count, limits.BLOCKS_RESPONSE_MAX), head.height + 1)
@@ -66,7 +66,7 @@ def serve_blocks(request: BlocksRequest, store: ChainStore) -> BlocksResponse:
 
 
 def _list_proposals(core: BftCore, rounds: Iterable[int], held: frozenset[int]) -> Iterator[Proposal]:
-    """The newest first: they are what the round waits for."""
+    """The newest first: the round waits for them."""
     room, count = OFFER_BYTES_MAX, 0
     for round_ in sorted(rounds, reverse=True):
         proposal = core.get_proposal(round_)
@@ -93,7 +93,7 @@ def _list_votes(
 
 
 def _pack_members(keys: set[bytes], validators: ValidatorSet) -> bytes:
-    """Bit i, from the lowest of the first byte on, is member i."""
+    """A bit per member: bit i, counted from the lowest of the first byte, is member i."""
     bitmap = bytearray((len(validators.members) + 7) // 8)
     for place, member in enumerate(validators.members):
         if member.key in keys:

@@ -1,7 +1,7 @@
-"""Checks what peers pass on before the core may see it: heights, members, proposers, signatures, parts.
+"""Checks peers' messages before the core may see them: heights, members, proposers, signatures, parts.
 
-Every check is against the head's own sets. A message of the next height is checked against the set as it is now; if an
-epoch ends in between, a newcomer's first messages are passed over and fetched by the exchange.
+Every check uses the head's sets. A message of the next height is checked against the current set; if an epoch ends in
+between, a newcomer's first messages are dropped here and the exchange fetches them later.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KINDS = (VoteKind.PREVOTE, VoteKind.PRECOMMIT)
 
 
 class Inbox:
-    """Messages of the core's height and the next. Holds unfinished proposals, nothing else."""
+    """Messages of the core's height and the next. Holds only unfinished proposals."""
 
     def __init__(self, genesis: bytes, core: BftCore, tip: ChainTip, report: Callable[[Evidence], None]) -> None:
         self._genesis = genesis
@@ -38,7 +38,7 @@ class Inbox:
         self._assemblies: dict[int, PartAssembly] = {}
 
     def check_vote(self, vote: Vote) -> Acceptance:
-        """ACCEPT: a validator's vote that the core can use."""
+        """ACCEPT: a vote of a validator that the core can use."""
         if vote.kind not in _KINDS or vote.round > ROUND_MAX:
             return Acceptance.REJECT
         if not self._is_current(vote.height) or not self._is_member(vote.validator):
@@ -46,13 +46,13 @@ class Inbox:
         return Acceptance.ACCEPT if is_vote_signed(vote, self._genesis) else Acceptance.REJECT
 
     def check_proposal(self, proposal: Proposal) -> Acceptance:
-        """ACCEPT: from its round's proposer, of a round near enough."""
+        """ACCEPT: a proposal of its round's proposer, for a round near enough."""
         if not self._is_due(proposal.height, proposal.round, proposal.proposer):
             return Acceptance.IGNORE
         return Acceptance.ACCEPT if is_proposal_signed(proposal, self._genesis) else Acceptance.REJECT
 
     def take_part(self, part: ProposalPart) -> tuple[Acceptance, Proposal | None]:
-        """What a part is worth, and the proposal that it completes."""
+        """The acceptance of a part, and the proposal that the part completes."""
         head = part.head
         if not self._is_due(head.height, head.round, head.proposer):
             return Acceptance.IGNORE, None

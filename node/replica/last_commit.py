@@ -1,7 +1,7 @@
-"""The commit that the next block carries: what decided the head, and every precommit for it that came later.
+"""The commit that the next block carries: the precommits that decided the head, and all later ones for it.
 
-A block is decided by the first two thirds. Were their precommits all that counts, whoever is slowest would seem absent:
-it would earn nothing and be jailed, though it signs every block. So precommits for the head are taken until the next
+The first two thirds of the precommits decide a block. If only they counted, the slowest validator would seem absent: it
+would earn nothing and be jailed, though it signs every block. So precommits for the head are collected until the next
 block is decided.
 """
 
@@ -12,7 +12,7 @@ from proto_specs.types.chain import Commit, CommitSignature, ValidatorSet, Vote,
 
 
 class LastCommit:
-    """One signature a member at most; holds nothing before the first block."""
+    """Holds at most one signature per member; empty before the first block."""
 
     def __init__(self) -> None:
         self._commit: Commit | None = None
@@ -35,12 +35,12 @@ class LastCommit:
         return vote.validator in table and vote.validator not in self._signatures
 
     def add(self, vote: Vote) -> None:
-        """Take a vote over whose signature is valid; one that adds nothing is passed over."""
+        """Add a vote over a valid signature. A vote that adds nothing is ignored."""
         if self.lacks(vote):
             self._signatures[vote.validator] = vote.signature
 
     def get(self) -> Commit | None:
-        """As large as it is by now; None at genesis."""
+        """The commit with all precommits so far; None at genesis."""
         commit = self._commit
         if commit is None:
             return None

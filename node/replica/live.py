@@ -21,38 +21,38 @@ class Network(Protocol):
     """The peers of one chain."""
 
     def publish(self, message: GossipMessage) -> None:
-        """To everybody; must not block."""
+        """Send to all peers. Must not block."""
 
     def list_peers(self) -> list[str]:
         """Connected peers."""
 
     async def request(self, peer: str, request: Request) -> Response | None:
-        """Ask one peer; None for whatever reason there is no answer. Bounded in time."""
+        """Ask a peer; returns None when there is no answer for any reason. Bounded in time."""
 
     def penalise(self, peer: str, reason: str) -> None:
         """Score a peer down."""
 
 
 class Alone:
-    """The network of a node without one."""
+    """The network of a node without peers."""
 
     def publish(self, message: GossipMessage) -> None:
-        """There is nobody to send to."""
+        """Does nothing: there are no peers."""
 
     def list_peers(self) -> list[str]:
-        """None."""
+        """Always empty."""
         return []
 
     async def request(self, peer: str, request: Request) -> Response | None:
-        """Nobody answers."""
+        """Always None."""
         return None
 
     def penalise(self, peer: str, reason: str) -> None:
-        """There is nobody to blame."""
+        """Does nothing: there are no peers."""
 
 
 class LiveWorld:
-    """`World` on a trio loop. `run` keeps its nursery: what a callback or a job raises ends it."""
+    """`World` on a trio loop. `run` keeps its nursery: an exception of a callback or a job ends it."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class LiveWorld:
         self._has_failed = False
 
     async def run(self, start: Callable[[], None]) -> None:
-        """Call `start`, then whatever it asked to be called with, until cancelled."""
+        """Call `start`, then the callbacks that it requests, until cancelled."""
         async with trio.open_nursery() as self._nursery:
             start()
             await trio.sleep_forever()
@@ -91,7 +91,7 @@ class LiveWorld:
         self._spawn(wait)
 
     def start_job(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
-        """See World. In a thread; cancellation waits for it, since it may be writing."""
+        """See World. Runs in a thread; cancellation waits for the job, since it may be writing."""
 
         async def work() -> None:
             try:
@@ -134,7 +134,7 @@ class LiveWorld:
         self._network.penalise(peer, reason)
 
     def _call(self, then: Callable[[], None]) -> None:
-        """Nothing is called any more once something has failed: half-done work is for the next start to sort out."""
+        """Calls back unless something has failed: the next start handles half-done work."""
         if self._has_failed:
             return
         try:

@@ -1,4 +1,4 @@
-"""`Network` of a live replica: topics and request protocols of one chain over libp2p. Decodes, bounds, hands over."""
+"""`Network` of a live replica: topics and request protocols of one chain over libp2p. Decodes and bounds messages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TOPICS: dict[Any, str] = {
     TransactionBatch: "transactions",
 }
 Take = Callable[[str, TransactionBatch], Awaitable[Acceptance]]
-"""Admits a peer's transactions; they are none of the replica's business."""
+"""Admits a peer's transactions. The replica does not handle them."""
 PROTOCOLS: dict[type[Any], tuple[str, type[Any]]] = {
     Want: (EXCHANGE_PROTOCOL, ExchangeOffer),
     BlocksRequest: (BLOCKS_PROTOCOL, BlocksResponse),
@@ -49,30 +49,30 @@ STREAMS_PER_PEER_MAX = 4
 
 
 class Participant(Protocol):
-    """Who takes messages and answers requests: the replica."""
+    """Receives messages and answers requests: the replica."""
 
     def receive(self, peer: str, message: GossipMessage) -> Acceptance:
-        """What the message is worth."""
+        """The acceptance of the message."""
 
     def answer(self, peer: str, request: Request) -> Response:
-        """Raises ProtocolError to refuse."""
+        """Answers a request. Raises ProtocolError to refuse it."""
 
 
 class Topics(Protocol):
     """Publish and subscribe, see `node/p2p/pubsub.py`."""
 
     def subscribe(self, topic: str, receive: Callable[[str, bytes], Acceptance | Awaitable[Acceptance]]) -> None:
-        """Hand every message of a topic over, once."""
+        """Deliver every message of a topic, once."""
 
     def publish(self, topic: str, data: bytes) -> None:
-        """To all subscribers; must not block."""
+        """Send to all subscribers. Must not block."""
 
 
 class Peers(Protocol):
-    """Who is connected and of our chain, see `node/p2p/peer_manager.py`."""
+    """Connected peers of our chain, see `node/p2p/peer_manager.py`."""
 
     def list_peers(self) -> list[str]:
-        """Their ids."""
+        """The peers' ids."""
 
     def penalise(self, peer: str, reason: str) -> None:
         """Count an offence."""
@@ -88,7 +88,7 @@ class ChainNetwork:
         self._topics: Topics | None = None
 
     def join(self, topics: Topics, participant: Participant, take: Take) -> None:
-        """Subscribe, and serve requests, on behalf of the replica. Do it before connecting to anybody."""
+        """Subscribe, and serve requests, on behalf of the replica. Call it before connecting to any peer."""
         self._topics = topics
         for kind, topic in self._names.items():
             receive: Callable[[str, Any], Acceptance | Awaitable[Acceptance]] = participant.receive

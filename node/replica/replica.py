@@ -1,8 +1,8 @@
-"""A node's consensus, whole: the one object that a live node and a simulated one both run.
+"""A node's whole consensus: the object that a live node and a simulated one both run.
 
-It begins silent: it asks its peers how far they are, takes the blocks it lacks, and votes only once nobody it can
-believe is ahead of it. From then on messages reach the core, and whenever a height makes no progress for a while, a
-peer is asked for what is missing.
+It starts silent: it asks its peers for their heights, takes the blocks it lacks, and votes only once no credible peer
+is ahead of it. From then on messages reach the core, and whenever a height makes no progress for a while, it asks a
+peer for what is missing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ logger = logging.getLogger("myelin.consensus")
 DEFAULT_TIMEOUTS = Timeouts(3_000, 500, 1_000, 500, 1_000, 500)
 TICK_MS = 250
 QUIET_TICKS = 2
-"""A height that has not moved for so many ticks has peers asked about it, one a tick."""
+"""Ticks without progress at a height after which peers are asked about it, one per tick."""
 
 
 class DecidedInvalid(MyelinError):
@@ -53,7 +53,7 @@ class DecidedInvalid(MyelinError):
 
 @dataclass(frozen=True, slots=True)
 class ReplicaParts:
-    """What a replica works on. `signer` is None on a node that only follows; `logged` is what the log held on start."""
+    """A replica's parts. `signer` is None on a node that only follows; `logged` is the log's content at the start."""
 
     store: ChainStore
     pool: TransactionPool
@@ -90,7 +90,7 @@ class Replica:
         self._sync = BlockSync(store.genesis_hash, world, lambda: self._tip.head, self._adopt_synced, self._end_sync)
         self._asked: set[str] = set()
         self._settled: dict[str, tuple[int, bool]] = {}
-        """Peer -> (our head's height when it was asked last, whether it answered that it has nothing above that)."""
+        """Peer -> (our head's height when it was last asked, whether it answered that it has nothing above that)."""
         self._stamp: tuple[int, int, int] = (0, 0, 0)
         self._quiet_ticks = 0
 
@@ -104,7 +104,7 @@ class Replica:
         return self._tip.head
 
     def receive(self, peer: str, message: GossipMessage) -> Acceptance:
-        """Take in what a peer passed on."""
+        """Handle a message that a peer passed on."""
         match message:
             case Vote():
                 return self._receive_vote(message)
@@ -139,7 +139,7 @@ class Replica:
         return verdict
 
     def _is_made_elsewhere(self, vote: Vote) -> bool:
-        """Whether our key signed it, and our signer did not."""
+        """Whether our key signed the vote, but our signer did not."""
         signer = self._parts.signer
         if signer is None or vote.validator != signer.public_key:
             return False
@@ -149,7 +149,7 @@ class Replica:
             return False  # it signs nothing now either, and will be asked about the next one
 
     def _receive_late_vote(self, vote: Vote) -> Acceptance:
-        """The next height has begun; its block may still carry a precommit for the one before."""
+        """A precommit for the previous height, which the block of the current height may still carry."""
         if not self._voting.last_commit.lacks(vote):
             return Acceptance.IGNORE
         if not is_vote_signed(vote, self._parts.store.genesis_hash):
@@ -189,9 +189,9 @@ class Replica:
         self._parts.logged.clear()
 
     def _is_caught_up(self) -> bool:
-        """Our own power decides alone, or every peer was asked about the next block and nobody had it.
+        """Whether our own power decides alone, or every peer was asked for the next block and none had it.
 
-        A peer that claims to be ahead and does not show the block is not believed, so nobody is kept silent by claims.
+        A peer that claims to be ahead and does not show the block is ignored, so that claims keep no node silent.
         """
         head, signer = self._tip.head, self._parts.signer
         table = PowerTable(head.validators)
@@ -241,7 +241,7 @@ class Replica:
             self._voting.set_silent(False)
 
     def _take_decided(self, peer: str, final: FinalBlock) -> None:
-        """The one block that others decided and we lack."""
+        """Takes the single decided block that this node lacks."""
         head, commit = self._tip.head, final.commit
         if final.block.header.height != head.height + 1:
             return
@@ -263,7 +263,7 @@ class Replica:
 
         def done(reason: Reason) -> None:
             if reason is not None:
-                # More than two thirds decided it, so either they or we are wrong; going on would make it worse.
+                # More than two thirds decided it, so they or this node are wrong; continuing would make it worse.
                 raise DecidedInvalid(f"block {height} was decided, and is invalid here: {reason}")
             then()
 

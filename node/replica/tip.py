@@ -1,4 +1,4 @@
-"""The head of the chain, blocks executed on it, and the one way a block becomes the next head. Knows no votes."""
+"""The head of the chain, blocks executed on it, and how a block becomes the next head. Knows no votes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Reason = str | None
 """Why a block is invalid; None when it is valid."""
 
 CANDIDATES_MAX = 16
-"""Executed blocks of one height that are remembered. More take a proposer for every round, or several that lie."""
+"""The most executed blocks of one height kept in memory. More need a proposer per round, or several that lie."""
 
 
 class ChainTip:
@@ -42,12 +42,12 @@ class ChainTip:
 
     @property
     def head(self) -> Head:
-        """The last finalized block, and who decides on the next."""
+        """The last finalized block, and the validators of the next."""
         return self._store.get_head()
 
     @property
     def commit(self) -> Commit | None:
-        """What decided the head, as it is stored; None at genesis."""
+        """The stored commit that decided the head; None at genesis."""
         return self._store.get_commit(self.head.height)
 
     def build(

@@ -1,4 +1,4 @@
-"""Signs votes and proposals, never two different ones for one slot. Sign, persist, fsync, and only then hand out.
+"""Signs votes and proposals, never two different ones for one slot. It signs, persists, fsyncs, then returns.
 
 The history is one file: bound to the chain and key, locked against a second process, written whole before a signature
 leaves. Slots of a height are ordered by round, then proposal, prevote, precommit; a slot once passed is closed, and a
@@ -23,7 +23,7 @@ from proto_specs.types.chain import Vote, VoteKind, VoteSignBytes, compute_vote_
 
 FORMAT = "myelin-signer-3"
 SIGNED_MAX = 32
-"""So many of the newest signatures of a height are remembered whole; what lies behind them is closed all the same."""
+"""The newest signatures of a height that are remembered whole; older slots are closed as well."""
 
 
 _ADVICE = (
@@ -45,7 +45,7 @@ class SignerUnreachable(MyelinError):
 
 
 class VoteSlot(enum.IntEnum):
-    """What is signed within a round, in order."""
+    """The kinds of message signed within a round, in order."""
 
     PROPOSAL = 0
     PREVOTE = 1
@@ -63,33 +63,33 @@ class _Signed:
 
 @dataclass(frozen=True, slots=True)
 class _History:
-    """What was signed at one height, by (round, slot)."""
+    """The signatures of one height, by (round, slot)."""
 
     height: int
     signed: dict[tuple[int, int], _Signed]
 
 
 class HistoryFile(Protocol):
-    """Where a history is kept: one file, replaced whole."""
+    """Where a history is kept: a file that is replaced whole."""
 
     def lock(self) -> Lock:
-        """Hold it until closed. Raises SignerError when it is missing or held by another process."""
+        """Hold the file until closed. Raises SignerError when it is missing or held by another process."""
 
     def read(self) -> str:
-        """Its text. Raises SignerError."""
+        """The file's text. Raises SignerError."""
 
     def replace(self, text: str) -> None:
-        """Write it whole, synced: after a crash the old or the new text is there."""
+        """Write the whole file, synced: after a crash it holds the old or the new text."""
 
     def __str__(self) -> str:
-        """As an operator knows it."""
+        """The name of the history for operators."""
 
 
 class Lock(Protocol):
-    """Held until closed."""
+    """A lock that is held until closed."""
 
     def close(self) -> None:
-        """Let go."""
+        """Release the lock."""
 
 
 class DiskHistory:
@@ -115,7 +115,7 @@ class DiskHistory:
 
 
 class VoteSigner(Protocol):
-    """What voting needs of whoever holds the key: `Signer` here, `RemoteSigner` in another process."""
+    """What voting needs from the holder of the key: `Signer` here, `RemoteSigner` in another process."""
 
     @property
     def public_key(self) -> bytes:
@@ -125,7 +125,7 @@ class VoteSigner(Protocol):
         """The 64-byte signature, on disk before it is returned. Raises SignRefused, SignerUnreachable."""
 
     def list_votes(self, height: int) -> list[Vote]:
-        """The votes signed at a height that are remembered."""
+        """The remembered votes signed at a height."""
 
     def has_signed(self, vote: Vote) -> bool:
         """False only for a vote of this key that this signer certainly did not make. Raises SignerUnreachable."""
@@ -134,7 +134,7 @@ class VoteSigner(Protocol):
         """The VRF proof of a header at `height` after the beacon `previous`. Raises SignerUnreachable."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the signer."""
 
 
 class Signer:
@@ -194,7 +194,7 @@ class Signer:
         return signature
 
     def list_votes(self, height: int) -> list[Vote]:
-        """The votes signed at a height that are remembered: facts, even where the consensus log has lost them."""
+        """The remembered votes signed at a height, even if the consensus log has lost them."""
         if height != self._history.height:
             return []
         return [
@@ -206,8 +206,8 @@ class Signer:
     def has_signed(self, vote: Vote) -> bool:
         """False only for a vote of this key that this history shows was made elsewhere: another process has the key.
 
-        The history knows its newest height, and there the newest slots. What is older counts as signed, as does a vote
-        of another validator. The vote's signature is the caller's to check.
+        The history knows its newest height, and there the newest slots. Older votes count as signed, and so do votes of
+        other validators. The caller checks the vote's signature.
         """
         history = self._history
         if vote.validator != self.public_key or vote.height < history.height:
@@ -238,7 +238,7 @@ def export_history(path: Path) -> str:
 
 
 def import_history(path: Path, text: str) -> None:
-    """Install an exported history. Raises SignerError when one is there already or the text is none."""
+    """Install an exported history. Raises SignerError when a history exists already or the text is not one."""
     if path.exists():
         raise SignerError(f"{path} exists: a history is never overwritten; move it away first if it is superseded")
     _parse(text, path)
@@ -282,7 +282,7 @@ def _load(path: HistoryFile, key: bytes, genesis: bytes) -> _History:
 
 
 def read_history(path: Path) -> str:
-    """The text of a history's file, here or exported. Raises SignerError."""
+    """The text of a history file, in use or exported. Raises SignerError."""
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError as error:

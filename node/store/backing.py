@@ -1,4 +1,4 @@
-"""What a chain's store stands on: LevelDB with its mark on disk, or in memory where whole nodes are simulated."""
+"""The storage under a chain's store: LevelDB with its mark on disk, or memory where whole nodes are simulated."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Backing(Protocol):
         """See Database."""
 
     def read_note(self, path: Path) -> Note | None:
-        """What the database had reached, as noted beside it."""
+        """The height that the database had reached, as noted beside it."""
 
     def open_mark(self, path: Path, height: int, block_hash: bytes) -> Mark:
-        """Begin noting."""
+        """Start noting heights."""
 
 
 class LevelDb:

@@ -73,17 +73,17 @@ _COMPACTED_COLUMNS = (
 )
 FORGOTTEN_ROWS = 10_000
 LINKED_BLOCKS = 10_000
-"""So many of the newest headers must be there on opening. A log or table that is lost takes whole blocks with it."""
+"""The newest headers checked on opening. A lost log or table takes whole blocks with it."""
 COMPACT_ROWS = 500_000
-"""So many pruned rows (some 50 MB) are worth copying what is left of their columns."""
+"""Pruned rows (some 50 MB) that make it worth copying the rest of their columns."""
 
 
 CACHED_PAGES_DEPTH = 3
-"""Hex digits: at most 4,369 branches of half a kilobyte."""
+"""Hex digits of the pages kept in memory: at most 4,369 branches of half a kilobyte."""
 
 
 class ChainStore(StateView):
-    """The chain as of now, and the one place that writes it."""
+    """The chain's current state, and the only place that writes it."""
 
     def __init__(
         self, path: Path, genesis: Genesis, retention: Retention = DEFAULT_RETENTION, backing: Backing = LEVELDB
@@ -116,22 +116,22 @@ class ChainStore(StateView):
             raise
 
     def close(self) -> None:
-        """Note what it has reached, and release the database."""
+        """Note the height it has reached, and release the database."""
         self._mark.close()
         self._db.close()
 
     def get_head(self) -> Head:
-        """Where the chain stands."""
+        """The newest finalized block and what the next one builds on."""
         return self._head
 
     def view(self) -> StateView:
-        """The head and its state as of now, unmoved by blocks to come."""
+        """The head and its state as of now; later blocks do not change the view."""
         return StateView(self._db.snapshot())
 
     def view_at(self, height: int) -> StateView:
-        """The state after the block at `height`, unmoved by blocks to come. Raises StateUnavailable, DatabaseDamaged.
+        """The state after the block at `height`, unmoved by later blocks. Raises StateUnavailable, DatabaseDamaged.
 
-        Its answers are proven under that block's state root.
+        Proofs are under that block's state root.
         """
         reader = self._db.snapshot()
         at_head = StateView(reader)
@@ -158,7 +158,7 @@ class ChainStore(StateView):
         return undo.list_keys(), undo.list_paths()
 
     def count_rows(self, column: Column) -> int:
-        """How many rows a column has, by looking at each."""
+        """The number of rows of a column, found by a walk over all of them."""
         return sum(1 for _ in self._db.iterate_keys(column.value, b""))
 
     def has_row(self, column: Column, key: bytes) -> bool:
@@ -166,7 +166,7 @@ class ChainStore(StateView):
         return self._db.get(column.value + key) is not None
 
     def forget_history(self) -> None:
-        """Keep no state but the head's: for a database whose history is damaged and whose head is whole."""
+        """Keep no state but the head's, for a database with damaged history and an intact head."""
         head = encode_height(self._head.height)
         self._db.write([(Column.META.value + OLDEST_STATE_NAME, head)])
         for column in (Column.STATE_WAS, Column.PAGE_WAS, Column.UNDO):
@@ -180,7 +180,7 @@ class ChainStore(StateView):
         return self._oldest_body
 
     def read_page(self, path: bytes) -> bytes | None:
-        """As of the head; the tree's upper pages, which nearly every block reads, are kept in memory."""
+        """A page as of the head. Nearly every block reads the tree's upper pages, so they are kept in memory."""
         if len(path) > CACHED_PAGES_DEPTH:
             return super().read_page(path)
         if path not in self._pages:
@@ -191,8 +191,8 @@ class ChainStore(StateView):
         return self._pages[path]
 
     def commit_block(self, done: FinalizedBlock) -> None:
-        """Make a block the head and let go of what it ages out, in one synced batch: after a crash it is there wholly
-        or not at all.
+        """Make a block the head and prune what expires with it, in one synced batch: after a crash all of it is there
+        or none.
         """
         keeps, oldest = self._retention, (self._oldest_state, self._oldest_body)
         floor = 0 if keeps.body_blocks is None else compute_body_floor(self)
@@ -209,7 +209,7 @@ class ChainStore(StateView):
         self._pruned_rows += pruned.count
 
     def describe_retention(self) -> str:
-        """One line for the log: what is kept, and what that leaves out."""
+        """A line for the log: what is kept, and what is therefore unavailable."""
         head, keeps = self._head.height, self._retention
         states = "of all blocks from now on" if keeps.state_blocks is None else f"of {keeps.state_blocks} blocks"
         text = f"keeping states {states}: those after blocks {self._oldest_state} to {head} are here"
@@ -220,12 +220,12 @@ class ChainStore(StateView):
 
     @property
     def is_compaction_due(self) -> bool:
-        """Whether enough was pruned that `compact` would return disk worth its work."""
+        """Whether enough was pruned to make `compact` worth its work."""
         return self._pruned_rows >= COMPACT_ROWS
 
     def compact(self) -> None:
-        """Give the disk back what was pruned. Reads and blocks go on meanwhile; takes as long as copying what is left.
-        Call it in a thread.
+        """Return pruned disk space. Reads and blocks continue meanwhile; takes as long as copying the rest. Call
+        it in a thread.
         """
         self._pruned_rows = 0
         for column in _COMPACTED_COLUMNS:
@@ -244,11 +244,11 @@ class ChainStore(StateView):
         return self._load(Commit, Column.COMMIT, encode_height(height))
 
     def get_validators(self, validators_hash: bytes) -> ValidatorSet | None:
-        """A set that decided blocks of this database, by the hash that their headers have."""
+        """A set that decided blocks of this database, by the hash in their headers."""
         return self._load(ValidatorSet, Column.VALIDATORS, validators_hash)
 
     def get_receipts(self, height: int) -> BlockReceipts | None:
-        """What a block left behind."""
+        """The receipts and events of a block."""
         return self._load(BlockReceipts, Column.RECEIPTS, encode_height(height), RECEIPTS_BYTES_MAX)
 
     def find_height(self, block_hash: bytes) -> int | None:
@@ -268,7 +268,7 @@ class ChainStore(StateView):
         return None if header is None else compute_block_hash(header)
 
     def _check_chain(self, path: Path) -> None:
-        """It is this chain's. Raises DatabaseDamaged, DatabaseError."""
+        """Requires that the database is this chain's. Raises DatabaseDamaged, DatabaseError."""
         found = self._db.get(_GENESIS_KEY)
         if found is None:
             raise DatabaseDamaged(self._db.advise("it does not say which chain's it is"))
@@ -276,7 +276,7 @@ class ChainStore(StateView):
             raise DatabaseError(f"{path} belongs to another chain than the spec: use another --base directory")
 
     def _check_head(self) -> None:
-        """Head, block, state and tree fit together, or a repair has lost something. Raises DatabaseDamaged."""
+        """Requires that head, block, state and tree match; a repair may have lost some. Raises DatabaseDamaged."""
         head = self._head
         if self.get_block_hash(head.height) != head.block_hash:
             raise DatabaseDamaged(self._db.advise(f"block {head.height} is not that of the head"))
@@ -291,7 +291,7 @@ class ChainStore(StateView):
             raise DatabaseDamaged(self._db.advise(f"the state is not that of block {head.height}"))
 
     def _check_reaches(self, path: Path, note: Note | None) -> None:
-        """What was synced once is there. Raises DatabaseDamaged."""
+        """Requires everything that was synced once. Raises DatabaseDamaged."""
         head = self._head
         if note is not None and (head.height < note.height or self.get_block_hash(note.height) != note.block_hash):
             raise DatabaseDamaged(
@@ -322,7 +322,7 @@ class ChainStore(StateView):
 
 
 def make_meta(head: Head, genesis: bytes, base: int) -> list[Row]:
-    """What makes a database one of this chain, begun with the state after the block at `base`, where its head is."""
+    """The rows that make a database this chain's, beginning with the state after block `base`, which is its head."""
     meta = Column.META.value
     return [
         (_HEAD_KEY, encode(head)),
@@ -335,7 +335,7 @@ def make_meta(head: Head, genesis: bytes, base: int) -> list[Row]:
 
 
 def make_validators_row(validators: ValidatorSet) -> Row:
-    """A set under the hash that headers name it by."""
+    """A validator set under its hash in headers."""
     return Column.VALIDATORS.value + compute_validators_hash(validators), encode(validators)
 
 
@@ -362,7 +362,7 @@ def _make_batch(before: Head, done: FinalizedBlock, pruned: Pruned) -> Iterator[
 
 
 def _describe_format(path: Path, version: bytes) -> str:
-    """What to do about a database of another release."""
+    """What to do with a database of another release."""
     found, own = version.decode("ascii", "replace"), FORMAT_VERSION.decode()
     text = f"{path} has format {found}, this node reads {own}: "
     if found.isdigit() and int(found) < int(own):

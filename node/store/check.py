@@ -1,6 +1,6 @@
 """Verifies a whole database: every link of the chain, every item against the tree, every kept state against its root.
 
-It reads, and writes only a scratch directory beside the database. What does not fit is listed, never thrown.
+It reads the database and writes only a scratch directory beside it. Problems are listed, never raised.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ PROBLEMS_MAX = 20
 PROGRESS_EVERY = 100
 CHECKING_SUFFIX = ".checking"
 _DAMAGE = (DatabaseError, DecodeError, AssertionError, ValueError, IndexError)
-"""What reading damaged pages and records may raise."""
+"""The errors that reading damaged pages and records may raise."""
 
 
 @dataclass
 class Report:
-    """What was looked at, and what does not fit (the first 20 problems, with the part they are in).
+    """What was checked, and the first 20 problems, each with its part.
 
     `commits` were verified: signatures of more than two thirds of their height's validators.
     """
@@ -64,12 +64,12 @@ class Report:
 
     @property
     def parts(self) -> set[str]:
-        """Where there are problems."""
+        """The parts with problems."""
         return {part for part, _ in self.problems}
 
 
 def check_database(database: Path, genesis: Genesis, progress: Progress) -> Report:
-    """Everything, from the chain to the oldest state. Raises DatabaseLocked while a node runs."""
+    """Check everything, from the chain to the oldest state. Raises DatabaseLocked while a node runs."""
     report = Report()
     if not database.exists():
         raise DatabaseError(f"there is no database at {database}")
@@ -154,7 +154,7 @@ def _check_commit(store: ChainStore, header: Header, verified: dict[bytes, Valid
 
 
 def _load_validators(store: ChainStore, expected: bytes, of: str, report: Report) -> ValidatorSet | None:
-    """The set stored under a hash; what is wrong with it is noted."""
+    """The set stored under a hash; problems with it are noted."""
     found = store.get_validators(expected)
     if found is None:
         report.add("chain", f"the validators of {of} are missing")
@@ -185,7 +185,7 @@ def _check_body(store: ChainStore, header: Header, report: Report) -> None:
 
 
 def _check_state(store: ChainStore, sorting: Path, report: Report, progress: Progress) -> None:
-    """The tree built anew of the items is the stored one, page by page, and has the head's root."""
+    """Rebuilds the tree from the items and compares it with the stored one, page by page, and with the head's root."""
 
     def compare(path: bytes, page: bytes) -> None:
         report.pages += 1
@@ -207,7 +207,7 @@ def _check_state(store: ChainStore, sorting: Path, report: Report, progress: Pro
 
 
 def _check_history(store: ChainStore, report: Report, progress: Progress) -> None:
-    """Every row belongs to a block that lists it; every value it leads back to is proven under the root of then."""
+    """Checks that every row belongs to a block that lists it, and that each old value is proven under its old root."""
     newest, oldest = store.get_head().height, store.oldest_state
     listed = {Column.STATE_WAS: 0, Column.PAGE_WAS: 0, Column.UNDO: newest - oldest}
     for height in range(newest, oldest, -1):

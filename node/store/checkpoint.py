@@ -1,8 +1,8 @@
-"""A second, independent LevelDB of the same moment, taken of files that a running node may have open.
+"""A second, independent LevelDB of one moment, copied from files that a running node may have open.
 
-Tables never change once written: they are linked. Logs and manifest only grow: they are copied, and what a copy lacks
-is the newest batches, each of them whole or not there. When a file came, went or the manifest grew meanwhile, the copy
-may fit no single moment and is taken again.
+Tables never change once written, so they are linked. Logs and the manifest only grow, so they are copied; a copy may
+lack the newest batches, each of them whole. If a file appeared or vanished or the manifest grew during the copy, the
+copy may match no single moment and is taken again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TABLES = (".ldb", ".sst")
 
 @contextmanager
 def checkpoint(database: Path) -> Iterator[Path]:
-    """The copy's directory, gone at the end. Raises DatabaseError when there is nothing to copy or it never rests."""
+    """The copy's directory, removed at the end. Raises DatabaseError when there is no database or it never rests."""
     prefix = f"{database.name}.checkpoint-"
     target = database.with_name(f"{prefix}{os.getpid()}")
     for left in database.parent.glob(f"{prefix}*"):
@@ -58,7 +58,7 @@ def _try_copy(database: Path, target: Path) -> bool:
 
 
 def _list_files(database: Path) -> dict[str, int]:
-    """What makes a LevelDB, with the sizes that must not change while it is copied."""
+    """The files of a LevelDB, with the sizes that must not change during the copy."""
     found = {}
     for one in os.scandir(database) if database.is_dir() else ():
         if one.name.startswith("MANIFEST-"):
@@ -78,7 +78,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _is_process(pid: str) -> bool:
-    """Whether the process that made a copy still runs: a killed one left its copy behind."""
+    """Whether the process that made a copy still runs; a killed process leaves its copy behind."""
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, OverflowError):

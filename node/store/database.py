@@ -14,10 +14,10 @@ from proto_specs.errors import MyelinError
 WRITE_BUFFER_BYTES = 4 << 20
 CACHE_BYTES = 32 << 20
 OPEN_FILES_MAX = 74
-"""64 tables of 2 MB and what LevelDB needs besides: the fewest it takes. It maps every table it has open, and what was
-read of it counts as resident; opening one again costs less than can be measured (benchmarks/README.md)."""
+"""64 tables of 2 MB and LevelDB's other files: the smallest limit it accepts. LevelDB maps every open table, and read
+pages count as resident; reopening a table costs less than can be measured (benchmarks/README.md)."""
 TABLE_BLOCK_BYTES = 1 << 10
-"""What one read brings in. Most of the data are hashes and signatures: nothing to compress, no neighbours wanted."""
+"""Bytes of one read. Most data are hashes and signatures: nothing to compress, and no neighbours are wanted."""
 _UNREADABLE = (plyvel.CorruptionError, plyvel.IOError)
 
 
@@ -30,11 +30,11 @@ class DatabaseLocked(DatabaseError):
 
 
 class DatabaseDamaged(DatabaseError):
-    """Bytes on disk are not what was written."""
+    """Bytes on disk are not those that were written."""
 
 
 class DatabaseForbidden(DatabaseError):
-    """The operating system does not let this process read or write the files. They are not damaged."""
+    """The operating system denies this process access to the files. They are not damaged."""
 
 
 _FORBIDDEN = ("permission denied", "operation not permitted", "read-only file system")
@@ -49,7 +49,7 @@ class Snapshot:
     """Reads of one moment. Any thread may read."""
 
     def __init__(self, source: Any, advise: Callable[[str], str]) -> None:
-        """`source` is a plyvel.DB or plyvel's snapshot of one; `advise` makes an error's text of what is wrong."""
+        """`source` is a plyvel.DB or a snapshot of one; `advise` turns a fault into an error's text."""
         self._db = source
         self.advise = advise
 
@@ -118,7 +118,7 @@ class Database(Snapshot):
         super().__init__(opened, self._advise_repair)
 
     def _check_files(self) -> None:
-        """What LevelDB would take for a new or an unfinished database, and delete the tables as nobody's."""
+        """Detects a database that LevelDB would take for new or unfinished, and whose tables it would delete."""
         if not (self._path / "CURRENT").exists() and any(self._path.glob("*.ldb")):
             raise DatabaseDamaged(self._advise_repair("CURRENT is missing"))
         try:
@@ -129,7 +129,7 @@ class Database(Snapshot):
             raise DatabaseDamaged(self._advise_repair(str(error))) from error
 
     def snapshot(self) -> Snapshot:
-        """A reader of this moment, whatever is written later."""
+        """A reader of this moment; later writes do not change it."""
         return Snapshot(self._db.snapshot(), self._advise_repair)
 
     def write(self, items: Iterable[tuple[bytes, bytes | None]]) -> None:
@@ -150,7 +150,7 @@ class Database(Snapshot):
             ) from error
 
     def compact(self, prefix: bytes) -> None:
-        """Give the disk back what was deleted under `prefix`. Takes as long as copying what is left; any thread."""
+        """Return the disk space deleted under `prefix`. Takes as long as copying the remaining rows; any thread."""
         self._db.compact_range(start=prefix, stop=_next_prefix(prefix))
 
     def close(self) -> None:
@@ -158,7 +158,7 @@ class Database(Snapshot):
         self._db.close()
 
     def _name_error(self, error: Exception) -> DatabaseError:
-        """Why it does not open."""
+        """The reason why the database does not open."""
         cause = _find_cause(error)
         if cause is not None:
             return cause
@@ -185,7 +185,7 @@ def repair_database(path: Path) -> None:
 
 
 def _find_cause(error: Exception) -> DatabaseError | None:
-    """What the operating system refuses, where that is the reason and not what the files hold."""
+    """The operating system's refusal, if that is the reason and not the files' content."""
     text = str(error)
     if any(one in text.lower() for one in _FORBIDDEN):
         return DatabaseForbidden(

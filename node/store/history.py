@@ -1,4 +1,4 @@
-"""The rows of history a block writes, and those it lets go. Old values and pages come with the block: nothing is read.
+"""The rows of history that a block writes and prunes. The block brings the old values and pages: nothing is read.
 
 A state key's row (`STATE_WAS`) holds one byte and the value before the block, or nothing where there was none; a
 page's row (`PAGE_WAS`) is page_history.py's. Both are keyed by key, then height.
@@ -26,12 +26,12 @@ Row = tuple[bytes, bytes | None]
 
 PRUNED_BLOCKS_MAX = 8
 PRUNED_ROWS_MAX = 20_000
-"""What one block prunes at most: so much, or one block's worth."""
+"""The most rows that one block prunes, or one block's worth if that is more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What goes with a block: rows to write, how many of them, and the oldest heights that remain."""
+    """What a block prunes: rows to write, their number, and the oldest heights that remain."""
 
     rows: list[Row]
     count: int
@@ -65,9 +65,7 @@ def make_history(before: Head, done: FinalizedBlock) -> Iterator[Row]:
 
 
 def compute_body_floor(state: StateReader) -> int:
-    """So many of the newest bodies are kept whatever is asked for: while a transaction, an offence or a request can
-    still be asked about.
-    """
+    """How many newest bodies are always kept: as long as a transaction, an offence or a request may be queried."""
     offence = read_staking_params(state).evidence_blocks
     return max(BODY_BLOCKS_MIN, offence, inference_params.read(state).retention_blocks)
 
@@ -75,7 +73,7 @@ def compute_body_floor(state: StateReader) -> int:
 def prune(
     reader: Snapshot, height: int, retention: Retention, body_floor: int, oldest_state: int, oldest_body: int
 ) -> Pruned:
-    """What may go once the block at `height` is the head: a bounded part of all there is. Raises DatabaseDamaged."""
+    """What may be pruned once the block at `height` is the head: a bounded part of it all. Raises DatabaseDamaged."""
     rows: list[Row] = []
     state_target = 0 if retention.state_blocks is None else height - retention.state_blocks
     body_target = 0 if retention.body_blocks is None else height - max(retention.body_blocks, body_floor)
@@ -95,7 +93,7 @@ def prune(
 
 
 def _forget_state(reader: Snapshot, height: int) -> Iterator[Row]:
-    """The way back over the block at `height`: then the oldest state is the one after it."""
+    """Prunes the way back over the block at `height`: the oldest state is then the one after it."""
     suffix = encode_height(height)
     found = reader.get(Column.UNDO.value + suffix)
     if found is None:
@@ -112,7 +110,7 @@ def _forget_state(reader: Snapshot, height: int) -> Iterator[Row]:
 
 
 def _forget_body(reader: Snapshot, height: int) -> Iterator[Row]:
-    """A block's body, its receipts and where its transactions are; header and commit stay."""
+    """Prunes a block's body, receipts and transaction index; header and commit stay."""
     suffix = encode_height(height)
     hashes = reader.get(Column.EXTRINSICS.value + suffix) or b""
     for at in range(0, len(hashes), HASH_BYTES):

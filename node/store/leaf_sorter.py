@@ -1,4 +1,4 @@
-"""Brings the leaves of any state into the order of their key hashes, on disk: memory does not grow with the state."""
+"""Sorts the leaves of any state by their key hashes, on disk: memory does not grow with the state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class LeafSorter:
     """A scratch database in a directory of its own, removed at the end. A context manager."""
 
     def __init__(self, directory: Path) -> None:
-        """`directory` must be nobody else's: what is there is removed first."""
+        """`directory` must be for this sorter alone: its content is removed first."""
         self._directory = directory
         shutil.rmtree(directory, ignore_errors=True)
         self._db = Database(directory)

@@ -7,7 +7,7 @@ from proto_specs.types.gossip import LightBlock
 
 
 def find_light_block(store: ChainStore, height: int) -> LightBlock | None:
-    """The light block of a height, 0 being the newest; None where header, commit or set are not here.
+    """The light block of a height, 0 being the newest; None when header, commit or set are not stored.
 
     Sets are kept by hash (storage.md), so also after their state is pruned.
     """

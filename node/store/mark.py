@@ -1,8 +1,8 @@
-"""What a database has reached, noted beside LevelDB: one that comes back with less is noticed. Knows no database.
+"""Notes the height a database has reached beside LevelDB, so that a database that lost data is noticed.
 
-LevelDB takes a log or manifest that ends early for one that was being written, forgets what was in the rest, and
-deletes the tables that its manifest does not name. So each block's height is noted after the block is synced, with how
-much of the manifest there was. A note is never ahead of the database; after a crash it may lie behind.
+LevelDB takes a truncated log or manifest for an unfinished one, forgets the rest, and deletes the tables that its
+manifest does not name. So each block's height is noted after the block is synced, with the manifest's length. A note is
+never ahead of the database; after a crash it may lie behind.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from proto_specs.errors import MyelinError
 
 MARK_NAME = "MARK"
 SYNC_BLOCKS = 32
-"""So many notes are synced at once: each of them survives a killed process, all but these a stopped machine."""
+"""Notes synced together: a killed process loses none of them, a stopped machine at most these."""
 NOTES_MAX = 16_384
-"""A file of about a megabyte is begun anew."""
+"""The file starts anew at about a megabyte."""
 _NOTE = struct.Struct(">Q32sQQI")
 _CRC = struct.Struct(">I")
 NOTE_BYTES = _NOTE.size + _CRC.size
@@ -33,7 +33,7 @@ class MarkDamaged(MyelinError):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """The head, and LevelDB's manifest: its number (0: not known), a length it had, and the CRC32 of so much of it."""
+    """The head, and LevelDB's manifest: its number (0: unknown), a length it had, and the CRC32 of that prefix."""
 
     height: int
     block_hash: bytes
@@ -51,7 +51,7 @@ class Mark:
     """The notes of one open database. `check_manifest` before LevelDB opens it."""
 
     def __init__(self, database: Path, height: int, block_hash: bytes) -> None:
-        """Begin anew with the head as of now, synced."""
+        """Start anew with the current head, synced."""
         self._path = database / MARK_NAME
         manifest = _find_manifest(database)
         self._manifest = None if manifest is None else database / f"{_MANIFEST}{manifest:06}"
@@ -73,7 +73,7 @@ class Mark:
                 os.fsync(file.fileno())
 
     def close(self) -> None:
-        """The last note, with all of the manifest, alone and synced. Close LevelDB afterwards."""
+        """Write the last note, with the whole manifest, synced. Close LevelDB afterwards."""
         self._follow_manifest()
         self._begin()
 
@@ -82,7 +82,7 @@ class Mark:
         self._count = 1
 
     def _follow_manifest(self) -> bool:
-        """Bring the note up to the manifest, synced, that nothing be noted which a stopped machine loses."""
+        """Update the note to the manifest, synced, so that no note claims more than a stopped machine keeps."""
         if self._manifest is None or self._manifest.stat().st_size == self._note.manifest_bytes:
             return False
         with self._manifest.open("rb") as file:
@@ -98,7 +98,7 @@ class Mark:
 
 
 def read_note(database: Path) -> Note | None:
-    """The newest whole note; None where there is no mark. Raises MarkDamaged, OSError."""
+    """The newest complete note; None when there is no mark. Raises MarkDamaged, OSError."""
     try:
         data = (database / MARK_NAME).read_bytes()
     except FileNotFoundError:
@@ -111,7 +111,7 @@ def read_note(database: Path) -> Note | None:
 
 
 def check_manifest(database: Path, note: Note) -> None:
-    """The manifest has all it had. Raises MarkDamaged; nothing has been changed then. Raises OSError."""
+    """Requires that the manifest has everything it had. Changes nothing. Raises MarkDamaged, OSError."""
     if not note.manifest:
         return
     found = _find_manifest(database)
@@ -128,7 +128,7 @@ def check_manifest(database: Path, note: Note) -> None:
 
 
 def forget_manifest(database: Path) -> None:
-    """After a repair, which writes another manifest: keep the height alone. Unreadable notes go."""
+    """Keeps the height alone after a repair, which writes a new manifest. Unreadable notes are removed."""
     try:
         note = read_note(database)
     except MarkDamaged:

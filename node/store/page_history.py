@@ -1,8 +1,8 @@
-"""The page that stood before a block, kept as what differs in the page after it. Knows pages, no database.
+"""The page before a block, kept as its difference from the page after it. Knows pages, no database.
 
-A changed value changes one hash in each page on its way: so a row of history holds that hash alone (33 bytes of some
+A changed value changes one hash in each page on its way, so a row of history holds that hash alone (33 bytes of some
 500 to 2,000). Hashes are aligned to a page's end: a row's parts are 32-byte blocks, numbered from there. Rows are
-relative to the next younger one; one page in 64 rows is kept whole, so that an old page is near something whole however
+relative to the next younger one; one page in 64 rows is kept whole, so that every old page is near a whole one, however
 long the archive.
 """
 
@@ -39,7 +39,7 @@ def encode_before(path: bytes, height: int, before: bytes | None, after: bytes |
 
 
 def is_patch(row: bytes) -> bool:
-    """Whether a row says something only together with the page after it."""
+    """Whether a row needs the page after it to be read."""
     return row[:1] == _PATCH
 
 
@@ -49,7 +49,7 @@ def get_whole(row: bytes) -> bytes | None:
 
 
 def rebuild_page(younger: bytes | None, patches: list[bytes]) -> bytes | None:
-    """The page that `patches`, given from the oldest on, make of a younger one."""
+    """Applies `patches`, from the oldest on, to a younger page; returns the old page."""
     if not patches:
         return younger
     assert younger is not None, "a patch leads to a page from a page"

@@ -1,4 +1,4 @@
-"""What the database holds beside state and blocks, as typed records. Knows no database."""
+"""The database's records beside state and blocks, as types. Knows no database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KEY_LENGTH_BYTES = 2
 
 @record
 class Head:
-    """Where the chain stands: everything the next block is built on.
+    """The head of the chain: everything that the next block builds on.
 
     `validators` and `priorities` belong to the NEXT height; `deciders` is the set that decided this one.
     """
@@ -37,13 +37,13 @@ class Head:
 
     @property
     def rotation(self) -> ProposerRotation:
-        """Who proposes at the next height."""
+        """The proposer of the next height."""
         return ProposerRotation.decode(self.validators, self.priorities)
 
 
 @record
 class BlockReceipts:
-    """What a block left behind."""
+    """The receipts and events of a block."""
 
     receipts: Annotated[tuple[Receipt, ...], Max(limits.BLOCK_EXTRINSICS_MAX)]
     events: BlockEvents
@@ -51,7 +51,7 @@ class BlockReceipts:
 
 @record
 class Location:
-    """Where a transaction is."""
+    """The place of a transaction in the chain."""
 
     height: U64
     index: U32
@@ -59,8 +59,8 @@ class Location:
 
 @record
 class Undo:
-    """The way back over one block: the head before it, as far as it is not in the state (`deciders` None: the same as
-    its validators), and the state keys and page paths that have a row of history at its height.
+    """The way back over one block: the parts of the previous head that are not in the state (`deciders` None: its
+    validators), and the state keys and page paths with a row of history at its height.
     """
 
     time_ms: U64
@@ -107,5 +107,5 @@ def pack_paths(paths: list[bytes]) -> bytes:
 
 
 def encode_height(height: int) -> bytes:
-    """A height in a key: blocks lie in order."""
+    """A height as part of a key: blocks are in order."""
     return height.to_bytes(8, "big")

@@ -29,7 +29,7 @@ def export_snapshot(
 ) -> SnapshotManifest:
     """Write the state after block `height` (default: the head) into the new directory `target`.
 
-    Until it is whole it lies in `target` + `.partial`. Raises SnapshotError, DatabaseError, StateUnavailable.
+    An unfinished export is in `target` + `.partial`. Raises SnapshotError, DatabaseError, StateUnavailable.
     """
     if target.exists():
         raise SnapshotError(f"{target} exists: name a new directory")
@@ -80,6 +80,6 @@ def _write(store: ChainStore, view: StateView, directory: Path, progress: Progre
 
 
 def _find_commit(store: ChainStore, height: int) -> Commit | None:
-    """The one in the next block, where there is one: all nodes have the same, so their snapshots are the same bytes."""
+    """The commit in the next block, if there is one: all nodes have the same, so snapshots have the same bytes."""
     child = store.get_block(height + 1)
     return store.get_commit(height) if child is None else child.last_commit

@@ -23,7 +23,7 @@ KEY_BYTES_MAX = 4 * limits.KIB
 VALUE_BYTES_MAX = limits.MIB
 
 Progress = Callable[[str, int, int], None]
-"""(what is being done, how many of, how many there are): called now and then."""
+"""(the current activity, number done, number in all): called from time to time."""
 
 
 class SnapshotError(MyelinError):
@@ -40,14 +40,14 @@ class SnapshotItem:
 
 @record
 class SnapshotChunk:
-    """Neighbouring items, keys rising."""
+    """Neighbouring items, sorted by key."""
 
     items: Annotated[tuple[SnapshotItem, ...], Max(CHUNK_ITEMS_MAX)]
 
 
 @record
 class SnapshotManifest:
-    """What a snapshot is of, and the hash of every chunk. `deciders` is the set that decided the header's block;
+    """The block of a snapshot, and the hash of every chunk. `deciders` is the set that decided the header's block;
     `priorities` are the proposer priorities of the next height, which no header commits to.
     """
 
@@ -66,7 +66,7 @@ assert limits.LIST_ITEMS_MAX * 34 + limits.MIB < limits.SNAPSHOT_PART_BYTES_MAX,
 
 
 def get_chunk_path(directory: Path, index: int) -> Path:
-    """Where chunk number `index` lies."""
+    """The path of chunk number `index`."""
     return directory / f"{index:05}.chunk"
 
 
@@ -81,13 +81,13 @@ def hash_manifest(encoded: bytes) -> bytes:
 
 
 def save_manifest(directory: Path, manifest: SnapshotManifest) -> None:
-    """Write the manifest with its hash: a changed byte is noticed also where no header commits to it."""
+    """Write the manifest with its hash, which detects changes even in parts that no header commits to."""
     encoded = encode(manifest)
     write_synced(directory / MANIFEST_NAME, encoded + hash_manifest(encoded))
 
 
 def load_manifest(directory: Path) -> SnapshotManifest:
-    """The manifest of a snapshot, decoded and not believed. Raises SnapshotError."""
+    """A snapshot's manifest, decoded but not verified. Raises SnapshotError."""
     path = directory / MANIFEST_NAME
     try:
         data = path.read_bytes()

@@ -1,8 +1,8 @@
-"""Makes a database of a snapshot. Nothing of it is used before all of it is verified, up to the root in the header.
+"""Makes a database from a snapshot. Everything is verified, up to the root in the header, before any of it is used.
 
-What is trusted: the chain spec, and either a block hash that the operator names, or that no two thirds of the stake at
-genesis have colluded since. Everything else follows: the header hashes to the trusted hash (or is signed by the
-validators of the genesis), names the root of the state and the set that signed its commit.
+The import trusts the chain spec, and either a block hash that the operator names, or that no two thirds of the stake at
+genesis have colluded since. The rest follows: the header hashes to the trusted hash (or the genesis validators signed
+it), and names the root of the state and the set that signed its commit.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SORTING_SUFFIX = ".sorting"
 def import_snapshot(
     source: Path, database: Path, genesis: Genesis, progress: Progress, trusted_hash: bytes | None = None
 ) -> Head:
-    """Fill the absent directory `database` from the snapshot in `source`; the head a node goes on from.
+    """Fill the missing directory `database` from the snapshot in `source`; returns the head to continue from.
 
     Interrupted at any point, it leaves no `database`. Raises SnapshotError, DatabaseError.
     """
@@ -77,7 +77,7 @@ def import_snapshot(
 
 
 def verify_manifest(manifest: SnapshotManifest, genesis: Genesis, trusted_hash: bytes | None) -> bytes:
-    """The hash of the snapshot's block, once it is shown to be of this chain. Raises SnapshotError."""
+    """The hash of the snapshot's block, once it is proven to be of this chain. Raises SnapshotError."""
     header, height = manifest.header, manifest.header.height
     block_hash = compute_block_hash(header)
     if manifest.genesis != genesis.hash:
@@ -104,7 +104,7 @@ def verify_manifest(manifest: SnapshotManifest, genesis: Genesis, trusted_hash: 
 def _iterate_chunks(
     source: Path, manifest: SnapshotManifest, progress: Progress
 ) -> Iterator[list[tuple[bytes, bytes]]]:
-    """The items of each chunk, hashes, order and number checked."""
+    """The items of each chunk, after checks of hashes, order and number."""
     count, last = 0, None
     for index, expected in enumerate(manifest.chunks):
         items = [(one.key, one.value) for one in load_chunk(source, index, expected).items]
@@ -135,7 +135,7 @@ def _write_tree(sorter: LeafSorter, target: Database) -> bytes:
 
 
 def _make_head(manifest: SnapshotManifest, block_hash: bytes, state: StateView) -> Head:
-    """The head: of the header and the verified state, but for the priorities. Raises SnapshotError."""
+    """The head, from the header and the verified state; only the priorities are unverified. Raises SnapshotError."""
     validators = read_validators(state)
     try:
         ProposerRotation.decode(validators, manifest.priorities)
@@ -154,7 +154,7 @@ def _make_head(manifest: SnapshotManifest, block_hash: bytes, state: StateView) 
 
 
 def _make_tail(manifest: SnapshotManifest, head: Head) -> list[tuple[bytes, bytes | None]]:
-    """What makes a database of items and pages: written last, in one batch."""
+    """Writes what turns items and pages into a database, last and in one batch."""
     height = encode_height(head.height)
     return [
         (Column.HEADER.value + height, encode(manifest.header)),

@@ -40,20 +40,20 @@ class StateUnavailable(MyelinError):
 
 
 class StateView:
-    """The head and its state at one moment: a `StateReader` whose answers fit together."""
+    """The head and its state at one moment: a `StateReader` with consistent answers."""
 
     def __init__(self, reader: Snapshot) -> None:
         self._reader = reader
 
     def get_head(self) -> Head:
-        """Where the chain stood after the block whose state this is. Raises DatabaseDamaged."""
+        """The head as it was after this state's block. Raises DatabaseDamaged."""
         found = self._load(Head, Column.META, HEAD_NAME)
         if found is None:
             raise DatabaseDamaged(self._reader.advise("the head is missing"))
         return found
 
     def get_oldest_state(self) -> int:
-        """The lowest height whose state can be read beside this one."""
+        """The lowest height whose state can be read along with this one."""
         return self._load_number(OLDEST_STATE_NAME)
 
     def get(self, key: bytes) -> bytes | None:
@@ -94,7 +94,7 @@ class StateView:
 
 
 class PastView(StateView):
-    """The state after an earlier block: the head's, less what the blocks since have changed.
+    """The state after an earlier block: the head's without the changes of later blocks.
 
     A key's value is the one before the first later block that changed it. Rows of one key lie together because no
     state key starts another one (state.md) and page paths are above any height's first byte.
@@ -106,7 +106,7 @@ class PastView(StateView):
         self._following = encode_height(height + 1)
 
     def get_head(self) -> Head:
-        """See StateView; made of the next block's header and `Undo`, and of this state."""
+        """See StateView; built from the next block's header and `Undo`, and from this state."""
         undo = self._load(Undo, Column.UNDO, self._following, UNDO_BYTES_MAX)
         child = self._load(Header, Column.HEADER, self._following)
         if undo is None or child is None:
@@ -164,7 +164,7 @@ class PastView(StateView):
         return rebuild_page(super().read_page(path), patches)
 
     def _iterate_older(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes | None]]:
-        """(key, value then) of every key under `prefix` that changed since, in order."""
+        """(key, old value) of every key under `prefix` that changed since, in order."""
         column = Column.STATE_WAS.value
         done = None
         for row, was in self._reader.iterate(column + prefix, column + start):

@@ -1,7 +1,7 @@
 """Joining a chain by a snapshot: offers, a manifest, its header verified as a light client does, chunks, the import.
 
-The thin shell over `node/transfer/download_run.py`. Nothing that peers say is used before it is verified; whoever
-says what is false is reported to `penalise` and not asked again.
+A thin shell over `node/transfer/download_run.py`. Peers' claims are used only after verification; a peer that makes a
+false claim is reported to `penalise` and not asked again.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class SnapshotNetwork(Protocol):
     """Peers that may have snapshots."""
 
     def list_peers(self) -> Sequence[str]:
-        """Who is connected now."""
+        """The connected peers."""
 
     async def ask(self, peer: str, asked: SnapshotRequest, timeout_s: float) -> bytes:
         """The answer's bytes, at most ANSWER_BYTES_MAX. Raises NetworkError, ProtocolError."""
@@ -72,14 +72,14 @@ class SnapshotNetwork(Protocol):
         """The peer as a light client's source."""
 
     def penalise(self, peer: str, reason: str) -> None:
-        """This peer served what is false."""
+        """Reports that this peer served false data."""
 
 
 class P2PSnapshots:
     """SnapshotNetwork over a host."""
 
     def __init__(self, host: P2PHost, penalise: Callable[[str, str], None]) -> None:
-        """`penalise` is told who served what is false, and why."""
+        """`penalise` is called with each peer that served false data, and the reason."""
         self._host = host
         self._penalise = penalise
 
@@ -109,9 +109,9 @@ class P2PSnapshots:
 
 @dataclass(frozen=True, slots=True)
 class JoinTrust:
-    """What the joining node believes: genesis, or the block (height, hash) that its operator names, and for how long.
+    """What the joining node trusts: genesis, or the block (height, hash) that its operator names, and for how long.
 
-    To snapshots of earlier blocks than that one the way leads back by parent hashes.
+    It verifies a snapshot of an earlier block than that one back along parent hashes.
     """
 
     trusting_period_ms: int
@@ -144,7 +144,7 @@ class _Joining:
         self.reason = f"{peer}: {reason}"
 
     def refuse(self, candidate: Candidate, reason: str) -> None:
-        """All who offered this manifest offered what is false."""
+        """Every peer that offered this manifest offered false data."""
         self.refused.add(candidate.offer.manifest_hash)
         for peer in candidate.peers:
             self.blame(peer, reason)
@@ -160,11 +160,11 @@ async def join_by_snapshot(
     progress: Progress,
     timeout_s: float = math.inf,
 ) -> Head:
-    """Fill the absent directory `database` from what peers offer; the head from which block sync goes on.
+    """Fill the missing directory `database` from peers' offers; returns the head from which block sync continues.
 
-    What is downloaded lies in `database` + `.download` until it is imported; killed at any point, call it again and it
-    goes on from there. Waits for peers to come. Raises JoinFailed after `timeout_s` or when what is trusted is too old,
-    ForkDetected, SnapshotError where `database` exists, DatabaseError, OSError.
+    Downloads are kept in `database` + `.download` until the import. After a kill at any point, another call continues
+    there. Waits for peers. Raises JoinFailed after `timeout_s` or when the trusted block is too old, ForkDetected,
+    SnapshotError when `database` exists, DatabaseError, OSError.
     """
     if database.exists():
         raise SnapshotError(f"{database} exists: a snapshot is imported into an empty directory only")
@@ -185,7 +185,7 @@ async def join_by_snapshot(
 
 
 async def _try_best(joining: _Joining, database: Path) -> Head | None:
-    """One attempt with what seems best now; None when it came to nothing."""
+    """One attempt with the best candidate; None when it failed."""
     offers = await _collect_offers(joining)
     begun = joining.partial.find_begun()
     begun_hash = None if begun is None else compute_manifest_hash(begun)
@@ -279,7 +279,7 @@ async def _find_start(joining: _Joining, source: LightSource) -> Trusted:
 
 
 async def _fetch_manifest(joining: _Joining, candidate: Candidate) -> SnapshotManifest | None:
-    """From the first who has it. Its hash was offered: another one, or one that contradicts the offer, is a lie."""
+    """Asks the providers in turn. A manifest with another hash, or one that contradicts the offer, is a lie."""
     offer = candidate.offer
     for peer in candidate.peers:
         try:
@@ -305,7 +305,7 @@ async def _fetch_manifest(joining: _Joining, candidate: Candidate) -> SnapshotMa
 
 
 async def _download(joining: _Joining, candidate: Candidate, manifest: SnapshotManifest) -> bool:
-    """Every chunk into the partial directory; whether all came."""
+    """Fetches every chunk into the partial directory; returns whether all arrived."""
     present = await trio.to_thread.run_sync(joining.partial.begin, manifest)
     peers = [one for one in candidate.peers if one not in joining.ignored]
     run = _JoinRun(joining, candidate, Download(manifest.chunks, present, peers, hash_chunk))
@@ -317,7 +317,7 @@ async def _download(joining: _Joining, candidate: Candidate, manifest: SnapshotM
 
 
 class _JoinRun:
-    """How one chunk is asked for, and what becomes of the answer."""
+    """Requests for a snapshot's chunks, and the handling of the answers."""
 
     def __init__(self, joining: _Joining, candidate: Candidate, download: Download) -> None:
         self.requests = DownloadRun(download, joining.partial.save_chunk)
@@ -325,7 +325,7 @@ class _JoinRun:
         self._hash = candidate.offer.manifest_hash
 
     async def fetch(self, fetch: Fetch) -> None:
-        """One request to its end."""
+        """A single request from start to end."""
         download = self.requests.download
         try:
             answer = await self._joining.network.ask(fetch.peer, AskChunk(self._hash, fetch.index), PART_TIMEOUT_S)

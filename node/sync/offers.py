@@ -10,7 +10,7 @@ from proto_specs.types.snapshot_wire import SnapshotOffer
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A snapshot that peers offer in the same words."""
+    """A snapshot that several peers offer identically."""
 
     offer: SnapshotOffer
     peers: tuple[str, ...]
@@ -22,10 +22,11 @@ def choose_candidate(
     begun: bytes | None = None,
     strikes: Mapping[str, int] | None = None,
 ) -> Candidate | None:
-    """What to try next: of those whose providers failed least what was `begun`, else what two offer, else the newest.
+    """The next candidate: among those whose providers failed least, the `begun` one, else one that two offer, else
+    the newest. None: there is no candidate.
 
-    None: there is nothing. `refused` are hashes of manifests that turned out to be false, `begun` is one, and `strikes`
-    counts the attempts with a peer that came to nothing: who offers ever new nonsense does not come first for ever.
+    `refused` are hashes of manifests found false, `begun` is the hash of one, and `strikes` counts each peer's failed
+    attempts, so that a peer with ever new false offers does not come first for ever.
     """
     providers: dict[SnapshotOffer, list[str]] = {}
     for peer in sorted(offers):

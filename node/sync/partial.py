@@ -1,4 +1,4 @@
-"""The directory a snapshot is downloaded into: what is in it under its name is whole, also after a kill."""
+"""The download directory of a snapshot: every file under its final name is complete, also after a kill."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class PartialSnapshot:
     """One download's directory. Methods touch the disk: call them in a thread where that matters."""
 
     def __init__(self, directory: Path) -> None:
-        """`directory` is for downloads alone."""
+        """`directory` must be for downloads alone."""
         self.directory = directory
 
     def find_begun(self) -> SnapshotManifest | None:
-        """The manifest of what was begun; what cannot be read is as good as nothing."""
+        """The manifest of a begun download; an unreadable one counts as none."""
         try:
             return load_manifest(self.directory)
         except (SnapshotError, OSError):
             return None
 
     def begin(self, manifest: SnapshotManifest) -> set[int]:
-        """Make room for this snapshot, unless it was begun before; the chunks that are there already."""
+        """Prepare for this snapshot, unless it was begun before; returns the chunks that are already there."""
         if self.find_begun() != manifest:
             self.remove()
             self.directory.mkdir(parents=True, mode=0o700)
@@ -51,7 +51,7 @@ class PartialSnapshot:
         partial.replace(path)
 
     def remove(self) -> None:
-        """Everything."""
+        """Remove everything."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _has(self, index: int, expected: bytes) -> bool:

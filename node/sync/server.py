@@ -1,4 +1,4 @@
-"""Makes snapshots of a running chain now and then, keeps the newest, and serves their parts to peers."""
+"""Makes snapshots of a running chain from time to time, keeps the newest, and serves their parts to peers."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from proto_specs.types.snapshot_wire import (
 )
 
 KEPT = 2
-"""Who has begun one finds it still there when the next is made."""
+"""Snapshots kept: a peer that has begun one still finds it when the next is made."""
 REQUEST_BYTES_MAX = 64
 STREAMS_PER_PEER = 4
 TIMEOUT_S = 60.0
 PEER_BYTES_PER_S, PEER_BURST_BYTES = 16 * limits.MIB, 64 * limits.MIB
-"""Of parts to one peer; who asks more waits for its answers."""
+"""Parts a second to one peer; a faster peer waits for its answers."""
 _NAME = re.compile(r"\d{12}")
 
 logger = logging.getLogger("myelin.snapshot")
@@ -46,7 +46,7 @@ logger = logging.getLogger("myelin.snapshot")
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A whole snapshot on disk."""
+    """A complete snapshot on disk."""
 
     directory: Path
     manifest: SnapshotManifest
@@ -55,7 +55,7 @@ class Held:
 
     @property
     def offer(self) -> SnapshotOffer:
-        """What is told to peers."""
+        """The offer sent to peers."""
         header = self.manifest.header
         return SnapshotOffer(header.height, compute_block_hash(header), self.manifest_hash, len(self.manifest.chunks))
 
@@ -64,7 +64,7 @@ class SnapshotCatalog:
     """The snapshots in one directory, each in a directory named by its height. `keep` of them stay."""
 
     def __init__(self, directory: Path, genesis: Genesis, keep: int = KEPT) -> None:
-        """What cannot be read is removed: it can be made again."""
+        """Unreadable snapshots are removed: they can be made again."""
         assert 1 <= keep <= limits.SNAPSHOT_OFFERS_MAX, "all are offered at once"
         self._directory = directory
         self._genesis = genesis
@@ -77,7 +77,7 @@ class SnapshotCatalog:
 
     @property
     def held(self) -> tuple[Held, ...]:
-        """All there are, the newest first."""
+        """All snapshots, the newest first."""
         return tuple(sorted(self._held.values(), key=lambda one: -one.manifest.header.height))
 
     @property
@@ -86,11 +86,11 @@ class SnapshotCatalog:
         return max((one.manifest.header.height for one in self._held.values()), default=0)
 
     def list_offers(self) -> SnapshotOffers:
-        """What is told to peers."""
+        """The offers sent to peers."""
         return SnapshotOffers(tuple(one.offer for one in self.held))
 
     def find_part(self, request: AskManifest | AskChunk) -> bytes | None:
-        """The bytes asked for. Reads the disk: call it in a thread."""
+        """The requested bytes. Reads the disk: call it in a thread."""
         held = self._held.get(request.manifest_hash)
         if held is None:
             return None
@@ -104,7 +104,7 @@ class SnapshotCatalog:
             return None
 
     def make(self, database: Path, height: int) -> None:
-        """Export the state after a block and let the oldest go. Takes long: call it in a thread.
+        """Export the state after a block and remove the oldest snapshot. Takes long: call it in a thread.
 
         Raises SnapshotError, DatabaseError, StateUnavailable.
         """
@@ -159,7 +159,7 @@ def serve_snapshots(host: P2PHost, catalog: SnapshotCatalog) -> None:
 
 
 def find_due_height(head_height: int, newest_height: int, interval: int) -> int | None:
-    """The height to make a snapshot of: a multiple of the interval that has a child, and is newer than all held."""
+    """The height for a new snapshot: a multiple of the interval that has a child block and is newer than all held."""
     due = (head_height - 1) // interval * interval if head_height else 0
     return due if due > newest_height else None
 
@@ -167,9 +167,9 @@ def find_due_height(head_height: int, newest_height: int, interval: int) -> int 
 async def make_snapshots(
     store: ChainStore, bus: BlockBus, catalog: SnapshotCatalog, database: Path, interval: int
 ) -> None:
-    """Watch the chain and export every `interval` blocks, in a thread, one at a time. Until cancelled.
+    """Watch the chain and export every `interval` blocks, in a thread, one at a time, until cancelled.
 
-    An export under way is waited for at the end: the database must not be closed under it.
+    Cancellation waits for a running export: the database must not be closed under it.
     """
     assert interval > 0, "with none no snapshots are made"
     tried = 0
@@ -190,4 +190,4 @@ async def make_snapshots(
 
 
 def _ignore(what: str, done: int, total: int) -> None:
-    """Nobody watches."""
+    """The progress callback of an export that no one watches."""

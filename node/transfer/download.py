@@ -1,9 +1,9 @@
-"""Which chunk of a snapshot, or of a unit of weights, to ask whom for next.
+"""Which chunk of a snapshot, or of a unit of weights, to ask which peer for next.
 
-Sans-IO: no clock, no network, no disk; those who answer may lie. A peer has two requests under way at most. A chunk is
-asked of one peer; when it has not come for STALL_MS, of a second one, too. A chunk with another hash than is known ends
-its peer's part here at once; FAILURES_MAX requests without an answer do so as well, each after a longer pause. So a bad
-peer costs itself, and a chunk a few seconds.
+Sans-IO: no clock, no network, no disk; peers may lie. A peer has at most two requests under way. A chunk is asked of
+one peer, and of a second one when it has not arrived after STALL_MS. A chunk with a wrong hash drops its peer from the
+download at once; so do FAILURES_MAX requests without an answer, each after a longer pause. A bad peer therefore hurts
+only itself, and delays a chunk by a few seconds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _DownloadPeer:
 
 
 class Download:
-    """The chunks of one thing. Times are of any monotonic clock, in milliseconds."""
+    """The chunks of one item. Times are of any monotonic clock, in milliseconds."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Download:
         peers: Iterable[str],
         hash_chunk: Callable[[bytes], bytes],
     ) -> None:
-        """`present` are the chunks that an earlier attempt has left, verified."""
+        """`present` are the verified chunks that an earlier attempt left."""
         self._hashes = hashes
         self._hash_chunk = hash_chunk
         self._missing = [index for index in range(len(hashes)) if index not in present]
@@ -63,20 +63,20 @@ class Download:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether chunks are missing and nobody is left to ask."""
+        """Whether chunks are missing and no peer is left to ask."""
         return not self.is_done and not self._peers
 
     def is_missing(self, index: int) -> bool:
-        """Whether this chunk is still to come."""
+        """Whether this chunk is still missing."""
         return index in self._missing
 
     @property
     def missing_count(self) -> int:
-        """Chunks still to come."""
+        """The missing chunks."""
         return len(self._missing)
 
     def add_peer(self, peer: str) -> None:
-        """One more that has it. Who was dropped stays dropped."""
+        """Add a peer that has the item. A dropped peer stays dropped."""
         if peer not in self._banned:
             self._peers.setdefault(peer, _DownloadPeer())
 
@@ -96,7 +96,7 @@ class Download:
             made.append(fetch)
 
     def compute_wake_ms(self, now_ms: int) -> int:
-        """When `assign` may have more to say though nothing has come."""
+        """The time at which `assign` may return more even if no answer has come."""
         pauses = [one.ready_ms for one in self._peers.values() if one.ready_ms > now_ms]
         stalls = [fetches[0].began_ms + STALL_MS for fetches in self._fetches.values() if fetches]
         return min([*pauses, *(one for one in stalls if one > now_ms)], default=now_ms + STALL_MS)
@@ -106,9 +106,9 @@ class Download:
         return data is not None and self._hash_chunk(data) == self._hashes[fetch.index]
 
     def take_chunk(self, fetch: Fetch, data: bytes | None) -> bool:
-        """Whether the answer is the chunk, wanted and right: then keep it. If it is wrong the peer is dropped for good.
+        """Whether the answer is a missing chunk with the right hash, to be kept. A wrong one drops the peer for good.
 
-        None: the peer has it not, or not any more; it is not asked again.
+        None: the peer does not have the chunk; it is not asked again.
         """
         self._end(fetch)
         if not self.is_right(fetch, data):
@@ -122,7 +122,7 @@ class Download:
         return True
 
     def take_failure(self, fetch: Fetch, now_ms: int) -> None:
-        """No answer came: refused, torn, or too late."""
+        """A request got no answer: refused, torn, or too late."""
         self._end(fetch)
         peer = self._peers.get(fetch.peer)
         if peer is None:
@@ -133,7 +133,7 @@ class Download:
             self._drop(fetch.peer)
 
     def is_dropped(self, peer: str) -> bool:
-        """Whether this peer has no part any more."""
+        """Whether this peer is dropped."""
         return peer in self._banned
 
     def _make(self, peer: str, now_ms: int) -> Fetch | None:
@@ -147,7 +147,7 @@ class Download:
         return fetch
 
     def _find_chunk(self, peer: str, now_ms: int) -> int | None:
-        """The first chunk nobody is asked for; else the first that another peer owes for too long."""
+        """The first chunk that is asked of no peer; else the first that another peer owes for too long."""
         stalled: int | None = None
         for index in self._missing:
             fetches = self._fetches.get(index)

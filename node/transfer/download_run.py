@@ -1,4 +1,4 @@
-"""Carries out on trio what `download.py` decides: asks peers, waits for the next change, keeps what is right."""
+"""Runs on trio what `download.py` decides: asks peers, waits for the next change, keeps the right chunks."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ class DownloadRun:
     """The requests of one download."""
 
     def __init__(self, download: Download, save: Callable[[int, bytes], None]) -> None:
-        """`save` puts a chunk on the disk; it is called in a thread, one at a time."""
+        """`save` writes a chunk to disk; it is called in a thread, one at a time."""
         self.download = download
         self._save = save
         self._saving = trio.Lock()
         self._changed = trio.Event()
 
     async def run(self, fetch: Callable[[Fetch], Awaitable[None]], on_change: Callable[[int], None]) -> bool:
-        """Until every chunk is there or nobody is left to ask; which of them. `on_change` gets what is missing still.
+        """Run until every chunk is there or no peer is left to ask; returns which. `on_change` gets the number missing.
 
-        `fetch` is one request to its end, which it tells by `keep`, `fail` or `self.download.take_chunk`.
+        `fetch` is one whole request; it reports its end by `keep`, `fail` or `self.download.take_chunk`.
         """
         download = self.download
 
@@ -43,14 +43,14 @@ class DownloadRun:
         return download.is_done
 
     async def keep(self, fetch: Fetch, data: bytes) -> None:
-        """A chunk that is right: on the disk before it counts."""
+        """Keep a right chunk: it is on disk before it counts."""
         async with self._saving:  # one that two peers were asked for may come twice
             if self.download.is_missing(fetch.index):
                 await trio.to_thread.run_sync(self._save, fetch.index, data)
             self.download.take_chunk(fetch, data)
 
     def fail(self, fetch: Fetch) -> None:
-        """No answer came."""
+        """Report that no answer came."""
         self.download.take_failure(fetch, _read_monotonic_ms())
 
 

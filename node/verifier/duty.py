@@ -46,7 +46,7 @@ FETCHES_AT_ONCE_MAX = 16
 
 @dataclass(frozen=True, slots=True)
 class OpenChallenge:
-    """A challenge that names us, and what we have done about it on chain."""
+    """A challenge that names this verifier, and the verifier's steps so far on chain."""
 
     challenge_id: bytes
     challenge: Challenge
@@ -56,7 +56,7 @@ class OpenChallenge:
 
 
 class DutyChain(ChainView, Protocol):
-    """What the duty asks of the chain beyond serving."""
+    """The duty's questions to the chain, beyond those of serving."""
 
     async def get_height(self) -> int:
         """Height of the last finalized block."""
@@ -68,7 +68,7 @@ class DutyChain(ChainView, Protocol):
         """A settled request."""
 
     async def submit(self, call: Call) -> bytes:
-        """Sign with the verifier's account and send; the extrinsic hash. Raises SubmissionRefused."""
+        """Sign with the verifier's account and send; returns the extrinsic hash. Raises SubmissionRefused."""
 
 
 class SubmissionRefused(MyelinError):
@@ -77,7 +77,7 @@ class SubmissionRefused(MyelinError):
 
 @dataclass(frozen=True, slots=True)
 class _Expected:
-    """What an opening is authenticated against, and the length of the path."""
+    """The data that authenticates an opening, and the length of the path."""
 
     roots: StageRoots
     session_key: bytes
@@ -86,7 +86,7 @@ class _Expected:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """A challenge being worked on. What is awaited of its worker is given up at `patience_height`."""
+    """A challenge in progress. The wait for its worker ends at `patience_height`."""
 
     waiting: trio.CancelScope
     patience_height: int
@@ -95,8 +95,8 @@ class _Attempt:
 class VerificationDuty:
     """Serves one verifier account.
 
-    Every challenge has a task of its own, so that a worker that does not answer keeps no other challenge waiting; the
-    model computes for one at a time.
+    Every challenge has a task of its own, so that a worker that does not answer delays no other challenge. The model
+    computes for one challenge at a time.
     """
 
     def __init__(self, account: bytes, host: P2PHost, chain: DutyChain, judge: Judge, verdicts: VerdictStore) -> None:
@@ -114,7 +114,7 @@ class VerificationDuty:
         self._judging = trio.Lock()
 
     async def run(self) -> None:
-        """Do the duty until cancelled. An unreachable node is waited for."""
+        """Do the duty until cancelled. While the node is unreachable it waits."""
         async with trio.open_nursery() as nursery:
             while True:
                 try:
@@ -125,14 +125,14 @@ class VerificationDuty:
                 await trio.sleep(POLL_S)
 
     async def run_once(self) -> None:
-        """One pass over everything open, to its end. Raises ChainUnreachable."""
+        """A complete pass over all open challenges. Raises ChainUnreachable."""
         due = await self._list_due()
         async with trio.open_nursery() as nursery:
             for one in due:
                 nursery.start_soon(self._attempt, one)
 
     async def _list_due(self) -> list[OpenChallenge]:
-        """Challenges nobody works on here yet, by deadline. Those whose worker was waited for long enough are told."""
+        """Challenges without a task yet, by deadline. Those whose wait for the worker is over are told so."""
         challenges = await self._chain.list_challenges()
         self._height = await self._chain.get_height()
         due: list[OpenChallenge] = []
@@ -187,7 +187,7 @@ class VerificationDuty:
         )
 
     async def _send(self, challenge: bytes, call: Call) -> None:
-        """Send once, and again when it is not on chain three blocks later."""
+        """Send once, and again if it is not on chain three blocks later."""
         key = (challenge, type(call))
         if self._height < self._sent.get(key, -MARGIN_BLOCKS) + MARGIN_BLOCKS:
             return
@@ -201,7 +201,7 @@ class VerificationDuty:
             raise
 
     async def _judge_challenge(self, one: OpenChallenge) -> Judgement | None:
-        """The verdict; None when there is none yet and time to try again, or when the fault is ours."""
+        """The verdict; None when there is time to try again, or when the fault is this verifier's."""
         challenge, short = one.challenge, one.challenge_id.hex()[:12]
         manifest = await self._chain.get_manifest(challenge.model)
         worker = await self._chain.get_worker(challenge.worker)
@@ -272,7 +272,7 @@ class VerificationDuty:
     ) -> AuthenticOpening:
         """Ask the challenged worker at every address it registered, and authenticate what it opens.
 
-        Raises OpeningError when no address gives a valid opening. No more is taken in than an honest one can have.
+        Raises OpeningError when no address gives a valid opening. Reads no more bytes than an honest opening can have.
         """
         row_bytes = manifest.architecture.hidden * WireDtype(manifest.wire_dtype).item_bytes
         most = compute_opening_bytes_max(challenge.window, expected.roots.windows, expected.stages, row_bytes)

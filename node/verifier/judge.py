@@ -32,11 +32,11 @@ class Judgement:
 
 UNAVAILABLE = Judgement(Outcome.UNAVAILABLE, 0, 0, EMPTY_FINGERPRINT)
 NOT_ROWS = Judgement(Outcome.FAIL, DISTANCE_NOT_FINITE_PPB, 0, EMPTY_FINGERPRINT)
-"""The worker signed rows that are not finite numbers of the leaf's shape: they match nothing."""
+"""The worker signed rows that are not finite numbers of the leaf's shape, so they match nothing."""
 
 
 class Judge:
-    """Keeps the shards it verified last loaded."""
+    """Keeps the most recently verified shards loaded."""
 
     def __init__(self, store: ShardStore) -> None:
         self._store = store

@@ -31,7 +31,7 @@ REGISTER_RETRY_S = 60.0
 
 @dataclass(frozen=True)
 class VerifierConfig:
-    """`directory` keeps verdicts, `models` is the shard store; every model in it is verified."""
+    """`directory` keeps verdicts; `models` is the shard store, and every model in it is verified."""
 
     directory: Path
     models: Path
@@ -88,7 +88,7 @@ class AccountDutyChain:
 
 
 def list_own_challenges(state: StateReader, account: bytes, height: int) -> tuple[OpenChallenge, ...]:
-    """Open challenges of a verifier, with what it has done about each so far."""
+    """Open challenges of a verifier, with its steps so far for each."""
     found = []
     for challenge_id, challenge in queries.list_open_challenges(state, account):
         is_committed = queries.read_commitment(state, challenge_id, account) is not None
@@ -99,14 +99,14 @@ def list_own_challenges(state: StateReader, account: bytes, height: int) -> tupl
 
 
 def is_reveal_open(challenge: Challenge, height: int) -> bool:
-    """Reveals are taken once the round's whole committee committed, or after the commit deadline."""
+    """Whether reveals are accepted: after the round's whole committee committed, or after the commit deadline."""
     return (
         challenge.committed == len(challenge.committee) - challenge.round_start or height >= challenge.commit_deadline
     )
 
 
 async def run_verifier(config: VerifierConfig, account: SigningAccount) -> None:
-    """Register for every stored model the chain knows, and do the duty until cancelled."""
+    """Register for every stored model that the chain knows, and do the duty until cancelled."""
     store = ShardStore(config.models)
     async with open_host(config.node_seed, ["/ip4/127.0.0.1/tcp/0"]) as host, trio.open_nursery() as nursery:
         duty = VerificationDuty(
@@ -117,7 +117,7 @@ async def run_verifier(config: VerifierConfig, account: SigningAccount) -> None:
 
 
 async def _keep_registered(account: SigningAccount, store: ShardStore) -> None:
-    """A model that comes into the store, or onto the chain, later is registered then."""
+    """Registers also for models that come into the store, or onto the chain, later."""
     not_before_s: dict[bytes, float] = {}
     while True:
         for model in await trio.to_thread.run_sync(store.list_models):

@@ -11,8 +11,8 @@ from proto_specs.types.verdict import VerdictPreimage
 
 SUFFIX = ".verdict"
 KEEP_S = 3600.0
-"""A verdict is kept this long after it was written, whatever the node says: one that was restarted or is syncing knows
-fewer challenges than there are, and a verdict that is committed and forgotten cannot be revealed."""
+"""How long a verdict is kept after it was written, whatever the node says. A restarted or syncing node knows
+fewer challenges than there are, and a committed verdict that is forgotten cannot be revealed."""
 
 
 class VerdictStore:
@@ -27,7 +27,7 @@ class VerdictStore:
         write_synced(self._path(preimage.challenge), encode(preimage))
 
     def load(self, challenge: bytes) -> VerdictPreimage | None:
-        """The preimage of a challenge; None when this verifier has not judged it."""
+        """The preimage of a challenge's commitment; None when this verifier has not judged it."""
         try:
             return decode(VerdictPreimage, self._path(challenge).read_bytes())
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""One request under way on a worker: drives the stage's state machine, performs its effects, and loses patience."""
+"""A running request on a worker: drives the stage's state machine, performs its effects, and enforces deadlines."""
 
 from __future__ import annotations
 
@@ -53,30 +53,30 @@ logger = logging.getLogger("myelin.worker")
 INBOX_EVENTS_MAX = 2048
 IDLE_S_MAX = 120.0
 CLIENT_S_MAX = 30.0
-"""How long a client may owe the prompt, a leaf, a countersignature or a voucher."""
+"""How long a client may delay the prompt, a leaf, a countersignature or a voucher."""
 STOP_GRACE_S = 2.0
-"""How long a last stage that hears of a stop along the path still reads its own client: a voucher may be under way."""
+"""How long a last stage that hears of a stop still reads its own client: a voucher may be under way."""
 STOP_S_MAX = 20.0
 """How long a stopped request waits for the signatures of the path."""
 REQUEST_S_BASE = 180.0
 POSITION_S_MAX = 1.0
-"""A request may take three minutes and a second per position: memory is not held for those who trickle."""
+"""A request may take three minutes and a second per position: slow clients must not hold memory for longer."""
 STOP_CODES = frozenset({FailureCode.CANCELLED, FailureCode.UNVOUCHED, FailureCode.NO_ESCROW})
-"""Failures that are the client's: what it vouched for is settled before the request ends."""
+"""Failures that are the client's fault: what it vouched for is settled before the request ends."""
 
 
 class StrayFrame(ProtocolError):
-    """A frame about a request from a peer that has no such part in it."""
+    """A peer sent a frame about a request in which it has no such part."""
 
 
 class RequestArchive(Protocol):
-    """Where finished requests go: the disk and the chain."""
+    """Where finished requests go: to disk and to the chain."""
 
     async def retain(self, record: RequestRecord) -> None:
         """Write the record durably. Raises OSError."""
 
     async def settle(self, request: bytes, call: Settle) -> bytes | None:
-        """Keep and submit a settlement; the extrinsic hash, or None when the chain could not be reached yet.
+        """Keep and submit a settlement; returns the extrinsic hash, or None when the chain is unreachable now.
 
         Raises OSError when it cannot be kept.
         """
@@ -111,7 +111,7 @@ class ActiveRequest:
         self.machine = StageRequest(setup)
         self.request = self.machine.request
         self.is_settling = False
-        """Whether it ended with everything signed: a settlement is on its way."""
+        """Whether the request ended with everything signed, so that a settlement follows."""
         self._setup = setup
         self._peers = peers
         self._compute = compute
@@ -126,12 +126,12 @@ class ActiveRequest:
 
     @property
     def order(self) -> Order:
-        """What was ordered."""
+        """The client's order."""
         return self._setup.order.order
 
     @property
     def stage(self) -> int:
-        """Position in the path."""
+        """This stage's position in the path."""
         return self._setup.stage
 
     @property
@@ -140,13 +140,13 @@ class ActiveRequest:
         return self.stage == len(self.order.path) - 1
 
     async def open(self) -> None:
-        """Reserve what the request needs. Raises KvExhaustedError when there is no room."""
+        """Reserve the request's memory. Raises KvExhaustedError when there is no room."""
         positions = compute_positions(self.order.prompt_tokens, self.order.tokens_max)
         sample_from = self.order.prompt_tokens - 1
         await self._compute.open(self.request, positions, sample_from, self.order.sampling, self._on_answer)
 
     async def run(self) -> None:
-        """Handle events until the request finishes or fails; frees everything."""
+        """Handle events until the request finishes or fails; then free everything."""
         try:
             await self._perform(ToClient(Accepted(self.request)))
             while not self._is_done:
@@ -161,7 +161,7 @@ class ActiveRequest:
             await self._compute.close(self.request)
 
     def post(self, frame: Frame, link: FrameLink) -> None:
-        """A frame of a neighbour or the client. Raises StrayFrame when it comes from the wrong peer."""
+        """Take a frame of a neighbour or the client. Raises StrayFrame when it comes from the wrong peer."""
         if not self._may_send(frame, link):
             raise StrayFrame(f"request {self._short}: {type(frame).__name__} from a peer that may not send it")
         if isinstance(frame, Rows | OutputLeaf | RootsFrame):
@@ -172,11 +172,11 @@ class ActiveRequest:
             self._put(frame)
 
     def stop(self, code: FailureCode, message: str) -> None:
-        """End it early: what the client vouched for is settled, the rest is given up."""
+        """End the request early: what the client vouched for is settled, the rest is lost."""
         self._put(Stop(code, message))
 
     def link_lost(self, link: FrameLink) -> None:
-        """A link is gone. What came over it before is handled first: it may be all that was needed of it."""
+        """A link is gone. Frames that came over it before are handled first: they may be all that was needed."""
         if link in (self._peers.client, self._peers.downstream, self._upstream, self._peers.first):
             self._put(_LinkGone(link))
 
@@ -207,7 +207,7 @@ class ActiveRequest:
         return event
 
     def _list_deadlines(self) -> list[tuple[float, Stop | GiveUp]]:
-        """When patience ends, and what happens then."""
+        """The time of the next deadline, and its consequence."""
         positions = compute_positions(self.order.prompt_tokens, self.order.tokens_max)
         longest_s = REQUEST_S_BASE + positions * POSITION_S_MAX
         slow = GiveUp(FailureCode.NEIGHBOUR_LOST, f"the request was not over within {longest_s:.0f} s")
@@ -258,7 +258,7 @@ class ActiveRequest:
         return [GiveUp(FailureCode.NEIGHBOUR_LOST, f"stage {lost} (worker {key}) went away")]
 
     def _on_failed(self, frame: Failed, link: FrameLink) -> None:
-        """The client's end of a request stops the first and the last stage; the first passes it down the path."""
+        """The client's end of a request stops the first and the last stage; the first tells the rest of the path."""
         code = read_failure_code(frame.code)
         if link is self._peers.client:
             if self.stage == 0 or self.is_last:
@@ -324,7 +324,7 @@ class ActiveRequest:
             self._give_up(GiveUp(FailureCode.INTERNAL, "the worker cannot write to its disk"))
 
     def _send(self, effect: ToClient | ToUpstream | ToDownstream | ToFirst) -> None:
-        """A neighbour that takes no frames ends the request; of a client in the same state its reader tells."""
+        """A neighbour that takes no frames ends the request. A client that takes none is detected by its reader."""
         match effect:
             case ToFirst() if self.stage == 0:
                 self._put(effect.frame)
@@ -354,7 +354,7 @@ class ActiveRequest:
         self._is_done = True
         logger.warning("request %s: given up at stage %d: %s", self._short, self.stage, reason.message)
         told = make_failed(self.request, reason.code, reason.message)
-        # Down the path a stop is something else: it asks for signatures, which we no longer give.
+        # Along the path a stop means something else: it asks for signatures, which this stage does not give any more.
         is_stop = reason.code in STOP_CODES
         down = make_failed(self.request, FailureCode.NEIGHBOUR_LOST, reason.message) if is_stop else told
         for link in (self._peers.client, self._upstream, self._peers.downstream, self._peers.first):

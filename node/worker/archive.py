@@ -1,4 +1,4 @@
-"""What outlives a request on a worker: records to open, settlements to get on chain. Survives kill -9 at any point."""
+"""Data that outlives a request on a worker: records to open, settlements to submit. Survives kill -9 at any point."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ SETTLE_SUFFIX = ".settle"
 RETRY_S = 3.0
 RETRY_S_MAX = 60.0
 TEMPORARY_ERRORS = frozenset({"ExposureExceeded"})
-"""Refusals of the chain that pass with time: the worker's earlier stages resolve, and the bond bears this one."""
+"""Refusals of the chain that pass with time: earlier stages of the worker resolve, and the bond covers this one."""
 UNSETTLED_RECORD_S_MAX = 24 * 3600
-"""A record whose request never came on chain is forgotten after a day: nobody can be challenged for it any more."""
+"""A record whose request never came on chain is forgotten after a day: it cannot be challenged any more."""
 OPENINGS_AT_ONCE_MAX = 2
 
 
 @dataclass(slots=True)
 class _Sent:
-    """A settlement in the node's pool: when to look after it again, and how long to wait after the next refusal."""
+    """A settlement in the node's pool: when to check it again, and how long to wait after the next refusal."""
 
     extrinsic: bytes
     due_s: float
@@ -60,7 +60,7 @@ class DiskRequestArchive:
         await trio.to_thread.run_sync(self.openings.save, record)
 
     async def settle(self, request: bytes, call: Settle) -> bytes | None:
-        """See RequestArchive. What cannot be sent now is sent by `run` later."""
+        """See RequestArchive. `run` later sends what cannot be sent now."""
         self._sending.add(request)
         try:
             await trio.to_thread.run_sync(write_synced, self._path(request), encode(call))
@@ -69,9 +69,9 @@ class DiskRequestArchive:
             self._sending.discard(request)
 
     async def open(self, body: bytes) -> bytes:
-        """Answer an encoded OpeningRequest, for a window that the beacon drew and nobody has decided about yet.
+        """Answer an encoded OpeningRequest, for a window that the beacon drew and that is still undecided.
 
-        Nothing else is opened: it holds the client's prompt and answer, and sending it is work for whoever asks.
+        Nothing else is opened: an opening holds the client's prompt and answer, and sending it costs work.
         Raises DecodeError for garbage, OpeningUnavailable.
         """
         asked = decode(OpeningRequest, body)
@@ -85,7 +85,7 @@ class DiskRequestArchive:
         return await trio.to_thread.run_sync(self.openings.open, body, limiter=self._limiter)
 
     async def run(self) -> None:
-        """Get pending settlements on chain and forget what is resolved, until cancelled."""
+        """Submit pending settlements and forget resolved requests, until cancelled."""
         while True:
             try:
                 await self.run_once()
@@ -96,7 +96,7 @@ class DiskRequestArchive:
             await trio.sleep(RETRY_S)
 
     async def run_once(self) -> None:
-        """One round over everything kept. Raises ChainUnreachable, RpcError."""
+        """A round over everything kept. Raises ChainUnreachable, RpcError."""
         for path in sorted(self._settlements.glob(f"*{SETTLE_SUFFIX}")):
             request = bytes.fromhex(path.stem)
             if request not in self._sending:
@@ -106,7 +106,7 @@ class DiskRequestArchive:
                 self.openings.delete(request, stage)
 
     async def _pursue(self, request: bytes, path: Path) -> None:
-        """A settlement leaves the disk once its request is on chain, or can never come on chain."""
+        """Deletes a settlement once its request is on chain, or can never get there."""
         if await self._account.chain.get_request(request) is not None:
             self._drop(request, path)
             return
@@ -152,7 +152,7 @@ class DiskRequestArchive:
         self._sent.pop(request, None)
 
     async def _is_over(self, request: bytes, stage: int) -> bool:
-        """Whether nobody can be challenged for a kept request any more."""
+        """Whether a kept request cannot be challenged any more."""
         found = await self._account.chain.get_request(request)
         if found is not None:
             return found.open_stages == 0

@@ -1,6 +1,6 @@
-"""The one task that runs the shard: takes work of all requests, decode before prefill, and answers each request.
+"""The task that runs the shard: takes work of all requests, decode before prefill, and answers each request.
 
-The model runs in a thread (ONNX Runtime releases the GIL), so frames and heartbeats go on meanwhile.
+The model runs in a thread (ONNX Runtime releases the GIL), so frames and heartbeats continue meanwhile.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Reply = Callable[[Answer], None]
 
 @dataclass
 class _Job:
-    """Wire rows of one request that wait, from position `start` on."""
+    """Waiting wire rows of a request, from position `start` on."""
 
     sampling: SamplingParams
     sample_from: int
@@ -36,10 +36,10 @@ class _Job:
 
 
 class ComputeLoop:
-    """Continuous batching of one shard. What takes long happens in a thread, one thing at a time, in turn.
+    """Continuous batching of one shard. Long operations run in a thread, one at a time, in turn.
 
-    The engine is never touched from the event loop: it is locked for as long as a step takes, and frames, heartbeats
-    and other requests must not wait for that.
+    The event loop never touches the engine: it is locked for as long as a step takes, and frames, heartbeats and other
+    requests must not wait for that.
     """
 
     def __init__(self, engine: StageEngine, manifest: Manifest) -> None:
@@ -62,13 +62,13 @@ class ComputeLoop:
     async def open(
         self, request: bytes, positions: int, sample_from: int, sampling: SamplingParams, reply: Reply
     ) -> None:
-        """Reserve KV memory for `positions`. Raises KvExhaustedError when there is none."""
+        """Reserve KV memory for `positions`. Raises KvExhaustedError when too little is free."""
         async with self._turn:
             await trio.to_thread.run_sync(self._engine.open, request, positions, limiter=self._limiter)
             self._jobs[request] = _Job(sampling, sample_from, reply)
 
     async def close(self, request: bytes) -> None:
-        """Free a request's memory, also when cancelled; what is computed of it meanwhile is dropped."""
+        """Free a request's memory, also when cancelled; results of a running step are dropped."""
         self._jobs.pop(request, None)
         self._scheduler.remove(request)
         with trio.CancelScope(shield=True):
@@ -76,7 +76,7 @@ class ComputeLoop:
                 self._engine.close(request)
 
     def submit(self, request: bytes, work: Compute) -> None:
-        """Queue rows that follow those submitted before. Raises EngineError when they do not."""
+        """Queue the rows that follow those submitted before. Raises EngineError when they do not follow."""
         job = self._jobs[request]
         self._scheduler.enqueue(request, work.start, work.count)
         job.waiting += work.payload
@@ -110,7 +110,7 @@ class ComputeLoop:
         return payload
 
     def _compute(self, step: EngineStep, payloads: list[bytes], jobs: list[_Job]) -> list[Answer]:
-        """In the thread: decode rows, run the shard, sample, encode. One request's fault is its own answer."""
+        """In the thread: decode rows, run the shard, sample, encode. A failing request gets its error as the answer."""
         answers: list[Answer] = []
         for work, payload, job in zip(step.works, payloads, jobs, strict=True):
             try:

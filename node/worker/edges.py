@@ -1,4 +1,4 @@
-"""Long-lived streams to neighbouring workers: dialled once, shared by all requests, dialled again when lost."""
+"""Long-lived streams to neighbouring workers: dialled once, shared by all requests, redialled when lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("myelin.worker")
 
 DIAL_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 10.0
-"""For all addresses of a peer together: whoever registers eight that do not answer holds nobody up for longer."""
+"""For all addresses of a peer together: a peer with eight dead addresses causes no longer delay than this."""
 
 
 class EdgePool:

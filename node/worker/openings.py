@@ -1,7 +1,7 @@
 """Finished requests on disk until the chain has resolved them, and the protocol that opens them to verifiers.
 
 A record is written and synced before the stage commits to its roots, so that a worker killed at any moment can still
-open whatever it may be challenged for.
+open every window it may be challenged for.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from proto_specs.types.request import OpeningRequest, compute_request_id
 
 RECORD_SUFFIX = ".record"
 RECORD_BYTES_MAX = 3 * OPENING_BYTES_MAX
-"""Input, output and trace of all windows, where an opening has one window of the latter two."""
+"""Input, output and trace of all windows. An opening has only one window of the latter two."""
 
 
 class OpeningUnavailable(ProtocolError):
-    """The request is not, or no longer, kept here."""
+    """The request was never kept here, or was deleted."""
 
 
 class OpeningStore:
@@ -47,11 +47,11 @@ class OpeningStore:
         return decode(RequestRecord, data, RECORD_BYTES_MAX)
 
     def delete(self, request: bytes, stage: int) -> None:
-        """Forget a resolved request; one that is not there is no error."""
+        """Forget a resolved request. A missing one is no error."""
         self._path(request, stage).unlink(missing_ok=True)
 
     def list_kept(self) -> list[tuple[bytes, int]]:
-        """(request, stage) of everything kept."""
+        """(request, stage) of every record."""
         names = sorted(path.stem for path in self._directory.glob(f"*{RECORD_SUFFIX}"))
         return [(bytes.fromhex(request), int(stage)) for request, stage in (name.split("-") for name in names)]
 
@@ -65,7 +65,7 @@ class OpeningStore:
     def open(self, body: bytes) -> bytes:
         """Answer an encoded OpeningRequest with an encoded Opening.
 
-        Raises DecodeError for garbage and OpeningUnavailable for what is not kept or has no such window.
+        Raises DecodeError for garbage and OpeningUnavailable for a request that is not kept or has no such window.
         """
         asked = decode(OpeningRequest, body)
         try:

@@ -1,7 +1,7 @@
 """Whether a worker takes an order: everything is checked against the chain before a byte of memory is reserved.
 
-Whatever would make the settlement fail on chain is refused here: work that cannot be settled is work for nothing, and
-a client that knows such a way would never pay.
+This refuses everything that would make the settlement fail on chain: work that cannot be settled is unpaid, and a
+client that knew such a way would never pay.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from proto_specs.types.wire import FailureCode
 
 @dataclass(frozen=True, slots=True)
 class OrderAdmission:
-    """An order that is taken and counted: this worker's stage, who pays, and the workers of the path."""
+    """An accepted and counted order: this worker's stage, the payer, and the workers of the path."""
 
     stage: int
     session: SessionEntry

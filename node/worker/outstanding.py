@@ -1,4 +1,4 @@
-"""What sessions owe for requests taken here that the chain does not show yet: the same escrow is not promised twice."""
+"""What sessions owe for requests taken here that the chain does not show yet, so that no escrow is promised twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proto_specs.types.request import Order, compute_request_id, compute_stage_p
 from proto_specs.types.wire import FailureCode
 
 ENDED_S_MAX = 120.0
-"""How long an ended request stays counted while its settlement is awaited. The log keeps it from running again."""
+"""How long an ended request counts while its settlement is awaited. The journal keeps it from running again."""
 
 
 @dataclass(slots=True)
@@ -47,11 +47,11 @@ class Outstanding:
         self._taken[compute_request_id(order)] = _Taken(order.session, order.sequence, price)
 
     def release(self, order: Order) -> None:
-        """The order was not taken after all: nothing was signed, so it may come again."""
+        """Forget an order that was not taken after all: nothing was signed, so it may come again."""
         del self._taken[compute_request_id(order)]
 
     def end(self, order: Order, is_settling: bool) -> None:
-        """The request is over. Its price is counted until the chain shows the settlement, if there is to be one."""
+        """End a request. Its price counts until the chain shows the settlement, if there will be one."""
         taken = self._taken[compute_request_id(order)]
         taken.ended_s = trio.current_time()
         taken.is_owed = is_settling
@@ -59,7 +59,7 @@ class Outstanding:
     async def forget(self, session: bytes, chain: ChainView) -> None:
         """Drop what the chain shows by now, and what is too old. Raises ChainUnreachable.
 
-        Ask this before the session is read: what the chain showed then is in the session's escrow.
+        Call this before reading the session: what the chain showed by then is in the session's escrow.
         """
         now_s = trio.current_time()
         ended = {key: one for key, one in self._taken.items() if one.ended_s is not None}
@@ -71,5 +71,5 @@ class Outstanding:
 
 
 def compute_price_max(order: Order) -> int:
-    """What the whole path may cost at most, in nmyl."""
+    """The most that the whole path may cost, in nmyl."""
     return sum(compute_stage_price(stage, order.prompt_tokens, order.tokens_max) for stage in order.path)

@@ -1,4 +1,4 @@
-"""The one way to say no to an order."""
+"""The exception that refuses an order."""
 
 from __future__ import annotations
 

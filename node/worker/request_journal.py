@@ -1,12 +1,12 @@
-"""Which requests this worker has ever run, on disk before it signs anything of them: none of them is run a second time.
+"""Which requests this worker has run, on disk before it signs anything of them, so that it runs none a second time.
 
 A worker signs each slot (request, boundary, window, role) once while it runs a request, so it signs no slot twice as
-long as it runs no request twice: one record a request is enough, and one sync. A request can be ordered again only
-while its session is open, so a record is dropped when its session has expired. What no record can tell (an old one was
-dropped, or the file was lost or damaged) two floors refuse: sessions that expire, and sessions that were opened, up to
-a height.
+long as it runs no request twice: one record per request is enough, and one sync. A request can be ordered again only
+while its session is open, so a record is dropped when its session has expired. Two floors cover what no record tells
+(an old one was dropped, or the file was lost or damaged): sessions that expire, and sessions that were opened, up to a
+height are refused.
 
-Records are of one size, each with its checksum. The end of a write that a crash cut short is dropped: nothing of it was
+Records have one size, each with its checksum. The tail of a write that a crash cut short is dropped: nothing of it was
 signed. Any other damage stops the worker with the command that repairs.
 """
 
@@ -29,7 +29,7 @@ from proto_specs.types.wire import FailureCode
 LOG_SUFFIX = ".taken"
 DAMAGED_SUFFIX = ".damaged"
 COMPACT_RECORDS_MIN = 4096
-"""The file is rewritten when it has this many records more than twice those that were left the last time."""
+"""The file is rewritten when it has this many records more than twice those left by the last rewrite."""
 
 _BODY = struct.Struct(">B32sQ")
 """Kind, request (zeros for a floor), height."""
@@ -41,14 +41,14 @@ _TAKEN = 1
 _OPENED_FLOOR = 2
 """No request of a session opened at this height or before is taken. The first record of every file."""
 _EXPIRED_FLOOR = 3
-"""No request of a session that expires at this height or before is taken: records of such were dropped."""
+"""No request of a session that expires at this height or before is taken: its record may have been dropped."""
 
 
 class RequestJournal:
-    """One worker key's log on one chain, locked against a second process."""
+    """The journal of one worker key on one chain, locked against a second process."""
 
     def __init__(self, path: Path, opened_floor: int) -> None:
-        """Read the log. A new one refuses sessions opened up to block `opened_floor`. Raises JournalError, OSError."""
+        """Read the journal; a new one refuses sessions up to block `opened_floor`. Raises JournalError, OSError."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = path
         self._lock = _lock(path)
@@ -77,9 +77,9 @@ class RequestJournal:
             )
 
     async def take(self, request: bytes, session: SessionEntry) -> None:
-        """Note a request durably; requests that come at once share a sync. Raises OrderRefused, OSError.
+        """Record a request durably; concurrent requests share a sync. Raises OrderRefused, OSError.
 
-        After an OSError nothing is taken any more until the worker starts again: what the file holds is not known.
+        After an OSError no order is taken until the worker starts again, since the file's content is unknown.
         """
         self.check(request, session)
         self._taken[request] = session.expiry_height
@@ -119,7 +119,7 @@ class RequestJournal:
     def _compact(self, height: int) -> None:
         """Rewrite the file without the requests of sessions that have expired by `height`."""
         floor = max(height, self._expired_floor)
-        # What is still to be written is in `_pending` as well: a record that is there twice does no harm.
+        # Records still to be written are in `_pending` too: a duplicate record does no harm.
         left = {request: expiry for request, expiry in list(self._taken.items()) if expiry > floor}
         heads = [(_OPENED_FLOOR, bytes(32), self._opened_floor), (_EXPIRED_FLOOR, bytes(32), floor)]
         records = [*heads, *((_TAKEN, request, expiry) for request, expiry in left.items())]
@@ -134,12 +134,12 @@ class RequestJournal:
 
 
 def get_log_path(directory: Path, genesis: bytes, worker: bytes) -> Path:
-    """Where the log of a worker key on a chain lies: floors are heights of one chain, and say nothing of another."""
+    """The path of a worker key's journal on a chain: floors are heights of one chain, and mean nothing on another."""
     return directory / f"{genesis.hex()[:16]}-{worker.hex()[:16]}{LOG_SUFFIX}"
 
 
 def repair_logs(directory: Path) -> list[Path]:
-    """Put damaged logs aside; the new names. A worker that starts without its log takes no order of older sessions.
+    """Put damaged journals aside; returns the new names. A worker without its journal takes no order of older sessions.
 
     Raises JournalError when a worker runs on one of them.
     """
@@ -159,7 +159,7 @@ def _encode(kind: int, request: bytes, height: int) -> bytes:
 
 
 def _read(path: Path) -> list[tuple[int, bytes, int]]:
-    """All whole records; what a crash cut short is cut off the file. Raises JournalError for any other damage."""
+    """All complete records; the rest of a write cut short is removed. Raises JournalError for any other damage."""
     data = path.read_bytes()
     records: list[tuple[int, bytes, int]] = []
     at = 0
@@ -184,7 +184,7 @@ def _read(path: Path) -> list[tuple[int, bytes, int]]:
 
 
 def _is_torn(tail: bytes) -> bool:
-    """Whether a cut-short write explains a tail: too short for a record, or never filled from the checksum on."""
+    """Whether an interrupted write explains a tail: too short for a record, or never filled from the checksum on."""
     return len(tail) < RECORD_BYTES or not any(tail[_BODY.size :])
 
 

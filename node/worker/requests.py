@@ -1,4 +1,4 @@
-"""The requests under way on a worker by id, and the routing of their frames."""
+"""The running requests of a worker by id, and the routing of their frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from proto_specs.types.wire import Accepted, Failed, FailureCode, Frame, Settled
 
 
 class Requests:
-    """The requests under way by id, and the links their frames come over."""
+    """The running requests by id, and the links over which their frames come."""
 
     def __init__(self) -> None:
         self._active: dict[bytes, ActiveRequest] = {}
@@ -21,7 +21,7 @@ class Requests:
         return request in self._active
 
     def add(self, active: ActiveRequest) -> None:
-        """Make an opened request findable: from now on frames reach it."""
+        """Register an opened request, so that frames reach it."""
         assert active.request not in self._active, "a request runs once"
         self._active[active.request] = active
 
@@ -37,7 +37,7 @@ class Requests:
         return [one for one in self._active.values() if one.is_last]
 
     async def read_link(self, link: FrameLink) -> None:
-        """Route a neighbour's frames until the link ends; then tell the requests that depend on it.
+        """Route a neighbour's frames until the link ends; then tell the requests that depend on the link.
 
         Raises DecodeError for garbage and StrayFrame, which close the stream.
         """
@@ -53,7 +53,7 @@ class Requests:
                 active.link_lost(link)
 
     def route(self, frame: Frame, link: FrameLink) -> None:
-        """Hand a frame to its request; a frame about a request unknown here is answered, so nobody waits for it."""
+        """Hand a frame to its request. A frame about an unknown request is answered, so its sender does not wait."""
         request = get_request_id(frame)
         active = self._active.get(request) if request is not None else None
         if active is not None:

@@ -1,4 +1,4 @@
-"""The worker's two libp2p protocols: clients open requests, neighbours send frames of them."""
+"""The worker's two libp2p protocols: clients open requests, neighbours send their frames."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SESSION_POLL_S = 2.0
 
 @dataclass(frozen=True)
 class WorkerParts:
-    """What a serving worker is made of."""
+    """The parts of a serving worker."""
 
     entry: WorkerEntry
     manifest: Manifest
@@ -74,7 +74,7 @@ class WorkerServer:
         nursery.start_soon(self._watch_sessions)
 
     async def _serve_client(self, stream: FramedStream, peer_id: str) -> None:
-        """One request a stream: the first frame opens it. The request outlives the stream where it can."""
+        """One request per stream: the first frame opens it. A request may outlive its stream."""
         link = FrameLink(stream, peer_id)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.run)
@@ -122,7 +122,7 @@ class WorkerServer:
         return active
 
     async def _reserve(self, active: ActiveRequest, admission: OrderAdmission) -> None:
-        """Its memory, then its place in the log: from there on the order is used up, so this comes last."""
+        """Reserves memory, then writes the journal. The journal uses the order up, so this comes last."""
         await active.open()
         try:
             await self._parts.taken.take(active.request, admission.session)
@@ -155,7 +155,7 @@ class WorkerServer:
             self.outstanding.end(active.order, active.is_settling)
 
     async def _watch_sessions(self) -> None:
-        """Stop requests whose session ends or is emptied by others: after the notice period nothing is settled."""
+        """Stop requests whose session closes or is emptied by others: after the notice period nothing is settled."""
         while True:
             await trio.sleep(SESSION_POLL_S)
             try:

@@ -66,7 +66,7 @@ def load_verified(store: ShardStore, model: bytes, start: int, end: int, threads
 async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader = load_verified) -> None:
     """Serve until cancelled.
 
-    Raises WorkerRefused, TakenLogError, StoreError, EngineError, CallFailed, RpcError at the start.
+    Raises WorkerRefused, JournalError, StoreError, EngineError, CallFailed, RpcError at the start.
     """
     chain = account.chain
     manifest = await chain.get_manifest(config.model)
@@ -92,19 +92,19 @@ async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader
 
 
 async def _open_taken_log(config: WorkerConfig, account: SigningAccount) -> RequestJournal:
-    """The log of this key. Where a registered worker has none, it is lost: what is open by now is not served."""
+    """Open this key's journal. If a registered worker has none it is lost: sessions open by now are not served."""
     worker = config.worker_key.public_key
     path = get_log_path(config.directory, account.chain.genesis, worker)
     if path.exists():
         return RequestJournal(path, 0)
-    # A node that still catches up does not know yet what was opened, or that this key has served before.
+    # A node that still catches up does not know which sessions are open, or that this key has served before.
     height = await _wait_until_current(account.chain)
     is_known = await account.chain.get_worker(worker) is not None
     return RequestJournal(path, height if is_known else 0)
 
 
 async def _wait_until_current(chain: RpcChain) -> int:
-    """The height, once the node's last block is of now."""
+    """Wait until the node's last block is recent; returns its height."""
     told = False
     while True:
         health = await chain.get_health()

@@ -11,7 +11,7 @@ from proto_specs.types.calls import Transfer, TransferAll
 
 
 def transfer(env: Environment, signer: bytes, call: Transfer) -> None:
-    """Move free balance. Both sides end with the existential deposit in total, or the signer with nothing.
+    """Move free balance. Afterwards each side has at least the existential deposit in total, or the signer has nothing.
 
     Raises ZeroAmount, InsufficientBalance, BelowExistentialDeposit.
     """
@@ -19,10 +19,10 @@ def transfer(env: Environment, signer: bytes, call: Transfer) -> None:
 
 
 def transfer_all(env: Environment, signer: bytes, call: TransferAll) -> None:
-    """Move as much free balance as a transfer may: all of it, or what leaves the signer the existential deposit.
+    """Move as much free balance as a transfer may: all of it, or all above the existential deposit.
 
-    What is held counts: the deposit is kept in free balance as far as holds do not cover it, with `keep_alive` or when
-    something is held (the account stays either way). Raises ZeroAmount, BelowExistentialDeposit.
+    The deposit stays when `keep_alive` is set or when something is held (the account then exists anyway); holds count
+    towards it, and free balance covers the rest. Raises ZeroAmount, BelowExistentialDeposit.
     """
     account = read_account(env.state, signer)
     least = read_params(env.state).existential_deposit

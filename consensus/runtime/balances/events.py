@@ -1,4 +1,4 @@
-"""What the balances module tells the world. Holds are told by the module that makes them."""
+"""Events of the balances module. The module that makes a hold emits the event for it."""
 
 from __future__ import annotations
 

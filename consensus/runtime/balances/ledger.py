@@ -1,4 +1,4 @@
-"""The few ways money moves. Every function keeps: issuance == sum of free + reserved; reserved == sum of holds."""
+"""The few ways money moves. Each function keeps: issuance == sum of free + reserved; reserved == sum of holds."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def mint(state: StateWriter, who: bytes, amount: int) -> None:
 
 
 def shrink_issuance(state: StateWriter, amount: int) -> None:
-    """Account for money already taken from someone and given to nobody."""
+    """Reduce the issuance by money that an account already lost and no other account received."""
     if amount:
         issuance.write(state, issuance.read(state) - amount)
 

@@ -1,4 +1,4 @@
-"""Accounts, what of them is held and why, and the total issuance. All amounts in nmyl."""
+"""Accounts, their holds with the reasons, and the total issuance. All amounts in nmyl."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read_account(state: StateReader, who: bytes) -> Account:
 
 
 def read_hold(state: StateReader, who: bytes, reason: HoldReason) -> int:
-    """What of the account is held for `reason`."""
+    """The part of the account in nmyl that is held for `reason`."""
     return holds.read(state, who, reason) or 0
 
 

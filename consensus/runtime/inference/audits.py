@@ -1,12 +1,12 @@
-"""Audits: windows nobody ordered, drawn by the beacon, by which workers prove capacity and earn emission (DESIGN 5.7).
+"""Audits: the beacon draws windows that no client ordered; workers prove capacity and earn emission (DESIGN 5.7).
 
-An epoch's end plans how many nmyl its workers and its audits may earn. Two blocks later that block's beacon draws whom
-to audit, with inputs derived from the same beacon: they could not be computed before, nor be bought. The verdicts are
-those of any challenge; a passed audit mints the worker's part, its committee shares the audit's. What is not earned is
-not minted. Only the audited earn: in expectation everybody's part, without a walk over all workers.
+An epoch's end plans how many nmyl its workers and its audits may earn. Two blocks later that block's beacon draws the
+workers to audit and derives the inputs, so the work could not be computed or bought in advance. Verdicts work as for
+any challenge. A passed audit mints the worker's part, and its committee shares the audit's part; the rest is not
+minted. Only audited workers earn: each worker's expected share, without a walk over all workers.
 
-Who gains by what: a worker without capacity fails and falls in score; a second key with the same bond has no more
-weight than the first with both; who joins after an epoch's end cannot move the draw, whose range is fixed by then.
+Incentives: a worker without capacity fails and its score falls. A second key that splits a bond has no more weight
+than one key with the whole bond. A worker that joins after an epoch's end cannot move the draw: its range is fixed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from proto_specs.types.verdict import compute_challenge_id
 
 
 def finalize(env: Environment) -> None:
-    """At an epoch's last block: fix what its workers can earn, and among how many the draw will be."""
+    """At an epoch's last block, fix how much its workers can earn and the number of workers in the draw."""
     params = staking.read_params(env.state)
     if not staking.is_epoch_end(params, env.block.height):
         return
@@ -66,7 +66,7 @@ def draw_audits(env: Environment, plan_id: bytes) -> None:
         if worker.status != WorkerStatus.ACTIVE or env.block.height < inference.read_jail(state, worker.operator):
             continue
         if worker.registered_height > env.block.height - DRAW_DELAY_BLOCKS:
-            continue  # it joined after the epoch's end, and has the number of one that left
+            continue  # it joined after the epoch's end and took over the number of a worker that left
         eligible = draws.list_eligible(state, worker.model, {worker.operator})
         if eligible:
             drawn.append((key, worker, eligible))
@@ -79,7 +79,7 @@ def draw_audits(env: Environment, plan_id: bytes) -> None:
 
 
 def list_drawn(env: Environment, plan: AuditPlan, count: int) -> list[bytes]:
-    """The different workers that up to `count` draws fall on. A number nobody has any more draws nobody."""
+    """The distinct workers that up to `count` draws select. A draw whose number is vacant selects no worker."""
     found: dict[bytes, None] = {}
     for number in compute_numbers(env.block.beacon, plan.workers, count):
         worker = roster.get(env.state, number)
@@ -97,12 +97,12 @@ def compute_numbers(beacon: bytes, workers: int, count: int) -> list[int]:
 
 
 def compute_capacity(params: InferenceParams, worker: Worker) -> int:
-    """nmyl of a worker's bond that its layers account for."""
+    """The part of a worker's bond, in nmyl, that counts for its layers."""
     return min(worker.bond, params.capacity_bond_per_layer * (worker.end - worker.start))
 
 
 def compute_plan_id(epoch: int) -> bytes:
-    """What a plan is due under."""
+    """The id under which an epoch's plan falls due."""
     return epoch.to_bytes(32, "big")
 
 
@@ -112,14 +112,14 @@ def compute_audit_id(beacon: bytes, epoch: int, worker: bytes) -> bytes:
 
 
 def compute_score(score: int, step_permille: int, *, is_passed: bool) -> int:
-    """A pass moves the score a step towards 1000, a fail one towards 0; rounded up, so that both ends are reached."""
+    """A pass moves the score a step towards 1000, a fail towards 0; the step is rounded up so that both are reached."""
     way = PERMILLE - score if is_passed else score
     moved = -(-way * step_permille // PERMILLE)
     return score + moved if is_passed else score - moved
 
 
 def resolve(env: Environment, audit_id: bytes, audit: Audit, outcome: Outcome, carriers: tuple[bytes, ...]) -> None:
-    """Move the score, mint what was earned, forget later. No bond is touched: a failed audit cost nobody anything."""
+    """Move the score, mint the reward, schedule deletion. A failed audit costs no bond, since it harmed no client."""
     state, params = env.state, inference.params.read(env.state)
     worker = inference.workers.read(state, audit.worker)
     assert worker is not None, "workers are never deleted"

@@ -1,4 +1,4 @@
-"""Registrations: models, workers, verifiers. What serving and verifying need to exist before any request."""
+"""Registrations of models, workers and verifiers. Serving and verifying need them before any request."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from proto_specs.types.manifest import Manifest, compute_model_id, validate_mani
 
 
 def register_model(env: Environment, signer: bytes, call: RegisterModel) -> None:
-    """Put a manifest on chain; anyone may, at the price of its bytes. Raises BadManifest, ModelExists."""
+    """Put a manifest on chain. Any account may, at the price of its bytes. Raises BadManifest, ModelExists."""
     try:
         manifest = decode(Manifest, call.manifest, MANIFEST_BYTES_MAX)
         validate_manifest(manifest)
@@ -115,7 +115,7 @@ def register_worker(env: Environment, signer: bytes, call: RegisterWorker) -> No
 
 
 def update_worker(env: Environment, signer: bytes, call: UpdateWorker) -> None:
-    """New addresses. Raises UnknownWorker, NotOperator, WorkerNotActive."""
+    """Change a worker's addresses. Raises UnknownWorker, NotOperator, WorkerNotActive."""
     worker = _read_own_worker(env, signer, call.worker_key)
     moved = replace(worker, peer_id=call.peer_id, addresses=call.addresses)
     inference.workers.write(env.state, call.worker_key, moved)
@@ -123,7 +123,7 @@ def update_worker(env: Environment, signer: bytes, call: UpdateWorker) -> None:
 
 
 def retire_worker(env: Environment, signer: bytes, call: RetireWorker) -> None:
-    """Leave. What was served before can still be settled, and the bond answers for it until it is released.
+    """Retire a worker. Served requests can still be settled, and the bond answers for them until it is released.
 
     Raises UnknownWorker, NotOperator, WorkerNotActive.
     """

@@ -1,15 +1,15 @@
 """A challenge without a verdict goes to more verifiers (DESIGN 5.6). Economics first:
 
-- a worker that is about to be convicted could have friends on its committee contradict, or say nothing: two thirds of
-  the stake are never reached then, and without a verdict nothing is slashed. So who contradicts brings a larger
-  committee, once, and who is silent is replaced; rounds are bounded by `ROUNDS_MAX`;
-- silence costs its verifier `downtime_slash_permille` of its own stake, bonded or on its way out, each time, as absence
-  costs a validator. Whether it never committed, or committed and did not reveal, makes no difference;
-- a later round is ordered in block h and drawn by the beacon of h + 2, like the first: who proposes the block of the
-  last reveal, and knows how the vote stands, cannot choose among beacons the committee that he likes.
+- a worker about to be convicted could have friends on its committee contradict or stay silent: two thirds of the
+  stake are then never reached, and nothing is slashed without a verdict. So a contradiction brings a larger
+  committee, once, and silent members are replaced; `ROUNDS_MAX` bounds the rounds;
+- silence costs a verifier `downtime_slash_permille` of its own stake, bonded or unbonding, each time, as absence costs
+  a validator. Missing the commitment and missing the reveal cost the same;
+- a later round is ordered in block h and drawn by the beacon of h + 2, like the first: the proposer of the block with
+  the last reveal knows how the vote stands, but cannot choose the beacon and with it the committee.
 
-Every round has a beacon of its own: the fingerprints of earlier rounds are public, and with an old seed they could be
-copied. All rounds are counted together.
+Each round has a beacon of its own: fingerprints of earlier rounds are public and could be copied under an old seed.
+All rounds are counted together.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def read_revealed(env: Environment, challenge_id: bytes, challenge: Challenge) -
 
 
 def slash_silent(env: Environment, challenge_id: bytes, challenge: Challenge, revealed: Mapping[bytes, Reveal]) -> None:
-    """Charge who sits in this round, had the time, and revealed nothing."""
+    """Slash each member of this round that had the time to reveal and did not."""
     permille = staking.read_params(env.state).downtime_slash_permille
     for member in challenge.committee[challenge.round_start :]:
         who = member.verifier
@@ -60,7 +60,7 @@ def slash_silent(env: Environment, challenge_id: bytes, challenge: Challenge, re
 
 
 def order_round(env: Environment, challenge_id: bytes, challenge: Challenge, revealed: Mapping[bytes, Reveal]) -> bool:
-    """Put one more round down for the draw. False when none is called for or allowed, or nobody is left for it."""
+    """Schedule the draw of one more round. False when none is needed or allowed, or no verifier is left for it."""
     state, params = env.state, inference.params.read(env.state)
     if len(challenge.round_starts) + 1 >= ROUNDS_MAX:
         return False
@@ -87,7 +87,7 @@ def order_round(env: Environment, challenge_id: bytes, challenge: Challenge, rev
 
 
 def draw_round(env: Environment, challenge_id: bytes) -> bool:
-    """Seat an ordered round with this block's beacon. False when nobody is left to be seated."""
+    """Draw the committee of an ordered round with this block's beacon. False when no verifier is left."""
     state, params = env.state, inference.params.read(env.state)
     challenge = inference.challenges.read(state, challenge_id)
     assert challenge is not None, "an open challenge is kept"
@@ -136,7 +136,7 @@ def _is_contested(members: tuple[CommitteeMember, ...], revealed: Mapping[bytes,
 
 
 def _list_fresh(env: Environment, challenge: Challenge) -> list[Validator]:
-    """Who is eligible and has not sat in any round."""
+    """The eligible verifiers that have not sat in any round."""
     request = payments.read_request(env, challenge.request)
     taken = {request.client, *(stage.operator for stage in request.stages)}
     taken |= {member.verifier for member in challenge.committee}

@@ -1,4 +1,4 @@
-"""What falls due at the start of a block. Costs one lookup when nothing does: deadlines are kept by height."""
+"""Work that falls due at the start of a block. Deadlines are kept by height: a block without any costs one lookup."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _forget_request(env: Environment, request_id: bytes) -> None:
 
 
 def _forget_session(env: Environment, session_id: bytes) -> None:
-    """Drop a closed session with its used sequence numbers: what is unknown cannot be settled either."""
+    """Drop a closed session with its used sequence numbers. Nothing can be settled for an unknown session."""
     state = env.state
     session = inference.sessions.read(state, session_id)
     assert session is not None

@@ -1,4 +1,4 @@
-"""The beacon's choice: which stages are challenged, in which window, before which committee (DESIGN 5.3, 5.4)."""
+"""The beacon's choice: which stages are challenged, in which window, by which committee (DESIGN 5.3, 5.4)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from proto_specs.types.verdict import compute_challenge_id
 
 
 def draw_request(env: Environment, request_id: bytes) -> None:
-    """Draw every stage of a request with this block's beacon: challenge it, or pay it unverified."""
+    """Draw every stage of a request with this block's beacon: challenge the stage, or pay it unverified."""
     request = inference.requests.read(env.state, request_id)
     assert request is not None, "the worker that was active at the settlement waits for its draw"
     eligible: list[Validator] | None = None
@@ -122,7 +122,7 @@ def open_challenge(
 
 
 def drop_challenge(env: Environment, challenge_id: bytes) -> None:
-    """Forget a resolved challenge with what was committed and revealed; one that never was changes nothing."""
+    """Forget a resolved challenge with its commitments and reveals. An unknown challenge is no error."""
     state = env.state
     challenge = inference.challenges.read(state, challenge_id)
     if challenge is None:

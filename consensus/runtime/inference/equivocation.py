@@ -1,8 +1,8 @@
 """Two signed leaves for one slot convict without recomputation (DESIGN 5.2). Economics first:
 
-- whoever reports gets at most a tenth of the slash, the rest is burned: a worker that reports itself, or has an
-  accomplice do it, loses nine tenths of what it moves out of its bond this way;
-- a slot convicts once, and only while a bond is there, retiring or ejected.
+- a reporter gets at most a tenth of the slash, the rest is burned: a worker that reports itself, directly or through
+  an accomplice, loses nine tenths of what it moves out of its bond this way;
+- a slot convicts once, and only while a bond exists, including one of a retiring or ejected worker.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from proto_specs.types.calls import ReportEquivocation
 from proto_specs.types.request import is_input_signed, is_output_signed
 
 BOUNTY_PERMILLE_MAX = 100
-"""Most of an equivocation's slash that a reporter gets, whatever `bounty_permille` is."""
+"""The most of an equivocation's slash that a reporter gets, whatever `bounty_permille` is."""
 
 
 def report_equivocation(env: Environment, signer: bytes, call: ReportEquivocation) -> None:

@@ -1,4 +1,4 @@
-"""How inference calls fail."""
+"""Errors of inference calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BadWorkerKeyProof(InferenceCallError):
 
 
 class WorkerExists(InferenceCallError):
-    """The worker key was registered before, by whomever."""
+    """The worker key was registered before, by this or another account."""
 
 
 class UnknownWorker(InferenceCallError):
@@ -41,11 +41,11 @@ class NotOperator(InferenceCallError):
 
 
 class BadRange(InferenceCallError):
-    """Not a range of the model's layers."""
+    """The range is not within the model's layers."""
 
 
 class BondTooLow(InferenceCallError):
-    """Below the minimum bond of a worker."""
+    """The bond is below the minimum bond of a worker."""
 
 
 class ZeroPrice(InferenceCallError):
@@ -53,7 +53,7 @@ class ZeroPrice(InferenceCallError):
 
 
 class WorkerNotActive(InferenceCallError):
-    """The worker retired, was ejected, or has its bond back."""
+    """The worker retired, was ejected, or has its bond released."""
 
 
 class OperatorNotElected(InferenceCallError):
@@ -65,11 +65,11 @@ class AlreadyVerifier(InferenceCallError):
 
 
 class DepositTooLow(InferenceCallError):
-    """Below the minimum deposit of a session."""
+    """The deposit is below the minimum deposit of a session."""
 
 
 class NoRequests(InferenceCallError):
-    """A session for zero requests buys nothing."""
+    """A session must be for at least one request."""
 
 
 class UnknownSession(InferenceCallError):
@@ -81,11 +81,11 @@ class NotClient(InferenceCallError):
 
 
 class SessionNotOpen(InferenceCallError):
-    """Notice was given already, or the session is closed."""
+    """The client gave notice already, or the session is closed."""
 
 
 class EscrowReturned(InferenceCallError):
-    """The escrow went back: nothing can be settled any more."""
+    """The session's escrow was returned: it settles no further request."""
 
 
 class WrongChain(InferenceCallError):
@@ -129,11 +129,11 @@ class BadStageRoots(InferenceCallError):
 
 
 class NotParty(InferenceCallError):
-    """Only an operator of one of the stages settles a request."""
+    """Only an operator of one of the stages may settle a request."""
 
 
 class EscrowTooLow(InferenceCallError):
-    """The price is more than the session has left."""
+    """The price exceeds the session's remaining escrow."""
 
 
 class ExposureExceeded(InferenceCallError):
@@ -157,23 +157,23 @@ class NotOnCommittee(InferenceCallError):
 
 
 class AlreadyCommitted(InferenceCallError):
-    """A verdict was committed already."""
+    """The verifier has committed a verdict already."""
 
 
 class NotCommitted(InferenceCallError):
-    """Nothing was committed, so nothing can be revealed."""
+    """The verifier has committed no verdict, so it can reveal none."""
 
 
 class AlreadyRevealed(InferenceCallError):
-    """The verdict was revealed already."""
+    """The verifier has revealed its verdict already."""
 
 
 class TooEarly(InferenceCallError):
-    """Others may still commit: a reveal now could be copied."""
+    """Other verifiers may still commit, and could copy a verdict revealed now."""
 
 
 class WrongReveal(InferenceCallError):
-    """Not what was committed to."""
+    """The reveal does not match the commitment."""
 
 
 class InconsistentVerdict(InferenceCallError):
@@ -185,7 +185,7 @@ class NoEquivocation(InferenceCallError):
 
 
 class AlreadyReported(InferenceCallError):
-    """The worker was slashed for this slot."""
+    """The worker was slashed for this slot already."""
 
 
 class NoBond(InferenceCallError):

@@ -1,4 +1,4 @@
-"""What the inference module tells the world: everybody involved and every amount, in nmyl."""
+"""Events of the inference module. They name every party and every amount, in nmyl."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class WorkerRegistered:
 
 @variant(0x0403)
 class WorkerUpdated:
-    """The worker is reachable at other addresses."""
+    """The worker's addresses changed."""
 
     worker: PublicKey
     operator: AccountId
@@ -72,7 +72,7 @@ class WorkerSlashed:
 
 @variant(0x0407)
 class WorkerEjected:
-    """The bond fell below the minimum: the worker is out, what is left of its bond is unbonding."""
+    """The worker's bond fell below the minimum: the worker is ejected, and the rest of its bond is unbonding."""
 
     worker: PublicKey
     operator: AccountId
@@ -110,7 +110,7 @@ class SessionClosing:
 
 @variant(0x040B)
 class SessionClosed:
-    """What was left of the escrow went back."""
+    """The rest of the escrow went back to the client."""
 
     session: Hash32
     client: AccountId
@@ -150,7 +150,7 @@ class ChallengeDrawn:
 
 @variant(0x040E)
 class CommitteeEmpty:
-    """The stage was drawn but nobody may verify it: no elected, registered verifier outside the request."""
+    """The stage was drawn but cannot be verified: no elected, registered verifier is outside the request."""
 
     request: Hash32
     stage: U8
@@ -159,7 +159,7 @@ class CommitteeEmpty:
 
 @variant(0x040F)
 class VerdictCommitted:
-    """A verifier bound itself to a verdict nobody can read yet."""
+    """A verifier committed to a verdict that is still hidden."""
 
     challenge: Hash32
     verifier: AccountId
@@ -179,7 +179,7 @@ class VerdictRevealed:
 
 @variant(0x0411)
 class ChallengeResolved:
-    """What the committee found together; `distance_ppb` is the largest among the verdicts that carried."""
+    """The committee's outcome; `distance_ppb` is the largest among the verdicts that carried it."""
 
     challenge: Hash32
     request: Hash32
@@ -192,7 +192,7 @@ class ChallengeResolved:
 
 @variant(0x0412)
 class StagePaid:
-    """The worker's part of a stage's price, to its operator. Not `challenged`: paid after the draw, unverified."""
+    """The operator received the worker's part of a stage's price. Not `challenged`: paid after the draw, unverified."""
 
     request: Hash32
     stage: U8
@@ -204,7 +204,7 @@ class StagePaid:
 
 @variant(0x0413)
 class FeeBurned:
-    """The part of a stage's price that left the issuance (or a refund beyond the whole price, after a slash)."""
+    """This part of a stage's price left the issuance (or a refund beyond the whole price, after a slash)."""
 
     request: Hash32
     stage: U8
@@ -213,7 +213,7 @@ class FeeBurned:
 
 @variant(0x0414)
 class VerifierPaid:
-    """A verifier's share of a price, or of a bounty."""
+    """A verifier received its share of a price or of a bounty."""
 
     challenge: Hash32
     verifier: AccountId
@@ -222,7 +222,7 @@ class VerifierPaid:
 
 @variant(0x0415)
 class VerificationPoolPaid:
-    """The verification share of a stage that was not drawn."""
+    """The verification share of an undrawn stage went into the pool."""
 
     request: Hash32
     stage: U8
@@ -241,7 +241,7 @@ class StageRefunded:
 
 @variant(0x0417)
 class RequestResolved:
-    """Nothing of the request is open any more; `returned` is what the client got back, compensation included."""
+    """Every stage of the request is resolved; `returned` is what the client got back, compensation included."""
 
     request: Hash32
     session: Hash32
@@ -251,7 +251,7 @@ class RequestResolved:
 
 @variant(0x0418)
 class WorkerJailed:
-    """Unavailable too often in a row: what is settled of its operator's workers before block `until` is refunded."""
+    """Too often unavailable in a row: settlements of the operator's workers before block `until` are refunded."""
 
     worker: PublicKey
     operator: AccountId
@@ -276,7 +276,7 @@ class WorkerEquivocated:
 
 @variant(0x041A)
 class ChallengeContested:
-    """Contradiction or silence, and no verdict: more verifiers are drawn, and all rounds are counted together."""
+    """Contradiction or silence prevented a verdict: more verifiers are drawn, and all rounds are counted together."""
 
     challenge: Hash32
     request: Hash32
@@ -298,7 +298,7 @@ class VerifierSilent:
 
 @variant(0x041C)
 class AuditDrawn:
-    """The beacon drew a worker to prove its capacity: `reward` nmyl at a full score."""
+    """The beacon drew a worker to prove its capacity, for `reward` nmyl at a full score."""
 
     audit: Hash32
     worker: PublicKey
@@ -311,7 +311,7 @@ class AuditDrawn:
 
 @variant(0x041D)
 class AuditScored:
-    """An audit's outcome, the worker's score after it, and what was minted for the operator."""
+    """An audit's outcome, the worker's new score, and the nmyl minted for its operator."""
 
     audit: Hash32
     worker: PublicKey

@@ -1,13 +1,13 @@
-"""What a stage's outcome does to money. Economics first:
+"""Moves the money that a stage's outcome decides on. Economics first:
 
 - the price of a settled request is held; each stage's part leaves the hold exactly once, by pay, refund or slash;
-- pay: a share is burned, a share goes to who verified (or to the pool that pays for verification), the rest to the
+- pay: a share is burned, a share goes to the verifiers (or to the pool that pays for verification), the rest to the
   worker's operator;
 - refund (unavailable, inconclusive): the part goes back to the client, no stake is touched;
-- slash (proven wrong): the part goes back, and out of the worker's bond the client is made whole for the rest of the
-  request, which a wrong stage spoils; what is left of the slash is bounty and burn;
-- the client never gets back more than the whole price, however many stages fail: what exceeds it is burned, so that
-  nobody can earn by buying wrong work.
+- slash (proven wrong): the part goes back, and the worker's bond compensates the client for the rest of the request,
+  which a wrong stage spoils; the rest of the slash is bounty and burn;
+- the client never gets back more than the whole price, however many stages fail: the excess is burned, so that buying
+  wrong work never pays.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def pay_stage(
 
 
 def compute_pool_bonus(verification: int, challenge_ppm: int, pool: int) -> int:
-    """What the pool adds when a stage drawn with probability p passes: share x (1 / p - 1), if it has as much.
+    """What the pool adds when a stage drawn with probability p passes: share x (1 / p - 1), at most its balance.
 
     Undrawn stages pay their share in with probability 1 - p, so the pool neither grows nor shrinks in expectation,
     and a stage that is certain to be drawn (p = 1) takes nothing out.
@@ -74,7 +74,7 @@ def compute_pool_bonus(verification: int, challenge_ppm: int, pool: int) -> int:
 
 
 def refund_stage(env: Environment, request_id: bytes, index: int, *, is_unavailable: bool) -> None:
-    """Give stage `index` back to the client: nobody is to blame, or nobody can be."""
+    """Return stage `index` to the client without blame: the worker was unavailable, or no verdict was reached."""
     request = read_request(env, request_id)
     returned = _refund(env, request_id, request, index)
     if is_unavailable:
@@ -118,14 +118,14 @@ def slash_stage(env: Environment, request_id: bytes, index: int, challenge: byte
 
 
 def read_request(env: Environment, request_id: bytes) -> Request:
-    """A request that is known to exist."""
+    """The request; it must exist."""
     request = inference.requests.read(env.state, request_id)
     assert request is not None, "requests are kept until they are resolved"
     return request
 
 
 def release_worker(env: Environment, worker_key: bytes) -> None:
-    """Free the bond of a worker that left, once its time has come and nothing of it is unresolved."""
+    """Free the bond of a worker that left, once its release height is reached and it has no unresolved stage."""
     worker = _read_worker(env, worker_key)
     is_leaving = worker.status in (WorkerStatus.RETIRING, WorkerStatus.EJECTED)
     if not is_leaving or worker.open_stages or env.block.height < worker.release_height:
@@ -159,7 +159,7 @@ def _pay_verifiers(env: Environment, challenge: bytes, verifiers: Sequence[bytes
 
 
 def _note_unavailable(env: Environment, key: bytes, worker: Worker) -> Worker:
-    """Count it; the last of `unavailable_max` in a row (0: never) jails the operator, and the count starts anew."""
+    """Count an unavailability. The `unavailable_max`th in a row (0: never) jails the operator and resets the count."""
     params = inference.params.read(env.state)
     in_row = worker.unavailable_in_row + 1
     noted = replace(worker, unavailable=worker.unavailable + 1, unavailable_in_row=in_row)
@@ -172,7 +172,7 @@ def _note_unavailable(env: Environment, key: bytes, worker: Worker) -> Worker:
 
 
 def eject_if_poor(env: Environment, key: bytes, worker: Worker) -> Worker:
-    """The worker, ejected when its bond is below the minimum. A bond on its way out keeps its release height."""
+    """Eject the worker when its bond is below the minimum, and return it. A releasing bond keeps its release height."""
     params = inference.params.read(env.state)
     if worker.bond >= params.worker_bond_min or worker.status == WorkerStatus.EJECTED:
         return worker
@@ -186,7 +186,7 @@ def eject_if_poor(env: Environment, key: bytes, worker: Worker) -> Worker:
 def _close_stage(
     env: Environment, request_id: bytes, request: Request, index: int, status: StageStatus, returned: int
 ) -> None:
-    """Book the stage's end in the request, the worker and, with the last stage, the session."""
+    """Record the stage's end in the request, the worker and, with the last stage, the session."""
     state = env.state
     stage = request.stages[index]
     assert stage.status in (StageStatus.AWAITING_DRAW, StageStatus.CHALLENGED), "a stage is closed once"

@@ -1,4 +1,4 @@
-"""What others may ask of the module's state: for RPC, the verification duty, workers and clients. Reads only."""
+"""Read access to the module's state for RPC, the verification duty, workers and clients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def read_params(state: StateReader) -> InferenceParams:
 
 
 def read_manifest(state: StateReader, model: bytes) -> Manifest | None:
-    """The whole manifest of a model."""
+    """The whole manifest of a model; None when there is none."""
     return inference.manifests.read(state, model)
 
 
@@ -24,7 +24,7 @@ def list_models(state: StateReader) -> list[tuple[bytes, Model]]:
 
 
 def read_worker(state: StateReader, worker: bytes) -> Worker | None:
-    """A worker by its key, also after it left."""
+    """A worker by its key, also after it left; None when it never registered."""
     return inference.workers.read(state, worker)
 
 
@@ -44,12 +44,12 @@ def read_jail(state: StateReader, operator: bytes) -> int:
 
 
 def list_verifiers(state: StateReader, model: bytes) -> list[bytes]:
-    """Accounts that registered as verifiers of a model, elected at the moment or not."""
+    """Accounts that registered as verifiers of a model, elected now or not."""
     return [account for _, account in inference.verifiers.iterate(state, model)]
 
 
 def read_session(state: StateReader, session: bytes) -> Session | None:
-    """A session by its id."""
+    """A session by its id; None when there is none."""
     return inference.sessions.read(state, session)
 
 
@@ -77,7 +77,7 @@ def read_challenge(state: StateReader, challenge: bytes) -> Challenge | None:
 
 
 def list_open_challenges(state: StateReader, verifier: bytes) -> list[tuple[bytes, Challenge]]:
-    """(id, challenge) of what still waits for this verifier's commitment or reveal, by id."""
+    """(id, challenge) of each challenge that still waits for this verifier's commitment or reveal, by id."""
     found = (
         (key, inference.challenges.read(state, key)) for _, key in inference.open_challenges.iterate(state, verifier)
     )
@@ -85,7 +85,7 @@ def list_open_challenges(state: StateReader, verifier: bytes) -> list[tuple[byte
 
 
 def read_commitment(state: StateReader, challenge: bytes, verifier: bytes) -> bytes | None:
-    """What a verifier committed to."""
+    """A verifier's commitment in a challenge; None when there is none."""
     return inference.commitments.read(state, challenge, verifier)
 
 

@@ -1,4 +1,4 @@
-"""The active workers by number, so that one can be drawn without walking over all. The last replaces who leaves."""
+"""The active workers by number, so that a draw needs no walk over all. The last worker takes a leaver's number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def enlist(state: StateWriter, worker: bytes) -> None:
 
 
 def strike(state: StateWriter, worker: bytes) -> None:
-    """Take a worker off; who is not on it changes nothing."""
+    """Take a worker off the roster. A worker that is not on it changes nothing."""
     number = inference.roster_numbers.read(state, worker)
     if number is None:
         return
@@ -31,5 +31,5 @@ def strike(state: StateWriter, worker: bytes) -> None:
 
 
 def get(state: StateReader, number: int) -> bytes | None:
-    """The worker with a number; None when there are not as many."""
+    """The worker with this number; None when there are fewer workers."""
     return inference.roster.read(state, number)

@@ -1,7 +1,7 @@
-"""Sessions: a client's escrow from opening to the return of what is left.
+"""Sessions: a client's escrow from its opening to the return of the rest.
 
-A client cannot escape a bill by closing: settlements are accepted through the notice period, and what is settled has
-its money moved to the request. `close_height` is known to everybody from the start (expiry) or from the notice on.
+A client cannot escape a bill by closing: settlements are accepted through the notice period, and a settlement moves
+its money to the request. `close_height` is public: the expiry at first, or the end of the notice period.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def close_session(env: Environment, signer: bytes, call: CloseSession) -> None:
 
 
 def finish_session(env: Environment, session_id: bytes) -> None:
-    """Return what no request has claimed. At `close_height`, or when the last request it was opened for resolves."""
+    """Return the unclaimed escrow, at `close_height` or when the last request it was opened for resolves."""
     state = env.state
     session = inference.sessions.read(state, session_id)
     assert session is not None
@@ -94,7 +94,7 @@ def finish_session(env: Environment, session_id: bytes) -> None:
 
 
 def note_request_resolved(env: Environment, session_id: bytes) -> None:
-    """One request less is open; a session that has served all it was opened for finishes by itself."""
+    """Count a resolved request. A session that has served every request it was opened for then finishes."""
     session = inference.sessions.read(env.state, session_id)
     assert session is not None, "a session outlives its open requests"
     left = replace(session, requests_open=session.requests_open - 1)

@@ -1,6 +1,6 @@
-"""Settling a request: every check that makes the commitment binding, then the move of its price (DESIGN 5.3).
+"""Settling a request: the checks that make the commitment binding, then the move of its price (DESIGN 5.3).
 
-After this the request's stages wait for the beacon two blocks later, with nothing left that anybody could change.
+After settlement the request's stages wait for the beacon two blocks later, and no party can change anything.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ COMPUTED_AHEAD_MAX = UNVOUCHED_TOKENS_MAX + 1
 
 
 def settle(env: Environment, signer: bytes, call: Settle) -> None:
-    """Commit a request and move its price out of the session. Raises the errors the checks below name."""
+    """Commit a request and move its price out of the session. Raises the errors that the checks below name."""
     state, order = env.state, call.order.order
     request_id = compute_request_id(order)
     session = _check_session(env, order)
@@ -137,7 +137,7 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
 
 
 def is_working(state: StateReader, worker: Worker, height: int) -> bool:
-    """Whether the worker is paid for what is settled now: bonded for it, and its operator not in jail."""
+    """Whether the worker is paid for requests settled now: its bond is active and its operator is not in jail."""
     is_bonded = worker.status in (WorkerStatus.ACTIVE, WorkerStatus.RETIRING)
     return is_bonded and inference.read_jail(state, worker.operator) <= height
 
@@ -157,7 +157,7 @@ def compute_challenge_ppm(params: InferenceParams, worker: Worker, gross: int) -
 
 
 def _check_session(env: Environment, order: Order) -> Session:
-    """The order is for this chain and for a session that still pays."""
+    """Requires an order for this chain and for a session that still pays."""
     if order.genesis != env.block.genesis:
         raise WrongChain(f"the order is for genesis {order.genesis.hex()}")
     session = inference.sessions.read(env.state, order.session)
@@ -182,7 +182,7 @@ def _check_order(session: Session, model: Model, order: Order) -> None:
 
 
 def _check_path(env: Environment, session: Session, model: Model, order: Order) -> list[Worker]:
-    """The stages cover [0, layers) in order; each is held by its bonded worker at a price both sides agreed to."""
+    """The stages cover [0, layers) in order; a bonded worker holds each, at a price that both sides agreed to."""
     expected_start, workers = 0, []
     for number, stage in enumerate(order.path):
         worker = inference.workers.read(env.state, stage.worker)
@@ -219,11 +219,11 @@ def check_voucher(session: Session, order: Order, request_id: bytes, signed: Sig
 def check_stage_roots(
     order: Order, request_id: bytes, voucher: SignedVoucher, stage_roots: tuple[SignedStageRoots, ...]
 ) -> None:
-    """Every stage signed for the same positions, what one sent is what the next got, and all that is billed is there.
+    """Every stage signed for the same positions, its output is the next one's input, and all billed work exists.
 
-    A request that ran to its end has exactly the positions of its tokens. An aborted one may have been computed
-    further than the client vouched for, by as much as workers go without a voucher, and is billed by the voucher: so
-    nobody can settle an old voucher for work that was vouched for since.
+    A request that ran to its end has exactly the positions of its tokens. In an aborted one workers may have computed
+    more than the client vouched for, by as many tokens as workers go without a voucher; the voucher decides the bill.
+    This bound keeps a worker from settling an old voucher for work that was vouched for later.
     """
     if len(stage_roots) != len(order.path):
         raise BadStageRoots(f"{len(stage_roots)} roots for {len(order.path)} stages")
@@ -252,7 +252,7 @@ def check_stage_roots(
 
 
 def _commit(env: Environment, signer: bytes, request_id: bytes, session: Session, request: Request) -> None:
-    """Store the request, take its price from the session, and put it down for the draw."""
+    """Store the request, take its price from the session, and schedule the draw."""
     state = env.state
     charged = replace(
         session,

@@ -1,4 +1,4 @@
-"""What the inference module keeps: models, workers, sessions, requests, challenges, and the indexes to find them by.
+"""State of the inference module: models, workers, sessions, requests, challenges, and indexes to find them.
 
 Amounts are nmyl, times are blocks, probabilities parts per million.
 """
@@ -16,10 +16,10 @@ from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey
 from proto_specs.types.manifest import Manifest
 
 DRAW_DELAY_BLOCKS = 2
-"""A request settled in block h is drawn by the beacon of block h + 2, which nobody knew in h (DESIGN 5.3)."""
+"""A request settled in block h is drawn by the beacon of block h + 2, which is unpredictable in h (DESIGN 5.3)."""
 
 ROUNDS_MAX = 3
-"""Committees that one challenge may have, one after another: contested or silent ones are followed by another."""
+"""The most committees of one challenge; a contested or silent committee is followed by another."""
 
 
 @record
@@ -62,7 +62,7 @@ class InferenceParams:
 
 
 class WorkerStatus(enum.IntEnum):
-    """ACTIVE takes work. RETIRING and EJECTED wait for their bond. RELEASED is history."""
+    """ACTIVE workers take work. RETIRING and EJECTED ones wait for their bond. RELEASED ones are history."""
 
     ACTIVE = 0
     RETIRING = 1
@@ -79,7 +79,7 @@ class SessionStatus(enum.IntEnum):
 
 
 class StageStatus(enum.IntEnum):
-    """What became of a stage of a settled request."""
+    """The state of a stage of a settled request."""
 
     AWAITING_DRAW = 0
     CHALLENGED = 1
@@ -89,7 +89,7 @@ class StageStatus(enum.IntEnum):
 
 
 class DueKind(enum.IntEnum):
-    """What a deadline is about."""
+    """The subject of a deadline."""
 
     DRAW = 1
     REVEAL = 2
@@ -104,7 +104,7 @@ class DueKind(enum.IntEnum):
 
 @record
 class Model:
-    """What the runtime needs to know of a registered manifest; the manifest itself lies beside it."""
+    """The figures of a registered manifest that the runtime needs; the manifest is stored separately."""
 
     owner: AccountId
     height: U64
@@ -117,7 +117,7 @@ class Model:
 class Worker:
     """A bonded worker, known by its key. `unresolved` is the gross price of its settled, not yet resolved stages.
 
-    `jailed_until` ends the last jail that it brought upon its operator; what binds is `read_jail` of the operator.
+    `jailed_until` is the end of the last jail that this worker caused; `read_jail` of the operator is what binds.
     """
 
     operator: AccountId
@@ -144,7 +144,7 @@ class Worker:
 
 @record
 class Session:
-    """A client's escrow. `escrow` is what no settled request has claimed; `close_height` is when it goes back."""
+    """A client's escrow. `escrow` is the part that no settled request has claimed; it is returned at `close_height`."""
 
     client: AccountId
     model: Hash32
@@ -177,7 +177,7 @@ class RequestStage:
 
 @record
 class Request:
-    """A settled request. `escrow` is what of its price is still held, `returned` what the client got back."""
+    """A settled request. `escrow` is the part of its price still held, `returned` what the client got back."""
 
     session: Hash32
     sequence: U32
@@ -200,7 +200,7 @@ class Request:
 
 @record
 class CommitteeMember:
-    """An elected validator, by its operator's account, with the stake it was drawn with; 0 once it was replaced."""
+    """An elected validator, by its operator's account. `stake` is its stake at the draw, or 0 once it was replaced."""
 
     verifier: AccountId
     stake: Balance
@@ -208,11 +208,11 @@ class CommitteeMember:
 
 @record
 class Challenge:
-    """One drawn window of one stage. `beacon` drew its committee and seeds its fingerprint; no `outcome`: open.
+    """A drawn window of a stage. `beacon` drew its committee and seeds its fingerprint; without `outcome` it is open.
 
-    It may have several rounds: each later one begins in the committee at its entry of `round_starts`, and the members
-    from the last of these on sit now. Beacon, deadlines, `committed` and `revealed` are the last round's; between its
-    order and its draw nobody sits.
+    It may have several rounds. Each later round begins in the committee at its entry of `round_starts`; members from
+    the last entry on sit now. Beacon, deadlines, `committed` and `revealed` are those of the last round. Between the
+    order and the draw of a round no member sits.
     """
 
     request: Hash32
@@ -234,13 +234,13 @@ class Challenge:
 
     @property
     def round_start(self) -> int:
-        """Where in the committee the last round begins."""
+        """The index in the committee at which the last round begins."""
         return self.round_starts[-1] if self.round_starts else 0
 
 
 @record
 class AuditPlan:
-    """What an epoch's workers and its audits may earn at most, in nmyl, and how many workers the draw is among."""
+    """The most nmyl that an epoch's workers and its audits may earn, and the number of workers in the draw."""
 
     epoch: U64
     workers: U32
@@ -250,7 +250,7 @@ class AuditPlan:
 
 @record
 class Audit:
-    """A worker drawn to prove itself: `reward` is its part at a full score, `bounty` its committee's."""
+    """A worker drawn to prove its capacity. `reward` is its part at a full score, `bounty` its committee's part."""
 
     worker: PublicKey
     epoch: U64
@@ -298,6 +298,6 @@ due = StorageSet("inference.due", (U64, U8, Hash32))
 def read_jail(state: StateReader, operator: bytes) -> int:
     """The block from which the operator's workers are paid again; 0 when it was never jailed.
 
-    A jail is the operator's, for all its worker keys, those it registers later included.
+    A jail binds the operator: it holds for all its worker keys, also those it registers later.
     """
     return jails.read(state, operator) or 0

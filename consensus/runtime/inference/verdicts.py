@@ -1,4 +1,4 @@
-"""Verdicts: commit, reveal, count (DESIGN 5.5, 5.6). Nobody can read a verdict before all are bound to theirs."""
+"""Verdicts: commit, reveal, count (DESIGN 5.5, 5.6). A verdict is readable only after every verifier is bound."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PPB_SQUARED = 10**18
 
 
 def commit_verdict(env: Environment, signer: bytes, call: CommitVerdict) -> None:
-    """Bind oneself. Raises UnknownChallenge, NotOnCommittee, ChallengeClosed, AlreadyCommitted."""
+    """Commit to a verdict. Raises UnknownChallenge, NotOnCommittee, ChallengeClosed, AlreadyCommitted."""
     challenge = _read_open(env, signer, call.challenge)
     if env.block.height > challenge.commit_deadline:
         raise ChallengeClosed(f"commitments were accepted until block {challenge.commit_deadline}")
@@ -43,7 +43,7 @@ def commit_verdict(env: Environment, signer: bytes, call: CommitVerdict) -> None
 
 
 def reveal_verdict(env: Environment, signer: bytes, call: RevealVerdict) -> None:
-    """Open one's commitment; the last one resolves the challenge.
+    """Reveal a committed verdict; the last reveal resolves the challenge.
 
     Raises UnknownChallenge, NotOnCommittee, ChallengeClosed, NotCommitted, AlreadyRevealed, TooEarly, WrongReveal,
     InconsistentVerdict.
@@ -90,7 +90,7 @@ def reveal_verdict(env: Environment, signer: bytes, call: RevealVerdict) -> None
 
 
 def validate_verdict(reveal: Reveal, threshold_ppb: int) -> None:
-    """Raises InconsistentVerdict when the outcome contradicts its numbers: a verifier asks this before it commits."""
+    """Raises InconsistentVerdict when the outcome contradicts its numbers. Verifiers check this before they commit."""
     is_far = reveal.distance_ppb > threshold_ppb or reveal.token_mismatches > 0
     is_computed = reveal.fingerprint != EMPTY_FINGERPRINT
     if reveal.outcome == Outcome.PASS:
@@ -107,7 +107,7 @@ def validate_verdict(reveal: Reveal, threshold_ppb: int) -> None:
 
 
 def resolve_challenge(env: Environment, challenge_id: bytes) -> None:
-    """End a round: by its last reveal, or at the reveal deadline. Without a verdict another may be ordered."""
+    """End a round, by its last reveal or at the reveal deadline. Without a verdict another round may be ordered."""
     challenge = _read_unresolved(env, challenge_id)
     revealed = contest.read_revealed(env, challenge_id, challenge)
     tally = _count(env, challenge, revealed)
@@ -119,7 +119,7 @@ def resolve_challenge(env: Environment, challenge_id: bytes) -> None:
 
 
 def conclude_challenge(env: Environment, challenge_id: bytes) -> None:
-    """Let what was revealed so far decide: an ordered round found nobody to be seated."""
+    """Decide by the reveals so far, because no verifier is left for an ordered round."""
     challenge = _read_unresolved(env, challenge_id)
     _conclude(env, challenge_id, challenge, _count(env, challenge, contest.read_revealed(env, challenge_id, challenge)))
 
@@ -169,7 +169,7 @@ def _conclude(env: Environment, challenge_id: bytes, challenge: Challenge, tally
 
 @dataclass(frozen=True, slots=True)
 class VerdictTally:
-    """What the committee found: the outcome, who carried it (in committee order), and their largest distance."""
+    """The committee's result: the outcome, its carriers (in committee order), and their largest distance."""
 
     outcome: Outcome
     carriers: tuple[bytes, ...]
@@ -183,11 +183,11 @@ def compute_tally(
     threshold_ppb: int,
     round_starts: tuple[int, ...] = (),
 ) -> VerdictTally:
-    """Count by the stake of the WHOLE committee, less who was replaced: silence is no consent.
+    """Count by the stake of the WHOLE committee except replaced members: silence does not consent.
 
     fail: at least `fails_min` fails, with two thirds of the stake; pass and unavailable: two thirds; else inconclusive.
-    A pass or fail counts only when its fingerprint agrees with more than half (by stake) of those of its outcome and
-    of its round: the rounds' fingerprints have different seeds. Later rounds begin at `round_starts`.
+    A pass or fail counts only when its fingerprint agrees with more than half (by stake) of those of the same
+    outcome and round: each round's fingerprints have their own seed. Later rounds begin at `round_starts`.
     """
     total = sum(member.stake for member in committee)
     for outcome in (Outcome.FAIL, Outcome.PASS, Outcome.UNAVAILABLE):
@@ -226,7 +226,7 @@ def is_fingerprint_match(first: bytes, second: bytes, threshold_ppb: int) -> boo
 def _drop_outliers(
     voters: list[CommitteeMember], reveals: Mapping[bytes, Reveal], threshold_ppb: int
 ) -> list[CommitteeMember]:
-    """Those whose fingerprint agrees with fingerprints of more than half the voters' stake, their own included."""
+    """The voters whose fingerprint agrees with those of more than half the voters' stake, their own included."""
     prints = [reveals[one.verifier].fingerprint for one in voters]
     agreeing = [one.stake for one in voters]
     for i, j in combinations(range(len(voters)), 2):

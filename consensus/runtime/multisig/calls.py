@@ -1,8 +1,8 @@
 """Approving, running and withdrawing operations of accounts that several keys sign for (multisig.md).
 
-Who gains by what: an approval names the block its operation was opened in, so one that comes late, or is caught and
-sent again, can approve nothing but that operation; an operation is approved in later blocks only, so a height names one
-operation even when the same call is opened, run and opened again. The deposit pays for the place in the state.
+Incentives: an approval names the block in which its operation was opened, so a late or replayed approval counts for
+that operation only. An operation is approved in later blocks only, so a height identifies one operation even when
+the same call is opened, run and opened again. The deposit pays for the operation's place in the state.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from proto_specs.types.multisig import MultisigOwners, compute_call_hash, comput
 
 
 def as_multi(env: Environment, signer: bytes, call: AsMulti, inner: Inner) -> None:
-    """Approve; with the last approval the call runs, with the account as its origin, in a layer of its own.
+    """Approve an operation. The last approval runs the call in a layer of its own, with the account as its origin.
 
-    That call's failure is told by an event: the approval stands, the operation is over. Raises the errors of
+    If that call fails, an event says so; the approval stands and the operation is over. Raises the errors of
     `validate_owners` and `_find_operation`, AlreadyOpen, AlreadyApproved, InsufficientBalance.
     """
     owners = validate_owners(signer, call.threshold, call.others)
@@ -104,7 +104,7 @@ def validate_owners(signer: bytes, threshold: int, others: tuple[bytes, ...]) ->
 
 
 def _open(env: Environment, signer: bytes, owners: MultisigOwners, account: bytes, call_hash: bytes) -> None:
-    """Store an operation with its first approval; the threshold is 2 at least, so nothing runs yet."""
+    """Store an operation with its first approval. Nothing runs yet, since the threshold is at least 2."""
     found = multisig.read_operation(env.state, account, call_hash)
     if found is not None:
         raise AlreadyOpen(f"this call was opened in block {found.opened_height}: approve it by that")
@@ -124,7 +124,7 @@ def _approve(
 
 
 def _close(env: Environment, account: bytes, call_hash: bytes, operation: Operation) -> None:
-    """Forget the operation and return its deposit: before the call runs, so that it finds the money there."""
+    """Delete the operation and return its deposit before the call runs, so that the call can spend it."""
     multisig.operations.delete(env.state, account, call_hash)
     ledger.release(env.state, operation.opener, HoldReason.MULTISIG_DEPOSIT, operation.deposit)
 

@@ -1,4 +1,4 @@
-"""How multisig calls fail. The errors of the call that runs in the end are told by an event instead."""
+"""Errors of multisig calls. When the approved call itself fails, an event says so instead."""
 
 from __future__ import annotations
 
@@ -53,4 +53,4 @@ class CallNeeded(MultisigError):
 
 
 class NotOpener(MultisigError):
-    """Only who opened an operation withdraws it."""
+    """Only the account that opened an operation may withdraw it."""

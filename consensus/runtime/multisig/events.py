@@ -1,4 +1,4 @@
-"""What the multisig module tells the world. The events of a call that ran stand before the one that tells its end."""
+"""Events of the multisig module. The events of a call that ran come before the event for its result."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class MultisigFailed:
 
 @variant(0x0705)
 class MultisigCancelled:
-    """Its opener withdrew the operation."""
+    """The opener withdrew the operation."""
 
     account: AccountId
     call_hash: Hash32

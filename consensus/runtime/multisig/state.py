@@ -1,4 +1,4 @@
-"""What the multisig module keeps: open operations with their approvals. Amounts are nmyl."""
+"""State of the multisig module: open operations with their approvals. Amounts are nmyl."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from proto_specs.types.common import AccountId, Balance, Hash32
 
 @record
 class MultisigParams:
-    """An open operation holds `deposit_base + signatories x deposit_per_signatory` of whoever opened it."""
+    """An open operation holds `deposit_base + signatories x deposit_per_signatory` of its opener's balance."""
 
     deposit_base: Balance
     deposit_per_signatory: Balance
@@ -42,7 +42,7 @@ def read_operation(state: StateReader, account: bytes, call_hash: bytes) -> Oper
 
 
 def list_operations(state: StateReader, account: bytes) -> list[tuple[bytes, Operation]]:
-    """(call hash, operation) of everything open for an account, by hash."""
+    """(call hash, operation) of every open operation of an account, by hash."""
     return [(key[1], operation) for key, operation in operations.iterate(state, account)]
 
 

@@ -1,8 +1,8 @@
-"""How far a vote may move each parameter: the least and the most, and what no vote may move.
+"""How far a vote may move each parameter: the least and the most, and the parameters that no vote may move.
 
-Genesis may set anything sound (relations.py). These bounds hold what a majority's vote can do: within them, whatever
-passes and in whatever order, blocks go on being made, a vote's transaction fits into a block, and whoever decides
-blocks can afford to vote it back. A bound that is there for such a reason says so.
+Genesis may set anything sound (relations.py). These bounds limit a majority's vote: whatever passes, in whatever
+order, blocks are still made, a vote's transaction fits into a block, and the validators that decide blocks can afford
+to vote a change back. A bound that exists for such a reason says so.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from proto_specs.limits import (
 from proto_specs.types.common import NMYL_PER_MYL
 
 BLOCK_OVERHEAD_BYTES_MAX = 256 * KIB
-"""What of a block is not transactions, at most: header, `BLOCK_INHERENTS_MAX` pieces of evidence, a commit of
-`VALIDATORS_MAX` signatures. A block full to `block_bytes_max` still is no longer than a block may be."""
+"""The most that a block holds besides transactions: header, `BLOCK_INHERENTS_MAX` pieces of evidence, a commit of
+`VALIDATORS_MAX` signatures. With it, a block full to `block_bytes_max` still keeps the limit on block length."""
 
 GOVERNANCE_FEE_MAX = 10 * NMYL_PER_MYL
 """The largest proposal, and every vote, costs less than this at the highest prices a vote can set."""
@@ -48,17 +48,17 @@ FIXED: dict[str, str] = {
 """Parameters that stay as genesis set them, each with the reason."""
 
 SYSTEM = {
-    # Every single call fits with room for dozens of votes; more than 4 s of work a block outlasts a round's timeouts.
+    # Every single call fits, with room for dozens of votes. More than 4 s of work in a block outlasts the timeouts.
     "system.block_weight_max": Bound(CALL_WEIGHT_MAX + 100_000, 4 * _WEIGHT_SECOND),
-    # Every valid transaction fits, and the rest of the block beside them.
+    # Every valid transaction fits, next to the rest of the block.
     "system.block_bytes_max": Bound(2 * EXTRINSIC_BYTES_MAX, BLOCK_BYTES_MAX - BLOCK_OVERHEAD_BYTES_MAX),
-    # At the most of these three a vote costs 2 MYL.
+    # With all three at their maximum a vote costs 2 MYL.
     "system.fee_base": Bound(0, NMYL_PER_MYL),
     "system.byte_price": Bound(0, 100_000),
     "system.weight_price_max": Bound(1, 1_000_000),
     "system.weight_price_min": Bound(1, 1_000_000),
     "system.fullness_target_permille": Bound(100, 900),
-    # At 8 a full block moves the price by an eighth; faster it would swing past what fills a block.
+    # At 8 a full block moves the price by an eighth; a faster price would swing past the level that fills a block.
     "system.weight_price_change_denominator": Bound(8, 4_096),
 }
 
@@ -67,9 +67,9 @@ BALANCES = {
 }
 
 STAKING = {
-    # Below four validators no fault is tolerated.
+    # Fewer than four validators tolerate no fault.
     "staking.validators_max": Bound(4, VALIDATORS_MAX),
-    # Above the most a proposal costs; when nobody has as much as it takes, the elected set stays.
+    # Above the highest cost of a proposal. When no candidate has this stake, the elected set stays.
     "staking.validator_stake_min": Bound(GOVERNANCE_FEE_MAX, 10_000_000 * NMYL_PER_MYL),
     "staking.unbonding_blocks": Bound(20, _BLOCKS_YEAR),
     "staking.evidence_blocks": Bound(10, _BLOCKS_YEAR),
@@ -100,7 +100,7 @@ INFERENCE = {
     "inference.probation_passes": Bound(0, 100_000),
     "inference.exposure_factor": Bound(1, 100),
     "inference.detection_permille": Bound(100, PERMILLE),
-    # Half of the seats each: a challenge drawn under one rule and contested under the next never outgrows its record.
+    # Half of the seats each: a challenge drawn under one value and contested under the next still fits its record.
     "inference.committee_size": Bound(1, COMMITTEE_MAX // 2),
     "inference.contest_committee_size": Bound(0, COMMITTEE_MAX // 2),
     "inference.fails_min": Bound(1, COMMITTEE_MAX // 2),
@@ -115,17 +115,17 @@ INFERENCE = {
     "inference.worker_jail_blocks": Bound(1, _BLOCKS_YEAR),
     "inference.equivocation_slash_permille": Bound(0, PERMILLE),
     "inference.capacity_bond_per_layer": Bound(0, 100_000 * NMYL_PER_MYL),
-    # They are all drawn in an epoch's last block.
+    # All audits of an epoch are drawn in one block.
     "inference.audits_per_epoch": Bound(0, 64),
     "inference.audit_score_step_permille": Bound(1, PERMILLE),
 }
 
 GOVERNANCE = {
-    # A relation keeps it below what a validator needs as stake, too.
+    # A relation also keeps it below a validator's minimum stake.
     "governance.proposal_deposit": Bound(0, 100_000 * NMYL_PER_MYL),
     # Long enough to see a change coming and leave, short enough to undo one.
     "governance.voting_blocks": Bound(20, 1_000_000),
-    # The two thirds that keep the chain going can always vote a change back, with the last third silent.
+    # The two thirds that keep the chain going can always vote a change back, even if the last third is silent.
     "governance.approval_permille": Bound(500, 666),
 }
 

@@ -1,8 +1,9 @@
 """Proposing changes of parameters and voting on them. Only operators of elected validators do either (params.md).
 
-Who gains by what: a flood of proposals costs a deposit each, one operator has one, and one is counted a block, so a
-flood makes others wait by as many blocks as there are elected operators, and blocks cost no more. The deposit comes
-back even from a proposal that fails: were it lost, a third of the stake could take others' money by staying silent.
+Incentives: each proposal costs a deposit, an operator has at most one open, and one is counted per block. A flood of
+proposals therefore delays others by at most as many blocks as there are elected operators, and makes no block dearer.
+The deposit comes back even when a proposal fails: otherwise a third of the stake could take the proposers' money by
+staying silent.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Counting votes at a proposal's deadline, and changing parameters. At most one proposal a block, at its end.
+"""Counts votes at a proposal's deadline and changes parameters. At most one proposal per block, at its end.
 
-Stake counts as it is when counted: an operator that is no longer elected has no say, however it voted.
+Stake counts as it is at the count: the vote of an operator that is not elected then counts nothing.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Count:
     total: int
 
     def is_passing(self, approval_permille: int) -> bool:
-        """Whether MORE than so many thousandths of all the elected stake approve: silence is no consent."""
+        """Whether MORE than this many thousandths of all the elected stake approve. Silence does not approve."""
         return self.approving * PERMILLE > approval_permille * self.total
 
 
 def finalize(env: Environment) -> None:
-    """Count what is due in this block. Changes hold from the next block on."""
+    """Counts the votes due in this block. Changes hold from the next block on."""
     number = governance.due.read(env.state, env.block.height)
     if number is None:
         return
@@ -51,7 +51,7 @@ def finalize(env: Environment) -> None:
 
 
 def count_votes(state: StateReader, proposal: int) -> Count:
-    """What the votes on an open proposal weigh with the validators elected now."""
+    """The stake behind the votes on an open proposal, with the validators elected now."""
     votes = dict(governance.list_votes(state, proposal))
     members = read_validators(state).members
     approving = sum(member.power for member in members if votes.get(member.operator) is True)
@@ -60,8 +60,8 @@ def count_votes(state: StateReader, proposal: int) -> Count:
 
 
 def _enact(env: Environment, number: int, proposal: ParamsProposal) -> None:
-    """Make the changes, all or none. Values are within bounds since they were proposed; what they relate to may not
-    be what it was then."""
+    """Makes all the changes or none. The proposal's values are within bounds, but the other parameters that they relate
+    to may have changed since."""
     before = read_runtime_params(env.state)
     after = apply_changes(before, proposal.changes)
     try:

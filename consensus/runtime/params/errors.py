@@ -1,4 +1,4 @@
-"""How proposals and votes fail, and what parameters can be wrong in together."""
+"""Errors of proposals and votes, and the error for parameters that contradict each other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from proto_specs.types.calls import ModuleIndex
 
 
 class UnsoundParams(RuntimeRefusal):
-    """Parameters no chain can run with. `field` is the `module.field` to blame, the text says why."""
+    """No chain can run with these parameters. `field` is the `module.field` to blame, the text says why."""
 
     def __init__(self, field: str, text: str) -> None:
         super().__init__(f"{field} {text}")
@@ -42,7 +42,7 @@ class DuplicateParam(ParamsError):
 
 
 class FixedParam(ParamsError):
-    """This parameter is as genesis set it, for ever."""
+    """Genesis sets this parameter for ever."""
 
 
 class OutOfBounds(ParamsError):

@@ -1,4 +1,4 @@
-"""What the params module tells the world. Stakes are nmyl of the validators elected when the votes were counted."""
+"""Events of the params module. Stakes are nmyl of the validators elected when the votes were counted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ProposalRejected:
 
 @variant(0x0505)
 class ProposalDropped:
-    """Enough approved, but with what changed meanwhile `field` would contradict the others: nothing changes."""
+    """Enough stake approved, but since then other parameters changed and `field` would contradict them: no change."""
 
     proposal: U64
     field: Annotated[str, Max(PARAM_NAME_BYTES_MAX)]

@@ -72,7 +72,7 @@ def get_param(params: RuntimeParams, name: str) -> int:
 
 
 def apply_changes(params: RuntimeParams, changes: Sequence[ParamChange]) -> RuntimeParams:
-    """The parameters with the changes made, checked by nobody. Names are of `list_names`."""
+    """The parameters with the changes applied, unchecked. Each name must be in `list_names`."""
     for change in changes:
         module, field = change.name.split(".")
         values: Any = replace(getattr(params, module), **{field: change.value})

@@ -1,6 +1,6 @@
-"""What parameters have to be, alone and towards each other, for the runtime to work at all. Pure; knows no votes.
+"""Conditions that parameters must meet, alone and together, for the runtime to work at all. Pure; knows no votes.
 
-Genesis checks a chain spec by this, and so does every change by vote. How far a vote may go is narrower: bounds.py.
+Genesis checks a chain spec with them, and so does every change by vote. Votes have narrower bounds: bounds.py.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def _validate_staking(params: StakingParams) -> None:
     emission = params.worker_emission_permille + params.audit_emission_permille
     _require(emission <= 1_000, "staking.worker_emission_permille", "with audit_emission_permille is above 1000")
     _require(params.delegation_min > 0, "staking.delegation_min", "is zero")
-    # Every epoch of an unbonding period has room among those a slash visits.
+    # A slash visits OUTFLOW_EPOCHS_MAX epochs: every epoch of an unbonding period must be among them.
     most = (OUTFLOW_EPOCHS_MAX - 1) * params.epoch_blocks
     _require(
         params.unbonding_blocks <= most, "staking.unbonding_blocks", f"is more than {OUTFLOW_EPOCHS_MAX - 1} epochs"
     )
-    # Stake that leaves votes to the end of its epoch, at most `epoch_blocks - 1` blocks on, and evidence of that block
-    # counts `evidence_blocks` more: only then may the money be free.
+    # Stake that leaves still votes until the end of its epoch, up to `epoch_blocks - 1` blocks later, and evidence
+    # of that block counts for `evidence_blocks` more. The money may be free only after that.
     least = params.evidence_blocks + params.epoch_blocks
     _require(
         params.unbonding_blocks >= least,

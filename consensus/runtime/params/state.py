@@ -1,4 +1,4 @@
-"""What the params module keeps: its own rules, open proposals and votes. Amounts are nmyl, times are blocks."""
+"""State of the params module: its own rules, open proposals and votes. Amounts are nmyl, times are blocks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class GovernanceParams:
 
 @record
 class ParamsProposal:
-    """Changes under vote, all of which happen or none. Votes are counted at the end of block `deadline`.
+    """Changes under vote, applied together or not at all. Votes are counted at the end of block `deadline`.
 
     `deposit` is held of `proposer` as HoldReason.PROPOSAL_DEPOSIT.
     """
@@ -42,7 +42,7 @@ proposal_by_operator: StorageMap[int] = StorageMap("params.proposal_by_operator"
 votes: StorageMap[int] = StorageMap("params.vote", (U64, AccountId), U8)
 """1 approves, 0 rejects."""
 due: StorageMap[int] = StorageMap("params.due", (U64,), U64)
-"""The one proposal whose votes are counted at the end of a block."""
+"""The proposal whose votes are counted at the end of a block."""
 
 
 def read_params(state: StateReader) -> GovernanceParams:

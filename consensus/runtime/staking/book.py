@@ -1,4 +1,4 @@
-"""One delegator's account with one validator: opened with all settled, changed, closed with the earnings paid."""
+"""One delegator's account with one validator. Opening settles it, closing pays the earnings."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from consensus.state.storage import StateWriter
 
 @dataclass(frozen=True, slots=True)
 class Liable:
-    """A membership with its cohort: stake that came from `source` in the epoch that ended with `votes_until`."""
+    """A membership with its cohort: stake redelegated from `source` in the epoch that ended with `votes_until`."""
 
     votes_until: int
     source: bytes
@@ -51,14 +51,14 @@ class Liable:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """nmyl taken out of the pool, and from which cohort: (source, its last voting block, liable below block)."""
+    """nmyl taken out of the pool, and the cohort it was in: (source, its last voting block, liable below block)."""
 
     amount: int
     source: tuple[bytes, int, int] | None
 
 
 class Book:
-    """What `who` has behind `validator` in block `height`. Until `close`, the state does not know the changes."""
+    """The stake of `who` behind `validator` in block `height`. `close` writes the changes to the state."""
 
     def __init__(self, state: StateWriter, who: bytes, validator: bytes, height: int) -> None:
         """Settle rewards; stake whose liability is over becomes ordinary delegation."""
@@ -77,12 +77,12 @@ class Book:
 
     @property
     def value(self) -> int:
-        """nmyl behind the validator, free to move or not."""
+        """nmyl behind the validator, whether free to move or not."""
         return self.main_value + sum(self.compute_liable_value(one) for one in self.liable)
 
     @property
     def main_value(self) -> int:
-        """nmyl that are liable for nobody else."""
+        """nmyl that are liable for no other validator."""
         return compute_value(self.pool.tokens, self.pool.shares, self.main.shares)
 
     def compute_liable_value(self, one: Liable) -> int:
@@ -123,9 +123,9 @@ class Book:
         self.liable.append(replace(opened, cohort=cohort, member=member))
 
     def take(self, amount: int, *, with_liable: bool) -> list[Taken]:
-        """Take `amount` out of the pool: what is liable for nobody else first, then, if allowed, the oldest first.
+        """Take `amount` out of the pool: first stake liable for no other validator, then, if allowed, oldest liable.
 
-        The caller moves the money: who takes all may get a unit more, which was rounded away before.
+        The caller moves the money. A delegator that takes all may get one unit more, which was rounded away before.
         Raises InsufficientDelegation.
         """
         values = [self.compute_liable_value(one) for one in self.liable] if with_liable else []
@@ -178,7 +178,7 @@ class Book:
             self._merge(settled)
 
     def _merge(self, one: Liable) -> None:
-        """The liability is over: the member's part of the cohort becomes its own delegation."""
+        """The liability is over: the member's part of the cohort becomes ordinary delegation."""
         shares = compute_value(one.cohort.shares, one.cohort.members, one.member.shares)
         self.main = replace(self.main, shares=self.main.shares + shares)
         cohort = replace(one.cohort, shares=one.cohort.shares - shares, members=one.cohort.members - one.member.shares)

@@ -1,4 +1,4 @@
-"""Calls of who stakes its own: bond, unbond, withdraw, stand for election, commission, jail."""
+"""Calls of accounts that stake their own money: bond, unbond, withdraw, stand for election, commission, jail."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def unbond(env: Environment, signer: bytes, call: Unbond) -> None:
 
 
 def withdraw_unbonded(env: Environment, signer: bytes, call: WithdrawUnbonded) -> None:
-    """Free what has matured of own and delegated stake, less what slashes took of it. Raises NothingToWithdraw."""
+    """Free the matured own and delegated stake, less what slashes took of it. Raises NothingToWithdraw."""
     stake = staking.read_stake(env.state, signer)
     matured = [one for one in stake.unbonding if one.height <= env.block.height]
     amount = sum(one.amount for one in matured)
@@ -110,14 +110,14 @@ def register_validator(env: Environment, signer: bytes, call: RegisterValidator)
 
 
 def retire_validator(env: Environment, signer: bytes, call: RetireValidator) -> None:
-    """Stand for election no more: the validator decides until the epoch's end. Raises NoValidator."""
+    """Stop standing for election. The validator stays in the set until the epoch's end. Raises NoValidator."""
     _require_candidate(env, signer)
     staking.candidates.delete(env.state, signer)
     env.emit(ValidatorRetired(signer))
 
 
 def set_commission(env: Environment, signer: bytes, call: SetCommission) -> None:
-    """Take another share of the delegators' rewards from the next epoch on; a second call replaces the first.
+    """Change the share of the delegators' rewards from the next epoch on; a second call replaces the first.
 
     Raises NoValidator, CommissionTooHigh, CommissionStepTooLarge.
     """
@@ -134,7 +134,7 @@ def set_commission(env: Environment, signer: bytes, call: SetCommission) -> None
 
 
 def unjail(env: Environment, signer: bytes, call: Unjail) -> None:
-    """Be electable again after a jail term. Raises Tombstoned, NotJailed, StillJailed, InsufficientStake."""
+    """Become electable again after a jail term. Raises Tombstoned, NotJailed, StillJailed, InsufficientStake."""
     if staking.is_convicted(env.state, signer):
         raise Tombstoned("the account's key double-signed")
     until = staking.jailed.read(env.state, signer)

@@ -1,4 +1,4 @@
-"""Calls of delegators: delegate, undelegate, redelegate, claim rewards. Each also pays what was earned until then."""
+"""Calls of delegators: delegate, undelegate, redelegate, claim rewards. Each also pays the rewards so far."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def delegate(env: Environment, signer: bytes, call: Delegate) -> None:
 
 
 def undelegate(env: Environment, signer: bytes, call: Undelegate) -> None:
-    """Start releasing delegated stake: it votes to the epoch's end and earns nothing more, this epoch included.
+    """Start releasing delegated stake. It votes until the epoch's end and earns nothing more, this epoch included.
 
-    At least the minimum of a delegation or all there is: what waits takes room until its owner withdraws it.
+    The amount is at least the minimum of a delegation, or all of it: each waiting amount takes room until withdrawn.
 
     Raises ZeroStake, NoDelegation, InsufficientDelegation, DelegationTooSmall, TooManyUnbonding.
     """
@@ -68,8 +68,8 @@ def undelegate(env: Environment, signer: bytes, call: Undelegate) -> None:
 
 
 def redelegate(env: Environment, signer: bytes, call: Redelegate) -> None:
-    """Move delegated stake to another candidate at once. Below the end of the unbonding period, counted from the end
-    of this epoch, it stays liable for the source's past and cannot move on.
+    """Move delegated stake to another candidate at once. Until the end of the unbonding period, counted from the end of
+    this epoch, the stake stays liable for the source's past and cannot be redelegated again.
 
     Raises ZeroStake, SameValidator, NoValidator, Tombstoned, NoDelegation, InsufficientDelegation, StillLiable,
     DelegationTooSmall, PoolDrained, TooManyRedelegations.
@@ -117,8 +117,8 @@ def _require_electable(env: Environment, validator: bytes) -> None:
 
 
 def _require_large_enough(params: staking.StakingParams, added: int, value: int) -> None:
-    """What is delegated or leaves is nothing or at least the minimum; rounding may leave a unit less of what was
-    added."""
+    """The added and the remaining amount must be zero or at least the minimum. Rounding may leave one unit less
+    than was added."""
     if 0 < max(value, added) < params.delegation_min:
         raise DelegationTooSmall(f"{value} nmyl would be delegated or leave, the least is {params.delegation_min}")
 

@@ -1,4 +1,4 @@
-"""What an epoch mints and how it is split. Integers of nmyl, largest remainder, sums exact; knows no state."""
+"""What an epoch mints and how it is split. Integers of nmyl, largest remainder, exact sums; knows no state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class EmissionParts:
 
 
 def compute_emission(params: StakingParams, epoch: int, issuance: int) -> int:
-    """nmyl an epoch may mint: the schedule's amount, or what is left below the cap."""
+    """nmyl an epoch may mint: the schedule's amount, or the rest below the cap on issuance."""
     halvings = epoch // params.emission_halving_epochs
     return min(params.emission_per_epoch >> halvings, max(params.issuance_max - issuance, 0))
 
@@ -39,10 +39,10 @@ def compute_rewards(
     blocks: int,
     joined: Sequence[int] = (),
 ) -> list[int]:
-    """Shares of `emission` by stake x signed commits. What absent validators missed is shared by nobody.
+    """Shares of `emission` by stake x signed commits. The share of missed commits is not minted.
 
-    The missed part stands as one more claimant, so that nobody gains by leaving others' votes out of a commit.
-    `joined` is 1 for who could not sign the first of the `blocks` commits: that one it has not missed.
+    It counts as one more claimant, so that no validator gains by leaving others' votes out of a commit. `joined` is 1
+    for a validator that could not sign the first of the `blocks` commits: it has not missed that commit.
     """
     weights = [member.power * count for member, count in zip(members, signed, strict=True)]
     excused = sum(member.power * one for member, one in zip(members, joined, strict=False)) if blocks else 0

@@ -1,4 +1,4 @@
-"""What staking does in every block and at epoch ends: count signatures, pay, jail, elect (staking.md)."""
+"""Staking's work in every block and at epoch ends: count signatures, pay, jail, elect (staking.md)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from proto_specs.types.chain import Validator, ValidatorSet
 
 
 def initialize(env: Environment) -> None:
-    """Count who signed the parent's commit. Signers who left the set since are not counted."""
+    """Count the signers of the parent's commit. Signers that have left the set since then are not counted."""
     commit = env.block.last_commit
     if commit is None:
         return
@@ -35,7 +35,7 @@ def initialize(env: Environment) -> None:
 
 
 def finalize(env: Environment) -> None:
-    """At an epoch's last block: pay its emission, jail who was absent, then elect."""
+    """At an epoch's last block: pay its emission, jail absent validators, then elect."""
     params = staking.read_params(env.state)
     if not staking.is_epoch_end(params, env.block.height):
         return
@@ -49,9 +49,9 @@ def finalize(env: Environment) -> None:
 
 
 def compute_election(state: StateReader, params: staking.StakingParams) -> ValidatorSet:
-    """The candidates of the highest own and delegated stake, at most `validators_max`; equal ones by key.
+    """The candidates with the highest own and delegated stake, at most `validators_max`; ties go by key.
 
-    Ordered by key. Only who has the minimum of its own, and is neither jailed nor tombstoned, is electable.
+    The result is ordered by key. A candidate needs the minimum of own stake and is neither jailed nor tombstoned.
     """
     electable = [
         Validator(key, operator, own + read_pool(state, operator).tokens)
@@ -65,7 +65,7 @@ def compute_election(state: StateReader, params: staking.StakingParams) -> Valid
 
 
 def is_absent(params: staking.StakingParams, signed: int, blocks: int) -> bool:
-    """Whether who could sign `blocks` commits signed too few of them."""
+    """Whether a validator that could sign `blocks` commits signed too few of them."""
     return signed * PERMILLE < params.downtime_permille * blocks
 
 
@@ -82,7 +82,7 @@ def _pay_emission(env: Environment, params: staking.StakingParams, epoch: int) -
 
 
 def _pay_validator(env: Environment, member: Validator, reward: int, signed: int, blocks: int, own: int) -> int:
-    """Pay operator and delegators; returns the nmyl minted. Delegators who have all left are paid nothing."""
+    """Pay operator and delegators; returns the nmyl minted. When no delegator is left their part is not minted."""
     commission_permille = staking.read_commission(env.state, member.operator, env.block.height)
     for_own, commission, for_delegators = compute_split(reward, own, member.power, commission_permille)
     paid = pay_in(env.state, member.operator, for_delegators, env.block.height)
@@ -94,7 +94,7 @@ def _pay_validator(env: Environment, member: Validator, reward: int, signed: int
 
 
 def _jail_absent(env: Environment, params: staking.StakingParams) -> None:
-    """Slash and jail members who signed too little of what they could sign. One offence an epoch."""
+    """Slash and jail members that signed too few of the commits they could sign. One offence per epoch."""
     members = staking.validators.read(env.state).members
     past, elected = staking.participation.read(env.state), staking.elected.read(env.state)
     height = env.block.height
@@ -112,7 +112,7 @@ def _jail_absent(env: Environment, params: staking.StakingParams) -> None:
 
 
 def _drop_poor_candidates(env: Environment, params: staking.StakingParams) -> None:
-    """Who has less than the minimum of its own stands no more: else lists of candidates would grow for nothing."""
+    """Remove candidates with less than the minimum of own stake: otherwise the list of candidates grows for ever."""
     for operator, _ in staking.list_candidates(env.state):
         if staking.read_stake(env.state, operator).bonded < params.validator_stake_min:
             staking.candidates.delete(env.state, operator)
@@ -120,7 +120,7 @@ def _drop_poor_candidates(env: Environment, params: staking.StakingParams) -> No
 
 
 def _install(env: Environment, chosen: ValidatorSet) -> None:
-    """Make the elected the set that decides the next block. If nobody is, the set stays, with what it is paid by."""
+    """Make the elected the set that decides the next block. An empty election keeps the set and its pay records."""
     before = staking.validators.read(env.state).members
     old = {member.key for member in before}
     if chosen.members:

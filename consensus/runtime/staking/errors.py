@@ -1,4 +1,4 @@
-"""How staking calls fail."""
+"""Errors of staking calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ZeroStake(StakingError):
 
 
 class InsufficientStake(StakingError):
-    """More than is bonded was to be unbonded, or a validator's own stake is below the minimum."""
+    """Less is bonded than was to be unbonded, or a validator's own stake is below the minimum."""
 
 
 class TooManyUnbonding(StakingError):
@@ -33,7 +33,7 @@ class AlreadyRegistered(StakingError):
 
 
 class KeyTaken(StakingError):
-    """The consensus key is another account's."""
+    """Another account registered the consensus key."""
 
 
 class KeyIsForLife(StakingError):
@@ -49,7 +49,7 @@ class NoValidator(StakingError):
 
 
 class Tombstoned(StakingError):
-    """The validator's key double-signed: nothing brings it back."""
+    """The validator's key double-signed and is barred for ever."""
 
 
 class NotJailed(StakingError):
@@ -65,15 +65,15 @@ class CommissionTooHigh(StakingError):
 
 
 class CommissionStepTooLarge(StakingError):
-    """A commission moves by a bounded step an epoch."""
+    """A commission moves by at most a bounded step per epoch."""
 
 
 class DelegationTooSmall(StakingError):
-    """A delegation would begin, or be left, or less than all of it leave, below the chain's minimum."""
+    """A delegation would begin or remain below the chain's minimum, or a part below the minimum would leave."""
 
 
 class InsufficientDelegation(StakingError):
-    """More was to be moved than the delegation is worth."""
+    """The delegation is worth less than the amount to be moved."""
 
 
 class NoDelegation(StakingError):
@@ -85,11 +85,11 @@ class NothingToClaim(StakingError):
 
 
 class SameValidator(StakingError):
-    """Stake was to be redelegated to where it is."""
+    """Source and destination of a redelegation are the same validator."""
 
 
 class StillLiable(StakingError):
-    """The stake was redelegated before and is liable for the first validator's past: it can leave, not move on."""
+    """The stake was redelegated before and is still liable for that source: it can be undelegated, not redelegated."""
 
 
 class TooManyRedelegations(StakingError):

@@ -1,4 +1,4 @@
-"""What the staking module tells the world."""
+"""Events of the staking module."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ValidatorSlashed:
 
 @variant(0x0306)
 class ValidatorRewarded:
-    """An epoch's emission share: `signed` of `blocks` commits carried the validator's precommit."""
+    """A validator got its share of an epoch's emission: `signed` of `blocks` commits carried its precommit."""
 
     operator: AccountId
     amount: Balance
@@ -119,7 +119,7 @@ class CommissionSet:
 
 @variant(0x030D)
 class ValidatorJailed:
-    """It signed `signed` of the `blocks` commits it could: `amount` of its own stake was burned, and it is out."""
+    """The validator signed `signed` of the `blocks` it could sign: it lost `amount` of its stake and its seat."""
 
     operator: AccountId
     signed: U32
@@ -137,14 +137,14 @@ class Unjailed:
 
 @variant(0x030F)
 class ValidatorRetired:
-    """The operator stands for election no more: by its own will, or with too little stake of its own."""
+    """The operator does not stand for election any more, by its own will or for too little own stake."""
 
     operator: AccountId
 
 
 @variant(0x0310)
 class DelegationsSlashed:
-    """For an offence of `validator`, burned of what stands behind it and of what was redelegated away from it."""
+    """nmyl burned for an offence of `validator`, of stake delegated to it and of stake redelegated away from it."""
 
     validator: AccountId
     delegated: Balance
@@ -153,7 +153,7 @@ class DelegationsSlashed:
 
 @variant(0x0311)
 class LeaverSlashed:
-    """`amount` of what `who` withdraws was burned: a slash reached it on its way out."""
+    """`amount` of the stake that `who` withdraws was burned: a slash reached it while it was unbonding."""
 
     who: AccountId
     amount: Balance
@@ -161,7 +161,7 @@ class LeaverSlashed:
 
 @variant(0x0312)
 class DelegatorsRewarded:
-    """The delegators of `validator` share `amount` of the epoch's emission, its operator's commission taken."""
+    """The delegators of `validator` share `amount` of the epoch's emission, after its operator's commission."""
 
     validator: AccountId
     amount: Balance

@@ -1,6 +1,6 @@
-"""Delegated stake on its way out. It votes nowhere and earns nothing, so a slash need not visit it: what the slashes
-of its time take is computed from their records when it is withdrawn. At most four reach one amount, two for each
-validator it is liable for: the downtime of the epoch it left in, and the one double-signing of a validator's life.
+"""Delegated stake that leaves. It has no vote and earns nothing, so a slash does not visit it: the withdrawal computes
+what slashes take, from their records. At most four slashes reach an amount, two for each validator it is liable for:
+the downtime of the epoch in which it left, and the single double-signing of a validator's life.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from consensus.state.reader import StateReader
 
 
 def queue_leaving(env: Environment, who: bytes, entries: list[Leaving]) -> None:
-    """Queue undelegated amounts, which the caller has put under the delegator's hold. Raises TooManyUnbonding."""
+    """Queue undelegated amounts; the caller has put them under the delegator's hold. Raises TooManyUnbonding."""
     queue = leaving.read(env.state, who) or EMPTY_QUEUE
     if len(queue.entries) + len(entries) > LEAVING_MAX:
         raise TooManyUnbonding(f"{len(queue.entries)} amounts are unbonding already")
@@ -32,7 +32,7 @@ def queue_leaving(env: Environment, who: bytes, entries: list[Leaving]) -> None:
 
 
 def withdraw_matured(env: Environment, who: bytes) -> int | None:
-    """Free the delegated stake that has matured and burn what slashes took; the nmyl freed, None if none matured."""
+    """Free the matured delegated stake and burn what slashes took. Returns the nmyl freed, None if none matured."""
     queue = leaving.read(env.state, who) or EMPTY_QUEUE
     matured = [one for one in queue.entries if one.height <= env.block.height]
     if not matured:
@@ -52,8 +52,8 @@ def withdraw_matured(env: Environment, who: bytes) -> int | None:
 
 
 def compute_left(state: StateReader, entry: Leaving) -> int:
-    """nmyl of a leaving amount after every slash so far that reaches it. Each rounds against the leaver: who splits an
-    amount into many pays up to a unit more for each, never less."""
+    """nmyl of a leaving amount after every slash so far that reaches it. Rounding is against the leaver: splitting an
+    amount costs up to one unit more per part, never less."""
     amount = entry.amount
     for one in entry.liabilities:
         amount -= compute_cut(amount, _find_downtime(state, entry.begun, one), PERMILLE)
@@ -64,13 +64,13 @@ def compute_left(state: StateReader, entry: Leaving) -> int:
 
 
 def is_reached(convicted: staking.Conviction, begun: int, liability: Liability) -> bool:
-    """Whether the stake voted when the offence happened, and was on its way when it was punished."""
+    """Whether the stake voted at the time of the offence and was leaving at the time of the punishment."""
     is_in_time = begun < convicted.height < liability.until
     return is_in_time and convicted.offence_height <= liability.votes_until
 
 
 def _find_downtime(state: StateReader, begun: int, liability: Liability) -> int:
-    """Permille for the epoch that ended while the stake was on its way. Downtime is punished after the calls."""
+    """Permille of the downtime slash for the epoch in which the stake left. It is applied after the epoch's calls."""
     if not begun <= liability.votes_until < liability.until:
         return 0
     return staking.downtimes.read(state, liability.validator, liability.votes_until) or 0

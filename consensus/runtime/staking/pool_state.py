@@ -1,14 +1,14 @@
-"""What is kept of delegations: pools, shares of them, redelegated cohorts, and money on its way out. Amounts in nmyl.
+"""State of delegations: pools, shares of them, redelegated cohorts, and leaving stake. Amounts in nmyl.
 
 A validator's pool has `tokens` (nmyl) and `shares`; a delegation is a number of shares. A slash lowers the tokens and
 touches no delegation. Rewards are F1 (arXiv 1910.01174): the pool keeps the cumulative reward of one share, `index`,
-and each holding the index from which it has not been paid. Indices and remainders are in 1 / `INDEX_SCALE` nmyl, and
-what a division leaves stays in `carry`: at every moment, exactly,
+and each holding keeps the index up to which it is paid. Indices and remainders are in 1 / `INDEX_SCALE` nmyl, and
+the remainder of a division stays in `carry`: at every moment, exactly,
 
     rewards x INDEX_SCALE == carry + the sum over all holdings of what they have earned and were not paid.
 
-Shares earn from the epoch after they came: until then they are `fresh`. When an epoch with newcomers is over, its
-final index is kept as a milestone for as long as a holding has to look it up.
+Shares earn from the epoch after they were bought; until then they are `fresh`. When an epoch with fresh shares is
+over, its final index is kept as a milestone until every such holding has looked it up.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.common import AccountId, Balance
 
 SHARES_PER_NMYL = 1 << 32
-"""Shares of the first nmyl in a pool: fine enough that a rounded share is worth nothing."""
+"""Shares for the first nmyl in a pool: so many that the rounding of a share is worth nothing."""
 
 SHARES_MAX = 1 << 127
-"""More shares no pool issues: reached when slashes took nearly everything and new money came behind it."""
+"""The most shares of a pool. A pool reaches it when slashes took nearly everything and new money came in."""
 
 INDEX_SCALE = 1 << 128
 LEAVING_MAX = 32
-"""Undelegated amounts one account can have on the way out."""
+"""The most undelegated amounts that an account can have waiting."""
 
 REDELEGATIONS_MAX = 8
-"""Liable redelegations one delegator can have behind one validator."""
+"""The most liable redelegations that a delegator can have behind a validator."""
 
 COHORTS_MAX = 64
-"""Validators to which stake of one source can be redelegated in one epoch: what a slash of the source has to visit."""
+"""The most validators to which a source's stake can be redelegated in an epoch; a slash of the source visits all."""
 
 OUTFLOW_EPOCHS_MAX = 128
-"""Epochs whose redelegated stake is liable for one source. A slash visits `COHORTS_MAX` cohorts of each at most: 8,192,
-some 0.7 s on the reference machine. Sound parameters never reach it: else one could keep others from moving."""
+"""The most epochs whose redelegated stake is liable for a source. A slash visits up to `COHORTS_MAX` cohorts of each:
+8,192, some 0.7 s on the reference machine. Sound parameters stay below: at the limit redelegation is blocked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """All that stands behind a validator. `rewards` is what its account holds for delegators besides `tokens`.
+    """All stake behind a validator. `rewards` is what the pool's account holds for delegators besides `tokens`.
 
-    `fresh` shares of `fresh_holders` holdings came in the epoch that ends with block `fresh_until`.
+    `fresh` shares of `fresh_holders` holdings were bought in the epoch that ends with block `fresh_until`.
     """
 
     tokens: Balance
@@ -74,9 +74,9 @@ class Delegation:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Everybody's stake that was redelegated from one validator to another in one epoch: one holding of the new pool.
+    """All stake redelegated from one validator to another in one epoch, as one holding of the new pool.
 
-    It has `shares` of that pool; `members` is the number of shares in itself. Liable for the source below `until`.
+    It has `shares` of that pool, divided into `members` shares of its own. Liable for the source below block `until`.
     """
 
     shares: U128
@@ -134,7 +134,7 @@ class Liability:
 class Leaving:
     """Undelegated nmyl: left its pool in block `begun`, can be withdrawn from block `height` on.
 
-    `amount` is before the slashes that reach it on its way: those are taken when it is withdrawn.
+    `amount` does not include the slashes that reach it while it waits: the withdrawal subtracts them.
     """
 
     validator: AccountId
@@ -146,7 +146,7 @@ class Leaving:
 
 @record
 class LeavingQueue:
-    """What one account has on the way out, in the order of leaving."""
+    """The amounts of one account that are leaving, in the order of leaving."""
 
     entries: Annotated[tuple[Leaving, ...], Max(LEAVING_MAX)]
 
@@ -177,12 +177,12 @@ def compute_pool_account(validator: bytes) -> bytes:
 
 
 def read_pool(state: StateReader, validator: bytes) -> Pool:
-    """What stands behind a validator, as last written: shares of a past epoch may still be called fresh."""
+    """The pool of a validator as last written. Shares of a past epoch may still be marked fresh."""
     return pools.read(state, validator) or EMPTY_POOL
 
 
 def write_pool(state: StateWriter, validator: bytes, pool: Pool) -> None:
-    """Store a pool; one that never had anything leaves no record."""
+    """Store a pool. A pool that never held anything leaves no record."""
     if pool == EMPTY_POOL:
         pools.delete(state, validator)
     else:

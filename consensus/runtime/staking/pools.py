@@ -22,26 +22,26 @@ from consensus.runtime.staking.pool_state import (
 from consensus.state.storage import StateWriter
 
 Holding = TypeVar("Holding", Delegation, Cohort)
-"""What has shares of a pool."""
+"""A holder of shares of a pool."""
 
 
 def compute_new_shares(tokens: int, shares: int, amount: int) -> int:
-    """Shares that `amount` nmyl buy of a pool."""
+    """How many shares of a pool `amount` nmyl buy."""
     return amount * shares // tokens if shares else amount * SHARES_PER_NMYL
 
 
 def compute_value(tokens: int, shares: int, held: int) -> int:
-    """nmyl that `held` shares are worth."""
+    """How many nmyl `held` shares are worth."""
     return held * tokens // shares if held else 0
 
 
 def compute_shares_of(tokens: int, shares: int, amount: int) -> int:
-    """Shares that have to go for `amount` nmyl to leave the pool."""
+    """How many shares leave the pool together with `amount` nmyl."""
     return -(-amount * shares // tokens)
 
 
 def open_pool(state: StateWriter, validator: bytes, height: int) -> Pool:
-    """A validator's pool as of block `height`: shares of past epochs earn."""
+    """A validator's pool as of block `height`. Shares bought in past epochs earn."""
     pool = read_pool(state, validator)
     if not pool.fresh_holders or height <= pool.fresh_until:
         return pool
@@ -52,7 +52,7 @@ def open_pool(state: StateWriter, validator: bytes, height: int) -> Pool:
 
 
 def settle(state: StateWriter, validator: bytes, pool: Pool, held: Holding, height: int) -> tuple[Holding, int]:
-    """The holding with its start at the opened pool's index, and what it has earned since, in 1 / INDEX_SCALE nmyl."""
+    """Returns the holding, paid up to the opened pool's index, and its earnings since then in 1 / INDEX_SCALE nmyl."""
     earned = (held.shares - held.fresh) * (pool.index - held.start)
     if not held.fresh or height <= held.fresh_until:
         return replace(held, start=pool.index), earned
@@ -61,7 +61,7 @@ def settle(state: StateWriter, validator: bytes, pool: Pool, held: Holding, heig
 
 
 def add_shares(pool: Pool, held: Holding, shares: int, epoch_end: int) -> tuple[Pool, Holding]:
-    """Give a settled holding new shares, which earn when the epoch is over."""
+    """Give a settled holding new shares, which earn after the epoch's end."""
     fresh_until = pool.fresh_until if pool.fresh_holders else epoch_end
     grown = replace(
         pool,
@@ -95,8 +95,8 @@ def drop_shares(pool: Pool, held: Holding, shares: int) -> tuple[Pool, Holding]:
 
 
 def pay_in(state: StateWriter, validator: bytes, amount: int, height: int) -> int:
-    """Mint an epoch's reward into the pool; returns the nmyl: none when no share has stood through the epoch, or when
-    slashes took all that stood. Such a pool's validator can still be the last one left, which stays in the set.
+    """Mint an epoch's reward into the pool; returns the nmyl minted. It is 0 when no share stood all epoch, or
+    when slashes took everything: such a pool's validator can still be the last of the set, which stays.
     """
     pool = open_pool(state, validator, height)
     earning = pool.shares - pool.fresh
@@ -112,14 +112,14 @@ def pay_in(state: StateWriter, validator: bytes, amount: int, height: int) -> in
 
 
 def realize(state: StateWriter, dest: bytes, pool: Pool, cohort: Cohort, height: int) -> Cohort:
-    """Bring what a cohort has earned of the opened pool to its members' index."""
+    """Distribute a cohort's earnings from the opened pool to its members' index."""
     settled, earned = settle(state, dest, pool, cohort, height)
     step, carry = divmod(settled.carry + earned, settled.members)
     return replace(settled, index=settled.index + step, carry=carry)
 
 
 def _look_up(state: StateWriter, validator: bytes, height: int) -> int:
-    """The index at a milestone, for one of its holders. The last one takes it along."""
+    """The index at a milestone, for one of its holders. The last holder deletes the milestone."""
     found = milestones.read(state, validator, height)
     assert found is not None, "a milestone stays for as long as somebody needs it"
     if found.holders > 1:

@@ -1,6 +1,6 @@
-"""What people ask about stake: validators, delegations, pending rewards, money on its way out. Writes nothing.
+"""Read access to stake for people: validators, delegations, pending rewards, leaving stake. Writes nothing.
 
-Each answer is for the state after block `height`, and says what a call in the next block would find.
+Each answer is for the state after block `height` and matches what a call in the next block finds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ValidatorInfo:
     """A registered validator. `power` is its vote in the next block, 0 when it is not elected; amounts in nmyl.
 
     `next_commission_permille` differs from `commission_permille` while a change waits for the epoch's end;
-    `jailed_until` is the block from which it may ask back in, None when it is not jailed.
+    `jailed_until` is the block from which it may call Unjail, None when it is not jailed.
     """
 
     operator: AccountId
@@ -39,7 +39,7 @@ class ValidatorInfo:
 
 @dataclass(frozen=True, slots=True)
 class RedelegationInfo:
-    """`amount` nmyl that came from `source` and are liable for it below block `until`."""
+    """`amount` nmyl redelegated from `source` and liable for it below block `until`."""
 
     source: AccountId
     amount: int
@@ -48,7 +48,7 @@ class RedelegationInfo:
 
 @dataclass(frozen=True, slots=True)
 class DelegationInfo:
-    """What an account has behind a validator: `amount` nmyl in all, some of it `liable`, and `pending` reward."""
+    """An account's stake behind a validator: `amount` nmyl in all, some of it `liable`, and `pending` reward."""
 
     validator: AccountId
     amount: int
@@ -58,9 +58,9 @@ class DelegationInfo:
 
 @dataclass(frozen=True, slots=True)
 class UnbondingInfo:
-    """nmyl that can be withdrawn from block `height` on: `validator` None is own stake.
+    """nmyl that can be withdrawn from block `height` on. `validator` is None for own stake.
 
-    `amount` is what is left after the slashes so far, `slashed` what they took of delegated stake on its way.
+    `amount` is the rest after the slashes so far, `slashed` what they took of delegated stake while it waits.
     """
 
     validator: AccountId | None
@@ -79,14 +79,14 @@ def query_validator(state: StateReader, operator: bytes) -> ValidatorInfo | None
 
 
 def list_delegations(state: StateReader, who: bytes) -> list[DelegationInfo]:
-    """What an account delegates, by validator."""
+    """The delegations of an account, by validator."""
     validators = {key[1] for key, _ in delegations.iterate(state, who)}
     validators |= {key[1] for key, _ in memberships.iterate(state, who)}
     return [query_delegation(state, who, one) for one in sorted(validators)]
 
 
 def query_delegation(state: StateReader, who: bytes, validator: bytes) -> DelegationInfo:
-    """What an account has behind one validator; `pending` is what a claim in the next block would pay."""
+    """An account's stake behind one validator; `pending` is what a claim in the next block pays."""
     book = Book(Overlay(state), who, validator, read_now(state).height + 1)
     liable = tuple(
         RedelegationInfo(one.source, book.compute_liable_value(one), one.cohort.until) for one in book.liable
@@ -95,7 +95,7 @@ def query_delegation(state: StateReader, who: bytes, validator: bytes) -> Delega
 
 
 def list_unbonding(state: StateReader, who: bytes) -> list[UnbondingInfo]:
-    """What an account has on its way out: own stake, then delegated, each in the order of leaving."""
+    """The leaving stake of an account: own stake, then delegated, each in the order of leaving."""
     own = [UnbondingInfo(None, one.amount, 0, one.height) for one in staking.read_stake(state, who).unbonding]
     queue = leaving.read(state, who) or EMPTY_QUEUE
     for one in queue.entries:

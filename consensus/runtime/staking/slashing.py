@@ -2,12 +2,12 @@
 
 The share burned is min((3 k / n)^2, 1) for the k-th offender of an epoch among n validators: a lone fault costs
 little, a third of the validators at fault together (what it takes to break safety) costs all. The epoch is that of the
-offence: who holds evidence back until the next one makes nothing cheaper. It is never below
-`double_vote_slash_permille`. Earlier offenders of the same epoch are not charged again. The key is tombstoned: barred
-from election for ever, and from a second slash. It leaves the set with this block, unless nobody would remain.
+offence, so holding evidence back until the next epoch saves nothing. The share is never below
+`double_vote_slash_permille`. Earlier offenders of the same epoch are not charged again. The key is tombstoned: it is
+never elected and never slashed again. It leaves the set with this block, unless the set would be empty.
 
-A slash reaches all that voted when the offence happened, in whosever name: the operator's stake and what it unbonds,
-what is delegated, what was undelegated since (computed when it is withdrawn, leave.py) and what was redelegated since.
+A slash reaches all stake that voted at the time of the offence, whoever owns it: the operator's stake and what it
+unbonds, delegated stake, stake undelegated since (computed at its withdrawal, leave.py) and redelegated since.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from proto_specs.types.chain import Evidence, ValidatorSet
 def validate_evidence(state: StateReader, evidence: Evidence, genesis: bytes, height: int, time_ms: int) -> None:
     """Raises BlockError unless the evidence convicts a registered key, in time and for the first time.
 
-    `height` and `time_ms` are those of the block that is to carry it. A node asks this before it gossips or proposes.
+    `height` and `time_ms` are of the block that carries the evidence. Nodes check this before they gossip or propose.
     """
     accused, offence = get_accused(evidence), evidence.first.height
     try:
@@ -60,7 +60,7 @@ def validate_evidence(state: StateReader, evidence: Evidence, genesis: bytes, he
 
 
 def is_evidence_expired(state: StateReader, offence_height: int, height: int, time_ms: int) -> bool:
-    """Too many blocks old AND too much time old. A block too old to be remembered counts as too old in time."""
+    """Too many blocks old AND too much time old. A block that the state has forgotten counts as too old in time."""
     params = staking.read_params(state)
     if height - offence_height <= params.evidence_blocks:
         return False
@@ -90,7 +90,7 @@ def apply_evidence(env: Environment, evidence: Evidence) -> None:
 
 
 def _count_offender(env: Environment, epoch_end: int) -> int:
-    """Convicts of the epoch of the offence, this one included: when evidence comes is in the offenders' hands, too."""
+    """Number of convicts, this one included, of the offence's epoch. Evidence can come late."""
     count = (staking.offenders.read(env.state, epoch_end) or 0) + 1
     staking.offenders.write(env.state, epoch_end, count)
     return count
@@ -105,9 +105,9 @@ def compute_slash_fraction(offenders: int, validators: int, least_permille: int)
 
 
 def slash_stake(env: Environment, operator: bytes, offence_height: int, numerator: int, denominator: int) -> int:
-    """Burn that fraction of the operator's stake and of what of it is on its way out and voted at the offence.
+    """Burn that fraction of the operator's stake, and of its unbonding stake that voted at the time of the offence.
 
-    Each amount's cut is rounded up: 32 small amounts on the way out save nothing. Returns the nmyl burned.
+    Each amount's cut is rounded up, so splitting into 32 small amounts saves nothing. Returns the nmyl burned.
     """
     stake = staking.read_stake(env.state, operator)
     bonded = compute_cut(stake.bonded, numerator, denominator)
@@ -129,11 +129,11 @@ def slash_stake(env: Environment, operator: bytes, offence_height: int, numerato
 
 
 def slash_delegations(env: Environment, operator: bytes, offence_height: int, numerator: int, denominator: int) -> None:
-    """Burn that fraction of what is delegated to the operator, and of what was redelegated since the offence.
+    """Burn that fraction of the stake delegated to the operator, and of the stake redelegated since the offence.
 
-    One pool and a bounded number of cohorts are visited, however many accounts have shares of them. What is burned of
-    a pool is rounded down, once a slash: rounded up, it could leave a tiny pool with shares that are worth nothing,
-    which nobody can join (PoolDrained). What a cohort loses is shares, rounded up.
+    It visits one pool and a bounded number of cohorts, however many accounts hold shares of them. A pool's burn is
+    rounded down, once per slash: rounding up could leave a tiny pool with worthless shares, which no delegator can
+    join (PoolDrained). A cohort loses shares, rounded up.
     """
     pool = read_pool(env.state, operator)
     delegated = pool.tokens * numerator // denominator
@@ -152,7 +152,7 @@ def slash_delegations(env: Environment, operator: bytes, offence_height: int, nu
 def _slash_cohort(
     env: Environment, key: tuple[bytes, int, bytes], cohort: Cohort, numerator: int, denominator: int
 ) -> int:
-    """Burn that fraction of a cohort's shares of its new pool, at their worth there; returns the nmyl burned."""
+    """Burn that fraction of a cohort's shares of its new pool, at their value there; returns the nmyl burned."""
     height, dest = env.block.height, key[2]
     if cohort.until <= height:
         return 0

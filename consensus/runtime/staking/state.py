@@ -1,4 +1,4 @@
-"""Stakes, candidates, the elected validators and who signed in this epoch. Amounts in nmyl, times in blocks."""
+"""Stakes, candidates, the elected validators and their signatures in this epoch. Amounts in nmyl, times in blocks."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class StakingParams:
     Evidence expires when it is older than `evidence_blocks` AND than `evidence_ms`. Emission per epoch starts at
     `emission_per_epoch` and halves every `emission_halving_epochs`; the issuance never exceeds `issuance_max`. Of it,
     `worker_emission_permille` goes to workers, `audit_emission_permille` to verifiers for audits, the rest to block
-    producers. Who signed less than `downtime_permille` of an epoch's commits is slashed `downtime_slash_permille` and
-    jailed for `jail_blocks`. Commission is at most `commission_permille_max` and moves at most
-    `commission_step_permille` an epoch.
+    producers. A validator that signed less than `downtime_permille` of an epoch's commits is slashed
+    `downtime_slash_permille` and jailed for `jail_blocks`. Commission is at most `commission_permille_max` and moves at
+    most `commission_step_permille` an epoch.
     """
 
     epoch_blocks: U32
@@ -48,9 +48,9 @@ class StakingParams:
 
 @record
 class Unbonding:
-    """Own stake on its way out; it can be withdrawn from block `height` on.
+    """Unbonding own stake; it can be withdrawn from block `height` on.
 
-    It had voting power up to block `votes_until`, the end of the epoch it left in: offences up to there reach it.
+    It had voting power up to block `votes_until`, the end of the epoch in which it left: offences up to there reach it.
     """
 
     amount: Balance
@@ -76,10 +76,10 @@ class Participation:
 
 @record
 class Elected:
-    """What the last election found of each validator, in the order of the set: what it is paid and measured by.
+    """The last election's result for each validator, in the order of the set: the base of its pay and its duties.
 
-    `own` is the part of its power that is its operator's own stake. `joined` is 1 for who was not in the set before:
-    the epoch's first counted commit is of a block it could not sign.
+    `own` is the operator's own stake within the power. `joined` is 1 for a validator that was not in the set before:
+    it could not sign the block of the epoch's first counted commit.
     """
 
     own: Annotated[tuple[Balance, ...], Max(VALIDATORS_MAX)]
@@ -88,7 +88,7 @@ class Elected:
 
 @record
 class Commission:
-    """What an operator keeps of its delegators' rewards: in blocks above `effective_after` what is pending now."""
+    """The operator's share of its delegators' rewards. In blocks above `effective_after` the pending value holds."""
 
     current_permille: U16
     pending_permille: U16
@@ -113,22 +113,22 @@ stakes: StorageMap[Stake] = StorageMap("staking.stake", (AccountId,), Stake)
 candidates: StorageMap[bytes] = StorageMap("staking.candidate", (AccountId,), PublicKey)
 operators: StorageMap[bytes] = StorageMap("staking.operator", (PublicKey,), AccountId)
 keys: StorageMap[bytes] = StorageMap("staking.key", (AccountId,), PublicKey)
-"""The consensus key of an operator, for life: an offence of its past always finds its stake."""
+"""The consensus key of an operator, for life: an offence of the past always finds its stake."""
 
 commissions: StorageMap[Commission] = StorageMap("staking.commission", (AccountId,), Commission)
 jailed: StorageMap[int] = StorageMap("staking.jailed", (AccountId,), U64)
-"""Operators out of election until they ask back in, which they may from that block on."""
+"""Jailed operators, with the block from which each may call Unjail."""
 
 convictions: StorageMap[Conviction] = StorageMap("staking.conviction", (AccountId,), Conviction)
 downtimes: StorageMap[int] = StorageMap("staking.downtime", (AccountId, U64), U16)
-"""Permille slashed of an operator for the epoch that ended with a block: what its leavers still owe."""
+"""Permille slashed of an operator for the epoch that ended with a block: stake that left in it still owes it."""
 
 tombstones: StorageMap[int] = StorageMap("staking.tombstone", (PublicKey,), U64)
 validators: StorageValue[ValidatorSet] = StorageValue("staking.validators", ValidatorSet)
 participation: StorageValue[Participation] = StorageValue("staking.participation", Participation)
 elected: StorageValue[Elected] = StorageValue("staking.elected", Elected)
 offenders: StorageMap[int] = StorageMap("staking.offenders", (U64,), U32)
-"""How many keys were convicted so far of double-signing in the epoch that ended with a block. No count, no record."""
+"""Number of keys convicted so far of double-signing in the epoch that ended with a block. No record for zero."""
 
 
 def read_params(state: StateReader) -> StakingParams:
@@ -157,12 +157,12 @@ def read_operator(state: StateReader, consensus_key: bytes) -> bytes | None:
 
 
 def list_candidates(state: StateReader) -> list[tuple[bytes, bytes]]:
-    """(operator, consensus key) of everybody who stands for election, by account."""
+    """(operator, consensus key) of every candidate for election, by account."""
     return [(key[0], consensus_key) for key, consensus_key in candidates.iterate(state)]
 
 
 def is_tombstoned(state: StateReader, consensus_key: bytes) -> bool:
-    """Whether the key double-signed: it is never elected again."""
+    """Whether the key double-signed, so that it is never elected again."""
     return tombstones.read(state, consensus_key) is not None
 
 
@@ -174,7 +174,7 @@ def read_commission(state: StateReader, operator: bytes, height: int) -> int:
 
 
 def is_convicted(state: StateReader, operator: bytes) -> bool:
-    """Whether the operator's key double-signed: it is out for good."""
+    """Whether the operator's key double-signed, so that the operator is out for good."""
     return convictions.read(state, operator) is not None
 
 

@@ -17,7 +17,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class WideUInt:
-    """An unsigned integer stored as exactly `length` bytes, the highest first."""
+    """An unsigned integer stored as exactly `length` bytes, big-endian."""
 
     length: int
 
@@ -66,7 +66,7 @@ class WideMap(Generic[V]):
 
 
 def _build_record(value_type: type) -> tuple[Any, dict[str, int]]:
-    """The codec's twin of a dataclass, and the bytes of each wide field by name (0: not wide)."""
+    """The dataclass's twin for the codec, and the bytes of each wide field by name (0: not wide)."""
     hints = typing.get_type_hints(value_type, include_extras=True)
     lengths: dict[str, int] = {}
     fields: list[tuple[str, Any]] = []

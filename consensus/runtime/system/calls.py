@@ -1,4 +1,4 @@
-"""The system module's call, and what it does at the start and the end of every block."""
+"""The system module's call, and its work at the start and the end of every block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proto_specs.types.request import compute_payload_hash
 
 
 def remark(env: Environment, signer: bytes, call: Remark) -> None:
-    """Put bytes on chain, to no effect."""
+    """Put bytes on chain, without any effect."""
     env.emit(Remarked(signer, compute_payload_hash(call.data)))
 
 
@@ -31,14 +31,14 @@ def initialize(env: Environment) -> None:
 
 
 def finalize(env: Environment, weight_used: int) -> None:
-    """Move the price of weight by this block's fullness."""
+    """Adjust the price of weight to how full this block is."""
     params = system.params.read(env.state)
     price = system.weight_price.read(env.state)
     system.weight_price.write(env.state, compute_weight_price(params, price, weight_used))
 
 
 def compute_weight_price(params: system.SystemParams, price: int, weight_used: int) -> int:
-    """The next block's nmyl per weight: up when the block was fuller than the target, down when emptier (fees.md)."""
+    """The next block's nmyl per weight: it rises when the block was fuller than the target, else it falls (fees.md)."""
     target = params.block_weight_max * params.fullness_target_permille // 1_000
     distance = abs(weight_used - target)
     step = price * distance // target // params.weight_price_change_denominator

@@ -1,4 +1,4 @@
-"""How any call can fail, whatever its module."""
+"""Errors that a call of any module can meet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the system module tells the world."""
+"""Events of the system module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from proto_specs.types.common import AccountId, Hash32
 
 @variant(0x0101)
 class ExtrinsicFailed:
-    """The call failed with this error: its fee is charged, nothing else happened. `item` is the call of a batch."""
+    """The call failed with this error: its fee is charged, nothing else happened. `item` is the index in a batch."""
 
     module: U8
     error: Annotated[str, Max(ERROR_NAME_BYTES_MAX)]

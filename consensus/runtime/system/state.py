@@ -1,4 +1,4 @@
-"""What the system module keeps: the clock, recent block hashes, the beacon and the price of weight."""
+"""State of the system module: the clock, recent block hashes, the beacon and the price of weight."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ from proto_specs.types.calls import BatchAll, BatchEach
 
 
 def batch_all(env: Environment, origin: bytes, call: BatchAll, inner: Inner) -> None:
-    """All of the calls or none. Raises EmptyBatch, or the error of the first call that fails, with its `item`.
+    """Run all of the calls or none. Raises EmptyBatch, or the error of the first call that fails, with its `item`.
 
-    The calls share this call's own layer: whoever catches the error undoes them together.
+    The calls share this call's own layer, so the caller that catches the error undoes them together.
     """
     if not call.calls:
         raise EmptyBatch("a batch has at least one call")
@@ -25,7 +25,7 @@ def batch_all(env: Environment, origin: bytes, call: BatchAll, inner: Inner) -> 
 
 
 def batch_each(env: Environment, origin: bytes, call: BatchEach, inner: Inner) -> None:
-    """As many of the calls as succeed, in order; each one's fate is told by an event. Raises EmptyBatch."""
+    """Run the calls in order, whether earlier ones succeed or not. An event tells each result. Raises EmptyBatch."""
     if not call.calls:
         raise EmptyBatch("a batch has at least one call")
     env.events_reserved += len(call.calls)

@@ -1,4 +1,4 @@
-"""What batches tell the world, besides the events of their calls."""
+"""Events of batches, besides the events of their calls."""
 
 from __future__ import annotations
 

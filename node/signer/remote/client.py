@@ -1,6 +1,6 @@
-"""The node's end of a signer in another process: asks, waits a bounded time, and connects anew after a failure.
+"""The node's end of a signer in another process: asks, waits a bounded time, and reconnects after a failure.
 
-While the signer does not answer the node signs nothing and follows; the signer's own history makes asking twice safe.
+While the signer does not answer the node signs nothing and follows. The signer's own history makes repeats safe.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ logger = logging.getLogger("myelin.signer")
 
 ANSWER_S_MAX = 1.0
 PAUSE_S = 5.0
-"""After an answer that did not come in time nobody is asked for so long: a stuck signer must not stall the node."""
+"""How long the signer is not asked after a late answer: a stuck signer must not stall the node."""
 
 
 class RemoteSigner:
@@ -52,7 +52,7 @@ class RemoteSigner:
         answer_s_max: float = ANSWER_S_MAX,
         read_clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Connect. Raises SignerError when nobody is there, or somebody who does not fit."""
+        """Connect. Raises SignerError when no signer answers or the signer does not fit."""
         self._path = path
         self._genesis = genesis
         self._answer_s_max = answer_s_max
@@ -68,19 +68,19 @@ class RemoteSigner:
 
     @property
     def public_key(self) -> bytes:
-        """The key the signer holds; it stays the same for as long as the node runs."""
+        """The signer's key; it stays the same for as long as the node runs."""
         assert self._key is not None, "it is connected when it is made"
         return self._key
 
     def sign(self, height: int, round_: int, slot: VoteSlot, payload: bytes) -> bytes:
-        """The 64-byte signature, on the signer's disk. Raises SignRefused, SignerUnreachable."""
+        """The 64-byte signature, which the signer has on disk. Raises SignRefused, SignerUnreachable."""
         answer = self._ask(AskSignature(height, round_, int(slot), payload))
         if not isinstance(answer, Signed):
             raise self._drop("it answered something else than a signature")
         return answer.signature
 
     def list_votes(self, height: int) -> list[Vote]:
-        """The votes remembered of a height; none while the signer is out of reach (it still contradicts none)."""
+        """The remembered votes of a height; none while it is unreachable (it still contradicts none of them)."""
         try:
             answer = self._ask(AskVotes(height))
         except SignerUnreachable as error:
@@ -110,7 +110,7 @@ class RemoteSigner:
             self._hang_up()
 
     def _ask(self, ask: Ask) -> Answer:
-        """One request, one answer; on a fresh connection where the old one has ended."""
+        """Sends a request and returns the answer; reconnects when the old connection has ended."""
         with self._lock:
             if self._read_clock_s() < self._silent_until_s:
                 raise SignerUnreachable(f"the signer at {self._path} did not answer in time: it is asked again soon")
@@ -134,7 +134,7 @@ class RemoteSigner:
         return answer
 
     def _connect(self) -> tuple[socket.socket, bytes]:
-        """A greeted connection and the key at its end. Raises OSError, DecodeError, SignerError."""
+        """Connects and exchanges greetings; returns socket and key. Raises OSError, DecodeError, SignerError."""
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             stream.settimeout(self._answer_s_max)

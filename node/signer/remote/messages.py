@@ -1,7 +1,7 @@
-"""What node and signer process say to each other: canonical records behind a u32 of length. Knows no sockets' owners.
+"""Messages between node and signer process: canonical records behind a u32 length. Opens no sockets.
 
-The client speaks first, and gets one answer to each request. The first is `Hello`. The socket's file permissions say
-who may connect; there is no TCP, since nothing here proves who is at the other end.
+The client speaks first and gets one answer to each request. The first request is `Hello`. The socket's file
+permissions say who may connect; there is no TCP, since nothing here proves the identity of the other end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from proto_specs.types.common import Hash32, PublicKey, Signature
 
 FRAME_BYTES_MAX = 64 << 10
 PAYLOAD_BYTES_MAX = 1 << 10
-"""Of what is signed: headers of votes and proposals, never a block."""
+"""Bytes of a signed payload: headers of votes and proposals, never a block."""
 VOTES_MAX = 32
 PROOF_BYTES_MAX = 80
 REASON_BYTES_MAX = 1 << 10
@@ -27,14 +27,14 @@ _HEAD = struct.Struct(">I")
 
 @variant(1)
 class Hello:
-    """Which chain the node is on."""
+    """The first request: which chain the node is on."""
 
     genesis: Hash32
 
 
 @variant(2)
 class AskSignature:
-    """Sign for a slot of `Slot`."""
+    """Requests a signature for a slot of `Slot`."""
 
     height: U64
     round: U32
@@ -44,21 +44,21 @@ class AskSignature:
 
 @variant(3)
 class AskVotes:
-    """The votes remembered of a height."""
+    """Requests the remembered votes of a height."""
 
     height: U64
 
 
 @variant(4)
 class AskSigned:
-    """Whether this signer made a vote, as far as it can tell."""
+    """Asks whether this signer made a vote, as far as it can tell."""
 
     vote: Vote
 
 
 @variant(5)
 class AskProof:
-    """A header's VRF proof."""
+    """Requests a header's VRF proof."""
 
     previous: Hash32
     height: U64
@@ -66,21 +66,21 @@ class AskProof:
 
 @variant(1)
 class Welcome:
-    """The key that is held."""
+    """Answers `Hello` with the signer's key."""
 
     key: PublicKey
 
 
 @variant(2)
 class Signed:
-    """On disk before it is sent."""
+    """A signature; it is on disk before it is sent."""
 
     signature: Signature
 
 
 @variant(3)
 class Votes:
-    """In order of their slots."""
+    """Votes in order of their slots."""
 
     votes: Annotated[tuple[Vote, ...], Max(VOTES_MAX)]
 
@@ -94,21 +94,21 @@ class Found:
 
 @variant(5)
 class ServerProof:
-    """Of 80 bytes."""
+    """A VRF proof of 80 bytes."""
 
     proof: Annotated[bytes, Max(PROOF_BYTES_MAX)]
 
 
 @variant(6)
 class Refused:
-    """This is never signed: `SignRefused`."""
+    """The signer will never sign this: `SignRefused`."""
 
     reason: Annotated[str, Max(REASON_BYTES_MAX)]
 
 
 @variant(7)
 class Unfit:
-    """This client cannot be served at all: another chain, or another client is there."""
+    """The signer cannot serve this client at all: it is on another chain, or another client is connected."""
 
     reason: Annotated[str, Max(REASON_BYTES_MAX)]
 
@@ -151,7 +151,7 @@ def _receive(stream: socket.socket, within_s: float) -> bytes | None:
 
 
 def _read(stream: socket.socket, size: int, until_s: float) -> bytes | None:
-    """So many bytes; None when the stream ends before. One that drips is as late as one that is silent."""
+    """Exactly `size` bytes; None when the stream ends before. The deadline holds for slow senders too."""
     data = bytearray()
     while len(data) < size:
         left_s = until_s - time.monotonic()

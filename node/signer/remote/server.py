@@ -35,12 +35,12 @@ from proto_specs.errors import DecodeError
 logger = logging.getLogger("myelin.signer")
 
 FRAME_S_MAX = 0.25
-"""A request that was begun has to be whole within this."""
+"""Time in which a request must be complete once it has begun."""
 
 
 @contextlib.contextmanager
 def listen(path: Path) -> Iterator[socket.socket]:
-    """A socket that only this user may connect to. Hold the signer first: it is what keeps a second process out."""
+    """A socket that only this user may connect to. Open the signer first: its lock keeps a second process out."""
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         old_mask = os.umask(0o177)
@@ -56,7 +56,7 @@ def listen(path: Path) -> Iterator[socket.socket]:
 
 
 def serve(signer: Signer, listener: socket.socket, stop: socket.socket) -> None:
-    """Serve until `stop` is readable. Raises OSError when the disk fails: then nothing more may be signed."""
+    """Serve until `stop` is readable. Raises OSError when the disk fails: nothing more may be signed then."""
     logger.info("serving key %s at %s", signer.public_key.hex()[:16], listener.getsockname())
     client: socket.socket | None = None
     with selectors.DefaultSelector() as selector:
@@ -82,7 +82,7 @@ def serve(signer: Signer, listener: socket.socket, stop: socket.socket) -> None:
 def _admit(
     signer: Signer, listener: socket.socket, client: socket.socket | None, selector: selectors.BaseSelector
 ) -> socket.socket | None:
-    """Take a client in, unless one is there or it does not fit; who is served afterwards."""
+    """Admit a client, unless another is connected or it does not fit; returns the client to serve afterwards."""
     stream, _ = listener.accept()
     stream.settimeout(FRAME_S_MAX)
     try:
@@ -106,7 +106,7 @@ def _admit(
 
 
 def _serve_one(signer: Signer, stream: socket.socket) -> bool:
-    """Answer one request. False when the client is to be dropped."""
+    """Answer a request. False when the client must be dropped."""
     try:
         ask = receive_ask(stream, FRAME_S_MAX)
     except (DecodeError, OSError) as error:

@@ -1,8 +1,7 @@
-"""Fetches units of weights from several peers at once. What they send counts once it hashes to the manifest's root.
+"""Fetches units of weights from several peers at once. Data counts once it hashes to the manifest's root.
 
-A unit is fetched in two steps: the leaves of its chunks, which prove themselves by the root over them, then the chunks,
-each by its leaf, over `node/transfer/download_run.py`. A peer that serves what is false is left out of everything
-after it.
+A unit is fetched in two steps: the leaves of its chunks, which the root over them proves, then the chunks, each proven
+by its leaf, over `node/transfer/download_run.py`. A peer that serves false data is left out of everything after it.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ from proto_specs.types.manifest import Manifest, Unit, UnitKind
 from proto_specs.types.shard_wire import SHARD_PROTOCOL, UNIT_CHUNKS_MAX, AskLeaves, AskPiece, ShardPart, ShardRequest
 
 LEAVES_TIMEOUT_S = 120.0
-"""Whoever is asked for a unit first hashes it."""
+"""Long enough for a peer that must first hash the unit."""
 PIECE_TIMEOUT_S = 20.0
 ANSWER_BYTES_MAX = limits.CHUNK_BYTES + limits.KIB
 
 Progress = Callable[[int, int], None]
-"""(bytes that are here, bytes wanted)."""
+"""(bytes present, bytes wanted)."""
 
 logger = logging.getLogger("myelin.shards")
 
 
 def select_units(manifest: Manifest, layers: tuple[int, int] | None) -> tuple[Unit, ...]:
-    """The units that a worker of these layers reads, and those for text; None: all there are. Raises FetchFailed."""
+    """The units for a worker of these layers, and those for text. Layers None: all units. Raises FetchFailed."""
     if layers is None:
         return manifest.units
     if layers[1] > manifest.architecture.layers:
@@ -51,7 +50,7 @@ def select_units(manifest: Manifest, layers: tuple[int, int] | None) -> tuple[Un
 
 
 async def connect_any(host: P2PHost, peers: Sequence[Sequence[str]]) -> list[str]:
-    """The ids of those that are reached at one of their addresses. Raises FetchFailed when none is."""
+    """The ids of the peers reached at one of their addresses. Raises FetchFailed when none is."""
     reached: list[str] = []
     failures: list[str] = []
 
@@ -73,7 +72,7 @@ async def connect_any(host: P2PHost, peers: Sequence[Sequence[str]]) -> list[str
 
 
 class ShardFetcher:
-    """One command's fetching from `peers`, connected or dialled by address."""
+    """The downloads of one command from `peers`, connected or dialled by address."""
 
     def __init__(self, host: P2PHost, peers: Sequence[str], store: ShardStore, model: bytes) -> None:
         self._host = host
@@ -83,7 +82,7 @@ class ShardFetcher:
         self._reasons: dict[str, str] = {}
 
     async def fetch(self, units: Sequence[Unit], progress: Progress) -> None:
-        """All units that are not here whole. Killed at any point, call it again. Raises FetchFailed, OSError."""
+        """Fetches all missing units. After a kill at any point, call it again. Raises FetchFailed, OSError."""
         total, done = sum(unit.bytes_total for unit in units), 0
         for unit in units:
             if not self._store.has_unit(self._model, unit):
@@ -112,7 +111,7 @@ class ShardFetcher:
         await trio.to_thread.run_sync(partial.finish)
 
     async def _find_leaves(self, unit: Unit, count: int) -> tuple[list[bytes], list[str]]:
-        """The leaves, and who has them. All peers are asked at once; whoever sends others is left out from now on."""
+        """The leaves, and the peers that have them. All are asked at once; a peer that sends others is left out."""
         found: list[bytes] = []
         providers: list[str] = []
 
@@ -134,7 +133,7 @@ class ShardFetcher:
         return found, providers
 
     async def ask(self, peer: str, asked: ShardRequest, timeout_s: float) -> bytes | None:
-        """The bytes; None where the peer has them not, or does not answer."""
+        """The answer's bytes; None when the peer does not have them or does not answer."""
         try:
             answer = await request(
                 self._host,
@@ -152,13 +151,13 @@ class ShardFetcher:
         return None
 
     def leave_out(self, peer: str, reason: str) -> None:
-        """It serves what is false: nothing is asked of it any more."""
+        """The peer serves false data: it is asked for nothing more."""
         logger.warning("%s: %s", peer, reason)
         self._reasons[peer] = reason
         self._peers = [one for one in self._peers if one != peer]
 
     def make_request(self, unit: Unit, chunk: int) -> AskPiece:
-        """For one chunk."""
+        """The time to wait for one chunk."""
         return AskPiece(self._model, unit.kind, unit.index, chunk)
 
     def _describe(self) -> str:
@@ -166,7 +165,7 @@ class ShardFetcher:
 
 
 class _FetchRun:
-    """How one chunk of a unit is asked for, and what becomes of the answer."""
+    """Requests for a unit's chunks, and the handling of the answers."""
 
     def __init__(self, fetcher: ShardFetcher, unit: Unit, partial: PartialUnit, download: Download) -> None:
         self.requests = DownloadRun(download, partial.save_chunk)
@@ -174,7 +173,7 @@ class _FetchRun:
         self._unit = unit
 
     async def fetch(self, fetch: Fetch) -> None:
-        """One request to its end."""
+        """A single request from start to end."""
         asked = self._fetcher.make_request(self._unit, fetch.index)
         data = await self._fetcher.ask(fetch.peer, asked, PIECE_TIMEOUT_S)
         if data is None:

@@ -1,4 +1,4 @@
-"""A unit's file while it is fetched: chunks at their places, found again by their hashes after a kill."""
+"""A unit's file during its download: chunks at their places, recognised by their hashes after a kill."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from proto_specs.merkle import hash_leaf
 
 
 class PartialUnit:
-    """Beside the place where the unit will be. Methods touch the disk: call them in a thread."""
+    """A file beside the unit's final place. Methods touch the disk: call them in a thread."""
 
     def __init__(self, path: Path, bytes_total: int) -> None:
-        """`path` is the unit's own."""
+        """`path` is the unit's final path."""
         self._path = path
         self._partial = path.with_name(f".{path.name}.fetching")
         self._bytes_total = bytes_total
 
     def begin(self, leaves: Sequence[bytes]) -> set[int]:
-        """Make the file, or find what is in it: the chunks that are there already."""
+        """Create the file, or examine an existing one; returns the chunks that are already there."""
         self._partial.parent.mkdir(parents=True, exist_ok=True)
         present = set[int]()
         if self._partial.exists():
@@ -40,7 +40,7 @@ class PartialUnit:
             file.write(data)
 
     def finish(self) -> None:
-        """All chunks are there: it is the unit."""
+        """Turn the complete file into the unit."""
         with self._partial.open("rb") as file:
             os.fsync(file.fileno())
         self._partial.replace(self._path)

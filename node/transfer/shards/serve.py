@@ -21,9 +21,9 @@ from proto_specs.types.shard_wire import SHARD_PROTOCOL, UNIT_CHUNKS_MAX, AskLea
 REQUEST_BYTES_MAX = 64
 STREAMS_PER_PEER = 4
 TIMEOUT_S = 120.0
-"""The first request for a unit waits until it was hashed."""
+"""The first request for a unit waits until the unit is hashed."""
 PEER_BYTES_PER_S, PEER_BURST_BYTES = 64 * limits.MIB, 256 * limits.MIB
-"""Of chunks to one peer; who asks more waits for its answers."""
+"""Chunks a second to one peer; a faster peer waits for its answers."""
 UNITS_KNOWN_MAX = 1_024
 
 logger = logging.getLogger("myelin.shards")
@@ -31,21 +31,21 @@ logger = logging.getLogger("myelin.shards")
 
 @dataclass(frozen=True, slots=True)
 class _ServedUnit:
-    """A unit that was hashed, and its leaves; None where they are not those of the manifest."""
+    """A hashed unit with its leaves; None when they differ from the manifest."""
 
     unit: Unit
     leaves: bytes | None
 
 
 class ShardCatalog:
-    """What is served of a store. The methods read the disk: call them in a thread, one at a time."""
+    """The served part of a store. The methods read the disk: call them in a thread, one at a time."""
 
     def __init__(self, store: ShardStore) -> None:
         self._store = store
         self._known: dict[tuple[bytes, int, int], _ServedUnit] = {}
 
     def find_part(self, request: ShardRequest) -> bytes | None:
-        """The bytes asked for; None for what is not here, or does not hash to its manifest's root."""
+        """The requested bytes; None when they are not stored or do not hash to the manifest's root."""
         known = self._find(request.model, request.kind, request.index)
         if known is None or known.leaves is None or isinstance(request, AskLeaves):
             return None if known is None else known.leaves
@@ -55,7 +55,7 @@ class ShardCatalog:
             return None
 
     def _find(self, model: bytes, kind: int, index: int) -> _ServedUnit | None:
-        """Remembered, so that asking again costs nothing; whoever has damaged weights is told so once, in the log."""
+        """The result is remembered, so that repeats cost nothing, and damaged weights are logged once."""
         key = (model, kind, index)
         if key in self._known:
             return self._known[key]

@@ -78,7 +78,7 @@ def _read_request(request: Any) -> Call | ApiError:
 
 
 def _is_notification(request: Any) -> bool:
-    """A well-formed request without an id: whatever comes of it, nobody is told."""
+    """A well-formed request without an id: it gets no answer, whatever its result."""
     is_request = (
         isinstance(request, dict) and request.get("jsonrpc") == "2.0" and isinstance(request.get("method"), str)
     )

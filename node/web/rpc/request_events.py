@@ -10,7 +10,7 @@ from node.web.rpc.link import NodeLink
 
 
 class RequestEvents:
-    """Events that name a request, by block; of the newest blocks alone, for nobody is told of older ones."""
+    """Events that name a request, by block; only of the newest blocks, since older ones are not reported."""
 
     def __init__(self, link: NodeLink) -> None:
         self._link = link
