@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import shutil
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import trio
 import typer
@@ -38,12 +37,8 @@ PROMPT = "What is the capital of France, and what is it known for?"
 CHEATING_WORKER = "tests.actors.cheating_worker"
 
 
-class Cheat(enum.Enum):
-    """What the dishonest worker does: 4-bit weights, one layer left out, or 1 % noise on the weights."""
-
-    QUANTISE = "quantise"
-    SKIP = "skip"
-    PERTURB = "perturb"
+Cheat = Literal["quantise", "skip", "perturb"]
+"""What the dishonest worker does: 4-bit weights, one layer left out, or 1 % noise on the weights."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +119,7 @@ def make_demo_plan(
 def make_cheating_program(cheat: Cheat) -> tuple[str, ...]:
     """A worker that serves a wrong shard. Raises NoCheckout: no wheel has it."""
     root = find_in_checkout("tests/actors")
-    return ("env", f"PYTHONPATH={root}", sys.executable, "-m", CHEATING_WORKER, cheat.value)
+    return ("env", f"PYTHONPATH={root}", sys.executable, "-m", CHEATING_WORKER, cheat)
 
 
 async def _ask(options: DemoOptions, plan: LocalnetPlan) -> int:
@@ -158,7 +153,7 @@ async def judge_outcome(
         return ExitStatus.REFUSED
     console.print(
         f"[green]Caught[/green]: {cheater.name} served layers {cheater.start}-{cheater.end - 1} dishonestly "
-        f"({options.cheat.value}), was slashed and ejected; {format_myl(request.returned)} of "
+        f"({options.cheat}), was slashed and ejected; {format_myl(request.returned)} of "
         f"{format_myl(request.price)} went back to the client.",
         highlight=False,
     )
