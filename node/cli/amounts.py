@@ -10,6 +10,7 @@ from proto_specs.types.common import NMYL_PER_MYL
 AMOUNT_HELP = "Amount: 1.5 or 1.5MYL, or 250nmyl."
 AMOUNT_MAX = (1 << 64) - 1
 DECIMALS = 9
+PPB = 1_000_000_000
 assert 10**DECIMALS == NMYL_PER_MYL
 _AMOUNT = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))? ?(myl|nmyl)?", re.IGNORECASE)
 
@@ -34,3 +35,14 @@ def parse_amount(text: str) -> int:
     if len(digits) > len(str(AMOUNT_MAX)) or int(digits or "0") > AMOUNT_MAX:
         raise AmountInvalid(f"{text!r:.60} is more than there can be")
     return int(digits or "0")
+
+
+def format_myl(amount: int) -> str:
+    """Exact text of an amount in nmyl."""
+    whole, part = divmod(amount, NMYL_PER_MYL)
+    return f"{whole}.{part:09d}".rstrip("0").rstrip(".") + " MYL"
+
+
+def format_distance(ppb: int) -> str:
+    """Parts per billion as a plain number."""
+    return "0" if ppb == 0 else f"{ppb / PPB:.1e}"

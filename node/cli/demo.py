@@ -18,11 +18,11 @@ from rich.console import Console
 from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import Request, StageStatus, Worker, WorkerStatus
 from genesis.dev import get_dev_identity
+from node.cli.amounts import format_myl
 from node.cli.checkout import find_in_checkout
 from node.cli.models import import_sample
 from node.cli.models_dir import ModelsOption, get_models_dir
-from node.cli.nodes import run_until_signalled, wait_for_signal
-from node.cli.show_inference import format_myl
+from node.cli.running import run_until_signalled, wait_for_signal
 from node.client.rpc import open_rpc
 from node.client.rpc_chain import RpcChain
 from node.localnet.errors import LocalnetError

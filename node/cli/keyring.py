@@ -127,3 +127,8 @@ def _read_public_key(name: str, kind: KeyKind, keys: Path | None) -> bytes:
         message = f"{name} is a key of kind {info.kind.value}; this takes one of kind {kind.value} (`myelin keys list`)"
         raise KeystoreError(message)
     return info.public_key
+
+
+def load_node_seed(name: str | None, keys: Path | None) -> bytes:
+    """The seed of a libp2p identity; a fresh one where none is named."""
+    return os.urandom(32) if name is None else load_signing_key(name, KeyKind.NODE, keys).seed

@@ -24,8 +24,8 @@ from genesis.spec import ChainSpec, load_spec
 from node.cli.connect import DEFAULT_RPC, RpcOption, read_prefix
 from node.cli.errors import CliError
 from node.cli.keyring import ACCOUNT_HELP, KeysOption, find_account, get_keys_dir, parse_block_id
-from node.cli.nodes import run_until_signalled
 from node.cli.options import JsonOption
+from node.cli.running import run_until_signalled
 from node.client.rpc import open_rpc
 from node.light.client import Confirmed, NobodyConfirms, fetch_trusted, verify_with_witnesses, walk_back
 from node.light.rpc_source import RpcSource

@@ -16,9 +16,9 @@ from rich.console import Console
 
 from genesis.spec import compute_genesis_hash
 from node.cli.models_dir import ModelsOption, get_models_dir
-from node.cli.nodes import run_until_signalled
 from node.cli.options import JsonOption
 from node.cli.plain import print_pairs, print_table
+from node.cli.running import run_until_signalled
 from node.localnet.errors import LocalnetError
 from node.localnet.groups import parse_groups
 from node.localnet.latency import LoadReport

@@ -20,8 +20,8 @@ from inference.model.store import ShardStore
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account, open_connection
 from node.cli.keyring import KEY_HELP, KeysOption, parse_hash
 from node.cli.models_dir import ModelsOption, get_models_dir
-from node.cli.nodes import run_until_signalled
 from node.cli.options import JsonOption, parse_layers
+from node.cli.running import run_until_signalled
 from node.p2p.host import open_host
 from node.transfer.shards.fetch import ShardFetcher, connect_any, select_units
 from proto_specs.codec import encode

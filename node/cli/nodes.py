@@ -5,24 +5,20 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
-import logging
-import os
 import signal
 import socket
-import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import trio
 import typer
 
 from genesis.dev import build_dev_spec
 from genesis.spec import compute_genesis_hash, load_spec, save_spec
-from node.cli.keyring import KEY_HELP, KeysOption, load_signing_key, parse_block_id
+from node.cli.keyring import KEY_HELP, KeysOption, load_node_seed, load_signing_key, parse_block_id
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.options import DEFAULT_BASE, BaseOption
-from node.full.service import run_node
+from node.cli.running import STOP_SIGNALS, run_until_signalled, setup_logging
 from node.full.settings import SNAPSHOT_INTERVAL_DEFAULT, NodeConfig, NodePaths, NodeRefused, ValidatorKeys
 from node.keys.derivation import KeyKind
 from node.replica.wal import repair_wal
@@ -32,8 +28,6 @@ from node.store.retention import ARCHIVE, STATE_BLOCKS_DEFAULT, Retention
 
 wal_app = typer.Typer(no_args_is_help=True, help="The consensus write-ahead log.")
 signer_app = typer.Typer(no_args_is_help=True, help="The signer's history.")
-
-T = TypeVar("T")
 
 DEFAULT_RPC_PORT = 9944
 DEFAULT_RPC_CALLS_PER_S = 5_000
@@ -49,39 +43,6 @@ TrustOption = Annotated[
         help="With --sync snapshot: HEIGHT:HASH of a recent block, from who you trust, instead of the genesis set."
     ),
 ]
-
-
-def setup_logging(level: str = "INFO") -> None:
-    """One line an event on standard error; libraries only when something is wrong."""
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for name in ("libp2p", "httpx", "httpcore", "multiaddr"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-async def run_until_signalled(function: Callable[..., Awaitable[T]], *args: object) -> T | None:
-    """The result of an async function; None when SIGTERM, SIGINT or SIGHUP came first and cancelled it."""
-    result: T | None = None
-    async with trio.open_nursery() as nursery:
-
-        async def stop_on_signal(task_status: Any) -> None:
-            await wait_for_signal(task_status)
-            nursery.cancel_scope.cancel()
-
-        await nursery.start(stop_on_signal)  # before anything is begun that an unhandled signal would leave half done
-        result = await function(*args)
-        nursery.cancel_scope.cancel()
-    return result
-
-
-async def wait_for_signal(task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-    """Return when the process is asked to stop."""
-    with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
-        task_status.started()
-        async for _ in signals:
-            return
 
 
 class Sync(enum.Enum):
@@ -178,6 +139,8 @@ def run_command(
         by_snapshot=sync is Sync.SNAPSHOT,
         trusted_block=None if trust is None else parse_block_id(trust),
     )
+    from node.full.service import run_node  # with libp2p and LevelDB, which the other commands here do without
+
     trio.run(run_until_signalled, run_node, config)
 
 
@@ -207,11 +170,6 @@ def parse_retention(pruning: str, keep_blocks: str) -> Retention:
             f"--pruning {pruning} --keep-blocks {keep_blocks}: {error}. Write a number of blocks, `--pruning archive` "
             "or `--keep-blocks all`"
         ) from error
-
-
-def load_node_seed(name: str | None, keys: Path | None) -> bytes:
-    """The seed of a libp2p identity; a fresh one where none is named."""
-    return os.urandom(32) if name is None else load_signing_key(name, KeyKind.NODE, keys).seed
 
 
 @wal_app.command("repair")

@@ -15,13 +15,12 @@ import trio
 import typer
 
 from consensus.runtime.balances.state import read_account
-from node.cli.amounts import AMOUNT_HELP, parse_amount
+from node.cli.amounts import AMOUNT_HELP, format_myl, parse_amount
 from node.cli.connect import DEFAULT_RPC, Connection, RpcOption, open_connection
 from node.cli.errors import CallRefused
 from node.cli.keyring import KEY_HELP, KeysOption, find_account, find_public_key, load_signing_key
 from node.cli.options import JsonOption
 from node.cli.plain import print_pairs
-from node.cli.show_inference import format_myl
 from node.client.account import PERIOD_BLOCKS, POLL_S
 from node.client.chain_view import ChainUnreachable
 from node.client.errors import TransactionLost

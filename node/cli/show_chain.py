@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from node.cli.amounts import format_myl
 from node.cli.connect import Connection
 from node.cli.plain import print_pairs, print_table
 from node.cli.sending import format_record
-from node.cli.show_inference import format_myl
 
 Json = dict[str, Any]
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from consensus.runtime.inference.state import Challenge, StageStatus
 from inference.model.tokenizer import Tokenizer
+from node.cli.amounts import format_distance, format_myl
 from node.client.requests import (
     EscrowOpened,
     Generated,
@@ -23,10 +24,7 @@ from node.client.requests import (
 from node.client.statement import Row, Statement
 from proto_specs.ss58 import encode_address
 from proto_specs.types.calls import Outcome
-from proto_specs.types.common import NMYL_PER_MYL
 from proto_specs.types.wire import FinishReason
-
-PPB = 1_000_000_000
 
 
 @dataclass
@@ -159,14 +157,3 @@ def _group_rows(rows: Iterable[Row]) -> list[list[Row]]:
     for row in rows:
         groups.setdefault((row.who, row.role, row.what_for), []).append(row)
     return list(groups.values())
-
-
-def format_myl(amount: int) -> str:
-    """Exact text of an amount in nmyl."""
-    whole, part = divmod(amount, NMYL_PER_MYL)
-    return f"{whole}.{part:09d}".rstrip("0").rstrip(".") + " MYL"
-
-
-def format_distance(ppb: int) -> str:
-    """Parts per billion as a plain number."""
-    return "0" if ppb == 0 else f"{ppb / PPB:.1e}"

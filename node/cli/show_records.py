@@ -8,9 +8,9 @@ from typing import Any
 from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import WorkerStatus
 from consensus.state.reader import StateReader
+from node.cli.amounts import format_distance, format_myl
 from node.cli.connect import Connection
 from node.cli.plain import print_pairs, print_table
-from node.cli.show_inference import format_distance, format_myl
 from proto_specs.jsonform import to_json
 from proto_specs.types.manifest import ServiceClass
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.cli.amounts import AMOUNT_MAX, AmountInvalid, parse_amount
-from node.cli.show_inference import format_myl
+from node.cli.amounts import AMOUNT_MAX, AmountInvalid, format_myl, parse_amount
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ def test_all_are_listed_and_others_are_refused() -> None:
 
 
 def test_a_node_holds_no_inference_engine_in_memory() -> None:
-    script = f"import sys, node.cli.main, node.cli.nodes; print([one for one in {HEAVY!r} if one in sys.modules])"
+    script = "import sys, node.cli.main, node.cli.nodes, node.full.service\n"
+    script += f"print([one for one in {HEAVY!r} if one in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,0 +1,45 @@
+"""A command that runs until it is asked to stop: its log, and the signals that end it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def setup_logging(level: str = "INFO") -> None:
+    """One line an event on standard error; libraries only when something is wrong."""
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in ("libp2p", "httpx", "httpcore", "multiaddr"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+async def run_until_signalled(function: Callable[..., Awaitable[T]], *args: object) -> T | None:
+    """The result of an async function; None when SIGTERM, SIGINT or SIGHUP came first and cancelled it."""
+    result: T | None = None
+    async with trio.open_nursery() as nursery:
+
+        async def stop_on_signal(task_status: Any) -> None:
+            await wait_for_signal(task_status)
+            nursery.cancel_scope.cancel()
+
+        await nursery.start(stop_on_signal)  # before anything is begun that an unhandled signal would leave half done
+        result = await function(*args)
+        nursery.cancel_scope.cancel()
+    return result
+
+
+async def wait_for_signal(task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+    """Return when the process is asked to stop."""
+    with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
+        task_status.started()
+        async for _ in signals:
+            return
