@@ -24,7 +24,7 @@ LIBRARIES = frozenset(
             "plyvel",
             "rich",
         ),
-        *("starlette", "tokenizers", "torch", "transformers", "trio", "uvicorn", "zeroconf"),
+        *("rich", "starlette", "tokenizers", "torch", "transformers", "trio", "uvicorn", "zeroconf"),
     }
 )
 """Heavy ones, each with a reason to be where it is."""
