@@ -16,7 +16,7 @@ import trio
 from typer.testing import CliRunner
 
 from genesis.spec import compute_genesis_hash
-from node.cli.localnets import app
+from node.cli.main import app
 from node.localnet.load import LoadPlan, run_load
 from node.localnet.localnet import open_localnet
 from node.localnet.plan import build_spec
@@ -41,7 +41,7 @@ def run_localnet(base: Path, *arguments: str, status: int = 0) -> str:
 
 def call_localnet(base: Path, *arguments: str, status: int = 0) -> str:
     """The same inside this process, without a Python's start."""
-    done = CliRunner().invoke(app, [*arguments, "--base", str(base)])
+    done = CliRunner().invoke(app, ["localnet", *arguments, "--base", str(base)])
     assert done.exit_code == status, done.output
     return done.stdout if status == 0 else done.stderr
 
