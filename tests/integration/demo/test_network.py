@@ -26,8 +26,15 @@ from tests.integration.demo.conftest import Running
 pytestmark = [pytest.mark.slow, pytest.mark.leaves_open]
 
 
-async def test_honest_use_bad_input_and_garbage(running: Running, tmp_path: Path) -> None:
-    """One network for all of it: what is refused must leave it as it was."""
+async def test_use_and_abuse_and_kills(running: Running, tmp_path: Path) -> None:
+    """One network for all of it, as a network lives: what is refused leaves it as it was, who is killed comes back."""
+    await use_and_abuse(running, tmp_path)
+    await kill_what_is_beside_the_validator(running)
+    await kill_the_validator_and_a_worker(running)
+    await kill_a_worker_in_mid_generation(running)
+
+
+async def use_and_abuse(running: Running, tmp_path: Path) -> None:
     await refuse_bad_input(running)
     await pay_honest_requests(running, 3)
     await send_garbage(running)
@@ -103,8 +110,10 @@ async def send_garbage(running: Running) -> None:
         assert (await http.post(running.rpc_url, content=b" " * 2_000_000)).status_code == 413
 
 
-async def test_worker_killed_in_mid_generation_is_named_and_the_client_refunded(running: Running) -> None:
+async def kill_a_worker_in_mid_generation(running: Running) -> None:
+    """It is named, and the client is refunded."""
     client = get_dev_identity(CLIENT).account
+    known = {session for session, _ in await running.chain.read(queries.list_sessions, client)}
     outcome: list[tuple[int, str]] = []
 
     async def ask() -> None:
@@ -114,14 +123,15 @@ async def test_worker_killed_in_mid_generation_is_named_and_the_client_refunded(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
         with trio.fail_after(30):
-            while not await running.chain.read(queries.list_sessions, client):
+            while len(await running.chain.read(queries.list_sessions, client)) == len(known):
                 await trio.sleep(0.05)
         await trio.sleep(1.5)  # into the generation: 600 tokens take twenty times as long
         await running.network.kill("charlie")
     ((status, errors),) = outcome
     assert status == ExitStatus.WORKER_LOST, errors
     assert "stage 1" in errors
-    ((session_id, session),) = await running.chain.read(queries.list_sessions, client)
+    sessions = await running.chain.read(queries.list_sessions, client)
+    ((session_id, session),) = [one for one in sessions if one[0] not in known]
     with trio.fail_after(30):
         while await running.chain.get_height() <= session.close_height:
             await trio.sleep(0.1)
@@ -130,7 +140,8 @@ async def test_worker_killed_in_mid_generation_is_named_and_the_client_refunded(
     assert closed.escrow == 0
 
 
-async def test_validator_killed_goes_on_from_its_last_block(running: Running) -> None:
+async def kill_the_validator_and_a_worker(running: Running) -> None:
+    """The chain goes on from its last block, and serves again."""
     await running.infer("Say hello.", "--tokens", "4")
     for name in ("alice", "bob"):
         height = await running.chain.get_height()
@@ -159,7 +170,7 @@ def find_child(parent: int, module: str) -> int:
     raise AssertionError(f"no {module} beside process {parent}")
 
 
-async def test_processes_beside_the_validator_killed_come_back(running: Running) -> None:
+async def kill_what_is_beside_the_validator(running: Running) -> None:
     """The verifier dies in the middle of a request that is drawn with certainty: it is judged and paid all the same."""
     validator = running.get_pid("alice")
     outcome: list[tuple[int, Any]] = []
