@@ -31,7 +31,7 @@ LIBRARIES = frozenset(
 
 OURS = frozenset({"proto_specs", "consensus", "inference", "genesis", "tests", "benchmarks"})
 LIBP2P = "libp2p trio plyvel cryptography nacl httpx rich zeroconf"
-"""py-libp2p loads the others by itself: LevelDB for its peer store, zeroconf for its discovery, httpx and rich too."""
+"""py-libp2p loads the others by itself, LevelDB where it is installed (findings/libp2p-import-loads-leveldb.sh)."""
 
 
 @dataclass(frozen=True)
@@ -132,5 +132,5 @@ def test_help_imports_no_command() -> None:
 
 
 def test_the_check_sees_what_it_looks_for() -> None:
-    """Against itself: libp2p loads LevelDB and zeroconf by itself, so every process that talks to peers holds them."""
+    """Against itself: every process that talks to peers holds what libp2p loads."""
     assert {"plyvel", "zeroconf"} <= {one.partition(".")[0] for one in load("libp2p")}
