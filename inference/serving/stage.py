@@ -258,9 +258,8 @@ class StageRequest:
         self._advance(StageEvent.LENGTH_KNOWN)
 
     def _release_held(self) -> list[StageEffect]:
-        """Send the generated tokens, unless the client is too far behind with its vouchers.
-
-        The first stage is told of the end too, unless this stage is the first and knows.
+        """Send the generated tokens, unless the client is too far behind with its vouchers. The first stage gets the
+        end too, unless this stage is the first.
         """
         if self._book.is_behind:
             return []

@@ -52,7 +52,7 @@ TrustOption = Annotated[
 
 
 def setup_logging(level: str = "INFO") -> None:
-    """One line an event on standard error; libraries only when something is wrong."""
+    """Log each event as a line on standard error; libraries log errors only."""
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name in ("libp2p", "httpx", "httpcore", "multiaddr"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -62,7 +62,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 async def run_until_signalled(function: Callable[..., Awaitable[T]], *args: object) -> T | None:
-    """The result of an async function; None when SIGTERM, SIGINT or SIGHUP came first and cancelled it."""
+    """The result of an async function; None when SIGTERM, SIGINT or SIGHUP cancelled it first."""
     result: T | None = None
     async with trio.open_nursery() as nursery:
 
@@ -70,7 +70,9 @@ async def run_until_signalled(function: Callable[..., Awaitable[T]], *args: obje
             await wait_for_signal(task_status)
             nursery.cancel_scope.cancel()
 
-        await nursery.start(stop_on_signal)  # before anything is begun that an unhandled signal would leave half done
+        await nursery.start(
+            stop_on_signal
+        )  # started first: an unhandled signal would leave the function's work half done
         result = await function(*args)
         nursery.cancel_scope.cancel()
     return result
@@ -85,7 +87,7 @@ async def wait_for_signal(task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
 
 
 class Sync(enum.Enum):
-    """What a node without a database begins with."""
+    """The ways to start a node without a database."""
 
     BLOCKS = "blocks"
     SNAPSHOT = "snapshot"
@@ -106,7 +108,9 @@ def init_command(
     base.mkdir(parents=True, exist_ok=True, mode=0o700)
     if validator is not None:
         key = load_signing_key(validator, KeyKind.VALIDATOR, keys)
-        if paths.signer.exists():  # moved here with the key, or left by an init that was cut off: never begun anew
+        if (
+            paths.signer.exists()
+        ):  # the history came with the key, or from an interrupted init: it is never started again from nothing
             Signer(paths.signer, key, compute_genesis_hash(spec)).close()
         else:
             Signer.initialise(paths.signer, key, compute_genesis_hash(spec))
@@ -184,7 +188,7 @@ def run_command(
 def load_validator_keys(
     validator: str | None, remote_signer: Path | None, operator: str | None, keys: Path | None
 ) -> ValidatorKeys | None:
-    """What `--validator` or `--remote-signer`, and `--operator` name; None without them. Raises NodeRefused."""
+    """The keys of `--validator` or `--remote-signer`, and `--operator`; None without them. Raises NodeRefused."""
     if validator is not None and remote_signer is not None:
         raise NodeRefused("the validator key is here (--validator) or with the signer (--remote-signer), not both")
     if (validator is None and remote_signer is None) != (operator is None):
@@ -196,7 +200,7 @@ def load_validator_keys(
 
 
 def parse_retention(pruning: str, keep_blocks: str) -> Retention:
-    """What `--pruning` and `--keep-blocks` ask for. Raises NodeRefused."""
+    """The retention of `--pruning` and `--keep-blocks`. Raises NodeRefused."""
     try:
         return Retention(
             state_blocks=None if pruning == ARCHIVE else int(pruning),
@@ -210,7 +214,7 @@ def parse_retention(pruning: str, keep_blocks: str) -> Retention:
 
 
 def load_node_seed(name: str | None, keys: Path | None) -> bytes:
-    """The seed of a libp2p identity; a fresh one where none is named."""
+    """The seed of a libp2p identity; a fresh seed without a name."""
     return os.urandom(32) if name is None else load_signing_key(name, KeyKind.NODE, keys).seed
 
 
