@@ -70,9 +70,7 @@ async def run_until_signalled(function: Callable[..., Awaitable[T]], *args: obje
             await wait_for_signal(task_status)
             nursery.cancel_scope.cancel()
 
-        await nursery.start(
-            stop_on_signal
-        )  # started first: an unhandled signal would leave the function's work half done
+        await nursery.start(stop_on_signal)  # first: an unhandled signal would leave the function's work half done
         result = await function(*args)
         nursery.cancel_scope.cancel()
     return result
@@ -108,9 +106,7 @@ def init_command(
     base.mkdir(parents=True, exist_ok=True, mode=0o700)
     if validator is not None:
         key = load_signing_key(validator, KeyKind.VALIDATOR, keys)
-        if (
-            paths.signer.exists()
-        ):  # the history came with the key, or from an interrupted init: it is never started again from nothing
+        if paths.signer.exists():  # came with the key, or from an interrupted init: a history is never begun anew
             Signer(paths.signer, key, compute_genesis_hash(spec)).close()
         else:
             Signer.initialise(paths.signer, key, compute_genesis_hash(spec))
