@@ -1,1 +1,3 @@
-"""Benchmarks: what is measured side by side with a peer, in one run, on one machine. Not part of the installed node."""
+"""Benchmarks: each figure measured side by side with a peer, in one run, on one machine. Not part of the installed
+node.
+"""

@@ -48,7 +48,7 @@ CHAIN_BLOCKS_PER_S = 1
 
 
 def main() -> None:
-    """Build a chain, take it over, print the figures; JSON or a line on standard output."""
+    """Build a chain, sync it, print the figures; JSON or a line on standard output."""
     parser = argparse.ArgumentParser(prog="myelin bench sync", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print everything measured as JSON")
     parser.add_argument("--quick", action="store_true", help="a smoke run: few blocks")
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def measure(directory: Path, blocks: int, transfers: int) -> dict[str, Any]:
-    """Blocks a second from peers whose answers cross no wire, but are encoded and decoded."""
+    """Blocks a second from peers whose answers are encoded and decoded, but cross no wire."""
     genesis = _make_genesis()
     served = ChainStore(directory / "served", genesis, Retention(None))
     print(f"building {blocks} blocks of {transfers} transfers", file=sys.stderr)
@@ -115,26 +115,26 @@ async def _take_over(served: ChainStore, fresh: ChainStore) -> float:
 
 
 class _Peers:
-    """Honest ones, all with the same blocks."""
+    """Honest peers, all with the same blocks."""
 
     def __init__(self, store: ChainStore) -> None:
         self._store = store
 
     def publish(self, message: GossipMessage) -> None:
-        """Nothing is."""
+        """Sends nothing."""
 
     def list_peers(self) -> list[str]:
-        """Three."""
+        """The names of the peers."""
         return [f"peer-{number}" for number in range(PEERS)]
 
     async def request(self, peer: str, request: Request) -> Response | None:
-        """What crosses the wire is made elsewhere; reading it is the node's own work."""
+        """Answer from a thread: serving is the peers' work, decoding the measured node's own."""
         assert isinstance(request, BlocksRequest)
         body = await trio.to_thread.run_sync(lambda: encode(serve_blocks(request, self._store)))
         return decode(BlocksResponse, body)
 
     def penalise(self, peer: str, reason: str) -> None:
-        """They are honest."""
+        """Never called: the peers are honest."""
         raise AssertionError(reason)
 
 

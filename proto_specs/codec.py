@@ -1,11 +1,12 @@
 """Canonical encoding: a record is a MessagePack array of its fields in declared order. The only importer of msgpack.
 
 Rules (normative, see encoding.md): shortest form of every integer and length, no floats, no maps, no extension types,
-bounded lengths, no trailing bytes, so one value has one encoding and re-encoding what was read gives the same bytes.
+bounded lengths, no trailing bytes. So a value has exactly one encoding, and decoding and encoding again gives the same
+bytes.
 
-Decoding is led by the expected type and stops at the first byte that does not fit it: nothing is built before its
-bound is checked, so hostile bytes cost no more than honest ones. (A general MessagePack reader builds first: 60 MB of
-empty lists took it 21 s and 4 GB.)
+Decoding follows the expected type and stops at the first byte that does not fit it: nothing is built before its bound
+is checked, so hostile bytes cost no more than honest bytes. (A general MessagePack reader builds first: 60 MB of empty
+lists took it 21 s and 4 GB.)
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ _Parse = Parse
 _CODECS: dict[Any, tuple[_Pack, _Parse]] = {}
 _TAGS: dict[type, int] = {}
 
-# First byte -> (bytes of the number that follows, the least number that may be written so). With no bytes to follow
-# the number is in the first byte itself.
+# First byte -> (bytes of the number that follows, the least number allowed in this form). When no bytes follow, the
+# first byte holds the number itself.
 _Heads = dict[int, tuple[int, int]]
 _UINT_HEADS: _Heads = {
     **{number: (0, number) for number in range(1 << 7)},
@@ -101,15 +102,15 @@ def get_tag(cls: type) -> int:
 
 
 def is_variant(cls: type) -> bool:
-    """Whether a class was declared with `variant`."""
+    """Whether `variant` declared the class."""
     return cls in _TAGS
 
 
 def encode(value: Any, as_type: Any = None) -> bytes:
-    """Canonical bytes of a record; `as_type` names a union, list or scalar type where the value's class does not.
+    """Canonical bytes of a record; `as_type` names a union, list or scalar type when the value's class does not.
 
-    Raises DecodeError when a field is out of its declared bound, TypeError when it is of another class: both are
-    bugs of the caller, since values inside the node are typed already.
+    Raises DecodeError when a field is out of its declared bound, TypeError when it is of another class: both are bugs
+    of the caller, since values inside the node are typed already.
     """
     pack, _ = _codec_of(as_type if as_type is not None else type(value))
     packed: bytes = msgpack.packb(pack(value), use_bin_type=True)
@@ -140,7 +141,7 @@ def decode_as(as_type: Any, data: bytes, max_bytes: int = limits.MESSAGE_BYTES_M
 
 
 def _parse_head(data: bytes, at: int, heads: _Heads, what: str) -> tuple[int, int]:
-    """The number in or behind the byte at `at`: an integer's value, or the length of what follows."""
+    """The number in or behind the byte at `at`: an integer's value, or a length."""
     found = heads.get(data[at])
     if found is None:
         raise DecodeError(f"expected {what} at byte {at}, got 0x{data[at]:02x}")
@@ -208,7 +209,7 @@ def _uint_codec(bits: int) -> tuple[_Pack, _Parse]:
     top = 1 << bits
 
     def pack(value: Any) -> int:
-        """Members of an IntEnum are written as their number and read back as plain integers."""
+        """Members of an IntEnum are encoded as their number and decoded as plain integers."""
         if not isinstance(value, int) or isinstance(value, bool):
             raise DecodeError(f"expected an unsigned {bits}-bit integer, got {type(value).__name__}")
         if not 0 <= value < top:
@@ -318,7 +319,7 @@ def _build_record(cls: type) -> tuple[_Pack, _Parse]:
 
 
 def _get_fields(cls: type) -> list[Field]:
-    """The fields of a record in declared order, with what the generated code may inline of each."""
+    """The fields of a record in declared order, with the facts that generated code may inline."""
     hints = typing.get_type_hints(cls, include_extras=True)
     found = []
     for field in dataclasses.fields(cls):

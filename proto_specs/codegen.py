@@ -1,8 +1,8 @@
-"""Writes the source of a record's pack and parse functions, its plain fields inlined. Knows no MessagePack library.
+"""Generates the source of a record's pack and parse functions, its plain fields inlined. Knows no MessagePack library.
 
-Why generated: a block of 2,000 transfers packs and parses some 200,000 fields, and a Python call per field was half the
-time of executing it. The common case of a field is a comparison in the generated code; whatever is not common goes to
-the field's own function, which is the one place that knows the rule and makes the error.
+Why generated: a block of 2,000 transfers packs and parses some 200,000 fields, and a Python call for each field was
+half the time of executing it. The generated code handles a field's common case by a comparison; every other case goes
+to the field's own function, which alone knows the rule and makes the error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Parse = Callable[[bytes, int], tuple[Any, int]]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: its functions, and what of it can be inlined: an integer below `top`, or exactly `length` bytes."""
+    """A field: its functions, and the facts to inline: an integer below `top`, or exactly `length` bytes."""
 
     name: str
     pack: Pack
@@ -27,7 +27,7 @@ class Field:
 
 
 def build_pack(cls: type, fields: Sequence[Field], tag: int | None) -> Pack:
-    """value -> list of its packed fields, after `tag` where there is one. Raises TypeError for another class."""
+    """value -> list of its packed fields, after `tag` if there is one. Raises TypeError for another class."""
     lines = ["def pack(value):", "    if type(value) is not cls:", "        raise_wrong_class(cls, value)"]
     for at, one in enumerate(fields):
         if one.top is not None:
@@ -77,7 +77,9 @@ def _raise_wrong_class(cls: type, value: Any) -> None:
 
 
 def _compile(name: str, lines: Sequence[str], names: dict[str, Any]) -> Any:
-    """The function; field names are identifiers of our own classes, so the source holds nothing from outside."""
+    """Compile the function. Field names are identifiers of our own classes, so the source holds nothing from
+    outside.
+    """
     scope = dict(names)
     code = compile("\n".join(lines), f"<{name} of {names['cls'].__name__}>", "exec")
     exec(code, scope)  # noqa: S102

@@ -1,7 +1,7 @@
 """Ed25519 signatures. libsodium (PyNaCl) alone decides validity: it rejects small-order keys and non-canonical S.
 
-Its versions do not decide alike: the development branch verifies with the cofactor, the releases without, and before
-1.0.20-stable (PyNaCl 1.6.2) a point of mixed order passed for one of the main group. A node that runs another one
+Its versions disagree: the development branch verifies with the cofactor, the releases without it, and before
+1.0.20-stable (PyNaCl 1.6.2) a point of mixed order passed for a point of the main group. A node with another version
 would sooner or later follow another chain, so `validate_library` refuses to start with it.
 """
 
@@ -20,8 +20,8 @@ SEED_BYTES = 32
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 
-# Cases of vectors/ed25519.json whose verdict differs among libraries: (key, signature, whether it is valid), made by
-# hand over the payload "edge" under EXTRINSIC_SIGN. Last, a point of mixed order: the base point plus (0, -1).
+# Cases of vectors/ed25519.json on which libraries disagree: (key, signature, whether it is valid), made by hand over
+# the payload "edge" under EXTRINSIC_SIGN. The last constant is a point of mixed order: the base point plus (0, -1).
 _MIXED_KEY = "93b85433e9465df4acc9882ef89c1af4649a3fd93f989d9df84176228a07efd9"
 _HONEST_KEY = "1482a7fcc4263e571f6fb6247c5dcec4132a1ef5af245ecb8a77a92d21c3f67c"
 _HONEST_R = "4007da55933fc4e347bc451b387cfef6b0dfec7b14da5aab1738f47c52f77b70"
@@ -54,7 +54,7 @@ class SigningKey:
 
     @property
     def seed(self) -> bytes:
-        """The 32-byte seed, for keystores alone."""
+        """The 32-byte seed, for keystores only."""
         return self._secret[:SEED_BYTES]
 
     def sign(self, tag: Tag, payload: bytes) -> bytes:
@@ -67,7 +67,7 @@ class SigningKey:
 
 
 def is_signature_valid(public_key: bytes, tag: Tag, payload: bytes, signature: bytes) -> bool:
-    """Whether `signature` is `public_key`'s over `hash_tagged(tag, payload)`."""
+    """Whether `signature` is a signature by `public_key` over `hash_tagged(tag, payload)`."""
     return is_digest_signed(public_key, hash_tagged(tag, payload), signature)
 
 
@@ -89,7 +89,7 @@ def validate_signature(public_key: bytes, tag: Tag, payload: bytes, signature: b
 
 
 def validate_library() -> None:
-    """Raises ImportError unless the libsodium found here decides as the rest of the network does. Takes 0.4 ms."""
+    """Raises ImportError unless this libsodium decides as the rest of the network does. Takes 0.4 ms."""
     for key, signature, is_valid in _EDGES:
         if is_signature_valid(bytes.fromhex(key), Tag.EXTRINSIC_SIGN, b"edge", bytes.fromhex(signature)) != is_valid:
             raise ImportError(f"libsodium of PyNaCl {nacl.__version__} judges signatures otherwise; use PyNaCl 1.6.2")

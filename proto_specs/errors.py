@@ -1,4 +1,4 @@
-"""The root of every error that a user can act on, and the tree of what comes off a wire or a disk. Knows no caller."""
+"""The root of all errors that a user can act on, and the errors of bytes off a wire or disk. Knows no caller."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any, ClassVar
 
 
 class ExitStatus(enum.IntEnum):
-    """How a `myelin` process ends. The table in README.md is for users; nothing else is ever returned."""
+    """The exit statuses of a `myelin` process. README.md has the table for users; a process returns no other status."""
 
     DONE = 0
     REFUSED = 1
-    """With the reason on standard error; also a bug of ours, with its traceback."""
+    """The reason is on standard error; also used for a bug of ours, with its traceback."""
     WRONG_USAGE = 2
     NOT_VERIFIED = 3
     """A stage failed verification, or could not be verified: the client was refunded."""
     WORKER_LOST = 4
-    """A worker failed in mid-request: the escrow returns."""
+    """A worker failed during a request: the escrow returns."""
     UNREACHABLE = 5
     """No node answers."""
     INTERRUPTED = 130
@@ -30,16 +30,18 @@ class MyelinError(Exception):
     """
 
     exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
-    """Of the command that it ends."""
+    """The exit status of the command that the error ends."""
 
     @property
     def message(self) -> str:
-        """One line for people."""
+        """The error in a line for people."""
         explained = (type(self).__doc__ or "").strip().partition("\n")[0]
         return " ".join(str(self).split()) or f"{type(self).__name__}: {explained}"
 
     def describe(self) -> dict[str, Any]:
-        """For programs: `error` is the name of the reason, `message` the line for people; then what else is known."""
+        """The error for programs: `error` names the reason, `message` is the line for people, further fields hold
+        details.
+        """
         return {"error": type(self).__name__, "message": self.message}
 
 

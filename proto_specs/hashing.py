@@ -1,4 +1,4 @@
-"""Domain-separated hashing: BLAKE2b-256 over a tag byte string and the payload. One tag per kind of thing hashed."""
+"""Domain-separated hashing: BLAKE2b-256 over a tag and the payload. Each kind of hashed thing has its own tag."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ HASH_BYTES = 32
 
 
 class Tag(enum.Enum):
-    """Domain tags. A value hashed under one tag can never be taken for a value of another kind."""
+    """Domain tags. A value hashed under a tag can never be taken for a value of another kind."""
 
     prefix: bytes
-    """What comes before the payload: the tag's length as one byte, and the tag."""
+    """The bytes before the payload: the tag's length as one byte, and the tag."""
 
     def __init__(self, text: bytes) -> None:
         self.prefix = bytes([len(text)]) + text

@@ -1,4 +1,4 @@
-"""Every limit of the protocol, by name, with the unit last; the relations between them are asserted below."""
+"""Every limit of the protocol, by name, with the unit last. The assertions below state how the limits relate."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Binary Merkle tree over an ordered list (RFC 6962 shape, tagged BLAKE2b): bodies, weight chunks, request leaves.
 
-The root binds the items and their order, not their number: whoever checks a proof takes `count` from where it is
-authenticated (a manifest's file size, signed stage roots). With a wrong count a proof may pass for a wrong index.
+The root binds the items and their order, not their number: the checker of a proof takes `count` from an authenticated
+source (a manifest's file size, signed stage roots). With a wrong count a proof may pass for a wrong index.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ def hash_leaf(item: bytes) -> bytes:
 
 
 def compute_root(items: Sequence[bytes]) -> bytes:
-    """Root over `items`; 32 zero bytes for none. Each item is hashed as a leaf, so items may have any length."""
+    """Root over `items`; 32 zero bytes for an empty list. Each item is hashed as a leaf, so items may have any
+    length.
+    """
     return compute_root_of_leaves([hash_leaf(item) for item in items])
 
 
 def compute_root_of_leaves(leaves: Sequence[bytes]) -> bytes:
-    """The same from the items' leaves."""
+    """As `compute_root`, from the items' leaves."""
     level = list(leaves)
     if not level:
         return EMPTY_ROOT
@@ -47,7 +49,9 @@ def compute_proof(items: Sequence[bytes], index: int) -> tuple[bytes, ...]:
 
 
 def is_proof_valid(root: bytes, item: bytes, index: int, count: int, proof: Sequence[bytes]) -> bool:
-    """Whether `item` is number `index` of the `count` items under `root`, `count` being known and not claimed."""
+    """Whether `item` is number `index` of the `count` items under `root`. `count` must be known, not claimed by the
+    prover.
+    """
     if not 0 <= index < count:
         return False
     node = hash_leaf(item)

@@ -1,1 +1,1 @@
-"""`myelin bench chain`: transfers per second over the whole path, against other nodes; and where the time goes."""
+"""`myelin bench chain`: transfers per second over the whole path, against other nodes; and how the time is spent."""

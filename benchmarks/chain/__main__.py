@@ -29,7 +29,7 @@ PEER_SETTINGS = tuple(
 
 
 def main() -> None:
-    """Run what was asked for; JSON, or a table, on standard output; progress on standard error."""
+    """Run the requested benchmark; JSON, or a table, on standard output; progress on standard error."""
     parser = argparse.ArgumentParser(prog="myelin bench chain", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print everything measured as JSON")
     parser.add_argument("--quick", action="store_true", help="a smoke run: small counts, no peer, no million accounts")
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def run_quick(logs: Path) -> dict[str, Any]:
-    """Shows that everything of ours still runs."""
+    """A short run over all our parts, to show that they still work."""
     say("transfers, whole path")
     whole = ours.measure(Setting(2, 50, 20), 1_000, 1, logs)
     say("where the time goes")
@@ -60,7 +60,7 @@ def run_quick(logs: Path) -> dict[str, Any]:
 
 
 def run_all(directory: Path, cache: Path) -> dict[str, Any]:
-    """Ours and the peer by turns, so that a slow moment of the machine meets both; then the parts."""
+    """Run our node and the peer in turns, so that a slow moment of the machine affects both; then the parts."""
     say("fetching the peer")
     binary = injective.fetch(cache)
     say(f"the peer's best of {len(PEER_SETTINGS)} settings")
@@ -96,7 +96,7 @@ def run_all(directory: Path, cache: Path) -> dict[str, Any]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """What it was measured on."""
+    """The machine of the measurement."""
     model = ""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -106,7 +106,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def print_table(found: dict[str, Any]) -> None:
-    """The figures that matter, one a line."""
+    """Print the main figures, one a line."""
     whole, execution, signatures = found["whole_path"], found["execution"], found["signatures"]
     lines = [("transfers, whole path", f"{whole['median']:,.0f}/s", f"median of {len(whole['runs'])}")]
     if "injectived" in found:
@@ -145,7 +145,7 @@ def print_table(found: dict[str, Any]) -> None:
 
 
 def say(text: str) -> None:
-    """Progress."""
+    """Print progress."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,6 +1,6 @@
-"""After the load: every account has what it should to the unit, and all accounts together are the issuance.
+"""Checks the chain after the load: every balance is right to the unit, and all accounts together are the issuance.
 
-What was sent is known here; fees and mints are the chain's own word, which the sums then have to bear out.
+The sent transfers are known here; fees and mints are the chain's own figures, which the sums must confirm.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _VALUE_BYTES_MAX = 1 << 10
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One transfer of the load, as it was signed."""
+    """A transfer of the load, as it was signed."""
 
     source: bytes
     dest: bytes
@@ -34,7 +34,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What was found, all of it checked: transfers of each block that has any, and nmyl."""
+    """The checked result: transfers of each block that has any, and amounts in nmyl."""
 
     blocks: list[int]
     accounts: int
@@ -44,7 +44,7 @@ class Audit:
 
 
 async def audit(ask: Ask, spec: ChainSpec, sent: Sequence[Sent]) -> Audit:
-    """Compare the chain with what was sent. Raises LoadFailed."""
+    """Compare the chain with the sent transfers. Raises LoadFailed."""
     head = (await ask("system_health"))["height"]
     counts, fees, minted = [], Counter[bytes](), 0
     for height in range(1, head + 1):
@@ -70,7 +70,7 @@ async def audit(ask: Ask, spec: ChainSpec, sent: Sequence[Sent]) -> Audit:
 
 
 async def _check_balances(ask: Ask, spec: ChainSpec, sent: Sequence[Sent], fees: Counter[bytes]) -> None:
-    """Of everybody who sent anything: what genesis gave, what came, what went, the fees."""
+    """Check each sender's balance: genesis, plus receipts, minus payments and fees."""
     wanted = {one.account: one.balance for one in spec.accounts}
     nonces = Counter(one.source for one in sent)
     for one in sent:
@@ -85,7 +85,7 @@ async def _check_balances(ask: Ask, spec: ChainSpec, sent: Sequence[Sent], fees:
 
 
 async def _sum_accounts(ask: Ask, height: int) -> list[int]:
-    """nmyl of every account there is."""
+    """nmyl of every account on the chain."""
     held: list[int] = []
     last: str | None = None
     while pairs := await ask("state_getPairs", f"0x{accounts.prefix.hex()}", last, height):

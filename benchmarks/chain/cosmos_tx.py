@@ -21,7 +21,7 @@ _ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A key and its address, `inj1...`; `number` is the chain's count of accounts when it was made."""
+    """A key and its address, `inj1...`; `number` is the account's number on the chain."""
 
     key: PrivateKey
     address: str
@@ -29,13 +29,13 @@ class Account:
 
 
 def make_account(name: str, number: int) -> Account:
-    """The account of a name: its key is the hash of it."""
+    """The account of a name; its key is the name's hash."""
     key = PrivateKey(hashlib.sha256(name.encode()).digest())
     return Account(key, encode_bech32("inj", hash_keccak(key.public_key.format(compressed=False)[1:])[-20:]), number)
 
 
 def hash_keccak(data: bytes) -> bytes:
-    """Keccak-256, Ethereum's."""
+    """Keccak-256, as Ethereum uses it."""
     return keccak.new(digest_bits=256, data=data).digest()
 
 
@@ -53,7 +53,7 @@ def sign_send(source: Account, dest: str, amount: int, sequence: int) -> bytes:
 
 
 def encode_bech32(prefix: str, data: bytes) -> str:
-    """BIP 173."""
+    """Bech32 text (BIP 173)."""
     bits = int.from_bytes(data, "big")
     groups = -(-len(data) * 8 // 5)
     bits <<= groups * 5 - len(data) * 8

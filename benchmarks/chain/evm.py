@@ -1,6 +1,6 @@
-"""Two more nodes, for scale and without a goal: anvil (Rust, a development node) and py-evm (an EVM in Python).
+"""Two further nodes for comparison, without a goal: anvil (Rust, a development node) and py-evm (an EVM in Python).
 
-anvil keeps its state in memory, has no peers and agrees with nobody: it shows what a node costs that only checks
+anvil keeps its state in memory, and has no peers and no consensus: it shows the cost of a node that only checks
 signatures and executes. py-evm executes and checks signatures with libsecp256k1, and has no RPC: only that is timed.
 Both come from npm and PyPI into the cache, with a virtual environment of their own.
 """
@@ -32,7 +32,7 @@ _TIMEOUT_S = 300.0
 
 
 def fetch(cache: Path) -> tuple[Path, Path]:
-    """anvil's binary and the Python of the peers' environment. Raises CalledProcessError when they cannot be had."""
+    """The paths of anvil's binary and of the Python in the peers' environment. Raises CalledProcessError."""
     folder = cache / "evm"
     anvil, python = folder / "package" / "bin" / "anvil", folder / "venv" / "bin" / "python"
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def fetch(cache: Path) -> tuple[Path, Path]:
 
 
 def measure_anvil(binary: Path, python: Path, setting: Setting, transfers: int, log_dir: Path) -> Measured:
-    """One run: a block a second, no gas limit for blocks. Raises LoadFailed, NotStarted."""
+    """A single run: a block a second, no gas limit for blocks. Raises LoadFailed, NotStarted."""
     run = asyncio.run(_run(binary, python, setting, transfers, log_dir / "anvil.log"))
     return Measured("anvil", ANVIL.rpartition("@")[2], setting, [run])
 
@@ -92,7 +92,7 @@ async def _call(client: httpx.AsyncClient, method: str, *params: Any) -> Any:
 
 
 async def _wait_for_inclusion(client: httpx.AsyncClient, transfers: int) -> tuple[float, list[int]]:
-    """When the last transfer was in a block, and the transfers of every block that has any. Raises LoadFailed."""
+    """The time of the last transfer's inclusion, and the transfers of every non-empty block. Raises LoadFailed."""
     counts: list[int] = []
     height, deadline_s = 1, time.monotonic() + _TIMEOUT_S
     while sum(counts) < transfers:

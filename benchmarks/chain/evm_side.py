@@ -18,13 +18,13 @@ from eth_account import Account
 from eth_keys import keys
 
 MNEMONIC = "test test test test test test test test test test test junk"
-"""anvil's own development accounts."""
+"""The mnemonic of anvil's own development accounts."""
 GAS = 21_000
 GAS_PRICE = 2_000_000_000
 
 
 def sign(accounts: int, each: int, chain_id: int) -> list[list[str]]:
-    """Each account's transfers to the next one, in order of nonces."""
+    """Each account's transfers to the next account, in order of nonces."""
     Account.enable_unaudited_hdwallet_features()
     found = [Account.from_mnemonic(MNEMONIC, account_path=f"m/44'/60'/0'/0/{number}") for number in range(accounts)]
     signed = []
@@ -40,7 +40,7 @@ def sign(accounts: int, each: int, chain_id: int) -> list[list[str]]:
 
 
 def execute(transfers: int, repeats: int) -> dict[str, float]:
-    """Transfers of one account into blocks of 1,000 in memory; signatures checked by py-evm, as it always does."""
+    """Transfers of an account into blocks of 1,000 in memory; py-evm checks the signatures, as it always does."""
     rates = []
     for _ in range(repeats):
         source, dest = keys.PrivateKey(b"\1" * 32), keys.PrivateKey(b"\2" * 32).public_key.to_canonical_address()

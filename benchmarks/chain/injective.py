@@ -1,8 +1,9 @@
-"""The peer: `injectived`, a Cosmos-SDK/CometBFT node, as one validator on loopback. A tool only: nothing of it is kept.
+"""The peer: `injectived`, a Cosmos-SDK/CometBFT node, as a validator on loopback. Used as a tool; no part of it is
+kept.
 
-PyPI's `injective-core` is the wheel; its binary is unpacked once into the cache. Set up as its own documentation has it
-for a development network, then: block gas unlimited, a mempool of 30,000, recheck on (else pending sequence numbers are
-lost), a block a second, request batches as large as ours, every listener on loopback or off.
+PyPI's `injective-core` is the wheel; its binary is unpacked once into the cache. The setup follows its documentation
+for a development network, and adds: block gas unlimited, a mempool of 30,000, recheck on (else pending sequence numbers
+are lost), a block a second, request batches as large as ours, every listener on loopback or off.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ POLL_S = 0.05
 
 
 def fetch(cache: Path) -> Path:
-    """The binary, unpacked in the cache. Raises CalledProcessError when the wheel cannot be had."""
+    """The path of the binary, unpacked in the cache. Raises CalledProcessError when pip cannot fetch the wheel."""
     folder = cache / f"injective-{VERSION}"
     binary = folder / "injectived"
     if binary.exists():
@@ -55,7 +56,7 @@ def fetch(cache: Path) -> Path:
 
 
 def measure(binary: Path, setting: Setting, transfers: int, runs: int, log_dir: Path) -> Measured:
-    """So many runs, each on a chain of its own. Raises LoadFailed, NotStarted."""
+    """Run `runs` times, each on a chain of its own. Raises LoadFailed, NotStarted."""
     found = [asyncio.run(_run(binary, setting, transfers, log_dir / f"injectived-{at}.log")) for at in range(runs)]
     return Measured("injectived", VERSION, setting, found)
 
@@ -89,7 +90,7 @@ def _environment(binary: Path, home: Path) -> dict[str, str]:
 
 
 def _prepare_chain(binary: Path, home: Path, count: int) -> list[Account]:
-    """`init`, an own validator, funded accounts in the genesis, and the settings named above."""
+    """Make a chain: `init`, an own validator, funded accounts in the genesis, and the settings named above."""
 
     def call(*argv: str) -> str:
         env = _environment(binary, home)
@@ -114,7 +115,7 @@ def _prepare_chain(binary: Path, home: Path, count: int) -> list[Account]:
 
 
 def _fund(genesis: dict[str, Any], addresses: list[str]) -> None:
-    """Accounts numbered in this order, each with money; and no limit of gas for a block."""
+    """Give the addresses numbered and funded accounts, and remove a block's gas limit."""
     state = genesis["app_state"]
     state["auth"]["accounts"] = [
         {
@@ -131,7 +132,7 @@ def _fund(genesis: dict[str, Any], addresses: list[str]) -> None:
 
 
 _EMPTY_CODE = "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"
-"""Keccak-256 of nothing: an account without code."""
+"""Keccak-256 of the empty string: an account without code."""
 
 
 def _configure(folder: Path) -> None:
@@ -156,7 +157,7 @@ def _edit(path: Path, values: dict[str, str]) -> None:
 
 
 def _make_feeds(port: int, accounts: list[Account], transfers: int, setting: Setting) -> list[list[bytes]]:
-    """As ours: an account's sends stay on one connection, in order."""
+    """Feeds as ours: an account's sends stay on one connection, in order."""
     feeds: list[list[bytes]] = []
     for connection in range(setting.connections):
         calls: list[dict[str, Any]] = []
@@ -189,7 +190,9 @@ async def _wait_for_height(client: httpx.AsyncClient, height: int) -> None:
 
 
 async def _wait_for_inclusion(client: httpx.AsyncClient, first: int, transfers: int) -> tuple[float, list[int]]:
-    """When the last send was in a block whose result is known, and the sends of each block. Raises LoadFailed."""
+    """The time at which the last send was in a block with a known result, and the sends of each block. Raises
+    LoadFailed.
+    """
     deadline_s = time.monotonic() + INCLUSION_TIMEOUT_S
     counts: list[int] = []
     height = first + 1

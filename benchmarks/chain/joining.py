@@ -1,7 +1,7 @@
-"""How long a fresh node takes to join by snapshot at so many accounts: `python -m benchmarks.chain.joining [ACCOUNTS]`.
+"""Measures how long a fresh node takes to join by snapshot: `python -m benchmarks.chain.joining [ACCOUNTS]`.
 
 The chain is grown block by block (million.py), exported, served by hosts of this process over real connections on
-loopback, verified as a light client does, downloaded and imported. One process does both sides.
+loopback, verified as a light client does, downloaded and imported. A single process does both sides.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PERIOD_MS = 1 << 50
 
 
 def measure(directory: Path, count: int) -> dict[str, Any]:
-    """Seconds for export and joining, size of the snapshot."""
+    """Seconds for export and joining, and the size of the snapshot."""
     genesis = build_genesis(make_spec())
     store = ChainStore(directory / "db", genesis)
     nonces = dict.fromkeys(NAMES, 0)

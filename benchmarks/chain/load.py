@@ -11,12 +11,12 @@ from typing import Any
 
 
 class LoadFailed(Exception):
-    """The node under load answered with something else than it should."""
+    """The node under load gave a wrong answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """When the first request went out and the last answer came in (`time.monotonic`), and how many were accepted."""
+    """The times of the first request and the last answer (`time.monotonic`), and the number of accepted calls."""
 
     started_s: float
     ended_s: float
@@ -30,7 +30,7 @@ def make_request(port: int, body: bytes) -> bytes:
 
 
 def make_batches(port: int, calls: Sequence[dict[str, Any]], batch: int) -> list[bytes]:
-    """JSON-RPC calls as requests of `batch` calls each; of one call without the list."""
+    """JSON-RPC calls as requests of `batch` calls each; a single call is sent without a list."""
     requests = []
     for at in range(0, len(calls), batch):
         part = calls[at : at + batch]
@@ -41,8 +41,8 @@ def make_batches(port: int, calls: Sequence[dict[str, Any]], batch: int) -> list
 def make_feeds(
     port: int, method: str, signed: Sequence[Sequence[str]], connections: int, batch: int
 ) -> list[list[bytes]]:
-    """One feed a connection, of `method` with each account's transactions: an account's stay on one connection, in
-    order, its neighbours' between them.
+    """A feed for each connection, of `method` with each account's transactions. An account's transactions stay on one
+    connection, in order; other accounts' are mixed in between.
     """
     feeds = []
     for connection in range(connections):
@@ -56,7 +56,7 @@ def make_feeds(
 
 
 def count_accepted(answer: Any) -> int:
-    """Calls in an answer, single or a batch's. Raises LoadFailed for one that was refused."""
+    """The number of calls in an answer, single or batch. Raises LoadFailed for a refused call."""
     answers = answer if isinstance(answer, list) else [answer]
     for one in answers:
         if "error" in one:
@@ -65,7 +65,7 @@ def count_accepted(answer: Any) -> int:
 
 
 async def send_load(port: int, feeds: Sequence[Sequence[bytes]], count_accepted: Callable[[Any], int]) -> LoadResult:
-    """Send each feed over a connection of its own, one request after the other. Raises LoadFailed."""
+    """Send each feed over its own connection, one request after another. Raises LoadFailed."""
     connections = [await asyncio.open_connection("127.0.0.1", port) for _ in feeds]
     started_s = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Parts of the path alone: executing a block, the root of a large state, signatures. Medians."""
+"""Measures single parts of the path: executing a block, the root of a large state, signatures. Medians."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CHUNK = 50_000
 
 
 def measure_execution(transfers: int = 4_000, repeats: int = 7) -> dict[str, Any]:
-    """Transfers a second through `execute_block`, signatures taken as seen, state in memory, without the state root."""
+    """Transfers a second through `execute_block`, without signature checks and state root, with the state in memory."""
     names = tuple(f"payer-{number}" for number in range(1_000))
     spec = build_dev_spec(names=names)
     system = dataclasses.replace(spec.params.system, block_weight_max=10**12, block_bytes_max=2 << 20)
@@ -62,7 +62,9 @@ def measure_execution(transfers: int = 4_000, repeats: int = 7) -> dict[str, Any
 
 
 def measure_state_root(directory: Path) -> dict[str, Any]:
-    """Milliseconds to the root of a block that changes 1,000 of 1,000,000 accounts, pages in memory and in LevelDB."""
+    """Milliseconds to the root of a block that changes 1,000 of 1,000,000 accounts, with pages in memory and in
+    LevelDB.
+    """
     pages, root = build_pages(ACCOUNTS)
     found: dict[str, Any] = {"accounts": ACCOUNTS, "dirty": DIRTY, "pages": len(pages)}
     found["memory"] = _time_roots(pages.get, root, REPEATS)
@@ -102,7 +104,7 @@ def make_key(number: int) -> bytes:
 
 
 def measure_signatures(count: int = 4_000) -> dict[str, Any]:
-    """Checks a second in this process, and dealt out to a process for each core."""
+    """Checks a second in this process, and distributed over a process for each core."""
     key = get_dev_identity("alice").account_key
     jobs = []
     for number in range(count):
@@ -150,7 +152,7 @@ def _time(run: Callable[[], None], repeats: int) -> dict[str, Any]:
 
 
 class _PageReader:
-    """Pages of a database as the chain's store reads them: the upper ones, once read, stay in memory."""
+    """Reads a database's pages as the chain's store does: the upper pages stay in memory once read."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -166,7 +168,7 @@ class _PageReader:
 
 
 class _ItemState:
-    """A state in a dict with its keys sorted once, so that a prefix costs what it does in a database."""
+    """A state in a dict with its keys sorted once, so that reading a prefix costs as in a database."""
 
     def __init__(self, items: dict[bytes, bytes]) -> None:
         self._items = items

@@ -1,8 +1,8 @@
 """A chain with a million accounts: grown block by block in a process of its own, then run and loaded as any other.
 
-Every block of the growth pays new accounts, is built, executed and stored as a validator does it, with the default
-retention; signatures are taken as seen. Then `myelin run` takes the directory, and gets transfers to accounts all
-over the state: rate, CPU and memory are those of that process, which has not grown anything.
+Every block of the growth pays new accounts, and is built, executed and stored as a validator does it, with the default
+retention; signatures are not checked. Then `myelin run` takes the directory, and gets transfers to accounts all over
+the state: rate, CPU and memory are those of that process, which has not grown anything.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ ACCOUNTS = 1_000_000
 NAMES = tuple(f"payer-{number}" for number in range(100))
 SETTING = Setting(connections=4, batch=100, accounts=len(NAMES))
 PER_BLOCK = 1_500
-"""Blocks less than half full: fees do not rise while the chain grows."""
+"""Transactions that fill less than half of a block, so that fees do not rise while the chain grows."""
 TRANSFERS = 20_000
 REST_S = 5.0
 AFTER_S = 30.0
 GROWTH = 2_000_000
-"""Paid to every new account: above the existential deposit."""
+"""nmyl paid to every new account: more than the existential deposit."""
 
 
 def measure(directory: Path, count: int = ACCOUNTS, transfers: int = TRANSFERS) -> dict[str, Any]:
-    """Rate, CPU, memory and disk of a node at so many accounts. Raises LoadFailed, NotStarted."""
+    """Rate, CPU, memory and disk of a node with `count` accounts. Raises LoadFailed, NotStarted."""
     directory.mkdir(parents=True, exist_ok=True)
     base = directory / "node"
     init_node(base, make_spec())
@@ -71,7 +71,7 @@ def measure(directory: Path, count: int = ACCOUNTS, transfers: int = TRANSFERS) 
 
 
 def main() -> None:
-    """`python -m benchmarks.chain.million DATABASE ACCOUNTS`: grow."""
+    """Grow the chain: `python -m benchmarks.chain.million DATABASE ACCOUNTS`."""
     store, count = ChainStore(Path(sys.argv[1]), build_genesis(make_spec())), int(sys.argv[2])
     nonces, made = dict.fromkeys(NAMES, 0), 0
     while made < count:
@@ -88,12 +88,12 @@ def make_spec() -> ChainSpec:
 
 
 def make_account(number: int) -> bytes:
-    """The account that the growth paid as number `number`."""
+    """The account that the growth pays as number `number`."""
     return hash_tagged(Tag.PAYLOAD, number.to_bytes(8, "big"))
 
 
 def make_payments(nonces: dict[str, int], first: int, count: int) -> list[Transaction]:
-    """Transfers to accounts number `first` and on, each payer's in order of its nonces."""
+    """Transfers to `count` accounts from number `first` on, each payer's in order of its nonces."""
     made = []
     for number in range(first, first + count):
         name = NAMES[number % len(NAMES)]
@@ -106,7 +106,7 @@ def make_payments(nonces: dict[str, int], first: int, count: int) -> list[Transa
 
 
 def add_block(store: ChainStore, transactions: list[Transaction]) -> None:
-    """Build on the head, sign as alice, store."""
+    """Build a block on the head, sign it as alice, store it."""
     head, alice = store.get_head(), get_dev_identity("alice").consensus_key
     proposer = Proposer(alice.public_key, partial(prove_beacon, alice.seed))
     made = build_block(store, head, proposer, head.time_ms + 1_000, (), transactions, lambda *_: True)
@@ -118,7 +118,7 @@ def add_block(store: ChainStore, transactions: list[Transaction]) -> None:
 
 
 async def _run(base: Path, log: Path, count: int, transfers: int) -> tuple[Run, dict[str, float], dict[str, float]]:
-    """The node, loaded with transfers to accounts at random; its memory before it, and when it has rested after."""
+    """Load the node with transfers to random accounts; its memory is read before, and after a rest."""
     dice, genesis, port = random.Random(1), compute_genesis_hash(make_spec()), find_free_port()
     sent, each = count // len(NAMES), transfers // len(NAMES)
     signed = {

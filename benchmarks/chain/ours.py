@@ -1,4 +1,4 @@
-"""A one-validator chain of ours as it is run: `myelin run`, transfers over HTTP, counted on the chain."""
+"""Our chain with a single validator, run as users run it: `myelin run`, transfers over HTTP, counted on the chain."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ POLL_S = 0.02
 STAGES_TIMEOUT_S = 10.0
 
 Check = Callable[[Ask, int], Awaitable[tuple[list[int], dict[str, Any]]]]
-"""(RPC, height before the load) -> (transfers of each block that has any, what else was found). Raises LoadFailed."""
+"""(RPC, height before the load) -> (transfers of each non-empty block, further findings). Raises LoadFailed."""
 
 
 def measure(setting: Setting, transfers: int, runs: int, log_dir: Path) -> Measured:
-    """So many runs, each on a chain of its own. Raises LoadFailed, NotStarted."""
+    """Run `runs` times, each on a chain of its own. Raises LoadFailed, NotStarted."""
     found = [asyncio.run(_run(setting, transfers, log_dir / f"myelin-{number}.log")) for number in range(runs)]
     return Measured("myelin", NODE_VERSION, setting, found)
 
@@ -58,7 +58,7 @@ def sign_transfers(names: Sequence[str], genesis: bytes, transfers: int) -> dict
 
 
 def list_transfers(names: Sequence[str], transfers: int) -> list[Sent]:
-    """Every account pays the others in turn, as often as the others do."""
+    """The transfers of a load: every account pays the others in turn, each as often as the others."""
     known = [get_dev_identity(name).account for name in names]
     return [
         Sent(account, known[(place + 1 + nonce) % len(known)], AMOUNT)
@@ -68,7 +68,7 @@ def list_transfers(names: Sequence[str], transfers: int) -> list[Sent]:
 
 
 def measure_stages(setting: Setting, transfers: int, directory: Path) -> dict[str, Any]:
-    """One run with the node's stages timed: CPU seconds of each, and of what is left. Raises as `measure` does."""
+    """A run with the node's stages timed: CPU seconds of each, and of the rest. Raises as `measure` does."""
     out = directory / "stages.json"
     run = asyncio.run(_run(setting, transfers, directory / "myelin-stages.log", out))
     stages: dict[str, dict[str, Any]] = json.loads(out.read_text("utf-8"))
@@ -101,7 +101,7 @@ async def _run(setting: Setting, transfers: int, log: Path, stages: Path | None 
 
 
 def init_node(base: Path, spec: ChainSpec) -> None:
-    """`myelin init` of alice's validator on a chain. Raises LoadFailed."""
+    """Run `myelin init` for alice's validator on a chain. Raises LoadFailed."""
     chain = base.parent / f"{base.name}.json"
     save_spec(spec, chain)
     init = [sys.executable, *MYELIN, "init", "--base", str(base), "--chain", str(chain), "--validator", "dev:alice"]
@@ -111,7 +111,9 @@ def init_node(base: Path, spec: ChainSpec) -> None:
 
 @contextmanager
 def run_node(base: Path, port: int, log: Path, stages: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """`myelin run`, answering; with its stages timed into a file, if one is named. Raises NotStarted."""
+    """Start `myelin run` and wait for its port. With `stages` its stages are timed into that file. Raises
+    NotStarted.
+    """
     launcher = ["-m", "benchmarks.chain.stages", str(stages)] if stages else MYELIN
     run = [sys.executable, *launcher, "run", "--base", str(base), "--validator", "dev:alice", "--operator", "dev:alice"]
     options = ["--rpc-port", str(port), "--rpc-calls-per-s", "1000000", "--log-level", "WARNING"]
@@ -123,7 +125,7 @@ def run_node(base: Path, port: int, log: Path, stages: Path | None = None) -> It
 async def load_node(
     pid: int, port: int, feeds: list[list[bytes]], transfers: int, check: Check, stages: Path | None = None
 ) -> Run:
-    """Send the load to a running node, wait until all is included, check what is there. Raises LoadFailed."""
+    """Send the load to a running node, wait until all is included, check the chain. Raises LoadFailed."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
         ask = functools.partial(_call, client)
         await _wait_for_height(ask, 2)
@@ -142,7 +144,7 @@ async def load_node(
 
 
 def make_own_feeds(port: int, signed: Mapping[str, list[str]], setting: Setting) -> list[list[bytes]]:
-    """The feeds of signed transfers by account."""
+    """The feeds of the signed transfers of each account."""
     return make_feeds(port, "author_submitExtrinsic", list(signed.values()), setting.connections, setting.batch)
 
 
@@ -172,7 +174,7 @@ async def _collect_stages(pid: int, out: Path) -> None:
 
 
 async def _wait_until_empty(ask: Ask) -> float:
-    """When no transaction waited any more (`time.monotonic`). Raises LoadFailed."""
+    """The time at which the pool became empty (`time.monotonic`). Raises LoadFailed."""
     deadline_s = time.monotonic() + INCLUSION_TIMEOUT_S
     while (await ask("system_health"))["pending"]:
         if time.monotonic() > deadline_s:

@@ -1,4 +1,4 @@
-"""Processes of a benchmark: started with a log, their CPU time read from /proc, stopped for certain."""
+"""Processes of a benchmark: started with a log, their CPU time read from /proc, always stopped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class NotStarted(Exception):
 
 @contextmanager
 def running(argv: Sequence[str], log: Path, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A process for the length of the block."""
+    """Run a process for the length of the block."""
     with log.open("wb") as sink:
         process = subprocess.Popen(argv, stdout=sink, stderr=subprocess.STDOUT, env=env, stdin=subprocess.DEVNULL)
         try:
@@ -34,7 +34,7 @@ def running(argv: Sequence[str], log: Path, env: dict[str, str] | None = None) -
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, timeout_s: float = 60.0) -> None:
-    """Until something listens. Raises NotStarted."""
+    """Wait until a process listens on the port. Raises NotStarted."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
         if process.poll() is not None:
@@ -48,7 +48,7 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, timeou
 
 
 def find_free_port() -> int:
-    """A TCP port that is free at the moment."""
+    """A TCP port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -56,7 +56,7 @@ def find_free_port() -> int:
 
 
 def read_cpu_s(parent: int) -> dict[str, float]:
-    """CPU seconds so far of a process and its children, by what they run."""
+    """CPU seconds of a process and its children so far, by program."""
     found: dict[str, float] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -75,12 +75,12 @@ def read_cpu_s(parent: int) -> dict[str, float]:
 
 
 def read_memory(pid: int) -> dict[str, float]:
-    """MiB resident of a process: all of it, its own (anonymous), and pages of files it has mapped."""
+    """Resident MiB of a process: the total, its anonymous memory, and pages of mapped files."""
     found = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     names = {"resident": "VmRSS", "anonymous": "RssAnon", "mapped": "RssFile"}
     return {name: round(int(found[field].split()[0]) / 1024, 1) for name, field in names.items()}
 
 
 def _name(command: list[bytes]) -> str:
-    """The module of `python -m MODULE`, else the program."""
+    """The module of `python -m MODULE`, else the program's path."""
     return (command[2] if len(command) > 2 and command[1] == b"-m" else command[0]).decode(errors="replace")

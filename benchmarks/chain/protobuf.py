@@ -1,10 +1,10 @@
-"""The little of the protobuf wire format a Cosmos bank send needs: varints, length-delimited fields. Writes only."""
+"""The part of the protobuf wire format that a Cosmos bank send needs: varints, length-delimited fields. Writes only."""
 
 from __future__ import annotations
 
 
 def encode_varint(value: int) -> bytes:
-    """Base-128, least significant group first."""
+    """A base-128 varint, least significant group first."""
     encoded = bytearray()
     while value >= 0x80:
         encoded.append(value & 0x7F | 0x80)
@@ -14,7 +14,7 @@ def encode_varint(value: int) -> bytes:
 
 
 def field(number: int, value: int | str | bytes) -> bytes:
-    """One field; a zero or empty value is left out, as proto3 has it."""
+    """An encoded field; a zero or empty value is left out, as in proto3."""
     if not value:
         return b""
     if isinstance(value, int):
@@ -24,5 +24,5 @@ def field(number: int, value: int | str | bytes) -> bytes:
 
 
 def encode_any(type_url: str, value: bytes) -> bytes:
-    """google.protobuf.Any."""
+    """An encoded google.protobuf.Any."""
     return field(1, type_url) + field(2, value)

@@ -1,4 +1,4 @@
-"""What a benchmark run yields: plain records, printed as JSON or a table. Knows no chain."""
+"""The results of a benchmark: plain records, printed as JSON or a table. Knows no chain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How the load was offered."""
+    """The shape of a load."""
 
     connections: int
     batch: int
@@ -18,7 +18,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: transfers a second from the first submission to the last one's inclusion."""
+    """A run: transfers a second from the first submission to the last inclusion."""
 
     transfers: int
     submit_s: float
@@ -30,13 +30,13 @@ class Run:
 
     @property
     def per_s(self) -> float:
-        """Sustained rate."""
+        """The sustained rate."""
         return self.transfers / self.total_s
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A node under one setting: every run, and their median."""
+    """A node under a setting: every run, and their median."""
 
     name: str
     version: str
@@ -45,11 +45,11 @@ class Measured:
 
     @property
     def median_per_s(self) -> float:
-        """Median over the runs."""
+        """The median rate of the runs."""
         return statistics.median(one.per_s for one in self.runs)
 
     def to_json(self) -> dict[str, Any]:
-        """With the rates spelled out."""
+        """The record as JSON, with the rates written out."""
         runs = [{**asdict(one), "per_s": round(one.per_s, 1)} for one in self.runs]
         median = round(self.median_per_s, 1)
         return {

@@ -1,8 +1,8 @@
-"""A node whose stages are timed: `python -m benchmarks.chain.stages OUT.json CLI-ARGUMENTS...` runs the node's own
-program. At SIGUSR1 it writes how much CPU time each stage took until then.
+"""A node with timed stages: `python -m benchmarks.chain.stages OUT.json CLI-ARGUMENTS...` runs the node's own program.
 
-A stage's time is its own: what a stage inside it took is that one's. Threads count apart and are added up; waiting for
-disk, network or other processes is no CPU time. The clocks cost a few percent: rates are taken from runs without them.
+At SIGUSR1 it writes the CPU time that each stage took so far. A stage's time excludes the stages inside it. Threads are
+timed separately and summed; waiting for disk, network or other processes is no CPU time. The clocks cost a few percent,
+so rates are taken from runs without them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FUNCTIONS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("pruning", history.prune),
     ("encoding_for_disk", chain_store._make_batch),  # noqa: SLF001
 )
-"""Module-level functions, wherever they were imported to."""
+"""Module-level functions, timed in every module that imports them."""
 
 METHODS: tuple[tuple[str, type, str], ...] = (
     ("admission_checks", TransactionPool, "prepare"),
@@ -61,7 +61,7 @@ METHODS: tuple[tuple[str, type, str], ...] = (
 
 
 class Stages:
-    """CPU nanoseconds and entries by stage."""
+    """CPU nanoseconds and entries of each stage."""
 
     def __init__(self) -> None:
         self.ns: dict[str, int] = {}
@@ -70,7 +70,7 @@ class Stages:
         self._here = threading.local()
 
     def wrap(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, timed; an iterator it returns is timed as it is used."""
+        """The function, timed; an iterator that it returns is timed during its use."""
 
         @functools.wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -95,7 +95,7 @@ class Stages:
             yield item
 
     def _enter(self) -> None:
-        """Remember when, and what the stages inside are going to take."""
+        """Note the start, and a place for the time of the stages inside."""
         stack: list[list[int]] | None = getattr(self._here, "stack", None)
         if stack is None:
             stack = self._here.stack = []
@@ -113,7 +113,7 @@ class Stages:
 
 
 def install(stages: Stages) -> None:
-    """Put the timed functions where the untimed ones are."""
+    """Replace the functions by their timed versions."""
     modules = [module for name, module in sys.modules.items() if name.partition(".")[0] in ("node", "consensus")]
     for stage, function in FUNCTIONS:
         timed = stages.wrap(stage, function)

@@ -1,1 +1,1 @@
-"""What every call costs, measured: the source of `consensus/runtime/weights_table.py`. See benchmarks/README.md."""
+"""Measures the cost of every call: the source of `consensus/runtime/weights_table.py`. See benchmarks/README.md."""

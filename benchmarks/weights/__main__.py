@@ -29,7 +29,7 @@ SIGNATURES = 500
 
 
 def main() -> None:
-    """Measure, or with --render make the table from what is recorded."""
+    """Measure; with --render only write the table from the recording."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.weights", description=__doc__)
     parser.add_argument("--render", action="store_true", help="measure nothing: write the table from the recording")
     options = parser.parse_args()
@@ -40,12 +40,14 @@ def main() -> None:
 
 
 def make_table_text(found: Recording) -> str:
-    """The module that a recording gives."""
+    """The text of a recording's module."""
     return render.render(build_table(found), found.machine, found.assumed, found.store.accounts)
 
 
 def measure(directory: Path) -> Recording:
-    """Everything, the calls in several rounds so that a slow minute of the machine meets none of them alone."""
+    """Measure everything; the calls in several rounds, so that a slow minute of the machine affects all of them
+    alike.
+    """
     blocks, rounds = [], []
     for number in range(ROUNDS):
         say(f"calls, round {number + 1} of {ROUNDS}")
@@ -59,12 +61,12 @@ def measure(directory: Path) -> Recording:
 
 
 def measure_calls() -> Iterator[Measurement]:
-    """One round over all modules."""
+    """Measure the calls of all modules once."""
     return chain(basic.measure(), staking.measure(), inference.measure())
 
 
 def merge(rounds: list[list[Measurement]]) -> tuple[Measurement, ...]:
-    """The rounds' median times. What was counted is the same in all of them."""
+    """The rounds' median times. The counts are the same in all rounds."""
     merged = []
     for found in zip(*rounds, strict=True):
         first = found[0]
@@ -77,7 +79,7 @@ def merge(rounds: list[list[Measurement]]) -> tuple[Measurement, ...]:
 
 
 def measure_signature() -> int:
-    """ns of one verification."""
+    """ns of a verification."""
     key, taken = get_dev_identity("alice").account_key, []
     for number in range(SIGNATURES):
         payload = number.to_bytes(8, "big")
@@ -89,7 +91,7 @@ def measure_signature() -> int:
 
 
 def say(text: str) -> None:
-    """Progress."""
+    """Print progress."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -38,7 +38,7 @@ assert len(_CHANGES) == PARAM_CHANGES_MAX
 
 
 def measure() -> Iterator[Measurement]:
-    """Everything of these modules."""
+    """Measure all calls of these modules."""
     rig = Rig(build_spec())
     rig.skip_to(3)
     yield Measurement("", "an empty transaction", "", 0, rig.measure_transaction(ALICE))
@@ -57,7 +57,7 @@ def measure() -> Iterator[Measurement]:
 
 
 def _measure_batches(rig: Rig) -> Iterator[Measurement]:
-    """Of empty remarks, whose own price is taken off again: what is left is the batch's."""
+    """Batches of empty remarks. The remarks' own price is subtracted, and the batch's price is left."""
     for kind in (calls.BatchAll, calls.BatchEach):
         for size in (1, BATCH_CALLS_MAX // 4, BATCH_CALLS_MAX):
             sample = rig.measure_call(ALICE, kind((calls.Remark(b""),) * size))
@@ -99,7 +99,7 @@ def _measure_multisig(rig: Rig) -> Iterator[Measurement]:
 
 
 def _measure_held(rig: Rig) -> Iterator[Measurement]:
-    """What running a batch as an operation takes more than running it: it is hashed to find its approvals."""
+    """The extra cost of running a batch as a multisig operation: it is hashed to find its approvals."""
     first, second = sorted((get_payer(2), get_payer(3)), key=lambda one: one.account)
     account = compute_multisig_account(MultisigOwners(2, (first.account, second.account)))
     rig.block((BOB, calls.Transfer(account, 1_000 * AMOUNT)))
@@ -113,7 +113,7 @@ def _measure_held(rig: Rig) -> Iterator[Measurement]:
 
 
 def _measure_params(rig: Rig) -> Iterator[Measurement]:
-    """Every other operator has a proposal open, so the last one's finds its block behind all of theirs."""
+    """Every other operator has an open proposal, so the last operator's proposal is queued behind all of theirs."""
     operators = sorted((get_validator(number) for number in range(VALIDATORS)), key=lambda one: one.account)
     proposing, others = operators[-1], operators[:-1]
     changes = tuple(calls.ParamChange(name, value) for name, value in _CHANGES)
@@ -132,7 +132,7 @@ def _measure_params(rig: Rig) -> Iterator[Measurement]:
 
 
 def _measure_count(rig: Rig, operators: Sequence[DevIdentity], call: calls.ProposeParams) -> tuple[Sample, Sample]:
-    """(counting a proposal that passes, its votes aside; one vote with its share of that)."""
+    """(counting a proposal that passes, without its votes; a vote with its share of the count)."""
     found = []
     enough = len(operators) * rig.spec.params.governance.approval_permille // 1_000 + 1
     for voters in (enough, len(operators)):

@@ -1,6 +1,6 @@
 """From measurements to constants: a line over each component, raised to cover every point, and rounded up.
 
-Everything after the measuring is integer arithmetic, so that one recording gives one table everywhere.
+Everything after the measuring is integer arithmetic, so that a recording gives the same table everywhere.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from benchmarks.weights.recording import Recording
 from benchmarks.weights.sample import NOTHING, Measurement, Sample
 
 BASE = ""
-"""The component that every call has once."""
+"""The component of a call's fixed cost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What the generated module holds. Prices in ns; a call's costs by component."""
+    """The content of the generated module. Prices in ns; a call's costs by component."""
 
     signature: int
     read: int
@@ -30,7 +30,7 @@ class Table:
 
 
 def build_table(recording: Recording) -> Table:
-    """The constants of a recording."""
+    """The constants that follow from a recording."""
     store = recording.store
     empty = find_sample(recording.calls, "", "an empty transaction")
     transfer = find_sample(recording.calls, "Transfer", "known account")
@@ -49,19 +49,21 @@ def build_table(recording: Recording) -> Table:
 
 
 def find_sample(found: Sequence[Measurement], call: str, scenario: str) -> Sample:
-    """One measured scenario."""
+    """The sample of a measured scenario."""
     return next(one.sample for one in found if (one.call, one.scenario) == (call, scenario))
 
 
 def round_up(value: int) -> int:
-    """To two digits and a half: the next multiple of 5 in the third place, at most 5 % more."""
+    """The next multiple of 5 in the third digit: two and a half digits, at most 5 % more."""
     digits = len(str(value))
     step = 5 * int("1" + "0" * (digits - 3)) if digits >= 3 else 1
     return -(-value // step) * step
 
 
 def fit_line(points: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """(base, slope) of a line that no point is above: the least-squares slope, rounded up, and the base it needs."""
+    """(base, slope) of a line with no point above it: the least-squares slope, rounded up, and the base that it
+    needs.
+    """
     count = len(points)
     mean_x, mean_y = Fraction(sum(x for x, _ in points), count), Fraction(sum(y for _, y in points), count)
     spread = sum((x - mean_x) ** 2 for x, _ in points)
@@ -71,7 +73,7 @@ def fit_line(points: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _fit_call(found: Sequence[Measurement]) -> dict[str, Sample]:
-    """A base that covers every scenario, and one slope a component, the largest of its scenarios."""
+    """A base that covers every scenario, and for each component the largest slope of its scenarios."""
     base, slopes = NOTHING, dict[str, Sample]()
     groups = dict.fromkeys((one.scenario, one.component) for one in found)
     for scenario, component in groups:

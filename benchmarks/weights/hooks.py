@@ -1,6 +1,6 @@
-"""What a block costs before any transaction: its start and end, with so many validators, and at an epoch's end.
+"""The cost of a block before any transaction: its start and end, by number of validators, and at an epoch's end.
 
-No call pays for these: they are what has to fit beside a full block into the rest of the interval.
+No call pays for these: they must fit beside a full block into the rest of the interval.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ DELEGATOR = get_payer(0)
 
 
 def measure() -> Iterator[Measurement]:
-    """Every validator has delegators, signs, earns and is elected again; or all but one sign nothing and are jailed."""
+    """Measure two cases: validators with delegators sign, earn and are elected again; all but one are absent and
+    jailed.
+    """
     for count in (4, VALIDATORS // 4, VALIDATORS):
         rig = Rig(build_spec(count))
         chosen = [get_validator(number) for number in range(count)]

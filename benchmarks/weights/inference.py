@@ -1,4 +1,4 @@
-"""Scenarios of inference: each call with what it causes in later blocks, however the request ends."""
+"""Scenarios of inference: each call with its work in later blocks, however the request ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STAGES = (1, 8, 24, STAGES_MAX)
 
 
 def measure() -> Iterator[Measurement]:
-    """Everything of inference."""
+    """Measure all calls of inference."""
     yield from _measure_registrations()
     yield from _measure_sessions()
     for is_silent, scenario in ((True, "a silent committee"), (False, "a committee that commits and never reveals")):
@@ -57,7 +57,7 @@ def _measure_registrations() -> Iterator[Measurement]:
 
 
 def _measure_sessions() -> Iterator[Measurement]:
-    """A session without a settlement: opened, expired, forgotten; or closed before."""
+    """Measure a session without a settlement: opened, expired, forgotten; or closed before."""
     serving = Serving(1, session_expiry_blocks=15, retention_blocks=100)
     rig = serving.rig
     sample = rig.measure_call(CLIENT, serving.build_session())
@@ -67,9 +67,9 @@ def _measure_sessions() -> Iterator[Measurement]:
 
 
 def _measure_settlement(stages: int, *, is_silent: bool) -> Sample:
-    """Settled, drawn in every stage, resolved at the deadlines, forgotten.
+    """Measure a request: settled, drawn in every stage, resolved at the deadlines, forgotten.
 
-    Nobody is left for another round: it is paid for by those whose silence calls it, who are slashed (contest.py).
+    No verifier is left for another round: the members whose silence calls it are slashed and pay for it (contest.py).
     """
     serving = Serving(
         stages, verifiers=SEATS, committee_size=SEATS, fails_min=1, contest_committee_size=0, retention_blocks=100
@@ -88,7 +88,7 @@ def _measure_settlement(stages: int, *, is_silent: bool) -> Sample:
 
 
 def _sum_deadlines(serving: Serving) -> Sample:
-    """All that is still due, block by block, until nothing is. Emptied heights between are passed over."""
+    """The cost of everything still due, block by block. Heights without due work are skipped."""
     rig, total = serving.rig, NOTHING
     while waiting := [key[0] for key in due.iterate(rig.state)]:
         rig.skip_to(waiting[0] - 1)
@@ -98,7 +98,7 @@ def _sum_deadlines(serving: Serving) -> Sample:
 
 
 def _find_verdicts(serving: Serving, place: int) -> Iterator[tuple[DevIdentity, calls.CommitVerdict]]:
-    """The commitment of one seat in every open challenge."""
+    """The commitment of a seat in every open challenge."""
     known = {get_validator(number).account: get_validator(number) for number in range(VALIDATORS)}
     for (challenge_id,), challenge in challenges.iterate(serving.rig.state):
         who = known[challenge.committee[place].verifier]
@@ -106,7 +106,9 @@ def _find_verdicts(serving: Serving, place: int) -> Iterator[tuple[DevIdentity, 
 
 
 def _measure_verdicts() -> Iterator[Measurement]:
-    """Committees of all sizes; a reveal pays an equal share of what all of them cost, the last one's count included."""
+    """Measure committees of all sizes. A reveal pays an equal share of all reveals' cost, the last one's count
+    included.
+    """
     known = {get_validator(number).account: get_validator(number) for number in range(VALIDATORS)}
     for seats in (1, SEATS, 3 * SEATS, COMMITTEE_MAX):
         serving = Serving(1, committee_size=seats, fails_min=1, contest_committee_size=0)
@@ -128,7 +130,9 @@ def _measure_verdicts() -> Iterator[Measurement]:
 
 
 def _measure_report() -> Iterator[Measurement]:
-    """Both leaves are verified; the bond falls below the minimum, and the worker is ejected and released."""
+    """Measure a report: both leaves are verified; the bond falls below the minimum; the worker is ejected and
+    released.
+    """
     serving = Serving(1, equivocation_slash_permille=1_000)
     rig, worker = serving.rig, serving.workers[0].worker_key
     zero = bytes(32)

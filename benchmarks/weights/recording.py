@@ -1,4 +1,4 @@
-"""What a run of the measurements leaves: a JSON file from which the table is made, and made again by a test."""
+"""The recording of a run: a JSON file from which the table is made, and made again by a test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATH = Path(__file__).with_name("measured.json")
 class Recording:
     """Times are ns of CPU time, counts are exact. `machine` and `assumed` go into the table's header.
 
-    `hooks`, blocks without transactions, give no price: they are what else an interval has to hold.
+    `hooks`, blocks without transactions, give no price: they take the rest of the interval.
     """
 
     machine: dict[str, Any]
@@ -29,7 +29,7 @@ class Recording:
 
 
 def save_recording(recording: Recording, path: Path = PATH) -> None:
-    """One measurement a line, so that two recordings can be compared."""
+    """Write a measurement a line, so that recordings can be compared."""
     head = {
         "machine": recording.machine,
         "assumed": recording.assumed,
@@ -45,7 +45,7 @@ def save_recording(recording: Recording, path: Path = PATH) -> None:
 
 
 def load_recording(path: Path = PATH) -> Recording:
-    """What `save_recording` wrote."""
+    """The recording that `save_recording` wrote."""
     found = json.loads(path.read_text("utf-8"))
     return Recording(
         found["machine"],

@@ -1,7 +1,7 @@
-"""A chain in memory on which single calls and single blocks are timed, everything they touch counted.
+"""A chain in memory on which single calls and blocks are timed, with all their state accesses counted.
 
 Calls go the whole way of a block: decoding, the checks of validity, dispatch, receipt, and the encodings and hashes by
-which block, roots and database carry them. Left out is the signer's signature alone, which has a price of its own.
+which block, roots and database carry them. Only the check of the signer's signature is left out; it has its own price.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from proto_specs.types.chain import (
 
 REPEATS_MIN, REPEATS_MAX = 11, 101
 ENOUGH_S = 0.06
-"""Repeats go on for so long, between those numbers of them."""
+"""Seconds of repeating, between the least and the most number of repeats."""
 
 BYSTANDER = get_dev_identity("bystander")
-"""Has money in every rig's genesis and does nothing."""
+"""An account that has money in every rig's genesis and does nothing."""
 
 Items = dict[bytes, bytes]
 Run = Callable[[Any], None]
 
 
 class CountedState:
-    """A sorted state in memory that counts what is asked of it."""
+    """A sorted state in memory that counts its accesses."""
 
     def __init__(self, items: Items) -> None:
         self.items = items
@@ -72,7 +72,7 @@ class CountedState:
             yield key, self.items[key]
 
     def apply(self, changes: tuple[tuple[bytes, bytes | None], ...]) -> None:
-        """Make a block's changes."""
+        """Apply a block's changes."""
         for key, value in changes:
             at = bisect.bisect_left(self._keys, key)
             is_there = at < len(self._keys) and self._keys[at] == key
@@ -85,7 +85,7 @@ class CountedState:
             self.items[key] = value
 
     def copy(self, without: tuple[bytes, ...] = ()) -> CountedState:
-        """The same state, counted from zero, less what lies under some prefixes."""
+        """A copy of the state without the items under some prefixes, with its counters at zero."""
         return CountedState({key: value for key, value in self.items.items() if not key.startswith(without)})
 
     @property
@@ -95,7 +95,7 @@ class CountedState:
 
 
 class Rig:
-    """One chain. Blocks are signed by everybody; the proposer is the first validator of the set."""
+    """A chain. All validators sign its blocks; the proposer is the first validator of the set."""
 
     def __init__(self, spec: ChainSpec) -> None:
         self.spec = spec
@@ -104,14 +104,16 @@ class Rig:
         self.height = 0
 
     def copy(self) -> Rig:
-        """A second chain that stands where this one does."""
+        """A second chain in the same state."""
         twin = object.__new__(Rig)
         twin.spec, twin.genesis, twin.height = self.spec, self.genesis, self.height
         twin.state = self.state.copy()
         return twin
 
     def block(self, *calls: tuple[DevIdentity, Any], signed_by: tuple[bytes, ...] | None = None) -> ExecutedBlock:
-        """Run one block; every call in it has to succeed. `signed_by`: who signed the parent (default: everybody)."""
+        """Run a block; every call in it must succeed. `signed_by`: the signers of the parent (default: all
+        validators).
+        """
         execution = self._start(self.state, signed_by)
         nonces: dict[bytes, int] = {}
         for who, call in calls:
@@ -125,12 +127,12 @@ class Rig:
         return executed
 
     def skip_to(self, height: int) -> None:
-        """Empty blocks up to and with `height`."""
+        """Add empty blocks up to and including `height`."""
         while self.height < height:
             self.block()
 
     def skip_epochs(self, count: int = 1) -> None:
-        """Empty blocks up to and with the last of an epoch."""
+        """Add empty blocks up to and including the last of an epoch."""
         length = self.spec.params.staking.epoch_blocks
         self.skip_to((self.height // length + count) * length)
 
@@ -139,28 +141,32 @@ class Rig:
         return read_account(self.state, who.account).nonce
 
     def measure_call(self, who: DevIdentity, call: Any, above: tuple[DevIdentity, Any] | None = None) -> Sample:
-        """What the call adds to an empty transaction of the same account (or to the one named) in the next block: both
-        by turns, again and again, so that a slow moment meets both. The state does not move. It has to succeed.
+        """The extra cost of the call over an empty transaction of the same account, or over `above`, in the next block.
+
+        Both run in turns, again and again, so that a slow moment affects both. The state does not change. The call must
+        succeed.
         """
         run, empty = self._make_run(who, call), self._make_run(*(above or (who, Remark(b""))))
         ns, empty_ns = _time(lambda: self._start(self.state), (run, empty))
         return self._count_beside(run, ns) - self._count_beside(empty, empty_ns)
 
     def measure_transaction(self, who: DevIdentity) -> Sample:
-        """An empty transaction, without the check of its signature: a mortal one, whose birth has to be looked up."""
+        """The cost of an empty transaction without its signature's check. It is mortal: its birth block is looked
+        up.
+        """
         assert self.height > 1, "the parent's hash is known without looking"
         empty = self._make_run(who, Remark(b""), period_blocks=MORTALITY_BLOCKS_MAX)
         (ns,) = _time(lambda: self._start(self.state), (empty,))
         return self._count_beside(empty, ns) - self._count_beside(lambda execution: None, 0)
 
     def measure_hooks(self) -> Sample:
-        """What falls due in the next block, at its start or end, above a block in which nothing does."""
+        """The cost of what falls due at the next block's start or end, above a block in which nothing does."""
         height = self.height + 1
         idle = self.state.copy((inference.due.key(height), governance.due.key(height)))
         return self._measure_empty(self.state) - self._measure_empty(idle)
 
     def measure_block(self) -> Sample:
-        """The next block, without any transaction."""
+        """The cost of the next block without transactions."""
         return self._measure_empty(self.state)
 
     def _measure_empty(self, state: CountedState) -> Sample:
@@ -182,7 +188,9 @@ class Rig:
         return run
 
     def _count_beside(self, run: Run, ns: int) -> Sample:
-        """Counts with another account's transaction in the block: what the first of any block touches is no part."""
+        """Count with another account's transaction in the block, so that what the first of any block touches is left
+        out.
+        """
 
         def both(execution: BlockExecution) -> None:
             execution.apply(self._sign(BYSTANDER, Remark(b""), 0))
@@ -202,7 +210,7 @@ class Rig:
         return BlockExecution(state, self._make_context(signed_by), (), self._is_signed)
 
     def _is_signed(self, transaction: Transaction, extrinsic: bytes, birth_hash: bytes) -> bool:
-        """Everything a check of the signature takes but the check."""
+        """Do all the work of a signature's check except the check."""
         compute_transaction_digest(transaction, self.genesis.hash, birth_hash)
         return True
 
@@ -226,14 +234,14 @@ class Rig:
         return hash_tagged(Tag.HEADER, height.to_bytes(8, "big")) if height else self.genesis.hash
 
     def _sign(self, who: DevIdentity, call: Any, nonce: int, period_blocks: int = 0) -> Transaction:
-        """Of zeros; a mortal one is born in block 1."""
+        """A transaction with a signature of zeros; a mortal transaction is born in block 1."""
         birth_height = 1 if period_blocks else 0
         return Transaction(TransactionBody(who.account, nonce, call, 0, birth_height, period_blocks), bytes(64))
 
 
 def _carry(transaction: Transaction, receipt: Receipt) -> None:
-    """What a block does with a transaction besides running it: body root and block, receipts root and receipts, and
-    the index by its hash.
+    """Do a block's work with a transaction besides running it: body root and block, receipts root and receipts, and the
+    index by its hash.
     """
     encode(transaction)
     encode(transaction)
@@ -243,7 +251,7 @@ def _carry(transaction: Transaction, receipt: Receipt) -> None:
 
 
 def _time(prepare: Callable[[], Any], runs: Sequence[Run]) -> list[int]:
-    """ns of CPU time of each of `runs`, by turns; preparation is not counted. The first turn warms up."""
+    """ns of CPU time of each of `runs`, in turns, without preparation. The first turn warms up."""
     taken: list[list[int]] = [[] for _ in runs]
     gc.collect()
     gc.disable()
@@ -261,5 +269,5 @@ def _time(prepare: Callable[[], Any], runs: Sequence[Run]) -> list[int]:
 
 
 def compute_quiet(taken: Sequence[float]) -> int:
-    """The lower quartile: whatever else the machine does only ever adds to a time."""
+    """The lower quartile: other work on the machine can only add to a time."""
     return round(statistics.quantiles(taken, n=4, method="inclusive")[0])

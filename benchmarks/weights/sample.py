@@ -1,4 +1,4 @@
-"""What one execution cost: time, and what it touched of the state. Plain integers; knows no chain."""
+"""The cost of an execution: its time, and its state accesses. Plain integers; knows no chain."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ PARTS = ("ns", "reads", "seeks", "rows", "writes")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`ns` of CPU time with the state in memory, and exact counts: keys read from below the block's own
-    changes, ranges opened there, rows met in them, keys changed.
+    """`ns` of CPU time with the state in memory, and exact counts: keys read from below the block's own changes, ranges
+    opened there, rows met in them, keys changed.
     """
 
     ns: int
@@ -28,11 +28,11 @@ class Sample:
 
     @property
     def parts(self) -> tuple[int, ...]:
-        """In the order of `PARTS`."""
+        """The values in the order of `PARTS`."""
         return self.ns, self.reads, self.seeks, self.rows, self.writes
 
     def multiply(self, count: int) -> Sample:
-        """So many of it."""
+        """The cost of `count` executions."""
         return Sample(*(part * count for part in self.parts))
 
     def divide(self, count: int) -> Sample:
@@ -42,9 +42,9 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One scenario of one call at one size.
+    """A scenario of a call, measured at a size.
 
-    `component` is a number that can be read off the call ("" when the scenario has none); `size` its value.
+    `component` names a number that can be read off the call ("" when the scenario has none); `size` is its value.
     """
 
     call: str

@@ -1,4 +1,4 @@
-"""A model cut among as many workers as a path may have, and a session to settle requests of: what inference needs."""
+"""The setting of inference: a model split among as many workers as a path allows, and an open session."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _ADDRESSES = ("/" + "a" * (ADDRESS_BYTES_MAX - 1),) * WORKER_ADDRESSES_MAX
 
 
 def build_manifest(layers: int) -> Manifest:
-    """A valid manifest of so many layers."""
+    """A valid manifest with `layers` layers."""
     kinds = [(UnitKind.EMBED, 0), *((UnitKind.LAYER, index) for index in range(layers))]
     kinds += [(UnitKind.HEAD, 0), (UnitKind.TOKENIZER, 0), (UnitKind.CHAT_TEMPLATE, 0)]
     return Manifest(
@@ -69,7 +69,7 @@ def build_manifest(layers: int) -> Manifest:
 
 
 class Serving:
-    """One worker a layer, each of its own operator; so many validators verify; one session is open."""
+    """A worker for each layer, each with its own operator; `verifiers` validators verify; a session is open."""
 
     def __init__(self, stages: int, verifiers: int = VALIDATORS, **params: int) -> None:
         self.rig = Rig(build_spec(**params))
@@ -84,11 +84,11 @@ class Serving:
         self.rig.block((CLIENT, self.build_session()))
 
     def build_session(self, requests_max: int = 1) -> calls.OpenSession:
-        """One request and it closes by itself."""
+        """The call that opens a session, which closes by itself after `requests_max` requests."""
         return calls.OpenSession(self.model, SESSION_KEY.public_key, PRICE, 100 * MYL, requests_max)
 
     def build_worker(self, who: DevIdentity, index: int, addresses: int = WORKER_ADDRESSES_MAX) -> calls.RegisterWorker:
-        """The call that bonds a worker for one layer."""
+        """The call that bonds a worker for a layer."""
         return calls.RegisterWorker(
             model=self.model,
             start=index,
@@ -103,11 +103,11 @@ class Serving:
         )
 
     def build_update(self, who: DevIdentity, addresses: int) -> calls.UpdateWorker:
-        """New addresses of that worker."""
+        """The call that gives a worker new addresses."""
         return calls.UpdateWorker(who.worker_key.public_key, _PEER_ID[1:], _ADDRESSES[:addresses])
 
     def build_settlement(self) -> calls.Settle:
-        """Of the session's first request, over all workers."""
+        """The settlement of the session's first request, over all workers."""
         path = tuple(
             PathStage(worker.worker_key.public_key, index, index + 1, PRICE // 2, PRICE)
             for index, worker in enumerate(self.workers)
@@ -141,7 +141,7 @@ class Serving:
 
 
 def build_verdict(challenge: bytes, who: DevIdentity, place: int) -> tuple[calls.CommitVerdict, calls.RevealVerdict]:
-    """A pass; no two fingerprints are the same, so that every two have to be compared."""
+    """A verdict that passes. All fingerprints differ, so that every two must be compared."""
     fingerprint = (10**6 + place).to_bytes(4, "little") * (FINGERPRINT_BYTES // 4)
     preimage = VerdictPreimage(challenge, who.account, Outcome.PASS, 1_000, 0, fingerprint, bytes(32))
     reveal = calls.RevealVerdict(challenge, Outcome.PASS, 1_000, 0, fingerprint, bytes(32))

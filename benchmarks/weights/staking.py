@@ -1,4 +1,4 @@
-"""Scenarios of staking: queues, memberships and cohorts as full as the rules let them be."""
+"""Scenarios of staking: queues, memberships and cohorts as full as the rules allow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PART = 10 * MYL
 
 
 def measure() -> Iterator[Measurement]:
-    """Everything of staking."""
+    """Measure all calls of staking."""
     yield from _measure_own()
     yield from _measure_withdrawal()
     yield from _measure_delegations(is_mature=False)
@@ -54,7 +54,7 @@ def _measure_own() -> Iterator[Measurement]:
 
 
 def _measure_unjail() -> Iterator[Measurement]:
-    """One validator signs nothing through an epoch and sits its term."""
+    """Measure a validator that signs nothing through an epoch and serves its jail term."""
     spec = build_spec()
     staking = replace(spec.params.staking, jail_blocks=2)
     rig = Rig(replace(spec, params=replace(spec.params, staking=staking)))
@@ -65,7 +65,7 @@ def _measure_unjail() -> Iterator[Measurement]:
 
 
 def _measure_withdrawal() -> Iterator[Measurement]:
-    """Both queues full and ripe, every delegated amount liable for two validators."""
+    """Measure full and ripe queues, with every delegated amount liable for two validators."""
     for entries in (REDELEGATIONS_MAX + 1, LEAVING_MAX):
         rig = Rig(build_spec())
         rig.block((LEAVER, calls.Bond(2_000 * MYL)), *((LEAVER, calls.Delegate(one.account, PART)) for one in OTHERS))
@@ -84,8 +84,10 @@ def _measure_withdrawal() -> Iterator[Measurement]:
 
 
 def _measure_delegations(*, is_mature: bool) -> Iterator[Measurement]:
-    """The delegator has as many redelegations behind the source as it may, ripe or not; others have redelegated away
-    from there in every epoch, in this one to all the validators but one that they may.
+    """Measure with all queues full: the delegator has as many redelegations behind the source as allowed, ripe or not.
+
+    Another account has redelegated away from the source in every epoch, in this epoch to all the validators but one
+    that it may.
     """
     rig = Rig(build_spec())
     rig.block(*((DELEGATOR, calls.Delegate(one.account, PART)) for one in (SOURCE, DEST, *OTHERS[:20])))

@@ -1,6 +1,6 @@
-"""What touching the state costs where it is large: a database of a million accounts, written as a node writes it.
+"""The cost of state accesses where the state is large: a database of a million accounts, written as a node writes it.
 
-Reads, ranges and changed keys each have a price; calls are timed in memory and only counted for these.
+Reads, ranges and changed keys each have a price. Calls are timed in memory, and their accesses are only counted.
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ WARM_UP_BLOCKS = 3
 
 @dataclass(frozen=True, slots=True)
 class StoreCosts:
-    """Nanoseconds of CPU time of the thread that makes blocks: a key read, a range opened, a row met in it; putting one
-    of a block's empty transactions on disk; what a transfer to an account of its own takes more than an empty one.
+    """Nanoseconds of CPU time of the thread that makes blocks, for each access.
 
-    `pair_ns` is a whole transfer between two accounts of its own from candidate to disk: no price, but what the prices
-    have to pay for together. LevelDB compacts in threads of its own beside it.
+    A key read, a range opened, a row met in it; putting an empty transaction of a block on disk; the extra cost of a
+    transfer to an account of its own over an empty transaction. `pair_ns` is a whole transfer between two accounts of
+    its own from candidate to disk: it is no price, but the prices together must cover it. LevelDB compacts in its own
+    threads.
     """
 
     accounts: int
@@ -60,7 +61,7 @@ class StoreCosts:
 
 
 def measure_store(directory: Path, count: int = ACCOUNTS, per_block: int = PER_BLOCK) -> StoreCosts:
-    """Fill a database with `count` accounts, then read it, and put blocks on it whose old states are pruned."""
+    """Fill a database with `count` accounts, read from it, and add blocks to it whose old states are pruned."""
     store = ChainStore(directory, _fill(count), Retention(state_blocks=WARM_UP_BLOCKS))
     try:
         chosen = random.Random(7)
@@ -106,7 +107,7 @@ def _make_account(number: int) -> bytes:
 
 
 def _fill(count: int) -> Genesis:
-    """The development genesis with so many accounts more than a spec may list."""
+    """The development genesis with `count` more accounts than a spec may list."""
     spec = build_dev_spec()
     system = dataclasses.replace(spec.params.system, block_weight_max=10**12)
     small = build_genesis(dataclasses.replace(spec, params=dataclasses.replace(spec.params, system=system)))
@@ -117,7 +118,7 @@ def _fill(count: int) -> Genesis:
 
 
 def _time_each(numbers: Sequence[int], run: Callable[[int], Any]) -> int:
-    """ns of this thread's CPU time of one `run`."""
+    """ns of this thread's CPU time for a `run`."""
     taken = []
     for number in numbers:
         started = time.thread_time_ns()
@@ -127,7 +128,7 @@ def _time_each(numbers: Sequence[int], run: Callable[[int], Any]) -> int:
 
 
 def _time_block(store: ChainStore, transactions: list[Transaction]) -> tuple[int, int]:
-    """ns from the candidates to the block, and from there to the synced batch."""
+    """ns from the candidates to the block, and from the block to the synced batch."""
     head, alice = store.get_head(), get_dev_identity("alice").consensus_key
     proposer = Proposer(alice.public_key, partial(prove_beacon, alice.seed))
     started = time.thread_time_ns()
@@ -151,7 +152,7 @@ def _make_transfers(store: ChainStore, signer: int, dests: Sequence[int]) -> lis
 
 
 def _make(store: ChainStore, signer: int, place: int, call: Any) -> Transaction:
-    """The signer's next transaction but `place`."""
+    """The signer's transaction with its next nonce plus `place`."""
     found = accounts.read(store, _make_account(signer))
     nonce = found.nonce if found is not None else 0
     return Transaction(TransactionBody(_make_account(signer), nonce + place, call, 0, 0, 0), bytes(64))

@@ -1,4 +1,4 @@
-"""Chains populated for the worst case: many validators, full queues, long paths. What they assume is in `ASSUMED`."""
+"""Chains populated for the worst case: many validators, full queues, long paths. `ASSUMED` holds their assumptions."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from proto_specs.types import calls
 from proto_specs.types.common import NMYL_PER_MYL
 
 VALIDATORS = 100
-"""Elected validators of the measured chains, all of whom verify the measured models."""
+"""Elected validators of the measured chains, all of which verify the measured models."""
 
 SEATS = 5
-"""Seats of a challenge's committee, with those of its second round: what a settlement pays for in advance."""
+"""Seats of a challenge's committee, with those of its second round; a settlement pays for them in advance."""
 
 OUTFLOW_EPOCHS = 20
-"""Epochs in an unbonding period, from each of which stake of one validator is liable elsewhere."""
+"""Epochs in an unbonding period, from each of which stake of a validator is liable elsewhere."""
 
 ASSUMED = {"validators": VALIDATORS, "committee_seats": SEATS, "unbonding_epochs": OUTFLOW_EPOCHS}
-"""What no call says of itself and weights therefore take as given. A chain beyond it lowers `block_weight_max`."""
+"""Numbers that no call states, so that weights assume them. A chain that exceeds them lowers `block_weight_max`."""
 
 MYL = NMYL_PER_MYL
 EPOCH_BLOCKS = 10
@@ -35,13 +35,13 @@ _PAYERS = 120
 
 @cache
 def get_validator(number: int) -> DevIdentity:
-    """The genesis validators, by number."""
+    """A genesis validator, by number."""
     return get_dev_identity(f"validator-{number}")
 
 
 @cache
 def get_payer(number: int) -> DevIdentity:
-    """Accounts with money that do nothing at genesis."""
+    """An account with money that does nothing at genesis, by number."""
     return get_dev_identity(f"payer-{number}")
 
 
@@ -63,7 +63,7 @@ def build_spec(validators: int = VALIDATORS, **params: Any) -> ChainSpec:
 
 
 def read_value(rig: Rig, who: DevIdentity, validator: DevIdentity) -> int:
-    """nmyl that `who` has behind a validator in the next block, free to move or not."""
+    """nmyl that `who` has behind a validator in the next block, whether free to move or not."""
     return Book(Overlay(rig.state), who.account, validator.account, rig.height + 1).value
 
 

@@ -1,6 +1,6 @@
-"""What the BFT core asks of its shell, in the order given; the core never waits for an answer.
+"""The effects that the BFT core asks its shell for, in order; the core never waits for an answer.
 
-`answered_by` of an effect is the type of the input that answers it; None where nothing answers.
+`answered_by` of an effect is the type of the input that answers it; None when nothing answers.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class BuildBlock:
 
 @dataclass(frozen=True, slots=True)
 class Propose:
-    """Sign, persist, send a proposal of `block`. Answered by `ProposalReceived` with it.
+    """Sign, persist and send a proposal of `block`. Answered by `ProposalReceived` with that proposal.
 
-    If the signer refuses (it signed another for this round before a crash) nothing answers: the propose timeout,
-    which runs at the proposer too, carries the round on.
+    If the signer refuses (it signed another proposal of this round before a crash) nothing answers: the propose
+    timeout, which runs at the proposer too, advances the round.
     """
 
     answered_by: ClassVar[Answer] = ProposalReceived
@@ -51,9 +51,9 @@ class Propose:
 
 @dataclass(frozen=True, slots=True)
 class ValidateBlock:
-    """Check `block` against the chain's head, by executing it. Answered by `BlockValidated`; asked once per block hash.
+    """Check `block` by executing it on the chain's head. Answered by `BlockValidated`; asked once for each block hash.
 
-    Own blocks are asked about like all others: a shell that built the block may answer from memory.
+    The core asks about own blocks too: a shell that built the block may answer from memory.
     """
 
     answered_by: ClassVar[Answer] = BlockValidated
@@ -63,9 +63,10 @@ class ValidateBlock:
 
 @dataclass(frozen=True, slots=True)
 class CastVote:
-    """Sign, persist, fsync, send this node's vote; `block_hash` None is nil. Answered by `VoteReceived` with it.
+    """Sign, persist, fsync and send this node's vote; `block_hash` None is nil. Answered by `VoteReceived` with that
+    vote.
 
-    If the signer refuses, nothing answers and the core counts on the others alone.
+    If the signer refuses, nothing answers and the core goes on with the other validators' votes alone.
     """
 
     answered_by: ClassVar[Answer] = VoteReceived
@@ -78,7 +79,9 @@ class CastVote:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleTimeout:
-    """Answered by `TimeoutElapsed` with it, `delay_ms` ms later; may be dropped once another height starts."""
+    """Start a timer. Answered by `TimeoutElapsed` with it after `delay_ms`; may be dropped once another height
+    starts.
+    """
 
     answered_by: ClassVar[Answer] = TimeoutElapsed
 

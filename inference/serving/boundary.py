@@ -1,4 +1,6 @@
-"""What crossed one boundary of one request, window by window, and the leaves over it. Knows no network and no model."""
+"""The bytes that crossed a boundary of a request, by window, and the leaves over them. Knows no network and no
+model.
+"""
 
 from __future__ import annotations
 
@@ -47,9 +49,11 @@ class BoundaryLog:
         self._windows: list[_Window] = []
         self.positions = 0
         self.leaves = 0
-        """Windows that have a leaf: the next leaf is for this window."""
+        """Windows with a leaf; the next leaf is for the window of this number."""
         self.signed = 0
-        """Windows whose leaf both neighbours have signed: the next countersignature is for this window."""
+        """Windows whose leaf both neighbours have signed; the next countersignature is for the window of this
+        number.
+        """
 
     @property
     def windows(self) -> int:
@@ -77,15 +81,15 @@ class BoundaryLog:
         return self._windows[window].count if window < len(self._windows) else 0
 
     def get_payload(self, window: int) -> bytes:
-        """Exact wire bytes of a window."""
+        """The exact wire bytes of a window."""
         return bytes(self._windows[window].payload)
 
     def get_trace(self, window: int) -> bytes:
-        """What only the sender holds of a window."""
+        """The sender's private trace of a window."""
         return bytes(self._windows[window].trace)
 
     def make_leaf(self, window: int) -> Leaf:
-        """The leaf over what was logged of `window`; every window before has its leaf."""
+        """The leaf over the logged rows of `window`. All earlier windows have their leaf."""
         logged = self._windows[window]
         before = self._windows[window - 1].leaf if window else None
         assert window == 0 or before is not None, "leaves are made in order"
@@ -103,7 +107,7 @@ class BoundaryLog:
         )
 
     def close_window(self, leaf: Leaf, output_signature: bytes) -> None:
-        """Fix the leaf of the next window, with the sender's signature: nothing can be appended to it any more."""
+        """Fix the leaf of the next window, with the sender's signature; from then on the window takes no more rows."""
         assert leaf.window == self.leaves, "leaves are closed in order"
         window = self._windows[leaf.window]
         window.leaf, window.output_signature = leaf, output_signature
@@ -114,13 +118,13 @@ class BoundaryLog:
         return self._windows[window].leaf if window < len(self._windows) else None
 
     def add_signed(self, input_signature: bytes) -> None:
-        """Keep the receiver's signature under the next leaf that lacks one."""
+        """Keep the receiver's signature for the next leaf that lacks it."""
         assert self.signed < self.leaves, "a leaf is closed before it is countersigned"
         self._windows[self.signed].input_signature = input_signature
         self.signed += 1
 
     def get_signed(self) -> tuple[SignedLeaf, ...]:
-        """All leaves, once every one of them has both signatures."""
+        """All leaves, when each of them has both signatures."""
         assert self.signed == len(self._windows), "asked for before every leaf was countersigned"
         return tuple(
             SignedLeaf(one.leaf, one.output_signature, one.input_signature)

@@ -1,4 +1,4 @@
-"""The client's part in one request, sans-IO: it orders, feeds the prompt, takes tokens, vouches and countersigns.
+"""The client's part in a request, sans-IO: it orders, feeds the prompt, takes tokens, vouches and countersigns.
 
 The client signs two boundaries: the first as sender (its prompt, and the generated tokens that are fed back) and the
 last as receiver. It never relays activations.
@@ -70,7 +70,9 @@ class SettlementSent:
 
 @dataclass(frozen=True, slots=True)
 class RequestFailed:
-    """Stage `stage` cannot (go on to) serve, or says so of another; at most what was vouched for is settled."""
+    """Stage `stage` cannot serve (any longer), or reports that another stage cannot; only vouched tokens are
+    settled.
+    """
 
     stage: int
     code: FailureCode
@@ -81,7 +83,7 @@ ClientEffect = ToStage | TokenReceived | SettlementSent | RequestFailed
 
 
 class ClientRequest:
-    """State of one request at the client. `start` opens it; `handle` takes a frame of one stage."""
+    """State of a request at the client. `start` opens it; `handle` takes a stage's frame."""
 
     def __init__(self, order: SignedOrder, prompt: tuple[int, ...], session_key: SigningKey) -> None:
         self._order = order
@@ -102,7 +104,7 @@ class ClientRequest:
         return [ToStage(stage, OpenRequest(self._order)) for stage in range(self._stages)]
 
     def handle(self, stage: int, frame: Frame) -> list[ClientEffect]:
-        """The effects of one frame from one stage. What breaks the protocol becomes `RequestFailed`."""
+        """The effects of a stage's frame. A frame that breaks the protocol becomes `RequestFailed`."""
         try:
             return self._dispatch(stage, frame)
         except BoundaryError as error:
@@ -110,17 +112,17 @@ class ClientRequest:
 
     @property
     def is_signed(self) -> bool:
-        """Whether the answer is complete and everything signed: the stages settle without us from here on."""
+        """Whether the answer is complete and everything is signed; the stages then settle without the client."""
         windows = compute_windows(self._fed.positions)
         return self._is_finished and self._fed.leaves == self._leaves_received == windows
 
     @property
     def tokens_max(self) -> int:
-        """Tokens ordered."""
+        """The number of tokens ordered."""
         return self._order.order.tokens_max
 
     def get_awaited_stage(self) -> int:
-        """Whose silence holds the request up, as far as a client can tell."""
+        """The stage that the request waits for, as far as a client can tell."""
         waiting = [stage for stage in range(self._stages) if stage not in self._accepted]
         return waiting[0] if waiting else self._stages - 1
 
@@ -165,7 +167,7 @@ class ClientRequest:
         return Rows(self.request, 0, start, len(tokens), payload)
 
     def _close_fed(self) -> list[ClientEffect]:
-        """The OUTPUT leaf of boundary 0 for a window that is full, or the last one of a finished request."""
+        """The OUTPUT leaf of boundary 0 for a full window, or for the last window of a finished request."""
         window = self._fed.leaves
         count = self._fed.get_count(window)
         if count == 0 or (count < WINDOW_POSITIONS and not self._is_finished):

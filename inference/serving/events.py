@@ -1,7 +1,7 @@
 """Inputs and effects of a stage's state machine. Frozen values; bytes only, no arrays.
 
 `answered_by` of an effect names the inputs of this stage that answer it: those that come because it was carried out.
-Where a frame is sent, they are the frames that the other side sends back; an empty tuple means that nothing answers.
+For a sent frame, they are the frames that the other side sends back; an empty tuple means that nothing answers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The client is gone, has cancelled, or does not sign: settle what it vouched for, or give up."""
+    """The client is gone, has cancelled, or does not sign: settle the vouched tokens, or give up."""
 
     code: FailureCode
     message: str
@@ -55,7 +55,9 @@ class Compute:
 
 @dataclass(frozen=True, slots=True)
 class ToUpstream:
-    """Send to the stage before (to the client, on the first stage): countersignatures, which nothing answers."""
+    """Send to the stage before (on the first stage, to the client). It carries countersignatures, which nothing
+    answers.
+    """
 
     answered_by: ClassVar[Answers] = ()
 
@@ -64,7 +66,7 @@ class ToUpstream:
 
 @dataclass(frozen=True, slots=True)
 class ToDownstream:
-    """Send to the next stage. A leaf is answered by its countersignature; rows, roots and failures by nothing."""
+    """Send to the next stage. Its countersignature answers a leaf; nothing answers rows, roots and failures."""
 
     answered_by: ClassVar[Answers] = (Countersign,)
 
@@ -73,7 +75,7 @@ class ToDownstream:
 
 @dataclass(frozen=True, slots=True)
 class ToClient:
-    """Send to the client. A leaf is answered by its countersignature, tokens by vouchers, failures by nothing."""
+    """Send to the client. Its countersignature answers a leaf, a voucher answers tokens, nothing answers failures."""
 
     answered_by: ClassVar[Answers] = (Countersign, VoucherFrame)
 
@@ -82,10 +84,10 @@ class ToClient:
 
 @dataclass(frozen=True, slots=True)
 class ToFirst:
-    """Send to the first stage of the path (only the last stage does).
+    """Send to the first stage of the path; only the last stage does.
 
-    A token is answered by its rows and the voucher by roots, both through the whole path. On a path of one stage the
-    token itself comes back, and no voucher is sent.
+    A token is answered by its rows and the voucher by roots, both through the whole path. On a path with a single stage
+    the token itself comes back, and no voucher is sent.
     """
 
     answered_by: ClassVar[Answers] = (Rows, RootsFrame, Token)
@@ -95,7 +97,7 @@ class ToFirst:
 
 @dataclass(frozen=True, slots=True)
 class Retain:
-    """Write the record to disk before anything that follows: it is what the stage will open when drawn.
+    """Write the record to disk before the effects that follow: the stage opens it if a challenge draws the request.
 
     Nothing answers: when the disk fails, the shell gives the request up.
     """
@@ -116,7 +118,7 @@ class SubmitSettlement:
 
 @dataclass(frozen=True, slots=True)
 class StopComputing:
-    """No more results are wanted: free the KV memory. What is missing are signatures, and they are soon given up.
+    """Free the KV memory: no more results are wanted. The missing signatures come soon, or the request is given up.
 
     Nothing answers.
     """
@@ -126,14 +128,14 @@ class StopComputing:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Nothing more will come, and nothing answers: free the KV memory."""
+    """Free the KV memory: the request is over. Nothing answers."""
 
     answered_by: ClassVar[Answers] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The request cannot go on; tell the client and both neighbours, free everything. Nothing answers."""
+    """The request cannot go on: tell the client and both neighbours, free everything. Nothing answers."""
 
     answered_by: ClassVar[Answers] = ()
 
@@ -156,5 +158,5 @@ StageEffect: TypeAlias = (
 
 
 def read_failure_code(number: int) -> FailureCode:
-    """The code of a `Failed` frame; one we do not know is INTERNAL."""
+    """The code of a `Failed` frame; an unknown code is INTERNAL."""
     return FailureCode(number) if number in tuple(FailureCode) else FailureCode.INTERNAL

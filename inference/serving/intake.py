@@ -1,4 +1,4 @@
-"""What a stage takes in over its input boundary: rows that are due, and the leaf that waits for them. Signs nothing."""
+"""A stage's intake over its input boundary: rows that are due, and the leaf that waits for them. Signs nothing."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from proto_specs.types.request import Order, compute_prompt_hash
 from proto_specs.types.wire import FailureCode, FinishReason, OutputLeaf, Rows, Token
 
 UNSIGNED_WINDOWS_MAX = UNVOUCHED_WINDOWS_MAX + 1
-"""Windows of rows beyond the last signed leaf: as far as generation goes without a voucher."""
+"""Windows of rows beyond the last signed leaf: as many as a stage generates without a voucher."""
 
 
 class Intake:
-    """The input boundary of one request. Every method raises BoundaryError when the sender breaks a rule."""
+    """The input boundary of a request. Every method raises BoundaryError when the sender breaks a rule."""
 
     def __init__(self, order: Order, place: Place, log: BoundaryLog, row_bytes: int) -> None:
         self.log = log
@@ -24,7 +24,7 @@ class Intake:
         self._waiting: OutputLeaf | None = None
 
     def take_rows(self, rows: Rows, limit: int) -> Compute:
-        """Rows of the prompt or of the stage before, up to position `limit`: work for the shard."""
+        """Take rows of the prompt or of the stage before, up to position `limit`; returns work for the shard."""
         if rows.boundary != self._place.stage:
             raise BoundaryError(f"rows of boundary {rows.boundary} at stage {self._place.stage}")
         end = rows.start + rows.count
@@ -35,7 +35,9 @@ class Intake:
         return self._append(rows.start, rows.count, rows.payload)
 
     def take_token(self, token: Token) -> Compute | None:
-        """A generated token, back at the first stage: work for the shard; None when it ends the generation."""
+        """Take a generated token, back at the first stage; returns work for the shard, None when it ends the
+        generation.
+        """
         if not self._place.is_first:
             raise BoundaryError("only the first stage is fed tokens")
         order, position = self._order, self.log.positions
@@ -50,7 +52,9 @@ class Intake:
         return self._append(position, 1, token.token.to_bytes(self._row_bytes, "little"))
 
     def take_leaf(self, frame: OutputLeaf) -> None:
-        """The sender's next leaf. It waits here: the client's may come before the tokens that it covers."""
+        """Keep the sender's next leaf until its rows are here: the client's leaf may come before the tokens that it
+        covers.
+        """
         leaf = frame.leaf
         if leaf.boundary != self._place.stage or leaf.window != self.log.leaves:
             raise BoundaryError(f"leaf of boundary {leaf.boundary}, window {leaf.window} is not due")
@@ -61,7 +65,7 @@ class Intake:
         self._waiting = frame
 
     def release_leaf(self, is_fed: bool) -> OutputLeaf | None:
-        """The leaf that waits, once its rows are all here; `is_fed` says that no more will come. Only once."""
+        """The waiting leaf, returned once, when all its rows are here. `is_fed` says that no more rows will come."""
         frame = self._waiting
         if frame is None:
             return None

@@ -1,4 +1,4 @@
-"""Signing the leaves of a boundary, as its sender and as its receiver, and keeping what was signed. Pure."""
+"""Signs the leaves of a boundary, as its sender and as its receiver, and keeps the signatures. Pure."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def sign_next_leaf(log: BoundaryLog, key: SigningKey) -> OutputLeaf:
 
 
 def countersign_leaf(log: BoundaryLog, frame: OutputLeaf, sender: bytes, key: SigningKey) -> Countersign:
-    """The receiver's answer to the sender's leaf over the next window, of which at least one row is logged.
+    """The receiver's answer to the sender's leaf over the next window, which has at least one logged row.
 
-    Raises BoundaryError when the leaf is not over the bytes that came, or not signed by `sender`.
+    Raises BoundaryError when the leaf does not cover the received bytes, or is not signed by `sender`.
     """
     leaf = frame.leaf
     if leaf != log.make_leaf(log.leaves):
@@ -50,7 +50,7 @@ def accept_countersign(log: BoundaryLog, boundary: int, frame: Countersign, rece
 
 
 def make_record(order: SignedOrder, stage: int, received: BoundaryLog, sent: BoundaryLog) -> RequestRecord:
-    """Both boundaries of a stage, once every leaf has both signatures."""
+    """The record of both boundaries of a stage, when every leaf has both signatures."""
     windows = range(received.windows)
     return RequestRecord(
         order=order,

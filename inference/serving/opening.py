@@ -1,7 +1,7 @@
-"""Authenticating what a challenged worker opened: bytes against signed leaves, leaves against the chain's roots.
+"""Authenticates the opening of a challenged worker: bytes against signed leaves, leaves against the chain's roots.
 
-Pure. What passes here was signed by the worker that is judged; what does not pass is no evidence against anybody, and
-the verdict is UNAVAILABLE (DESIGN 5.2: blame only by a signature).
+Pure. An opening that passes was signed by the judged worker. An opening that fails proves nothing against any party,
+and the verdict is UNAVAILABLE (DESIGN 5.2: blame only by a signature).
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class AuthenticOpening:
 def authenticate_opening(
     opening: Opening, roots: StageRoots, window: int, session_key: bytes, manifest: Manifest
 ) -> AuthenticOpening:
-    """Check an opening for `window` against what the stage committed on chain. Raises OpeningError with the reason.
+    """Check an opening for `window` against the stage's commitment on chain. Raises OpeningError with the reason.
 
-    The chain cannot count the leaves under a root, so a stage may have committed to fewer than it has windows.
+    The chain cannot count the leaves under a root, so a stage may have committed to fewer leaves than it has windows.
     """
     order = opening.order.order
     if compute_request_id(order) != roots.request:
@@ -101,9 +101,10 @@ def authenticate_opening(
 
 
 def compute_opening_bytes_max(window: int, windows: int, stages: int, row_bytes: int) -> int:
-    """Upper bound of an honest opening's encoding: nobody has to take in more. `row_bytes`: the wider of a row's sides.
+    """Upper bound of an honest opening's encoding; a verifier reads no more. `row_bytes`: the wider of a row's sides.
 
-    Input rows of windows 0 to `window`, output rows and trace of one; leaf hashes of all windows; the order.
+    Counts the input rows of windows 0 to `window`, output rows and trace of one window, leaf hashes of all windows, and
+    the order.
     """
     payloads = (window + 3) * (WINDOW_POSITIONS * row_bytes + LEAF_BYTES_MAX)
     return payloads + 2 * windows * HASH_BYTES_MAX + stages * PATH_STAGE_BYTES_MAX + ORDER_BYTES_MAX

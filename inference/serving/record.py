@@ -1,4 +1,4 @@
-"""What a stage keeps of a finished request until it is resolved on chain, and the opening made of it."""
+"""The record that a stage keeps of a finished request until it is resolved on chain, and the opening made of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Payloads = Annotated[tuple[Payload, ...], Max(limits.WINDOWS_MAX)]
 
 @record
 class RequestRecord:
-    """Both boundaries of one stage: signed leaves and exact bytes of every window."""
+    """Both boundaries of a stage: signed leaves and exact bytes of every window."""
 
     order: SignedOrder
     stage: U8
@@ -27,7 +27,7 @@ class RequestRecord:
 
 
 def make_opening(kept: RequestRecord, window: int) -> Opening:
-    """Everything a verifier needs to recompute `window`. Raises IndexError for a window that does not exist."""
+    """All that a verifier needs to recompute `window`. Raises IndexError for a window that does not exist."""
     if not 0 <= window < len(kept.output_leaves):
         raise IndexError(f"the request has {len(kept.output_leaves)} windows, not {window + 1}")
     end = window + 1

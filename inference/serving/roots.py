@@ -1,4 +1,4 @@
-"""The roots that the stages before sign and pass down a path: what must hold of them before we add our own. Pure."""
+"""The rules for the roots that stages sign and pass down a path, checked before a stage adds its own. Pure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from proto_specs.types.request import Order, SignedStageRoots, compute_windows, 
 def validate_roots(order: Order, request: bytes, roots: Sequence[SignedStageRoots]) -> None:
     """Raises BoundaryError unless these are the roots of stages 0, 1, .. of the path, as the chain will demand them.
 
-    Each is signed by its worker, all have the same positions, and each begins with the leaves the one before ends with:
-    a single fault would make the whole settlement fail, at the cost of every stage.
+    Each is signed by its worker, all have the same positions, and each stage's input leaves are the output leaves of
+    the stage before. A single fault would make the whole settlement fail, at the cost of every stage.
     """
     for number, signed in enumerate(roots):
         stated = signed.roots

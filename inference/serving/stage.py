@@ -1,12 +1,12 @@
-"""One stage's part in one request, sans-IO: frames and results in, effects out. Knows no stream, clock or array.
+"""A stage's part in a request, sans-IO: frames and results in, effects out. Knows no stream, clock or array.
 
-The story: rows come in over boundary s, the shard computes them, rows go out over boundary s+1. Behind the rows follow
-the leaves: the sender's OUTPUT signature, our check against the bytes that came, our INPUT signature, and only then our
-own OUTPUT leaf. When the client has signed everything, or has stopped signing, the last stage hands its voucher to the
+The story: rows come in over boundary s, the shard computes them, rows go out over boundary s+1. The leaves follow the
+rows: the sender's OUTPUT signature, our check against the received bytes, our INPUT signature, and only then our own
+OUTPUT leaf. When the client has signed everything, or has stopped signing, the last stage sends its voucher to the
 first. Every stage then cuts its logs to the windows that the voucher covers and signs the roots over its two
-boundaries, in order of the path; the last one settles. So one party alone decides what is settled, and decides once.
+boundaries, in order of the path; the last stage settles. So the last stage alone decides what is settled, and once.
 
-How far a request is, and what it takes at that point, is a phase of `stage_phases.py`; it changes in `_advance` alone.
+A phase of `stage_phases.py` says how far a request is and what it takes; the phase changes in `_advance` alone.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ from proto_specs.types.wire import (
 
 @dataclass(frozen=True, slots=True)
 class StageSetup:
-    """What a stage knows when it accepts a request; all of it checked before."""
+    """A stage's knowledge of a request that it accepts; all of it is checked before."""
 
     order: SignedOrder
     stage: int
@@ -83,7 +83,7 @@ class StageSetup:
 
 
 class StageRequest:
-    """State of one request on one stage. `handle` takes a frame or a result and returns what to do, in order."""
+    """State of a request on a stage. `handle` takes a frame or a result and returns effects, in order."""
 
     def __init__(self, setup: StageSetup) -> None:
         order = setup.order.order
@@ -106,22 +106,24 @@ class StageRequest:
 
     @property
     def phase(self) -> StagePhase:
-        """How far it is."""
+        """The request's phase."""
         return self._phase
 
     @property
     def is_done(self) -> bool:
-        """Whether it has finished or failed: nothing comes of any event any more."""
+        """Whether the request has finished or failed: no event has an effect any more."""
         return self._phase in OVER
 
     @property
     def needs_client(self) -> bool:
-        """Whether the client still owes this stage a signature; what is left after that goes on without it."""
+        """Whether the client still owes this stage a signature; afterwards the stage goes on without the client."""
         return self._phase in (*COMPUTING, StagePhase.STOPPED) and self._place.is_end and not self._has_client_signed
 
     @property
     def _has_client_signed(self) -> bool:
-        """On a first or last stage: whether every leaf of the client's, and every token, has its signature."""
+        """On a first or last stage: whether the client has signed every leaf that it must sign, and vouched for every
+        token.
+        """
         if self._positions_total is None:
             return False
         windows = compute_windows(self._positions_total)
@@ -138,12 +140,12 @@ class StageRequest:
 
     @property
     def needs_first(self) -> bool:
-        """Whether a last stage still has tokens or its voucher for the first one."""
+        """Whether a last stage still has tokens or its voucher for the first stage."""
         return not self.is_done and self._phase is not StagePhase.CUT
 
     @property
     def owed_by_client(self) -> tuple[int, ...] | None:
-        """None while the client owes nothing now; else a value that changes whenever it delivers something."""
+        """None while the client owes nothing now; else a value that changes with each delivery of the client."""
         if self._phase not in COMPUTING or not self.needs_client:
             return None
         if self._place.is_first and self._input.positions < self._order.prompt_tokens:
@@ -154,9 +156,9 @@ class StageRequest:
         return (1, self._input.leaves, self._output.signed, self._book.vouched) if owes_leaf or owes_voucher else None
 
     def handle(self, event: StageInput) -> list[StageEffect]:
-        """The effects of one event. A broken rule of the other side becomes `GiveUp`, never an exception."""
+        """The effects of an event. When the other side breaks a rule the effect is `GiveUp`; nothing is raised."""
         if isinstance(event, Stop) and self._place.is_end and self._has_client_signed:
-            return []  # what is left goes on without the client
+            return []  # the remaining steps need no client
         try:
             if not self._advance(classify(event), type(event).__name__):
                 return []
@@ -169,7 +171,7 @@ class StageRequest:
         return effects
 
     def _advance(self, event: StageEvent, name: str | None = None) -> bool:
-        """Go where the table says. False for what it ignores; raises BoundaryError for what it refuses."""
+        """Move to the phase in the table. False for an ignored event; raises BoundaryError for a refused event."""
         found = advance_stage(self._phase, event)
         if found is StageRefusal.IGNORED:
             return False
@@ -219,7 +221,9 @@ class StageRequest:
         return self._answer_leaf()
 
     def _compute_positions_due(self) -> int:
-        """How far rows may go now: the prompt; beyond it one position for every token that was sent."""
+        """The position up to which rows may come now: the prompt, then one more position for every token that was
+        sent.
+        """
         if self._place.is_first:
             return self._order.prompt_tokens
         if self._place.is_last:
@@ -254,9 +258,8 @@ class StageRequest:
         self._advance(StageEvent.LENGTH_KNOWN)
 
     def _release_held(self) -> list[StageEffect]:
-        """Send what was generated, unless the client is too far behind with its vouchers.
-
-        The first stage is told of the end too, unless it is this one and knows.
+        """Send the generated tokens, unless the client is too far behind with its vouchers. The first stage gets the
+        end too, unless this stage is the first.
         """
         if self._book.is_behind:
             return []
@@ -275,7 +278,7 @@ class StageRequest:
         return self._answer_leaf()
 
     def _answer_leaf(self) -> list[StageEffect]:
-        """Countersign the leaf that waits, once its rows are all here. A partial one tells the length."""
+        """Countersign the waiting leaf when its rows are all here. A partial leaf tells the request's length."""
         frame = self._intake.release_leaf(self._phase is StagePhase.FED)
         if frame is None:
             return []
@@ -286,7 +289,7 @@ class StageRequest:
         return [ToUpstream(answer)]
 
     def _close_windows(self) -> list[StageEffect]:
-        """Our own OUTPUT leaves, of every complete window whose input leaf we have countersigned."""
+        """Our own OUTPUT leaves, for every complete window whose input leaf we have countersigned."""
         effects: list[StageEffect] = []
         while self._phase in COMPUTING and (window := self._output.leaves) < self._input.leaves:
             if self._output.get_count(window) != self._input.get_count(window):
@@ -297,7 +300,7 @@ class StageRequest:
 
     def _on_countersign(self, frame: Countersign) -> list[StageEffect]:
         if self._phase is StagePhase.CUT and frame.window >= self._output.windows:
-            return []  # was under way when we cut
+            return []  # it was under way during the cut
         accept_countersign(self._output, self._place.stage + 1, frame, self._place.receiver_key)
         return []
 
@@ -316,7 +319,9 @@ class StageRequest:
         return self._cut(self._book.compute_windows_of(promised.tokens))
 
     def _on_stop(self, stop: Stop) -> list[StageEffect]:
-        """End early. The first and middle stages pass it on and wait; the last one knows what can be settled."""
+        """End early. The first and middle stages pass the stop on and wait; the last stage knows what can be
+        settled.
+        """
         told = Failed(self.request, stop.code, stop.message)
         if not self._place.is_last:
             return [StopComputing(), ToDownstream(told)]
@@ -326,7 +331,7 @@ class StageRequest:
         return [ToClient(told), *self._settle(windows)]
 
     def _try_settle(self) -> list[StageEffect]:
-        """On the last stage: the client has signed everything."""
+        """On the last stage, settle when the client has signed everything."""
         total = self._positions_total
         if not self._place.is_last or self._phase is not StagePhase.FED or total is None or self._held:
             return []
@@ -340,7 +345,7 @@ class StageRequest:
         return effects if self._place.is_first else [*effects, ToFirst(VoucherFrame(self._book.voucher))]
 
     def _cut(self, windows: int) -> list[StageEffect]:
-        """Keep the first `windows` windows: they are what will be settled."""
+        """Keep the first `windows` windows, which will be settled."""
         if windows > self._output.leaves:
             raise BoundaryError(f"{windows} windows are to be settled, {self._output.leaves} are complete")
         self._advance(StageEvent.WINDOWS_FIXED)
@@ -365,7 +370,7 @@ class StageRequest:
         return effects
 
     def _end_at(self, total: int) -> None:
-        """The sender says that the request ends after `total` positions; a last stage knows that itself."""
+        """The sender ends the request after `total` positions; a last stage knows its length already."""
         known = self._positions_total
         if self._input.positions != total or known not in ((total,) if self._place.is_last else (None, total)):
             raise BoundaryError(f"said to end after {total} positions, with {self._input.positions} received")

@@ -1,28 +1,28 @@
-"""The phases of one request on one stage, and what each takes: rules, then the table. Pure; knows no rows and no keys.
+"""The phases of a request on a stage, and what each takes: rules, then the table. Pure; knows no rows and no keys.
 
 A request is SERVING from the moment it is accepted: rows come in, are computed and go out, and leaves follow them. Its
 length is not known yet.
 
-It is FED once its length is known: every row is in, and one more row is a broken rule. A last stage ends the generation
-itself, also where it is the first one too; another first stage learns the length from the token that ends the
-generation, a middle stage from a partial leaf or from the roots of the stages before. What was fed is still computed,
-and leaves still come.
+It is FED once its length is known: every row is in, and another row breaks a rule. A last stage ends the generation
+itself, even when it is also the first stage. Any other first stage learns the length from the token that ends the
+generation, a middle stage from a partial leaf or from the roots of the stages before. The rows that came are still
+computed, and leaves still come.
 
 It is STOPPED when the client is gone or does not sign. Nothing more is computed: rows, leaves and results that were
-under way are passed over. Signatures, the voucher and the roots still count, for they settle what was vouched for. A
-last stage leaves this phase at once: it knows whether there is anything to settle.
+under way are ignored. Signatures, the voucher and the roots still count, since they settle the vouched tokens. A last
+stage leaves this phase at once: it knows whether there is anything to settle.
 
-It is CUT once the windows that are settled are fixed, by the last stage's voucher or by the roots of the stages before.
-Everything after those windows is forgotten, and what is missing are signatures and roots. Windows are fixed once. The
-two ends of a path are always cut before they finish; a middle stage that has exactly what is settled need not be.
+It is CUT once the windows to settle are fixed, by the last stage's voucher or by the roots of the stages before.
+Everything after those windows is forgotten, and only signatures and roots are missing. Windows are fixed once. The two
+ends of a path are always cut before they finish; a middle stage with exactly the windows to settle need not be.
 
-It is FINISHED when every window that is settled has both neighbours' signatures and the stage has signed its own roots;
-it has FAILED when a rule was broken, a neighbour gave up, or a stop found nothing to settle. Both are final: whatever
-still arrives is passed over.
+It is FINISHED when every window to settle has both neighbours' signatures and the stage has signed its own roots. It
+has FAILED when a rule was broken, a neighbour gave up, or a stop found nothing to settle. Both are final: later
+arrivals are ignored.
 
-Events are of two kinds. What arrives (rows, leaf, result, countersignature, voucher, roots, stop, stray) is looked up
-before it is read; the phase says whether it is read at all, and a check of its content may still refuse it. What the
-stage concludes (length known, windows fixed, all signed, given up) is looked up at the moment it is concluded.
+Events are of two kinds. Arrivals (rows, leaf, result, countersignature, voucher, roots, stop, stray) are looked up
+before they are read: the phase says whether they are read at all, and a check of the content may still refuse them.
+Conclusions of the stage (length known, windows fixed, all signed, given up) are looked up when the stage draws them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from proto_specs.types.wire import Countersign, Failed, OutputLeaf, RootsFrame, 
 
 
 class StagePhase(Enum):
-    """How far a request is on one stage."""
+    """How far a request is on a stage."""
 
     SERVING = "being served"
     FED = "fed"
@@ -46,7 +46,7 @@ class StagePhase(Enum):
 
 
 class StageEvent(Enum):
-    """What happens to a request: arrivals first, then conclusions."""
+    """The events of a request: arrivals first, then conclusions."""
 
     ROWS = "rows"
     """Rows, or a generated token that is fed back."""
@@ -55,42 +55,42 @@ class StageEvent(Enum):
     RESULT = "result"
     """The shard's answer to rows."""
     COUNTERSIGNATURE = "countersignature"
-    """The receiver's signature under a leaf of ours."""
+    """The receiver's signature under our leaf."""
     VOUCHER = "voucher"
-    """The client's promise to a last stage; at a first stage, the last one's call to settle it."""
+    """The client's promise to a last stage; at a first stage, the last stage's call to settle it."""
     ROOTS = "roots"
-    """What the stages before have signed of the windows that are settled."""
+    """The signed roots of the stages before, over the windows to settle."""
     STOP = "stop"
     """The client is gone or does not sign."""
     STRAY = "stray frame"
-    """A frame that no stage takes in mid-request."""
+    """A frame that no stage takes during a request."""
     LENGTH_KNOWN = "other length"
-    """How many positions the request has."""
+    """The number of positions of the request is known."""
     WINDOWS_FIXED = "other cut"
-    """How many windows are settled."""
+    """The number of windows to settle is known."""
     ALL_SIGNED = "other end"
-    """Every leaf that is settled has both signatures, and the roots of the stages before are here."""
+    """Every leaf to settle has both signatures, and the roots of the stages before are here."""
     GIVEN_UP = "other failure"
     """A neighbour gives up, a rule is broken, or a stop finds nothing to settle."""
 
 
 class StageRefusal(Enum):
-    """What a phase does with an event other than take it."""
+    """The reasons why a phase does not take an event."""
 
     IGNORED = "ignored"
-    """It was under way when the phase began: passed over."""
+    """The event was under way when the phase began; it has no effect."""
     REFUSED = "refused"
     """The other side breaks a rule: the request fails."""
     NEVER = "never"
-    """No input leads to it: a bug of ours."""
+    """No input leads to the event: it is a bug of ours."""
 
 
 _IGNORED, _REFUSED, _NEVER = StageRefusal.IGNORED, StageRefusal.REFUSED, StageRefusal.NEVER
 
 COMPUTING = frozenset({StagePhase.SERVING, StagePhase.FED})
-"""Phases in which rows that came are computed, and what is computed goes out under our leaves."""
+"""Phases in which received rows are computed, and results go out under our leaves."""
 OVER = frozenset({StagePhase.FINISHED, StagePhase.FAILED})
-"""Phases that nothing leaves."""
+"""Final phases."""
 
 _OVER_ROW: Mapping[StageEvent, StagePhase | StageRefusal] = {
     StageEvent.ROWS: _IGNORED,
@@ -170,14 +170,14 @@ STAGE_TABLE: Mapping[StagePhase, Mapping[StageEvent, StagePhase | StageRefusal]]
 
 
 def advance_stage(phase: StagePhase, event: StageEvent) -> StagePhase | StageRefusal:
-    """What follows when `event` happens in `phase`. Asserts that the table does not call it a bug of ours."""
+    """The phase that follows `event` in `phase`, or the refusal. Asserts that the table allows the event."""
     found = STAGE_TABLE[phase][event]
     assert found is not StageRefusal.NEVER, f"{event.name} in phase {phase.name}"
     return found
 
 
 def classify(event: StageInput) -> StageEvent:
-    """What arrives with an input. `Failed` is the other side's word that the request is given up."""
+    """The event that an input stands for. `Failed` is the other side's word that it gives the request up."""
     match event:
         case Rows() | Token():
             return StageEvent.ROWS

@@ -1,4 +1,4 @@
-"""What a last stage has generated and what the client has promised to pay of it. Knows no frames in flight."""
+"""The tokens that a last stage generated, and the client's promise to pay for them. Knows no frames in flight."""
 
 from __future__ import annotations
 
@@ -26,33 +26,35 @@ class VoucherBook:
 
     @property
     def tokens(self) -> int:
-        """Tokens generated so far."""
+        """The number of tokens generated so far."""
         return len(self._hashes) - 1
 
     @property
     def vouched(self) -> int:
-        """Tokens the client has promised to pay."""
+        """The number of tokens that the client has promised to pay."""
         return self.voucher.voucher.tokens if self.voucher is not None else 0
 
     @property
     def is_behind(self) -> bool:
-        """Whether the client must vouch before it gets another token: two windows may be late, and the current one."""
+        """Whether the client must vouch before it gets another token. Two windows may be late besides the current
+        window.
+        """
         return self.tokens - self.vouched > UNVOUCHED_TOKENS_MAX
 
     @property
     def is_complete(self) -> bool:
-        """Whether every token is vouched for."""
+        """Whether the client has vouched for every token."""
         return self.voucher is not None and self.vouched == self.tokens
 
     def add_token(self, token: int) -> None:
-        """Another token was generated."""
+        """Add a generated token."""
         self._hashes.append(compute_tokens_hash(self._hashes[-1], token))
 
     def accept(self, signed: SignedVoucher, windows_signed: int, is_finished: bool) -> None:
-        """Keep a voucher. Raises BoundaryError for one that could not be settled.
+        """Keep a voucher. Raises BoundaryError for a voucher that could not be settled.
 
-        A voucher covers no more than the client has countersigned (`windows_signed` at the last boundary), so that
-        what it promises can be settled even if it is the client's last word; and the final one comes after the end.
+        A voucher covers no more than the client has countersigned (`windows_signed` at the last boundary), so that its
+        promise can be settled even if nothing more comes from the client. The final voucher comes after the end.
         """
         promised = signed.voucher
         if promised.request != self._request:
@@ -74,7 +76,7 @@ class VoucherBook:
         return compute_windows(compute_positions(self._prompt_tokens, tokens))
 
     def count_settleable_windows(self, windows_signed: int) -> int:
-        """Windows the last voucher can be settled with; 0 when it promises nothing that was countersigned."""
+        """The number of windows that the last voucher settles; 0 when it covers no countersigned window."""
         if self.voucher is None:
             return 0
         windows = self.compute_windows_of(self.vouched)

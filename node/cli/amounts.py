@@ -20,7 +20,7 @@ class AmountInvalid(CliError):
 
 
 def parse_amount(text: str) -> int:
-    """nmyl of an amount, exactly what was written. Raises AmountInvalid."""
+    """The exact number of nmyl of an amount. Raises AmountInvalid."""
     found = _AMOUNT.fullmatch(text.strip())
     if found is None:
         raise AmountInvalid(f"{text!r:.60} is no amount: write 1.5, 1.5MYL or 250nmyl")
@@ -31,7 +31,7 @@ def parse_amount(text: str) -> int:
     if len(part) > decimals:
         raise AmountInvalid(f"{text!r:.60} has {len(part)} digits after the point; at most {decimals} are exact")
     digits = (whole + part.ljust(decimals, "0")).lstrip("0")
-    # Judged by length first: a number of any length may come, and converting takes quadratic time.
+    # The length is judged first: the number may have any length, and converting takes quadratic time.
     if len(digits) > len(str(AMOUNT_MAX)) or int(digits or "0") > AMOUNT_MAX:
         raise AmountInvalid(f"{text!r:.60} is more than there can be")
     return int(digits or "0")

@@ -47,7 +47,7 @@ PriceOption = Annotated[int, typer.Option(min=1, help="Most nmyl per layer and t
 
 @dataclass(frozen=True)
 class AskOptions:
-    """What infer and chat have in common."""
+    """The options that infer and chat share."""
 
     model: str | None
     tokens: int
@@ -95,7 +95,7 @@ def chat_command(
 
 
 class Asker:
-    """A connected client that asks one model."""
+    """A connected client that asks a model."""
 
     def __init__(
         self, account: SigningAccount, host: P2PHost, prefix: int, names: dict[str, str], store: ShardStore
@@ -109,7 +109,9 @@ class Asker:
     async def ask(
         self, messages: list[dict[str, str]], options: AskOptions, console: Console
     ) -> tuple[InferenceScreen, RequestDone, Statement]:
-        """One answer with all that follows it. Raises InferenceRefused and what `run_inference` raises."""
+        """Ask once, and wait for settlement and verification. Raises InferenceRefused, and what `run_inference`
+        raises.
+        """
         model = find_model(self._store, options.model)
         tokenizer = Tokenizer.load(self._store, model)
         prompt = tuple(tokenizer.encode_chat(messages))
@@ -125,7 +127,7 @@ class Asker:
         return screen, done, await self._read_statement(screen, done)
 
     async def _read_statement(self, screen: InferenceScreen, done: RequestDone) -> Statement:
-        """Payments, from the receipts of all blocks since the escrow."""
+        """The payments, from the receipts of all blocks since the escrow."""
         assert screen.session is not None, "a resolved request has a session"
         blocks: list[tuple[int, Any]] = []
         for height in range(screen.first_height, done.height + 1):
@@ -176,7 +178,7 @@ def open_client_host() -> Any:
 
 
 async def read_names(account: SigningAccount, prefix: int) -> dict[str, str]:
-    """Readable names of addresses: there are some on the development chain alone."""
+    """Readable names of addresses; only the development chain has any."""
     return make_dev_names(prefix) if await account.chain.rpc.call("system_chain") == DEV_CHAIN else {}
 
 

@@ -1,4 +1,4 @@
-"""`myelin bench`: runs what lies in `benchmarks/` of a checkout."""
+"""`myelin bench`: runs the benchmarks in `benchmarks/` of a checkout."""
 
 from __future__ import annotations
 

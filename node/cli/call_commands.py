@@ -1,4 +1,4 @@
-"""Commands of calls that take their fields as they are: one argument a field, read as `call_forms` says."""
+"""Commands for calls that take their fields unchanged: an argument for each field, read as `call_forms` says."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CallHashArgument = Annotated[str, typer.Argument(help="Hash of the call, as the 
 
 
 def register_calls(app: typer.Typer) -> None:
-    """All commands of this file."""
+    """Add all commands of this file."""
     for name, cls in PLAIN_COMMANDS.items():
         register_sender(app, name)(make_command(cls))
     register_sender(app, "transfer-all")(transfer_all_command)
@@ -63,7 +63,7 @@ def register_calls(app: typer.Typer) -> None:
 
 
 def make_command(cls: type) -> Any:
-    """A function for `register_sender`: an argument for each field of the call, its help the call's own."""
+    """A function for `register_sender`: an argument for each field of the call, and the call's docstring as help."""
 
     def command(**values: str) -> MakeCall:
         return lambda signer: read_fields(cls, values, signer)
@@ -194,7 +194,7 @@ def call_command(file: CallFileArgument) -> MakeCall:
 
 
 def _sort(others: list[str], signer: CallSigner) -> tuple[bytes, ...]:
-    """The chain takes signatories in ascending order; people name them in any."""
+    """The signatories in ascending order, as the chain takes them; people name them in any order."""
     return tuple(sorted({signer.find_account(one) for one in others}))
 
 

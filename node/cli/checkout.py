@@ -1,4 +1,4 @@
-"""What lies in a checkout of the source and in no wheel: benchmarks, and the dishonest parties of the demo."""
+"""Finds the parts of a source checkout that no wheel has: benchmarks, and the dishonest parties of the demo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from node.cli.errors import CliError
 from proto_specs.errors import ExitStatus
 
 ROOT = Path(__file__).parents[2]
-"""Of the checkout, where there is one."""
+"""The root of the checkout, if this program runs from one."""
 
 
 class NoCheckout(CliError):

@@ -25,7 +25,7 @@ RpcOption = Annotated[str, typer.Option("--rpc", help="JSON-RPC address of a nod
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A node's chain, its SS58 prefix, and readable names of addresses (there are some on the dev chain alone)."""
+    """A node's chain, its SS58 prefix, and readable names of addresses, which only the development chain has."""
 
     chain: RpcChain
     prefix: int
@@ -33,7 +33,7 @@ class Connection:
 
     @property
     def rpc(self) -> Rpc:
-        """For calls of one's own."""
+        """The RPC client, for calls beside the chain's."""
         return self.chain.rpc
 
     def address(self, account: bytes) -> str:
@@ -41,13 +41,13 @@ class Connection:
         return encode_address(account, self.prefix)
 
     def name(self, address: str) -> str:
-        """How an address is shown in tables: whole, and after it the name it is known by."""
+        """The form of an address in tables: the whole address, followed by its name if it has one."""
         return f"{address} ({self.names[address]})" if address in self.names else address
 
 
 @asynccontextmanager
 async def open_connection(url: str) -> AsyncIterator[Connection]:
-    """The chain of a node. Raises ChainUnreachable."""
+    """Connect to the chain of a node. Raises ChainUnreachable."""
     async with open_rpc(url) as rpc:
         yield await connect(rpc)
 
@@ -62,7 +62,7 @@ async def connect(rpc: Rpc) -> Connection:
 
 @asynccontextmanager
 async def open_account(url: str, name: str, keys: Path | None) -> AsyncIterator[tuple[SigningAccount, int]]:
-    """The account of a key name on the chain of a node, and the chain's SS58 prefix."""
+    """The account of a key name on a node's chain, and the chain's SS58 prefix."""
     key = load_signing_key(name, KeyKind.ACCOUNT, keys)
     async with open_rpc(url) as rpc:
         chain = await RpcChain.connect(rpc)

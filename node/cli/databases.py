@@ -50,7 +50,7 @@ def db_repair_command(
 
 
 def advise(report: Report) -> str:
-    """What to do next."""
+    """The next step to take after a check."""
     if not report.problems:
         return "everything fits: start the node"
     if report.parts == {"history"}:

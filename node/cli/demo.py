@@ -1,4 +1,4 @@
-"""`myelin demo`: a localnet, one paid request, what the chain says of it, an honest exit status."""
+"""`myelin demo`: a localnet, a paid request, the chain's account of it, and an honest exit status."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CHEATING_WORKER = "tests.actors.cheating_worker"
 
 
 Cheat = Literal["quantise", "skip", "perturb"]
-"""What the dishonest worker does: 4-bit weights, one layer left out, or 1 % noise on the weights."""
+"""The dishonest worker's fault: 4-bit weights, one layer left out, or 1 % noise on the weights."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def demo_command(
 
 
 async def run_demo(options: DemoOptions, console: Console) -> int:
-    """A localnet and one prompt. The exit status says whether what was to be shown did happen."""
+    """Run a localnet and a prompt. The exit status says whether the demo showed what it set out to show."""
     programs = {} if options.cheat is None else {WORKERS[options.cheater]: make_cheating_program(options.cheat)}
     manifest = await trio.to_thread.run_sync(import_sample, options.models, console)
     base = (options.base or Path(tempfile.mkdtemp(prefix="myelin-demo-"))).absolute()
@@ -105,7 +105,7 @@ async def run_demo(options: DemoOptions, console: Console) -> int:
 def make_demo_plan(
     base: Path, models: Path, manifest: Manifest, block_interval_ms: int, programs: dict[str, tuple[str, ...]]
 ) -> LocalnetPlan:
-    """Validator alice; bob, charlie and dave share the layers. `programs`: what runs in place of `worker run`."""
+    """Validator alice; bob, charlie and dave share the layers. `programs` run in place of `worker run`, by name."""
     wanted = Wanted(1, len(WORKERS), block_interval_ms, Partitions.NONE, delay_ms=0, payers=0)
     model, layers = compute_model_id(manifest).hex(), manifest.architecture.layers
     plan = make_plan(base, wanted, time.time_ns() // 1_000_000, model, str(models), layers)
@@ -117,13 +117,13 @@ def make_demo_plan(
 
 
 def make_cheating_program(cheat: Cheat) -> tuple[str, ...]:
-    """A worker that serves a wrong shard. Raises NoCheckout: no wheel has it."""
+    """The program of a worker that serves a wrong shard. Raises NoCheckout: no wheel has it."""
     root = find_in_checkout("tests/actors")
     return ("env", f"PYTHONPATH={root}", sys.executable, "-m", CHEATING_WORKER, cheat)
 
 
 async def _ask(options: DemoOptions, plan: LocalnetPlan) -> int:
-    """`myelin infer` as a user runs it, on this terminal."""
+    """Run `myelin infer` on this terminal, as a user does; returns its exit status."""
     argv = [sys.executable, "-m", "node.cli.main", "infer", options.prompt, "--rpc", plan.validators[0].rpc_url]
     argv += ["--model", plan.model, "--models", plan.models, "--account", f"dev:{CLIENT}"]
     process = await trio.run_process([*argv, "--tokens", str(options.tokens)], check=False)
@@ -133,7 +133,7 @@ async def _ask(options: DemoOptions, plan: LocalnetPlan) -> int:
 async def judge_outcome(
     chain: RpcChain, options: DemoOptions, plan: LocalnetPlan, status: int, console: Console
 ) -> int:
-    """Whether the chain shows what the demo set out to show. Read by JSON-RPC, none of it remembered."""
+    """Whether the chain shows what the demo set out to show. Everything is read by JSON-RPC, nothing remembered."""
     request = await _read_last_request(chain)
     if request is None:
         console.print("[red]failed[/red]: no request was settled")
@@ -161,7 +161,7 @@ async def judge_outcome(
 
 
 def find_escapes(request: Request, worker: Worker, stage: int) -> list[str]:
-    """What of a cheater's punishment is missing on chain."""
+    """The parts of a cheater's punishment that are missing on chain."""
     problems = []
     if request.stages[stage].status != StageStatus.SLASHED:
         problems.append(f"stage {stage} ended as {StageStatus(request.stages[stage].status).name.lower()}")
@@ -195,7 +195,7 @@ def _show_network(console: Console, plan: LocalnetPlan) -> None:
 
 
 def _show_next(console: Console, plan: LocalnetPlan) -> None:
-    """The address, and two commands to try while the network is up (`--keep`)."""
+    """Print the address, and two commands to try while the network is up (`--keep`)."""
     url = plan.validators[0].rpc_url
     body = '{"jsonrpc":"2.0","id":1,"method":"inference_models","params":[]}'
     console.print()

@@ -1,4 +1,4 @@
-"""What can be wrong with what a user asks of the command line. Imports nothing heavy."""
+"""Errors in what a user asks of the command line. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CallRefused(CliError):
         self.details = {"module": module, "call": call, "extrinsic": extrinsic, "height": height, "fee": fee}
 
     def describe(self) -> dict[str, Any]:
-        """`error` is the runtime's name for the reason."""
+        """The object's `error` is the runtime's name for the reason."""
         return {**super().describe(), "error": self.error, **self.details}
 
 
@@ -49,7 +49,7 @@ _ADVICE = {
 
 
 def explain_system_error(error: OSError) -> SystemRefused:
-    """What the operating system says, of which file, and what to do."""
+    """The operating system's message, the file it is about, and what to do."""
     files = " -> ".join(str(one) for one in (error.filename, error.filename2) if one is not None)
     what = error.strerror or str(error) or type(error).__name__
     advice = _ADVICE.get(error.errno or 0, "see that it is there and may be used")

@@ -1,6 +1,6 @@
-"""How a command that fails ends: a user's error as one line and its exit status, a bug with its traceback.
+"""Ends a failing command: a user's error as one line and its exit status, a bug with its traceback.
 
-The one place for it, around every command of the command line. Imports nothing heavy.
+All commands of the command line end here. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _IN_JSON = "node.cli.failing.in_json"
 
 
 class FailingGroup(TyperGroup):
-    """A group of commands; those that fail end as this file says."""
+    """A group of commands that end as this file says when they fail."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the arguments name."""
@@ -33,13 +33,13 @@ class FailingGroup(TyperGroup):
 
 
 def answer_in_json(context: typer.Context) -> None:
-    """From now on this command gives the reason of a failure as a JSON object."""
+    """Make this command report a failure as a JSON object."""
     context.meta[_IN_JSON] = True
 
 
 @contextlib.contextmanager
 def end_in_one_line(is_in_json: Callable[[], bool]) -> Iterator[None]:
-    """Turn a user's error, also one out of a nursery, into one line on standard error and its exit status.
+    """Turn a user's error, even inside a nursery's group, into one line on standard error and its exit status.
 
     The line is text, or the JSON object of `MyelinError.describe`. Bugs pass through.
     """
@@ -49,7 +49,7 @@ def end_in_one_line(is_in_json: Callable[[], bool]) -> Iterator[None]:
         leaf = _find_leaf(error)
         if isinstance(leaf, KeyboardInterrupt):
             sys.exit(ExitStatus.INTERRUPTED)
-        if isinstance(leaf, BrokenPipeError):  # who reads the output has gone, as `| head` does: typer ends quietly
+        if isinstance(leaf, BrokenPipeError):  # the reader of the output is gone, as with `| head`: typer ends quietly
             raise leaf from None
         if isinstance(leaf, OSError):
             leaf = explain_system_error(leaf)

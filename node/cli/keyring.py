@@ -1,4 +1,4 @@
-"""Where commands take keys from: a key file and its password, or a well-known name of the development chain."""
+"""The keys that commands use: a key file and its password, or a well-known name of the development chain."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class HashInvalid(CliError):
 
 
 def get_keys_dir(keys: Path | None) -> Path:
-    """Where key files are unless told otherwise."""
+    """The directory of key files: the given one, or the default."""
     base = os.environ.get("XDG_DATA_HOME")
     default = Path(base) if base else Path.home() / ".local" / "share"
     return keys if keys is not None else default / "myelin" / "keys"
 
 
 def load_signing_key(name: str, kind: KeyKind, keys: Path | None) -> SigningKey:
-    """The key of a name, which has to be of that kind: no key serves two purposes. Raises KeystoreError."""
+    """The key of a name. It must be of `kind`: no key serves two purposes. Raises KeystoreError."""
     if name.startswith(DEV_PREFIX):
         return get_dev_key(name.removeprefix(DEV_PREFIX), kind)
     _read_public_key(name, kind, keys)
@@ -52,14 +52,14 @@ def load_signing_key(name: str, kind: KeyKind, keys: Path | None) -> SigningKey:
 
 
 def find_public_key(name: str, kind: KeyKind, keys: Path | None) -> bytes:
-    """The public key of a name, which has to be of that kind; no password is needed. Raises KeystoreError."""
+    """The public key of a name, which must be of `kind`; no password is needed. Raises KeystoreError."""
     if name.startswith(DEV_PREFIX):
         return get_dev_key(name.removeprefix(DEV_PREFIX), kind).public_key
     return _read_public_key(name, kind, keys)
 
 
 def find_account(text: str, prefix: int, keys: Path | None) -> bytes:
-    """The account of an address, of 32 bytes as 0x hex, or of a key's name. Raises AddressError, KeystoreError."""
+    """The account of an address, of 32 bytes in 0x hex, or of a key's name. Raises AddressError, KeystoreError."""
     if text.startswith("0x"):
         return parse_hash(text)
     store = Keystore(get_keys_dir(keys))
@@ -86,7 +86,7 @@ def parse_hash(text: str) -> bytes:
 
 
 def parse_block_id(text: str) -> tuple[int, bytes]:
-    """HEIGHT:HASH. Raises BlockIdInvalid, HashInvalid."""
+    """(height, hash) of HEIGHT:HASH. Raises BlockIdInvalid, HashInvalid."""
     height, colon, block_hash = text.partition(":")
     if not colon or not height.isascii() or not height.isdecimal() or not 0 < int(height) < HEIGHT_MAX:
         raise BlockIdInvalid(f"{text!r:.100} is not HEIGHT:HASH, such as 1200:0x and 64 hex digits")
@@ -96,7 +96,7 @@ def parse_block_id(text: str) -> tuple[int, bytes]:
 def read_line(prompt: str, *, confirm: bool = False) -> str:
     """A secret: typed unseen at the terminal (twice to confirm it), or else the next line of standard input.
 
-    Raises PasswordMissing where the input has ended.
+    Raises PasswordMissing when the input has ended.
     """
     if sys.stdin.isatty():
         typed: str = typer.prompt(prompt, hide_input=True, confirmation_prompt=confirm)
@@ -108,12 +108,12 @@ def read_line(prompt: str, *, confirm: bool = False) -> str:
 
 
 def read_password(prompt: str) -> str:
-    """The password of a key that exists. Raises PasswordMissing."""
+    """The password of an existing key. Raises PasswordMissing."""
     return read_line(prompt)
 
 
 def read_new_password(name: str) -> str:
-    """The password of a key to be made. Raises PasswordMissing, also for an empty one."""
+    """The password of a new key. Raises PasswordMissing, also for an empty password."""
     password = read_line(f"new password of {name}", confirm=True)
     if not password:
         raise PasswordMissing(f"the new password of {name} is empty: choose one")

@@ -111,7 +111,7 @@ def _save(name: str, kind: KeyKind, index: int, mnemonic: str, keys: Path | None
 
 
 def _describe(info: KeyInfo, prefix: int) -> dict[str, Any]:
-    """An account is known by its address, every other key by its bytes."""
+    """A key as JSON: an account has its address, every key its bytes."""
     address = {"address": encode_address(info.public_key, prefix)} if info.kind is KeyKind.ACCOUNT else {}
     public_key = f"0x{info.public_key.hex()}"
     return {"name": info.name, "kind": info.kind.value, **address, "public_key": public_key, "path": info.path}

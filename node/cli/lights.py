@@ -1,4 +1,4 @@
-"""`myelin light`: follow a chain without executing it, believing no node: what it says is verified here."""
+"""`myelin light`: follows a chain without executing it and believes no node: it verifies every answer."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ForkFound(CliError):
 
 @dataclass(frozen=True, slots=True)
 class _Follower:
-    """The sources, what is trusted by the operator's word, and what to show."""
+    """The sources, the parameters that the operator trusts, and what to show."""
 
     source: RpcSource
     witnesses: tuple[RpcSource, ...]
@@ -143,7 +143,7 @@ async def _find_start(follower: _Follower, trust: str | None, spec: ChainSpec | 
 
 
 async def _verify_all(follower: _Follower, start: Trusted, height: int | None, follow: bool, as_json: bool) -> None:
-    """One block, or with `follow` every new one until the process is asked to stop."""
+    """Verify a block; with `follow`, verify every new block until the process is asked to stop."""
     trusted = start
     while True:
         target = height or await _read_newest(follower)
@@ -170,7 +170,7 @@ async def _read_newest(follower: _Follower) -> int:
 
 
 async def _verify(follower: _Follower, trusted: Trusted, target: int) -> Confirmed:
-    """Witnesses may be a block behind: they are asked again for a few seconds. Raises LightError, SourceLost."""
+    """Verify a block. Witnesses a block behind are asked again for a few seconds. Raises LightError, SourceLost."""
     for _ in range(LAG_ATTEMPTS):
         try:
             return await _verify_once(follower, trusted, target)
@@ -221,7 +221,7 @@ async def _read_account(follower: _Follower, block: LightBlock, who: bytes) -> d
 
 
 def keep_evidence(error: ForkDetected, path: Path) -> Path:
-    """Both blocks, and the double votes in them, in a file beside the state."""
+    """Write both blocks, and the double votes in them, to a file beside the state; returns its path."""
     attack = error.attack
     found = {
         "kind": classify_attack(attack).value,
@@ -242,5 +242,5 @@ def _get_state_path(state: Path | None, genesis_hash: bytes) -> Path:
 
 
 def _read_clock_ms() -> int:
-    """Unix time."""
+    """Unix time in milliseconds."""
     return time.time_ns() // 1_000_000

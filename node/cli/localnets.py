@@ -180,7 +180,7 @@ def down_command(
 
 
 def _act(base: Path, act: Callable[[Localnet], Awaitable[None]]) -> None:
-    """Do something with the net while no other command does; a signal ends it as Ctrl-C does."""
+    """Act on the net while no other command does; a signal ends the command as Ctrl-C does."""
 
     async def run() -> bool:
         with open_localnet(base.absolute()) as net:
@@ -193,7 +193,7 @@ def _act(base: Path, act: Callable[[Localnet], Awaitable[None]]) -> None:
 
 
 def _choose_partitions(wanted: Partitions | None, validators: int) -> Partitions:
-    """What was asked for, if it can be had; else the best there is. Raises LocalnetError."""
+    """The wanted kind of partitions if this machine permits it; by default the best. Raises LocalnetError."""
     if wanted is Partitions.NAMESPACES and not is_permitted():
         raise LocalnetError("network namespaces need Linux, root and the `ip` command: use --partitions proxy")
     if wanted is not None:
@@ -218,7 +218,7 @@ def _find_model(root: Path, name: str | None) -> tuple[str, int]:
 
 
 def _require_same(plan: LocalnetPlan, validators: int, workers: int) -> None:
-    """A net keeps its size. Raises LocalnetError."""
+    """Refuse another size than the net's. Raises LocalnetError."""
     if (len(plan.validators), len(plan.workers)) != (validators, workers):
         raise LocalnetError(
             f"the net here has {len(plan.validators)} validators and {len(plan.workers)} workers: ask for as many, "

@@ -1,4 +1,4 @@
-"""Entry of the `myelin` command: names every command in one place, and loads the module of the one that is asked for.
+"""Entry of the `myelin` command: a table of all commands; it loads only the module of the command that runs.
 
 A validator that loaded the inference engine for the sake of `myelin infer` would hold 80 MB that it never uses.
 """
@@ -17,7 +17,7 @@ from node.cli.failing import FailingGroup, run
 
 @dataclass(frozen=True, slots=True)
 class CommandEntry:
-    """A command of the top level: the module of node.cli that has it, its name there, and what `--help` says of it."""
+    """A command of the top level: its module in node.cli, its name there, and its line in `--help`."""
 
     module: str
     name: str
@@ -46,18 +46,18 @@ COMMANDS = {
     "infer": CommandEntry("ask", "infer_command", "Ask once: escrow, answer, settlement, verification, payment."),
     "chat": CommandEntry("ask", "chat_command", "Talk with a model; each answer is paid and verified."),
 }
-"""In the order of `--help`, which imports none of their modules."""
+"""The commands in the order of `--help`, which imports none of their modules."""
 
 
 class LazyGroup(FailingGroup):
-    """Commands whose modules are imported when they are asked for."""
+    """A group that imports a command's module only when the command runs."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """In the order of the table."""
+        """The commands in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Imports the command's module."""
+        """The command, after importing its module."""
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
@@ -72,7 +72,7 @@ class LazyGroup(FailingGroup):
         return command
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """From the table alone."""
+        """Write the help from the table alone."""
         shown: dict[str, Any] = {name: TyperCommand(name, help=entry.help) for name, entry in COMMANDS.items()}
         index = TyperGroup(name=self.name, commands=shown, params=self.params, help=self.help)
         index.format_help(ctx, formatter)

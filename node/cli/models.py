@@ -35,7 +35,7 @@ SAMPLE = "smollm2"
 
 
 def make_progress(console: Console) -> Progress:
-    """The progress bar of downloads and imports, where the output is a terminal."""
+    """The progress bar of downloads and imports, shown on a terminal."""
     return Progress(
         TextColumn("[bold]{task.description:>10}[/bold]"),
         BarColumn(),
@@ -55,9 +55,9 @@ def import_sample(models: Path, console: Console) -> Manifest:
 
 
 def find_model(store: ShardStore, text: str | None) -> bytes:
-    """A stored model by id, unique id prefix or name; the only one there is when nothing is named.
+    """A stored model by id, unique id prefix or name; without a name, the only stored model.
 
-    Raises StoreError saying what there is.
+    Raises StoreError listing the stored models.
     """
     if text is None:
         stored = store.list_models()

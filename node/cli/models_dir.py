@@ -1,4 +1,4 @@
-"""Where shard storage is. Imports nothing heavy: a validator without the duty to verify asks for it too."""
+"""The directory of shard storage. Imports nothing heavy: a validator without the duty to verify needs it too."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ ModelsOption = Annotated[Path | None, typer.Option("--models", help="Shard stora
 
 
 def get_models_dir(models: Path | None) -> Path:
-    """Where shard storage is unless told otherwise."""
+    """The directory of shard storage: the given one, or the default."""
     return models if models is not None else cache_dir() / "models"

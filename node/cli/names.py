@@ -7,5 +7,5 @@ from proto_specs.ss58 import encode_address
 
 
 def make_dev_names(prefix: int) -> dict[str, str]:
-    """Address -> name."""
+    """The name of each address."""
     return {encode_address(get_dev_identity(name).account, prefix): name for name in DEV_NAMES}

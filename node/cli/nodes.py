@@ -46,7 +46,7 @@ TrustOption = Annotated[
 
 
 class Sync(enum.Enum):
-    """What a node without a database begins with."""
+    """The ways to start a node without a database."""
 
     BLOCKS = "blocks"
     SNAPSHOT = "snapshot"
@@ -67,7 +67,7 @@ def init_command(
     base.mkdir(parents=True, exist_ok=True, mode=0o700)
     if validator is not None:
         key = load_signing_key(validator, KeyKind.VALIDATOR, keys)
-        if paths.signer.exists():  # moved here with the key, or left by an init that was cut off: never begun anew
+        if paths.signer.exists():  # came with the key, or from an interrupted init: a history is never begun anew
             Signer(paths.signer, key, compute_genesis_hash(spec)).close()
         else:
             Signer.initialise(paths.signer, key, compute_genesis_hash(spec))
@@ -147,7 +147,7 @@ def run_command(
 def load_validator_keys(
     validator: str | None, remote_signer: Path | None, operator: str | None, keys: Path | None
 ) -> ValidatorKeys | None:
-    """What `--validator` or `--remote-signer`, and `--operator` name; None without them. Raises NodeRefused."""
+    """The keys of `--validator` or `--remote-signer`, and `--operator`; None without them. Raises NodeRefused."""
     if validator is not None and remote_signer is not None:
         raise NodeRefused("the validator key is here (--validator) or with the signer (--remote-signer), not both")
     if (validator is None and remote_signer is None) != (operator is None):
@@ -159,7 +159,7 @@ def load_validator_keys(
 
 
 def parse_retention(pruning: str, keep_blocks: str) -> Retention:
-    """What `--pruning` and `--keep-blocks` ask for. Raises NodeRefused."""
+    """The retention of `--pruning` and `--keep-blocks`. Raises NodeRefused."""
     try:
         return Retention(
             state_blocks=None if pruning == ARCHIVE else int(pruning),

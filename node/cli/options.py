@@ -1,4 +1,4 @@
-"""Options that several commands have, each defined once, and ranges as people write them. Imports nothing heavy."""
+"""Options that several commands share, each defined once, and the parser of layer ranges. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LayersInvalid(CliError):
 
 
 def _note_json(context: typer.Context, value: bool) -> bool:
-    """With --json the reason of a failure is JSON too."""
+    """With --json a failure is reported as JSON too."""
     if value:
         answer_in_json(context)
     return value
@@ -30,7 +30,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.", callback
 
 
 def parse_layers(text: str) -> tuple[int, int]:
-    """START:END, END not included. Raises LayersInvalid."""
+    """(start, end) of START:END, END not included. Raises LayersInvalid."""
     start, colon, end = text.partition(":")
     is_range = bool(colon) and text.isascii() and start.isdecimal() and end.isdecimal()
     if not is_range or len(text) > LAYERS_TEXT_MAX or int(start) >= int(end):

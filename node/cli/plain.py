@@ -1,4 +1,4 @@
-"""Columns of text that are never cut: whatever is printed can be copied and given to the next command."""
+"""Columns of text that are never cut: a user can copy any value into the next command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
-    """One line a pair, the names padded to the longest."""
+    """Print a line for each pair, with the names padded to the longest."""
     rows = list(pairs)
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
@@ -14,7 +14,7 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[str] = ()) -> None:
-    """Rows under a header; the columns named in `right` are aligned to the right."""
+    """Print rows under a header; the columns named in `right` are aligned to the right."""
     lines = [tuple(header), *(tuple(row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     signs = [">" if name in set(right) else "<" for name in header]

@@ -206,7 +206,7 @@ def _ask(
 
 
 def _show_nothing(node: Connection, found: Any) -> None:
-    """For what has no form but JSON."""
+    """Shows nothing: the command prints only JSON."""
 
 
 def _read_account(state: StateReader, who: bytes) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def _read_account(state: StateReader, who: bytes) -> dict[str, Any]:
 
 def _read_validators(state: StateReader, prefix: int) -> list[dict[str, Any]]:
     members, past = staking.read_validators(state).members, staking.read_participation(state)
-    # Read one after the other: an epoch may have ended in between, and then the counts are those of another set.
+    # The two reads may straddle an epoch's end, and then the counts are those of another set.
     is_same_set = len(members) == len(past.signed)
     signed = past.signed if is_same_set else (0,) * len(members)
     blocks = past.blocks if is_same_set else 0
@@ -235,7 +235,7 @@ def _read_validators(state: StateReader, prefix: int) -> list[dict[str, Any]]:
 
 
 def _choose_model(names: list[tuple[bytes, str]], text: str) -> bytes:
-    """The model meant by an id, a unique start of one, or a name. Raises NothingFound."""
+    """The model of an id, a unique id prefix, or a name. Raises NothingFound."""
     start = text.lower().removeprefix("0x")
     found = [one for one, name in names if one.hex().startswith(start) or name.lower() == text.lower()]
     if len(found) == 1:

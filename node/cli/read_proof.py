@@ -1,6 +1,6 @@
-"""State values that need no trust in the node's word: their Merkle proof is checked against the block's header here.
+"""Reads state values without trusting the node: their Merkle proof is checked against the block's header here.
 
-It shows that the value is what the header's state root commits to. Whether that header is the chain's is for a light
+The proof shows that the header's state root commits to the value. Whether that header is the chain's is for a light
 client to find out, which follows the validators from genesis.
 """
 
@@ -22,9 +22,9 @@ class ProofRefused(CliError):
 
 
 async def read_proven(rpc: Rpc, key: bytes, block: int | str | None = None) -> dict[str, Any]:
-    """Value (None: there is none) of a state key under the header of a block, or the last one, proven.
+    """The proven value of a state key (None: the key holds nothing) under the header of a block, or of the last block.
 
-    Raises ProofRefused, also for a proof under another block than was asked for; RpcError.
+    Raises RpcError, and ProofRefused, also for a proof under another block than the requested block.
     """
     asked = [f"0x{key.hex()}"] if block is None else [f"0x{key.hex()}", block]
     answer = await rpc.call("state_getReadProof", *asked)

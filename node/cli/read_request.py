@@ -1,4 +1,4 @@
-"""Everything the chain knows of a request or session, read over RPC and put together as one JSON object."""
+"""All that the chain knows of a request or session, read over RPC and combined into a JSON object."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from proto_specs.types.calls import Outcome
 from proto_specs.types.verdict import compute_challenge_id
 
 BLOCK_EVENTS = ("TipsPaid", "ValidatorRewarded")
-"""Payments for whole blocks: they are no part of what one request paid."""
+"""Payments for whole blocks, which are no part of a request's payments."""
 
 _Found = tuple[Request, str, int, list[tuple[Challenge, dict[bytes, Reveal]] | None]]
 """(request, the model's name, height its session was opened in, challenge and reveals by stage)."""
@@ -87,13 +87,13 @@ def _describe_challenge(node: Connection, challenge: Challenge, reveals: dict[by
 
 
 async def _read_blocks(node: Connection, request: str, opened: int, settled: int) -> list[tuple[int, Any]]:
-    """(height, receipts): of the block with the escrow, and from the settlement to the request's resolution."""
+    """(height, receipts) of the block with the escrow, and of the blocks from settlement to resolution."""
     blocks: list[tuple[int, Any]] = []
     last = await node.chain.get_height()
     for height in sorted({opened, *range(settled, last + 1)}):
         found = await node.rpc.call("chain_getReceipts", height)
         if found is None:
-            continue  # pruned: what it paid is no longer there to be read
+            continue  # pruned: its payments can no longer be read
         blocks.append((height, _keep_request_events(found, request)))
         if height >= settled and any(_is_resolution(one, request) for one in _list_events(found)):
             break
@@ -101,7 +101,7 @@ async def _read_blocks(node: Connection, request: str, opened: int, settled: int
 
 
 def _keep_request_events(block: dict[str, Any], request: str) -> dict[str, Any]:
-    """The block without what is about other requests (of the same session, it may be) or about the whole block."""
+    """The block without the events of other requests (perhaps of the same session) or of the whole block."""
 
     def keep(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [one for one in events if one["type"] not in BLOCK_EVENTS and one.get("request", request) == request]

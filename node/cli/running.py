@@ -16,14 +16,14 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def setup_logging(level: str = "INFO") -> None:
-    """One line an event on standard error; libraries only when something is wrong."""
+    """Log each event as a line on standard error; libraries log errors only."""
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name in ("libp2p", "httpx", "httpcore", "multiaddr"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
 async def run_until_signalled(function: Callable[..., Awaitable[T]], *args: object) -> T | None:
-    """The result of an async function; None when SIGTERM, SIGINT or SIGHUP came first and cancelled it."""
+    """The result of an async function; None when SIGTERM, SIGINT or SIGHUP cancelled it first."""
     result: T | None = None
     async with trio.open_nursery() as nursery:
 
@@ -31,7 +31,7 @@ async def run_until_signalled(function: Callable[..., Awaitable[T]], *args: obje
             await wait_for_signal(task_status)
             nursery.cancel_scope.cancel()
 
-        await nursery.start(stop_on_signal)  # before anything is begun that an unhandled signal would leave half done
+        await nursery.start(stop_on_signal)  # first: an unhandled signal would leave the function's work half done
         result = await function(*args)
         nursery.cancel_scope.cancel()
     return result

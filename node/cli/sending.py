@@ -1,4 +1,4 @@
-"""What every `myelin tx` command does: take its options, price or sign a call, send it, wait until it has effect."""
+"""The common part of every `myelin tx` command: takes options, prices or signs a call, sends it, awaits its effect."""
 
 from __future__ import annotations
 
@@ -34,11 +34,13 @@ from proto_specs.types.multisig import MultisigOwners, compute_call_hash, comput
 
 UNSIGNED = bytes(64)
 MISSING_ANSWERS_MAX = 2
-"""A transaction is looked for in the chain, then in the pool: one answer may miss it while it moves between them."""
+"""Answers in a row that must miss a transaction before it counts as lost. The node looks in the chain, then in the
+pool, so one answer may miss a transaction that moves between them.
+"""
 
 
 class Wait(enum.StrEnum):
-    """How long to stay."""
+    """How long to wait."""
 
     SUBMITTED = "submitted"
     FINALIZED = "finalized"
@@ -66,7 +68,7 @@ class Sending:
 
 @dataclass(frozen=True, slots=True)
 class CallSigner:
-    """Whose transaction it is, and what names mean."""
+    """The signing account, and the meaning of names in the call's fields."""
 
     account: bytes
     prefix: int
@@ -81,7 +83,7 @@ MakeCall = Callable[[CallSigner], Call]
 
 
 def register_sender(app: typer.Typer, name: str) -> Callable[[Callable[..., MakeCall]], None]:
-    """Make a command of a function that says which call to make: its parameters, then the options of `Sending`."""
+    """Make a command of a function that returns the call: the function's parameters, then the options of `Sending`."""
 
     def register(function: Callable[..., MakeCall]) -> None:
         def command(**values: Any) -> None:
@@ -99,7 +101,9 @@ def register_sender(app: typer.Typer, name: str) -> Callable[[Callable[..., Make
 
 
 async def _send(options: Sending, tip: int, make_call: MakeCall) -> dict[str, Any]:
-    """What to show. Raises KeystoreError, AddressError, RpcError, CallRefused, TransactionLost, ChainUnreachable."""
+    """The result to show. Raises KeystoreError, AddressError, RpcError, CallRefused, TransactionLost,
+    ChainUnreachable.
+    """
     account = find_public_key(options.account, KeyKind.ACCOUNT, options.keys)
     key = None if options.dry_run else load_signing_key(options.account, KeyKind.ACCOUNT, options.keys)
     async with open_connection(options.rpc) as connection:
@@ -128,7 +132,7 @@ async def _send(options: Sending, tip: int, make_call: MakeCall) -> dict[str, An
 
 
 def describe_multisig(call: Call, signer: bytes, prefix: int) -> dict[str, Any]:
-    """The account that an approval is for and the hash of what is approved; nothing for other calls."""
+    """The account that an approval is for, and the hash of the approved call; empty for other calls."""
     if not isinstance(call, AsMulti | ApproveAsMulti | CancelAsMulti):
         return {}
     owners = MultisigOwners(call.threshold, tuple(sorted((signer, *call.others))))
@@ -158,10 +162,10 @@ async def _price(connection: Connection, body: TransactionBody) -> dict[str, Any
 
 
 async def wait_finalized(connection: Connection, extrinsic: str, call: str, last_height: int) -> dict[str, Any]:
-    """Until the node's finalized state holds the transaction's effect. Raises CallRefused, TransactionLost."""
+    """Wait until the node's finalized state holds the transaction's effect. Raises CallRefused, TransactionLost."""
     missing = 0
     while True:
-        # The height first: a transaction of the last block it is valid in has to be seen as such.
+        # The height is read first, so that a transaction in the last block it is valid in is still found.
         height = await connection.chain.get_height()
         found = await connection.rpc.call("author_extrinsicStatus", extrinsic)
         if found is not None and found["status"] == "finalized":
@@ -213,6 +217,6 @@ def _format(name: str, value: Any) -> str:
 
 
 def format_record(record: dict[str, Any]) -> str:
-    """A call or event in one line; long values are cut."""
+    """A call or event in a line, with long values cut."""
     shown = ", ".join(f"{name} {value!s:.80}" for name, value in record.items() if name != "type")
     return f"{record['type']}({shown})"

@@ -1,4 +1,4 @@
-"""How blocks, transactions, accounts, validators and proofs look as text."""
+"""Blocks, transactions, accounts, validators and proofs as text."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Json = dict[str, Any]
 
 
 def show_health(node: Connection, found: Json) -> None:
-    """Every field that says something."""
+    """Print every field that has a value."""
     print_pairs((name, str(value)) for name, value in found.items() if value is not None)
 
 
 def show_block(node: Connection, found: Json) -> None:
-    """Header, signatures, and a line for each transaction."""
+    """Print header, signatures, and a line for each transaction."""
     header = found["block"]["header"]
     time = datetime.fromtimestamp(header["time_ms"] / 1000, UTC).isoformat(timespec="milliseconds")
     transactions = found["block"]["transactions"]
@@ -49,7 +49,7 @@ def show_block(node: Connection, found: Json) -> None:
 
 
 def show_transaction(node: Connection, found: Json) -> None:
-    """Where it is; its fee and events once it is in a block."""
+    """Print the transaction's place; in a block, its fee and events too."""
     pairs = [("extrinsic", found["extrinsic"])]
     if found["status"] == "finalized":
         receipt = found["receipt"]
@@ -67,7 +67,7 @@ def show_transaction(node: Connection, found: Json) -> None:
 
 
 def show_account(node: Connection, found: Json) -> None:
-    """Balances, holds, stake on its way out."""
+    """Print balances, holds and unbonding stake."""
     held = ", ".join(f"{format_myl(amount)} {name}" for name, amount in found["holds"].items() if amount)
     pairs = [
         ("account", node.name(found["account"])),
@@ -81,7 +81,7 @@ def show_account(node: Connection, found: Json) -> None:
 
 
 def show_validators(node: Connection, found: list[Json]) -> None:
-    """One line a validator."""
+    """Print a line for each validator."""
     total = sum(one["power"] for one in found)
     rows = [
         (
@@ -97,7 +97,7 @@ def show_validators(node: Connection, found: list[Json]) -> None:
 
 
 def show_proof(node: Connection, found: Json) -> None:
-    """The value and what it was checked against."""
+    """Print the value and what it was checked against."""
     print_pairs(
         [
             ("key", found["key"]),

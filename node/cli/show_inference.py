@@ -1,4 +1,4 @@
-"""Shows a request on a terminal as it happens: path, escrow, the answer as it streams, then what the chain says."""
+"""Shows a request on a terminal as it happens: path, escrow, the streaming answer, then the chain's account of it."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from proto_specs.types.wire import FinishReason
 
 @dataclass
 class Speed:
-    """When tokens came, in seconds after the prompt was sent."""
+    """The times of tokens, in seconds after the prompt was sent."""
 
     times_s: list[float] = field(default_factory=list)
 
     @property
     def first_token_s(self) -> float:
-        """Time to first token; 0 before there is one."""
+        """Time to first token; 0 before the first."""
         return self.times_s[0] if self.times_s else 0.0
 
     @property
     def tokens_per_s(self) -> float:
-        """Decode speed: tokens after the first, by the time they took; 0 when there are fewer than two."""
+        """Decode speed: the tokens after the first, divided by their time; 0 for fewer than two tokens."""
         span_s = self.times_s[-1] - self.times_s[0] if len(self.times_s) > 1 else 0.0
         return (len(self.times_s) - 1) / span_s if span_s else 0.0
 
@@ -61,7 +61,7 @@ class InferenceScreen:
         self.first_height = 0
 
     def __call__(self, happening: Happening) -> None:
-        """Show one thing that happened."""
+        """Show an event."""
         match happening:
             case PathChosen():
                 self._show_path(happening)
@@ -84,7 +84,7 @@ class InferenceScreen:
                 self._line("resolved", f"block {happening.height}, {format_myl(happening.found.returned)} returned")
 
     def name(self, account: bytes) -> str:
-        """How an account is shown."""
+        """An account's name, or its shortened address."""
         address = encode_address(account, self._prefix)
         return self._names.get(address, f"{address[:8]}…{address[-4:]}")
 
@@ -135,7 +135,7 @@ class InferenceScreen:
 
 
 def show_statement(console: Console, statement: Statement, names: Mapping[str, str]) -> None:
-    """The table of payments, rows of one kind added up, and whoever was slashed."""
+    """Print the table of payments, with rows of the same kind added up, and the slashes."""
     table = Table("who", "as", "what for", "block", "amount", title="Who got what, read from the chain", box=None)
     table.columns[4].justify = table.columns[3].justify = "right"
     for rows in _group_rows(statement.rows):
@@ -152,7 +152,7 @@ def show_statement(console: Console, statement: Statement, names: Mapping[str, s
 
 
 def _group_rows(rows: Iterable[Row]) -> list[list[Row]]:
-    """Rows of the same person, role and purpose together, in order of their first."""
+    """Rows of the same account, role and purpose together, in order of their first row."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.who, row.role, row.what_for), []).append(row)

@@ -1,4 +1,4 @@
-"""Models, workers, requests and sessions: read out of the chain's state, and how they look as text."""
+"""Models, workers, requests and sessions: read from the chain's state, and shown as text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def list_model_names(state: StateReader) -> list[tuple[bytes, str]]:
 
 
 def read_models(state: StateReader, prefix: int) -> list[Json]:
-    """Every registered model, with how many layers have an active worker."""
+    """Every registered model, with the number of layers that have an active worker."""
     found = []
     for model, record in queries.list_models(state):
         manifest = queries.read_manifest(state, model)
@@ -57,7 +57,7 @@ def read_workers(state: StateReader, model: bytes, prefix: int) -> list[Json]:
 
 
 def show_models(node: Connection, found: list[Json]) -> None:
-    """One line a model."""
+    """Print a line for each model."""
     if not found:
         print("no model is registered: `myelin model register` puts one on chain")
         return
@@ -77,7 +77,7 @@ def show_models(node: Connection, found: list[Json]) -> None:
 
 
 def show_workers(node: Connection, found: list[Json]) -> None:
-    """One line a worker."""
+    """Print a line for each worker."""
     if not found:
         print("the model has no worker: `myelin worker run` serves it")
         return
@@ -100,7 +100,7 @@ def show_workers(node: Connection, found: list[Json]) -> None:
 
 
 def show_session(node: Connection, found: Json) -> None:
-    """The escrow and what it was used for."""
+    """Print the escrow and its use."""
     when = "since" if found["status"] == "closed" else "until"
     print_pairs(
         [
@@ -124,7 +124,7 @@ def show_session(node: Connection, found: Json) -> None:
 
 
 def show_request(node: Connection, found: Json) -> None:
-    """The request, its stages, the verdicts on them, and the payments."""
+    """Print the request, its stages, the verdicts on them, and the payments."""
     prompt, tokens = found["prompt_tokens"], found["tokens"]
     print_pairs(
         [

@@ -1,4 +1,4 @@
-"""`myelin sim`: whole nodes on virtual time, seed after seed, and the one command that replays a seed that failed."""
+"""`myelin sim`: whole nodes on virtual time, seed after seed, and the command that replays a failed seed."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def consensus(
 
 @dataclass(frozen=True, slots=True)
 class SeedRuns:
-    """Which seeds to simulate. `command` is what takes these options, for the line that replays a seed.
+    """The seeds to simulate. `command` takes these options, for the line that replays a seed.
 
-    `plant` changes the code under every simulation; `ends_early`: the first seed with a violation is enough.
+    `plant` changes the code under every simulation; with `ends_early` the first seed with a violation ends the run.
     """
 
     command: str
@@ -68,7 +68,7 @@ class SeedRuns:
     ends_early: bool = False
 
     def run_and_show(self, *, as_json: bool) -> int:
-        """Simulate, print what came of it, and give the exit status: 1 when a seed has a violation."""
+        """Simulate and print the result; returns the exit status, 1 when a seed has a violation."""
         jobs = min(self.jobs or len(os.sched_getaffinity(0)), self.seeds)
         began_s = time.monotonic()
 

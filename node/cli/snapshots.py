@@ -1,4 +1,4 @@
-"""`myelin snapshot`: a chain's state as files, written by one node and gone on from by another."""
+"""`myelin snapshot`: a chain's state as files, which a node writes and another continues from."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def snapshot_info_command(
 
 
 def describe_manifest(manifest: SnapshotManifest) -> dict[str, Any]:
-    """A manifest for people."""
+    """A manifest's readable fields."""
     return {
         "format": manifest.format,
         "genesis": f"0x{manifest.genesis.hex()}",

@@ -1,4 +1,4 @@
-"""`myelin tx`: sign and send transactions, or only say what they would cost. Each function says which call to make."""
+"""`myelin tx`: sign and send transactions, or only show their cost. Each function returns the call to send."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ async def serve_api(
     *,
     task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until cancelled; started once calls are taken. Only this user may connect. Raises OSError."""
+    """Serve until cancelled; reports itself started once it takes calls. Only this user may connect. Raises OSError."""
     path.unlink(missing_ok=True)
     socket = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     old_mask = os.umask(0o177)
@@ -54,7 +54,7 @@ async def serve_api(
 
 
 async def receive_frame(stream: trio.SocketStream, buffer: bytearray) -> bytes | None:
-    """The next frame's payload, None at the end of the stream."""
+    """The next frame's payload; None at the end of the stream."""
     while True:
         if len(buffer) >= HEAD.size:
             (length,) = HEAD.unpack_from(buffer)
@@ -71,7 +71,7 @@ async def receive_frame(stream: trio.SocketStream, buffer: bytearray) -> bytes |
 
 
 class _Connection:
-    """One peer of the socket: the RPC process, or a tool of the operator."""
+    """A client's connection to the socket: the RPC process, or a tool of the operator."""
 
     def __init__(
         self, stream: trio.SocketStream, view: NodeView, bus: BlockBus, admission: TransactionAdmission
@@ -91,14 +91,16 @@ class _Connection:
                     await self._answer(payload, nursery)
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the peer went away
+            pass  # the client went away
         except* ApiError as group:
             logger.warning("local connection closed: %s", group.exceptions[0])
         finally:
             await self._stream.aclose()
 
     async def _answer(self, payload: bytes, nursery: trio.Nursery) -> None:
-        """Answer at once, or from a task: neither a bulky read nor a batch of signatures delays what comes after."""
+        """Answer at once, or from a task when needed: no bulky read and no batch of signatures delays the frames behind
+        it.
+        """
         try:
             call_id, calls = _parse_frame(payload)
         except ApiError as error:
@@ -151,7 +153,7 @@ class _Connection:
         async with self._bus.subscribe() as blocks:
             async for block in blocks:
                 await self._send(_encode({"head": _show_head(self._view, block)}))
-        # Cut off for being slow: the peer has to notice, connect again and look up what it missed.
+        # The bus cut this client off for being slow: it has to notice, connect again and look up what it missed.
         await self._stream.aclose()
 
     async def _send(self, data: bytes) -> None:
@@ -165,7 +167,7 @@ def _encode(message: dict[str, Any]) -> bytes:
 
 @dataclass(slots=True)
 class _Frame:
-    """The calls of one frame on their way to an answer: what is answered, what waits for a thread or for the pool."""
+    """The calls of a frame and their answers so far; some calls still wait for a thread or for the pool."""
 
     id: Any
     answers: list[dict[str, Any] | None]

@@ -1,4 +1,4 @@
-"""Command lines of the processes a network on this machine is made of, one function a role. Starts nothing."""
+"""Command lines of the processes in a network on this machine, a function for each role. Starts nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Argv = tuple[str, ...]
 
 
 def make_run(base: Path, name: str, rpc_port: int, options: Sequence[str] = ()) -> Argv:
-    """`myelin run` of the validator with a development name's keys."""
+    """`myelin run` of a validator with the keys of a development name."""
     keys = ("--validator", f"dev:{name}", "--operator", f"dev:{name}", "--node", f"dev:{name}")
     return (*MYELIN, "run", "--base", str(base), *keys, "--rpc-port", str(rpc_port), *options)
 
@@ -36,7 +36,7 @@ class WorkerCommand:
     rpc_url: str
 
     def make_argv(self, program: Argv = WORKER_RUN, options: Sequence[str] = ()) -> Argv:
-        """`program` is what takes the options of `worker run`."""
+        """The command line of `program`, which takes the options of `worker run`."""
         key = f"dev:{self.name}"
         what = ("--model", self.model, "--layers", f"{self.start}:{self.end}", "--models", str(self.models))
         where = ("--base", str(self.base), "--rpc", self.rpc_url)

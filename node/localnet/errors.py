@@ -1,4 +1,4 @@
-"""What the localnet's user can act on."""
+"""The localnet's error that a user can act on."""
 
 from __future__ import annotations
 

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from node.localnet.errors import LocalnetError
 
 Groups = tuple[tuple[str, ...], ...]
-"""Who reaches whom: names of one group do, names of two do not. Every validator is in exactly one."""
+"""The groups that a partition keeps apart: names in the same group reach each other. Every validator is in one
+group.
+"""
 
 
 def parse_groups(arguments: Sequence[str], names: Sequence[str]) -> Groups:
-    """`a,b c,d` or `a,b | c,d`: one group each, and one more of the names left out. Raises LocalnetError."""
+    """The groups in `a,b c,d` or `a,b | c,d`; names left out form a further group. Raises LocalnetError."""
     texts = [one for argument in arguments for one in re.split(r"[|\s]+", argument) if one]
     groups = [tuple(name for name in text.split(",") if name) for text in texts]
     named = [name for group in groups for name in group]
@@ -30,10 +32,10 @@ def parse_groups(arguments: Sequence[str], names: Sequence[str]) -> Groups:
 
 
 def is_connected(groups: Groups, one: str, other: str) -> bool:
-    """Whether the two are in one group. No groups at all: everybody is."""
+    """Whether two names are in the same group. Without groups all are connected."""
     return not groups or any(one in group and other in group for group in groups)
 
 
 def format_groups(groups: Groups) -> str:
-    """As `parse_groups` takes it."""
+    """The groups as text that `parse_groups` takes."""
     return " | ".join(",".join(group) for group in groups)

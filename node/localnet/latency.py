@@ -1,4 +1,4 @@
-"""What a load came to: counts, rate and latencies. Pure."""
+"""The result of a load: counts, rate and latencies. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Finality:
-    """Where a node said a transfer is final: the height, and the block's hash if the node told it by a block."""
+    """The height at which a node reported a transfer as final, and the block's hash if the report came with a block."""
 
     height: int
     block: str | None
@@ -18,8 +18,9 @@ class Finality:
 
 @dataclass
 class LatencyTally:
-    """What happened so far. Times are seconds of one clock; a latency begins when a transfer was due, not when it was
-    sent, so a node that stops answering is not flattered.
+    """Counts and latencies so far, in seconds of a single clock.
+
+    A latency begins when a transfer was due, not when it was sent, so that a stalled node does not look fast.
     """
 
     started_s: float = 0.0
@@ -29,21 +30,21 @@ class LatencyTally:
     failures: Counter[str] = field(default_factory=Counter)
     latencies_s: list[float] = field(default_factory=list)
     finalized: dict[str, Finality] = field(default_factory=dict)
-    """By extrinsic hash, what a node reported as finalized."""
+    """The reported finality of each transfer, by extrinsic hash."""
     last_finalized_s: float = 0.0
 
     def finalize(self, extrinsic: str, where: Finality, due_s: float, now_s: float) -> None:
-        """A transfer is final."""
+        """Count a final transfer."""
         self.finalized[extrinsic] = where
         self.latencies_s.append(now_s - due_s)
         self.last_finalized_s = max(self.last_finalized_s, now_s)
 
     def fail(self, reason: str) -> None:
-        """A transfer that was due will not be seen final."""
+        """Count a due transfer that will not be seen final."""
         self.failures[reason] += 1
 
     def report(self) -> LoadReport:
-        """The figures."""
+        """Compute the report."""
         latencies = sorted(self.latencies_s)
         elapsed_s = self.last_finalized_s - self.started_s
         return LoadReport(
@@ -63,8 +64,8 @@ class LatencyTally:
 class LoadReport:
     """`offered` transfers were due, `submitted` were sent, `accepted` by a node's pool, `finalized` seen in a block.
 
-    `tps` is finalized transfers a second, from the first one due to the last one final. Latencies are from due to seen
-    final, None when nothing was. Failures by reason: offered - finalized in all.
+    `tps` is finalized transfers a second, from the first due to the last final. Latencies run from due to seen final,
+    and are None without a final transfer. Failures are counted by reason: offered - finalized in all.
     """
 
     offered: int
@@ -78,12 +79,12 @@ class LoadReport:
     failures: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """The object of `--json`."""
         return dict(self.__dict__)
 
 
 def pick_percentile(ordered: Sequence[float], percent: int) -> float | None:
-    """Nearest rank: the smallest value that at least so many percent do not exceed; None of nothing."""
+    """Nearest rank: the smallest value that at least `percent` of the values do not exceed; None without values."""
     if not ordered:
         return None
     rank = -(-len(ordered) * percent // 100)

@@ -21,7 +21,9 @@ READY_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """How much, for how long, from how many accounts, and how long the last transfers have to become final."""
+    """Rate, length and number of paying accounts of a load, and the time that the last transfers have to become
+    final.
+    """
 
     tps: float
     seconds: float
@@ -31,7 +33,7 @@ class LoadPlan:
 
 
 async def run_load(urls: Sequence[str], plan: LoadPlan, tally: LatencyTally | None = None) -> LatencyTally:
-    """Send, wait for the last ones, return what happened. `tally` may be read meanwhile. Raises LocalnetError."""
+    """Send transfers, wait for the last, return the tally. `tally` may be read meanwhile. Raises LocalnetError."""
     if not urls or plan.payers < len(urls) or plan.tps <= 0 or plan.seconds <= 0:
         raise LocalnetError("a load has a positive rate and length, and at least one payer for each validator")
     found = LatencyTally() if tally is None else tally
@@ -40,7 +42,7 @@ async def run_load(urls: Sequence[str], plan: LoadPlan, tally: LatencyTally | No
     async with trio.open_nursery() as nursery:
         for target in targets:
             nursery.start_soon(target.run)
-        with trio.move_on_after(READY_TIMEOUT_S):  # one that does not answer is part of what is measured
+        with trio.move_on_after(READY_TIMEOUT_S):  # a target that does not answer is part of the measurement
             for target in targets:
                 await target.is_ready.wait()
         found.started_s = trio.current_time()

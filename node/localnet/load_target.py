@@ -1,4 +1,4 @@
-"""One validator under load: a WebSocket that takes its transfers in batches and tells of every finalized block."""
+"""A validator under load: a WebSocket that takes its transfers in batches and reports every finalized block."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from node.localnet.payers import Payer, Rota
 
 TICK_S = 0.01
 BATCH_MAX = 100
-"""Calls in one JSON-RPC batch; the node takes no more."""
+"""Calls in a JSON-RPC batch; the node takes no more."""
 RETRY_S = 0.2
 MESSAGE_BYTES_MAX = 16 << 20
 RECEIVE_BYTES = 1 << 16
@@ -29,7 +29,7 @@ NOT_FINAL = "not final in time"
 _HEADS = "chain_subscribeFinalizedHeads"
 
 Answered = Callable[[Any, Any], None]
-"""(result, error) -> takes note; exactly one of the two is not None, or the result is null."""
+"""(result, error) -> records the answer; one of the two is None, or the result is null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class SendSchedule:
     end_s: float
 
     def get_due_s(self, number: int) -> float | None:
-        """When one is due; None for one after the end."""
+        """The time at which transfer `number` is due; None after the end."""
         due_s = self.first_s + number * self.step_s
         return due_s if due_s < self.end_s else None
 
@@ -59,19 +59,19 @@ class LoadTarget:
     is_settled: trio.Event = field(default_factory=trio.Event)
     _taken: int = 0
     _due_s: dict[str, float] = field(default_factory=dict)
-    """Sent and not seen final: extrinsic hash -> when it was due."""
+    """The due times of transfers that are sent and not yet seen final, by extrinsic hash."""
     _calls: dict[int, Answered] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
-    """Addresses whose nonce is on its way."""
+    """Addresses whose nonce has been asked for."""
     _ids: Any = field(default_factory=lambda: itertools.count(1))
 
     async def run(self) -> None:
-        """Connect, and again whenever the connection breaks, until cancelled. What is due meanwhile has failed."""
+        """Connect, and reconnect after each break, until cancelled. Transfers that fall due meanwhile have failed."""
         while True:
             try:
                 await self._connect_and_serve()
             except* (ConnectionClosed, HandshakeError, OSError, trio.BrokenResourceError, trio.TooSlowError):
-                pass  # the node is not there, or was killed: both are what a load may be about
+                pass  # the node is down or was killed: a load measures both
             self._calls.clear()
             self._asked.clear()
             for payer in self.rota.payers:
@@ -81,7 +81,7 @@ class LoadTarget:
                 self.tally.fail(UNREACHABLE)
 
     def give_up(self) -> None:
-        """Count what was due and is not final as failed."""
+        """Count the due transfers that are not final as failed."""
         for _ in self._take_due():
             self.tally.fail(UNREACHABLE)
         for _ in range(len(self._due_s)):
@@ -89,7 +89,9 @@ class LoadTarget:
         self._due_s.clear()
 
     async def _connect_and_serve(self) -> None:
-        """The stream is ours, not the library's: it is closed however the connection ended."""
+        """Connect and serve. The stream is ours, not the library's, so that it is closed however the connection
+        ends.
+        """
         where = urlsplit(self.url)
         assert where.hostname is not None, "the plan's addresses have one"
         with trio.fail_after(CONNECT_TIMEOUT_S):
@@ -119,7 +121,7 @@ class LoadTarget:
                 await trio.sleep(TICK_S)
 
     async def _call(self, socket: WebSocketConnection, calls: Sequence[tuple[str, list[Any], Answered]]) -> None:
-        """Send calls by the batch; their answers come to `_receive`."""
+        """Send calls in batches; `_receive` takes the answers."""
         for at in range(0, len(calls), BATCH_MAX):
             batch = []
             for method, params, answered in calls[at : at + BATCH_MAX]:
@@ -129,14 +131,14 @@ class LoadTarget:
             await socket.send_message(json.dumps(batch))
 
     async def _ask_nonces(self, socket: WebSocketConnection) -> None:
-        """For payers whose nonce is not known: at the beginning, and after a refusal."""
+        """Ask for the nonces that are unknown: at the beginning, and after a refusal."""
         lost = [one for one in self.rota.payers if one.nonce is None and one.address not in self._asked]
         self._asked.update(one.address for one in lost)
         calls = [("system_accountNextIndex", [one.address], self._make_nonce_taker(one)) for one in lost]
         await self._call(socket, calls)
 
     def _make_transfers(self) -> list[tuple[str, list[Any], Answered]]:
-        """Calls for what is due now."""
+        """The calls of the transfers that are due now."""
         calls: list[tuple[str, list[Any], Answered]] = []
         for due_s in self._take_due():
             payer = self.rota.pick()
@@ -150,7 +152,7 @@ class LoadTarget:
         return calls
 
     def _take_due(self) -> list[float]:
-        """When each transfer was due that is due and was not taken yet."""
+        """The due times of the transfers that are due and not yet taken."""
         found: list[float] = []
         now_s = trio.current_time()
         while self.schedule is not None and (due_s := self.schedule.get_due_s(self._taken)) is not None:
@@ -202,7 +204,7 @@ class LoadTarget:
         return take
 
     def _make_status_call(self, extrinsic: str) -> tuple[str, list[Any], Answered]:
-        """What became of a transfer while there was no connection."""
+        """Ask what became of a transfer while there was no connection."""
 
         def take(result: Any, error: Any) -> None:
             if result is not None and result["status"] == "finalized":
@@ -214,4 +216,4 @@ class LoadTarget:
 
 
 def _ignore(_result: Any, _error: Any) -> None:
-    """The answer says nothing that is needed."""
+    """Ignore an answer that has no use."""

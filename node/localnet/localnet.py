@@ -1,4 +1,4 @@
-"""One localnet in its directory: up, down, and faults. Every command reads the state file, acts, writes it again."""
+"""A localnet in its directory: up, down, and faults. Every command reads the state file, acts, and writes it again."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ POLL_S = 0.1
 TAIL_LINES = 15
 PROXY = "proxy"
 RPC_CALLS_PER_S = 1_000_000
-"""A localnet's RPC is for load: nobody is held back."""
+"""High enough to hold no client back: a localnet's RPC is for load."""
 
 Report = Callable[[str], None]
 
@@ -60,16 +60,16 @@ def open_localnet(base: Path) -> Iterator[Localnet]:
 
 
 class Localnet:
-    """The net while its lock is held. `state` is what the file says."""
+    """The net while its lock is held. `state` is the content of the file."""
 
     def __init__(self, base: Path, state: LocalnetState | None) -> None:
         self._base = base
         self.state = state
 
     async def up(self, make_plan: Callable[[], LocalnetPlan], report: Report) -> bool:
-        """Bring up what does not run; False when all of it did. What was cut off while it was made is made anew.
+        """Start every process that does not run; False when all run already. An interrupted first start is made again.
 
-        Raises LocalnetError; then, and when cancelled, nothing of it runs.
+        Raises LocalnetError; then, and when cancelled, no process of the net runs.
         """
         if self.state is not None and self.state.phase is Phase.STARTING:
             report("an earlier start was cut off: it is removed")
@@ -92,13 +92,13 @@ class Localnet:
         return True
 
     async def down(self) -> None:
-        """Stop everything; directories stay, and `up` goes on from them."""
+        """Stop everything; directories stay, and `up` continues with them."""
         is_made = self._found.phase is not Phase.STARTING
         await self._stop_all()
         self._save(dataclasses.replace(self._found, phase=Phase.DOWN if is_made else Phase.STARTING, groups=()))
 
     async def remove(self) -> None:
-        """Stop everything and remove what the net made in its directory; anything else there stays."""
+        """Stop everything and remove all that the net made in its directory; other files there stay."""
         await self._stop_all()
         plan = self._found.plan
         for name in (*plan.names, *(one.name for one in plan.workers), "logs"):
@@ -108,7 +108,7 @@ class Localnet:
         self.state = None
 
     async def kill(self, name: str) -> None:
-        """`kill -9` of a process and of those it started. Raises LocalnetError when it does not run."""
+        """`kill -9` of a process and its children. Raises LocalnetError when it does not run."""
         if not await processes.kill(self._find_process(name).identity):
             raise LocalnetError(f"{name} does not run; `myelin localnet start {name}` starts it")
 
@@ -129,7 +129,7 @@ class Localnet:
         self._signal(name, signal.SIGCONT)
 
     async def set_groups(self, groups: Groups) -> None:
-        """Keep the groups apart; none: connect everybody. Raises LocalnetError."""
+        """Keep the groups apart; without groups connect all. Raises LocalnetError."""
         state = self._found
         match state.plan.partitions:
             case Partitions.NAMESPACES:
@@ -141,7 +141,7 @@ class Localnet:
         self._save(dataclasses.replace(state, groups=groups))
 
     def get_run_state(self, name: str) -> RunState:
-        """What a process of the net does."""
+        """Whether a process of the net runs, is paused, or is gone."""
         record = self._found.processes.get(name)
         return RunState.GONE if record is None else processes.get_run_state(record.identity)
 
@@ -173,7 +173,7 @@ class Localnet:
         return [name for name in list_process_names(self._found.plan) if self.get_run_state(name) is RunState.GONE]
 
     def _make_directories(self) -> None:
-        """A chain spec and a signer's history for every validator that has none yet."""
+        """Make a chain spec and a signer's history for every validator that lacks them."""
         spec = build_spec(self._found.plan)
         (self._base / "logs").mkdir(exist_ok=True)
         for one in self._found.plan.validators:
@@ -209,14 +209,14 @@ class Localnet:
             await self._wait_started(workers, 0)
 
     async def _start(self, name: str) -> None:
-        """Start one process; it is in the state file before anything else can happen."""
+        """Start a process, and put it in the state file before anything else can happen."""
         if name == PROXY:
             self._write_proxy_config()
         log = self._base / "logs" / f"{name}.log"
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
-        }  # several thread pools on few cores get in each other's way
+        }  # several thread pools on few cores slow each other down
         identity = processes.spawn(self._make_argv(name), log, environment)
         record = ProcessRecord(identity, time.time_ns() // 1_000_000)
         state = self._found
@@ -233,7 +233,7 @@ class Localnet:
         one = plan.find_validator(name)
         options = ["--rpc-host", one.rpc_host, "--rpc-calls-per-s", str(RPC_CALLS_PER_S)]
         options += ["--listen", f"/ip4/{one.host}/tcp/{one.port}"]
-        options += ["--no-discover"]  # all are named, and who found another's own address would go around the proxy
+        options += ["--no-discover"]  # all peers are named, and a discovered address would bypass the proxy
         options += ["--models", plan.models] if plan.workers else ["--no-verify"]
         for peer in list_peer_addresses(plan, one):
             options += ["--peer", peer]
@@ -275,7 +275,7 @@ class Localnet:
             raise LocalnetError(f"the model was not registered: {done.stderr.decode(errors='replace').strip()}")
 
     async def _wait_started(self, names: list[str], height: int) -> None:
-        """Until each of these validators has this height, and each of these workers serves. Raises LocalnetError."""
+        """Wait until each validator has this height, and each worker serves. Raises LocalnetError."""
         with trio.move_on_after(START_TIMEOUT_S) as waiting:
             for name in names:
                 while not await self._is_ready(name, height):
@@ -300,13 +300,13 @@ class Localnet:
             return False
 
     def read_log_tail(self, name: str) -> str:
-        """The last lines a process wrote."""
+        """The last lines that a process wrote."""
         log = self._base / "logs" / f"{name}.log"
         lines = log.read_text("utf-8", "replace").splitlines()[-TAIL_LINES:] if log.exists() else []
         return "\n".join(f"  {name}| {line}" for line in lines)
 
     async def _stop_all(self) -> None:
-        """Workers first, validators together, the proxy and namespaces last."""
+        """Stop workers first, then validators together, the proxy and namespaces last."""
         state = self._found
         workers = [one.name for one in state.plan.workers]
         for names in (workers, list(state.plan.names), [PROXY]):
@@ -321,7 +321,7 @@ class Localnet:
 
 
 async def is_serving(plan: LocalnetPlan, name: str) -> bool:
-    """Whether the chain has this worker at work, and somebody who verifies its model. Raises ChainUnreachable."""
+    """Whether the worker is active on chain and its model has a verifier. Raises ChainUnreachable."""
     (worker,) = [one for one in plan.workers if one.name == name]
     key = get_dev_key(name, KeyKind.WORKER).public_key
     async with open_rpc(plan.find_validator(worker.validator).rpc_url) as rpc:
@@ -333,13 +333,13 @@ async def is_serving(plan: LocalnetPlan, name: str) -> bool:
 
 
 def list_process_names(plan: LocalnetPlan) -> tuple[str, ...]:
-    """In the order they are started."""
+    """The processes' names in the order of their start."""
     proxy = (PROXY,) if plan.partitions is Partitions.PROXY else ()
     return (*proxy, *plan.names, *(one.name for one in plan.workers))
 
 
 def list_peer_addresses(plan: LocalnetPlan, one: ValidatorPlan) -> list[str]:
-    """Where a validator dials the others: at their own addresses, or at the proxy's."""
+    """The addresses at which a validator dials its peers: their own, or the proxy's."""
     ports = {link.dest: link.port for link in plan.links if link.source == one.name}
     found = []
     for other in plan.validators:

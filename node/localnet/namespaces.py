@@ -1,7 +1,7 @@
-"""Network namespaces: a machine for each validator, joined by bridges in a hub; a partition is one bridge per group.
+"""Network namespaces: each validator has its own, joined by bridges in a hub; a partition gives each group a bridge.
 
 Linux and root only. Each validator has two interfaces: `eth0` to the hub, where its peers are, and `mgmt` to this
-machine, by which its RPC is reached. Nothing is forwarded between the two, so a partition leaves the RPC alone.
+machine, by which its RPC is reached. Nothing is forwarded between the two, so a partition does not affect the RPC.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _INTERFACES = Path("/sys/class/net")
 
 
 def find_ip() -> str | None:
-    """The `ip` program, which ordinary users' PATH often lacks."""
+    """The path of `ip`, which ordinary users' PATH often lacks."""
     return shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
 def is_permitted() -> bool:
-    """Whether this process may make namespaces and links in them: it makes one and removes it."""
+    """Whether this process may make namespaces and links in them, found by making and removing one."""
     ip = find_ip()
     if ip is None or os.geteuid() != 0:
         return False
@@ -47,7 +47,7 @@ def is_permitted() -> bool:
 
 
 class Namespaces:
-    """The namespaces of one net; their names follow from its directory."""
+    """The namespaces of a net; their names follow from its directory."""
 
     def __init__(self, base: Path, plan: LocalnetPlan) -> None:
         ip = find_ip()
@@ -63,7 +63,7 @@ class Namespaces:
         return (self._ip, "netns", "exec", self._namespace(name), *argv)
 
     async def make(self) -> None:
-        """Everything, whatever was there before; all validators connected. Raises LocalnetError."""
+        """Make all namespaces and links anew, with all validators connected. Raises LocalnetError."""
         await self.remove()
         names = self._plan.names
         await self._run("netns", "add", self._hub)
@@ -93,11 +93,11 @@ class Namespaces:
         await self.set_groups((names,))
 
     async def is_whole(self) -> bool:
-        """Whether every namespace is there (none is after the machine was started anew)."""
+        """Whether every namespace exists; after a restart of the machine none does."""
         return set(map(self._namespace, self._plan.names)) | {self._hub} <= await self._list()
 
     async def set_groups(self, groups: Groups) -> None:
-        """Each group on a bridge of its own. Raises LocalnetError."""
+        """Put each group on a bridge of its own. Raises LocalnetError."""
         places = {name: at for at, name in enumerate(self._plan.names)}
         moves = [
             f"link set p{places[name]} master br{at}"
@@ -107,13 +107,13 @@ class Namespaces:
         await self._batch(moves, self._hub)
 
     async def remove(self) -> None:
-        """What of it is there. No process may run in it any more.
+        """Remove what exists of the namespaces. No process may run in them any more.
 
-        Links would go with their namespaces, but some time later: those on this machine are removed by name, at once.
+        Links disappear with their namespaces, but later; links on this machine are removed by name, at once.
         """
         for at in range(len(self._plan.validators)):
             if (_INTERFACES / self._get_mgmt(at)).exists():
-                with contextlib.suppress(LocalnetError):  # its namespace went before, and took it along just now
+                with contextlib.suppress(LocalnetError):  # its namespace went before, and took the link along just now
                     await self._run("link", "del", self._get_mgmt(at))
         for name in sorted(await self._list() & {self._hub, *map(self._namespace, self._plan.names)}):
             await self._run("netns", "del", name)
@@ -122,7 +122,7 @@ class Namespaces:
         return f"{self._prefix}-{name}"
 
     def _get_mgmt(self, at: int) -> str:
-        """This machine's end of a management link; Linux allows 15 letters."""
+        """The name of this machine's end of a management link; Linux allows 15 letters."""
         return f"{self._prefix}m{at}"
 
     async def _list(self) -> set[str]:
@@ -148,6 +148,6 @@ class Namespaces:
 
 
 def _neighbour(address: str) -> str:
-    """The other end of a management link: the address before."""
+    """The address of a management link's other end: the address before."""
     head, _, last = address.rpartition(".")
     return f"{head}.{int(last) - 1}"

@@ -1,4 +1,4 @@
-"""Accounts that pay each other: whose turn it is, with which nonce, and when a nonce is not known. Sends nothing."""
+"""Accounts that pay each other: whose turn it is, with which nonce, and which nonces are unknown. Sends nothing."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from proto_specs.types.calls import Transfer
 from proto_specs.types.chain import TransactionBody, compute_extrinsic_hash, sign_transaction
 
 AMOUNT = 1_000_000
-"""nmyl of one transfer."""
+"""nmyl of a transfer."""
 
 
 @dataclass
 class Payer:
-    """An account and the nonce of its next transfer; None while the node has to be asked for it."""
+    """An account and the nonce of its next transfer; None while the node has to be asked for the nonce."""
 
     identity: DevIdentity
     dest: bytes
@@ -25,7 +25,7 @@ class Payer:
     nonce: int | None = None
 
     def sign_next(self, genesis: bytes) -> tuple[str, str]:
-        """(bytes, extrinsic hash) of its next transfer, both as 0x hex; the nonce is used up."""
+        """(bytes, extrinsic hash) of its next transfer, both as 0x hex. Uses the nonce up."""
         assert self.nonce is not None, "ask the node first"
         body = TransactionBody(self.identity.account, self.nonce, Transfer(self.dest, AMOUNT), 0, 0, 0)
         transaction = sign_transaction(body, genesis, genesis, self.identity.account_key)
@@ -34,7 +34,7 @@ class Payer:
 
 
 def make_payers(count: int) -> list[Payer]:
-    """All of a localnet's payers, each paying the next."""
+    """All payers of a localnet, each paying the next."""
     identities = [get_dev_identity(name) for name in make_payer_names(count)]
     return [
         Payer(one, identities[(at + 1) % count].account, f"0x{one.account.hex()}") for at, one in enumerate(identities)
@@ -42,14 +42,14 @@ def make_payers(count: int) -> list[Payer]:
 
 
 class Rota:
-    """The payers of one node in turn, those without a known nonce left out."""
+    """The payers of a node in turn; payers without a known nonce are skipped."""
 
     def __init__(self, payers: Sequence[Payer]) -> None:
         self.payers = tuple(payers)
         self._next = 0
 
     def pick(self) -> Payer | None:
-        """Whose turn it is; None when nobody is ready."""
+        """The next payer; None when no payer's nonce is known."""
         for step in range(len(self.payers)):
             one = self.payers[(self._next + step) % len(self.payers)]
             if one.nonce is not None:

@@ -1,4 +1,4 @@
-"""What a localnet is made of: names, addresses, ports, links. Everything is settled before the first process starts."""
+"""The plan of a localnet: names, addresses, ports, links. Everything is settled before the first process starts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOOPBACK = "127.0.0.1"
 NODE_PORT = 30_333
 RPC_PORT = 9_944
 _PORTS = range(20_000, 32_000)
-"""Below what systems give to outgoing connections: the port of a killed node stays free for it to come back to."""
+"""Below the ports that systems give to outgoing connections, so that a killed node finds its port free again."""
 _FIRST_NAMES = tuple(name for name in DEV_NAMES if name != "client")
 
 
@@ -36,7 +36,7 @@ class Partitions(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ValidatorPlan:
-    """One validator: where it listens for peers, and where its RPC is reached from this machine."""
+    """A validator: its address for peers, and its RPC's address from this machine."""
 
     name: str
     host: str
@@ -46,15 +46,15 @@ class ValidatorPlan:
 
     @property
     def rpc_url(self) -> str:
-        """Its JSON-RPC address."""
+        """The validator's JSON-RPC address."""
         return f"http://{self.rpc_host}:{self.rpc_port}"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """One worker: the layers it serves, and the validator whose RPC it uses.
+    """A worker: the layers it serves, and the validator whose RPC it uses.
 
-    `program` takes the options of `worker run`; without one it is `myelin worker run` itself.
+    `program` takes the options of `worker run`; when empty, `myelin worker run` itself is used.
     """
 
     name: str
@@ -66,7 +66,7 @@ class WorkerPlan:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Where `source` finds `dest` when a proxy is between them: a port of the proxy."""
+    """The port of the proxy at which `source` reaches `dest`."""
 
     source: str
     dest: str
@@ -95,7 +95,7 @@ class LocalnetPlan:
         return tuple(one.name for one in self.validators)
 
     def find_validator(self, name: str) -> ValidatorPlan:
-        """One by its name. Raises LocalnetError."""
+        """The validator of a name. Raises LocalnetError."""
         for one in self.validators:
             if one.name == name:
                 return one
@@ -104,7 +104,7 @@ class LocalnetPlan:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a user asks for."""
+    """The user's wishes for a net."""
 
     validators: int
     workers: int
@@ -165,14 +165,15 @@ def make_validator_names(count: int) -> tuple[str, ...]:
 
 
 def make_payer_names(count: int) -> tuple[str, ...]:
-    """The accounts the load is sent from."""
+    """The names of the accounts that send the load."""
     return tuple(f"payer-{at}" for at in range(count))
 
 
 def build_spec(plan: LocalnetPlan) -> ChainSpec:
-    """The chain all nodes of the plan share: money for validators, workers, payers and the client.
+    """The chain that all nodes of the plan share: money for validators, workers, payers and the client.
 
-    Nobody is jailed for absence: with a development chain's epochs of ten blocks every fault would cost a validator.
+    No validator is jailed for absence: with a development chain's epochs of ten blocks every fault would cost a
+    validator.
     """
     spec = build_dev_spec(
         plan.names,
@@ -191,7 +192,7 @@ def compute_subnet(base: Path) -> str:
 
 
 def find_free_ports(base: Path) -> Iterator[int]:
-    """Ports nobody listens at on loopback now, each once; nets in different directories begin at different ones."""
+    """Loopback ports without a listener, each once; nets in different directories start at different ports."""
     first = int.from_bytes(hashlib.blake2b(str(base).encode(), digest_size=2).digest(), "big")
     for at in range(len(_PORTS)):
         port = _PORTS[(first + at) % len(_PORTS)]

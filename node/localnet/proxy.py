@@ -1,8 +1,8 @@
-"""A TCP proxy between every two validators: it delays, and keeps groups apart, as a network would. Knows no protocol.
+"""A TCP proxy between every two validators: like a network it delays, and keeps groups apart. Knows no protocol.
 
 Between two groups it neither refuses nor resets: bytes and new connections wait, as lost packets do, until the groups
-are one again or an end gives up. Run as `python -m node.localnet.proxy CONFIG`; takes orders on a unix socket, one JSON
-object a line: {"groups": [["alice"], ["bob"]]}, answered by {"ok": true}.
+are joined again or an end gives up. Run as `python -m node.localnet.proxy CONFIG`; takes orders on a unix socket, a
+JSON object a line: {"groups": [["alice"], ["bob"]]}, answered by {"ok": true}.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from node.localnet.groups import Groups, is_connected
 
 CHUNK_BYTES = 1 << 16
 CHUNKS_MAX = 256
-"""Read and not yet passed on, of one direction: what a network would have in flight."""
+"""Chunks of a direction that are read and not yet passed on: what a network would have in flight."""
 CONNECTIONS_MAX = 256
 LINE_BYTES_MAX = 1 << 16
 ORDER_TIMEOUT_S = 5.0
@@ -41,20 +41,20 @@ class ProxyLink:
 
 
 class Switch:
-    """Who is connected with whom now."""
+    """The current groups."""
 
     def __init__(self, groups: Groups = ()) -> None:
         self._groups = groups
         self._changed = trio.Event()
 
     def set_groups(self, groups: Groups) -> None:
-        """New groups; what waits looks again."""
+        """Set new groups; waiting connections check again."""
         self._groups = groups
         self._changed.set()
         self._changed = trio.Event()
 
     async def wait_connected(self, one: str, other: str) -> None:
-        """Return once the two are in one group."""
+        """Return once the two are in the same group."""
         while not is_connected(self._groups, one, other):
             await self._changed.wait()
 
@@ -77,7 +77,7 @@ async def serve_link(
                 for source, dest in ((near, far), (far, near)):
                     nursery.start_soon(_pump, source, dest, link, switch, delay_ms)
         except* OSError:
-            pass  # nobody listens there now: the dialler sees its connection closed
+            pass  # no process listens there now: the dialler sees its connection closed
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # one end went away, so the other end is closed
         finally:
@@ -89,7 +89,7 @@ async def serve_link(
 async def _pump(
     source: trio.SocketStream, dest: trio.SocketStream, link: ProxyLink, switch: Switch, delay_ms: int
 ) -> None:
-    """One direction: what was read is passed on `delay_ms` later, and not while the two are apart."""
+    """Pass on a direction: each chunk goes out `delay_ms` after it was read, and never while the two are apart."""
     sender, receiver = trio.open_memory_channel[tuple[float, bytes]](CHUNKS_MAX)
 
     async def read() -> None:
@@ -147,7 +147,7 @@ def parse_group_lists(groups: Sequence[Any]) -> Groups:
 
 
 async def send_order(path: Path, groups: Groups) -> None:
-    """Tell the proxy who is kept apart; returns once it is so. Raises LocalnetError."""
+    """Tell the proxy the groups; returns once they are kept apart. Raises LocalnetError."""
     try:
         with trio.fail_after(ORDER_TIMEOUT_S):
             async with await trio.open_unix_socket(str(path)) as stream:
@@ -177,7 +177,7 @@ async def run_proxy(
     *,
     task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """All links and the orders, until cancelled. Raises OSError."""
+    """Serve all links and the orders, until cancelled. Raises OSError."""
     switch = Switch(groups)
     async with trio.open_nursery() as nursery:
         for link in links:
@@ -187,7 +187,7 @@ async def run_proxy(
 
 
 def main() -> None:
-    """`python -m node.localnet.proxy CONFIG`, until a signal ends it."""
+    """Run `python -m node.localnet.proxy CONFIG`, until a signal ends it."""
     config = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     links = [ProxyLink(**one) for one in config["links"]]
     groups = parse_group_lists(config["groups"])

@@ -1,6 +1,6 @@
-"""The state file of a localnet: its plan, its processes, who is kept apart. Read back it becomes typed values or fails.
+"""The state file of a localnet: its plan, its processes, its groups. Reading gives typed values or fails.
 
-What it says decides which processes are killed, so nothing in it is guessed.
+The file decides which processes are killed, so nothing in it is guessed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FILE_BYTES_MAX = 4 << 20
 
 
 class Phase(enum.Enum):
-    """Being made for the first time (half of it may be missing), up, or stopped with its directories kept."""
+    """In its first start (half of it may be missing), up, or stopped with its directories kept."""
 
     STARTING = "starting"
     UP = "up"
@@ -35,7 +35,7 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProcessRecord:
-    """A process of the net: who it is, and when it was started (Unix time)."""
+    """A process of the net: its identity, and its start (Unix time)."""
 
     identity: Identity
     started_ms: int
@@ -52,13 +52,13 @@ class LocalnetState:
 
 
 def save_state(base: Path, state: LocalnetState) -> None:
-    """Replace the file as a whole."""
+    """Replace the whole file."""
     record = {"version": VERSION, **_show(state)}
     write_synced(base / FILE_NAME, json.dumps(record, indent=1).encode() + b"\n")
 
 
 def load_state(base: Path) -> LocalnetState | None:
-    """What the file says, None when there is none. Raises LocalnetError when it is no state file."""
+    """The state in the file; None without a file. Raises LocalnetError when it is no state file."""
     path = base / FILE_NAME
     try:
         with path.open("rb") as file:

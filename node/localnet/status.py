@@ -1,4 +1,6 @@
-"""What a localnet looks like now: processes from the state file and /proc, heights from each node's RPC. Reads only."""
+"""The current status of a localnet: processes from the state file and /proc, heights from each node's RPC. Reads
+only.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ ANSWER_TIMEOUT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """A process; of a validator that answers also its height, the age of its last block and waiting transactions."""
+    """A process. A validator that answers also has its height, its last block's age and its waiting transactions."""
 
     name: str
     state: str
@@ -37,7 +39,7 @@ class ProcessStatus:
 
 @dataclass(frozen=True, slots=True)
 class LocalnetStatus:
-    """A whole net."""
+    """The status of a whole net."""
 
     base: str
     phase: str
@@ -46,12 +48,12 @@ class LocalnetStatus:
     processes: tuple[ProcessStatus, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """The object of `--json`."""
         return asdict(self)
 
     @property
     def summary(self) -> str:
-        """One line above the table."""
+        """The line above the table."""
         apart = f", kept apart: {format_groups(self.groups)}" if self.groups else ""
         return f"{self.base}: {self.phase}, partitions by {self.partitions}{apart}"
 
@@ -65,7 +67,7 @@ def load_localnet(base: Path) -> LocalnetState:
 
 
 async def read_status(base: Path) -> LocalnetStatus:
-    """Look at everything at once. Raises LocalnetError."""
+    """Ask all processes at once. Raises LocalnetError."""
     state = load_localnet(base)
     found: dict[str, ProcessStatus] = {}
 

@@ -1,4 +1,4 @@
-"""Files that are whole after a crash (written aside, synced, renamed), and that one process has to itself."""
+"""Files that are intact after a crash (written aside, synced, renamed), and locks that give a process a file alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ PARTIAL_SUFFIX = ".partial"
 
 
 def lock_beside(path: Path) -> IO[bytes]:
-    """Hold the lock of a file, `NAME.lock` beside it, until what is returned is closed or the process ends.
+    """Hold the lock of a file, `NAME.lock` beside it, until the returned file is closed or the process ends.
 
-    Raises BlockingIOError when another holder has it.
+    Raises BlockingIOError when another holder has the lock.
     """
     lock = path.with_suffix(".lock").open("wb")
     try:
@@ -25,7 +25,7 @@ def lock_beside(path: Path) -> IO[bytes]:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Replace a file so that after a crash either the old or the new content is there, whole."""
+    """Replace a file so that a crash leaves either the whole old content or the whole new content."""
     partial = path.with_suffix(path.suffix + PARTIAL_SUFFIX)
     with partial.open("wb") as file:
         file.write(data)
@@ -36,7 +36,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """After this a crash does not lose the names of the files in a directory."""
+    """Sync a directory: from then on a crash does not lose the names of its files."""
     directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)

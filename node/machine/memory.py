@@ -1,7 +1,7 @@
-"""Memory that the C library keeps for itself, given back. Does nothing where the C library is not glibc.
+"""Gives back memory that the C library keeps for itself. Does nothing where the C library is not glibc.
 
-Blocks bring bursts of short-lived buffers from several threads; glibc keeps what they leave behind in an arena for each
-thread: half as much again as what the node holds, measured at a million accounts (benchmarks/README.md).
+Blocks bring bursts of short-lived buffers from several threads, and glibc keeps the freed memory in an arena for each
+thread: half as much again as the node holds, measured at a million accounts (benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ import trio
 
 INTERVAL_S = 3.0
 _ARENA_MAX: Final = -8
-"""glibc's name for the option, malloc.h."""
+"""M_ARENA_MAX of glibc's malloc.h."""
 
 
 def limit_arenas() -> bool:
-    """One arena for all threads: Python's lock keeps them from contending. Call it before threads start."""
+    """Share a single arena among all threads; Python's lock keeps them from contending. Call it before threads
+    start.
+    """
     libc = _load()
     return libc is not None and libc.mallopt(_ARENA_MAX, 1) == 1
 
 
 def trim() -> bool:
-    """Give free memory back to the system; whether there was any. Takes milliseconds."""
+    """Give free memory back to the system; returns whether there was any. Takes milliseconds."""
     libc = _load()
     return libc is not None and libc.malloc_trim(0) == 1
 
 
 async def trim_now_and_then() -> None:
-    """Until cancelled."""
+    """Give free memory back every INTERVAL_S, until cancelled."""
     while True:
         await trio.sleep(INTERVAL_S)
         await trio.to_thread.run_sync(_trim)

@@ -1,6 +1,6 @@
-"""Processes that outlive the command that starts them: spawned, known again by start time, signalled by group.
+"""Processes that outlive the command that starts them: spawned, recognised by start time, signalled by group.
 
-A process id alone is never trusted: it may belong to another process by the time it is read back.
+A process id alone is never trusted: the system may have given it to another process meanwhile.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A process for all time: its id, and when it was started (which boot, which clock tick) as opaque text."""
+    """A process, never mistaken for another: its id and its start (boot and clock tick) as opaque text."""
 
     pid: int
     started: str
 
 
 class RunState(enum.Enum):
-    """What a process does."""
+    """Whether a process runs, is paused, or is gone."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -38,7 +38,7 @@ class RunState(enum.Enum):
 
 
 def spawn(argv: Sequence[str], log: Path, environment: Mapping[str, str]) -> Identity:
-    """Start a process in a session of its own, its output appended to `log`. Raises OSError."""
+    """Start a process in a session of its own, with its output appended to `log`. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -52,9 +52,9 @@ def spawn(argv: Sequence[str], log: Path, environment: Mapping[str, str]) -> Ide
 
 
 def get_run_state(identity: Identity) -> RunState:
-    """Whether this very process runs; a zombie does not, nor does another process with its id."""
+    """The state of exactly this process; a zombie is gone, and so is a process whose id now belongs to another."""
     with contextlib.suppress(ChildProcessError):
-        os.waitpid(identity.pid, os.WNOHANG)  # one this process started itself is reaped here
+        os.waitpid(identity.pid, os.WNOHANG)  # a child of this process is reaped here
     found = _read(identity.pid)
     if found is None or found[0] != identity.started or found[1] in "ZX":
         return RunState.GONE
@@ -62,7 +62,7 @@ def get_run_state(identity: Identity) -> RunState:
 
 
 def send_to_group(identity: Identity, number: signal.Signals) -> bool:
-    """Signal the process and those it started; False when it is gone."""
+    """Signal the process and the processes it started; False when it is gone."""
     if get_run_state(identity) is RunState.GONE:
         return False
     with contextlib.suppress(ProcessLookupError):
@@ -71,14 +71,14 @@ def send_to_group(identity: Identity, number: signal.Signals) -> bool:
 
 
 async def kill(identity: Identity) -> bool:
-    """SIGKILL for the process and those it started; whether it was there. Returns once it is gone."""
+    """SIGKILL the process and the processes it started; returns once it is gone, with whether it was there."""
     was_there = send_to_group(identity, signal.SIGKILL)
     await wait_until_gone(identity)
     return was_there
 
 
 async def stop(identity: Identity) -> None:
-    """Ask the process to end, also a paused one; kill it and those it started when it has not within 10 s."""
+    """Ask the process to end, even when it is paused; after 10 s kill it and the processes it started."""
     if not send_to_group(identity, signal.SIGCONT):
         return
     with contextlib.suppress(ProcessLookupError):
@@ -91,14 +91,14 @@ async def stop(identity: Identity) -> None:
 
 async def wait_until_gone(identity: Identity) -> None:
     """Return when the process no longer runs."""
-    while True:  # it need not be a child, so the kernel does not report its end
+    while True:  # the process need not be a child, so the kernel does not report its end
         if get_run_state(identity) is RunState.GONE:
             return
         await trio.sleep(POLL_S)
 
 
 def _read(pid: int) -> tuple[str, str] | None:
-    """(when it was started, the state's letter) of whatever has this id now."""
+    """(start, letter of the state) of the process that has this id now; None without one."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
         return f"{_BOOT_ID.read_text('utf-8').strip()}:{fields[19]}", fields[0]
@@ -107,7 +107,7 @@ def _read(pid: int) -> tuple[str, str] | None:
 
 
 def _ask_ps(pid: int) -> tuple[str, str] | None:
-    """The same where there is no /proc."""
+    """As `_read`, on a system without /proc."""
     done = subprocess.run(["ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     state, _, started = done.stdout.strip().partition(" ")
     return (started.strip(), state[:1]) if started else None

@@ -1,4 +1,4 @@
-"""Token buckets, one a key: what may be taken now, and how long whoever took too much has to wait. Knows no clock."""
+"""Token buckets, one for each key: tokens to take now, and the wait for a key that took too many. Knows no clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ class _Bucket:
 
 
 class RateLimit:
-    """`per_s` tokens a second for each key, `burst` at once. The `keys_max` keys used last are remembered."""
+    """`per_s` tokens a second for each key, at most `burst` at once. Remembers the `keys_max` most recently used
+    keys.
+    """
 
     def __init__(self, per_s: float, burst: float, keys_max: int = TRACKED_MAX) -> None:
         self._per_s = per_s
@@ -24,13 +26,15 @@ class RateLimit:
         self._buckets: dict[str, _Bucket] = {}
 
     def take(self, key: str, tokens: float, now_s: float) -> float:
-        """Take tokens, on credit where there are too few; the seconds until the credit is paid back, 0 mostly."""
+        """Take tokens, on credit when there are too few; returns the seconds until the credit is paid back, usually
+        0.
+        """
         bucket = self._fill(key, now_s)
         bucket.tokens -= tokens
         return max(0.0, -bucket.tokens / self._per_s)
 
     def take_within(self, key: str, tokens: float, now_s: float, wait_s_max: float) -> float | None:
-        """As `take`, but nothing is taken, and None returned, where the wait would be longer than that."""
+        """As `take`, but take nothing and return None when the wait would be longer than `wait_s_max`."""
         bucket = self._fill(key, now_s)
         wait_s = self._compute_wait(bucket, tokens)
         if wait_s > wait_s_max:
@@ -39,7 +43,9 @@ class RateLimit:
         return wait_s
 
     def take_at_once(self, key: str, tokens: float, now_s: float) -> float:
-        """Take tokens where all of them are there, and return 0; else take none, and return the seconds until then."""
+        """Take the tokens and return 0 when all of them are there; else take none and return the seconds until they
+        are.
+        """
         bucket = self._fill(key, now_s)
         wait_s = self._compute_wait(bucket, tokens)
         if wait_s == 0.0:
@@ -54,12 +60,12 @@ class RateLimit:
         elapsed_s = max(0.0, now_s - bucket.filled_at_s)
         bucket.tokens = min(self._burst, bucket.tokens + elapsed_s * self._per_s)
         bucket.filled_at_s = now_s
-        self._buckets[key] = bucket  # last used last, so that the front is the one to forget
+        self._buckets[key] = bucket  # last used last, so that the first is the key to forget
         if len(self._buckets) > self._keys_max:
             del self._buckets[next(iter(self._buckets))]
         return bucket
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Drop the books of these."""
+        """Drop the buckets of these keys."""
         for key in keys:
             self._buckets.pop(key, None)

@@ -1,7 +1,7 @@
-"""Child processes: started, used, started again when they end, stopped with grace. Knows nothing of what they run.
+"""Child processes: started, used, restarted when they end, stopped with grace. Knows nothing of what they run.
 
 A child's standard input stays open as long as its parent lives; its end tells the child that the parent is gone.
-Secrets travel on it too, so none shows in a process list.
+Secrets travel on it too, so that no process list shows them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STOP_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True)
 class ChildProcess:
-    """A program to keep running, and the JSON object it reads from the first line of its standard input."""
+    """A program to keep running, and the JSON object that is the first line of its standard input."""
 
     name: str
     argv: tuple[str, ...]
@@ -50,10 +50,10 @@ async def supervise(child: ChildProcess) -> None:
 async def keep_running(
     name: str, argv: Sequence[str], use: Callable[[trio.Process], Awaitable[None]], *, is_answering: bool = False
 ) -> None:
-    """Start a process, hand it to `use`, which returns when it has ended, and start another, until cancelled.
+    """Start a process and pass it to `use`, which returns when the process has ended; repeat until cancelled.
 
-    The pause before a restart doubles up to 10 s while processes live for less than 20 s. With `is_answering` its
-    standard output is a pipe for `use` to read.
+    The pause before a restart doubles up to 10 s while processes live for less than 20 s. With `is_answering` the
+    process's standard output is a pipe for `use` to read.
     """
     pause_s = BACKOFF_S
     while True:
@@ -73,7 +73,7 @@ async def keep_running(
 
 
 async def _stop(process: trio.Process) -> None:
-    """Ask it to end, and kill it when it does not; its pipes are closed afterwards."""
+    """Ask the process to end, kill it when it does not, then close its pipes."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         with trio.move_on_after(STOP_TIMEOUT_S):

@@ -42,7 +42,7 @@ def get_height(event: Input) -> int | None:
 
 
 def get_effect_key(effect: Effect) -> Hashable:
-    """What identifies an effect, equal to the key of the input that answers it; None where the log keeps no answer."""
+    """The identity of an effect, equal to the key of the input that answers it; None when the log keeps no answer."""
     match effect:
         case BuildBlock() | Propose():
             return (effect.answered_by, effect.height, effect.round)
@@ -57,7 +57,7 @@ def get_effect_key(effect: Effect) -> Hashable:
 
 
 def get_answer_key(event: Input) -> Hashable:
-    """See `get_effect_key`."""
+    """The key of an answer, see `get_effect_key`."""
     match event:
         case BlockBuilt():
             return (BlockBuilt, event.height, event.round)

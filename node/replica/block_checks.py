@@ -20,7 +20,7 @@ from proto_specs.types.gossip import FinalBlock
 
 @dataclass(slots=True)
 class Run:
-    """Consecutive blocks that name the same validator set, with the encoded length of each."""
+    """Consecutive blocks that name the same validator set, and the encoded length of each."""
 
     validators_hash: bytes
     blocks: tuple[FinalBlock, ...]

@@ -329,7 +329,7 @@ class BlockSync:
         def done(fault: str | None) -> None:
             one.is_checking = False
             if one not in self._ranges:
-                pass  # what it is a part of was found false meanwhile, or is the head
+                pass  # its range was found false meanwhile, or became the head
             elif fault is not None:
                 self._punish(peer, fault)
             else:

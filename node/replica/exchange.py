@@ -1,4 +1,4 @@
-"""Sends peers what they lack: the paper's gossip property, that what one correct process has, all eventually get.
+"""Sends peers the messages they lack: the paper's gossip property, by which every correct process gets them eventually.
 
 Messages are published once and may be lost. So a node without progress asks one peer after another and states what it
 holds. The answer holds the missing messages of its height, or, for a node that is behind, the block that was decided.
@@ -49,7 +49,7 @@ def make_offer(want: Want, core: BftCore, store: ChainStore) -> ExchangeOffer:
 
 
 def serve_blocks(request: BlocksRequest, store: ChainStore) -> BlocksResponse:
-    """Consecutive finalized blocks, as many as were asked for and fit."""
+    """Consecutive finalized blocks: the requested ones, as many as fit."""
     blocks: list[FinalBlock] = []
     head, room = store.get_head(), limits.BLOCKS_RESPONSE_BYTES_MAX
     stop = min(request.start + min(request.count, limits.BLOCKS_RESPONSE_MAX), head.height + 1)

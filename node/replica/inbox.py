@@ -61,7 +61,7 @@ class Inbox:
         assembly = self._assemblies.setdefault(head.height, PartAssembly(head.height))
         is_new = not assembly.knows(head)
         if not assembly.has_room(head):
-            return Acceptance.IGNORE, None  # it proves nothing more, and must not travel
+            return Acceptance.IGNORE, None  # the part proves nothing more, and must not travel on
         if is_new and not is_proposal_head_signed(head, self._genesis):
             return Acceptance.REJECT, None
         try:

@@ -20,7 +20,7 @@ class LastCommit:
         self._signatures: dict[bytes, bytes] = {}
 
     def begin(self, commit: Commit | None, deciders: ValidatorSet) -> None:
-        """`commit`, checked, decided the newest block under `deciders`; None at genesis."""
+        """Start from the checked `commit` by which `deciders` decided the newest block; None at genesis."""
         self._commit = commit
         self._table = PowerTable(deciders)
         self._signatures = {} if commit is None else {one.validator: one.signature for one in commit.signatures}

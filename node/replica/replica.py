@@ -1,4 +1,4 @@
-"""A node's whole consensus: the object that a live node and a simulated one both run.
+"""A node's whole consensus: the object that a live node and a simulated node both run.
 
 It starts silent: it asks its peers for their heights, takes the blocks it lacks, and votes only once no credible peer
 is ahead of it. From then on messages reach the core, and whenever a height makes no progress for a while, it asks a
@@ -123,7 +123,7 @@ class Replica:
         match request:
             case Want():
                 if request.height > self._tip.head.height + 1:
-                    self._ask(peer)  # it says it is ahead of us: let it show
+                    self._ask(peer)  # the peer says that it is ahead: let it show the blocks
                 return make_offer(request, self._voting.core, self._parts.store)
             case BlocksRequest():
                 return serve_blocks(request, self._parts.store)
@@ -146,7 +146,7 @@ class Replica:
         try:
             return not signer.has_signed(vote)
         except SignerUnreachable:
-            return False  # it signs nothing now either, and will be asked about the next one
+            return False  # an unreachable signer signs nothing now either, and will be asked about the next vote
 
     def _receive_late_vote(self, vote: Vote) -> Acceptance:
         """A precommit for the previous height, which the block of the current height may still carry."""
@@ -191,7 +191,8 @@ class Replica:
     def _is_caught_up(self) -> bool:
         """Whether our own power decides alone, or every peer was asked for the next block and none had it.
 
-        A peer that claims to be ahead and does not show the block is ignored, so that claims keep no node silent.
+        A peer that claims to be ahead and does not show the block is ignored, so that false claims cannot keep a node
+        silent.
         """
         head, signer = self._tip.head, self._parts.signer
         table = PowerTable(head.validators)

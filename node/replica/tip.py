@@ -20,7 +20,7 @@ Reason = str | None
 """Why a block is invalid; None when it is valid."""
 
 CANDIDATES_MAX = 16
-"""The most executed blocks of one height kept in memory. More need a proposer per round, or several that lie."""
+"""Executed blocks of one height kept in memory. More exist only with many rounds, or with proposers that equivocate."""
 
 
 class ChainTip:
@@ -57,7 +57,7 @@ class ChainTip:
         last_commit: Commit | None,
         then: Callable[[ExecutedCandidate | None], None],
     ) -> None:
-        """The best block this node can propose on the head; None while the signer cannot be reached."""
+        """Build the best block this node can propose on the head; None while the signer cannot be reached."""
         self._begin()
         job = partial(
             build_block,
@@ -80,12 +80,12 @@ class ChainTip:
         self._world.start_job(partial(_build_if_reachable, job), done)
 
     def validate(self, block: Block, then: Callable[[Reason], None]) -> None:
-        """Whether a block can follow the head; executed, unless it was before."""
+        """Check whether a block can follow the head. A block that was executed before is not executed again."""
         now_ms = self._world.read_clock_ms()
         self._execute(block, now_ms, lambda found: then(found if isinstance(found, str) else None))
 
     def finalize(self, block: Block, commit: Commit, then: Callable[[Reason], None]) -> None:
-        """Make a block that `commit` decides the head, on disk. The commit is the caller's to check."""
+        """Make a block the head, on disk. The caller has checked that `commit` decides it."""
         head = self.head
 
         def executed(found: ExecutedCandidate | str) -> None:
@@ -108,7 +108,9 @@ class ChainTip:
         then(None)
 
     def _execute(self, block: Block, now_ms: int | None, then: Callable[[ExecutedCandidate | str], None]) -> None:
-        """From memory when it was built or checked before, else now: signatures first, all at once."""
+        """Take the block from memory when it was built or checked before; else check all its signatures, then execute
+        it.
+        """
         found = self._candidates.get(compute_block_hash(block.header))
         if found is not None:
             then(found)

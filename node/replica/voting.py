@@ -1,10 +1,10 @@
-"""Drives the BFT core: logs each input, hands it over, carries out the effects in order. Knows no peers.
+"""Drives the BFT core: logs each input, passes it on, carries out the effects in order. Knows no peers.
 
 Every input is in the write-ahead log before it is handled, and the log is synced before anything is signed. After a
 crash the inputs of the unfinished height are handled again: signing then gives the identical signatures, and effects
-whose answer is not in the log are carried out as if for the first time.
+without an answer in the log are carried out as if for the first time.
 
-Where it is between two blocks, and whether a job is under way, are phases of `voting_phases.py`.
+The phases in `voting_phases.py` say whether a height is being decided, and whether a job is under way.
 """
 
 from __future__ import annotations
@@ -62,12 +62,14 @@ from proto_specs.types.gossip import FinalBlock
 logger = logging.getLogger("myelin.consensus")
 
 INPUTS_MAX = 4_096
-"""Messages that wait for the core, and messages kept for the next height. Own timers and answers always have room."""
+"""The most messages that wait for the core, and that are kept for the next height. Own timers and answers always
+fit.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """A finalized block of the next height, its commit checked: decided by the others without us."""
+    """A finalized block of the next height, its commit checked: the other validators decided it without this node."""
 
     final: FinalBlock
     then: Callable[[Reason], None]
@@ -75,7 +77,7 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """The rest after a height is over."""
+    """The end of the rest after a height."""
 
     height: int
 
@@ -84,7 +86,7 @@ _Own = Input | Adopt | Wake
 
 
 class Voting:
-    """Consensus from one height to the next. Synchronous; `begin` sets it off."""
+    """Consensus from each height to the next. Synchronous; `begin` starts it."""
 
     def __init__(
         self,
@@ -114,10 +116,10 @@ class Voting:
         self._waiting: deque[Input] = deque()
         self._held: list[Input] = []
 
-    # From outside
+    # Calls from outside
 
     def begin(self, logged: list[Input]) -> None:
-        """Begin the height after the head, with what the log has of it."""
+        """Begin the height after the head, with the inputs that the log holds of it."""
         self._advance(HeightEvent.BEGUN)
         self.last_commit.begin(self._tip.commit, self._tip.head.deciders)
         self._replay(logged)
@@ -125,17 +127,17 @@ class Voting:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has begun."""
+        """Whether voting has begun."""
         return self._phase is not HeightPhase.UNBEGUN
 
     @property
     def is_deciding(self) -> bool:
-        """Whether a height is under way, rather than waited for or being written."""
+        """Whether a height is being decided; false between two heights and while a block is being written."""
         is_open = self._phase is HeightPhase.DECIDING and not self.core.is_decided
         return is_open and self.core.height == self._tip.head.height + 1
 
     def receive(self, event: ProposalReceived | VoteReceived) -> bool:
-        """A checked message of this height or the next. False when too many wait, or it has not begun."""
+        """Take a checked message of this height or the next. False when too many wait, or voting has not begun."""
         if len(self._waiting) >= INPUTS_MAX or not self._advance(HeightEvent.MESSAGE):
             return False
         self._waiting.append(event)
@@ -143,8 +145,10 @@ class Voting:
         return True
 
     def set_silent(self, is_silent: bool) -> None:
-        """Sign nothing while it has fallen behind. What it would have said of this height is said when that is over:
-        to the others it is late, and they may need it.
+        """Sign nothing while this node has fallen behind.
+
+        Its votes of the current height are cast once it has caught up: they are late, but the other validators may need
+        them.
         """
         if is_silent:
             self._messages.fall_behind()
@@ -153,15 +157,17 @@ class Voting:
         self._pump()
 
     def stand_down(self, vote: Vote) -> None:
-        """Sign nothing more for as long as this process runs: our key signed `vote` elsewhere. Says so once."""
+        """Sign nothing more for the life of this process: another process signed `vote` with our key. Logged once."""
         self._messages.stand_down(vote)
 
     def adopt(self, final: FinalBlock, then: Callable[[Reason], None]) -> None:
-        """Take a block that others decided; `then` says whether it could not be (None: it is the head, or was)."""
+        """Take a block that the others decided. `then` gets the reason if it is invalid, None once it is in the
+        chain.
+        """
         self._push(Adopt(final, then))
 
     def report(self, evidence: Evidence) -> None:
-        """Keep what somebody signed twice for the next block, and tell the others."""
+        """Keep evidence of double signing for the next block, and publish it."""
         if self._evidence.add(evidence, self._world.read_clock_ms()) is Acceptance.ACCEPT:
             self._world.publish(evidence)
 
@@ -184,22 +190,22 @@ class Voting:
 
     def _take(self, event: _Own) -> None:
         if isinstance(event, VoteReceived):
-            self.last_commit.add(event.vote)  # passed over unless it is a precommit for the head
+            self.last_commit.add(event.vote)  # ignores all but precommits for the head
         if isinstance(event, Adopt):
             self._adopt(event)
         elif isinstance(event, Wake):
             if self._tip.head.height == event.height:  # else a later block was adopted meanwhile
                 self._start_height()
         elif get_height(event) == self.core.height + 1:
-            if len(self._held) < INPUTS_MAX:  # others may be there before us
+            if len(self._held) < INPUTS_MAX:  # other validators may start the next height before this node
                 self._held.append(event)
         elif self.is_deciding or self.core.is_decided:  # else its height was adopted: there is nothing to decide
-            if not self.core.is_decided:  # afterwards votes may prove an offence, and nothing else
+            if not self.core.is_decided:  # after the decision votes may prove an offence, and nothing else
                 self._wal.append(encode_input(self.core.height, event))
             self._effects.extend(self.core.handle(event))
 
     def _advance(self, event: HeightEvent) -> bool:
-        """Go where the table says. False for what it ignores."""
+        """Move to the phase in the table. False when the table ignores the event."""
         found = advance_voting(HEIGHT_TABLE, self._phase, event)
         self._phase = found or self._phase
         return found is not None
@@ -208,7 +214,7 @@ class Voting:
         self._work = advance_voting(WORK_TABLE, self._work, event) or self._work
 
     def _start_job(self) -> Callable[..., None]:
-        """Nothing else happens until the function returned here is called."""
+        """Begin a job. Nothing else happens until the returned function is called."""
         self._advance_work(WorkEvent.STARTED)
 
         def resume(step: Callable[[], None]) -> None:
@@ -261,10 +267,10 @@ class Voting:
         return StartHeight(head.height + 1, head.validators, head.rotation, own)
 
     def _rest(self) -> None:
-        """Blocks come every interval, however fast they are decided.
+        """Wait for the next height: a block comes every interval, however fast it is decided.
 
-        The interval runs from our own start or from the block's time, whichever ends sooner: by the first nobody can
-        hold us up, by the second those who started late do not stay late for ever.
+        The interval runs from this node's own start of the height or from the block's time, whichever ends sooner. The
+        first keeps a block with a late time from delaying this node; the second lets a node that started late catch up.
         """
         self._wal.truncate()
         self._local = deque(one for one in self._local if isinstance(one, Adopt))
@@ -294,7 +300,7 @@ class Voting:
         self._tip.finalize(block, commit, done)
 
     def _begin_last_commit(self, commit: Commit) -> None:
-        """Of the block that is about to become the head, with the precommits for it that are here, ours included."""
+        """Begin the commit of the block that is about to become the head, with all precommits for it, ours included."""
         self.last_commit.begin(commit, self._tip.head.validators)
         counted = self.core.get_votes(commit.round) if self.core.height == commit.height else ()
         own = [event.vote for event in self._local if isinstance(event, VoteReceived)]
@@ -348,7 +354,7 @@ class Voting:
         self._tip.validate(block, done)
 
     def _cast_again(self, effect: CastVote) -> None:
-        """A vote that was not signed is asked for again: without votes no timeout would move the round on."""
+        """Ask again for a vote that was not signed: without votes no timeout would advance the round."""
         if effect.height == self.core.height and not self.core.is_decided:
             self._effects.append(effect)
             self._pump()

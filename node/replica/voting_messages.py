@@ -1,6 +1,6 @@
-"""What this node itself says of a height: signs its proposals and votes and sends them. Knows no core and no head.
+"""Signs and publishes this node's own proposals and votes. Knows no core and no head.
 
-The log is synced before anything is signed. Whether anything is signed at all is a phase of `voting_phases.py`.
+The log is synced before anything is signed. A phase of `voting_phases.py` says whether this node signs at all.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from proto_specs.types.gossip import split_proposal
 logger = logging.getLogger("myelin.consensus")
 
 SIGNER_RETRY_MS = 500
-"""A vote is asked for again so often while whoever holds the key does not answer."""
+"""The pause before an unsigned vote is tried again while the signer does not answer."""
 
 
 class OwnMessages:
-    """Signs, sends, keeps back. `retry` is handed a vote that could not be signed for lack of an answer."""
+    """Signs, publishes or keeps messages. `retry` gets a vote that was not signed because the signer did not answer."""
 
     def __init__(
         self, genesis: bytes, signer: VoteSigner | None, wal: Wal, world: World, retry: Callable[[CastVote], None]
@@ -39,18 +39,18 @@ class OwnMessages:
         self._kept: list[Propose | CastVote] = []
 
     def fall_behind(self) -> None:
-        """Keep back what there is to say from now on."""
+        """Keep messages instead of signing them, from now on."""
         self._advance(SigningEvent.FELL_BEHIND)
 
     def catch_up(self) -> list[Propose | CastVote]:
-        """Say again what there is to say. What was kept back."""
+        """Sign messages again; returns those that were kept."""
         if not self._advance(SigningEvent.CAUGHT_UP):
             return []
         kept, self._kept = self._kept, []
         return kept
 
     def stand_down(self, vote: Vote) -> None:
-        """Sign nothing more for as long as this process runs: another process signs with the key. Logged once."""
+        """Sign nothing more for the life of this process: another process signs with the key. Logged once."""
         if self._advance(SigningEvent.KEY_SHARED):
             logger.error(
                 "our key signed a vote of height %d, round %d that this signer did not make: another process has the "
@@ -61,11 +61,11 @@ class OwnMessages:
             )
 
     def forget_kept(self) -> None:
-        """Another height begins: what was kept back of the one before is of no use."""
+        """Drop the kept messages: the next height begins, and they are of no use for it."""
         self._kept.clear()
 
     def say(self, effect: Propose | CastVote) -> ProposalReceived | VoteReceived | None:
-        """Sign and send, and give the core's answer to the effect. None when it is kept back or not signed."""
+        """Sign and publish; returns the input that answers the effect, None when it is kept or not signed."""
         match self._phase:
             case SigningPhase.SPEAKING:
                 self._wal.sync()
@@ -85,7 +85,7 @@ class OwnMessages:
         payload = compute_proposal_bytes(self._genesis, effect.height, effect.round, effect.valid_round, effect.block)
         try:
             signed = self._sign(effect.height, effect.round, VoteSlot.PROPOSAL, payload)
-        except SignerUnreachable as error:  # the round's timeout passes over it
+        except SignerUnreachable as error:  # the round's timeout moves the height on without the proposal
             logger.warning("no proposal at height %d, round %d: %s", effect.height, effect.round, error)
             return None
         if signed is None:

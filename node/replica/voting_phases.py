@@ -1,21 +1,21 @@
 """The phases of this node's voting: rules, then three tables. Pure; knows no blocks, votes or files.
 
-Three things are true of a voting node at once, and none decides another, so each has a small table of its own. A node
-may fall behind in any phase of a height; a block of others may be written before the first height begins, within one
-and between two; a height may even begin while such a block is being written. One table of their product would say each
-rule many times over.
+A voting node has three phases at once, and none of them determines another, so each has a small table of its own. A
+node may fall behind in any phase of a height. A block that others decided may be written before the first height
+begins, within a height and between two heights, and a height may even begin meanwhile. A single table of their product
+would repeat each rule many times.
 
 The height. Voting is UNBEGUN until the node has caught up: messages are turned away, and blocks that others decided
-are adopted. It is DECIDING from the start of a height to the moment its block is on disk, decided here or adopted from
-others. Then it is RESTING until the block interval is over; a block that is adopted meanwhile begins the rest anew.
-Only the alarm of the latest rest wakes it.
+are adopted. It is DECIDING from the start of a height until its block is on disk, whether decided here or adopted from
+others. Then it is RESTING until the block interval is over; adopting a block meanwhile restarts the rest. Only the
+timer of the latest rest ends it.
 
-The work. Executing, checking and writing blocks are jobs off the loop. Voting is FREE or WORKING on one job; while it
-works it takes in nothing, and what comes waits. A second job is never started, and none ends twice.
+The work. Executing, checking and writing blocks are jobs off the loop. Voting is FREE, or WORKING on a job; while it
+works it takes no input, and inputs wait. A second job is never started, and no job ends twice.
 
-The signing. This node is SPEAKING: what the core asks it to say is signed and sent. It is SILENT while it has fallen
-behind: what it would say is kept, and said when it has caught up. It has STOOD_DOWN once another process has signed
-with its key: nothing is signed again for as long as this process runs, behind or not.
+The signing. A SPEAKING node signs and sends what the core asks for. A node that has fallen behind is SILENT: it keeps
+these messages, and sends them when it has caught up. A node has STOOD_DOWN once another process has signed with its
+key: it signs nothing more for the life of this process, behind or not.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from typing import TypeVar
 
 
 class VotingRefusal(Enum):
-    """What a phase does with an event other than take it."""
+    """The reasons why a phase does not take an event."""
 
     IGNORED = "ignored"
-    """It changes nothing and is passed over."""
+    """The event changes nothing."""
     NEVER = "never"
-    """No input leads to it: a bug of ours."""
+    """No input leads to the event: it is a bug of ours."""
 
 
 _IGNORED, _NEVER = VotingRefusal.IGNORED, VotingRefusal.NEVER
 
 
 class HeightPhase(Enum):
-    """Where this node is between one block and the next."""
+    """The phase of this node between two blocks."""
 
     UNBEGUN = "unbegun"
     DECIDING = "deciding"
@@ -46,12 +46,12 @@ class HeightPhase(Enum):
 
 
 class HeightEvent(Enum):
-    """What happens to the height."""
+    """The events of a height."""
 
     BEGUN = "begun"
     """The node has caught up."""
     MESSAGE = "message"
-    """A proposal or vote of this height or the next."""
+    """A proposal or vote of this height or the next arrived."""
     DECIDED = "decided"
     """The block that the core decided is on disk."""
     ADOPTED = "adopted"
@@ -93,7 +93,7 @@ class WorkPhase(Enum):
 
 
 class WorkEvent(Enum):
-    """What happens to the job."""
+    """The events of a job."""
 
     STARTED = "started"
     ENDED = "ended"
@@ -114,14 +114,14 @@ class SigningPhase(Enum):
 
 
 class SigningEvent(Enum):
-    """What happens to this node's right to sign."""
+    """The events that decide whether this node signs."""
 
     FELL_BEHIND = "fell behind"
-    """A block further on than the next one is being fetched."""
+    """The node fetches a block further on than the next."""
     CAUGHT_UP = "caught up"
     """A peer shows no later block."""
     KEY_SHARED = "key shared"
-    """A vote of our key came that our signer did not make."""
+    """A vote of our key arrived that our signer did not make."""
 
 
 SIGNING_TABLE: Mapping[SigningPhase, Mapping[SigningEvent, SigningPhase | VotingRefusal]] = {
@@ -147,9 +147,9 @@ E = TypeVar("E", HeightEvent, WorkEvent, SigningEvent)
 
 
 def advance_voting(table: Mapping[P, Mapping[E, P | VotingRefusal]], phase: P, event: E) -> P | None:
-    """The phase that follows when `event` happens in `phase`; None when it is ignored.
+    """The phase that follows `event` in `phase`; None when the event is ignored.
 
-    Asserts that the table does not call it a bug of ours.
+    Asserts that the table allows the event.
     """
     found = table[phase][event]
     assert found is not VotingRefusal.NEVER, f"{event.name} in phase {phase.name}"

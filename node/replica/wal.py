@@ -1,7 +1,7 @@
 """The consensus write-ahead log: records with a head and a payload, appended before they take effect.
 
-After a crash the last record may be torn: it is dropped, since what it said had not been acted on. Damage anywhere
-before that is no crash's doing: the log refuses to be read and names the repair command.
+A crash may tear the last record. It is dropped: nothing had acted on it. A crash cannot damage earlier bytes, so the
+log with such damage refuses to be read and names the repair command.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from proto_specs.errors import MyelinError
 
 RECORD_BYTES_MAX = 16 << 20
 _HEAD = struct.Struct(">III")
-"""Payload length, CRC32 of the payload, and CRC32 of these two: a head that is whole says how far its record goes, so
-that bytes a stranger chose (payloads hold blocks) are never taken for records of a torn one. Big-endian."""
+"""Payload length, CRC32 of the payload, and CRC32 of these two, big-endian.
+
+An intact head tells where its record ends, so that bytes that a stranger chose (payloads hold blocks) are never taken
+for records inside a torn record.
+"""
 
 
 class WalDamaged(MyelinError):
@@ -26,19 +29,19 @@ class WalDamaged(MyelinError):
 
 
 class LogFile(Protocol):
-    """A file that grows at its end."""
+    """A file that only grows at its end, or is emptied."""
 
     def append(self, data: bytes) -> None:
-        """Add bytes. After a crash a prefix of what was not synced may be there, or none of it."""
+        """Add bytes. After a crash any prefix of the unsynced bytes may be there."""
 
     def sync(self) -> None:
-        """Everything appended is on disk when this returns."""
+        """Put everything appended on disk before returning."""
 
     def truncate(self) -> None:
-        """Begin anew."""
+        """Empty the file."""
 
     def close(self) -> None:
-        """Release."""
+        """Release the file."""
 
 
 class DiskLog:
@@ -70,7 +73,7 @@ class DiskLog:
 
 
 class Wal:
-    """One log, open for appending. `read_wal` it before."""
+    """A log open for appending. Call `read_wal` before opening it."""
 
     def __init__(self, file: Path | LogFile) -> None:
         self._log: LogFile = DiskLog(file) if isinstance(file, Path) else file
@@ -83,14 +86,14 @@ class Wal:
         self._is_synced = False
 
     def sync(self) -> None:
-        """Everything appended is on disk when this returns."""
+        """Put everything appended on disk before returning."""
         if self._is_synced:
             return
         self._log.sync()
         self._is_synced = True
 
     def truncate(self) -> None:
-        """Begin anew: what the log held is finalized."""
+        """Empty the log: its height is finalized."""
         self._log.truncate()
         self._is_synced = False
 
@@ -101,7 +104,7 @@ class Wal:
 
 
 def read_wal(path: Path) -> list[bytes]:
-    """All whole records; a torn last one is cut off the file. Raises WalDamaged for a hole before the end."""
+    """All whole records; a torn last record is cut off the file. Raises WalDamaged for a hole before the end."""
     if not path.exists():
         return []
     data = path.read_bytes()
@@ -112,7 +115,7 @@ def read_wal(path: Path) -> list[bytes]:
 
 
 def parse_wal(data: bytes, name: str) -> tuple[list[bytes], int]:
-    """The whole records of a log's bytes, and where they end: what follows is torn. Raises WalDamaged for a hole."""
+    """The whole records of a log's bytes, and the end of the last; the rest is torn. Raises WalDamaged for a hole."""
     records, end = _scan(data)
     if end < len(data) and _has_record_after(data, end):
         raise WalDamaged(
@@ -123,7 +126,7 @@ def parse_wal(data: bytes, name: str) -> tuple[list[bytes], int]:
 
 
 def repair_wal(path: Path) -> int:
-    """Keep the records before the first damage and drop the rest; the number of bytes dropped."""
+    """Keep the records before the first damage and drop the rest; returns the number of bytes dropped."""
     data = path.read_bytes()
     _, end = _scan(data)
     _cut(path, end)
@@ -131,7 +134,7 @@ def repair_wal(path: Path) -> int:
 
 
 def _scan(data: bytes) -> tuple[list[bytes], int]:
-    """Whole records from the start, and where they end."""
+    """The whole records from the start, and the end of the last."""
     records: list[bytes] = []
     at = 0
     while (found := _read_at(data, at)) is not None:
@@ -150,7 +153,7 @@ def _compute_head_crc(length: int, crc: int) -> int:
 
 
 def _read_head(data: bytes, at: int) -> tuple[int, int] | None:
-    """(payload length, its CRC32) of a head that is whole."""
+    """(length, CRC32) of the payload, from an intact head; None without one."""
     if at + _HEAD.size > len(data):
         return None
     length, crc, head_crc = _HEAD.unpack_from(data, at)
@@ -171,10 +174,10 @@ def _read_at(data: bytes, at: int) -> bytes | None:
 
 
 def _has_record_after(data: bytes, damage: int) -> bool:
-    """Whether a whole record follows the damage: then it is a hole, not a torn tail.
+    """Whether a whole record follows the damage, which is then a hole and not a torn tail.
 
-    A damaged payload behind a whole head is passed over, whatever it holds. Where a file system left zeros in place of
-    the tail no head begins, so they are passed over at once.
+    A damaged payload behind an intact head is skipped, whatever it holds. Zeros that a file system left in place of the
+    tail form no head, so they are skipped at once.
     """
     head = _read_head(data, damage)
     first = damage + 1 if head is None else damage + _HEAD.size + head[0]

@@ -1,4 +1,4 @@
-"""Inputs of the BFT core as write-ahead records. `StartHeight` is not among them: it follows from the stored head."""
+"""Inputs of the BFT core as write-ahead records. `StartHeight` has none: it follows from the stored head."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def read_inputs(path: Path) -> list[tuple[int, Input]]:
 
 
 def check_database_reaches(path: Path, head_height: int) -> None:
-    """Raises DatabaseDamaged when the log is further than the database: blocks were lost from its end."""
+    """Raises DatabaseDamaged when the log is ahead of the database, whose last blocks are then lost."""
     heights = [height for height, _ in read_inputs(path)]
     if heights and max(heights) > head_height + 1:
         raise DatabaseDamaged(

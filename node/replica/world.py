@@ -1,8 +1,8 @@
-"""What a replica asks of the world around it. Clock, network, threads and randomness are behind this and nowhere else.
+"""A replica's only access to clock, network, threads and randomness.
 
 Two worlds exist: `node/replica/live.py` (trio, libp2p, threads) and `node/sim/` (virtual time under a seed). A replica
-is synchronous: every method of it, and every callback it hands out, runs on one loop and never waits. Files are behind
-`LogFile` (`node/replica/wal.py`), `HistoryFile` (`node/signer/signer.py`) and `Backing` (`node/store/backing.py`).
+is synchronous: each of its methods and callbacks runs on one loop and never waits. Files are behind `LogFile`
+(`node/replica/wal.py`), `HistoryFile` (`node/signer/signer.py`) and `Backing` (`node/store/backing.py`).
 """
 
 from __future__ import annotations
@@ -29,34 +29,36 @@ Response: TypeAlias = ExchangeOffer | BlocksResponse
 
 
 class World(Protocol):
-    """Everything outside. Callbacks come back on the replica's loop, never from within the call that registers them."""
+    """The world of a replica. Callbacks run on the replica's loop, never inside the call that registers them."""
 
     def read_clock_ms(self) -> int:
-        """Unix time; may be wrong, may jump. For block times only."""
+        """Unix time, for block times only. May be wrong, may jump."""
 
     def read_monotonic_ms(self) -> int:
-        """Time since some moment; never goes back. For pace and patience."""
+        """Time since an arbitrary moment, for pace and patience. Never goes back."""
 
     def random_below(self, bound: int) -> int:
-        """A number in [0, bound), for choosing peers. Nothing that nodes must agree on depends on it."""
+        """A random number in [0, bound), for choosing peers. Nothing that nodes must agree on depends on it."""
 
     def set_timer(self, delay_ms: int, then: Callable[[], None]) -> None:
-        """Call `then` once, `delay_ms` later or after that."""
+        """Call `then` once, at least `delay_ms` from now."""
 
     def start_job(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Run `job` off the loop (it may take a second) and hand its result back. What it raises ends the node."""
+        """Run `job`, which may take a second, off the loop, and pass its result to `then`. An exception ends the
+        node.
+        """
 
     def check_signatures(self, jobs: Sequence[SignatureJob], then: Callable[[list[bool]], None]) -> None:
-        """Whether each signature is valid, in order; on as many cores as there are."""
+        """Check signatures on all cores; `then` gets whether each is valid, in order."""
 
     def publish(self, message: GossipMessage) -> None:
-        """To everybody on the chain. May be lost, late, doubled and out of order."""
+        """Send to all peers of the chain. The message may be lost, late, duplicated and out of order."""
 
     def list_peers(self) -> list[str]:
         """Connected peers of this chain, in a fixed order."""
 
     def request(self, peer: str, request: Request, then: Callable[[Response | None], None]) -> None:
-        """Ask one peer. None when it refused, broke the protocol or did not answer in time; always called back."""
+        """Ask a peer. `then` is always called; with None when the peer refused, broke the protocol or was too slow."""
 
     def penalise(self, peer: str, reason: str) -> None:
-        """This peer broke the protocol or served what is false: score it down, drop it when it goes on."""
+        """Score a peer down that broke the protocol or served false data; drop it when it continues."""

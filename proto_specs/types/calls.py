@@ -24,7 +24,7 @@ class ModuleIndex(enum.IntEnum):
 
 
 class Outcome(enum.IntEnum):
-    """What a verifier found (DESIGN 5.6)."""
+    """A verifier's finding (DESIGN 5.6)."""
 
     PASS = 0
     FAIL = 1
@@ -244,7 +244,7 @@ class ReportEquivocation:
 
 @record
 class ParamChange:
-    """A protocol constant by name, `MODULE.FIELD` as in the chain spec, and the value it is to have."""
+    """A protocol constant by name, `MODULE.FIELD` as in the chain spec, and its new value."""
 
     name: Annotated[str, Max(limits.PARAM_NAME_BYTES_MAX)]
     value: U64
@@ -312,7 +312,7 @@ class BatchEach:
 
 
 MultisigCall = BasicCall | BatchAll | BatchEach
-"""What an account of several can do. It cannot approve for another one: as a signatory it never signs."""
+"""The calls that a multisig account can make. It cannot approve for another multisig, since it never signs."""
 
 
 @variant(0x0701)

@@ -1,4 +1,4 @@
-"""Transactions, blocks, votes and commits, their hashes and what is signed."""
+"""Transactions, blocks, votes and commits, their hashes and the bytes that are signed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUNTIME_VERSION = 1
 
 @record
 class TransactionBody:
-    """What a signer asks for. Valid in blocks birth_height < h <= birth_height + period_blocks; period 0: always."""
+    """A signer's request. Valid in blocks birth_height < h <= birth_height + period_blocks; period 0: always."""
 
     signer: AccountId
     nonce: U64
@@ -38,7 +38,7 @@ class Transaction:
 
 @record
 class SigningPayload:
-    """What a transaction's signature covers: it replays on no other chain, runtime version or fork."""
+    """The content of a transaction's signature, which is valid on no other chain, runtime version or fork."""
 
     body: TransactionBody
     genesis: Hash32
@@ -55,7 +55,7 @@ class VoteKind(enum.IntEnum):
 
 @record
 class VoteSignBytes:
-    """What a vote's signature covers; the same bytes for every validator."""
+    """The content of a vote's signature; the same bytes for every validator."""
 
     genesis: Hash32
     kind: U8
@@ -78,7 +78,7 @@ class Vote:
 
 @record
 class CommitSignature:
-    """One validator's precommit inside a commit."""
+    """A validator's precommit inside a commit."""
 
     validator: PublicKey
     signature: Signature
@@ -86,7 +86,7 @@ class CommitSignature:
 
 @record
 class Commit:
-    """Quorum certificate: precommits of one round for one block, more than two thirds by stake."""
+    """Quorum certificate: precommits of a round for a block, more than two thirds by stake."""
 
     height: U64
     round: U32
@@ -96,7 +96,7 @@ class Commit:
 
 @record
 class ProposalHead:
-    """A proposal without its block: enough to check its signature, and the parts it travels in."""
+    """A proposal without its block: enough to check its signature, and the parts that carry the block."""
 
     height: U64
     round: U32
@@ -110,7 +110,7 @@ class ProposalHead:
 
 @variant(1)
 class DuplicateVote:
-    """Evidence: two votes of one validator, height, round and kind for different blocks."""
+    """Evidence: two votes of the same validator, height, round and kind for different blocks."""
 
     first: Vote
     second: Vote
@@ -118,7 +118,7 @@ class DuplicateVote:
 
 @variant(2)
 class DuplicateProposal:
-    """Evidence: two proposals of one validator, height and round that do not say the same."""
+    """Evidence: two different proposals of the same validator, height and round."""
 
     first: ProposalHead
     second: ProposalHead
@@ -129,7 +129,7 @@ Evidence = DuplicateVote | DuplicateProposal
 
 @record
 class Header:
-    """Everything else of a block hangs under its header's hash. `state_root` is the state AFTER this block."""
+    """A block's header; its hash commits to the rest of the block. `state_root` is the state AFTER this block."""
 
     height: U64
     parent_hash: Hash32
@@ -155,7 +155,7 @@ class Block:
 
 @record
 class ProposalSignBytes:
-    """What a proposer signs."""
+    """The content of a proposer's signature."""
 
     genesis: Hash32
     height: U64
@@ -195,12 +195,12 @@ class ValidatorSet:
 
 
 def compute_extrinsic_hash(transaction: Transaction) -> bytes:
-    """The hash by which a transaction is known to users."""
+    """The hash by which users know a transaction."""
     return hash_record(Tag.EXTRINSIC, transaction)
 
 
 def compute_signing_bytes(body: TransactionBody, genesis: bytes, birth_hash: bytes) -> bytes:
-    """Canonical bytes under a transaction's signature; `birth_hash` is the genesis hash for immortal ones."""
+    """Canonical bytes under a transaction's signature; for an immortal transaction `birth_hash` is the genesis hash."""
     return encode(SigningPayload(body, genesis, RUNTIME_VERSION, birth_hash))
 
 
@@ -216,12 +216,12 @@ def is_transaction_signed(transaction: Transaction, genesis: bytes, birth_hash: 
 
 
 def compute_transaction_digest(transaction: Transaction, genesis: bytes, birth_hash: bytes) -> bytes:
-    """The 32 bytes its signer signed, for checks of many at once."""
+    """The 32 bytes that the signer signed, for checks of many signatures at once."""
     return hash_tagged(Tag.EXTRINSIC_SIGN, compute_signing_bytes(transaction.body, genesis, birth_hash))
 
 
 def compute_block_hash(header: Header) -> bytes:
-    """A block is known by its header's hash."""
+    """The hash of a block: its header's hash."""
     return hash_record(Tag.HEADER, header)
 
 
@@ -236,7 +236,7 @@ def compute_commit_hash(commit: Commit | None) -> bytes:
 
 
 def compute_validators_hash(validators: ValidatorSet) -> bytes:
-    """What a header names its validator set by."""
+    """The hash by which a header names its validator set."""
     return hash_record(Tag.VALIDATORS, validators)
 
 
@@ -252,7 +252,7 @@ def is_vote_signed(vote: Vote, genesis: bytes) -> bool:
 
 
 def split_block(block: Block) -> tuple[bytes, ...]:
-    """A block's canonical bytes in the parts it travels in; all but the last are PART_BYTES long."""
+    """A block's canonical bytes in parts for sending; all but the last are PART_BYTES long."""
     data = encode(block)
     return tuple(data[at : at + limits.PART_BYTES] for at in range(0, len(data), limits.PART_BYTES))
 

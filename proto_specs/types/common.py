@@ -1,4 +1,4 @@
-"""Scalar types shared by all areas. `Kind` marks what a byte string means, for people who read it as JSON."""
+"""Scalar types shared by all areas. `Kind` says what a byte string means, for readers of its JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from proto_specs.limits import PAYLOAD_BYTES_MAX
 
 @dataclass(frozen=True)
 class Kind:
-    """What a byte string is: `account` is shown as SS58 text, everything else as hex."""
+    """The meaning of a byte string: `account` is shown as SS58 text, everything else as hex."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""How a node asks another whom it knows."""
+"""How a node asks another for the addresses of peers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ PEERS_PROTOCOL = "/myelin/peers/1"
 
 @record
 class FindPeers:
-    """Whom do you know near this point? `port` is where the asker itself can be reached, at the address it is seen at;
-    0: nowhere."""
+    """Ask for peers near a point. `port` is where the asker can be reached, at the address its peer sees; 0:
+    nowhere.
+    """
 
     genesis: Hash32
     target: Hash32
@@ -30,10 +31,10 @@ class PeersFound:
 
 
 def compute_point(peer_id: str) -> bytes:
-    """Where a peer is: the distance of two points is their exclusive or, read as a number."""
+    """The point of a peer; the distance of two points is their exclusive or, read as a number."""
     return hashlib.sha256(peer_id.encode()).digest()
 
 
 def compute_distance(point: bytes, target: bytes) -> int:
-    """How far two points are from each other (Maymounkov and Mazieres, Kademlia, section 2.1)."""
+    """The distance of two points (Maymounkov and Mazieres, Kademlia, section 2.1)."""
     return int.from_bytes(point, "big") ^ int.from_bytes(target, "big")

@@ -1,4 +1,4 @@
-"""What nodes of a chain say to each other: messages everybody gets, and requests with their responses."""
+"""The messages between nodes of a chain: gossip to all, and requests with their responses."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ LIGHT_PROTOCOL = "/myelin/light/1"
 SNAPSHOT_PROTOCOL = "/myelin/snapshot/1"
 
 
-# Gossip: each kind has a topic of its own, `compute_topic(kind, genesis)`.
+# Gossip: each kind has its own topic, `compute_topic(kind, genesis)`.
 
 
 @record
 class ProposalPart:
-    """One part of a proposed block, with its place under the root the proposer signed."""
+    """A part of a proposed block, with its place under the root that the proposer signed."""
 
     head: ProposalHead
     index: U16
@@ -43,34 +43,34 @@ class ProposalPart:
 
 @record
 class TransactionBatch:
-    """Transactions that wait, from a node that has just admitted them."""
+    """Pending transactions, from a node that has just admitted them."""
 
     transactions: Annotated[tuple[Transaction, ...], Max(limits.BATCH_TRANSACTIONS_MAX)]
 
 
 def compute_topic(kind: str, genesis: bytes) -> str:
-    """The GossipSub topic of `votes`, `proposals`, `evidence` or `transactions` on one chain."""
+    """The GossipSub topic of `votes`, `proposals`, `evidence` or `transactions` on a chain."""
     return f"/myelin/{genesis.hex()[:16]}/{kind}/1"
 
 
 def split_proposal(proposal: Proposal) -> tuple[ProposalPart, ...]:
-    """The parts that, together, are the proposal."""
+    """The parts that together make the proposal."""
     head, parts = get_proposal_head(proposal), split_block(proposal.block)
     return tuple(ProposalPart(head, index, data, compute_proof(parts, index)) for index, data in enumerate(parts))
 
 
 def is_part_in_place(part: ProposalPart) -> bool:
-    """Whether the part lies under the root its head names. The head's signature is the caller's to check."""
+    """Whether the part lies under the root in its head. The caller checks the head's signature."""
     head = part.head
     return is_proof_valid(head.parts_root, part.data, part.index, head.parts_count, part.proof)
 
 
-# Exchange: what a node that lacks something asks of one that may have it.
+# Exchange: a node that lacks something asks a node that may have it.
 
 
 @record
 class HeldVotes:
-    """The votes a node holds for one block (None: nil) in one round; bit i of the bitmap is member i of the set."""
+    """The votes that a node holds for a block (None: nil) in a round; bit i of the bitmap is member i of the set."""
 
     round: U32
     kind: U8
@@ -80,7 +80,7 @@ class HeldVotes:
 
 @record
 class Want:
-    """Where a node stands: `height` is the one it decides on, `held` what needs no sending."""
+    """A node's position: `height` is the height it decides on, `held` the messages that need no sending."""
 
     height: U64
     round: U32
@@ -98,9 +98,9 @@ class FinalBlock:
 
 @record
 class ExchangeOffer:
-    """What the answering node has of that. `head_height` is its last finalized block.
+    """The wanted messages that the answering node has. `head_height` is its last finalized block.
 
-    At the same height: proposals and votes the asker lacks. To one that is behind: the finalized block it works on.
+    To a node at the same height: the proposals and votes it lacks. To a node behind: the finalized block of its height.
     """
 
     head_height: U64
@@ -119,7 +119,7 @@ class BlocksRequest:
 
 @record
 class BlocksResponse:
-    """As many as fit the response; none when the node has not got `start`, or not any more."""
+    """As many blocks as fit the response; none when the node does not have `start`."""
 
     head_height: U64
     blocks: Annotated[tuple[FinalBlock, ...], Max(limits.BLOCKS_RESPONSE_MAX)]
@@ -149,5 +149,5 @@ class LightResponse:
 
 
 def compute_message_id(data: bytes) -> bytes:
-    """A message is known by its content alone, whoever sent it."""
+    """The id of a message, by its content alone: the sender does not matter."""
     return hashlib.blake2b(data, digest_size=20).digest()

@@ -1,4 +1,4 @@
-"""The manifest of a model: what it is, where its weights' hashes are, and how strictly its shards are judged."""
+"""The manifest of a model: its shape, the hashes of its weights, and how strictly its shards are judged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Text = Annotated[str, Max(limits.PROFILE_TEXT_BYTES_MAX)]
 
 
 class UnitKind(enum.IntEnum):
-    """What a unit of storage holds. Workers of layers [s, e) need those LAYER units, and EMBED or HEAD at the ends."""
+    """The content of a storage unit. Workers of layers [s, e) need those LAYER units, and EMBED or HEAD at the ends."""
 
     EMBED = 0
     LAYER = 1
@@ -26,7 +26,7 @@ class UnitKind(enum.IntEnum):
 
 
 class WireDtype(enum.IntEnum):
-    """Element type of what crosses a boundary. Hidden states are FP32, FP16 or BF16; token ids are TOKEN (uint32)."""
+    """Element type of the rows at a boundary. Hidden states are FP32, FP16 or BF16; token ids are TOKEN (uint32)."""
 
     FP32 = 0
     FP16 = 1
@@ -35,12 +35,12 @@ class WireDtype(enum.IntEnum):
 
     @property
     def item_bytes(self) -> int:
-        """Bytes of one element."""
+        """Bytes of an element."""
         return 2 if self in (WireDtype.FP16, WireDtype.BF16) else 4
 
 
 TOKEN_BYTES = WireDtype.TOKEN.item_bytes
-"""A token id on the wire: uint32, little-endian."""
+"""Bytes of a token id on the wire: uint32, little-endian."""
 
 
 class ServiceClass(enum.IntEnum):
@@ -70,7 +70,7 @@ class Architecture:
 
 @record
 class Unit:
-    """One stored file: `root` is the Merkle root over its 1 MiB chunks (proto_specs.merkle over chunk bytes)."""
+    """A stored file: `root` is the Merkle root over its 1 MiB chunks (proto_specs.merkle over chunk bytes)."""
 
     kind: U8
     index: U16
@@ -80,7 +80,7 @@ class Unit:
 
 @record
 class ExecutionProfile:
-    """What the thresholds were calibrated for, and the thresholds: distances in parts per billion (fingerprint.md)."""
+    """The calibrated thresholds and what they hold for: distances in parts per billion (fingerprint.md)."""
 
     precision: _Text
     engine: _Text

@@ -1,4 +1,4 @@
-"""Accounts of several keys: how their ids and the hashes of what they approve are made (multisig.md)."""
+"""Accounts of several keys: how their ids and the hashes of approved calls are computed (multisig.md)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from proto_specs.types.common import AccountId
 
 @record
 class MultisigOwners:
-    """Who owns an account: any `threshold` of `signatories`, who are in ascending order, each once."""
+    """The owners of an account: any `threshold` of `signatories`, which are in ascending order, each once."""
 
     threshold: U16
     signatories: Annotated[tuple[AccountId, ...], Max(limits.MULTISIG_SIGNATORIES_MAX)]
@@ -25,5 +25,5 @@ def compute_multisig_account(owners: MultisigOwners) -> bytes:
 
 
 def compute_call_hash(call: MultisigCall) -> bytes:
-    """What `ApproveAsMulti` and `CancelAsMulti` name a call by."""
+    """The hash by which `ApproveAsMulti` and `CancelAsMulti` name a call."""
     return hash_tagged(Tag.CALL, encode(call, MultisigCall))

@@ -1,4 +1,4 @@
-"""One request and its receipts: the client's order, boundary leaves signed by both neighbours, vouchers, openings."""
+"""A request and its receipts: the client's order, boundary leaves signed by both neighbours, vouchers, openings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SamplingParams:
 
 @record
 class PathStage:
-    """One stage of a path: who computes layers [start, end), at what price in nmyl per layer and token."""
+    """A stage of a path: the worker that computes layers [start, end), and its prices in nmyl per layer and token."""
 
     worker: PublicKey
     start: U16
@@ -36,7 +36,7 @@ class PathStage:
 
 @record
 class Order:
-    """What the client signs: the whole request. Its hash, the request id, binds chain, model and path."""
+    """The whole request, which the client signs. Its hash, the request id, binds chain, model and path."""
 
     genesis: Hash32
     session: Hash32
@@ -60,10 +60,10 @@ class SignedOrder:
 
 @record
 class Leaf:
-    """The activation checksum of one window at one boundary, committed before anyone knows what is drawn.
+    """The activation checksum of a window at a boundary, committed before any party knows which windows are drawn.
 
-    `payload_hash` covers the exact wire bytes. `trace_hash` covers what only the sender holds: at the last boundary
-    the final hidden states behind the sampled tokens, elsewhere zero. `previous` is the same boundary's leaf before.
+    `payload_hash` covers the exact wire bytes. `trace_hash` covers the sender's private trace: at the last boundary the
+    final hidden states behind the sampled tokens, elsewhere zero. `previous` is the same boundary's leaf before.
     """
 
     request: Hash32
@@ -89,7 +89,9 @@ class SignedLeaf:
 
 @record
 class Voucher:
-    """Client's cumulative promise: `tokens` generated tokens received, whose rolling hash is `tokens_hash`."""
+    """The client's cumulative promise: it has received `tokens` generated tokens with the rolling hash
+    `tokens_hash`.
+    """
 
     request: Hash32
     tokens: U32
@@ -107,7 +109,7 @@ class SignedVoucher:
 
 @record
 class StageRoots:
-    """What stage `stage` commits to: the roots over its input leaves and over its output leaves of all windows."""
+    """The commitment of stage `stage`: the roots over its input leaves and over its output leaves of all windows."""
 
     request: Hash32
     stage: U8
@@ -119,7 +121,7 @@ class StageRoots:
 
 @record
 class SignedStageRoots:
-    """Stage roots under the stage's worker key: nobody else can commit a stage to leaves it did not sign."""
+    """Stage roots under the stage's worker key: only the stage itself can commit to leaves."""
 
     roots: StageRoots
     signature: Signature
@@ -127,7 +129,7 @@ class SignedStageRoots:
 
 @record
 class OpeningRequest:
-    """A verifier asks the challenged worker for everything needed to recompute one window."""
+    """A verifier asks the challenged worker for everything needed to recompute a window."""
 
     request: Hash32
     stage: U8
@@ -157,12 +159,12 @@ def compute_request_id(order: Order) -> bytes:
 
 
 def compute_session_id(client: bytes, nonce: int) -> bytes:
-    """The id of the session that `client` opens in its transaction number `nonce`: known before it is on chain."""
+    """The id of the session that `client` opens in its transaction number `nonce`; known before it is on chain."""
     return hash_tagged(Tag.SESSION, client + nonce.to_bytes(8, "big"))
 
 
 def compute_commitment_root(stage_roots: Sequence[StageRoots]) -> bytes:
-    """The one root a settled request is committed under: Merkle over every stage's encoded roots, in path order."""
+    """The root that commits a settled request: Merkle over every stage's encoded roots, in path order."""
     return compute_root([encode(one) for one in stage_roots])
 
 
@@ -177,12 +179,12 @@ def compute_payload_hash(payload: bytes) -> bytes:
 
 
 def compute_leaf_hash(leaf: Leaf) -> bytes:
-    """The 32-byte hash both neighbours sign."""
+    """The 32-byte hash that both neighbours sign."""
     return hash_record(Tag.LEAF, leaf)
 
 
 def compute_tokens_hash(previous: bytes, token: int) -> bytes:
-    """One step of the rolling hash over generated tokens; it starts from 32 zero bytes."""
+    """A step of the rolling hash over generated tokens; it starts from 32 zero bytes."""
     return hash_tagged(Tag.TOKENS, previous + token.to_bytes(4, "little"))
 
 
@@ -203,12 +205,12 @@ def compute_windows(positions: int) -> int:
 
 
 def sign_output(leaf: Leaf, key: SigningKey) -> bytes:
-    """The sender's signature: these are the bytes I sent."""
+    """The sender's signature: it confirms the bytes that were sent."""
     return key.sign(Tag.LEAF_OUTPUT_SIGN, compute_leaf_hash(leaf))
 
 
 def sign_input(leaf: Leaf, key: SigningKey) -> bytes:
-    """The receiver's signature: these are the bytes I got."""
+    """The receiver's signature: it confirms the bytes that arrived."""
     return key.sign(Tag.LEAF_INPUT_SIGN, compute_leaf_hash(leaf))
 
 

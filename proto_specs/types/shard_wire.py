@@ -11,7 +11,7 @@ from proto_specs.types.common import Hash32
 
 SHARD_PROTOCOL: Final = "/myelin/shard/1"
 UNIT_CHUNKS_MAX: Final = limits.CHUNK_BYTES // HASH_BYTES
-"""So many leaves fit an answer: units of 32 GiB."""
+"""The leaves that fit an answer: enough for units of 32 GiB."""
 
 
 @variant(1)
@@ -25,7 +25,7 @@ class AskLeaves:
 
 @variant(2)
 class AskPiece:
-    """One chunk of a unit: 1 MiB, the last one shorter."""
+    """A chunk of a unit: 1 MiB, the last chunk shorter."""
 
     model: Hash32
     kind: U8
@@ -38,6 +38,6 @@ ShardRequest: TypeAlias = AskLeaves | AskPiece
 
 @record
 class ShardPart:
-    """What was asked for; None when it is not there."""
+    """The requested bytes; None when the node does not have them."""
 
     data: Annotated[bytes, Max(limits.CHUNK_BYTES)] | None

@@ -1,4 +1,4 @@
-"""Snapshots over the network: what a node offers, and the parts of it that are asked for (snapshots.md)."""
+"""Snapshots over the network: a node's offers, and the parts that peers ask for (snapshots.md)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 @variant(1)
 class AskOffers:
-    """Which snapshots are there?"""
+    """Ask which snapshots the node has."""
 
 
 @variant(2)
@@ -56,13 +56,13 @@ class SnapshotOffer:
 
 @record
 class SnapshotOffers:
-    """The newest first."""
+    """The node's snapshots, the newest first."""
 
     offers: Annotated[tuple[SnapshotOffer, ...], Max(limits.SNAPSHOT_OFFERS_MAX)]
 
 
 @record
 class SnapshotPart:
-    """The bytes of a manifest or a chunk; None when they are not there, or not any more."""
+    """The bytes of a manifest or a chunk; None when the node does not have them."""
 
     data: Annotated[bytes, Max(limits.SNAPSHOT_PART_BYTES_MAX)] | None

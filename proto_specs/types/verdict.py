@@ -1,4 +1,4 @@
-"""What a verifier commits to before it reveals, and the seed of the fingerprint nobody can prepare."""
+"""A verifier's commitment before the reveal, and the seed of the fingerprint, which no worker can predict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proto_specs.types.common import AccountId, Hash32
 
 @record
 class VerdictPreimage:
-    """Bound to challenge and verifier, so that a copied commitment is worthless."""
+    """The committed verdict, bound to challenge and verifier, so that a copied commitment is worthless."""
 
     challenge: Hash32
     verifier: AccountId
@@ -29,7 +29,7 @@ def compute_commitment(preimage: VerdictPreimage) -> bytes:
 
 
 def compute_challenge_id(request: bytes, stage: int) -> bytes:
-    """The id of the challenge of one stage of one request."""
+    """The id of the challenge of a request's stage."""
     return hash_tagged(Tag.CHALLENGE, request + bytes([stage]))
 
 

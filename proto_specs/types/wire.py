@@ -17,7 +17,7 @@ STATUS_PROTOCOL = "/myelin/status/1"
 
 
 class FailureCode(enum.IntEnum):
-    """Why a stage refuses or gives up a request."""
+    """Why a stage refuses a request or gives it up."""
 
     BAD_ORDER = 1
     UNKNOWN_MODEL = 2
@@ -33,7 +33,7 @@ class FailureCode(enum.IntEnum):
 
 
 class FinishReason(enum.IntEnum):
-    """Why a generation ended. NONE: it goes on."""
+    """Why a generation ended. NONE: it has not ended."""
 
     NONE = 0
     STOP = 1
@@ -56,7 +56,7 @@ class Accepted:
 
 @variant(3)
 class Failed:
-    """Any side, about a request it cannot (go on to) serve."""
+    """Any side: the sender cannot serve the request (any longer)."""
 
     request: Hash32
     code: U8
@@ -76,7 +76,7 @@ class Rows:
 
 @variant(5)
 class OutputLeaf:
-    """Sender -> receiver: the window is complete, here is its signed checksum."""
+    """Sender -> receiver: the window is complete; this is its signed checksum."""
 
     leaf: Leaf
     signature: Signature
@@ -84,7 +84,7 @@ class OutputLeaf:
 
 @variant(6)
 class Countersign:
-    """Receiver -> sender: the same checksum of what arrived."""
+    """Receiver -> sender: the same checksum, of the bytes that arrived."""
 
     request: Hash32
     boundary: U8
@@ -104,7 +104,7 @@ class Token:
 
 @variant(8)
 class VoucherFrame:
-    """Client -> last stage."""
+    """Client -> last stage, and last -> first stage: the client's promise."""
 
     voucher: SignedVoucher
 
@@ -129,7 +129,7 @@ Frame = OpenRequest | Accepted | Failed | Rows | OutputLeaf | Countersign | Toke
 
 @record
 class Status:
-    """What a node says of itself to peers."""
+    """A node's report of itself to peers."""
 
     genesis: Hash32
     height: U64

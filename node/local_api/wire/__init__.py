@@ -1,1 +1,1 @@
-"""What travels over the local socket: frames, errors, and what a call costs. A leaf: knows no method."""
+"""The format of the local socket: frames, errors, and what a call costs. A leaf: it knows no method."""

@@ -1,6 +1,6 @@
-"""What calling a method takes: the operator's right for some, more of the caller's rate for the dear ones.
+"""What a call needs: some methods need the operator's right, expensive ones take more of the caller's rate.
 
-The public RPC process goes by it; it knows no method otherwise.
+The public RPC process uses these tables and knows nothing else of the methods.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 UNSAFE_METHODS = frozenset({"author_removeExtrinsic"})
-"""They change the node and are for its operator alone."""
+"""Methods that change the node and are for its operator alone."""
 
 READ, WALK, PAGE, BODY = 1, 5, 20, 50
-"""Costs in calls: of a few rows; of many rows or a proof; of a page, or all that waits; of a whole block.
+"""Costs in calls: READ a few rows; WALK many rows or a proof; PAGE a page or the whole pool; BODY a whole block.
 
-In about 0.1 ms of a node's time, measured on blocks of 400 transfers and full pages.
+A unit is about 0.1 ms of a node's time, measured on blocks of 400 transfers and full pages.
 """
 _COSTS: Mapping[str, int] = {
     "author_extrinsicStatus": WALK,
@@ -38,15 +38,15 @@ _COSTS: Mapping[str, int] = {
     "state_getReadProof": WALK,
     "staking_delegations": WALK,
 }
-"""Every other method costs READ, and so does a name that is none."""
+"""The cost of each method that costs more than READ. An unknown method costs READ too."""
 
 
 def get_cost(method: str) -> int:
-    """Calls of its rate that a caller pays for one of the method."""
+    """The number of calls that the method takes from its caller's rate."""
     return _COSTS.get(method, READ)
 
 
 def compute_cost(method: str, params: list[Any] | dict[str, Any]) -> int:
-    """As `get_cost`; a parameter that is a list of things to look up counts as so many calls."""
+    """As `get_cost`, times the length of the longest list among the parameters: each item is a look-up of its own."""
     values = params.values() if isinstance(params, dict) else params
     return get_cost(method) * max((len(one) for one in values if isinstance(one, list) and one), default=1)

@@ -29,7 +29,7 @@ MEANINGS = {
     NOT_ALLOWED: "an unsafe method, and the caller is not the operator",
     INVALID_TRANSACTION: "the transaction is refused",
 }
-"""What a code says in general; the message of an error says what it was."""
+"""The general meaning of each code; an error's message says what happened."""
 
 
 class ApiError(MyelinError):

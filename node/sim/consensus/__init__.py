@@ -1,4 +1,4 @@
-"""Whole nodes on virtual time under a seed: the very replica, store, log and signer of a live node, faults besides.
+"""Whole nodes on virtual time under a seed: the replica, store, log and signer of a live node, with injected faults.
 
 Entry point: `run.simulate`. See docs/simulator.md.
 """

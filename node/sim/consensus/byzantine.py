@@ -1,7 +1,7 @@
-"""What a validator does that does not keep to the protocol. It runs a real replica and lies on the way out.
+"""The behaviour of a byzantine validator. It runs a real replica and changes its messages on the way out.
 
-Its key signs whatever it likes; others' keys sign nothing for it. So everything here is what a real attacker with one
-validator key, and the right to send each peer something else, could do.
+Its key signs anything; other validators' keys sign nothing for it. So it does only what a real attacker with one
+validator key, and different messages for different peers, could do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from proto_specs.types.gossip import ExchangeOffer, ProposalPart, split_proposal
 
 
 class Behaviour(enum.Enum):
-    """One way to be faulty."""
+    """The ways to be faulty."""
 
     SILENT = "silent"
     SELECTIVE = "selective"
@@ -33,19 +33,19 @@ class Behaviour(enum.Enum):
 
 Message = object
 Rebuild = Callable[[Proposal], Proposal | None]
-"""Another valid block for the same height, unsigned; None where there is none."""
+"""Another valid block for the same height, unsigned; None when there is none."""
 
 
 class CarelessSigner(Signer):
-    """A liar's: votes of its key that it did not make do not stop it."""
+    """A liar's signer, which goes on when it sees votes of its key that it did not make."""
 
     def has_signed(self, vote: Vote) -> bool:
-        """It minds none."""
+        """Always True: no vote stops this signer."""
         return True
 
 
 class Liar:
-    """Turns each message of one byzantine node into what each peer gets."""
+    """Turns each message of a byzantine node into what each peer gets."""
 
     def __init__(self, behaviour: Behaviour, key: SigningKey, genesis: bytes, dice: random.Random) -> None:
         self.behaviour = behaviour
@@ -55,7 +55,7 @@ class Liar:
         self._old: list[Vote] = []
 
     def spread(self, message: Message, peers: list[str], rebuild: Rebuild) -> list[tuple[str, Message]]:
-        """(peer, message) for everything that leaves."""
+        """(peer, message) for every outgoing message."""
         everybody = [(peer, message) for peer in peers]
         some = self._dice.sample(peers, self._dice.randint(0, len(peers)))
         match self.behaviour:
@@ -83,7 +83,7 @@ class Liar:
                 return everybody
 
     def answer(self, response: object) -> object | None:
-        """What is answered in place of the truth; None for nothing."""
+        """The answer sent in place of `response`; None for no answer."""
         match self.behaviour:
             case Behaviour.SILENT:
                 return None

@@ -1,4 +1,4 @@
-"""What must hold of every simulation. A violation is text for people; the seed replays it."""
+"""The rules that every simulation must keep. A violation is text for people; the seed replays it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Checks:
-    """Watches a cluster while it runs, and its chains afterwards."""
+    """Checks a cluster while it runs, and its chains afterwards."""
 
     def __init__(self) -> None:
         self.violations: list[str] = []
@@ -26,7 +26,9 @@ class Checks:
         self._signed: dict[tuple[bytes, str, int, int], bytes] = {}
 
     def note_left(self, node: SimNode, message: object) -> None:
-        """Something leaves an honest node, told to all or as an answer to one: all it signed itself is looked at."""
+        """Check an honest node's outgoing message, published or sent as an answer: the parts that the node signed
+        itself.
+        """
         match message:
             case Vote() if message.validator == node.key.public_key:
                 self._note_signature(node, f"vote {message.kind}", message.height, message.round, message.signature)
@@ -40,9 +42,10 @@ class Checks:
                     self.note_left(node, one)
 
     def _note_signature(self, node: SimNode, kind: str, height: int, round_: int, signature: bytes) -> None:
-        """Never another one for the slot (an identical text has the identical signature), nor before it is on disk.
+        """A slot never gets a second signature (an identical text has the identical signature), nor one that is not on
+        disk.
 
-        The disk has the signatures of one height, which only the first time asks for: later ones push it out.
+        The disk holds the signatures of a single height, so only the first sight of a signature looks there.
         """
         slot = (node.key.public_key, kind, height, round_)
         if slot in self._signed:
@@ -54,7 +57,7 @@ class Checks:
             self._add(f"{node.name} sent a {kind} of height {height} before it was on disk")
 
     def note_finalized(self, node: SimNode, done: FinalizedBlock) -> None:
-        """One block a height, and one state after it."""
+        """All honest nodes have the same block and state at each height."""
         head = done.head
         found = (head.block_hash, head.state_root, node.name)
         first = self._decided.setdefault(head.height, found)
@@ -62,12 +65,14 @@ class Checks:
             self._add(f"fork at height {head.height}: {first[2]} and {node.name} have different blocks or states")
 
     def note_blame(self, by: SimNode, peer: SimNode, reason: str) -> None:
-        """Honest nodes never find fault with honest nodes."""
+        """Honest nodes never blame honest nodes."""
         if by.liar is None and peer.liar is None:
             self._add(f"{by.name} blames {peer.name}: {reason}")
 
     def check_chain(self, node: SimNode, honest: list[bytes]) -> None:
-        """A node's whole chain: links, commits of the right sets, money, nobody honest convicted."""
+        """Check a node's whole chain: links, commits of the right sets, money, and no conviction of an honest
+        validator.
+        """
         store, genesis = node.store, node.genesis
         parent = genesis.hash
         for height in range(1, store.get_head().height + 1):
@@ -93,7 +98,7 @@ class Checks:
             self._add(f"{node.name}: accounts hold {held}, issued are {issuance.read(store)}")
 
     def fail(self, text: str) -> None:
-        """Something else that must not happen."""
+        """Record any other violation."""
         self._add(text)
 
     def _add(self, text: str) -> None:

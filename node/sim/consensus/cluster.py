@@ -1,4 +1,4 @@
-"""The nodes of one simulation, what befalls them, and who is told what."""
+"""The nodes of a simulation, their faults, and the delivery of their messages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PAYERS = tuple(get_dev_identity(name) for name in ("eve", "ferdie", "client"))
 
 
 class Cluster:
-    """One simulation's nodes. `start` switches them on and lets the faults of the plan loose."""
+    """A simulation's nodes. `start` switches them on and schedules the plan's faults."""
 
     request_timeout_ms = REQUEST_TIMEOUT_MS
 
@@ -58,7 +58,7 @@ class Cluster:
 
     @property
     def honest(self) -> list[SimNode]:
-        """Those that keep to the protocol."""
+        """The nodes that keep to the protocol."""
         return [node for node in self.nodes.values() if node.liar is None]
 
     def make_signer(self, file: HistoryFile, key: SigningKey, genesis: bytes, *, is_honest: bool = True) -> Signer:
@@ -66,7 +66,7 @@ class Cluster:
         return (Signer if is_honest else CarelessSigner)(file, key, genesis)
 
     def start(self) -> None:
-        """Switch on, and plan the faults."""
+        """Switch the nodes on, and schedule the faults."""
         for node in self.nodes.values():
             self.schedule.after(self.dice.randrange(200), partial(self._start, node))
         names, plan, dice = list(self.nodes), self.plan, self.dice
@@ -94,7 +94,7 @@ class Cluster:
             self.schedule.after(plan.fault_ms, partial(self._repeat, leaver, (RetireValidator(),)))
 
     def deliver(self, source: str, target: str, message: Any) -> None:
-        """A published message arrives."""
+        """Deliver a published message."""
         node = self.nodes[target]
         if node.world is None:
             return
@@ -106,24 +106,24 @@ class Cluster:
         node.world.call(receive)
 
     def crash(self, node: SimNode) -> None:
-        """Its disk stopped at a write; it comes back after a while."""
+        """Stop a node whose disk stopped at a write; it starts again after a while."""
         self.counts["crashes"] += 1
         node.stop()
         self.schedule.after(1 + self.dice.randrange(DOWN_MS_MAX), partial(self._start, node))
 
     def note_finalized(self, node: SimNode, done: FinalizedBlock) -> None:
-        """A node has a block."""
+        """Check and count a block that a node has finalized."""
         self.counts["blocks"] += 1
         self.counts["evidence"] += len(done.block.evidence)
         self.counts["transfers"] += len(done.block.transactions)
         self.checks.note_finalized(node, done)
 
     def has_reached(self, height: int) -> bool:
-        """Whether every honest node is there, after healing."""
+        """Whether every honest node has this height, after healing."""
         return self._is_healed and all(node.is_up and node.store.get_head().height >= height for node in self.honest)
 
     def count_changes(self) -> int:
-        """How often the validator set changed, as the first honest node has it."""
+        """The number of changes of the validator set, in the first honest node's chain."""
         store = self.honest[0].store
         headers = [store.get_header(height) for height in range(1, store.get_head().height + 1)]
         sets = [header.validators_hash for header in headers if header is not None]
@@ -135,11 +135,11 @@ class Cluster:
                 node.start()
             except Crashed:
                 self.crash(node)
-            except Exception as error:  # whatever keeps a node from starting is a finding
+            except Exception as error:  # any exception that keeps a node from starting is a finding
                 self.checks.fail(f"{node.name} does not start: {type(error).__name__}: {error}")
 
     def _arm(self, node: SimNode) -> None:
-        """It will crash at one of its next writes."""
+        """Make a node crash at one of its next writes."""
         if not self._is_healed:
             node.disk.crash_in = 1 + self.dice.randrange(WRITES_TO_CRASH_MAX)
 
@@ -167,14 +167,14 @@ class Cluster:
             node.jump_ms = 0
 
     def _transfer(self) -> None:
-        """A user pays another one; whoever is up hears of it, unless the network is bad."""
+        """Submit a user's payment to every running node."""
         self.schedule.after(TRANSFER_EVERY_MS, self._transfer)
         payer, payee = self.dice.sample(PAYERS, 2)
         self._submit(payer, self._nonces[payer.name], Transfer(payee.account, 1_000_000))
         self._nonces[payer.name] += 1
 
     def _repeat(self, who: DevIdentity, calls: tuple[Call, ...]) -> None:
-        """Somebody asks for something until it is in a block."""
+        """Submit an account's calls again and again, until they are in a block."""
         self.schedule.after(REPEAT_MS, partial(self._repeat, who, calls))
         for nonce, call in enumerate(calls):
             self._submit(who, nonce, call)
@@ -189,6 +189,6 @@ class Cluster:
 
 
 def _make_joining(who: DevIdentity) -> tuple[Call, ...]:
-    """Stake as much as the others have, and stand for election."""
+    """Bond as much stake as the other validators have, and stand for election."""
     proof = who.consensus_key.sign(Tag.KEY_PROOF_SIGN, who.account)
     return Bond(JOINER_STAKE), RegisterValidator(who.consensus_key.public_key, proof)

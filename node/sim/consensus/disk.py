@@ -1,6 +1,6 @@
 """The disk of a simulated node: log, signer's history and database in memory, and a crash at any of their writes.
 
-A write is whole or not there, but for the log: of what was appended and not synced, a crash keeps any prefix.
+A crash keeps or loses each write as a whole, except in the log, where it keeps any prefix of the unsynced bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Crashed(BaseException):
 
 @dataclass
 class SimDisk:
-    """What survives of one node. `crash_in` counts down the writes to the next crash; None: none is planned."""
+    """All that survives of a node. `crash_in` counts down the writes to the next crash; None: no crash is planned."""
 
     random: random.Random
     log: bytes = b""
@@ -36,7 +36,7 @@ class SimDisk:
     pending: bytearray = field(default_factory=bytearray)
 
     def write(self, kind: str, do: Callable[[], None]) -> None:
-        """One durable write. Raises Crashed before it or after it when its turn has come."""
+        """Make a durable write. Raises Crashed before or after it when the countdown ends."""
         if self.is_dead:
             raise Crashed
         self.writes[kind] += 1
@@ -50,7 +50,7 @@ class SimDisk:
         do()
 
     def stop(self) -> None:
-        """Power off: of the log's unsynced bytes a prefix stays."""
+        """Power off: a prefix of the log's unsynced bytes stays."""
         self.log += bytes(self.pending[: self.random.randrange(len(self.pending) + 1)])
         self.pending.clear()
         self.is_dead, self.crash_in = True, None
@@ -94,7 +94,7 @@ class SimLog:
 
 class _Unlocked:
     def close(self) -> None:
-        """Nothing was held: a simulated disk has one node."""
+        """Does nothing: no lock was held, since a simulated disk has a single node."""
 
 
 class SimHistory:
@@ -190,7 +190,7 @@ class MemoryDatabase(Database):
 
 class _NoMark(Mark):
     def __init__(self) -> None:
-        """A simulated disk loses no batch it has synced, so there is nothing to note."""
+        """Keeps nothing: a simulated disk loses no synced batch."""
 
     def add(self, height: int, block_hash: bytes) -> None:
         """See Mark."""

@@ -1,4 +1,4 @@
-"""Many seeds, on every core: outcomes as they come, in the order of the seeds, and their sum."""
+"""Many seeds, on every core: their outcomes in the order of the seeds, and their sum."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHUNK = 4
 
 @dataclass
 class Summary:
-    """What all seeds gave together. `violations` is by seed."""
+    """The sum of all seeds' outcomes. `violations` is by seed."""
 
     seeds: int = 0
     violations: dict[int, tuple[str, ...]] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Summary:
     virtual_ms: int = 0
 
     def add(self, outcome: SeedOutcome) -> None:
-        """One more seed."""
+        """Add a seed's outcome."""
         self.seeds += 1
         self.counts.update(outcome.counts)
         self.virtual_ms += outcome.virtual_ms
@@ -36,7 +36,7 @@ class Summary:
 def simulate_many(
     seeds: range, validators: int, heights: int, jobs: int, progress: Callable[[Summary], bool], plant: Plant
 ) -> Summary:
-    """Run them all, or until `progress`, told after each, says that it is enough. `plant` travels to the processes."""
+    """Run all seeds, or until `progress`, called after each, returns True. `plant` travels to the processes."""
     summary = Summary()
     for outcome in _run(seeds, partial(simulate, validators=validators, heights=heights, plant=plant), jobs):
         summary.add(outcome)
@@ -46,7 +46,7 @@ def simulate_many(
 
 
 def format_replay(command: str, seed: int, validators: int, heights: int) -> str:
-    """The one command that runs a seed again; `command` is what takes the options."""
+    """The command that runs a seed again; `command` takes the options."""
     return f"{command} --seeds 1 --start {seed} --validators {validators} --heights {heights}"
 
 
@@ -62,7 +62,7 @@ def _run(seeds: range, one: Callable[[int], SeedOutcome], jobs: int) -> Iterator
 
 @contextmanager
 def _keep_quiet() -> Iterator[None]:
-    """Simulated nodes say the same things as real ones, thousands of times."""
+    """Silence the log: simulated nodes log like real ones, thousands of times."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

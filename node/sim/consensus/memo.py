@@ -1,6 +1,6 @@
-"""Pure functions that every node of a simulation asks the same: whether a signature or a beacon's proof is valid.
+"""Memoises the pure checks that all nodes of a simulation repeat: whether a signature or a beacon's proof is valid.
 
-Each answer is computed once a process. Live nodes know nothing of it.
+Each answer is computed once in a process. Live nodes do not use this file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from proto_specs.hashing import Tag, hash_tagged
 REMEMBERED_MAX = 1 << 14
 
 _made: set[tuple[bytes, bytes, bytes]] = set()
-"""(Key, digest, signature) of what was signed in this simulation: valid by the scheme, so nobody has to check it."""
+"""(Key, digest, signature) of each signature made in this simulation: valid by the scheme, so it needs no check."""
 
 _whole_sign = ed25519.SigningKey.sign
 _check = functools.lru_cache(REMEMBERED_MAX)(ed25519.is_digest_signed)
@@ -38,7 +38,7 @@ def _sign(self: ed25519.SigningKey, tag: Tag, payload: bytes) -> bytes:
 
 @contextmanager
 def remember() -> Iterator[None]:
-    """Inside the block answers are remembered."""
+    """Remember answers inside the block."""
     _made.clear()
     with (
         _replace(ed25519, "is_digest_signed", is_digest_signed),

@@ -1,4 +1,4 @@
-"""The network between simulated nodes: messages are late, lost, doubled, out of order, or cut off by a partition."""
+"""The network between simulated nodes: it delays, loses, duplicates, reorders and partitions messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLAP_MS = 250
 
 
 class SimNetwork:
-    """Delivers or does not. `heal` ends all faults."""
+    """Delivers or drops messages. `heal` ends all faults."""
 
     def __init__(self, plan: Plan, schedule: FaultSchedule, dice: random.Random) -> None:
         self._plan = plan
@@ -27,12 +27,12 @@ class SimNetwork:
         self.counts: Counter[str] = Counter()
 
     def heal(self) -> None:
-        """From now on everything arrives, soon."""
+        """From now on deliver everything, soon."""
         self._is_calm = True
         self._groups.clear()
 
     def part(self, groups: dict[str, int]) -> None:
-        """Only nodes of one group hear each other."""
+        """Partition the network: only nodes of the same group hear each other."""
         self.counts["partitions"] += 1
         self._groups = groups
 
@@ -41,11 +41,11 @@ class SimNetwork:
         self._groups.clear()
 
     def is_cut(self, one: str, other: str) -> bool:
-        """Whether a partition lies between them."""
+        """Whether a partition separates the two."""
         return self._groups.get(one) != self._groups.get(other)
 
     def send(self, source: str, target: str, deliver: Callable[[], None]) -> None:
-        """One message on its way."""
+        """Send a message."""
         plan, dice = self._plan, self._dice
         if self.is_cut(source, target):
             self.counts["cut off"] += 1
@@ -70,6 +70,8 @@ class SimNetwork:
             self.counts["delivered"] += 1
 
     def _is_dead(self, source: str, target: str) -> bool:
-        """What decides is a hash, so that it is the same for all messages of a slot."""
+        """Whether the direction is dead in the current time slot. A hash decides, so that all messages of a slot
+        agree.
+        """
         slot = f"{self._plan.seed} {source} {target} {self._schedule.now_ms // FLAP_MS}"
         return zlib.crc32(slot.encode()) < self._plan.flapping * (1 << 32)

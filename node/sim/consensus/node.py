@@ -1,4 +1,4 @@
-"""One simulated node: its disk, and the replica that runs on it from one crash to the next."""
+"""A simulated node: its disk, and the replica that runs on it from each crash to the next."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class SimNode:
-    """A validator that can be switched off and on. `liar` is None on an honest one."""
+    """A validator that can be switched off and on. `liar` is None on an honest node."""
 
     def __init__(
         self, cluster: Cluster, identity: DevIdentity, genesis: Genesis, skew_ms: int, behaviour: Behaviour | None
@@ -61,11 +61,11 @@ class SimNode:
 
     @property
     def is_up(self) -> bool:
-        """Whether it runs."""
+        """Whether the node runs."""
         return self.world is not None
 
     def start(self) -> None:
-        """Switch on: everything is read from the disk again."""
+        """Switch on: read everything from the disk again."""
         self.disk.start()
         world = self.world = SimWorld(self._cluster, self)
         records, end = parse_wal(self.disk.log, "the simulated log")
@@ -90,25 +90,25 @@ class SimNode:
         world.call(self.replica.start)
 
     def stop(self) -> None:
-        """The power is off. Nothing that was under way goes on."""
+        """Switch the power off. No timer or job of the node goes on."""
         if not self.disk.is_dead:
             self.disk.stop()
         self.world = None
 
     def forget(self) -> None:
-        """Amnesia: the log and the signer's history are gone, the key is not."""
+        """Amnesia: delete the log and the signer's history, but not the key."""
         self.disk.log = b""
         self.disk.history = format_history(self.key.public_key, self.genesis.hash)
 
     def submit(self, transaction: Transaction) -> None:
-        """A user's transaction, or a peer's; one that is of no use is passed over."""
+        """Take a transaction of a user or peer; a refused one is ignored."""
         try:
             self.pool.submit(transaction)
         except InvalidTransaction:
             return
 
     def rebuild(self, proposal: Proposal) -> Proposal | None:
-        """Another valid block in place of a proposed one."""
+        """Another valid block in place of a proposed block."""
         head = self.store.get_head()
         if proposal.height != head.height + 1 or proposal.valid_round is not None:
             return None
@@ -119,7 +119,7 @@ class SimNode:
 
 
 class SimWorld:
-    """`World` of one node between two crashes."""
+    """`World` of a node between two crashes."""
 
     def __init__(self, cluster: Cluster, node: SimNode) -> None:
         self._cluster = cluster
@@ -127,7 +127,7 @@ class SimWorld:
         self._dice = cluster.dice
 
     def call(self, then: Callable[[], None]) -> None:
-        """Run something of this node's, unless it has crashed since; it may crash in it."""
+        """Run a callback of this node, which may crash in it. Does nothing if the node has crashed since."""
         if self._node.world is not self:
             return
         try:
@@ -216,7 +216,7 @@ class SimWorld:
 
 
 def served_call(cluster: Cluster, peer: str, serve: Callable[[], None]) -> None:
-    """Run what a peer does for others as its own doing: it may crash in it."""
+    """Run a peer's service as the peer's own work: the peer may crash in it."""
     world = cluster.nodes[peer].world
     if world is not None:
         world.call(serve)

@@ -1,4 +1,4 @@
-"""What a seed makes of a simulation: how bad the network is, who crashes, who lies."""
+"""The plan that a seed makes for a simulation: how bad the network is, which nodes crash, which nodes lie."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ BLOCK_INTERVAL_MS = 300
 TIMEOUTS = Timeouts(600, 200, 300, 200, 300, 200)
 JUMP_MS_MAX = 20_000
 LIVENESS_MS = 60_000
-"""After healing every honest node has the wanted height within this time."""
+"""The time after healing within which every honest node must have the wanted height."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One simulation. Probabilities are of a message; times are in ms."""
+    """A simulation. Probabilities are of a message; times are in ms."""
 
     seed: int
     validators: int
@@ -37,16 +37,16 @@ class Plan:
     partitions: int
     skew_ms_max: int
     clock_jumps: int
-    """So often a node's clock jumps, by up to `JUMP_MS_MAX` either way; healing sets all clocks right again."""
+    """The number of times that a node's clock jumps, by up to `JUMP_MS_MAX` either way. Healing corrects all clocks."""
     byzantine: tuple[Behaviour, ...]
     has_joiner: bool
-    """One more node bonds and stands for election while the faults go on."""
+    """A further node bonds and stands for election while the faults go on."""
     has_leaver: bool
-    """The last of the first validators retires, once the joiner is there to make up for it."""
+    """The last of the first validators retires once the joiner is there to replace it."""
 
 
 def make_plan(seed: int, validators: int = VALIDATORS_DEFAULT, heights: int = HEIGHTS_DEFAULT) -> Plan:
-    """The plan of a seed. At most f = (validators - 1) // 3 are byzantine."""
+    """The plan of a seed. At most f = (validators - 1) // 3 validators are byzantine."""
     dice = random.Random(f"plan {seed}")
     faulty = (validators - 1) // 3
     liars = dice.randint(0, faulty) if dice.random() < 0.6 else 0

@@ -1,4 +1,4 @@
-"""One simulation from its seed, and what came of it."""
+"""A simulation from its seed, and its outcome."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from node.sim.consensus.plan import BLOCK_INTERVAL_MS, LIVENESS_MS, Plan, make_p
 
 @dataclass(frozen=True, slots=True)
 class SeedOutcome:
-    """What one seed gave. `counts` says what happened, so that one sees that the faults were real."""
+    """The outcome of a seed. `counts` shows what happened, so that a reader sees that the faults were real."""
 
     plan: Plan
     violations: tuple[str, ...]
@@ -28,7 +28,7 @@ class SeedOutcome:
 
 
 Plant = Callable[[], AbstractContextManager[None]]
-"""Around a simulation: whatever changes the code under it, to see that the checks notice."""
+"""A context around a simulation that changes the code under it, to prove that the checks notice."""
 
 
 def simulate(seed: int, validators: int, heights: int, plant: Plant = nullcontext) -> SeedOutcome:
@@ -39,14 +39,14 @@ def simulate(seed: int, validators: int, heights: int, plant: Plant = nullcontex
 
 
 def run_plan(plan: Plan) -> SeedOutcome:
-    """Faults, healing, and the time that is left to get there; then the chains are gone through."""
+    """Run through faults, healing, and the time left to reach the height; then check the chains."""
     genesis, identities = _make_chain(plan.validators)
     cluster = Cluster(plan, genesis, identities if plan.has_joiner else identities[: plan.validators])
     cluster.start()
     deadline_ms = plan.fault_ms + LIVENESS_MS
     try:
         cluster.schedule.run(deadline_ms, lambda: cluster.has_reached(plan.heights))
-    except Exception as error:  # whatever a node raises is a finding
+    except Exception as error:  # any exception of a node is a finding
         cluster.checks.fail(f"a node failed: {type(error).__name__}: {error}")
     if not cluster.has_reached(plan.heights) and not cluster.checks.violations:
         heights = {node.name: node.store.get_head().height if node.is_up else "down" for node in cluster.honest}
@@ -71,7 +71,7 @@ def run_plan(plan: Plan) -> SeedOutcome:
 
 @functools.cache
 def _make_chain(validators: int) -> tuple[Genesis, tuple[DevIdentity, ...]]:
-    """A development chain whose validators are not jailed for what the simulation does to them, and who may join it."""
+    """A development chain that jails no validator for the simulation's faults, and its validators with the joiner."""
     names = tuple(f"validator-{number}" for number in range(validators + 1))
     spec = build_dev_spec(names[:-1], block_interval_ms=BLOCK_INTERVAL_MS, names=(*DEV_NAMES, names[-1]))
     staking = replace(spec.params.staking, downtime_permille=0, epoch_blocks=5)

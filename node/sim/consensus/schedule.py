@@ -1,4 +1,4 @@
-"""Virtual time: a heap of callbacks. What falls on the same millisecond happens in the order it was asked for."""
+"""Virtual time: a heap of callbacks. Callbacks of the same millisecond run in the order of their registration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class FaultSchedule:
-    """Milliseconds since the simulation began."""
+    """Virtual time in milliseconds since the simulation began."""
 
     def __init__(self) -> None:
         self.now_ms = 0
@@ -16,11 +16,11 @@ class FaultSchedule:
         self._events: list[tuple[int, int, Callable[[], None]]] = []
 
     def after(self, delay_ms: int, then: Callable[[], None]) -> None:
-        """Call `then` so much later."""
+        """Call `then` after `delay_ms`."""
         heapq.heappush(self._events, (self.now_ms + delay_ms, next(self._order), then))
 
     def run(self, until_ms: int, is_done: Callable[[], bool]) -> None:
-        """Everything up to a moment, or until it is done; asked after every event."""
+        """Run all callbacks up to a moment, or until `is_done`, which is asked after every callback."""
         while self._events and self._events[0][0] <= until_ms and not is_done():
             self.now_ms, _, then = heapq.heappop(self._events)
             then()

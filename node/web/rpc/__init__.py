@@ -1,1 +1,1 @@
-"""Public JSON-RPC 2.0 in a process of its own, which talks to the node's local API; and the typed client."""
+"""The public JSON-RPC 2.0 server, a process of its own that talks to the node's local API."""

@@ -1,4 +1,4 @@
-"""Entry of the RPC process: its configuration is one JSON line on standard input, whose end is the node's end."""
+"""Entry of the RPC process. Its configuration is a JSON line on standard input; that stream ends with the node."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ SHUTDOWN_S = 1
 
 
 class RpcServer:
-    """The endpoints."""
+    """The endpoints: POST /, GET /health and the WebSocket."""
 
     def __init__(self, socket: Path, calls_per_s: int) -> None:
         self._heads = Heads()
@@ -59,7 +59,7 @@ class RpcServer:
             task.cancel()
 
     async def _stay_connected(self) -> None:
-        """Without a node there is nothing to serve: end the process, the node starts another."""
+        """Keep the link to the node, and end this process when the node is gone; the node starts another."""
         try:
             await self._link.run()
         except NodeGone as error:
@@ -67,7 +67,7 @@ class RpcServer:
             os.kill(os.getpid(), signal.SIGTERM)
 
     async def health(self, _request: Request) -> Response:
-        """The node's health; 503 when it is not well or does not answer."""
+        """The node's health; status 503 when the node is unwell or does not answer."""
         try:
             found = await self._link.call("system_health", [])
         except ApiError as error:
@@ -75,7 +75,7 @@ class RpcServer:
         return _json(found, 200 if found["isHealthy"] else 503)
 
     async def post(self, request: Request) -> Response:
-        """One request or batch."""
+        """Answer a request or a batch."""
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
@@ -92,7 +92,7 @@ class RpcServer:
         return Response(answer, media_type="application/json")
 
     async def websocket(self, socket: WebSocket) -> None:
-        """Requests as on HTTP, and subscriptions."""
+        """Serve a WebSocket: requests as on HTTP, and subscriptions."""
         await socket.accept()
         await SocketSession(socket, self._link, self._limiter, self._heads, self._request_events).run()
 

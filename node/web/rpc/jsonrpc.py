@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0: from untrusted text to calls, and from results to text. Batches, limits, no transport."""
+"""JSON-RPC 2.0: from untrusted text to calls, and from results to text. Knows batches and limits, no transport."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BODY_BYTES_MAX = 1 << 20
 
 Call = tuple[str, Params]
 Dispatch = Callable[[Sequence[Call]], Awaitable[Sequence[Any]]]
-"""(method, params) of each call -> its result or an ApiError, in that order. A batch is one such sequence."""
+"""(method, params) of each call of a request or batch -> its result or an ApiError, in the same order."""
 
 
 async def answer_text(text: bytes, dispatch: Dispatch) -> bytes | None:
-    """The response to a request or batch as JSON bytes; None when it held notifications only. Never raises."""
+    """The response to a request or batch as JSON bytes; None for notifications only. Never raises."""
     try:
         request = _parse(text)
     except ApiError as error:
@@ -48,7 +48,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 async def _answer_all(requests: Sequence[Any], dispatch: Dispatch) -> list[dict[str, Any]]:
-    """A response for each request that is no notification."""
+    """A response for each request that is not a notification."""
     outcomes: list[Any] = [_read_request(one) for one in requests]
     places = [at for at, one in enumerate(outcomes) if not isinstance(one, ApiError)]
     if places:
@@ -78,7 +78,7 @@ def _read_request(request: Any) -> Call | ApiError:
 
 
 def _is_notification(request: Any) -> bool:
-    """A well-formed request without an id: it gets no answer, whatever its result."""
+    """Whether this is a well-formed request without an id, which gets no answer whatever its result."""
     is_request = (
         isinstance(request, dict) and request.get("jsonrpc") == "2.0" and isinstance(request.get("method"), str)
     )
@@ -91,7 +91,9 @@ def _get_id(request: Any) -> Any:
 
 
 def _is_id(value: Any) -> bool:
-    """1e999 is JSON, reads as infinity, and cannot be written back."""
+    """Whether a value may be an id. Infinity may not: 1e999 is valid JSON and reads as infinity, which JSON cannot
+    write.
+    """
     if isinstance(value, float):
         return math.isfinite(value)
     return value is None or (isinstance(value, str | int) and not isinstance(value, bool))

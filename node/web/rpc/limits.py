@@ -1,4 +1,4 @@
-"""What one caller of the public RPC may do: how many calls, whether the operator's own, heads while it keeps up."""
+"""The limits of a caller of the public RPC: calls a second, the operator's methods, and a backlog of headers."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ from node.machine.rate import RateLimit
 from node.web.rpc.jsonrpc import Call
 
 BURST_S = 2
-"""A client that was silent may make the calls of so many seconds at once."""
+"""A client that was silent may make this many seconds' calls at once."""
 CLIENTS_REMEMBERED_MAX = 10_000
 BACKLOG_MAX = 64
 FOREIGN_HEADERS = ("origin", "forwarded", "x-forwarded-for")
-"""A browser names the page that calls, a proxy whom it speaks for: neither is the operator, wherever it runs."""
+"""Headers that an operator's own tool never sends. A browser names the page that calls, and a proxy names its client;
+even on the node's own machine neither counts as the operator.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: its address, and whether it is the node's operator as far as a connection shows it."""
+    """A caller: its address, and whether its connection shows it to be the node's operator."""
 
     address: str
     is_operator: bool
@@ -51,7 +53,9 @@ def _is_loopback(address: str) -> bool:
 
 
 class RateLimiter:
-    """A token bucket per client address; dear methods take several tokens (node/local_api/wire/access.py)."""
+    """A token bucket for each client address. An expensive method takes several tokens
+    (node/local_api/wire/access.py).
+    """
 
     def __init__(self, calls_per_s: int, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._per_s = float(calls_per_s)
@@ -60,8 +64,8 @@ class RateLimiter:
         self._rate = RateLimit(self._per_s, self._burst, CLIENTS_REMEMBERED_MAX)
 
     def spend(self, client: str, cost: int = READ) -> None:
-        """Count a call for so many. What costs more than a burst takes a full bucket. Raises ApiError when the client
-        has too little left, with the time after which it has enough; a refused call is not counted.
+        """Take `cost` tokens for a call, at most a full bucket. Raises ApiError when the client has too few, with the
+        time after which it has enough; a refused call takes none.
         """
         wait_s = self._rate.take_at_once(client, min(float(cost), self._burst), self._clock_s())
         if wait_s:
@@ -71,13 +75,13 @@ class RateLimiter:
 
 
 class Heads:
-    """Hands every finalized header to the WebSockets that wait for it; None tells one that it fell behind."""
+    """Hands every finalized header to the WebSockets that wait for it; None tells a WebSocket that it fell behind."""
 
     def __init__(self) -> None:
         self._queues: set[asyncio.Queue[dict[str, Any] | None]] = set()
 
     def publish(self, head: dict[str, Any]) -> None:
-        """One header to everybody; who is 64 behind is cut off."""
+        """Put a header into every queue; a subscriber with BACKLOG_MAX unread headers is cut off."""
         for queue in list(self._queues):
             if queue.full():
                 self._queues.discard(queue)
@@ -88,7 +92,7 @@ class Heads:
 
     @contextlib.contextmanager
     def subscribe(self) -> Iterator[asyncio.Queue[dict[str, Any] | None]]:
-        """A queue of headers from now on."""
+        """A queue of all headers from now on."""
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(BACKLOG_MAX)
         self._queues.add(queue)
         try:
@@ -100,8 +104,8 @@ class Heads:
 async def dispatch_limited(
     calls: Sequence[Call], limiter: RateLimiter, caller: Caller, call_many: Callable[[list[Call]], Awaitable[list[Any]]]
 ) -> list[Any]:
-    """Make the calls the caller has the right to and pays for, one after the other; the rest are refused, each for
-    itself.
+    """Make the calls that the caller has the right to make and can pay for, in order; each other call gets its
+    refusal.
     """
     refusals: list[ApiError | None] = []
     for name, params in calls:

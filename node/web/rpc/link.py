@@ -1,4 +1,4 @@
-"""The RPC process's connection to its node: many calls over one local socket, made again when it breaks (asyncio)."""
+"""The RPC process's link to its node: many calls over a local socket, which is reconnected when it breaks (asyncio)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class NodeGone(MyelinError):
 
 
 class NodeLink:
-    """Calls the node; `on_head` gets every finalized header."""
+    """Calls the node, and passes every finalized header to `on_head`."""
 
     def __init__(self, path: Path, on_head: Callable[[dict[str, Any]], None]) -> None:
         self._path = path
@@ -36,14 +36,16 @@ class NodeLink:
         self._writer: asyncio.StreamWriter | None = None
 
     async def call(self, method: str, params: Params) -> Any:
-        """The result. Raises ApiError, also when the node cannot be reached."""
+        """A call's result. Raises ApiError, also when the node cannot be reached."""
         (answer,) = await self.call_many([(method, params)])
         if isinstance(answer, ApiError):
             raise answer
         return answer
 
     async def call_many(self, calls: Sequence[tuple[str, Params]]) -> list[Any]:
-        """A result or an ApiError for each, in one frame there and back; all alike when the node cannot be reached."""
+        """A result or an ApiError for each call, in a single frame; the same error for all when the node cannot be
+        reached.
+        """
         if self._writer is None:
             return [ApiError(NODE_UNREACHABLE, "the node is not running or restarts: try again")] * len(calls)
         call_id = next(self._ids)
@@ -61,7 +63,7 @@ class NodeLink:
         return [_read_answer(one) for one in answers]
 
     async def run(self) -> None:
-        """Stay connected. Raises NodeGone when the node has been away for 15 s: its supervisor is gone too."""
+        """Stay connected. Raises NodeGone after 15 s without the node: its supervisor is gone too."""
         loop = asyncio.get_running_loop()
         last_seen_s = loop.time()
         while True:

@@ -1,4 +1,4 @@
-"""What happened to requests in a block, read from the node once however many subscribers ask (asyncio)."""
+"""The events of inference requests in a block, read from the node once for all subscribers (asyncio)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from node.web.rpc.link import NodeLink
 
 
 class RequestEvents:
-    """Events that name a request, by block; only of the newest blocks, since older ones are not reported."""
+    """Events that name a request, by block. Only the newest blocks are kept: older ones are not reported again."""
 
     def __init__(self, link: NodeLink) -> None:
         self._link = link
         self._reading: dict[int, asyncio.Task[list[Any]]] = {}
 
     async def read(self, height: int) -> list[Any]:
-        """The events of a block in their order. Raises ApiError."""
+        """The events of a block in order. Raises ApiError."""
         task = self._reading.get(height)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = self._reading[height] = asyncio.create_task(self._read(height))

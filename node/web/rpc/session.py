@@ -1,4 +1,4 @@
-"""One WebSocket of the public RPC: its calls, answered as on HTTP, and its subscriptions. Knows no chain."""
+"""A WebSocket of the public RPC: its calls, answered as on HTTP, and its subscriptions. Knows no chain."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ LOCAL_METHODS = frozenset({*HEAD_METHODS, *UNSUBSCRIBE_METHODS, WATCH_METHOD, ST
 TRY_AGAIN_LATER = 1013
 """WebSocket close code (IANA registry)."""
 CLOSE_REASON_MAX = 100
-"""Characters; a close frame carries at most 123 bytes (RFC 6455, 5.5)."""
+"""Characters of a close reason; a close frame carries at most 123 bytes (RFC 6455, 5.5)."""
 TOO_SLOW = "too slow: connect again and look up what was missed"
 _KEY = re.compile(r"0x(?:[0-9a-fA-F]{2}){0,256}")
 
 Feed = Callable[[str], Coroutine[Any, Any, None]]
-"""(subscription) -> sends until the subscription has nothing more to say."""
+"""(subscription) -> sends until the subscription ends."""
 
 
 class SocketSession:
-    """One WebSocket and its subscriptions."""
+    """A WebSocket and its subscriptions."""
 
     def __init__(
         self, socket: WebSocket, link: NodeLink, limiter: RateLimiter, heads: Heads, events: RequestEvents
@@ -76,7 +76,7 @@ class SocketSession:
                 if answer is not None:
                     await self._send(answer.decode())
         except (WebSocketDisconnect, RuntimeError):
-            return  # the client went away in the middle of an answer
+            return  # the client went away during an answer
         finally:
             for task in self._subscriptions.values():
                 task.cancel()
@@ -85,7 +85,7 @@ class SocketSession:
         return await dispatch_limited(calls, self._limiter, self._caller, self._call_many)
 
     async def _call_many(self, calls: Sequence[Call]) -> list[Any]:
-        """Subscriptions are answered here one by one, everything between them by the node in one frame."""
+        """Each subscription call is answered here; the calls between two of them go to the node in a single frame."""
         answers: list[Any] = []
         for is_local, run in itertools.groupby(calls, key=lambda call: call[0] in LOCAL_METHODS):
             if not is_local:
@@ -149,7 +149,7 @@ class SocketSession:
         await self._close(TOO_SLOW)
 
     async def _watch(self, name: str, extrinsic: str) -> None:
-        """ready, then finalized with the block's hash."""
+        """Notify `ready`, then `finalized` with the block's hash."""
         with self._heads.subscribe() as queue:
             await self._notify("author_extrinsicUpdate", name, "ready")
             status = await self._link.call("author_extrinsicStatus", [extrinsic])
@@ -162,7 +162,7 @@ class SocketSession:
         return await self._close(TOO_SLOW)
 
     async def _send_storage(self, name: str, keys: list[str]) -> None:
-        """The values now, then after each block those that differ. Every look costs the caller a call a key."""
+        """Send the values now, and after each block those that changed. Each time every key costs the caller a call."""
         known: list[Any] | None = None
         with self._heads.subscribe() as queue:
             head: dict[str, Any] | None = await self._link.call("chain_getHeader", [])
@@ -177,7 +177,9 @@ class SocketSession:
     async def _send_changes(
         self, name: str, keys: list[str], known: list[Any] | None, head: dict[str, Any]
     ) -> list[Any] | None:
-        """The values after the block; of a state that is pruned already, those known. Raises ApiError."""
+        """Send what changed in a block; returns its values, or `known` when its state is already pruned. Raises
+        ApiError.
+        """
         for _ in keys:
             self._limiter.spend(self._caller.address, get_cost("state_getStorage"))
         values = await self._link.call_many([("state_getStorage", [key, head["height"]]) for key in keys])
@@ -195,7 +197,7 @@ class SocketSession:
         return values
 
     async def _send_requests(self, name: str) -> None:
-        """What happened to requests in each block from now on, blocks in which nothing did left out."""
+        """Send what happened to requests in each block from now on; blocks without such events are left out."""
         with self._heads.subscribe() as queue:
             while (head := await queue.get()) is not None:
                 events = await self._request_events.read(head["height"])
