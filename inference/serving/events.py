@@ -55,7 +55,7 @@ class Compute:
 
 @dataclass(frozen=True, slots=True)
 class ToUpstream:
-    """Send to the stage before (on the first stage, to the client). It carries countersignatures, which nothing
+    """Send to the stage before; on the first stage, to the client. The frames are countersignatures: nothing
     answers.
     """
 
