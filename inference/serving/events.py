@@ -55,8 +55,8 @@ class Compute:
 
 @dataclass(frozen=True, slots=True)
 class ToUpstream:
-    """Send to the stage before; on the first stage, to the client. The frames are countersignatures: nothing
-    answers.
+    """Send to the stage before; on the first stage, to the client. Nothing answers: the frames are
+    countersignatures.
     """
 
     answered_by: ClassVar[Answers] = ()
