@@ -128,9 +128,7 @@ def _measure_verdicts() -> Iterator[Measurement]:
 
 
 def _measure_report() -> Iterator[Measurement]:
-    """Measure a report: both leaves are verified, the bond falls below the minimum, the worker is ejected and
-    released.
-    """
+    """Measure a report: both leaves are verified, the bond falls below the minimum, the worker is ejected."""
     serving = Serving(1, equivocation_slash_permille=1_000)
     rig, worker = serving.rig, serving.workers[0].worker_key
     zero = bytes(32)

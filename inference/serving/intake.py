@@ -35,9 +35,7 @@ class Intake:
         return self._append(rows.start, rows.count, rows.payload)
 
     def take_token(self, token: Token) -> Compute | None:
-        """Take a generated token, back at the first stage; returns work for the shard, None at the end of
-        generation.
-        """
+        """Take a generated token, back at the first stage; returns work for the shard, None after the last token."""
         if not self._place.is_first:
             raise BoundaryError("only the first stage is fed tokens")
         order, position = self._order, self.log.positions
