@@ -1,3 +1,1 @@
-"""Benchmarks: each figure measured side by side with a peer, in one run, on one machine. Not part of the installed
-node.
-"""
+"""Benchmarks: each figure measured side by side with a peer, in one run, on one machine. No part of the wheel."""

@@ -1,3 +1,1 @@
-"""The records that go over a wire or under a hash: types, canonical codec, domain tags, limits. Imports nothing of
-ours.
-"""
+"""The records that go over a wire or under a hash: types, codec, domain tags, limits. Imports nothing of ours."""

@@ -77,9 +77,7 @@ def _raise_wrong_class(cls: type, value: Any) -> None:
 
 
 def _compile(name: str, lines: Sequence[str], names: dict[str, Any]) -> Any:
-    """Compile the function. Field names are identifiers of our own classes, so the source holds nothing from
-    outside.
-    """
+    """Compile the function. Field names are identifiers of our own classes: nothing in the source is from outside."""
     scope = dict(names)
     code = compile("\n".join(lines), f"<{name} of {names['cls'].__name__}>", "exec")
     exec(code, scope)  # noqa: S102

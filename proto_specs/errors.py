@@ -39,9 +39,7 @@ class MyelinError(Exception):
         return " ".join(str(self).split()) or f"{type(self).__name__}: {explained}"
 
     def describe(self) -> dict[str, Any]:
-        """The error for programs: `error` names the reason, `message` is the line for people, further fields hold
-        details.
-        """
+        """The error for programs: `error` names the reason, `message` is the line for people; then further details."""
         return {"error": type(self).__name__, "message": self.message}
 
 

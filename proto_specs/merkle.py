@@ -19,9 +19,7 @@ def hash_leaf(item: bytes) -> bytes:
 
 
 def compute_root(items: Sequence[bytes]) -> bytes:
-    """Root over `items`; 32 zero bytes for an empty list. Each item is hashed as a leaf, so items may have any
-    length.
-    """
+    """Root over `items`; 32 zero bytes for an empty list. Items are hashed as leaves and may have any length."""
     return compute_root_of_leaves([hash_leaf(item) for item in items])
 
 
@@ -49,9 +47,7 @@ def compute_proof(items: Sequence[bytes], index: int) -> tuple[bytes, ...]:
 
 
 def is_proof_valid(root: bytes, item: bytes, index: int, count: int, proof: Sequence[bytes]) -> bool:
-    """Whether `item` is number `index` of the `count` items under `root`. `count` must be known, not claimed by the
-    prover.
-    """
+    """Whether `item` is number `index` of the `count` items under `root`. `count` must be known, not claimed."""
     if not 0 <= index < count:
         return False
     node = hash_leaf(item)

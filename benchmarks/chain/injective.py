@@ -190,9 +190,7 @@ async def _wait_for_height(client: httpx.AsyncClient, height: int) -> None:
 
 
 async def _wait_for_inclusion(client: httpx.AsyncClient, first: int, transfers: int) -> tuple[float, list[int]]:
-    """The time at which the last send was in a block with a known result, and the sends of each block. Raises
-    LoadFailed.
-    """
+    """The time of the last send's inclusion with a known result, and the sends of each block. Raises LoadFailed."""
     deadline_s = time.monotonic() + INCLUSION_TIMEOUT_S
     counts: list[int] = []
     height = first + 1

@@ -62,9 +62,7 @@ def measure_execution(transfers: int = 4_000, repeats: int = 7) -> dict[str, Any
 
 
 def measure_state_root(directory: Path) -> dict[str, Any]:
-    """Milliseconds to the root of a block that changes 1,000 of 1,000,000 accounts, with pages in memory and in
-    LevelDB.
-    """
+    """Milliseconds to the root of a block that changes 1,000 of 1,000,000 accounts, in memory and in LevelDB."""
     pages, root = build_pages(ACCOUNTS)
     found: dict[str, Any] = {"accounts": ACCOUNTS, "dirty": DIRTY, "pages": len(pages)}
     found["memory"] = _time_roots(pages.get, root, REPEATS)

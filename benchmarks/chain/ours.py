@@ -111,9 +111,7 @@ def init_node(base: Path, spec: ChainSpec) -> None:
 
 @contextmanager
 def run_node(base: Path, port: int, log: Path, stages: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Start `myelin run` and wait for its port. With `stages` its stages are timed into that file. Raises
-    NotStarted.
-    """
+    """Start `myelin run` and wait for its port. `stages` is a file for the stages' times. Raises NotStarted."""
     launcher = ["-m", "benchmarks.chain.stages", str(stages)] if stages else MYELIN
     run = [sys.executable, *launcher, "run", "--base", str(base), "--validator", "dev:alice", "--operator", "dev:alice"]
     options = ["--rpc-port", str(port), "--rpc-calls-per-s", "1000000", "--log-level", "WARNING"]

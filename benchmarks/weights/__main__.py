@@ -45,9 +45,7 @@ def make_table_text(found: Recording) -> str:
 
 
 def measure(directory: Path) -> Recording:
-    """Measure everything; the calls in several rounds, so that a slow minute of the machine affects all of them
-    alike.
-    """
+    """Measure everything; the calls in several rounds, so that a slow minute of the machine affects all alike."""
     blocks, rounds = [], []
     for number in range(ROUNDS):
         say(f"calls, round {number + 1} of {ROUNDS}")

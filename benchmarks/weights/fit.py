@@ -61,9 +61,7 @@ def round_up(value: int) -> int:
 
 
 def fit_line(points: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """(base, slope) of a line with no point above it: the least-squares slope, rounded up, and the base that it
-    needs.
-    """
+    """(base, slope) of a line with no point above it: the least-squares slope, rounded up, and its base."""
     count = len(points)
     mean_x, mean_y = Fraction(sum(x for x, _ in points), count), Fraction(sum(y for _, y in points), count)
     spread = sum((x - mean_x) ** 2 for x, _ in points)

@@ -16,9 +16,7 @@ DELEGATOR = get_payer(0)
 
 
 def measure() -> Iterator[Measurement]:
-    """Measure two cases: validators with delegators sign, earn and are elected again; all but one are absent and
-    jailed.
-    """
+    """Measure two cases: all validators have delegators, sign and are elected again; all but one are jailed."""
     for count in (4, VALIDATORS // 4, VALIDATORS):
         rig = Rig(build_spec(count))
         chosen = [get_validator(number) for number in range(count)]

@@ -106,9 +106,7 @@ def _find_verdicts(serving: Serving, place: int) -> Iterator[tuple[DevIdentity, 
 
 
 def _measure_verdicts() -> Iterator[Measurement]:
-    """Measure committees of all sizes. A reveal pays an equal share of all reveals' cost, the last one's count
-    included.
-    """
+    """Measure committees of all sizes. A reveal pays an equal share of the cost of all, with the last one's count."""
     known = {get_validator(number).account: get_validator(number) for number in range(VALIDATORS)}
     for seats in (1, SEATS, 3 * SEATS, COMMITTEE_MAX):
         serving = Serving(1, committee_size=seats, fails_min=1, contest_committee_size=0)
@@ -130,9 +128,7 @@ def _measure_verdicts() -> Iterator[Measurement]:
 
 
 def _measure_report() -> Iterator[Measurement]:
-    """Measure a report: both leaves are verified; the bond falls below the minimum; the worker is ejected and
-    released.
-    """
+    """Measure a report: both leaves are verified, the bond falls below the minimum, the worker is ejected."""
     serving = Serving(1, equivocation_slash_permille=1_000)
     rig, worker = serving.rig, serving.workers[0].worker_key
     zero = bytes(32)

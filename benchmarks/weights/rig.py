@@ -111,9 +111,7 @@ class Rig:
         return twin
 
     def block(self, *calls: tuple[DevIdentity, Any], signed_by: tuple[bytes, ...] | None = None) -> ExecutedBlock:
-        """Run a block; every call in it must succeed. `signed_by`: the signers of the parent (default: all
-        validators).
-        """
+        """Run a block; every call in it must succeed. `signed_by`: the signers of the parent (default: all)."""
         execution = self._start(self.state, signed_by)
         nonces: dict[bytes, int] = {}
         for who, call in calls:
@@ -151,9 +149,7 @@ class Rig:
         return self._count_beside(run, ns) - self._count_beside(empty, empty_ns)
 
     def measure_transaction(self, who: DevIdentity) -> Sample:
-        """The cost of an empty transaction without its signature's check. It is mortal: its birth block is looked
-        up.
-        """
+        """The cost of an empty mortal transaction, whose birth block is looked up, without its signature's check."""
         assert self.height > 1, "the parent's hash is known without looking"
         empty = self._make_run(who, Remark(b""), period_blocks=MORTALITY_BLOCKS_MAX)
         (ns,) = _time(lambda: self._start(self.state), (empty,))
@@ -188,9 +184,7 @@ class Rig:
         return run
 
     def _count_beside(self, run: Run, ns: int) -> Sample:
-        """Count with another account's transaction in the block, so that what the first of any block touches is left
-        out.
-        """
+        """Count beside another account's transaction, so that the first accesses of any block are left out."""
 
         def both(execution: BlockExecution) -> None:
             execution.apply(self._sign(BYSTANDER, Remark(b""), 0))

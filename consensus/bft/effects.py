@@ -79,9 +79,7 @@ class CastVote:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleTimeout:
-    """Start a timer. Answered by `TimeoutElapsed` with it after `delay_ms`; may be dropped once another height
-    starts.
-    """
+    """Start a timer. Answered by `TimeoutElapsed` with it after `delay_ms`; may be dropped at the next height."""
 
     answered_by: ClassVar[Answer] = TimeoutElapsed
 

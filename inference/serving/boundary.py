@@ -1,6 +1,4 @@
-"""The bytes that crossed a boundary of a request, by window, and the leaves over them. Knows no network and no
-model.
-"""
+"""The bytes that crossed a boundary of a request, by window, and the leaves over them. Knows no network, no model."""
 
 from __future__ import annotations
 
@@ -51,9 +49,7 @@ class BoundaryLog:
         self.leaves = 0
         """Windows with a leaf; the next leaf is for the window of this number."""
         self.signed = 0
-        """Windows whose leaf both neighbours have signed; the next countersignature is for the window of this
-        number.
-        """
+        """Windows whose leaf both neighbours have signed; the next countersignature is for this window number."""
 
     @property
     def windows(self) -> int:

@@ -70,9 +70,7 @@ class SettlementSent:
 
 @dataclass(frozen=True, slots=True)
 class RequestFailed:
-    """Stage `stage` cannot serve (any longer), or reports that another stage cannot; only vouched tokens are
-    settled.
-    """
+    """Stage `stage` cannot serve (any longer), or reports another that cannot; only vouched tokens are settled."""
 
     stage: int
     code: FailureCode

@@ -55,9 +55,7 @@ class Compute:
 
 @dataclass(frozen=True, slots=True)
 class ToUpstream:
-    """Send to the stage before (on the first stage, to the client). It carries countersignatures, which nothing
-    answers.
-    """
+    """Send to the stage before; on the first stage, to the client. Nothing answers: it carries countersignatures."""
 
     answered_by: ClassVar[Answers] = ()
 

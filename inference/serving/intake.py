@@ -35,9 +35,7 @@ class Intake:
         return self._append(rows.start, rows.count, rows.payload)
 
     def take_token(self, token: Token) -> Compute | None:
-        """Take a generated token, back at the first stage; returns work for the shard, None when it ends the
-        generation.
-        """
+        """Take a generated token, back at the first stage; returns work for the shard, None after the last token."""
         if not self._place.is_first:
             raise BoundaryError("only the first stage is fed tokens")
         order, position = self._order, self.log.positions
@@ -52,9 +50,7 @@ class Intake:
         return self._append(position, 1, token.token.to_bytes(self._row_bytes, "little"))
 
     def take_leaf(self, frame: OutputLeaf) -> None:
-        """Keep the sender's next leaf until its rows are here: the client's leaf may come before the tokens that it
-        covers.
-        """
+        """Keep the sender's next leaf until its rows are here: the client's leaf may come before its tokens."""
         leaf = frame.leaf
         if leaf.boundary != self._place.stage or leaf.window != self.log.leaves:
             raise BoundaryError(f"leaf of boundary {leaf.boundary}, window {leaf.window} is not due")

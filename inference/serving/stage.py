@@ -121,9 +121,7 @@ class StageRequest:
 
     @property
     def _has_client_signed(self) -> bool:
-        """On a first or last stage: whether the client has signed every leaf that it must sign, and vouched for every
-        token.
-        """
+        """On a first or last stage: whether the client has signed every leaf it must, and vouched for every token."""
         if self._positions_total is None:
             return False
         windows = compute_windows(self._positions_total)
@@ -221,9 +219,7 @@ class StageRequest:
         return self._answer_leaf()
 
     def _compute_positions_due(self) -> int:
-        """The position up to which rows may come now: the prompt, then one more position for every token that was
-        sent.
-        """
+        """The position up to which rows may come now: the prompt, then one more position for every token sent."""
         if self._place.is_first:
             return self._order.prompt_tokens
         if self._place.is_last:
@@ -258,9 +254,7 @@ class StageRequest:
         self._advance(StageEvent.LENGTH_KNOWN)
 
     def _release_held(self) -> list[StageEffect]:
-        """Send the generated tokens, unless the client is too far behind with its vouchers. The first stage gets the
-        end too, unless this stage is the first.
-        """
+        """Send the generated tokens, unless too few are vouched for. The first stage gets the end too."""
         if self._book.is_behind:
             return []
         effects: list[StageEffect] = []
@@ -319,9 +313,7 @@ class StageRequest:
         return self._cut(self._book.compute_windows_of(promised.tokens))
 
     def _on_stop(self, stop: Stop) -> list[StageEffect]:
-        """End early. The first and middle stages pass the stop on and wait; the last stage knows what can be
-        settled.
-        """
+        """End early. The first and middle stages pass the stop on; the last stage knows what can be settled."""
         told = Failed(self.request, stop.code, stop.message)
         if not self._place.is_last:
             return [StopComputing(), ToDownstream(told)]

@@ -36,9 +36,7 @@ class VoucherBook:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the client must vouch before it gets another token. Two windows may be late besides the current
-        window.
-        """
+        """Whether the client must vouch before it gets another token. Two windows besides the current may be late."""
         return self.tokens - self.vouched > UNVOUCHED_TOKENS_MAX
 
     @property

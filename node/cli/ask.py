@@ -109,9 +109,7 @@ class Asker:
     async def ask(
         self, messages: list[dict[str, str]], options: AskOptions, console: Console
     ) -> tuple[InferenceScreen, RequestDone, Statement]:
-        """Ask once, and wait for settlement and verification. Raises InferenceRefused, and what `run_inference`
-        raises.
-        """
+        """Ask once; wait for settlement and verification. Raises InferenceRefused, and what `run_inference` raises."""
         model = find_model(self._store, options.model)
         tokenizer = Tokenizer.load(self._store, model)
         prompt = tuple(tokenizer.encode_chat(messages))

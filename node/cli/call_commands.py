@@ -105,7 +105,7 @@ def update_worker_command(
     peer_id: Annotated[str, typer.Argument(help="libp2p peer id it is reached as now.")],
     addresses: Annotated[list[str], typer.Argument(help="libp2p addresses it listens at now.")],
 ) -> MakeCall:
-    """New peer id and addresses of one's own worker, as after a move."""
+    """Change the peer id and addresses of a worker of the signer, as after a move."""
     form = {"worker_key": worker_key, "peer_id": peer_id, "addresses": addresses}
     return lambda signer: read_fields(calls.UpdateWorker, form, signer)
 
@@ -182,7 +182,7 @@ def cancel_as_multi_command(
     others: OthersOption,
     opened_height: Annotated[int, typer.Option(min=0, help="Block the operation was opened in.")],
 ) -> MakeCall:
-    """Withdraw an operation one has opened; its deposit returns."""
+    """Withdraw an operation that the signer opened; its deposit returns."""
     form = {"threshold": threshold, "opened_height": opened_height, "call_hash": call_hash}
     return lambda signer: _with_others(calls.CancelAsMulti, form, others, signer)
 

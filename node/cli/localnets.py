@@ -144,7 +144,7 @@ def partition_command(
 
 @app.command("heal")
 def heal_command(base: BaseOption = DEFAULT_LOCALNET) -> None:
-    """Connect everybody again."""
+    """Connect all validators again."""
     _act(base, lambda net: net.set_groups(()))
 
 

@@ -101,9 +101,7 @@ def register_sender(app: typer.Typer, name: str) -> Callable[[Callable[..., Make
 
 
 async def _send(options: Sending, tip: int, make_call: MakeCall) -> dict[str, Any]:
-    """The result to show. Raises KeystoreError, AddressError, RpcError, CallRefused, TransactionLost,
-    ChainUnreachable.
-    """
+    """The result. Raises KeystoreError, AddressError, RpcError, CallRefused, TransactionLost, ChainUnreachable."""
     account = find_public_key(options.account, KeyKind.ACCOUNT, options.keys)
     key = None if options.dry_run else load_signing_key(options.account, KeyKind.ACCOUNT, options.keys)
     async with open_connection(options.rpc) as connection:

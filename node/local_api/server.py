@@ -98,9 +98,7 @@ class _Connection:
             await self._stream.aclose()
 
     async def _answer(self, payload: bytes, nursery: trio.Nursery) -> None:
-        """Answer at once, or from a task when needed: no bulky read and no batch of signatures delays the frames behind
-        it.
-        """
+        """Answer at once, or from a task: no bulky read and no batch of signatures delays the frames behind it."""
         try:
             call_id, calls = _parse_frame(payload)
         except ApiError as error:

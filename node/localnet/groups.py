@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from node.localnet.errors import LocalnetError
 
 Groups = tuple[tuple[str, ...], ...]
-"""The groups that a partition keeps apart: names in the same group reach each other. Every validator is in one
-group.
-"""
+"""The groups that a partition keeps apart; names of the same group reach each other. Every validator is in a group."""
 
 
 def parse_groups(arguments: Sequence[str], names: Sequence[str]) -> Groups:

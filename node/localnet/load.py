@@ -21,9 +21,7 @@ READY_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """Rate, length and number of paying accounts of a load, and the time that the last transfers have to become
-    final.
-    """
+    """Rate, length and number of payers of a load, and the time that the last transfers have to become final."""
 
     tps: float
     seconds: float

@@ -29,7 +29,7 @@ NOT_FINAL = "not final in time"
 _HEADS = "chain_subscribeFinalizedHeads"
 
 Answered = Callable[[Any, Any], None]
-"""(result, error) -> records the answer; one of the two is None, or the result is null."""
+"""(result, error) -> records the answer; the error is None on success."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,7 @@ class LoadTarget:
         self._due_s.clear()
 
     async def _connect_and_serve(self) -> None:
-        """Connect and serve. The stream is ours, not the library's, so that it is closed however the connection
-        ends.
-        """
+        """Connect and serve. The stream is ours, not the library's, so that it is closed in every case."""
         where = urlsplit(self.url)
         assert where.hostname is not None, "the plan's addresses have one"
         with trio.fail_after(CONNECT_TIMEOUT_S):

@@ -1,6 +1,4 @@
-"""The current status of a localnet: processes from the state file and /proc, heights from each node's RPC. Reads
-only.
-"""
+"""The current status of a localnet: processes from the state file and /proc, heights from RPC. Reads only."""
 
 from __future__ import annotations
 

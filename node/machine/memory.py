@@ -18,9 +18,7 @@ _ARENA_MAX: Final = -8
 
 
 def limit_arenas() -> bool:
-    """Share a single arena among all threads; Python's lock keeps them from contending. Call it before threads
-    start.
-    """
+    """Share a single arena among all threads; Python's lock prevents contention. Call it before threads start."""
     libc = _load()
     return libc is not None and libc.mallopt(_ARENA_MAX, 1) == 1
 

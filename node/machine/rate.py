@@ -15,9 +15,7 @@ class _Bucket:
 
 
 class RateLimit:
-    """`per_s` tokens a second for each key, at most `burst` at once. Remembers the `keys_max` most recently used
-    keys.
-    """
+    """`per_s` tokens a second for each key, at most `burst` at once. Remembers the `keys_max` keys used last."""
 
     def __init__(self, per_s: float, burst: float, keys_max: int = TRACKED_MAX) -> None:
         self._per_s = per_s
@@ -26,9 +24,7 @@ class RateLimit:
         self._buckets: dict[str, _Bucket] = {}
 
     def take(self, key: str, tokens: float, now_s: float) -> float:
-        """Take tokens, on credit when there are too few; returns the seconds until the credit is paid back, usually
-        0.
-        """
+        """Take tokens, on credit when there are too few; returns the seconds until it is paid back, usually 0."""
         bucket = self._fill(key, now_s)
         bucket.tokens -= tokens
         return max(0.0, -bucket.tokens / self._per_s)
@@ -43,9 +39,7 @@ class RateLimit:
         return wait_s
 
     def take_at_once(self, key: str, tokens: float, now_s: float) -> float:
-        """Take the tokens and return 0 when all of them are there; else take none and return the seconds until they
-        are.
-        """
+        """Take the tokens and return 0 when there are enough; else take none and return the seconds to wait."""
         bucket = self._fill(key, now_s)
         wait_s = self._compute_wait(bucket, tokens)
         if wait_s == 0.0:

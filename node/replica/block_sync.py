@@ -161,7 +161,7 @@ class BlockSync:
         self._advance()
 
     def _drop_first(self) -> None:
-        """The first range begins one higher. A response under way for it is cut to fit when it arrives."""
+        """The first range begins a block higher. A response under way for it is cut to fit when it arrives."""
         first = self._ranges[0]
         first.start, first.count = first.start + 1, first.count - 1
         first.blocks, first.sizes_bytes = first.blocks[1:], first.sizes_bytes[1:]

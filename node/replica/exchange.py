@@ -49,7 +49,7 @@ def make_offer(want: Want, core: BftCore, store: ChainStore) -> ExchangeOffer:
 
 
 def serve_blocks(request: BlocksRequest, store: ChainStore) -> BlocksResponse:
-    """Consecutive finalized blocks: the requested ones, as many as fit."""
+    """Consecutive finalized blocks: as many of the requested blocks as fit."""
     blocks: list[FinalBlock] = []
     head, room = store.get_head(), limits.BLOCKS_RESPONSE_BYTES_MAX
     stop = min(request.start + min(request.count, limits.BLOCKS_RESPONSE_MAX), head.height + 1)

@@ -108,9 +108,7 @@ class ChainTip:
         then(None)
 
     def _execute(self, block: Block, now_ms: int | None, then: Callable[[ExecutedCandidate | str], None]) -> None:
-        """Take the block from memory when it was built or checked before; else check all its signatures, then execute
-        it.
-        """
+        """Take the block from memory if it was built or checked before; else check its signatures and execute it."""
         found = self._candidates.get(compute_block_hash(block.header))
         if found is not None:
             then(found)

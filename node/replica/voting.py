@@ -62,9 +62,7 @@ from proto_specs.types.gossip import FinalBlock
 logger = logging.getLogger("myelin.consensus")
 
 INPUTS_MAX = 4_096
-"""The most messages that wait for the core, and that are kept for the next height. Own timers and answers always
-fit.
-"""
+"""The most messages that wait for the core or for the next height. Own timers and answers always fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +159,7 @@ class Voting:
         self._messages.stand_down(vote)
 
     def adopt(self, final: FinalBlock, then: Callable[[Reason], None]) -> None:
-        """Take a block that the others decided. `then` gets the reason if it is invalid, None once it is in the
-        chain.
-        """
+        """Take a block that the others decided. `then` gets None, or the reason why the block is invalid."""
         self._push(Adopt(final, then))
 
     def report(self, evidence: Evidence) -> None:

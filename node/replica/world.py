@@ -44,9 +44,7 @@ class World(Protocol):
         """Call `then` once, at least `delay_ms` from now."""
 
     def start_job(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Run `job`, which may take a second, off the loop, and pass its result to `then`. An exception ends the
-        node.
-        """
+        """Run `job`, which may take a second, off the loop; `then` gets its result. An exception ends the node."""
 
     def check_signatures(self, jobs: Sequence[SignatureJob], then: Callable[[list[bool]], None]) -> None:
         """Check signatures on all cores; `then` gets whether each is valid, in order."""

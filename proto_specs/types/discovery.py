@@ -14,9 +14,7 @@ PEERS_PROTOCOL = "/myelin/peers/1"
 
 @record
 class FindPeers:
-    """Ask for peers near a point. `port` is where the asker can be reached, at the address its peer sees; 0:
-    nowhere.
-    """
+    """Ask for peers near a point. `port` is the asker's own, at the address its peer sees; 0: it has none."""
 
     genesis: Hash32
     target: Hash32

@@ -89,9 +89,7 @@ class SignedLeaf:
 
 @record
 class Voucher:
-    """The client's cumulative promise: it has received `tokens` generated tokens with the rolling hash
-    `tokens_hash`.
-    """
+    """The client's cumulative promise to pay `tokens` received tokens, whose rolling hash is `tokens_hash`."""
 
     request: Hash32
     tokens: U32

@@ -26,9 +26,7 @@ class Checks:
         self._signed: dict[tuple[bytes, str, int, int], bytes] = {}
 
     def note_left(self, node: SimNode, message: object) -> None:
-        """Check an honest node's outgoing message, published or sent as an answer: the parts that the node signed
-        itself.
-        """
+        """Check the node's own signatures in an honest node's outgoing message, published or sent as an answer."""
         match message:
             case Vote() if message.validator == node.key.public_key:
                 self._note_signature(node, f"vote {message.kind}", message.height, message.round, message.signature)
@@ -70,9 +68,7 @@ class Checks:
             self._add(f"{by.name} blames {peer.name}: {reason}")
 
     def check_chain(self, node: SimNode, honest: list[bytes]) -> None:
-        """Check a node's whole chain: links, commits of the right sets, money, and no conviction of an honest
-        validator.
-        """
+        """Check a node's whole chain: links, commits of the right sets, money, no conviction of honest validators."""
         store, genesis = node.store, node.genesis
         parent = genesis.hash
         for height in range(1, store.get_head().height + 1):

@@ -70,8 +70,6 @@ class SimNetwork:
             self.counts["delivered"] += 1
 
     def _is_dead(self, source: str, target: str) -> bool:
-        """Whether the direction is dead in the current time slot. A hash decides, so that all messages of a slot
-        agree.
-        """
+        """Whether the direction is dead in this time slot. A hash decides, the same for all messages of a slot."""
         slot = f"{self._plan.seed} {source} {target} {self._schedule.now_ms // FLAP_MS}"
         return zlib.crc32(slot.encode()) < self._plan.flapping * (1 << 32)

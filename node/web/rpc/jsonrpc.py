@@ -91,9 +91,7 @@ def _get_id(request: Any) -> Any:
 
 
 def _is_id(value: Any) -> bool:
-    """Whether a value may be an id. Infinity may not: 1e999 is valid JSON and reads as infinity, which JSON cannot
-    write.
-    """
+    """Whether a value may be an id. 1e999 may not: it reads as infinity, which JSON cannot write."""
     if isinstance(value, float):
         return math.isfinite(value)
     return value is None or (isinstance(value, str | int) and not isinstance(value, bool))

@@ -23,9 +23,7 @@ BURST_S = 2
 CLIENTS_REMEMBERED_MAX = 10_000
 BACKLOG_MAX = 64
 FOREIGN_HEADERS = ("origin", "forwarded", "x-forwarded-for")
-"""Headers that an operator's own tool never sends. A browser names the page that calls, and a proxy names its client;
-even on the node's own machine neither counts as the operator.
-"""
+"""Headers that an operator's own tool never sends. A browser names the page that calls, a proxy names its client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +51,7 @@ def _is_loopback(address: str) -> bool:
 
 
 class RateLimiter:
-    """A token bucket for each client address. An expensive method takes several tokens
-    (node/local_api/wire/access.py).
-    """
+    """A token bucket for each client address. Expensive methods take several tokens (node/local_api/wire/access.py)."""
 
     def __init__(self, calls_per_s: int, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._per_s = float(calls_per_s)
@@ -104,9 +100,7 @@ class Heads:
 async def dispatch_limited(
     calls: Sequence[Call], limiter: RateLimiter, caller: Caller, call_many: Callable[[list[Call]], Awaitable[list[Any]]]
 ) -> list[Any]:
-    """Make the calls that the caller has the right to make and can pay for, in order; each other call gets its
-    refusal.
-    """
+    """Make the calls that the caller may make and can pay for, in order; each other call gets its refusal."""
     refusals: list[ApiError | None] = []
     for name, params in calls:
         try:

@@ -43,9 +43,7 @@ class NodeLink:
         return answer
 
     async def call_many(self, calls: Sequence[tuple[str, Params]]) -> list[Any]:
-        """A result or an ApiError for each call, in a single frame; the same error for all when the node cannot be
-        reached.
-        """
+        """A result or an ApiError for each call, in a single frame; the same error for all when the node is away."""
         if self._writer is None:
             return [ApiError(NODE_UNREACHABLE, "the node is not running or restarts: try again")] * len(calls)
         call_id = next(self._ids)

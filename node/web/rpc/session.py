@@ -177,9 +177,7 @@ class SocketSession:
     async def _send_changes(
         self, name: str, keys: list[str], known: list[Any] | None, head: dict[str, Any]
     ) -> list[Any] | None:
-        """Send what changed in a block; returns its values, or `known` when its state is already pruned. Raises
-        ApiError.
-        """
+        """Send a block's changes; returns the values, or `known` if its state is already pruned. Raises ApiError."""
         for _ in keys:
             self._limiter.spend(self._caller.address, get_cost("state_getStorage"))
         values = await self._link.call_many([("state_getStorage", [key, head["height"]]) for key in keys])
