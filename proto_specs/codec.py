@@ -100,11 +100,6 @@ def get_tag(cls: type) -> int:
     return _TAGS[cls]
 
 
-def is_variant(cls: type) -> bool:
-    """Whether a class was declared with `variant`."""
-    return cls in _TAGS
-
-
 def encode(value: Any, as_type: Any = None) -> bytes:
     """Canonical bytes of a record; `as_type` names a union, list or scalar type where the value's class does not.
 

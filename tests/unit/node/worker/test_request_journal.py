@@ -17,7 +17,7 @@ from node.client.rpc_chain import Health
 from node.worker import request_journal
 from node.worker.refusal import OrderRefused
 from node.worker.request_journal import RECORD_BYTES, JournalError, RequestJournal, get_log_path, repair_logs
-from node.worker.service import _open_taken_log
+from node.worker.service import open_request_journal
 from proto_specs.types.request import Leaf, compute_request_id, is_input_signed, sign_output
 from proto_specs.types.wire import Countersign, OutputLeaf, Rows
 from tests.property.inference.serving.harness import SESSION_KEY, WORKER_KEYS, make_manifest, make_order
@@ -250,7 +250,7 @@ async def test_a_lost_log_is_not_begun_by_the_word_of_a_node_that_catches_up(
     """The attack: wipe the disk of worker and node, then replay a request of an open session while the node syncs."""
     config = SimpleNamespace(worker_key=WORKER_KEYS[1], directory=tmp_path)
     account = SimpleNamespace(chain=LaggingChain([0, 5, 50, 500, 1_000]))
-    log = await _open_taken_log(config, account)  # type: ignore[arg-type]
+    log = await open_request_journal(config, account)  # type: ignore[arg-type]
     with pytest.raises(OrderRefused):
         log.check(name(7), dataclasses.replace(OPEN, opened_height=100, expiry_height=5_000, height=1_001))
     log.close()
