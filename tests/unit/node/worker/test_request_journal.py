@@ -20,7 +20,7 @@ from node.worker.request_journal import RECORD_BYTES, JournalError, RequestJourn
 from node.worker.service import open_request_journal
 from proto_specs.types.request import Leaf, compute_request_id, is_input_signed, sign_output
 from proto_specs.types.wire import Countersign, OutputLeaf, Rows
-from tests.property.inference.serving.harness import SESSION_KEY, WORKER_KEYS, make_manifest, make_order
+from tests.property.inference.serving.harness import SESSION_KEY, WORKER_KEYS, make_manifest, make_order, make_sent_leaf
 from tests.unit.node.worker.world import PROMPT, SESSION, make_chain
 
 OPEN = make_chain().sessions[SESSION]
@@ -200,8 +200,9 @@ ORDER = make_order(PROMPT, 20, 3)
 def countersign_input(payload: bytes) -> tuple[Leaf, bytes]:
     """What stage 1 signs when stage 0 sends these rows of the first window."""
     machine = StageRequest(StageSetup(ORDER, 1, make_manifest(), SESSION_KEY.public_key, WORKER_KEYS[1]))
-    machine.handle(Rows(machine.request, 1, 0, 32, payload))
-    leaf = machine._input.make_leaf(0)  # noqa: SLF001
+    rows = Rows(machine.request, 1, 0, 32, payload)
+    machine.handle(rows)
+    leaf = make_sent_leaf(rows)
     effects = machine.handle(OutputLeaf(leaf, sign_output(leaf, WORKER_KEYS[0])))
     (signature,) = [
         one.frame.signature for one in effects if isinstance(one, ToUpstream) and isinstance(one.frame, Countersign)
