@@ -24,7 +24,6 @@ from proto_specs.errors import ProtocolError
 
 PROOF_BYTES = 80
 """Gamma (point, 32) || c (16) || s (32)."""
-OUTPUT_BYTES = 64
 
 _SEED_BYTES = 32
 _POINT_BYTES = 32

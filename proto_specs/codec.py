@@ -101,11 +101,6 @@ def get_tag(cls: type) -> int:
     return _TAGS[cls]
 
 
-def is_variant(cls: type) -> bool:
-    """Whether `variant` declared the class."""
-    return cls in _TAGS
-
-
 def encode(value: Any, as_type: Any = None) -> bytes:
     """Canonical bytes of a record; `as_type` names a union, list or scalar type when the value's class does not.
 

@@ -13,7 +13,6 @@ import nacl
 import nacl.bindings
 import nacl.exceptions
 
-from proto_specs.errors import SignatureError
 from proto_specs.hashing import Tag, hash_tagged
 
 SEED_BYTES = 32
@@ -80,12 +79,6 @@ def is_digest_signed(public_key: bytes, digest: bytes, signature: bytes) -> bool
     except (nacl.exceptions.BadSignatureError, nacl.exceptions.CryptoError):
         return False
     return True
-
-
-def validate_signature(public_key: bytes, tag: Tag, payload: bytes, signature: bytes) -> None:
-    """Raises SignatureError unless the signature verifies."""
-    if not is_signature_valid(public_key, tag, payload, signature):
-        raise SignatureError(f"bad {tag.name} signature under key {public_key.hex()[:16]}…")
 
 
 def validate_library() -> None:

@@ -51,9 +51,5 @@ class DecodeError(ProtocolError):
     """Bytes are not the canonical encoding of the expected type."""
 
 
-class SignatureError(ProtocolError):
-    """A signature does not verify under the stated key."""
-
-
 class AddressError(ProtocolError):
     """Text is not a valid SS58 address for this chain."""

@@ -22,10 +22,11 @@ _WRITERS: dict[Any, _Write] = {}
 
 def to_json(value: Any, ss58_prefix: int) -> Any:
     """JSON value of a record."""
-    return _writer_of(type(value))(value, ss58_prefix)
+    return build_writer(type(value))(value, ss58_prefix)
 
 
-def _writer_of(as_type: Any) -> _Write:
+def build_writer(as_type: Any) -> _Write:
+    """The function that writes values of a type, built once. Raises TypeError for a type without a JSON form."""
     found = _WRITERS.get(as_type)
     if found is None:
         found = _WRITERS[as_type] = _build(as_type)
@@ -41,7 +42,7 @@ def _build(as_type: Any) -> _Write:
     if origin in (typing.Union, types.UnionType):
         return _build_union(typing.get_args(as_type))
     if origin is tuple:
-        item = _writer_of(typing.get_args(as_type)[0])
+        item = build_writer(typing.get_args(as_type)[0])
         return lambda value, prefix: [item(one, prefix) for one in value]
     if as_type is bytes:
         if Kind("account") in marks:
@@ -56,7 +57,7 @@ def _build(as_type: Any) -> _Write:
 
 def _build_record(cls: type) -> _Write:
     hints = typing.get_type_hints(cls, include_extras=True)
-    writers = [(one.name, _writer_of(hints[one.name])) for one in dataclasses.fields(cls)]
+    writers = [(one.name, build_writer(hints[one.name])) for one in dataclasses.fields(cls)]
     head = {"type": cls.__name__} if _is_variant(cls) else {}
     return lambda value, prefix: {**head, **{name: write(getattr(value, name), prefix) for name, write in writers}}
 
@@ -65,9 +66,9 @@ def _build_union(members: tuple[Any, ...]) -> _Write:
     """A variant is written as its own class; anything else in a union is the one type beside None."""
     classes = [one for one in members if one is not type(None)]
     if len(classes) == 1:
-        inner = _writer_of(classes[0])
+        inner = build_writer(classes[0])
         return lambda value, prefix: None if value is None else inner(value, prefix)
-    return lambda value, prefix: None if value is None else _writer_of(type(value))(value, prefix)
+    return lambda value, prefix: None if value is None else build_writer(type(value))(value, prefix)
 
 
 def _is_variant(cls: type[Any]) -> bool:

@@ -33,9 +33,9 @@ from node.store.database import Database
 assert node.full.service, "imported for what it imports: every place that names a timed function"
 
 FUNCTIONS: tuple[tuple[str, Callable[..., Any]], ...] = (
-    ("rpc_frames", server._parse_frame),  # noqa: SLF001
-    ("rpc_frames", server._encode),  # noqa: SLF001
-    ("transaction_decoding", author_methods._parse_transaction),  # noqa: SLF001
+    ("rpc_frames", server._parse_frame),
+    ("rpc_frames", server._encode),
+    ("transaction_decoding", author_methods._parse_transaction),
     ("block_proposing", blocks.build_block),
     ("block_checking", blocks.validate_block),
     ("block_finalizing", blocks.finalize_block),
@@ -44,7 +44,7 @@ FUNCTIONS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("state_root", tree.update),
     ("history", history.make_history),
     ("pruning", history.prune),
-    ("encoding_for_disk", chain_store._make_batch),  # noqa: SLF001
+    ("encoding_for_disk", chain_store._make_batch),
 )
 """Module-level functions, timed in every module that imports them."""
 

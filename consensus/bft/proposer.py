@@ -37,7 +37,7 @@ class ProposerRotation:
 
     def get_proposer(self, round_: int = 0) -> bytes:
         """Key of the proposer of `round_` of this height: the pick of step `round_ + 1`. O(rounds x members)."""
-        return self._step_by(round_)._pick_key()  # noqa: SLF001
+        return _pick_key(self._step_by(round_))
 
     def advance(self, heights: int = 1) -> ProposerRotation:
         """The rotation of the height `heights` later, under the same set."""
@@ -77,9 +77,11 @@ class ProposerRotation:
             priorities[_index_of_highest(priorities)] -= total
         return ProposerRotation(self.validators, tuple(priorities))
 
-    def _pick_key(self) -> bytes:
-        raised = [one + member.power for one, member in zip(self.priorities, self.validators.members, strict=True)]
-        return self.validators.members[_index_of_highest(raised)].key
+
+def _pick_key(rotation: ProposerRotation) -> bytes:
+    members = rotation.validators.members
+    raised = [one + member.power for one, member in zip(rotation.priorities, members, strict=True)]
+    return members[_index_of_highest(raised)].key
 
 
 def _index_of_highest(priorities: list[int]) -> int:

@@ -64,15 +64,6 @@ class StageEngine:
                 raise
             self._sequences[request_id] = _Sequence(kv, reservation)
 
-    def forward(self, request_id: bytes, start: int, rows: Rows, logit_rows: tuple[int, ...] = ()) -> StageOutput:
-        """Extend a request by rows at positions `start`.. ([n] uint32 tokens on the first shard, else [n,C] fp32).
-
-        Raises EngineError for an unknown request, a position that does not follow, wrong or non-finite rows, or more
-        positions than were reserved; the request's state is then unchanged.
-        """
-        with self._lock:
-            return self._forward(ForwardCall(request_id, start, rows, logit_rows))
-
     def forward_batch(self, calls: Sequence[ForwardCall]) -> tuple[StageOutput | ModelError, ...]:
         """Runs a scheduler's step. A failing request gets its error as the answer and disturbs no other request.
 
@@ -91,11 +82,6 @@ class StageEngine:
         """Forget a request's positions from `length` on (rejected drafts, replay after a lost neighbour)."""
         with self._lock:
             self._get(request_id).kv.truncate(length)
-
-    def get_length(self, request_id: bytes) -> int:
-        """Positions computed so far. Raises EngineError for an unknown request."""
-        with self._lock:
-            return self._get(request_id).kv.length
 
     def close(self, request_id: bytes) -> None:
         """End a request and release its memory. An id that is not open is no error."""

@@ -51,11 +51,6 @@ def decode_rows(data: bytes, dtype: WireDtype, width: int) -> NDArray[np.float32
     return values.reshape(-1, width)
 
 
-def encode_tokens(tokens: NDArray[np.uint32]) -> bytes:
-    """Token ids as uint32 little-endian."""
-    return tokens.astype("<u4").tobytes()
-
-
 def decode_tokens(data: bytes, vocab: int) -> NDArray[np.uint32]:
     """[n] token ids (n >= 1). Raises WireDtypeError for a partial id, none, or one outside the vocabulary."""
     _check_length(data, TOKEN_BYTES)

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, overload
 
@@ -115,18 +114,6 @@ class ShardStore:
         with self.get_unit_path(model_id, unit).open("rb") as file:
             return FileChunks(file)[index]
 
-    def write_unit(self, model_id: bytes, unit: Unit, chunks: Iterable[bytes]) -> None:
-        """Store a fetched unit. Raises StoreError, and keeps nothing, when the chunks do not hash to its root."""
-        path = self.get_unit_path(model_id, unit)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = _write_partial(path, _bounded(chunks, unit.bytes_total))
-        try:
-            if partial.stat().st_size != unit.bytes_total or compute_file_root(partial) != unit.root:
-                raise StoreError(f"what was fetched for {path.name} is not it: fetch it from another peer")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-
     def read_unit(self, model_id: bytes, kind: UnitKind) -> bytes:
         """Verified bytes of a small unit (tokenizer, chat template)."""
         unit = find_unit(self.load_manifest(model_id), kind)
@@ -162,10 +149,6 @@ class ShardStore:
         self.root.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=".importing-", dir=self.root))
 
-    def delete_model(self, model_id: bytes) -> None:
-        """Remove every file of a model; a model that is not here is no error."""
-        shutil.rmtree(self.get_directory(model_id), ignore_errors=True)
-
     @staticmethod
     def _replace(path: Path, pieces: Iterable[bytes]) -> None:
         _write_partial(path, pieces).replace(path)
@@ -188,15 +171,6 @@ def compute_file_leaves(path: Path) -> list[bytes]:
     """The leaves under that root."""
     with path.open("rb") as file:
         return [merkle.hash_leaf(chunk) for chunk in FileChunks(file)]
-
-
-def _bounded(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
-    total = 0
-    for chunk in chunks:
-        total += len(chunk)
-        if total > limit:
-            raise StoreError(f"more than the unit's {limit} bytes arrived: fetch it from another peer")
-        yield chunk
 
 
 def _write_partial(path: Path, pieces: Iterable[bytes]) -> Path:

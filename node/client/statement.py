@@ -29,10 +29,6 @@ class Statement:
     rows: tuple[Row, ...]
     slashes: tuple[Row, ...]
 
-    def compute_total(self, who: str) -> int:
-        """nmyl that `who` received in total."""
-        return sum(row.amount for row in self.rows if row.who == who)
-
 
 def collect_statement(request: str, session: str, blocks: Iterable[tuple[int, Json]]) -> Statement:
     """Payments about one request (0x ids) in (height, result of chain_getReceipts) pairs."""

@@ -70,11 +70,6 @@ class ConnectionAdmission(Generic[C]):
         if not self._open_per_ip[ip]:
             del self._open_per_ip[ip]
 
-    @property
-    def pending_count(self) -> int:
-        """Connections that have not proved who they are yet."""
-        return len(self._pending)
-
     def _make_room(self, ip: str) -> list[C]:
         evicted: list[C] = []
         if sum(other == ip for other in self._pending.values()) >= self.limits.pending_per_ip_max:

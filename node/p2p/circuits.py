@@ -87,6 +87,7 @@ class Circuits:
             await self._host.connect(relay)
             stream = await self._host.libp2p_host.new_stream(decode_peer_id(relay_id), [TProtocol(PROTOCOL_ID)])
             try:
+                # libp2p's public `reserve` also starts its own renewal; renewal is the loop above.
                 return await self._transport._make_reservation(stream, decode_peer_id(relay_id))  # noqa: SLF001
             finally:
                 await stream.reset()

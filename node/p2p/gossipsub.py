@@ -204,18 +204,18 @@ class ChainPubsub(Pubsub):
             return
         if self._is_msg_seen(msg):
             return
-        verdict = self._judge(msg_forwarder.to_base58(), msg.topicIDs[0], msg.data)
-        if not isinstance(verdict, Acceptance):
+        acceptance = self._judge(msg_forwarder.to_base58(), msg.topicIDs[0], msg.data)
+        if not isinstance(acceptance, Acceptance):
             self._mark_msg_seen(msg)
-            self.manager.run_task(self._judge_later, verdict, msg_forwarder, msg)
+            self.manager.run_task(self._judge_later, acceptance, msg_forwarder, msg)
             return
-        if verdict is not Acceptance.IGNORE:
+        if acceptance is not Acceptance.IGNORE:
             self._mark_msg_seen(msg)
-        if verdict is Acceptance.ACCEPT:
+        if acceptance is Acceptance.ACCEPT:
             await self.router.publish(msg_forwarder, msg)
 
-    async def _judge_later(self, verdict: Awaitable[Acceptance], forwarder: ID, msg: rpc_pb2.Message) -> None:
-        if await verdict is Acceptance.ACCEPT:
+    async def _judge_later(self, acceptance: Awaitable[Acceptance], forwarder: ID, msg: rpc_pb2.Message) -> None:
+        if await acceptance is Acceptance.ACCEPT:
             await self.router.publish(forwarder, msg)
 
     def _judge_malformed(self, forwarder: ID) -> None:

@@ -57,24 +57,20 @@ class PubSub:
         """Peers that subscribe to a topic."""
         return sorted(peer.to_base58() for peer in self._pubsub.peer_topics.get(topic, ()))
 
-    def list_mesh(self, topic: str) -> list[str]:
-        """Peers to which messages of a topic are passed on at once."""
-        return sorted(peer.to_base58() for peer in self._router.mesh.get(topic, ()))
-
     def _judge(self, peer: str, topic: str, data: bytes) -> Acceptance | Awaitable[Acceptance]:
         receive = self._receivers.get(topic)
-        verdict = Acceptance.REJECT if receive is None else receive(peer, data)
-        if isinstance(verdict, Acceptance):
-            return self._blame(peer, topic, verdict)
-        return self._judge_later(peer, topic, verdict)
+        acceptance = Acceptance.REJECT if receive is None else receive(peer, data)
+        if isinstance(acceptance, Acceptance):
+            return self._blame(peer, topic, acceptance)
+        return self._judge_later(peer, topic, acceptance)
 
-    async def _judge_later(self, peer: str, topic: str, verdict: Awaitable[Acceptance]) -> Acceptance:
-        return self._blame(peer, topic, await verdict)
+    async def _judge_later(self, peer: str, topic: str, acceptance: Awaitable[Acceptance]) -> Acceptance:
+        return self._blame(peer, topic, await acceptance)
 
-    def _blame(self, peer: str, topic: str, verdict: Acceptance) -> Acceptance:
-        if verdict is Acceptance.REJECT:
+    def _blame(self, peer: str, topic: str, acceptance: Acceptance) -> Acceptance:
+        if acceptance is Acceptance.REJECT:
             self._penalise(peer, f"passed on what does not verify on {topic or 'no topic'}")
-        return verdict
+        return acceptance
 
     async def run(self, task_status: Any) -> None:
         """Topics run until this is cancelled; `open_pubsub` starts it."""

@@ -33,24 +33,6 @@ class Network(Protocol):
         """Score a peer down."""
 
 
-class Alone:
-    """The network of a node without peers."""
-
-    def publish(self, message: GossipMessage) -> None:
-        """Does nothing: there are no peers."""
-
-    def list_peers(self) -> list[str]:
-        """Always empty."""
-        return []
-
-    async def request(self, peer: str, request: Request) -> Response | None:
-        """Always None."""
-        return None
-
-    def penalise(self, peer: str, reason: str) -> None:
-        """Does nothing: there are no peers."""
-
-
 class LiveWorld:
     """`World` on a trio loop. `run` keeps its nursery: an exception of a callback or a job ends it."""
 

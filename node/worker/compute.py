@@ -54,11 +54,6 @@ class ComputeLoop:
         self._turn = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)  # of our own: whatever fills the common one, the shard has its thread
 
-    @property
-    def kv_free(self) -> int:
-        """Positions of KV memory that no request has reserved."""
-        return self._engine.budget.free
-
     async def open(
         self, request: bytes, positions: int, sample_from: int, sampling: SamplingParams, reply: Reply
     ) -> None:

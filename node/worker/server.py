@@ -47,7 +47,7 @@ class WorkerParts:
     chain: ChainView
     compute: ComputeLoop
     archive: RequestArchive
-    taken: RequestJournal
+    journal: RequestJournal
 
 
 class WorkerServer:
@@ -106,7 +106,7 @@ class WorkerServer:
         except ChainUnreachable as error:
             raise OrderRefused(FailureCode.INTERNAL, f"this worker's node does not answer: {error}") from error
         try:
-            parts.taken.check(compute_request_id(order.order), admission.session)
+            parts.journal.check(compute_request_id(order.order), admission.session)
             peers = await self._reach_peers(admission, client)
             setup = StageSetup(order, admission.stage, parts.manifest, admission.session.session_key, parts.worker_key)
             active = ActiveRequest(setup, peers, parts.compute, parts.archive)
@@ -125,7 +125,7 @@ class WorkerServer:
         """Reserves memory, then writes the journal. The journal uses the order up, so this comes last."""
         await active.open()
         try:
-            await self._parts.taken.take(active.request, admission.session)
+            await self._parts.journal.take(active.request, admission.session)
         except BaseException as error:
             await self._parts.compute.close(active.request)
             if isinstance(error, OSError):

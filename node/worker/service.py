@@ -79,19 +79,19 @@ async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader
     session = await trio.to_thread.run_sync(load, store, config.model, config.start, config.end, config.threads)
     archive = DiskRequestArchive(config.directory, account)
     compute = ComputeLoop(StageEngine(session, config.kv_positions), manifest)
-    with contextlib.closing(await _open_taken_log(config, account)) as taken:
+    with contextlib.closing(await open_request_journal(config, account)) as journal:
         async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
             serve_openings(host, archive)
             serve_shards(host, ShardCatalog(store))
             entry = await _register(config, account, host)
             nursery.start_soon(compute.run)
             nursery.start_soon(archive.run)
-            parts = WorkerParts(entry, manifest, config.worker_key, chain, compute, archive, taken)
+            parts = WorkerParts(entry, manifest, config.worker_key, chain, compute, archive, journal)
             WorkerServer(host, nursery, parts)
             logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(host.addresses))
 
 
-async def _open_taken_log(config: WorkerConfig, account: SigningAccount) -> RequestJournal:
+async def open_request_journal(config: WorkerConfig, account: SigningAccount) -> RequestJournal:
     """Open this key's journal. If a registered worker has none it is lost: sessions open by now are not served."""
     worker = config.worker_key.public_key
     path = get_log_path(config.directory, account.chain.genesis, worker)

@@ -135,6 +135,32 @@ def find_long(text: str) -> Iterator[str]:
                 yield f"{node.name} has {count} lines"
 
 
+def find_namesakes(files: list[Path], root: Path) -> list[str]:
+    """Top-level classes of one name, private ones too, with the files that have them."""
+    places: dict[str, list[str]] = {}
+    for path in files:
+        for node in parse(path).body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(path.relative_to(root).as_posix())
+    return sorted(f"{name}: {', '.join(found)}" for name, found in places.items() if len(found) > 1)
+
+
+def find_private_imports(tree: ast.AST) -> Iterator[str]:
+    """Private names, `_name` but not `__name__`, that a module imports from another."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield from (one.name for one in node.names if one.name.startswith("_") and not one.name.endswith("__"))
+
+
+def test_no_two_classes_share_a_name() -> None:
+    assert find_namesakes(FILES, ROOT) == []
+
+
+def test_private_names_are_not_imported() -> None:
+    for path in FILES + BESIDE:
+        assert list(find_private_imports(parse(path))) == [], path
+
+
 MIRRORS = ("unit", "property", "integration")
 SUBJECTS = {"integration/demo"}
 """Folders of tests about no single folder of ours: the demo is every process at once."""
@@ -168,6 +194,11 @@ def test_the_checks_see_what_they_look_for(tmp_path: Path) -> None:
     offender.write_text("def f():\n    import torch.nn\n    from plyvel import DB\n    return 1 / 2 + 0.5\n", "utf-8")
     assert sorted(find_misplaced([offender], tmp_path)) == ["offender.py imports plyvel", "offender.py imports torch"]
     assert list(find_inexact(parse(offender))) == [(4, "true division"), (4, "literal 0.5")]
+    other = tmp_path / "other.py"
+    offender.write_text("class _A: ...\nclass B: ...\n", "utf-8")
+    other.write_text("from offender import _A as A, B, __doc__\nclass B: ...\nclass C:\n    class _A: ...\n", "utf-8")
+    assert find_namesakes([offender, other], tmp_path) == ["B: offender.py, other.py"]
+    assert list(find_private_imports(parse(other))) == ["_A"]
     for folder in ("unit/here", "unit/gone"):
         (tmp_path / "tests" / folder).mkdir(parents=True)
         (tmp_path / "tests" / folder / "test_it.py").touch()

@@ -41,11 +41,6 @@ def read_operation(state: StateReader, account: bytes, call_hash: bytes) -> Oper
     return operations.read(state, account, call_hash)
 
 
-def list_operations(state: StateReader, account: bytes) -> list[tuple[bytes, Operation]]:
-    """(call hash, operation) of every open operation of an account, by hash."""
-    return [(key[1], operation) for key, operation in operations.iterate(state, account)]
-
-
 def compute_deposit(params: MultisigParams, signatories: int) -> int:
     """nmyl held while an operation of an account of so many signatories is open."""
     return params.deposit_base + signatories * params.deposit_per_signatory

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from consensus.runtime.balances import state as balances
@@ -46,12 +46,6 @@ _PLACES: dict[str, StorageValue[Any]] = {
 }
 
 
-def list_names(params: RuntimeParams) -> list[str]:
-    """`module.field` of every parameter, in the order of the records."""
-    modules = [(one.name, getattr(params, one.name)) for one in fields(params)]
-    return [f"{module}.{one.name}" for module, values in modules for one in fields(values)]
-
-
 def read_runtime_params(state: StateReader) -> RuntimeParams:
     """The parameters in force in the block that executes, or in the next one when none does."""
     return RuntimeParams(**{name: place.read(state) for name, place in _PLACES.items()})
@@ -65,14 +59,14 @@ def write_runtime_params(state: StateWriter, before: RuntimeParams, after: Runti
 
 
 def get_param(params: RuntimeParams, name: str) -> int:
-    """The value of a parameter. `name` is one of `list_names`."""
+    """The value of a parameter. `name` is `module.field`."""
     module, field = name.split(".")
     value: int = getattr(getattr(params, module), field)
     return value
 
 
 def apply_changes(params: RuntimeParams, changes: Sequence[ParamChange]) -> RuntimeParams:
-    """The parameters with the changes applied, unchecked. Each name must be in `list_names`."""
+    """The parameters with the changes applied, unchecked. Each name is the `module.field` of a parameter."""
     for change in changes:
         module, field = change.name.split(".")
         values: Any = replace(getattr(params, module), **{field: change.value})

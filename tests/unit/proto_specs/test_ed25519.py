@@ -6,8 +6,7 @@ import nacl.bindings
 import pytest
 
 from proto_specs import ed25519
-from proto_specs.ed25519 import SigningKey, is_signature_valid, validate_library, validate_signature
-from proto_specs.errors import SignatureError
+from proto_specs.ed25519 import SigningKey, is_signature_valid, validate_library
 from proto_specs.hashing import Tag, hash_tagged
 from tests.vectors import edwards
 from tests.vectors.signatures import Case, build_cases
@@ -62,10 +61,9 @@ def test_the_edges_are_edges() -> None:
     assert edwards.multiply(8, edwards.TORSION) == edwards.IDENTITY != edwards.multiply(4, edwards.TORSION)
 
 
-def test_the_wrong_key_is_named_and_the_right_one_passes() -> None:
-    validate_signature(KEY.public_key, Tag.VOTE_SIGN, PAYLOAD, SIGNATURE)
-    with pytest.raises(SignatureError, match=f"bad VOTE_SIGN signature under key {'00' * 8}"):
-        validate_signature(bytes(32), Tag.VOTE_SIGN, PAYLOAD, SIGNATURE)
+def test_the_wrong_key_fails_and_the_right_one_passes() -> None:
+    assert is_signature_valid(KEY.public_key, Tag.VOTE_SIGN, PAYLOAD, SIGNATURE)
+    assert not is_signature_valid(bytes(32), Tag.VOTE_SIGN, PAYLOAD, SIGNATURE)
 
 
 @pytest.mark.parametrize("length", [0, 31, 33, 64])

@@ -12,7 +12,7 @@ from consensus.runtime.inference.state import Worker
 from consensus.runtime.receipts import BlockEvents, ModuleError, Receipt
 from consensus.runtime.system.events import Remarked
 from proto_specs.codec import Max, record
-from proto_specs.jsonform import _writer_of, to_json
+from proto_specs.jsonform import build_writer, to_json
 from proto_specs.ss58 import encode_address
 from proto_specs.types.calls import Call, Remark, Transfer
 from proto_specs.types.chain import Block, Commit, Transaction, TransactionBody, Vote, VoteKind
@@ -59,7 +59,7 @@ def test_lists_unions_and_nested_optionals() -> None:
 
 @pytest.mark.parametrize("as_type", [Block, Commit, Transaction, Manifest, Worker, Receipt, BlockEvents, Call, Event])
 def test_every_record_of_the_surface_has_a_form(as_type: object) -> None:
-    _writer_of(as_type)
+    build_writer(as_type)
 
 
 @record

@@ -15,6 +15,7 @@ import trio.lowlevel
 from node.p2p.acceptance import Acceptance
 from node.p2p.kademlia import PeerFinder
 from node.p2p.pubsub import PubSub, open_pubsub
+from tests.integration.node.p2p.mesh import list_mesh
 from tests.integration.node.p2p.test_keeping import Node, open_node
 
 TOPICS = [f"/myelin/measured/{kind}/1" for kind in ("votes", "proposals", "evidence", "transactions")]
@@ -43,7 +44,7 @@ async def measure(peer_count: int) -> None:
         nursery = await stack.enter_async_context(trio.open_nursery())
         for node in nodes:
             nursery.start_soon(PeerFinder(node.host, node.book, node.manager.list_peers, CHAIN).run)
-        while not all(len(one.list_mesh(topic)) >= min(4, peer_count - 1) for one in topics for topic in TOPICS):
+        while not all(len(list_mesh(one, topic)) >= min(4, peer_count - 1) for one in topics for topic in TOPICS):
             await trio.sleep(0.1)
         await trio.sleep(5)
         await measure_idle(peer_count)

@@ -25,6 +25,7 @@ from node.p2p.identity import compute_peer_id, decode_peer_id
 from node.p2p.negotiation import propose_protocol
 from node.p2p.outbox import Outbox
 from proto_specs.types.gossip import compute_message_id
+from tests.integration.node.p2p.mesh import list_mesh
 from tests.integration.node.p2p.test_pubsub import TOPIC, Peer, open_peers
 
 
@@ -200,7 +201,7 @@ async def test_who_does_not_read_costs_no_more_than_its_outbox() -> None:
                 control={"graft": [{"topicID": TOPIC}]},
             )
         )
-        await first.wait_until(lambda: attacker.host.peer_id in first.pubsub.list_mesh(TOPIC))
+        await first.wait_until(lambda: attacker.host.peer_id in list_mesh(first.pubsub, TOPIC))
         sent = [number.to_bytes(2, "big") + bytes(200_000) for number in range(120)]
         for data in sent:
             first.pubsub.publish(TOPIC, data)

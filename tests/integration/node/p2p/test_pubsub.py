@@ -14,6 +14,7 @@ from node.p2p.acceptance import Acceptance
 from node.p2p.host import P2PHost, open_host
 from node.p2p.pubsub import PubSub, open_pubsub
 from proto_specs.limits import GOSSIP_BYTES_MAX
+from tests.integration.node.p2p.mesh import list_mesh
 
 TOPIC = "/myelin/test/votes/1"
 
@@ -62,7 +63,7 @@ async def open_peers(*peers: Peer, line: bool = False) -> AsyncIterator[None]:
             (1 if place in (0, len(peers) - 1) else 2) if line else len(peers) - 1 for place in range(len(peers))
         ]
         for peer, count in zip(peers, neighbours, strict=True):
-            await peer.wait_until(lambda peer=peer, count=count: len(peer.pubsub.list_mesh(TOPIC)) == count)  # type: ignore[misc]
+            await peer.wait_until(lambda peer=peer, count=count: len(list_mesh(peer.pubsub, TOPIC)) == count)  # type: ignore[misc]
         yield
 
 
@@ -121,7 +122,7 @@ async def test_a_peer_that_was_gone_is_in_the_mesh_again() -> None:
         await first.host.disconnect(other.host.peer_id)
         await first.wait_until(lambda: not first.pubsub.list_peers(TOPIC))
         await first.host.connect(other.host.addresses[0])
-        await first.wait_until(lambda: other.host.peer_id in first.pubsub.list_mesh(TOPIC))
+        await first.wait_until(lambda: other.host.peer_id in list_mesh(first.pubsub, TOPIC))
         first.pubsub.publish(TOPIC, b"again")
         await other.wait_until(lambda: other.got[b"again"] == 1)
 
@@ -140,6 +141,6 @@ async def test_who_was_connected_before_is_heard() -> None:
                 lambda pubsub, peer=peer: pubsub.subscribe(TOPIC, peer.receive),  # type: ignore[misc]
             )
             peer.pubsub = await stack.enter_async_context(opened)
-        await first.wait_until(lambda: other.host.peer_id in first.pubsub.list_mesh(TOPIC))
+        await first.wait_until(lambda: other.host.peer_id in list_mesh(first.pubsub, TOPIC))
         first.pubsub.publish(TOPIC, b"heard")
         await other.wait_until(lambda: other.got[b"heard"] == 1)

@@ -18,6 +18,7 @@ from node.p2p.host import P2PHost, open_host
 from node.p2p.identity import compute_peer_id, decode_peer_id
 from node.p2p.negotiation import propose_protocol
 from node.p2p.pubsub import PubSub, open_pubsub
+from tests.integration.node.p2p.mesh import list_mesh
 from tests.integration.node.p2p.test_hostile_pubsub import MuxedByteStream
 from tests.integration.node.p2p.test_keeping import ANYWHERE, wait_until
 
@@ -75,7 +76,7 @@ async def test_topics_reach_who_is_behind_a_relay() -> None:
             for name, host in (("here", here), ("there", there))
         ]
         await here.connect(behind.addresses[0])
-        await wait_until(lambda: there.peer_id in topics[0].list_mesh(TOPIC))
+        await wait_until(lambda: there.peer_id in list_mesh(topics[0], TOPIC))
         topics[0].publish(TOPIC, b"across")
         await wait_until(lambda: got == [("there", b"across")])
 

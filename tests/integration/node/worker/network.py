@@ -84,7 +84,7 @@ class Stage:
 
     @property
     def is_idle(self) -> bool:
-        return not self.server.requests and self.compute.kv_free == self.engine.budget.total
+        return not self.server.requests and self.engine.budget.free == self.engine.budget.total
 
 
 @dataclass
@@ -200,7 +200,7 @@ class _Made:
 async def _run_stage(made: _Made, task_status: trio.TaskStatus[Stage] = trio.TASK_STATUS_IGNORED) -> None:
     key = SigningKey.from_seed(bytes([made.number + 1]) * 32)
     ended = trio.Event()
-    with trio.CancelScope() as scope, closing(RequestJournal(made.directory / "requests.taken", 0)) as taken:
+    with trio.CancelScope() as scope, closing(RequestJournal(made.directory / "requests.taken", 0)) as journal:
         seed = bytes([made.number + 65]) * 32
         async with open_host(seed, ["/ip4/127.0.0.1/tcp/0"]) as host, trio.open_nursery() as nursery:
             addresses = tuple(made.proxy.stand_before(one) if made.proxy else one for one in host.addresses)
@@ -227,7 +227,7 @@ async def _run_stage(made: _Made, task_status: trio.TaskStatus[Stage] = trio.TAS
             disk = DiskRequestArchive(made.directory, account)  # type: ignore[arg-type]
             serve_openings(host, disk)
             archive = WatchedManager(disk)
-            parts = WorkerParts(entry, made.model.manifest, key, made.chain, compute, archive, taken)
+            parts = WorkerParts(entry, made.model.manifest, key, made.chain, compute, archive, journal)
             server = WorkerServer(host, nursery, parts)
             task_status.started(Stage(entry, host, server, engine, compute, archive, account, scope, made.proxy, ended))
             await trio.sleep_forever()

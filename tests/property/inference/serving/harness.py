@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from inference.serving.boundary import BoundaryLog
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived, ToStage
 from inference.serving.events import (
     Compute,
@@ -29,8 +30,9 @@ from inference.serving.stage import StageRequest, StageSetup
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
-from proto_specs.types.manifest import Architecture, ExecutionProfile, Manifest, Unit, UnitKind
+from proto_specs.types.manifest import Architecture, ExecutionProfile, Manifest, Unit, UnitKind, WireDtype
 from proto_specs.types.request import (
+    Leaf,
     Order,
     PathStage,
     SamplingParams,
@@ -38,7 +40,7 @@ from proto_specs.types.request import (
     compute_prompt_hash,
     sign_order,
 )
-from proto_specs.types.wire import Accepted, Failed, FailureCode, FinishReason, Frame, OpenRequest, Settled
+from proto_specs.types.wire import Accepted, Failed, FailureCode, FinishReason, Frame, OpenRequest, Rows, Settled
 
 HIDDEN = 4
 EOS = 7
@@ -63,6 +65,14 @@ def make_manifest() -> Manifest:
 
 SESSION_KEY = SigningKey.from_seed(b"c" * 32)
 WORKER_KEYS = [SigningKey.from_seed(bytes([65 + stage]) * 32) for stage in range(3)]
+
+
+def make_sent_leaf(rows: Rows) -> Leaf:
+    """The sender's leaf over the rows of a first window, made as the sender makes it, apart from the receiver."""
+    shape = (HIDDEN, WireDtype(make_manifest().wire_dtype)) if rows.boundary else (1, WireDtype.TOKEN)
+    log = BoundaryLog(rows.request, rows.boundary, *shape)
+    log.append(rows.start, rows.count, rows.payload)
+    return log.make_leaf(0)
 
 
 def make_order(prompt: tuple[int, ...], tokens_max: int, stages: int) -> SignedOrder:

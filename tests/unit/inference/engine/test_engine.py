@@ -12,9 +12,9 @@ from numpy.testing import assert_array_equal
 
 from inference.engine.engine import ForwardCall, StageEngine, load_session
 from inference.engine.kv import KvBudget
-from inference.engine.rows import StageOutput
+from inference.engine.rows import Rows, StageOutput
 from inference.engine.scheduler import EngineStep, Scheduler, Work
-from inference.errors import EngineError, KvExhaustedError, StoreError
+from inference.errors import EngineError, KvExhaustedError, ModelError, StoreError
 from inference.model.store import find_unit
 from proto_specs.types.manifest import UnitKind
 from tests.unit.inference.conftest import TinyModel
@@ -26,6 +26,22 @@ A, B, C = b"a" * 32, b"b" * 32, b"c" * 32
 @pytest.fixture
 def engine(model: TinyModel) -> StageEngine:
     return StageEngine(load_session(model.store, model.model_id, 0, 3), kv_positions=100)
+
+
+def forward(
+    engine: StageEngine, request: bytes, start: int, rows: Rows, logit_rows: tuple[int, ...] = ()
+) -> StageOutput:
+    """A step of one request; raises what a step answers."""
+    (answer,) = engine.forward_batch([ForwardCall(request, start, rows, logit_rows)])
+    if isinstance(answer, ModelError):
+        raise answer
+    return answer
+
+
+def assert_length(engine: StageEngine, request: bytes, length: int) -> None:
+    """A request has computed so many positions: rows beyond them are refused, with the number."""
+    with pytest.raises(EngineError, match=f"do not follow the {length} computed"):
+        forward(engine, request, length + 1, TOKENS[:1])
 
 
 def test_interleaved_requests_do_not_touch_each_other(engine: StageEngine) -> None:
@@ -43,7 +59,8 @@ def test_interleaved_requests_do_not_touch_each_other(engine: StageEngine) -> No
         assert isinstance(second, StageOutput)
         assert_array_equal(first.hidden, alone.hidden[start : start + 4])
         assert_array_equal(second.hidden, other.hidden[start : start + 4])
-    assert engine.get_length(A) == engine.get_length(B) == 20
+    assert_length(engine, A, 20)
+    assert_length(engine, B, 20)
 
 
 def test_admission_is_by_reservation(engine: StageEngine) -> None:
@@ -57,7 +74,7 @@ def test_admission_is_by_reservation(engine: StageEngine) -> None:
     engine.close(A)
     assert engine.budget.free == 60
     with pytest.raises(EngineError, match="not open"):
-        engine.forward(A, 0, TOKENS[:1])
+        forward(engine, A, 0, TOKENS[:1])
 
 
 def test_a_refused_open_keeps_no_memory(model: TinyModel) -> None:
@@ -75,13 +92,13 @@ def test_a_refused_open_keeps_no_memory(model: TinyModel) -> None:
 
 def test_positions_must_follow_and_can_be_taken_back(engine: StageEngine) -> None:
     engine.open(A, 30)
-    first = engine.forward(A, 0, TOKENS[:10], (9,))
+    first = forward(engine, A, 0, TOKENS[:10], (9,))
     for start in (0, 9, 11):
         with pytest.raises(EngineError, match="do not follow the 10"):
-            engine.forward(A, start, TOKENS[:1])
-    engine.forward(A, 10, TOKENS[30:35])
+            forward(engine, A, start, TOKENS[:1])
+    forward(engine, A, 10, TOKENS[30:35])
     engine.truncate(A, 9)
-    again = engine.forward(A, 9, TOKENS[9:10], (0,))
+    again = forward(engine, A, 9, TOKENS[9:10], (0,))
     assert_array_equal(again.logits, first.logits)
 
 
@@ -93,7 +110,8 @@ def test_one_failing_call_disturbs_no_other(engine: StageEngine) -> None:
     assert isinstance(first, EngineError)
     assert isinstance(second, EngineError)
     assert isinstance(third, StageOutput)
-    assert (engine.get_length(A), engine.get_length(B)) == (0, 2)
+    assert_length(engine, A, 0)
+    assert_length(engine, B, 2)
 
 
 def test_calls_from_many_threads_are_serialised(engine: StageEngine) -> None:
@@ -103,7 +121,7 @@ def test_calls_from_many_threads_are_serialised(engine: StageEngine) -> None:
     def serve(number: int) -> None:
         request = bytes([number]) * 32
         engine.open(request, 20)
-        rows = [engine.forward(request, start, TOKENS[start : start + 5]).hidden for start in range(0, 20, 5)]
+        rows = [forward(engine, request, start, TOKENS[start : start + 5]).hidden for start in range(0, 20, 5)]
         results[number] = np.concatenate(rows)
         engine.close(request)
 

@@ -36,7 +36,15 @@ from proto_specs.types.wire import (
     Token,
     VoucherFrame,
 )
-from tests.property.inference.serving.harness import HIDDEN, SESSION_KEY, WORKER_KEYS, Path, make_manifest, make_order
+from tests.property.inference.serving.harness import (
+    HIDDEN,
+    SESSION_KEY,
+    WORKER_KEYS,
+    Path,
+    make_manifest,
+    make_order,
+    make_sent_leaf,
+)
 
 STAGES = 3
 ROW = HIDDEN * 4
@@ -120,8 +128,9 @@ def test_a_prompt_of_another_hash_is_refused(order: SignedOrder) -> None:
 
 def test_a_partial_leaf_does_not_end_the_generation_of_a_last_stage(order: SignedOrder) -> None:
     machine = make_stage(2, order)
-    machine.handle(make_rows(machine, 2, 0, 5))
-    leaf = machine._input.make_leaf(0)  # noqa: SLF001
+    rows = make_rows(machine, 2, 0, 5)
+    machine.handle(rows)
+    leaf = make_sent_leaf(rows)
     get_gave_up(machine.handle(OutputLeaf(leaf, sign_output(leaf, WORKER_KEYS[1]))))
 
 
@@ -131,9 +140,10 @@ def test_a_partial_leaf_does_not_end_the_generation_of_a_last_stage(order: Signe
 )
 def test_roots_that_the_chain_would_refuse_are_refused(changes: dict[str, object]) -> None:
     machine = make_stage(2, make_order((100,), 1, STAGES))
-    machine.handle(make_rows(machine, 2, 0, 1))
+    rows = make_rows(machine, 2, 0, 1)
+    machine.handle(rows)
     machine.handle(Computed(0, 1, b"", bytes(ROW), (1000,)))
-    leaf = machine._input.make_leaf(0)  # noqa: SLF001
+    leaf = make_sent_leaf(rows)
     machine.handle(OutputLeaf(leaf, sign_output(leaf, WORKER_KEYS[1])))
     root = compute_root([compute_leaf_hash(leaf)])
     first = StageRoots(machine.request, 0, 1, 1, b"i" * 32, b"j" * 32)
@@ -168,9 +178,10 @@ def test_a_voucher_for_windows_that_never_were_is_refused(order: SignedOrder) ->
 
 def test_a_first_stage_that_was_fed_everything_needs_no_client() -> None:
     machine = make_stage(0, make_order((100,), 1, STAGES))
-    machine.handle(Rows(machine.request, 0, 0, 1, (100).to_bytes(4, "little")))
+    rows = Rows(machine.request, 0, 0, 1, (100).to_bytes(4, "little"))
+    machine.handle(rows)
     machine.handle(Token(machine.request, 0, 5, FinishReason.LENGTH))
-    leaf = machine._input.make_leaf(0)  # noqa: SLF001
+    leaf = make_sent_leaf(rows)
     assert machine.needs_client
     machine.handle(OutputLeaf(leaf, sign_output(leaf, SESSION_KEY)))
     assert not machine.needs_client

@@ -20,11 +20,11 @@ from node.chain.bus import BlockBus
 from node.chain.mempool import Mempool
 from node.chain.pool import TransactionPool
 from node.p2p.acceptance import Acceptance
-from node.replica.live import Alone, LiveWorld
+from node.replica.live import LiveWorld
 from node.replica.replica import Replica, ReplicaParts
 from node.replica.wal import DiskLog, Wal
 from node.replica.wal_records import read_inputs
-from node.replica.world import GossipMessage
+from node.replica.world import GossipMessage, Request, Response
 from node.signatures.processes import SignatureProcesses
 from node.signer import signer as signer_module
 from node.signer.signer import Signer
@@ -42,8 +42,8 @@ class Crashed(BaseException):
 
 
 @dataclass
-class Gossip(Alone):
-    """Remembers what left the node."""
+class Gossip:
+    """The network of a node without one: remembers what left the node."""
 
     sent: list[ProposalHead | Vote] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
@@ -55,6 +55,15 @@ class Gossip(Alone):
             self.sent.append(message.head)
         elif isinstance(message, Evidence):
             self.evidence.append(message)
+
+    def list_peers(self) -> list[str]:
+        return []
+
+    async def request(self, peer: str, request: Request) -> Response | None:
+        return None
+
+    def penalise(self, peer: str, reason: str) -> None:
+        pass
 
 
 @dataclass

@@ -45,7 +45,7 @@ def test_pending_connections_are_bounded_over_all_ips() -> None:
     for n in range(5):
         assert admission.admit(n, f"ip{n}", 0.0) == (True, [])
     assert admission.admit(5, "ip5", 0.0) == (True, [0])
-    assert admission.pending_count == 5
+    assert admission.admit(6, "ip6", 0.0) == (True, [1]), "the next in age: the evicted is forgotten"
 
 
 def test_accepts_are_rate_limited_per_ip_and_recover() -> None:
@@ -101,4 +101,4 @@ def test_the_books_always_balance(steps: list[tuple[str, int, str]]) -> None:
             established.discard(connection)
         for each in "abc":
             assert list(ip_of.values()).count(each) <= LIMITS.connections_per_ip_max
-        assert admission.pending_count == len(set(ip_of) - established) <= LIMITS.pending_max
+        assert len(set(ip_of) - established) <= LIMITS.pending_max

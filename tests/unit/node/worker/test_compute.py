@@ -106,9 +106,9 @@ async def test_closing_during_a_step_waits_beside_the_loop_and_drops_the_answer(
     async with trio.open_nursery() as closing:
         closing.start_soon(bench.loop.close, b"a")
         await trio.testing.wait_all_tasks_blocked()
-        assert bench.loop.kv_free == 90
+        assert bench.engine.budget.free == 90
         bench.engine.gate.set()
-    assert bench.loop.kv_free == 100
+    assert bench.engine.budget.free == 100
     with pytest.raises(trio.WouldBlock):
         bench.answers.receive_nowait()
 
@@ -120,7 +120,7 @@ async def test_memory_comes_back_when_the_closing_task_is_cancelled(nursery) -> 
     with trio.CancelScope() as scope:
         scope.cancel()
         await bench.loop.close(b"a")
-    assert bench.loop.kv_free == 100
+    assert bench.engine.budget.free == 100
 
 
 async def test_a_full_budget_is_refused_and_nothing_leaks() -> None:
@@ -128,11 +128,11 @@ async def test_a_full_budget_is_refused_and_nothing_leaks() -> None:
     await bench.open(b"a", 10)
     with pytest.raises(KvExhaustedError):
         await bench.open(b"b", 10)
-    assert bench.loop.kv_free == 5
+    assert bench.engine.budget.free == 5
     await bench.loop.close(b"b")
     await bench.loop.close(b"a")
     await bench.loop.close(b"a")
-    assert bench.loop.kv_free == 15
+    assert bench.engine.budget.free == 15
 
 
 async def test_a_cancelled_opening_reserves_nothing() -> None:
@@ -140,7 +140,7 @@ async def test_a_cancelled_opening_reserves_nothing() -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
         await bench.open(b"a")
-    assert bench.loop.kv_free == 100
+    assert bench.engine.budget.free == 100
 
 
 async def test_a_request_opened_again_does_not_get_the_answers_of_the_first(nursery) -> None:

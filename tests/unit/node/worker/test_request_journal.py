@@ -17,10 +17,10 @@ from node.client.rpc_chain import Health
 from node.worker import request_journal
 from node.worker.refusal import OrderRefused
 from node.worker.request_journal import RECORD_BYTES, JournalError, RequestJournal, get_log_path, repair_logs
-from node.worker.service import _open_taken_log
+from node.worker.service import open_request_journal
 from proto_specs.types.request import Leaf, compute_request_id, is_input_signed, sign_output
 from proto_specs.types.wire import Countersign, OutputLeaf, Rows
-from tests.property.inference.serving.harness import SESSION_KEY, WORKER_KEYS, make_manifest, make_order
+from tests.property.inference.serving.harness import SESSION_KEY, WORKER_KEYS, make_manifest, make_order, make_sent_leaf
 from tests.unit.node.worker.world import PROMPT, SESSION, make_chain
 
 OPEN = make_chain().sessions[SESSION]
@@ -200,8 +200,9 @@ ORDER = make_order(PROMPT, 20, 3)
 def countersign_input(payload: bytes) -> tuple[Leaf, bytes]:
     """What stage 1 signs when stage 0 sends these rows of the first window."""
     machine = StageRequest(StageSetup(ORDER, 1, make_manifest(), SESSION_KEY.public_key, WORKER_KEYS[1]))
-    machine.handle(Rows(machine.request, 1, 0, 32, payload))
-    leaf = machine._input.make_leaf(0)  # noqa: SLF001
+    rows = Rows(machine.request, 1, 0, 32, payload)
+    machine.handle(rows)
+    leaf = make_sent_leaf(rows)
     effects = machine.handle(OutputLeaf(leaf, sign_output(leaf, WORKER_KEYS[0])))
     (signature,) = [
         one.frame.signature for one in effects if isinstance(one, ToUpstream) and isinstance(one.frame, Countersign)
@@ -250,7 +251,7 @@ async def test_a_lost_log_is_not_begun_by_the_word_of_a_node_that_catches_up(
     """The attack: wipe the disk of worker and node, then replay a request of an open session while the node syncs."""
     config = SimpleNamespace(worker_key=WORKER_KEYS[1], directory=tmp_path)
     account = SimpleNamespace(chain=LaggingChain([0, 5, 50, 500, 1_000]))
-    log = await _open_taken_log(config, account)  # type: ignore[arg-type]
+    log = await open_request_journal(config, account)  # type: ignore[arg-type]
     with pytest.raises(OrderRefused):
         log.check(name(7), dataclasses.replace(OPEN, opened_height=100, expiry_height=5_000, height=1_001))
     log.close()

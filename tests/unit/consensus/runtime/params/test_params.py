@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from consensus.runtime.balances.state import HoldReason, read_hold
@@ -13,7 +15,6 @@ from consensus.runtime.params.protocol import (
     RuntimeParams,
     apply_changes,
     get_param,
-    list_names,
     read_runtime_params,
 )
 from consensus.runtime.staking.state import read_validators
@@ -37,7 +38,7 @@ def fixture_chain() -> Chain:
 
 def test_every_parameter_has_a_bound_that_fits_its_type(chain: Chain) -> None:
     params = read_runtime_params(chain.state)
-    names = list_names(params)
+    names = [f"{module.name}.{one.name}" for module in fields(params) for one in fields(getattr(params, module.name))]
     assert sorted(names) == sorted([*BOUNDS, *FIXED])
     for name, bound in BOUNDS.items():
         assert bound.least <= get_param(params, name) <= bound.most, name
