@@ -83,6 +83,8 @@ def validate_spec(spec: ChainSpec) -> None:
 
 def load_spec(path: Path) -> ChainSpec:
     """Read and validate a spec from JSON. Raises SpecError naming the field, OSError when there is no such file."""
+    if path.exists() and not path.is_file():
+        raise SpecError("", f"is no file: name a chain spec (JSON) instead of {path}")
     try:
         return parse_spec(path.read_text("utf-8"))
     except UnicodeDecodeError as error:

@@ -96,9 +96,9 @@ def variant(tag: int) -> Callable[[type[T]], type[T]]:
     return decorate
 
 
-def get_tag(cls: type) -> int:
-    """The union tag of a class declared with `variant`."""
-    return _TAGS[cls]
+def is_variant(cls: type) -> bool:
+    """Whether `variant` declared the class."""
+    return cls in _TAGS
 
 
 def encode(value: Any, as_type: Any = None) -> bytes:

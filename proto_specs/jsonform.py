@@ -6,15 +6,23 @@ signed over it, and what is sent to a node is canonical bytes in hex.
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
 from collections.abc import Callable
 from typing import Any
 
-from proto_specs.codec import get_tag
+from proto_specs.codec import is_variant
+from proto_specs.shapes import (
+    AccountShape,
+    BooleanShape,
+    BytesShape,
+    IntegerShape,
+    ListShape,
+    OptionalShape,
+    RecordShape,
+    TextShape,
+    UnionShape,
+    get_shape,
+)
 from proto_specs.ss58 import encode_address
-from proto_specs.types.common import Kind
 
 _Write = Callable[[Any, int], Any]
 _WRITERS: dict[Any, _Write] = {}
@@ -34,46 +42,26 @@ def build_writer(as_type: Any) -> _Write:
 
 
 def _build(as_type: Any) -> _Write:
-    marks: tuple[Any, ...] = ()
-    if typing.get_origin(as_type) is typing.Annotated:
-        as_type, *rest = typing.get_args(as_type)
-        marks = tuple(rest)
-    origin = typing.get_origin(as_type)
-    if origin in (typing.Union, types.UnionType):
-        return _build_union(typing.get_args(as_type))
-    if origin is tuple:
-        item = build_writer(typing.get_args(as_type)[0])
-        return lambda value, prefix: [item(one, prefix) for one in value]
-    if as_type is bytes:
-        if Kind("account") in marks:
+    match get_shape(as_type):
+        case BooleanShape() | IntegerShape() | TextShape():
+            return lambda value, prefix: value
+        case AccountShape():
             return encode_address
-        return lambda value, prefix: f"0x{value.hex()}"
-    if isinstance(as_type, type) and dataclasses.is_dataclass(as_type):
-        return _build_record(as_type)
-    if as_type in (int, str, bool):
-        return lambda value, prefix: value
-    raise TypeError(f"{as_type!r} has no JSON form")
+        case BytesShape():
+            return lambda value, prefix: f"0x{value.hex()}"
+        case ListShape(item):
+            write_item = build_writer(item)
+            return lambda value, prefix: [write_item(one, prefix) for one in value]
+        case OptionalShape(inner):
+            write_inner = build_writer(inner)
+            return lambda value, prefix: None if value is None else write_inner(value, prefix)
+        case UnionShape():
+            return lambda value, prefix: None if value is None else build_writer(type(value))(value, prefix)
+        case RecordShape(cls, fields):
+            return _build_record(cls, fields)
 
 
-def _build_record(cls: type) -> _Write:
-    hints = typing.get_type_hints(cls, include_extras=True)
-    writers = [(one.name, build_writer(hints[one.name])) for one in dataclasses.fields(cls)]
-    head = {"type": cls.__name__} if _is_variant(cls) else {}
+def _build_record(cls: type, fields: dict[str, Any]) -> _Write:
+    writers = [(name, build_writer(as_type)) for name, as_type in fields.items()]
+    head = {"type": cls.__name__} if is_variant(cls) else {}
     return lambda value, prefix: {**head, **{name: write(getattr(value, name), prefix) for name, write in writers}}
-
-
-def _build_union(members: tuple[Any, ...]) -> _Write:
-    """A variant is written as its own class; anything else in a union is the one type beside None."""
-    classes = [one for one in members if one is not type(None)]
-    if len(classes) == 1:
-        inner = build_writer(classes[0])
-        return lambda value, prefix: None if value is None else inner(value, prefix)
-    return lambda value, prefix: None if value is None else build_writer(type(value))(value, prefix)
-
-
-def _is_variant(cls: type[Any]) -> bool:
-    try:
-        get_tag(cls)
-    except KeyError:
-        return False
-    return True

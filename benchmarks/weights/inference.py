@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
+from benchmarks.manifests import build_manifest
 from benchmarks.weights.sample import NOTHING, Measurement, Sample
-from benchmarks.weights.serving import CLIENT, Serving, build_manifest, build_verdict
+from benchmarks.weights.serving import CLIENT, Serving, build_verdict
 from benchmarks.weights.worlds import SEATS, VALIDATORS, get_payer, get_validator
 from consensus.runtime.inference.state import challenges, due
 from genesis.dev import DevIdentity
@@ -36,7 +36,7 @@ def _measure_registrations() -> Iterator[Measurement]:
     serving = Serving(1)
     rig, operator = serving.rig, serving.workers[0]
     for layers in (1, MODEL_LAYERS_MAX // 4, MODEL_LAYERS_MAX):
-        manifest = encode(replace(build_manifest(layers), name="registered"))
+        manifest = encode(build_manifest(layers, name="registered"))
         call = calls.RegisterModel(manifest)
         yield Measurement("RegisterModel", "layers", "bytes", len(manifest), rig.measure_call(NEWCOMER, call))
     for addresses in (0, WORKER_ADDRESSES_MAX):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.manifests import build_manifest
 from benchmarks.weights.rig import Rig
 from benchmarks.weights.worlds import MYL, VALIDATORS, build_spec, get_payer, get_validator
 from genesis.dev import DevIdentity, get_dev_identity
@@ -15,16 +16,7 @@ from proto_specs.limits import (
 )
 from proto_specs.types import calls
 from proto_specs.types.calls import Outcome
-from proto_specs.types.manifest import (
-    Architecture,
-    ExecutionProfile,
-    Manifest,
-    ServiceClass,
-    Unit,
-    UnitKind,
-    WireDtype,
-    compute_model_id,
-)
+from proto_specs.types.manifest import ServiceClass, compute_model_id
 from proto_specs.types.request import (
     Order,
     PathStage,
@@ -48,24 +40,6 @@ BOND = 1_000 * MYL
 PROMPT_TOKENS, TOKENS = 40, 60
 _PEER_ID = "1" * PEER_ID_BYTES_MAX
 _ADDRESSES = ("/" + "a" * (ADDRESS_BYTES_MAX - 1),) * WORKER_ADDRESSES_MAX
-
-
-def build_manifest(layers: int) -> Manifest:
-    """A valid manifest with `layers` layers."""
-    kinds = [(UnitKind.EMBED, 0), *((UnitKind.LAYER, index) for index in range(layers))]
-    kinds += [(UnitKind.HEAD, 0), (UnitKind.TOKENIZER, 0), (UnitKind.CHAT_TEMPLATE, 0)]
-    return Manifest(
-        name="measured",
-        architecture=Architecture("llama", layers, 64, 4, 2, 16, 128, 1000, 4096, "10000", "0.00001", True),
-        service_class=ServiceClass.EXACT,
-        wire_dtype=WireDtype.FP32,
-        eos_tokens=(2,),
-        units=tuple(
-            Unit(kind, index, 100, hash_tagged(Tag.PAYLOAD, bytes([kind]) + index.to_bytes(2, "big")))
-            for kind, index in kinds
-        ),
-        profile=ExecutionProfile("fp32", "ort", "cpu", 30_000, 1000),
-    )
 
 
 class Serving:

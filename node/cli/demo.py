@@ -80,7 +80,10 @@ async def run_demo(options: DemoOptions, console: Console) -> int:
     status: int = ExitStatus.REFUSED
     with open_localnet(base) as net:
         if net.state is not None:
-            raise LocalnetError(f"{base} holds a network already: `myelin localnet up --base {base}` goes on with it")
+            raise LocalnetError(
+                f"{base} holds a network already: name another --base, or go on with it by "
+                f"`myelin localnet up --validators 1 --workers {len(WORKERS)} --base {base}`"
+            )
         try:
             with console.status("starting one validator and three workers"):
                 await net.up(lambda: plan, lambda _text: None)

@@ -34,7 +34,8 @@ DEFAULT_RPC_CALLS_PER_S = 5_000
 RpcCallsOption = Annotated[
     int,
     typer.Option(
-        min=1, help="RPC calls a second of one client's address; twice as many at once. Dear ones count as several."
+        min=1,
+        help="RPC calls a second of one client's address; twice as many at once. Expensive calls count as several.",
     ),
 ]
 TrustOption = Annotated[

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.manifests import build_manifest
 from consensus.runtime.staking.state import read_validators
 from genesis.dev import get_dev_identity
 from proto_specs.codec import encode
@@ -14,7 +15,7 @@ from proto_specs.types import calls
 from proto_specs.types.calls import Outcome, ParamChange
 from proto_specs.types.common import NMYL_PER_MYL
 from proto_specs.types.request import Leaf, sign_output
-from tests.unit.consensus.runtime.inference.inference_world import BOND, DEPOSIT, PRICE, build_manifest
+from tests.unit.consensus.runtime.inference.inference_world import BOND, DEPOSIT, LAYERS, PRICE
 
 if TYPE_CHECKING:
     from tests.determinism.story import Story
@@ -65,7 +66,7 @@ def vote_twice(story: Story) -> Iterator[None]:
 
 def serve(story: Story) -> Iterator[None]:
     """A model, workers, verifiers, sessions, settlements, challenges, verdicts of every kind, moves and retirements."""
-    yield from story.expect(HEIDI, calls.RegisterModel(encode(build_manifest())))
+    yield from story.expect(HEIDI, calls.RegisterModel(encode(build_manifest(LAYERS))))
     for index, worker in enumerate(story.workers):
         yield from story.expect(worker, story.register_worker(worker, 2 * index, 2 * index + 2))
     for verifier in story.verifiers:

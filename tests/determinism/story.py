@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, get_args
 
+from benchmarks.manifests import build_manifest
 from consensus.runtime.inference.events import ChallengeDrawn
 from consensus.runtime.receipts import Receipt
 from genesis.dev import DevIdentity, build_dev_spec, get_dev_identity
@@ -24,7 +25,7 @@ from proto_specs.types.manifest import compute_model_id
 from tests.determinism import acts
 from tests.determinism.sealed import SealedChain, derive_seed
 from tests.property.proto_specs.shapes import make_smallest
-from tests.unit.consensus.runtime.inference.inference_world import World, build_manifest
+from tests.unit.consensus.runtime.inference.inference_world import LAYERS, World
 
 BLOCKS = 200
 SEED = 3
@@ -72,7 +73,7 @@ class Story(World):
         self.session_key = get_dev_identity("session").account_key
         self.workers = [get_dev_identity(name) for name in ("bob", "charlie", "dave")]
         self.verifiers = [get_dev_identity(name) for name in VALIDATORS]
-        self.model = compute_model_id(build_manifest())
+        self.model = compute_model_id(build_manifest(LAYERS))
         self.session = bytes(32)
         self.drawn: list[ChallengeDrawn] = []
         self.evidence: list[DuplicateVote] = []

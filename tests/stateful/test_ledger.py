@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from benchmarks.manifests import build_manifest
 from consensus.runtime.context import BlockContext
 from consensus.runtime.errors import BlockError
 from consensus.runtime.executive import execute_block, propose_block
@@ -27,11 +28,11 @@ from proto_specs.types.manifest import compute_model_id
 from tests.stateful.books import list_books
 from tests.stateful.ledger import Forecast, Ledger, Told
 from tests.unit.consensus.runtime.chain import Chain
-from tests.unit.consensus.runtime.inference.inference_world import build_manifest
+from tests.unit.consensus.runtime.inference.inference_world import LAYERS
 
 STEPS_NIGHTLY = 10_000
 PEOPLE = [get_dev_identity(name) for name in ("alice", "bob", "charlie", "dave", "pauper")]
-MODEL = compute_model_id(build_manifest())
+MODEL = compute_model_id(build_manifest(LAYERS))
 INITIALIZE, FINALIZE = {"SessionClosed"}, {"TipsPaid", "FeesBurned"}
 """Events of a block's phases that the books foretell; others are of modules without a book."""
 
@@ -121,7 +122,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.chain = Chain(build_spec())
-        self.chain.expect_ok(get_dev_identity("client"), calls.RegisterModel(encode(build_manifest())))
+        self.chain.expect_ok(get_dev_identity("client"), calls.RegisterModel(encode(build_manifest(LAYERS))))
         self.ledger = Ledger(
             self.chain.spec, self.chain.genesis.hash, self.chain.state, list_books(self.chain.spec, [MODEL])
         )

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
+from benchmarks.manifests import build_manifest
 from proto_specs.codec import Fixed, Max, UInt
 from proto_specs.ed25519 import SigningKey
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.merkle import compute_root
 from proto_specs.types.common import ZERO_HASH
-from proto_specs.types.manifest import Architecture, ExecutionProfile, Manifest, Unit, UnitKind, compute_model_id
+from proto_specs.types.manifest import Architecture, ExecutionProfile, Manifest, compute_model_id
 from proto_specs.types.request import (
     FIRST_PREVIOUS,
     Leaf,
@@ -58,18 +59,15 @@ def pack_tokens(tokens: tuple[int, ...]) -> bytes:
 
 def make_manifest(**fields: Any) -> Manifest:
     """A valid manifest of six layers."""
-    kinds = [(UnitKind.EMBED, 0), *((UnitKind.LAYER, index) for index in range(LAYERS))]
-    kinds += [(UnitKind.HEAD, 0), (UnitKind.TOKENIZER, 0), (UnitKind.CHAT_TEMPLATE, 0)]
-    manifest = Manifest(
+    manifest = build_manifest(
+        LAYERS,
         name="vector/Tiny-β",
         architecture=Architecture("llama", LAYERS, HIDDEN, 1, 1, 2, 5, 100_000, 4_096, "100000", "0.00001", True),
-        service_class=0,
-        wire_dtype=FP32_DTYPE,
         eos_tokens=(2, 0),
-        units=tuple(Unit(kind, index, 1 << kind * 8, bytes([kind, index]) * 16) for kind, index in kinds),
         profile=ExecutionProfile("fp32", "onnxruntime-1.31", "cpu", 30_000, 2_000),
     )
-    return dataclasses.replace(manifest, **fields)
+    units = tuple(dataclasses.replace(one, bytes_total=1 << one.kind * 8) for one in manifest.units)
+    return dataclasses.replace(manifest, **{"units": units, **fields})
 
 
 def make_order() -> Order:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from consensus.runtime.inference import queries
@@ -26,6 +27,11 @@ from proto_specs.types.chain import Validator
 from proto_specs.types.manifest import Manifest
 
 
+def _show_listed(view: NodeView, id_name: str, found: Iterable[tuple[bytes, Any]]) -> list[Any]:
+    """Records of a list, each with its id beside its fields."""
+    return [{id_name: show_bytes(key), **view.show(one)} for key, one in found]
+
+
 @method("inference_params", gives=schema_of(InferenceParams))
 def inference_params(view: NodeView, params: Params) -> Any:
     """Parameters of the inference module."""
@@ -37,7 +43,7 @@ def inference_params(view: NodeView, params: Params) -> Any:
 def inference_models(view: NodeView, params: Params) -> Any:
     """Registered models: id, owner, height, and what a client chooses by; inference_model has the manifest."""
     params.finish()
-    return [{"model": show_bytes(key), **view.show(found)} for key, found in queries.list_models(view.store.view())]
+    return _show_listed(view, "model", queries.list_models(view.store.view()))
 
 
 @method("inference_model", takes=(MODEL,), gives=or_null(schema_of(Manifest)))
@@ -53,9 +59,7 @@ def inference_workers(view: NodeView, params: Params) -> Any:
     """Bonded workers of a model."""
     model = params.take_hash("model")
     params.finish()
-    return [
-        {"worker": show_bytes(key), **view.show(found)} for key, found in queries.list_workers(view.store.view(), model)
-    ]
+    return _show_listed(view, "worker", queries.list_workers(view.store.view(), model))
 
 
 @method("inference_worker", takes=(WORKER,), gives=or_null(schema_of(Worker)))
@@ -89,10 +93,7 @@ def inference_sessions(view: NodeView, params: Params) -> Any:
     """Sessions of a client's account."""
     account = params.take_account("account")
     params.finish()
-    return [
-        {"session": show_bytes(key), **view.show(found)}
-        for key, found in queries.list_sessions(view.store.view(), account)
-    ]
+    return _show_listed(view, "session", queries.list_sessions(view.store.view(), account))
 
 
 @method("inference_requests", takes=(SESSION,), gives=list_of(ARRAY), is_bulky=True)
@@ -129,5 +130,4 @@ def inference_challenges(view: NodeView, params: Params) -> Any:
     """Challenges that wait for a verifier's account."""
     account = params.take_account("account")
     params.finish()
-    found = queries.list_open_challenges(view.store.view(), account)
-    return [{"challenge": show_bytes(key), **view.show(one)} for key, one in found]
+    return _show_listed(view, "challenge", queries.list_open_challenges(view.store.view(), account))

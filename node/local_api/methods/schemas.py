@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
 from dataclasses import dataclass
 from typing import Any
 
 from node.local_api.methods.params import HASH_BYTES, KEY_BYTES_MAX, KEYS_MAX
-from proto_specs.codec import UInt
-from proto_specs.types.common import Kind
+from proto_specs.shapes import (
+    AccountShape,
+    BooleanShape,
+    BytesShape,
+    IntegerShape,
+    ListShape,
+    OptionalShape,
+    RecordShape,
+    TextShape,
+    UnionShape,
+    get_shape,
+)
 
 Schema = dict[str, Any]
 
@@ -64,26 +71,23 @@ def schema_of(as_type: Any, **more: Schema) -> Schema:
 
 
 def _derive(as_type: Any) -> Schema:
-    marks: tuple[Any, ...] = ()
-    if typing.get_origin(as_type) is typing.Annotated:
-        as_type, *rest = typing.get_args(as_type)
-        marks = tuple(rest)
-    origin = typing.get_origin(as_type)
-    if origin in (typing.Union, types.UnionType):
-        members = [one for one in typing.get_args(as_type) if one is not type(None)]
-        inner = _derive(members[0]) if len(members) == 1 else OBJECT
-        return or_null(inner) if type(None) in typing.get_args(as_type) else inner
-    if origin is tuple:
-        return list_of(_derive(typing.get_args(as_type)[0]))
-    if as_type is bytes:
-        return TEXT if Kind("account") in marks else BYTES
-    if as_type is int:
-        bits = [one.bits for one in marks if isinstance(one, UInt)]
-        return {**INTEGER, "maximum": (1 << bits[0]) - 1} if bits else INTEGER
-    if as_type in (bool, str):
-        return BOOLEAN if as_type is bool else TEXT
-    hints = typing.get_type_hints(as_type, include_extras=True)
-    return object_of(**{one.name: _derive(hints[one.name]) for one in dataclasses.fields(as_type)})
+    match get_shape(as_type):
+        case BooleanShape():
+            return BOOLEAN
+        case IntegerShape(bits):
+            return INTEGER if bits is None else {**INTEGER, "maximum": (1 << bits) - 1}
+        case TextShape() | AccountShape():
+            return TEXT
+        case BytesShape():
+            return BYTES
+        case ListShape(item):
+            return list_of(_derive(item))
+        case OptionalShape(inner):
+            return or_null(_derive(inner))
+        case UnionShape(is_optional=is_optional):
+            return or_null(OBJECT) if is_optional else OBJECT
+        case RecordShape(fields=fields):
+            return object_of(**{name: _derive(one) for name, one in fields.items()})
 
 
 ACCOUNT = Parameter("account", TEXT, "An SS58 address of this chain, or its 32 bytes as 0x hex.")

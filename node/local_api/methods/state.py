@@ -30,57 +30,36 @@ from proto_specs.types.chain import RUNTIME_VERSION
 PAGE_KEYS_MAX = 1024
 
 
-@method(
-    "state_getStorage",
-    takes=(
-        KEY,
-        BLOCK,
-    ),
-    gives=or_null(BYTES),
-)
+def _read_value(view: NodeView, params: Params) -> bytes | None:
+    """The value under `key` after the block that is meant."""
+    key = params.take_key("key")
+    return take_state(view, params).get(key)
+
+
+@method("state_getStorage", takes=(KEY, BLOCK), gives=or_null(BYTES))
 def state_get_storage(view: NodeView, params: Params) -> Any:
     """Canonical bytes under a state key; null when there are none."""
-    key = params.take_key("key")
-    found = take_state(view, params).get(key)
+    found = _read_value(view, params)
     return None if found is None else show_bytes(found)
 
 
-@method(
-    "state_getStorageHash",
-    takes=(
-        KEY,
-        BLOCK,
-    ),
-    gives=or_null(HASH),
-)
+@method("state_getStorageHash", takes=(KEY, BLOCK), gives=or_null(HASH))
 def state_get_storage_hash(view: NodeView, params: Params) -> Any:
     """H(STATE_VALUE, value) of a state key, as the state's tree has it; null when there is no value."""
-    key = params.take_key("key")
-    found = take_state(view, params).get(key)
+    found = _read_value(view, params)
     return None if found is None else show_bytes(hash_tagged(Tag.STATE_VALUE, found))
 
 
-@method(
-    "state_getStorageSize",
-    takes=(
-        KEY,
-        BLOCK,
-    ),
-    gives=or_null(INTEGER),
-)
+@method("state_getStorageSize", takes=(KEY, BLOCK), gives=or_null(INTEGER))
 def state_get_storage_size(view: NodeView, params: Params) -> Any:
     """Bytes of the value under a state key; null when there is none."""
-    key = params.take_key("key")
-    found = take_state(view, params).get(key)
+    found = _read_value(view, params)
     return None if found is None else len(found)
 
 
 @method(
     "state_queryStorageAt",
-    takes=(
-        KEYS,
-        BLOCK,
-    ),
+    takes=(KEYS, BLOCK),
     gives=list_of(object_of(block=HASH, changes=list_of(list_of(or_null(BYTES))))),
     is_bulky=True,
 )
@@ -93,16 +72,7 @@ def state_query_storage_at(view: NodeView, params: Params) -> Any:
     return [{"block": show_bytes(state.get_head().block_hash), "changes": shown}]
 
 
-@method(
-    "state_getPairs",
-    takes=(
-        PREFIX,
-        START_KEY,
-        BLOCK,
-    ),
-    gives=list_of(list_of(BYTES)),
-    is_bulky=True,
-)
+@method("state_getPairs", takes=(PREFIX, START_KEY, BLOCK), gives=list_of(list_of(BYTES)), is_bulky=True)
 def state_get_pairs(view: NodeView, params: Params) -> Any:
     """Up to 256 [key, value] under a prefix, in order, after `start`."""
     prefix = params.take_key("prefix")
@@ -116,17 +86,7 @@ def state_get_pairs(view: NodeView, params: Params) -> Any:
     return pairs
 
 
-@method(
-    "state_getKeysPaged",
-    takes=(
-        PREFIX,
-        COUNT,
-        START_KEY,
-        BLOCK,
-    ),
-    gives=list_of(BYTES),
-    is_bulky=True,
-)
+@method("state_getKeysPaged", takes=(PREFIX, COUNT, START_KEY, BLOCK), gives=list_of(BYTES), is_bulky=True)
 def state_get_keys_paged(view: NodeView, params: Params) -> Any:
     """Up to `count` (at most 1024) keys under a prefix, in order, after `start`."""
     prefix = params.take_key("prefix")
@@ -138,10 +98,7 @@ def state_get_keys_paged(view: NodeView, params: Params) -> Any:
 
 @method(
     "state_getReadProof",
-    takes=(
-        KEY,
-        BLOCK,
-    ),
+    takes=(KEY, BLOCK),
     gives=object_of(height=INTEGER, stateRoot=HASH, value=or_null(BYTES), proof=BYTES),
     is_bulky=True,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,11 @@ def test_accounts_and_validators_are_ordered_and_unique() -> None:
         assert caught.value.field == named
         with pytest.raises(SpecError):
             build_genesis(changed)
+
+
+def test_a_spec_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    """A pipe would be waited for without an end."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(SpecError, match="is no file: name a chain spec"):
+            load_spec(path)

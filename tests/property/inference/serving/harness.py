@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from benchmarks.manifests import build_manifest
 from inference.serving.boundary import BoundaryLog
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived, ToStage
 from inference.serving.events import (
@@ -30,7 +31,7 @@ from inference.serving.stage import StageRequest, StageSetup
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
-from proto_specs.types.manifest import Architecture, ExecutionProfile, Manifest, Unit, UnitKind, WireDtype
+from proto_specs.types.manifest import Architecture, Manifest, WireDtype
 from proto_specs.types.request import (
     Leaf,
     Order,
@@ -50,17 +51,8 @@ CLIENT = -1
 
 def make_manifest() -> Manifest:
     """A manifest of a tiny model that nothing loads."""
-    kinds = [(UnitKind.EMBED, 0), *((UnitKind.LAYER, index) for index in range(LAYERS)), (UnitKind.HEAD, 0)]
-    kinds += [(UnitKind.TOKENIZER, 0), (UnitKind.CHAT_TEMPLATE, 0)]
-    return Manifest(
-        name="arithmetic",
-        architecture=Architecture("llama", LAYERS, HIDDEN, 1, 1, HIDDEN, 8, 50_000, 4096, "10000", "1e-5", True),
-        service_class=0,
-        wire_dtype=0,
-        eos_tokens=(EOS,),
-        units=tuple(Unit(kind, index, 1, ZERO_HASH) for kind, index in kinds),
-        profile=ExecutionProfile("fp32", "none", "none", 1, 1),
-    )
+    shape = Architecture("llama", LAYERS, HIDDEN, 1, 1, HIDDEN, 8, 50_000, 4096, "10000", "1e-5", True)
+    return build_manifest(LAYERS, name="arithmetic", architecture=shape, eos_tokens=(EOS,))
 
 
 SESSION_KEY = SigningKey.from_seed(b"c" * 32)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import proto_specs
+from benchmarks.manifests import build_manifest
 from consensus.runtime.arithmetic import compute_shares
 from consensus.runtime.fees import compute_fee, query_fee
 from consensus.runtime.inference import audits, draws
@@ -49,7 +50,7 @@ from proto_specs.types.request import compute_session_id, compute_stage_price
 from proto_specs.types.verdict import compute_challenge_id, compute_fingerprint_seed
 from tests.property.proto_specs.shapes import make_smallest
 from tests.unit.consensus.runtime.chain import Chain, compute_beacon
-from tests.unit.consensus.runtime.inference.inference_world import World, build_manifest
+from tests.unit.consensus.runtime.inference.inference_world import LAYERS, World
 
 VECTORS = Path(proto_specs.__file__).parent / "vectors"
 
@@ -108,7 +109,7 @@ def build_calls() -> list[calls.Call]:
         calls.Unbond(10**9),
         calls.WithdrawUnbonded(),
         calls.RegisterValidator(key.public_key, key.sign(Tag.KEY_PROOF_SIGN, bob.account)),
-        calls.RegisterModel(encode(build_manifest())),
+        calls.RegisterModel(encode(build_manifest(LAYERS))),
         world.register_worker(bob, 0, 2),
         calls.UpdateWorker(bob.worker_key.public_key, "peer", ("/ip4/127.0.0.1/tcp/4001",)),
         calls.RetireWorker(bob.worker_key.public_key),
@@ -323,7 +324,7 @@ def build_story() -> dict[str, Any]:
     return {
         "genesis": chain.genesis.hash.hex(),
         "proposer": chain.proposer.consensus_key.public_key.hex(),
-        "model": compute_model_id(build_manifest()).hex(),
+        "model": compute_model_id(build_manifest(LAYERS)).hex(),
         "fingerprint_bytes": FINGERPRINT_BYTES,
         "start_height": start,
         "start_root": result.root.hex(),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.manifests import build_manifest
 from genesis.dev import DevIdentity, get_dev_identity
 from node.store.chain_store import FinalizedBlock
 from node.store.retention import Retention
@@ -21,7 +22,7 @@ from proto_specs.types.manifest import compute_model_id
 from proto_specs.types.multisig import MultisigOwners, compute_multisig_account
 from proto_specs.types.request import compute_request_id, compute_session_id
 from tests.unit.consensus.runtime.inference import inference_world
-from tests.unit.consensus.runtime.inference.inference_world import DEPOSIT, PRICE, WORKER_NAMES, build_manifest
+from tests.unit.consensus.runtime.inference.inference_world import DEPOSIT, LAYERS, PRICE, WORKER_NAMES
 from tests.unit.node.world import ALICE, BOB, MYL, World, sign_call
 
 CHARLIE, DAVE, CLIENT = map(get_dev_identity, ("charlie", "dave", "client"))
@@ -40,7 +41,7 @@ class KnownChain(inference_world.World):
         self.session_key = get_dev_identity("session").account_key
         self.workers = [get_dev_identity(name) for name in WORKER_NAMES]
         self.verifiers = [ALICE]
-        self.model = compute_model_id(build_manifest())
+        self.model = compute_model_id(build_manifest(LAYERS))
         self.session = compute_session_id(CLIENT.account, 1)
         self.request = compute_request_id(self.order(0).order)
         owners = tuple(sorted((BOB.account, CHARLIE.account, DAVE.account)))
@@ -76,7 +77,7 @@ class KnownChain(inference_world.World):
         """Nine blocks. Returns the challenges that were drawn: the first is judged, the last waits for its verifier."""
         too_much = self.sign(ALICE, calls.Transfer(BOB.account, 10**18))
         self.add_block(self.first, too_much, (BOB, calls.Remark(b"hello")))
-        self.add_block((CLIENT, calls.RegisterModel(encode(build_manifest()))))
+        self.add_block((CLIENT, calls.RegisterModel(encode(build_manifest(LAYERS)))))
         registrations = [
             (who, self.register_worker(who, 2 * index, 2 * index + 2)) for index, who in enumerate(self.workers)
         ]

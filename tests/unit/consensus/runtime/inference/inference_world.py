@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from benchmarks.manifests import build_manifest
 from consensus.runtime.inference.events import ChallengeDrawn
 from consensus.runtime.receipts import Receipt
 from genesis.dev import DevIdentity, build_dev_spec, get_dev_identity
@@ -15,16 +16,7 @@ from proto_specs.limits import FINGERPRINT_BYTES
 from proto_specs.types import calls
 from proto_specs.types.calls import Outcome
 from proto_specs.types.common import NMYL_PER_MYL
-from proto_specs.types.manifest import (
-    Architecture,
-    ExecutionProfile,
-    Manifest,
-    ServiceClass,
-    Unit,
-    UnitKind,
-    WireDtype,
-    compute_model_id,
-)
+from proto_specs.types.manifest import ServiceClass, compute_model_id
 from proto_specs.types.request import (
     Order,
     PathStage,
@@ -44,9 +36,9 @@ from proto_specs.types.request import (
 from proto_specs.types.verdict import VerdictPreimage, compute_commitment
 from tests.unit.consensus.runtime.chain import Chain
 
-THRESHOLD_PPB = 30_000
 PRICE = 1_000
 LAYERS = 6
+THRESHOLD_PPB = build_manifest(LAYERS).profile.threshold_ppb
 BOND = 1_000 * NMYL_PER_MYL
 DEPOSIT = 10 * NMYL_PER_MYL
 WORKER_NAMES = ("bob", "charlie", "dave")
@@ -67,22 +59,6 @@ def pick(events: Any, kind: type[E]) -> list[E]:
     return [one for one in events if isinstance(one, kind)]
 
 
-def build_manifest(layers: int = LAYERS, **fields: Any) -> Manifest:
-    """A valid manifest."""
-    kinds = [(UnitKind.EMBED, 0), *((UnitKind.LAYER, index) for index in range(layers))]
-    kinds += [(UnitKind.HEAD, 0), (UnitKind.TOKENIZER, 0), (UnitKind.CHAT_TEMPLATE, 0)]
-    manifest = Manifest(
-        name="tiny",
-        architecture=Architecture("llama", layers, 64, 4, 2, 16, 128, 1000, 4096, "10000", "0.00001", True),
-        service_class=ServiceClass.EXACT,
-        wire_dtype=WireDtype.FP32,
-        eos_tokens=(2,),
-        units=tuple(Unit(kind, index, 100, bytes([kind, index]) * 16) for kind, index in kinds),
-        profile=ExecutionProfile("fp32", "ort", "cpu", THRESHOLD_PPB, 1000),
-    )
-    return replace(manifest, **fields)
-
-
 def build_spec(validators: tuple[str, ...] = ("alice",), **params: Any) -> ChainSpec:
     """The dev spec without emission, unless it is among `params`, and with these inference parameters changed."""
     spec = build_dev_spec(validators)
@@ -100,7 +76,7 @@ class World:
         self.session_key = get_dev_identity("session").account_key
         self.workers = [get_dev_identity(name) for name in WORKER_NAMES]
         self.verifiers = [get_dev_identity(name) for name in validators]
-        manifest = build_manifest()
+        manifest = build_manifest(LAYERS)
         self.model = compute_model_id(manifest)
         self.chain.expect_ok(self.client, calls.RegisterModel(encode(manifest)))
         for index, worker in enumerate(self.workers):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.manifests import build_manifest
 from consensus.runtime.balances.errors import InsufficientBalance
 from consensus.runtime.balances.state import HoldReason, read_hold
 from consensus.runtime.inference import errors, queries
@@ -15,7 +16,7 @@ from genesis.dev import get_dev_identity
 from proto_specs.codec import encode
 from proto_specs.types import calls
 from proto_specs.types.manifest import compute_model_id
-from tests.unit.consensus.runtime.inference.inference_world import BOND, DEPOSIT, LAYERS, PRICE, World, build_manifest
+from tests.unit.consensus.runtime.inference.inference_world import BOND, DEPOSIT, LAYERS, PRICE, World
 
 EVE = get_dev_identity("eve")
 
@@ -38,8 +39,8 @@ def test_a_model_is_registered_once_by_anyone(world: World) -> None:
 
 
 def test_a_manifest_must_be_canonical_and_consistent(world: World) -> None:
-    good = encode(build_manifest())
-    for bad in (b"", good + b"\0", good[:-1], encode(build_manifest(eos_tokens=()))):
+    good = encode(build_manifest(LAYERS))
+    for bad in (b"", good + b"\0", good[:-1], encode(build_manifest(LAYERS, eos_tokens=()))):
         world.chain.expect_error(EVE, calls.RegisterModel(bad), errors.BadManifest)
 
 
