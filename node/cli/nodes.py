@@ -35,7 +35,7 @@ RpcCallsOption = Annotated[
     int,
     typer.Option(
         min=1,
-        help="RPC calls a second of one client's address; twice as many at once. Expensive calls count as several.",
+        help="RPC calls a second of one client's address; twice as many at once. Costly calls count as several.",
     ),
 ]
 TrustOption = Annotated[
