@@ -130,8 +130,21 @@ def damage_quietly(store: ShardStore, model: bytes, unit: Unit) -> None:
     store.get_unit_path(model, unit).write_bytes(data)
 
 
+LIES: dict[str, Callable[[bytes], bytes]] = {
+    "flipped": lambda chunk: bytes([chunk[0] ^ 1]) + chunk[1:],
+    "short": lambda chunk: chunk[:-1],
+    "long": lambda chunk: chunk + b"\0",
+    "empty": lambda _chunk: b"",
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 async def test_who_serves_false_chunks_is_left_out_and_the_rest_comes_from_others(
-    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    origin: Origin,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    lie: Callable[[bytes], bytes],
 ) -> None:
     liar, target = origin.copy(tmp_path / "liar"), ShardStore(tmp_path / "target")
     target.save_manifest(origin.manifest)
@@ -141,7 +154,7 @@ async def test_who_serves_false_chunks_is_left_out_and_the_rest_comes_from_other
     def find(catalog: ShardCatalog, asked: ShardRequest) -> bytes | None:
         found = whole(catalog, asked)
         if catalog._store is liar and isinstance(asked, AskPiece) and found:  # noqa: SLF001
-            return bytes([found[0] ^ 1]) + found[1:]
+            return lie(found)
         return found
 
     monkeypatch.setattr(ShardCatalog, "find_part", find)
