@@ -23,8 +23,8 @@ Codes = NDArray[np.uint8]
 class Blocks:
     """N rows of a block-quantised matrix with K columns, at their exact values.
 
-    weight[n, k] = scale[n, k // block] * (codes[n, k] - middle) + offset[n, k // block], where the middle is 8 for codes
-    of 4 bits (0..15, one per byte here) and 128 for codes of 8 bits; no offset is zero.
+    weight[n, k] = scale[n, k // block] * (codes[n, k] - middle) + offset[n, k // block], where the middle is 8 for
+    codes of 4 bits (0..15, one per byte here) and 128 for codes of 8 bits; no offset is zero.
     """
 
     codes: Codes  # [N, K]
@@ -35,8 +35,8 @@ class Blocks:
 class Checkpoint(Protocol):
     """An open checkpoint. Shapes are [out, in], as the model's own code has them; experts' are [experts, out, in].
 
-    Every method raises ModelFormatError, in one line with what to do, for a tensor that is absent, damaged, holds NaN or
-    infinity, or is larger than its file: before any memory is taken for it.
+    Every method raises ModelFormatError, in one line with what to do, for a tensor that is absent, damaged, holds NaN
+    or infinity, or is larger than its file: before any memory is taken for it.
     """
 
     path: Path
@@ -60,4 +60,4 @@ class Checkpoint(Protocol):
         """fp32 values of some rows along the first axis."""
 
     def read_blocks(self, name: str, rows: slice = slice(None)) -> Blocks:
-        """Rows of a matrix of a block form, as `get_form` names it."""
+        """Rows of a matrix of a block form, as `get_form` names it; of experts, N counts the rows of all those read."""
