@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inference.engine.kv import KvBudget, KvReservation
-from inference.engine.ort import KvCache, ShardSession
+from inference.engine.kv_memory import KvCache
+from inference.engine.ort import ShardSession
 from inference.engine.rows import Rows, StageOutput
 from inference.errors import EngineError, ModelError
-from inference.model.graph import ShardRange
+from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore, find_unit
-from proto_specs.types.manifest import WireDtype
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def load_session(
     Raises StoreError when a unit is missing or damaged, EngineError when the runtime cannot load it.
     """
     manifest = store.load_manifest(model_id)
-    shard = ShardRange(manifest.architecture, start, end)
+    shard = ShardRange(manifest, start, end)
     if verify:
         for kind, index in shard.units:
             store.verify_unit(model_id, find_unit(manifest, kind, index))
-    return ShardSession(shard, store.get_directory(model_id), threads, WireDtype(manifest.wire_dtype))
+    return ShardSession(shard, store.get_directory(model_id), threads)

@@ -104,8 +104,8 @@ class ShardSession:
         They may lie in any slots; slots between them run along idle. `with_logits` says whose row's logits are asked.
         Raises EngineError as `run`, for all of them.
         """
-        for kv, row, asked in zip(sequences, rows, with_logits, strict=True):
-            self._check(kv, row, (0,) if asked else ())
+        for kv, row, is_asked in zip(sequences, rows, with_logits, strict=True):
+            self._check(kv, row, (0,) if is_asked else ())
         memory = sequences[0].memory
         slots = [one.slot for one in sequences]
         first, count = min(slots), max(slots) - min(slots) + 1

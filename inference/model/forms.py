@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.model.checkpoint.source import Blocks, Values
+from inference.model.checkpoint.source import Blocks, Codes, Values
 from proto_specs.types.manifest import Form
 
 Array = NDArray[np.generic]
@@ -98,7 +98,7 @@ def pack_blocks(form: Form, role: Role, blocks: Blocks) -> dict[str, Array]:
     """The arrays of some rows of a block form."""
     spec = BLOCK_FORMS[form]
     rows, columns = blocks.codes.shape
-    codes = blocks.codes.reshape(rows, columns // spec.block, spec.block)
+    codes: Codes = blocks.codes.reshape(rows, columns // spec.block, spec.block)
     scale = blocks.scale.astype("<f4", copy=False)
     arrays: dict[str, Array]
     if spec.bits == 4:
@@ -106,7 +106,7 @@ def pack_blocks(form: Form, role: Role, blocks: Blocks) -> dict[str, Array]:
     elif role is Role.TABLE:
         arrays = {"codes": codes, "scales": scale}
     else:
-        high, low = _pack_nibbles(codes >> 4), _pack_nibbles(codes & 15)
+        high, low = _pack_nibbles((codes >> 4).astype(np.uint8)), _pack_nibbles((codes & 15).astype(np.uint8))
         arrays = {"codes": np.concatenate([high, low], 1), "scales": np.concatenate([16 * scale, scale], 1)}
         arrays["middles"] = _make_middles(rows, columns // spec.block)
     if spec.has_offset:
@@ -137,16 +137,17 @@ def unpack_rows(form: Form, role: Role, arrays: Mapping[str, Array]) -> Values:
     return np.ascontiguousarray(values.reshape(len(values), -1), dtype=np.float32)
 
 
-def _pack_nibbles(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return codes[..., 0::2] | (codes[..., 1::2] << 4)
+def _pack_nibbles(codes: Codes) -> Codes:
+    packed: Codes = codes[..., 0::2] | (codes[..., 1::2] * np.uint8(16))
+    return packed
 
 
-def _unpack_nibbles(packed: Array) -> NDArray[np.uint8]:
+def _unpack_nibbles(packed: Array) -> Codes:
     data = packed.astype(np.uint8, copy=False)
     return np.stack([data & 15, data >> 4], axis=-1).reshape(*data.shape[:-1], -1)
 
 
-def _make_middles(rows: int, blocks: int) -> NDArray[np.uint8]:
+def _make_middles(rows: int, blocks: int) -> Codes:
     """Packed zero points of a row's 2 x `blocks` blocks: 8 for the first half, 0 for the second."""
     nibbles = np.repeat(np.array([8, 0], np.uint8), blocks)
     return np.tile(_pack_nibbles(nibbles), (rows, 1))

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from inference.errors import StoreError
 from inference.model.fetch import MODEL_NAME, cache_dir, fetch_smollm2
-from inference.model.importing import import_gguf
+from inference.model.importing import import_model
 from inference.model.store import ShardStore
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account, open_connection
 from node.cli.keyring import KEY_HELP, KeysOption, parse_hash
@@ -198,6 +198,6 @@ def verify_command(
 
 def _import(path: Path, models: Path, wire_dtype: str, name: str | None, progress: Progress) -> Manifest:
     importing = progress.add_task("import", total=None)
-    return import_gguf(
+    return import_model(
         path, models, lambda done, total: progress.update(importing, completed=done, total=total), wire_dtype, name
     )

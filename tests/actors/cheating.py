@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from inference.engine.ort import ShardSession
-from inference.model.graph import ShardRange
+from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore
 from node.worker.service import Loader
 from tests.actors.doctor import Cheat, write_doctored

@@ -47,6 +47,9 @@ class Checkpoint(Protocol):
     kind: str
     """`settings["general.architecture"]` of GGUF, `model_type` of Hugging Face."""
 
+    is_gguf: bool
+    """Whether it names things as GGUF does."""
+
     def names(self) -> frozenset[str]:
         """Every tensor there is, quantisation scales of another tensor left out."""
 

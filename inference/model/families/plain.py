@@ -50,7 +50,7 @@ def read_plain_gguf(
         norm_epsilon=stated.decimal("attention.layer_norm_rms_epsilon"),
         tied_embeddings="output.weight" not in checkpoint.names(),
         rope_scaling="" if scaling is None else scaling.to_text(),
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 
@@ -80,7 +80,7 @@ def read_plain_hf(
         norm_epsilon=stated.decimal("rms_norm_eps", 1e-6),
         tied_embeddings=tied,
         rope_scaling="" if scaling is None else scaling.to_text(),
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 

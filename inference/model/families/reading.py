@@ -14,16 +14,64 @@ T = TypeVar("T")
 _MISSING = object()
 
 _HARMLESS = frozenset(
-    """
-    _name_or_path architectures auto_map bos_token_id cls_token_id decoder_start_token_id dtype eos_token_id
-    finetuning_task forced_bos_token_id forced_eos_token_id id2label initializer_range is_decoder is_encoder_decoder
-    label2id language max_window_layers model_type n_layer num_nextn_predict_layers output_attentions
-    output_hidden_states output_router_logits pad_token_id prefix pretraining_tp problem_type quantization_config
-    return_dict router_aux_loss_coef router_jitter_noise sep_token_id task_specific_params tie_encoder_decoder
-    tokenizer_class torch_dtype torchscript transformers_version use_bfloat16 use_cache ep_size aux_loss_alpha seq_aux
-    chunk_size_feed_forward cross_attention_hidden_size add_cross_attention pruned_heads tf_legacy_loss
-    attention_dropout embd_pdrop resid_pdrop cache_implementation transformers.js_config is_llama_config rope_interleaved
-    """.split()
+    [
+        "_name_or_path",
+        "architectures",
+        "auto_map",
+        "bos_token_id",
+        "cls_token_id",
+        "decoder_start_token_id",
+        "dtype",
+        "eos_token_id",
+        "finetuning_task",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "id2label",
+        "initializer_range",
+        "is_decoder",
+        "is_encoder_decoder",
+        "label2id",
+        "language",
+        "max_window_layers",
+        "model_type",
+        "n_layer",
+        "num_nextn_predict_layers",
+        "output_attentions",
+        "output_hidden_states",
+        "output_router_logits",
+        "pad_token_id",
+        "prefix",
+        "pretraining_tp",
+        "problem_type",
+        "quantization_config",
+        "return_dict",
+        "router_aux_loss_coef",
+        "router_jitter_noise",
+        "sep_token_id",
+        "task_specific_params",
+        "tie_encoder_decoder",
+        "tokenizer_class",
+        "torch_dtype",
+        "torchscript",
+        "transformers_version",
+        "use_bfloat16",
+        "use_cache",
+        "ep_size",
+        "aux_loss_alpha",
+        "seq_aux",
+        "chunk_size_feed_forward",
+        "cross_attention_hidden_size",
+        "add_cross_attention",
+        "pruned_heads",
+        "tf_legacy_loss",
+        "attention_dropout",
+        "embd_pdrop",
+        "resid_pdrop",
+        "cache_implementation",
+        "transformers.js_config",
+        "is_llama_config",
+        "rope_interleaved",
+    ]
 )
 """Keys of config.json that change nothing of what a model computes for given tokens."""
 

@@ -19,7 +19,12 @@ from inference.model.graph.product import build_product
 from inference.model.layout import StoredArray, StoredTensor
 
 CONTRIB_DOMAIN = "com.microsoft"
-_ARRAY_TYPES = {"<f4": TensorProto.FLOAT, "<f2": TensorProto.FLOAT16, "<u2": TensorProto.BFLOAT16, "|u1": TensorProto.UINT8}
+_ARRAY_TYPES = {
+    "<f4": TensorProto.FLOAT,
+    "<f2": TensorProto.FLOAT16,
+    "<u2": TensorProto.BFLOAT16,
+    "|u1": TensorProto.UINT8,
+}
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class GraphKit:
 
     def scale(self, rows: str, factor: float) -> str:
         """Times an fp32 number."""
-        return self.node("Mul", [rows, self.constant(f"number.{factor!r}", np.float32(factor).reshape(()))])
+        return self.node("Mul", [rows, self.constant(f"number.{factor!r}", np.array(factor, np.float32))])
 
     def add(self, one: str, other: str) -> str:
         """Element by element, or a vector to each row."""

@@ -83,7 +83,9 @@ def _build_by_digits(kit: GraphKit, rows: str, tensor: StoredTensor, spec: Block
     axis = kit.constant("last_axis", np.array([-1], np.int64))
     for _ in range(2):
         largest = kit.node("ReduceMax", [kit.node("Abs", [left]), axis], keepdims=1)
-        step = kit.node("Max", [kit.scale(largest, 1 / INT8_MAX), kit.constant("step", np.float32([_LEAST_STEP]))])
+        step = kit.node(
+            "Max", [kit.scale(largest, 1 / INT8_MAX), kit.constant("step", np.array([_LEAST_STEP], np.float32))]
+        )
         digit = kit.multiply(kit.node("Round", [kit.node("Div", [left, step])]), step)
         digits.append(digit)
         left = kit.node("Sub", [left, digit])
@@ -92,4 +94,8 @@ def _build_by_digits(kit: GraphKit, rows: str, tensor: StoredTensor, spec: Block
         kit, planes, tensor.rows, tensor.columns, 8, spec.block, name, level=_INT8_LEVEL
     )  # [3 R, N]
     by_digit = kit.reshape(products, 3, -1, tensor.rows)
-    return kit.node("ReduceSum", [by_digit, kit.constant("first_axis", np.array([0], np.int64))], keepdims=0)
+    first, second, rest = (
+        kit.node("Gather", [by_digit, kit.constant(f"digit.{place}", np.array(place, np.int64))], axis=0)
+        for place in range(3)
+    )
+    return kit.add(kit.add(rest, second), first)

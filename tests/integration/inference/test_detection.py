@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from inference.engine.ort import ShardSession
 from inference.engine.verify import verify_window
-from inference.model.graph import ShardRange
+from inference.model.graph.shard import ShardRange
 from tests.actors.cheating import load_doctored
 from tests.actors.doctor import Cheat
 from tests.integration.inference.conftest import CUTS, RealModel

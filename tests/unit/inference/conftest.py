@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from inference.engine.ort import ShardSession
-from inference.model.graph import ShardRange
-from inference.model.importing import import_gguf
+from inference.model.graph.shard import ShardRange
+from inference.model.importing import import_model
 from inference.model.store import ShardStore
 from proto_specs.types.manifest import Manifest, compute_model_id
 from tests.unit.inference import tiny
@@ -45,5 +45,5 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     root = tmp_path_factory.mktemp("tiny")
     weights = tiny.make_weights(tied=request.param == "tied")
     path = tiny.write_gguf(root / "tiny.gguf", weights)
-    manifest = import_gguf(path, root / "models", lambda done, total: None)
+    manifest = import_model(path, root / "models", lambda done, total: None)
     return TinyModel(weights, path, ShardStore(root / "models"), manifest)

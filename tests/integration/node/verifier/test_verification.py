@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from inference.engine.ort import ShardSession
-from inference.model.graph import ShardRange
+from inference.model.graph.shard import ShardRange
 from inference.model.tokenizer import Tokenizer
 from inference.serving.client import SettlementSent
 from node.verifier.judge import Judge

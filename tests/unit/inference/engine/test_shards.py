@@ -11,7 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from inference.engine.ort import CALL_ROWS_MAX, ShardSession
 from inference.engine.rows import Rows
 from inference.errors import EngineError, ModelFormatError
-from inference.model.graph import ShardRange, build_graph
+from inference.model.graph.build import build_graph
+from inference.model.graph.shard import ShardRange
 from proto_specs.types.manifest import UnitKind
 from tests.actors.cheating import load_doctored
 from tests.actors.doctor import Cheat

@@ -14,7 +14,7 @@ from inference.engine.verify import SampledTokens, VerificationResult, verify_wi
 from inference.engine.wire_dtype import decode_rows, encode_rows
 from inference.errors import EngineError, FingerprintError, StoreError
 from inference.fingerprint import compute_projection_distance
-from inference.model.graph import ShardRange
+from inference.model.graph.shard import ShardRange
 from inference.model.importing import make_exact_profile
 from inference.sampling import sample
 from proto_specs.types.manifest import WireDtype

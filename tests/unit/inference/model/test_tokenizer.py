@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from inference.model.gguf import TokenizerData
 
 from inference.errors import TokenizerError
-from inference.model.gguf import TokenizerData
 from inference.model.tokenizer import Tokenizer
 from proto_specs.limits import PROMPT_TEXT_BYTES_MAX
 from tests.unit.inference import tiny
