@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,11 @@ from numpy.typing import NDArray
 
 from inference.errors import ModelFormatError
 from inference.model.layout import TensorSlot
+from inference.model.tokenizer.from_gguf import read_gguf_end_tokens, read_gguf_tokenizer
 from proto_specs.types.manifest import Architecture, UnitKind
 
 FAMILY = "llama"
 BLOCK_ROWS = 2048
-_TOKEN_TYPE_CONTROL = 3
-_END_OF_GENERATION = frozenset({"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "</s>"})
 _LAYER_TENSORS = (
     "attn_norm",
     "attn_q",
@@ -35,46 +33,6 @@ _LAYER_TENSORS = (
 _MATRIX_OF_SLOT = {"attn_out": "attn_output", "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}
 
 Rows = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class TokenizerData:
-    """All tokenizer data: byte-level BPE vocabulary in id order with types (3 = control), merges by rank."""
-
-    tokens: tuple[str, ...]
-    types: tuple[int, ...]
-    merges: tuple[str, ...]
-    pre: str
-    bos_token: int | None
-
-    def to_bytes(self) -> bytes:
-        """The TOKENIZER unit: compact UTF-8 JSON with sorted keys, so equal data gives equal hashes."""
-        fields = {
-            "bos_token": self.bos_token,
-            "merges": self.merges,
-            "pre": self.pre,
-            "tokens": self.tokens,
-            "types": self.types,
-        }
-        return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
-
-    @staticmethod
-    def from_bytes(data: bytes) -> TokenizerData:
-        """Parse a TOKENIZER unit. Raises ModelFormatError for anything `to_bytes` does not write."""
-        try:
-            fields = json.loads(data)
-            made = TokenizerData(
-                tuple(map(str, fields["tokens"])),
-                tuple(map(int, fields["types"])),
-                tuple(map(str, fields["merges"])),
-                str(fields["pre"]),
-                None if fields["bos_token"] is None else int(fields["bos_token"]),
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelFormatError(f"not a tokenizer unit ({error}): fetch the unit again") from error
-        if not made.tokens or len(made.tokens) != len(made.types):
-            raise ModelFormatError("a tokenizer unit names one type for each token: fetch the unit again")
-        return made
 
 
 @dataclass(frozen=True)
@@ -95,7 +53,9 @@ class GgufModel:
         self._path = path
         self._reader = _open_reader(path)
         self._tensors: dict[str, ReaderTensor] = {one.name: one for one in self._reader.tensors}
-        self.tokenizer = self._read_tokenizer()
+        fields = self._read_tokenizer_fields()
+        self.tokenizer = read_gguf_tokenizer(fields)
+        self._end_tokens = read_gguf_end_tokens(fields, self.tokenizer)
         self.config = self._read_config()
         self._check_tensors()
 
@@ -172,28 +132,17 @@ class GgufModel:
         )
         template = self._field("tokenizer.chat_template", "") or ""
         name = str(self._field("general.name", self._path.stem))
-        return ModelConfig(name, architecture, self._read_eos_tokens(), template)
+        return ModelConfig(name, architecture, self._end_tokens, template)
 
-    def _read_eos_tokens(self) -> tuple[int, ...]:
-        found = {int(self._field("tokenizer.ggml.eos_token_id"))}
-        for index, (token, kind) in enumerate(zip(self.tokenizer.tokens, self.tokenizer.types, strict=True)):
-            if kind == _TOKEN_TYPE_CONTROL and token in _END_OF_GENERATION:
-                found.add(index)
-        return tuple(sorted(found))
-
-    def _read_tokenizer(self) -> TokenizerData:
-        model = self._field("tokenizer.ggml.model")
-        if model != "gpt2":
-            raise ModelFormatError(f"tokenizer {model!r} is not supported: use a byte-level BPE ('gpt2') model")
-        bos = self._field("tokenizer.ggml.bos_token_id", -1)
-        wants_bos = self._reader.fields.get("tokenizer.ggml.add_bos_token")
-        return TokenizerData(
-            tokens=tuple(self._field("tokenizer.ggml.tokens")),
-            types=tuple(self._field("tokenizer.ggml.token_type")),
-            merges=tuple(self._field("tokenizer.ggml.merges")),
-            pre=self._field("tokenizer.ggml.pre"),
-            bos_token=bos if wants_bos is not None and wants_bos.contents() and bos >= 0 else None,
-        )
+    def _read_tokenizer_fields(self) -> dict[str, object]:
+        try:
+            return {
+                key: field.contents()
+                for key, field in self._reader.fields.items()
+                if key.startswith(("tokenizer.", "general.name"))
+            }
+        except UnicodeDecodeError as error:
+            raise ModelFormatError(f"{self._path.name} names a token that is not UTF-8: convert it again") from error
 
     def _check_tensors(self) -> None:
         """Requires every needed tensor with its shape, and no tensor that the import would silently leave out."""

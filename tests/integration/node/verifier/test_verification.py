@@ -10,7 +10,7 @@ import pytest
 
 from inference.engine.ort import ShardSession
 from inference.model.graph import ShardRange
-from inference.model.tokenizer import Tokenizer
+from inference.model.tokenizer.tokenizer import Tokenizer
 from inference.serving.client import SettlementSent
 from node.verifier.judge import Judge
 from proto_specs.types.calls import Outcome, Settle

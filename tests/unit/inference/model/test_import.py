@@ -10,10 +10,11 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from inference.errors import ModelFormatError, StoreError
-from inference.model.gguf import GgufModel, TokenizerData
+from inference.model.gguf import GgufModel
 from inference.model.importing import import_gguf
 from inference.model.layout import compute_file_name, compute_slots, compute_unit_bytes
 from inference.model.store import FileChunks, ShardStore, find_unit
+from inference.model.tokenizer.data import TokenizerData
 from proto_specs.limits import CHUNK_BYTES
 from proto_specs.merkle import compute_root
 from proto_specs.types.manifest import Unit, UnitKind, WireDtype, compute_model_id, validate_manifest
