@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from inference.engine.engine import ForwardCall, StageEngine
@@ -14,7 +13,7 @@ from inference.engine.scheduler import EngineStep, Scheduler, Work
 from inference.engine.wire_dtype import decode_rows, decode_tokens, encode_rows
 from inference.errors import ModelError
 from inference.sampling import sample
-from proto_specs.types.manifest import TOKEN_BYTES, WireDtype
+from proto_specs.types.manifest import TOKEN_BYTES
 from proto_specs.types.request import SamplingParams
 
 
@@ -152,11 +151,9 @@ class StageBatcher:
     def _finish(self, planned: PlannedCall, call: ForwardCall, output: StageOutput) -> StageAnswer | ModelError:
         try:
             rows = encode_rows(output.hidden, self._wire)
-            logits: Sequence[object] = () if output.logits is None else output.logits
-            tokens = tuple(
-                sample(row, planned.sampling, call.start + at)  # type: ignore[arg-type]
-                for row, at in zip(logits, call.logit_rows, strict=True)
-            )
+            logits = () if output.logits is None else tuple(output.logits)
+            sampled = zip(logits, call.logit_rows, strict=True)
+            tokens = tuple(sample(row, planned.sampling, call.start + at) for row, at in sampled)
         except ModelError as error:
             return error
         return StageAnswer(call.start, len(output.hidden), rows, tokens)

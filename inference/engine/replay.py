@@ -30,5 +30,6 @@ class ReplayRecord:
     def read(self, start: int, count: int) -> Rows:
         """Rows [start, start + count)."""
         if len(self._pieces) > 1:
-            self._pieces = [np.concatenate(self._pieces)]
+            joined: Rows = np.concatenate(self._pieces)  # type: ignore[assignment]
+            self._pieces = [joined]
         return self._pieces[0][start : start + count]

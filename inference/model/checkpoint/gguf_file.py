@@ -50,6 +50,8 @@ class _MappedTensor:
 class GgufFile:
     """An open GGUF checkpoint: `Checkpoint`. The files stay mapped; values are computed from the rows asked for."""
 
+    is_gguf = True
+
     def __init__(self, path: Path, settings: Mapping[str, object], places: Mapping[str, _MappedTensor]) -> None:
         self.path = path
         self.settings = settings

@@ -40,6 +40,8 @@ class _ShardTensor:
 class HfDirectory:
     """An open directory: `Checkpoint`. The files stay mapped; values are computed from the rows asked for."""
 
+    is_gguf = False
+
     def __init__(self, path: Path, settings: Mapping[str, object], places: Mapping[str, _ShardTensor]) -> None:
         self.path = path
         self.name = _compute_name(path)

@@ -64,7 +64,9 @@ def read_plain_hf(
     stated.expect("partial_rotary_factor", 1.0, 1)
     stated.skip("rope_theta", "rope_scaling", "rope_parameters")
     rope = read_rope(checkpoint.settings)
-    scaling = read_rope_scaling(checkpoint, rope["scaling"])
+    if rope.rotary_share != 1:
+        raise ModelFormatError(f"rotary embedding of a part of each head ({checkpoint.path.name}) is not supported")
+    scaling = read_rope_scaling(checkpoint, rope.scaling)
     check_head_dim(checkpoint, head_dim)
     tied = stated.flag("tie_word_embeddings", "lm_head.weight" not in checkpoint.names())
     return decoder(
@@ -76,7 +78,7 @@ def read_plain_hf(
         kv_heads=stated.integer("num_key_value_heads", heads),
         head_dim=head_dim,
         ffn=stated.integer("intermediate_size"),
-        rope_theta=write_decimal(rope["theta"]),
+        rope_theta=write_decimal(rope.theta),
         norm_epsilon=stated.decimal("rms_norm_eps", 1e-6),
         tied_embeddings=tied,
         rope_scaling="" if scaling is None else scaling.to_text(),

@@ -36,7 +36,7 @@ class TinyModel:
         return ShardSession(self.cut(start, end), self.directory)
 
     def cut(self, start: int, end: int) -> ShardRange:
-        return ShardRange(self.manifest.architecture, start, end)
+        return ShardRange(self.manifest, start, end)
 
 
 @pytest.fixture(scope="session", params=["tied", "untied"])

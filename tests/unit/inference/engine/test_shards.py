@@ -100,21 +100,20 @@ def test_a_layer_of_zeros_is_a_layer_left_out(model: TinyModel, tmp_path: Path) 
 
 
 def test_graphs_are_small_and_name_only_their_own_units(model: TinyModel) -> None:
-    architecture = model.manifest.architecture
-    graph = build_graph(ShardRange(architecture, 1, 2))
-    assert len(graph) < 10_000
+    graph = build_graph(model.cut(1, 2))
+    assert len(graph) < 20_000
     assert b"layer-001.bin" in graph
     assert b"layer-000.bin" not in graph
     assert b"embed.bin" not in graph
-    last = ShardRange(architecture, 2, 3).units
-    tied_head = [(UnitKind.EMBED, 0)] if architecture.tied_embeddings else []
-    assert list(last) == [*tied_head, (UnitKind.LAYER, 2), (UnitKind.HEAD, 0)]
+    last = model.cut(2, 3)
+    tied_head = [(UnitKind.EMBED, 0)] if last.decoder.tied_embeddings else []
+    assert list(last.units) == [*tied_head, (UnitKind.LAYER, 2), (UnitKind.HEAD, 0)]
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 0), (2, 1), (-1, 2), (0, 4)])
 def test_ranges_outside_the_model_are_refused(model: TinyModel, start: int, end: int) -> None:
     with pytest.raises(ModelFormatError, match="not a range"):
-        ShardRange(model.manifest.architecture, start, end)
+        model.cut(start, end)
 
 
 def test_bad_rows_are_refused_and_change_nothing(model: TinyModel) -> None:
@@ -172,4 +171,4 @@ def test_the_whole_context_can_be_filled(model: TinyModel) -> None:
 
 def test_missing_weights_are_an_engine_error(model: TinyModel) -> None:
     with pytest.raises(EngineError, match=r"cannot load layers \[0, 1\)"):
-        ShardSession(ShardRange(model.manifest.architecture, 0, 1), model.directory / "elsewhere")
+        ShardSession(model.cut(0, 1), model.directory / "elsewhere")

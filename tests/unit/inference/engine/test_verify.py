@@ -93,7 +93,7 @@ def test_tokens_of_a_last_shard_are_derived_again(model: TinyModel) -> None:
 def test_what_the_wire_rounds_is_rounded_by_the_verifier_too(
     model: TinyModel, tmp_path: Path, dtype: WireDtype
 ) -> None:
-    session = ShardSession(ShardRange(model.manifest.architecture, 0, 2), model.directory, wire_dtype=dtype)
+    session = ShardSession(ShardRange(replace(model.manifest, wire_dtype=dtype), 0, 2), model.directory)
     cheat = load_doctored(model.directory, tmp_path / "doctored", model.cut(0, 2), Cheat.SKIP)
     sent, cheated = (decode_rows(encode_rows(_run(one, TOKENS)[32:], dtype), dtype, 64) for one in (session, cheat))
     profile = make_exact_profile(dtype)
@@ -103,7 +103,7 @@ def test_what_the_wire_rounds_is_rounded_by_the_verifier_too(
 
 
 def test_rows_the_wire_cannot_carry_give_no_verdict(model: TinyModel) -> None:
-    session = ShardSession(ShardRange(model.manifest.architecture, 1, 3), model.directory, wire_dtype=WireDtype.FP16)
+    session = ShardSession(ShardRange(replace(model.manifest, wire_dtype=WireDtype.FP16), 1, 3), model.directory)
     inputs = np.full((4, 64), 70000, np.float32)
     with pytest.raises(EngineError, match="cannot be compared"):
         verify_window(session, inputs, 0, inputs, model.manifest.profile, SEED)
