@@ -1,4 +1,4 @@
-"""The rounding cell of a value on the wire: the numbers that its dtype rounds to it. Formulas: fingerprint.md, section 3.
+"""The rounding cell of a value on the wire: the numbers its dtype rounds to it. Formulas: fingerprint.md, section 3.
 
 Cells of one dtype cover the line without overlap, so rows sent as rounded lie in their cells, exactly.
 """

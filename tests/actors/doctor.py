@@ -1,8 +1,9 @@
 """Dishonest copies of a stored model's weights, as cheats are told from honest work in the demo and in tests.
 
 QUANTISE rounds every matrix of the range to 4-bit symmetric blocks of 32 (a cheaper model in place of the published
-one), INT8 likewise to 8 bits, HALF to fp16; PERTURB adds seeded Gaussian noise of 1 % of each matrix's standard deviation; SKIP leaves the middle layer out:
-its two output matrices are zero, so the layer adds zero to its input, which is bit for bit what no layer gives.
+one), INT8 likewise to 8 bits, HALF to fp16; PERTURB adds seeded Gaussian noise of 1 % of each matrix's standard
+deviation; SKIP leaves the middle layer out: its two output matrices are zero, so the layer adds zero to its input,
+which is bit for bit what no layer gives.
 """
 
 from __future__ import annotations
