@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,6 @@ from inference.model.graph import ShardRange
 
 Rows = NDArray[np.float32]
 Inputs = NDArray[np.uint32] | Rows
-Claimant = Callable[[Inputs], Rows]
-"""A shard's rows from its input, as computed: the wire rounds them later."""
-
 CHANGED_POSITION = 5
 NOISE_SHARE = 1e-3
 INT8_LEVELS = 127
@@ -38,17 +34,27 @@ class TorchModel:
         from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
         config = transformers.LlamaConfig(**load_gguf_checkpoint(str(gguf))["config"])
-        self.whole: Any = transformers.LlamaForCausalLM(config).eval()
-        loaded = load_gguf_checkpoint(str(gguf), return_tensors=True, model_to_load=self.whole)
-        assert self.whole.load_state_dict(loaded["tensors"], strict=False).missing_keys == ["lm_head.weight"]
-        self.whole.tie_weights()
-        self._layers = list(self.whole.model.layers)
+        self._whole: Any = transformers.LlamaForCausalLM(config).eval()
+        loaded = load_gguf_checkpoint(str(gguf), return_tensors=True, model_to_load=self._whole)
+        assert self._whole.load_state_dict(loaded["tensors"], strict=False).missing_keys == ["lm_head.weight"]
+        self._whole.tie_weights()
+        self._layers = list(self._whole.model.layers)
+
+    def compute_logits(self, tokens: NDArray[np.uint32]) -> Rows:
+        """Logits [n,V] of every position."""
+        import torch
+
+        with torch.no_grad():
+            logits: Rows = (
+                self._whole(torch.from_numpy(tokens.astype(np.int64))[None], use_cache=False).logits[0].numpy()
+            )
+        return logits
 
     def run(self, start: int, end: int, rows: Inputs) -> Rows:
         """Rows of layers [start, end), before the final norm."""
         import torch
 
-        body = self.whole.model
+        body = self._whole.model
         body.layers, body.config.num_hidden_layers = torch.nn.ModuleList(self._layers[start:end]), end - start
         found: list[Rows] = []
         watching = body.norm.register_forward_pre_hook(lambda module, given: found.append(given[0][0].numpy()))
