@@ -1,8 +1,9 @@
 """Dishonest copies of a stored model's weights, as cheats are told from honest work in the demo and in tests.
 
 QUANTISE rounds every matrix of the range to 4-bit symmetric blocks of 32 (a cheaper model in place of the published
-one); PERTURB adds seeded Gaussian noise of 1 % of each matrix's standard deviation; SKIP leaves the middle layer out:
-its two output matrices are zero, so the layer adds zero to its input, which is bit for bit what no layer gives.
+one), INT8 likewise to 8 bits, HALF to fp16; PERTURB adds seeded Gaussian noise of 1 % of each matrix's standard
+deviation; SKIP leaves the middle layer out: its two output matrices are zero, so the layer adds zero to its input,
+which is bit for bit what no layer gives.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from proto_specs.types.manifest import Form, Manifest, UnitKind
 
 BLOCK = 32
 LEVELS = 7
+INT8_LEVELS = 127
 NOISE_SHARE = 0.01
 
 OUTPUT_MATRICES = frozenset({"attn_out", "down"})
@@ -40,6 +42,8 @@ class Cheat(enum.Enum):
     QUANTISE = "quantise"
     SKIP = "skip"
     PERTURB = "perturb"
+    INT8 = "int8"
+    HALF = "half"
 
 
 def write_doctored(directory: Path, target: Path, shard: ShardRange, cheat: Cheat, seed: int = 0) -> Manifest:
@@ -93,17 +97,21 @@ def _spoil(matrix: Matrix, name: str, cheat: Cheat, generator: np.random.Generat
         return matrix  # norms stay: no format quantises them
     match cheat:
         case Cheat.QUANTISE:
-            return _quantise(matrix)
+            return _quantise(matrix, LEVELS)
         case Cheat.PERTURB:
             return _perturb(matrix, generator)
+        case Cheat.INT8:
+            return _quantise(matrix, INT8_LEVELS)
+        case Cheat.HALF:
+            return matrix.astype(np.float16).astype(np.float32)
         case Cheat.SKIP:
             return np.zeros_like(matrix) if name in OUTPUT_MATRICES else matrix
 
 
-def _quantise(matrix: Matrix) -> Matrix:
+def _quantise(matrix: Matrix, levels: int) -> Matrix:
     """[N, K], symmetric blocks of 32 along K (as quantised formats block a row of weights)."""
     blocks = matrix.reshape(len(matrix), -1, BLOCK)
-    step = np.abs(blocks).max(axis=2, keepdims=True) / LEVELS
+    step = np.abs(blocks).max(axis=2, keepdims=True) / levels
     codes = np.rint(np.divide(blocks, step, out=np.zeros_like(blocks), where=step > 0))
     return np.ascontiguousarray((codes * step).reshape(matrix.shape).astype(np.float32))
 
