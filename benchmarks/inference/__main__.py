@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks.inference.chosen import choose_model
 from benchmarks.inference.rounds import GROUPS
-from benchmarks.inference.run import Wanted, run
+from benchmarks.inference.run import Wanted, measure_all
 from benchmarks.inference.table import print_found
 from node.cli.errors import CliError
 from node.cli.failing import end_in_one_line
@@ -40,7 +40,8 @@ def main() -> None:
     with end_in_one_line(lambda: options.json):
         wanted = read_wanted(options)
         console = Console(stderr=True)
-        found = run(choose_model(options.model, get_models_dir(options.models).absolute(), console), wanted, console)
+        chosen = choose_model(options.model, get_models_dir(options.models).absolute(), console)
+        found = measure_all(chosen, wanted, console)
     if options.json:
         print(json.dumps(found, indent=1))
     else:

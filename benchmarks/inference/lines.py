@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,8 +24,12 @@ class CallFailed(Exception):
     """The child refused a call, or ended. The text is one line: the child's own reason."""
 
 
-def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
-    """Answer calls until the input ends. What a library prints goes to standard error, never between the answers."""
+def serve(calls: Sequence[Callable[..., Any]], refusals: tuple[type[Exception], ...]) -> None:
+    """Answer calls, by the functions' names, until the input ends. The texts of `refusals` are for people as they are.
+
+    What a library prints goes to standard error, never between the answers.
+    """
+    handlers = {one.__name__: one for one in calls}
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
@@ -33,7 +37,8 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
         try:
             answer = {"answer": handlers[asked["call"]](**asked["with"])}
         except Exception as error:  # every reason goes to the parent, which decides
-            answer = {"failed": " ".join(str(error).split()) or type(error).__name__}
+            name = "" if isinstance(error, refusals) else f"{type(error).__name__}: "
+            answer = {"failed": name + " ".join(str(error).split())}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
@@ -70,7 +75,7 @@ class Child:
     def _read_last_line(self) -> str:
         self._process.wait(END_S)
         self._log.seek(0)
-        lines: Sequence[str] = self._log.read().strip().splitlines()
+        lines = self._log.read().strip().splitlines()
         return lines[-1] if lines else f"status {self._process.returncode}"
 
 

@@ -161,7 +161,7 @@ def main() -> None:
         side.hold,
         side.extend_rows,
     )
-    serve({one.__name__: one for one in calls})
+    serve(calls, (ModelError,))
 
 
 if __name__ == "__main__":

@@ -17,11 +17,16 @@ import numpy as np
 from benchmarks.inference.lines import serve
 
 
+class PeerRefused(Exception):
+    """llama.cpp cannot do what was asked; the text says what."""
+
+
 class PeerSide:
     """A GGUF file in llama.cpp, and the calls that measure it."""
 
     def __init__(self) -> None:
         self._lib: Any = importlib.import_module("llama_cpp")
+        # Held as long as the library may call it.
         self._silent = self._lib.llama_log_callback(lambda *_: None)
         self._lib.llama_log_set(self._silent, ctypes.c_void_p(0))
         self._lib.llama_backend_init()
@@ -36,11 +41,11 @@ class PeerSide:
         return {"llama_cpp": self._lib.__version__, "system": system}
 
     def load(self, file: str, threads: int) -> dict[str, Any]:
-        """Load a file; seconds taken, and bytes of its tensors."""
+        """Load a file; seconds taken."""
         started_s = time.perf_counter()
         self._model = self._lib.llama_model_load_from_file(file.encode(), self._lib.llama_model_default_params())
         if not self._model:
-            raise ValueError(f"llama.cpp cannot load {file}")
+            raise PeerRefused(f"llama.cpp cannot load {file}")
         self._threads = threads
         self._vocab = self._lib.llama_vocab_n_tokens(self._lib.llama_model_get_vocab(self._model))
         return {"seconds": time.perf_counter() - started_s}
@@ -97,7 +102,7 @@ class PeerSide:
         batch.n_tokens = count
         status = self._lib.llama_decode(context, batch)
         if status:
-            raise ValueError(f"llama_decode of {count} rows returned {status}")
+            raise PeerRefused(f"llama_decode of {count} rows returned {status}")
         found = []
         for place in asked:
             logits = np.ctypeslib.as_array(self._lib.llama_get_logits_ith(context, place), (self._vocab,))
@@ -114,7 +119,7 @@ class PeerSide:
             wanted.n_threads = wanted.n_threads_batch = self._threads
             context = self._lib.llama_init_from_model(self._model, wanted)
             if not context:
-                raise ValueError(f"llama.cpp has no memory for {sessions} sessions of {positions} positions")
+                raise PeerRefused(f"llama.cpp has no memory for {sessions} sessions of {positions} positions")
             self._contexts[key] = context
         context = self._contexts[key]
         self._lib.llama_memory_clear(self._lib.llama_get_memory(context), False)
@@ -125,7 +130,7 @@ def main() -> None:
     """Serve a parent."""
     side = PeerSide()
     calls = (side.describe, side.load, side.decode, side.prefill, side.parallel)
-    serve({one.__name__: one for one in calls})
+    serve(calls, (PeerRefused,))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -56,10 +57,11 @@ class Peer:
     child: Child | None = None
 
 
-def run(chosen: ChosenModel, wanted: Wanted, console: Console) -> dict[str, Any]:
+def measure_all(chosen: ChosenModel, wanted: Wanted, console: Console) -> dict[str, Any]:
     """Everything wanted. Raises NotMeasured when our side fails, or a peer that was named or has begun."""
     items = make_items(wanted.groups, wanted.tokens)
     starts = count_starts(wanted.rounds) if "memory" in wanted.groups else 0
+    load_before = round(os.getloadavg()[0], 2)
     peer, memory = Peer({"measured": False, "reason": "no rates were asked for"}), None
     series: list[Series] = []
     try:
@@ -75,10 +77,10 @@ def run(chosen: ChosenModel, wanted: Wanted, console: Console) -> dict[str, Any]
     except CallFailed as error:
         raise NotMeasured(str(error)) from error
     return {
-        "machine": describe_machine(),
+        "machine": {**describe_machine(), "load_before": load_before},
         "versions": {"myelin": NODE_VERSION, **versions},
         "model": {"name": chosen.name, "id": f"0x{chosen.id_hex}", "file": chosen.file.name if chosen.file else None},
-        "settings": {"threads": wanted.threads, "shards": wanted.shards, "rounds": wanted.rounds},
+        "settings": {name: getattr(wanted, name) for name in ("threads", "shards", "rounds", "tokens")},
         "peer": peer.about,
         "items": {one.item.name: one.to_json() for one in series},
         "left_out": [one.name for one in items if one not in fitting],
@@ -113,7 +115,7 @@ def _start_peer(stack: contextlib.ExitStack, file: Path | None, wanted: Wanted) 
         about = child.call("describe")
     except CallFailed as error:
         if wanted.llama is not None:
-            raise CallFailed(f"--llama {wanted.llama}: {error}") from error
+            raise CallFailed(f"--llama {wanted.llama} has no llama_cpp ({error}): {PEER_ADVICE}") from error
         return Peer({"measured": False, "reason": PEER_ADVICE})
     try:
         loaded = child.call("load", file=str(file.absolute()), threads=wanted.threads)

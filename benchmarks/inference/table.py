@@ -13,7 +13,8 @@ def print_found(found: dict[str, Any], console: Console) -> None:
     settings, machine, peer = found["settings"], found["machine"], found["peer"]
     console.print(
         f"{found['model']['name']}, {settings['shards']} shard(s), {settings['threads']} thread(s) a side, "
-        f"{settings['rounds']} alternating rounds; {machine['cpu']}, {machine['cores']} cores",
+        f"{settings['rounds']} alternating rounds; {machine['cpu']}, {machine['cores']} cores, "
+        f"load {machine['load_before']} before",
         highlight=False,
         soft_wrap=True,
     )
