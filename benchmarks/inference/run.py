@@ -64,14 +64,18 @@ def measure_all(chosen: ChosenModel, wanted: Wanted, console: Console) -> dict[s
     load_before = round(os.getloadavg()[0], 2)
     peer, memory = Peer({"measured": False, "reason": "no rates were asked for"}), None
     series: list[Series] = []
+    roofline: dict[str, Any] | None = None
     try:
-        with _show_progress(len(items) * wanted.rounds + starts, console) as say:
+        with _show_progress(len(items) * wanted.rounds + bool(items) + starts, console) as say:
             with start_child("benchmarks.inference.ours") as ours:
                 versions = ours.call("describe")
                 about = ours.call("open_store", models=str(chosen.models), model=chosen.id_hex)
                 fitting = [one for one in items if one.positions <= about["context_max"]]
                 if fitting:
                     peer, series = _measure_rates(ours, about, fitting, chosen, wanted, say)
+            if series:
+                say("what memory allows")
+                roofline = _make_roofline(series, about, chosen.file, wanted.threads)
             if starts:
                 memory = measure_memory(chosen.models, chosen.id_hex, about, wanted.threads, starts, say)
     except CallFailed as error:
@@ -85,7 +89,7 @@ def measure_all(chosen: ChosenModel, wanted: Wanted, console: Console) -> dict[s
         "items": {one.item.name: one.to_json() for one in series},
         "left_out": [one.name for one in items if one not in fitting],
         "parallel_gain": _compute_gains(series),
-        "roofline": _make_roofline(series, about, chosen.file, wanted.threads),
+        "roofline": roofline,
         "memory": memory,
     }
 
