@@ -1,98 +1,82 @@
 """A shard in ONNX Runtime: the only importer of onnxruntime. Knows no requests, budgets or locks.
 
-Reproducibility: with one build and ISA, rows come out bit for bit the same however a sequence is cut into calls. The
-runtime has one exception, a call of a single row (another matrix kernel), and this file never makes it: a single
-position runs as two rows, the token twice; the second row is dropped and the KV length set back.
+Reproducibility: with one build and ISA a position's row comes out within the exact class's noise (1e-6 of its delta)
+however a sequence is cut into calls, and bit for bit where no call has a single row. A profile that asks for equal bits
+(`decode_rows` 2) runs a single position as two rows, the token twice; the second row is dropped.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from inference.engine.embedding import EmbeddingTable
+from inference.engine.kv_memory import KvCache, KvMemory
 from inference.engine.rows import Hidden, Rows, StageOutput, validate_rows
 from inference.errors import EngineError
-from inference.model.graph import ShardRange, build_graph
-from proto_specs.types.manifest import Architecture, WireDtype
-
-_SPARE_POSITIONS = 1
-"""A single position runs as two, so memory and rotary tables hold one position more than the capacity."""
+from inference.model.families.rope import Rotary
+from inference.model.graph.build import build_graph
+from inference.model.graph.shard import ShardRange
+from proto_specs.types.manifest import WireDtype
 
 CALL_ROWS_MAX = 256
 """The most rows of one runtime call. Longer inputs are cut, which bounds the memory of activations."""
 
 _ERROR_SEVERITY = 3
-
-
-@dataclass
-class KvCache:
-    """KV memory of one sequence on one shard: `length` positions are valid of at most `capacity`.
-
-    Rows beyond `length` are garbage that no later call reads, so a rollback just sets `length`.
-    """
-
-    capacity: int
-    length: int
-    binding: onnxruntime.IOBinding
-
-    def truncate(self, length: int) -> None:
-        """Forget positions from `length` on. Raises EngineError when `length` exceeds the valid positions."""
-        if not 0 <= length <= self.length:
-            raise EngineError(f"cannot cut a sequence of {self.length} positions to {length}")
-        self.length = length
+_TABLE_POSITIONS_MIN = 512
 
 
 class ShardSession:
     """Layers [start, end) loaded for computation. Not thread-safe: one call at a time."""
 
-    def __init__(
-        self, shard: ShardRange, directory: Path, threads: int = 1, wire_dtype: WireDtype = WireDtype.FP32
-    ) -> None:
+    def __init__(self, shard: ShardRange, directory: Path, threads: int = 1) -> None:
         """Load the shard from the unit files in `directory`. Raises EngineError when the runtime cannot.
 
         The session has `threads` of its own; they never spin, so several sessions share a machine without colliding.
-        `wire_dtype` is what the model's boundaries carry. Rows here are always fp32: code that compares them with rows
-        from a wire must round them as the wire does.
+        Rows here are always fp32: code that compares them with rows from a wire must know the wire's dtype.
         """
         self.shard = shard
-        self.wire_dtype = wire_dtype
+        self.wire_dtype = WireDtype(shard.manifest.wire_dtype)
         self.threads = threads
+        self._decode_rows = shard.manifest.profile.decode_rows
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _ERROR_SEVERITY
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(directory))
+        for key, value in {
+            "session.intra_op.allow_spinning": "0",
+            "session.model_external_initializers_file_folder_path": str(directory),
+            "session.use_device_allocator_for_initializers": "1",  # weights that are repacked leave no hole behind
+        }.items():
+            options.add_session_config_entry(key, value)
+        where = f"layers [{shard.start}, {shard.end}) from {directory}"
         try:
+            self._embedding = EmbeddingTable(shard, directory) if shard.is_first else None
             self._session = onnxruntime.InferenceSession(
                 build_graph(shard), options, providers=["CPUExecutionProvider"]
             )
+        except (OSError, ValueError) as error:
+            raise EngineError(f"cannot load {where}: {error}") from error
         except Exception as error:  # the runtime raises a dozen unrelated classes, all derived from Exception alone
-            raise EngineError(f"cannot load layers [{shard.start}, {shard.end}) from {directory}: {error}") from error
-        names = (one.name for one in self._session.get_outputs())
-        self._row_outputs = tuple(one for one in names if not one.startswith("present_"))
-        tables = compute_rotary_tables(shard.architecture)
-        self._cos, self._sin = (onnxruntime.OrtValue.ortvalue_from_numpy(one) for one in tables)
+            if not type(error).__module__.startswith("onnxruntime"):
+                raise
+            raise EngineError(f"cannot load {where}: {error}") from error
+        self._rotaries = shard.family.make_rotaries(shard.decoder)
+        self._tables: Mapping[str, Hidden] = {}
+        self._table_positions = 0
+
+    def make_memory(self, slots: int, capacity: int) -> KvMemory:
+        """KV memory for `slots` sequences of up to `capacity` positions. Raises EngineError beyond the context."""
+        return KvMemory(self.shard, slots, capacity)
 
     def open_kv(self, capacity: int) -> KvCache:
-        """Allocate KV memory for one sequence of up to `capacity` positions. Raises EngineError beyond the context."""
-        architecture = self.shard.architecture
-        if not 1 <= capacity <= architecture.context_max:
-            raise EngineError(f"a sequence has 1 to {architecture.context_max} positions, not {capacity}")
-        binding = self._session.io_binding()
-        shape = (1, architecture.kv_heads, capacity + _SPARE_POSITIONS, architecture.head_dim)
-        for layer in self.shard.layers:
-            for part in ("key", "value"):
-                memory = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, dtype=np.float32))
-                binding.bind_ortvalue_input(f"past_{part}.{layer}", memory)
-                binding.bind_ortvalue_output(f"present_{part}.{layer}", memory)
-        binding.bind_ortvalue_input("cos", self._cos)
-        binding.bind_ortvalue_input("sin", self._sin)
-        return KvCache(capacity, 0, binding)
+        """KV memory for one sequence of up to `capacity` positions. Raises EngineError beyond the context."""
+        return KvCache(self.make_memory(1, capacity), 0)
 
     def run(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...] = ()) -> StageOutput:
         """Extend the sequence by `rows` ([n] uint32 tokens or [n,C] fp32) and return their outputs.
@@ -100,6 +84,47 @@ class ShardSession:
         `logit_rows` are indices into this call's rows; only a last shard answers them. Raises EngineError for rows of
         another kind or width, NaN, indices out of range, or more positions than the memory holds.
         """
+        self._check(kv, rows, logit_rows)
+        before = kv.length
+        try:
+            pieces = [
+                self._run_piece(kv, rows[start : start + CALL_ROWS_MAX], start, logit_rows)
+                for start in range(0, len(rows), CALL_ROWS_MAX)
+            ]
+        except EngineError:
+            kv.length = before
+            raise
+        return pieces[0] if len(pieces) == 1 else _join(pieces, logit_rows)
+
+    def run_together(
+        self, sequences: Sequence[KvCache], rows: Sequence[Rows], with_logits: Sequence[bool]
+    ) -> list[StageOutput]:
+        """Extend several sequences of one memory, each by one row, in one call: a decode step of a batch.
+
+        They may lie in any slots; slots between them run along idle. `with_logits` says whose row's logits are asked.
+        Raises EngineError as `run`, for all of them.
+        """
+        for kv, row, is_asked in zip(sequences, rows, with_logits, strict=True):
+            self._check(kv, row, (0,) if is_asked else ())
+        memory = sequences[0].memory
+        slots = [one.slot for one in sequences]
+        first, count = min(slots), max(slots) - min(slots) + 1
+        hidden = np.zeros((count, self.shard.decoder.hidden), np.float32)
+        for kv, row in zip(sequences, rows, strict=True):
+            hidden[kv.slot - first] = self._enter(row)[0]
+        last = np.array(memory.lengths[first : first + count], dtype=np.int32)  # idle slots write behind their length
+        asked = [kv.slot - first for kv, one in zip(sequences, with_logits, strict=True) if one]
+        hidden_out, logits = self._call(memory, first, hidden, last, asked)
+        outputs = []
+        for kv in sequences:
+            place = kv.slot - first
+            kv.length += 1
+            embedded = hidden[place : place + 1] if self.shard.is_first else None
+            mine = logits[asked.index(place)][None] if logits is not None and place in asked else None
+            outputs.append(StageOutput(hidden_out[place : place + 1], embedded, mine))
+        return outputs
+
+    def _check(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...]) -> None:
         validate_rows(self.shard, rows)
         count = len(rows)
         if kv.length + count > kv.capacity:
@@ -108,51 +133,69 @@ class ShardSession:
             raise EngineError("only the last shard computes logits")
         if any(not 0 <= one < count for one in logit_rows):
             raise EngineError(f"logits asked for rows {logit_rows} of {count}")
-        before = kv.length
-        try:
-            pieces = [
-                self._run_piece(kv, rows[start : start + CALL_ROWS_MAX], start, logit_rows)
-                for start in range(0, count, CALL_ROWS_MAX)
-            ]
-        except EngineError:
-            kv.length = before
-            raise
-        return pieces[0] if len(pieces) == 1 else _join(pieces, logit_rows)
+
+    def _enter(self, rows: Rows) -> Hidden:
+        """Rows of the residual stream before the first layer."""
+        if self._embedding is not None:
+            return self._embedding.look_up(rows.astype(np.uint32, copy=False))
+        return np.ascontiguousarray(rows, dtype=np.float32)
 
     def _run_piece(self, kv: KvCache, rows: Rows, start: int, logit_rows: tuple[int, ...]) -> StageOutput:
         """Makes one call of the runtime for the rows from `start` on of a larger `run`, with the requested logits."""
         count = len(rows)
-        asked = tuple(one - start for one in logit_rows if start <= one < start + count)
-        outputs = self._call(kv, np.concatenate([rows, rows]) if count == 1 else rows, asked)
+        asked = [one - start for one in logit_rows if start <= one < start + count]
+        hidden = self._enter(rows)
+        entered = np.concatenate([hidden, hidden]) if count < self._decode_rows else hidden
+        last = np.array([kv.length + len(entered) - 1], dtype=np.int32)
+        hidden_out, logits = self._call(kv.memory, kv.slot, entered, last, asked)
         kv.length += count
-        embedded = outputs["embedded"][0, :count] if self.shard.is_first else None
-        logits = outputs["logits"] if asked else None
-        return StageOutput(outputs["hidden_out"][0, :count], embedded, logits)
+        return StageOutput(hidden_out[:count], hidden if self.shard.is_first else None, logits if asked else None)
 
-    def _call(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...]) -> dict[str, Hidden]:
-        binding = kv.binding
-        total = kv.length + len(rows)
-        feeds: dict[str, NDArray[np.int32] | NDArray[np.int64] | Hidden] = {
-            "last_position": np.array([total - 1], dtype=np.int32),
-            "total": np.array(total, dtype=np.int32),
-        }
-        if self.shard.is_first:
-            feeds["tokens"] = rows.astype(np.int64)[None]
-        else:
-            feeds["hidden"] = np.ascontiguousarray(rows, dtype=np.float32)[None]
+    def _call(
+        self, memory: KvMemory, slot: int, hidden: Hidden, last: NDArray[np.int32], asked: Sequence[int]
+    ) -> tuple[Hidden, Hidden | None]:
+        """One call over `len(last)` slots from `slot` on: the rows after the last layer, and logits of `asked` rows."""
+        binding = self._bind(memory, slot, len(last))
+        hidden_out = np.empty_like(hidden)
+        inputs = {"hidden": hidden, "last_position": last, "total": np.array(last.max() + 1, dtype=np.int32)}
+        outputs = {"hidden_out": hidden_out}
+        logits: Hidden | None = None
         if self.shard.is_last:
-            feeds["logit_rows"] = np.array(logit_rows, dtype=np.int64)
-        for name, value in feeds.items():
+            logits = np.empty((len(asked), self.shard.decoder.vocab), np.float32)
+            inputs["logit_rows"] = np.array(asked, dtype=np.int64)
+            outputs["logits"] = logits
+        for name, value in inputs.items():
             binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(value))
-        for name in self._row_outputs:
-            binding.bind_output(name)
+        for name, array in outputs.items():
+            binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
         try:
             self._session.run_with_iobinding(binding)
-        except Exception as error:  # as above
+        except Exception as error:  # as in __init__
             raise EngineError(f"layers [{self.shard.start}, {self.shard.end}) failed: {error}") from error
-        # Outputs come in the order they were first bound: the KV memory at `open_kv`, then these.
-        values = binding.get_outputs()[2 * len(self.shard.layers) :]
-        return {name: value.numpy() for name, value in zip(self._row_outputs, values, strict=True)}
+        return hidden_out, logits
+
+    def _bind(self, memory: KvMemory, slot: int, count: int) -> Any:
+        """The binding of a range of slots: its KV memory as past and present, and the tables. Kept with the memory."""
+        binding = memory.bindings.get((slot, count))
+        if binding is None:
+            binding = self._session.io_binding()
+            for name, whole in memory.layers.items():
+                value = onnxruntime.OrtValue.ortvalue_from_numpy(whole[slot : slot + count])
+                binding.bind_ortvalue_input(f"past_{name}", value)
+                binding.bind_ortvalue_output(f"present_{name}", value)
+            batch = np.array([count], dtype=np.int64)
+            binding.bind_ortvalue_input("batch", onnxruntime.OrtValue.ortvalue_from_numpy(batch))
+            for name, table in self._get_tables(memory.positions).items():
+                binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(table))
+            memory.bindings[slot, count] = binding
+        return binding
+
+    def _get_tables(self, positions: int) -> Mapping[str, Hidden]:
+        """Rotary tables of at least so many positions, as the graph names them."""
+        if positions > self._table_positions:
+            self._table_positions = max(_TABLE_POSITIONS_MIN, 1 << (positions - 1).bit_length())
+            self._tables = compute_rotary_tables(self._rotaries, self._table_positions)
+        return self._tables
 
 
 def _join(pieces: list[StageOutput], logit_rows: tuple[int, ...]) -> StageOutput:
@@ -167,9 +210,11 @@ def _join(pieces: list[StageOutput], logit_rows: tuple[int, ...]) -> StageOutput
     )
 
 
-def compute_rotary_tables(architecture: Architecture) -> tuple[Hidden, Hidden]:
-    """cos and sin of position x frequency, [context_max + 1, head_dim / 2]; in fp64, rounded once to fp32."""
-    half = architecture.head_dim // 2
-    frequency = float(architecture.rope_theta) ** (-np.arange(half, dtype=np.float64) / half)
-    angle = np.arange(architecture.context_max + _SPARE_POSITIONS, dtype=np.float64)[:, None] * frequency
-    return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+def compute_rotary_tables(rotaries: Mapping[str, Rotary], positions: int) -> dict[str, Hidden]:
+    """cos.NAME and sin.NAME of position x frequency, [positions, dims / 2]; in fp64, rounded once to fp32."""
+    tables: dict[str, Hidden] = {}
+    for name, rotary in rotaries.items():
+        angle = np.arange(positions, dtype=np.float64)[:, None] * rotary.frequencies
+        tables[f"cos.{name}"] = (np.cos(angle) * rotary.factor).astype(np.float32)
+        tables[f"sin.{name}"] = (np.sin(angle) * rotary.factor).astype(np.float32)
+    return tables

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.errors import EngineError
-from inference.model.graph import ShardRange
+from inference.model.graph.shard import ShardRange
 
 Tokens = NDArray[np.uint32]
 Hidden = NDArray[np.float32]

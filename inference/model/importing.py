@@ -1,25 +1,27 @@
-"""Turns a GGUF file into a stored model: units written tensor by tensor, hashed, then a manifest over them."""
+"""Turns a checkpoint into a stored model: checked whole, written unit by unit, hashed, then a manifest over them."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from inference.errors import ModelFormatError
-from inference.model.gguf import GgufModel
-from inference.model.layout import (
-    ALIGNMENT_BYTES,
-    compute_file_name,
-    compute_slots,
-    compute_unit_bytes,
-)
+from inference.model.checkpoint.opening import open_checkpoint
+from inference.model.checkpoint.source import Checkpoint
+from inference.model.families.family import Decoder, Family, Ref
+from inference.model.families.registry import find_family
+from inference.model.layout import Part, StoredTensor, compute_file_name, compute_unit_bytes, place_tensors
 from inference.model.store import Progress, ShardStore, compute_file_root
+from inference.model.text import ModelText, read_text
+from inference.model.unit_writer import check_part, choose_form, write_unit
 from proto_specs.errors import DecodeError
 from proto_specs.limits import CHUNK_BYTES
 from proto_specs.types.manifest import (
     ExecutionProfile,
+    Form,
     Manifest,
     ServiceClass,
     Unit,
@@ -29,41 +31,61 @@ from proto_specs.types.manifest import (
 )
 
 # The exact class on the CPU provider, by the dtype of its boundaries: docs/models.md, "How the thresholds were set".
-_THRESHOLD_PPB = {WireDtype.FP32: 30_000, WireDtype.FP16: 150_000, WireDtype.BF16: 700_000}
+_THRESHOLD_PPB = {WireDtype.FP32: 40_000, WireDtype.FP16: 15_000, WireDtype.BF16: 8_000}
 _TOKEN_MARGIN_MICRO = 2_000
-_FORMAT = b"myelin-import-1"
+_FORMAT = b"myelin-import-2"
 
 
-def import_gguf(
-    path: Path, root: Path, progress: Progress, wire_dtype: str = "fp32", name: str | None = None
+@dataclass(frozen=True)
+class _PlannedUnit:
+    """A weight unit as it will be written."""
+
+    kind: UnitKind
+    index: int
+    forms: tuple[Form, ...]
+    tensors: tuple[StoredTensor, ...]
+    refs: dict[str, Ref]
+
+    @property
+    def size(self) -> int:
+        return compute_unit_bytes(self.tensors)
+
+
+def import_model(
+    path: Path, root: Path, progress: Progress, wire_dtype: str = "bf16", name: str | None = None
 ) -> Manifest:
-    """Import a llama-family GGUF file into the shard store at `root`, under `name` or the name the file gives itself.
+    """Import a GGUF file or a Hugging Face directory into the shard store at `root`.
 
-    Peak memory is about one tensor (vocabulary tables go in blocks). `progress(done, total)` counts bytes written.
-    An import of the same file with the same options is recognised by digest and costs one read of the file.
-    Raises ModelFormatError (with what to do) for a file we cannot read exactly; nothing is left behind then.
+    The model is called `name`, or what it calls itself. Everything that can be checked is checked before anything is
+    written. Peak memory is a block of rows. `progress(done, total)` counts bytes written. An import of the same source
+    with the same options is recognised by digest and costs one read of it. Raises ModelFormatError or TokenizerError,
+    with what to do, for a model that cannot be run exactly; nothing is left behind then.
     """
     try:
         dtype = {"fp32": WireDtype.FP32, "fp16": WireDtype.FP16, "bf16": WireDtype.BF16}[wire_dtype]
     except KeyError:
-        raise ModelFormatError(f"wire dtype {wire_dtype!r} is unknown: use fp32, fp16 or bf16") from None
+        raise ModelFormatError(f"wire dtype {wire_dtype!r} is unknown: use bf16, fp16 or fp32") from None
     store = ShardStore(root)
+    checkpoint = open_checkpoint(path)
     source = _compute_source(path, dtype, name or "")
     known = store.find_imported(source)
     if known is not None:
         total = sum(unit.bytes_total for unit in known.units)
         progress(total, total)
         return known
-    model = GgufModel(path)
+    family = find_family(checkpoint.kind, checkpoint.is_gguf)
+    decoder = family.read_gguf(checkpoint) if checkpoint.is_gguf else family.read_hf(checkpoint)
+    text = read_text(checkpoint, decoder.vocab)
+    planned = _plan_units(checkpoint, family, decoder)
     workspace = store.make_workspace()
     try:
         manifest = Manifest(
-            name=name or model.config.name,
-            architecture=model.config.architecture,
+            name=name or checkpoint.name,
+            architecture=family.write_architecture(decoder),
             service_class=ServiceClass.EXACT,
             wire_dtype=dtype,
-            eos_tokens=model.config.eos_tokens,
-            units=tuple(_write_units(model, workspace, progress)),
+            eos_tokens=text.eos_tokens,
+            units=tuple(_write_units(checkpoint, planned, text, workspace, progress)),
             profile=make_exact_profile(dtype),
         )
         try:
@@ -84,46 +106,75 @@ def make_exact_profile(wire_dtype: WireDtype) -> ExecutionProfile:
         provider="cpu",
         threshold_ppb=_THRESHOLD_PPB[wire_dtype],
         token_margin_micro=_TOKEN_MARGIN_MICRO,
+        decode_rows=1,
     )
 
 
-def _write_units(model: GgufModel, directory: Path, progress: Progress) -> Iterator[Unit]:
-    architecture = model.config.architecture
-    text = {
-        UnitKind.TOKENIZER: model.tokenizer.to_bytes(),
-        UnitKind.CHAT_TEMPLATE: model.config.chat_template.encode(),
-    }
-    order = [(UnitKind.EMBED, 0), *((UnitKind.LAYER, one) for one in range(architecture.layers)), (UnitKind.HEAD, 0)]
-    sizes = {kind: compute_unit_bytes(compute_slots(architecture, kind)) for kind in UnitKind}
-    total = sum(sizes[kind] for kind, _ in order) + sum(map(len, text.values()))
+def _plan_units(checkpoint: Checkpoint, family: Family, decoder: Decoder) -> list[_PlannedUnit]:
+    """All weight units, every part found in its shape and no tensor of the checkpoint left out."""
+    order = [(UnitKind.EMBED, 0), *((UnitKind.LAYER, one) for one in range(decoder.layers)), (UnitKind.HEAD, 0)]
+    planned: list[_PlannedUnit] = []
+    used: set[str] = set(family.list_ignored(decoder, checkpoint))
+    for kind, index in order:
+        parts = family.list_parts(decoder, kind, index)
+        refs = {one.name: _find(checkpoint, family, decoder, one, kind, index) for one in parts}
+        for one in parts:
+            check_part(checkpoint, refs[one.name], one)
+            used.update(refs[one.name].names)
+        forms = tuple(choose_form(checkpoint, refs[one.name], one) for one in parts)
+        planned.append(_PlannedUnit(kind, index, forms, place_tensors(parts, forms), refs))
+    extra = sorted(checkpoint.names() - used)
+    if extra:
+        raise ModelFormatError(
+            f"{checkpoint.path.name} holds tensors we do not know, such as {extra[0]}: not supported"
+        )
+    return planned
+
+
+def _find(checkpoint: Checkpoint, family: Family, decoder: Decoder, part: Part, kind: UnitKind, layer: int) -> Ref:
+    find = family.find_gguf if checkpoint.is_gguf else family.find_hf
+    return find(decoder, part.name, kind, layer)
+
+
+def _write_units(
+    checkpoint: Checkpoint, planned: Sequence[_PlannedUnit], text: ModelText, directory: Path, progress: Progress
+) -> Iterator[Unit]:
+    texts = {UnitKind.TOKENIZER: text.tokenizer, UnitKind.CHAT_TEMPLATE: text.chat_template.encode()}
+    total = sum(one.size for one in planned) + sum(map(len, texts.values()))
     done = 0
-    for kind, index in [*order, *((kind, 0) for kind in text)]:
-        path = directory / compute_file_name(kind, index)
-        with path.open("wb") as file:
-            for piece in [text[kind]] if kind in text else _iterate_unit(model, kind, index):
-                done += file.write(piece)
-                progress(done, total)
-        yield Unit(kind, index, path.stat().st_size, compute_file_root(path))
 
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(min(done, total), total)
 
-def _iterate_unit(model: GgufModel, kind: UnitKind, index: int) -> Iterator[bytes | memoryview]:
-    """The bytes of a weight unit in file order, padding included, about one tensor at a time."""
-    position = 0
-    for slot in compute_slots(model.config.architecture, kind):
-        if position < slot.offset:
-            assert slot.offset - position < ALIGNMENT_BYTES
-            yield bytes(slot.offset - position)
-        for rows in model.read_slot(kind, index, slot):
-            yield rows.astype("<f4", copy=False).data.cast("B")
-        position = slot.offset + slot.size
+    for one in planned:
+        path = directory / compute_file_name(one.kind, one.index)
+        write_unit(path, one.tensors, checkpoint, one.refs, advance)
+        yield Unit(one.kind, one.index, one.size, compute_file_root(path), tuple(map(int, one.forms)))
+    for kind, data in texts.items():
+        path = directory / compute_file_name(kind, 0)
+        path.write_bytes(data)
+        advance(len(data))
+        yield Unit(kind, 0, len(data), compute_file_root(path), ())
+    progress(total, total)
 
 
 def _compute_source(path: Path, dtype: WireDtype, name: str) -> str:
-    """Hex digest of the file and everything else the result depends on."""
-    if not path.is_file():
-        raise ModelFormatError(f"no file {path}: check the path")
+    """Hex digest of the checkpoint's files and everything else the result depends on."""
     digest = hashlib.sha256(_FORMAT + bytes([dtype]) + name.encode() + b"\0")
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK_BYTES):
-            digest.update(piece)
+    files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else _list_split(path)
+    for one in files:
+        digest.update(one.name.encode() + b"\0" if len(files) > 1 else b"")
+        with one.open("rb") as file:
+            while piece := file.read(CHUNK_BYTES):
+                digest.update(piece)
     return digest.hexdigest()
+
+
+def _list_split(path: Path) -> list[Path]:
+    """The files of a split GGUF of which `path` is one, else `path` alone."""
+    stem, found, tail = path.name.rpartition("-of-")
+    if not found or not tail.endswith(".gguf"):
+        return [path]
+    return sorted(path.parent.glob(f"{stem[:-5]}?????-of-{tail}"))

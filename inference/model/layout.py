@@ -1,73 +1,118 @@
-"""Where each tensor lies inside a unit file: a pure function of the architecture, shared by import and graph.
+"""Where each array lies inside a unit file: a pure function of the unit's parts and their forms, shared by all.
 
-All tensors are little-endian fp32, row-major, each starting at a multiple of ALIGNMENT_BYTES (zero padding between),
-so that a runtime can map them. Matrices are stored [in, out], ready for `rows @ matrix`; vocabulary tables are [V, C].
+Neighbouring parts that a family joins (q, k and v, say) and that have one form are stored as one tensor, row after row, so
+that one product computes them. Every array starts at a multiple of ALIGNMENT_BYTES (zeros between), so that a runtime can
+map it. The arrays of a form are those of `forms.py`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from proto_specs.types.manifest import Architecture, UnitKind
+import numpy as np
+
+from inference.model.forms import BLOCK_FORMS, Role, compute_arrays
+from proto_specs.types.manifest import Form, UnitKind
 
 ALIGNMENT_BYTES = 4096
-ITEM_BYTES = 4
 
 
 @dataclass(frozen=True)
-class TensorSlot:
-    """One tensor of a unit: `offset` and `size` in bytes."""
+class Part:
+    """A tensor of a unit as its family sees it: [n] of a vector, [N, K] of a matrix or table.
+
+    Neighbours with the same `joined` text are stored as one where their forms agree.
+    """
 
     name: str
+    role: Role
+    shape: tuple[int, ...]
+    joined: str = ""
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array of a tensor: little-endian, row-major, from byte `offset` of the unit file."""
+
+    name: str
+    dtype: str
     shape: tuple[int, ...]
     offset: int
 
     @property
     def size(self) -> int:
-        """Bytes of the tensor, padding excluded."""
-        return ITEM_BYTES * math.prod(self.shape)
+        """Bytes of the array, padding excluded."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-def compute_slots(architecture: Architecture, kind: UnitKind) -> tuple[TensorSlot, ...]:
-    """The tensors of a unit of `kind`, in file order; kinds that hold no tensor have none.
+@dataclass(frozen=True)
+class StoredTensor:
+    """One or more joined parts in one form: [rows, columns], with the rows of the parts one after another."""
 
-    With tied embeddings HEAD holds the final norm alone and the last shard reads its matrix from EMBED.
-    """
-    hidden, ffn, vocab = architecture.hidden, architecture.ffn, architecture.vocab
-    attention = architecture.heads * architecture.head_dim
-    packed = attention + 2 * architecture.kv_heads * architecture.head_dim
-    shapes: dict[UnitKind, dict[str, tuple[int, ...]]] = {
-        UnitKind.EMBED: {"embed": (vocab, hidden)},
-        UnitKind.LAYER: {
-            "attn_norm": (hidden,),
-            "qkv": (hidden, packed),
-            "attn_out": (attention, hidden),
-            "ffn_norm": (hidden,),
-            "gate": (hidden, ffn),
-            "up": (hidden, ffn),
-            "down": (ffn, hidden),
-        },
-        UnitKind.HEAD: {"norm": (hidden,)},
-    }
-    if not architecture.tied_embeddings:
-        shapes[UnitKind.HEAD]["head"] = (vocab, hidden)
-    return _place(shapes.get(kind, {}))
+    parts: tuple[Part, ...]
+    form: Form
+    arrays: tuple[StoredArray, ...]
+
+    @property
+    def name(self) -> str:
+        """The parts' names."""
+        return "+".join(one.name for one in self.parts)
+
+    @property
+    def role(self) -> Role:
+        """What it is used for."""
+        return self.parts[0].role
+
+    @property
+    def rows(self) -> int:
+        """Outputs of a matrix, rows of a table, elements of a vector."""
+        return sum(one.shape[0] for one in self.parts)
+
+    @property
+    def columns(self) -> int:
+        """Inputs of a matrix, width of a table; 1 of a vector."""
+        return self.parts[0].shape[-1] if self.role is not Role.VECTOR else 1
+
+    def get_array(self, name: str) -> StoredArray:
+        """The array of that name."""
+        return next(one for one in self.arrays if one.name == name)
 
 
-def _place(shapes: dict[str, tuple[int, ...]]) -> tuple[TensorSlot, ...]:
-    slots: list[TensorSlot] = []
+def place_tensors(parts: Sequence[Part], forms: Sequence[int]) -> tuple[StoredTensor, ...]:
+    """The stored tensors of a unit with these parts in these forms, in file order."""
+    assert len(parts) == len(forms), "a unit has one form for each part"
+    tensors: list[StoredTensor] = []
     offset = 0
-    for name, shape in shapes.items():
-        slot = TensorSlot(name, shape, offset)
-        slots.append(slot)
-        offset += -(-slot.size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-    return tuple(slots)
+    pairs = enumerate(zip(parts, map(Form, forms), strict=True))
+    for _, run in itertools.groupby(pairs, key=lambda item: (item[1][0].joined or item[0], item[1][1])):
+        members = [pair for _, pair in run]
+        joined, form = tuple(part for part, _ in members), members[0][1]
+        rows, columns = sum(one.shape[0] for one in joined), joined[0].shape[-1]
+        arrays: list[StoredArray] = []
+        for name, (dtype, shape) in compute_arrays(form, joined[0].role, rows, columns).items():
+            array = StoredArray(name, dtype, shape, offset)
+            arrays.append(array)
+            offset += -(-array.size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        tensors.append(StoredTensor(joined, form, tuple(arrays)))
+    return tuple(tensors)
 
 
-def compute_unit_bytes(slots: tuple[TensorSlot, ...]) -> int:
-    """Size of the unit file: it ends with its last tensor, without trailing padding."""
-    return slots[-1].offset + slots[-1].size if slots else 0
+def compute_unit_bytes(tensors: Sequence[StoredTensor]) -> int:
+    """Size of the unit file: it ends with its last array, without trailing padding."""
+    if not tensors:
+        return 0
+    last = tensors[-1].arrays[-1]
+    return last.offset + last.size
+
+
+def can_hold(form: Form, part: Part) -> bool:
+    """Whether a part can be stored in a form: vectors are FP32, blocks divide the columns."""
+    if part.role is Role.VECTOR:
+        return form is Form.FP32
+    return form not in BLOCK_FORMS or part.shape[-1] % BLOCK_FORMS[form].block == 0
 
 
 def compute_file_name(kind: UnitKind, index: int) -> str:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from inference.errors import StoreError
 from inference.model.fetch import MODEL_NAME, cache_dir, fetch_smollm2
-from inference.model.importing import import_gguf
+from inference.model.importing import import_model
 from inference.model.store import ShardStore
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account, open_connection
 from node.cli.keyring import KEY_HELP, KeysOption, parse_hash
@@ -51,7 +51,7 @@ def import_sample(models: Path, console: Console) -> Manifest:
     with make_progress(console) as progress:
         fetching = progress.add_task("fetch", total=None)
         path = fetch_smollm2(cache_dir(), lambda done, total: progress.update(fetching, completed=done, total=total))
-        return _import(path, models, "fp32", MODEL_NAME, progress)
+        return _import(path, models, "bf16", MODEL_NAME, progress)
 
 
 def find_model(store: ShardStore, text: str | None) -> bytes:
@@ -79,7 +79,7 @@ def find_model(store: ShardStore, text: str | None) -> bytes:
 def import_command(
     source: Annotated[str, typer.Argument(help="A GGUF file, or `smollm2` for the sample model.")],
     models: ModelsOption = None,
-    wire_dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16 between stages.")] = "fp32",
+    wire_dtype: Annotated[str, typer.Option(help="bf16, fp16 or fp32 between stages.")] = "bf16",
     name: Annotated[str | None, typer.Option(help="Name of the model (default: the file's own).")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -198,6 +198,6 @@ def verify_command(
 
 def _import(path: Path, models: Path, wire_dtype: str, name: str | None, progress: Progress) -> Manifest:
     importing = progress.add_task("import", total=None)
-    return import_gguf(
+    return import_model(
         path, models, lambda done, total: progress.update(importing, completed=done, total=total), wire_dtype, name
     )

@@ -25,6 +25,27 @@ class UnitKind(enum.IntEnum):
     CHAT_TEMPLATE = 4
 
 
+class Form(enum.IntEnum):
+    """How a tensor's values are stored and computed with. The form and the bytes give one exact value per weight.
+
+    FP32, FP16, BF16: IEEE values, widened. The others are blocks of 16 or 32 along the input, one fp32 scale each:
+    weight = scale x (code - middle), codes of 4 bits (middle 8) or 8 bits (middle 128). Forms in ..._MIN have an fp32
+    offset per block, added to the product. Layout of the bytes: inference.md, "Units".
+    """
+
+    FP32 = 0
+    FP16 = 1
+    BF16 = 2
+    Q4_B32 = 3
+    Q4_B32_MIN = 4
+    Q4_B16 = 5
+    Q4_B16_MIN = 6
+    Q8_B32 = 7
+    Q8_B32_MIN = 8
+    Q8_B16 = 9
+    Q8_B16_MIN = 10
+
+
 class WireDtype(enum.IntEnum):
     """Element type of the rows at a boundary. Hidden states are FP32, FP16 or BF16; token ids are TOKEN (uint32)."""
 
@@ -51,42 +72,52 @@ class ServiceClass(enum.IntEnum):
 
 
 @record
+class Setting:
+    """One of a family's own numbers or switches: integers and decimals as text, so that no float enters a hash."""
+
+    name: _Text
+    value: _Text
+
+
+@record
 class Architecture:
-    """Shape of a decoder. `norm_epsilon` and `rope_theta` are decimal text, so that no float enters a hash."""
+    """Shape of a decoder: what the chain must know of it, and the settings that its family reads, in order of name."""
 
     family: _Text
     layers: U16
     hidden: U32
-    heads: U16
-    kv_heads: U16
-    head_dim: U16
-    ffn: U32
     vocab: U32
     context_max: U32
-    rope_theta: _Text
-    norm_epsilon: _Text
-    tied_embeddings: bool
+    settings: Annotated[tuple[Setting, ...], Max(limits.MODEL_SETTINGS_MAX)]
 
 
 @record
 class Unit:
-    """A stored file: `root` is the Merkle root over its 1 MiB chunks (proto_specs.merkle over chunk bytes)."""
+    """A stored file: `root` is the Merkle root over its 1 MiB chunks (proto_specs.merkle over chunk bytes).
+
+    `forms` has one `Form` for each tensor of the unit, in the order of its family; kinds without tensors have none.
+    """
 
     kind: U8
     index: U16
     bytes_total: U64
     root: Hash32
+    forms: Annotated[tuple[U8, ...], Max(limits.UNIT_TENSORS_MAX)]
 
 
 @record
 class ExecutionProfile:
-    """The calibrated thresholds and what they hold for: distances in parts per billion (fingerprint.md)."""
+    """The calibrated thresholds and what they hold for: distances in parts per billion (fingerprint.md).
+
+    `decode_rows` is how many rows a single position runs as: 1, or 2 where bits must equal those of a prefill.
+    """
 
     precision: _Text
     engine: _Text
     provider: _Text
     threshold_ppb: U64
     token_margin_micro: U32
+    decode_rows: U8
 
 
 @record
@@ -125,5 +156,12 @@ def validate_manifest(manifest: Manifest) -> None:
         raise DecodeError("units must be: embed, every layer in order, head, tokenizer, chat template")
     if not manifest.eos_tokens or any(token >= manifest.architecture.vocab for token in manifest.eos_tokens):
         raise DecodeError("a model names at least one end-of-sequence token of its vocabulary")
+    names = [one.name for one in manifest.architecture.settings]
+    if names != sorted(set(names)):
+        raise DecodeError("the settings of an architecture are in order of name, each once")
+    if any(form not in tuple(Form) for unit in manifest.units for form in unit.forms):
+        raise DecodeError("a tensor has a form that is unknown")
+    if manifest.profile.decode_rows not in (1, 2):
+        raise DecodeError(f"a position runs as one row or two, not as {manifest.profile.decode_rows}")
     if manifest.profile.threshold_ppb == 0:
         raise DecodeError("a threshold of zero would accuse honest workers")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inference.model.fetch import MODEL_NAME, cache_dir, fetch_smollm2
-from inference.model.importing import import_gguf
+from inference.model.importing import import_model
 from inference.model.store import ShardStore
 from proto_specs.types.manifest import Manifest, compute_model_id
 
@@ -28,5 +28,5 @@ def model() -> Model:
     """SmolLM2-135M-Instruct in the shard store of the machine's cache."""
     path = fetch_smollm2(cache_dir(), lambda _done, _total: None)
     root = cache_dir() / "models"
-    manifest = import_gguf(path, root, lambda _done, _total: None, name=MODEL_NAME)
+    manifest = import_model(path, root, lambda _done, _total: None, name=MODEL_NAME)
     return Model(path, ShardStore(root), compute_model_id(manifest), manifest)

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
-from benchmarks.manifests import build_manifest
+from benchmarks.manifests import build_manifest, make_architecture
 from proto_specs.codec import Fixed, Max, UInt
 from proto_specs.ed25519 import SigningKey
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.merkle import compute_root
 from proto_specs.types.common import ZERO_HASH
-from proto_specs.types.manifest import Architecture, ExecutionProfile, Manifest, compute_model_id
+from proto_specs.types.manifest import ExecutionProfile, Form, Manifest, UnitKind, compute_model_id
 from proto_specs.types.request import (
     FIRST_PREVIOUS,
     Leaf,
@@ -49,6 +49,7 @@ HIDDEN = 2
 """Width of hidden states: small, so that the vectors stay readable."""
 LAYERS = 6
 STAGES = len(WORKER_KEYS)
+_FORMS = {UnitKind.EMBED: (Form.Q8_B32,), UnitKind.LAYER: (Form.FP32, Form.Q4_B32_MIN), UnitKind.HEAD: (Form.FP32,)}
 TOKEN_DTYPE, FP32_DTYPE = 3, 0
 
 
@@ -62,11 +63,14 @@ def make_manifest(**fields: Any) -> Manifest:
     manifest = build_manifest(
         LAYERS,
         name="vector/Tiny-β",
-        architecture=Architecture("llama", LAYERS, HIDDEN, 1, 1, 2, 5, 100_000, 4_096, "100000", "0.00001", True),
+        architecture=make_architecture(LAYERS, HIDDEN, 100_000, 4_096),
         eos_tokens=(2, 0),
-        profile=ExecutionProfile("fp32", "onnxruntime-1.31", "cpu", 30_000, 2_000),
+        profile=ExecutionProfile("fp32", "onnxruntime-1.31", "cpu", 30_000, 2_000, 1),
     )
-    units = tuple(dataclasses.replace(one, bytes_total=1 << one.kind * 8) for one in manifest.units)
+    units = tuple(
+        dataclasses.replace(one, bytes_total=1 << one.kind * 8, forms=_FORMS.get(one.kind, ()))
+        for one in manifest.units
+    )
     return dataclasses.replace(manifest, **{"units": units, **fields})
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from inference.model.graph import ShardRange
+from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore
 from node.p2p.errors import NetworkError
 from node.p2p.host import P2PHost
@@ -45,7 +45,7 @@ def select_units(manifest: Manifest, layers: tuple[int, int] | None) -> tuple[Un
         return manifest.units
     if layers[1] > manifest.architecture.layers:
         raise FetchFailed(f"{manifest.name} has layers 0:{manifest.architecture.layers}, not {layers[0]}:{layers[1]}")
-    wanted = {*ShardRange(manifest.architecture, *layers).units, (UnitKind.TOKENIZER, 0), (UnitKind.CHAT_TEMPLATE, 0)}
+    wanted = {*ShardRange(manifest, *layers).units, (UnitKind.TOKENIZER, 0), (UnitKind.CHAT_TEMPLATE, 0)}
     return tuple(unit for unit in manifest.units if (unit.kind, unit.index) in wanted)
 
 

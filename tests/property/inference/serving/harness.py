@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from benchmarks.manifests import build_manifest
+from benchmarks.manifests import build_manifest, make_architecture
 from inference.serving.boundary import BoundaryLog
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived, ToStage
 from inference.serving.events import (
@@ -31,7 +31,7 @@ from inference.serving.stage import StageRequest, StageSetup
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
-from proto_specs.types.manifest import Architecture, Manifest, WireDtype
+from proto_specs.types.manifest import Manifest, WireDtype
 from proto_specs.types.request import (
     Leaf,
     Order,
@@ -51,7 +51,7 @@ CLIENT = -1
 
 def make_manifest() -> Manifest:
     """A manifest of a tiny model that nothing loads."""
-    shape = Architecture("llama", LAYERS, HIDDEN, 1, 1, HIDDEN, 8, 50_000, 4096, "10000", "1e-5", True)
+    shape = make_architecture(LAYERS, HIDDEN, 50_000)
     return build_manifest(LAYERS, name="arithmetic", architecture=shape, eos_tokens=(EOS,))
 
 

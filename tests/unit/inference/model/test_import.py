@@ -7,13 +7,14 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from inference.model.gguf import GgufModel, TokenizerData
 from numpy.testing import assert_array_equal
 
 from inference.errors import ModelFormatError, StoreError
-from inference.model.gguf import GgufModel, TokenizerData
-from inference.model.importing import import_gguf
+from inference.model.importing import import_model
 from inference.model.layout import compute_file_name, compute_slots, compute_unit_bytes
 from inference.model.store import FileChunks, ShardStore, find_unit
+from inference.model.tokenizer.data import TokenizerData
 from proto_specs.limits import CHUNK_BYTES
 from proto_specs.merkle import compute_root
 from proto_specs.types.manifest import Unit, UnitKind, WireDtype, compute_model_id, validate_manifest
@@ -70,33 +71,33 @@ def test_quantised_tensors_are_dequantised_exactly(tmp_path: Path) -> None:
     kind = gguf.GGMLQuantizationType.Q8_0
     exact = {n: gguf.quants.dequantize(gguf.quants.quantize(weights[n], kind), kind) for n in names}
     assert not np.array_equal(exact["token_embd"], weights["token_embd"])
-    quantised = import_gguf(tiny.write_gguf(tmp_path / "q.gguf", weights, quantised=names), tmp_path / "a", _quiet)
-    plain = import_gguf(tiny.write_gguf(tmp_path / "p.gguf", {**weights, **exact}), tmp_path / "b", _quiet)
+    quantised = import_model(tiny.write_gguf(tmp_path / "q.gguf", weights, quantised=names), tmp_path / "a", _quiet)
+    plain = import_model(tiny.write_gguf(tmp_path / "p.gguf", {**weights, **exact}), tmp_path / "b", _quiet)
     assert quantised == plain
 
 
 def test_a_second_import_is_recognised_and_other_options_are_not(tmp_path: Path) -> None:
     path = tiny.write_gguf(tmp_path / "m.gguf", tiny.make_weights())
-    first = import_gguf(path, tmp_path / "models", _quiet)
+    first = import_model(path, tmp_path / "models", _quiet)
     calls: list[tuple[int, int]] = []
-    again = import_gguf(path, tmp_path / "models", lambda done, total: calls.append((done, total)))
+    again = import_model(path, tmp_path / "models", lambda done, total: calls.append((done, total)))
     assert again == first
     assert len(calls) == 1
     assert calls[0][0] == calls[0][1]
-    half = import_gguf(path, tmp_path / "models", _quiet, wire_dtype="fp16")
+    half = import_model(path, tmp_path / "models", _quiet, wire_dtype="fp16")
     assert half.wire_dtype == WireDtype.FP16
     assert compute_model_id(half) != compute_model_id(first)
     with pytest.raises(ModelFormatError, match="wire dtype 'int3'"):
-        import_gguf(path, tmp_path / "models", _quiet, wire_dtype="int3")
+        import_model(path, tmp_path / "models", _quiet, wire_dtype="int3")
 
 
 def test_an_import_repairs_a_model_that_lost_a_unit(tmp_path: Path) -> None:
     path = tiny.write_gguf(tmp_path / "m.gguf", tiny.make_weights())
     store = ShardStore(tmp_path / "models")
-    manifest = import_gguf(path, store.root, _quiet)
+    manifest = import_model(path, store.root, _quiet)
     model_id = compute_model_id(manifest)
     store.get_unit_path(model_id, find_unit(manifest, UnitKind.LAYER, 1)).unlink()
-    assert import_gguf(path, store.root, _quiet) == manifest
+    assert import_model(path, store.root, _quiet) == manifest
     for unit in manifest.units:
         store.verify_unit(model_id, unit)
 
@@ -134,7 +135,7 @@ def test_models_we_cannot_read_exactly_are_refused(tmp_path: Path, change: dict[
         weights[name] = np.ones((32, 64), np.float32)
     tiny.write_gguf(path, weights, architecture=str(change.get("architecture", "llama")), extra=extra)
     with pytest.raises(ModelFormatError, match=message):
-        import_gguf(path, tmp_path / "models", _quiet)
+        import_model(path, tmp_path / "models", _quiet)
     assert list((tmp_path / "models").glob("*")) == [], "nothing is left behind"
 
 
@@ -149,10 +150,10 @@ def test_truncated_files_are_refused(tmp_path: Path, keep: float) -> None:
 
 def test_files_that_are_not_there_or_not_gguf_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFormatError, match="no file"):
-        import_gguf(tmp_path / "none.gguf", tmp_path, _quiet)
+        import_model(tmp_path / "none.gguf", tmp_path, _quiet)
     (tmp_path / "text.gguf").write_text("not a model at all, only words")
     with pytest.raises(ModelFormatError, match="not a whole GGUF"):
-        import_gguf(tmp_path / "text.gguf", tmp_path / "models", _quiet)
+        import_model(tmp_path / "text.gguf", tmp_path / "models", _quiet)
 
 
 def test_damage_is_found_and_named(model: TinyModel, tmp_path: Path) -> None:

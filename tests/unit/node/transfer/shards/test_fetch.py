@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from inference.model.importing import import_gguf
+from inference.model.importing import import_model
 from inference.model.store import ShardStore, compute_file_root
 from node.p2p.errors import RequestRefused
 from node.p2p.host import P2PHost, open_host
@@ -53,7 +53,7 @@ class Origin:
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Origin:
     root, dice = tmp_path_factory.mktemp("origin"), random.Random(7)
     path = tiny.write_gguf(root / "tiny.gguf", tiny.make_weights())
-    small = import_gguf(path, root / "small", lambda done, total: None)
+    small = import_model(path, root / "small", lambda done, total: None)
     store, units = ShardStore(root / "models"), []
     for unit in small.units:
         size = LARGE if unit.kind == UnitKind.LAYER else 1_000

@@ -1,0 +1,1 @@
+"""Published checkpoints: GGUF files and Hugging Face directories, read tensor by tensor."""

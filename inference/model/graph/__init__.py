@@ -1,0 +1,1 @@
+"""ONNX graphs of layer ranges, built node by node; weights stay in their unit files."""

@@ -1,0 +1,217 @@
+"""The nodes families build layers from: norms, products with stored tensors, attention over KV memory.
+
+A row is one position of one sequence. R rows of a call are B sequences x T positions, in that order. Rows stay flat,
+[R, width]; attention alone sees [B, T, width].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from inference.model.graph.product import build_product
+from inference.model.layout import StoredArray, StoredTensor
+
+CONTRIB_DOMAIN = "com.microsoft"
+_ARRAY_TYPES = {
+    "<f4": TensorProto.FLOAT,
+    "<f2": TensorProto.FLOAT16,
+    "<u2": TensorProto.BFLOAT16,
+    "|u1": TensorProto.UINT8,
+}
+
+
+@dataclass(frozen=True)
+class Residual:
+    """The residual stream [R, C]: `stream`, and a branch that is still to be added (the next norm adds it)."""
+
+    stream: str
+    branch: str | None = None
+
+    def plus(self, branch: str) -> Residual:
+        """The stream with a branch [R, C] to be added."""
+        assert self.branch is None, "the branch before was not added: take the stream from add_norm"
+        return Residual(self.stream, branch)
+
+
+@dataclass
+class GraphKit:
+    """Nodes, weights and interface of a graph, collected while families walk over their layers."""
+
+    epsilon: float
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    initializers: list[onnx.TensorProto] = field(default_factory=list)
+    inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+    outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+    prefix: str = ""
+    layer: int = -1
+    _tensors: dict[str, StoredTensor] = field(default_factory=dict)
+    _made: dict[str, str] = field(default_factory=dict)
+    _count: int = 0
+
+    # Weights
+
+    def enter(self, prefix: str, file: str, tensors: Sequence[StoredTensor], layer: int = -1) -> None:
+        """Go on in another unit: its tensors are declared, and the names that follow are its parts'."""
+        self.prefix, self.layer = prefix, layer
+        for tensor in tensors:
+            if prefix + tensor.name not in self._tensors:
+                for array in tensor.arrays:
+                    self._declare_array(f"{prefix}{tensor.name}.{array.name}", file, array)
+            self._tensors |= {f"{prefix}{part.name}": tensor for part in tensor.parts}
+
+    def vector(self, part: str) -> str:
+        """The name of a stored vector [n], fp32."""
+        return f"{self.prefix}{self._tensors[self.prefix + part].name}.values"
+
+    def linear(self, rows: str, *parts: str) -> str:
+        """rows [R, K] times the matrices of `parts`, outputs one after another: [R, sum of N]."""
+        tensors = list(dict.fromkeys(self._tensors[self.prefix + part] for part in parts))
+        assert [p.name for one in tensors for p in one.parts] == list(parts), "joined parts are multiplied as one"
+        outputs = [build_product(self, rows, one, f"{self.prefix}{one.name}") for one in tensors]
+        return outputs[0] if len(outputs) == 1 else self.node("Concat", outputs, axis=-1)
+
+    # Arithmetic
+
+    def node(self, kind: str, inputs: Sequence[str], domain: str = "", outputs: Sequence[str] = (), **more: Any) -> str:
+        """Adds a node; returns the name of its first output (made up unless `outputs` names them)."""
+        self._count += 1
+        names = list(outputs) or [f"{self.prefix}{kind}.{self._count}"]
+        self.nodes.append(helper.make_node(kind, list(inputs), names, f"{names[0]}:{kind}", domain=domain, **more))
+        return names[0]
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        """A constant of the graph itself, by a name that says its value; declared once."""
+        if name not in self._made:
+            self._made[name] = name
+            self.initializers.append(numpy_helper.from_array(value, name))
+        return name
+
+    def once(self, name: str, make: Any) -> str:
+        """The value called `name`: made by `make()` the first time it is asked for."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+    def norm(self, rows: str, part: str) -> str:
+        """RMS norm over the last axis, times the vector `part`."""
+        weight = self.vector(part)
+        return self.node("SimplifiedLayerNormalization", [rows, weight], epsilon=self.epsilon, axis=-1, stash_type=1)
+
+    def add_norm(self, residual: Residual, part: str) -> tuple[str, Residual]:
+        """The norm of the stream with its branch added, and that stream."""
+        branch = residual.branch
+        if branch is None:  # the same kernel as with a branch, so that the place of a cut changes no bit
+            branch = self.node("Sub", [residual.stream, residual.stream])
+        self._count += 1
+        normed, total = f"{self.prefix}{part}.normed", f"{self.prefix}{part}.stream"
+        inputs, outputs = [branch, residual.stream, self.vector(part)], [normed, "", "", total]
+        self.node("SkipSimplifiedLayerNormalization", inputs, CONTRIB_DOMAIN, outputs, epsilon=self.epsilon)
+        return normed, Residual(total)
+
+    def silu(self, rows: str) -> str:
+        """x sigmoid(x)."""
+        return self.node("QuickGelu", [rows], CONTRIB_DOMAIN, alpha=1.0)
+
+    def gelu_tanh(self, rows: str) -> str:
+        """GELU in its tanh form."""
+        return self.node("Gelu", [rows], approximate="tanh")
+
+    def multiply(self, one: str, other: str) -> str:
+        """Element by element."""
+        return self.node("Mul", [one, other])
+
+    def scale(self, rows: str, factor: float) -> str:
+        """Times an fp32 number."""
+        return self.node("Mul", [rows, self.constant(f"number.{factor!r}", np.array(factor, np.float32))])
+
+    def add(self, one: str, other: str) -> str:
+        """Element by element, or a vector to each row."""
+        return self.node("Add", [one, other])
+
+    def split(self, rows: str, *widths: int) -> tuple[str, ...]:
+        """Columns of [R, sum of widths], in order."""
+        sizes = self.constant(f"widths.{'.'.join(map(str, widths))}", np.array(widths, np.int64))
+        self._count += 1
+        outputs = [f"{self.prefix}split.{self._count}.{place}" for place in range(len(widths))]
+        self.node("Split", [rows, sizes], outputs=outputs, axis=-1)
+        return tuple(outputs)
+
+    def reshape(self, rows: str, *shape: int) -> str:
+        """To a shape with at most one -1."""
+        name = f"shape.{'x'.join(map(str, shape))}"
+        return self.node("Reshape", [rows, self.constant(name, np.array(shape, np.int64))])
+
+    def norm_heads(self, rows: str, part: str, heads: int, head_dim: int) -> str:
+        """RMS norm of each head of [R, heads head_dim] alone."""
+        return self.reshape(self.norm(self.reshape(rows, -1, head_dim), part), -1, heads * head_dim)
+
+    # Attention
+
+    def batch(self, rows: str, width: int) -> str:
+        """[R, width] as [B, T, width]."""
+
+        def make() -> str:
+            tail = self.constant(f"tail.{width}", np.array([-1, width], np.int64))
+            return self.node("Concat", ["batch", tail], axis=0)
+
+        return self.node("Reshape", [rows, self.once(f"batched.{width}", make)])
+
+    def attend(
+        self,
+        packed: str,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        *,
+        split: Sequence[str] = (),
+        rope: str = "rope",
+        scale: float | None = None,
+        window: int = 0,
+        **more: Any,
+    ) -> str:
+        """Grouped-query attention over the layer's KV memory; returns [R, heads head_dim].
+
+        Takes packed q, k, v [R, (heads + 2 kv_heads) head_dim], or with `split` = (k, v) the queries alone. `rope` names
+        the rotary tables, "" for none; a position sees itself and the `window` - 1 before it, or all (0).
+        """
+        widths = [heads * head_dim, kv_heads * head_dim, kv_heads * head_dim]
+        if split:
+            values = [self.batch(one, width) for one, width in zip([packed, *split], widths, strict=True)]
+        else:
+            values = [self.batch(packed, sum(widths)), "", ""]
+        tables = [f"cos.{rope}", f"sin.{rope}"] if rope else []
+        past = [f"past_key.{self.layer}", f"past_value.{self.layer}"]
+        outputs = [f"{self.prefix}attended", f"present_key.{self.layer}", f"present_value.{self.layer}"]
+        optional: Mapping[str, Any] = {"scale": scale, "local_window_size": window or None}
+        more |= {name: value for name, value in optional.items() if value is not None}
+        self.node(
+            "GroupQueryAttention",
+            [*values, *past, "last_position", "total", *tables],
+            CONTRIB_DOMAIN,
+            outputs,
+            num_heads=heads,
+            kv_num_heads=kv_heads,
+            do_rotary=int(bool(rope)),
+            **more,
+        )
+        return self.reshape(outputs[0], -1, widths[0])
+
+    # Interface
+
+    def declare(self, name: str, kind: int, shape: Sequence[int | str], is_output: bool = False) -> None:
+        """An input or output of the graph."""
+        (self.outputs if is_output else self.inputs).append(helper.make_tensor_value_info(name, kind, shape))
+
+    def _declare_array(self, name: str, file: str, array: StoredArray) -> None:
+        tensor = TensorProto(name=name, data_type=_ARRAY_TYPES[array.dtype], dims=array.shape)
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in {"location": file, "offset": array.offset, "length": array.size}.items():
+            tensor.external_data.add(key=key, value=str(value))
+        self.initializers.append(tensor)
