@@ -27,7 +27,11 @@ class WrongChoice(CliError):
 def main() -> None:
     """Measure; JSON, or tables, on standard output; progress, and an error in one line, on standard error."""
     parser = argparse.ArgumentParser(prog="myelin bench inference", description=__doc__)
-    parser.add_argument("model", nargs="?", help="a GGUF file or a stored model's name (default: the sample model)")
+    parser.add_argument(
+        "model",
+        nargs="?",
+        help="a GGUF file, a Hugging Face directory, or a stored model's name (default: the sample model)",
+    )
     parser.add_argument("--only", default=",".join(GROUPS), help=f"some of {','.join(GROUPS)}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)

@@ -1,4 +1,4 @@
-"""Which model is measured: a GGUF file, imported first, or a stored model by name; and the file the peer reads."""
+"""Which model is measured: a checkpoint, imported first, or a stored model by name; and the file the peer reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 
 from inference.errors import ModelFormatError
 from inference.model.fetch import GGUF_NAME, MODEL_NAME, cache_dir
-from inference.model.importing import import_gguf
+from inference.model.importing import import_model
 from inference.model.store import ShardStore
 from node.cli.models import find_model, import_sample, make_progress
 from proto_specs.types.manifest import Manifest, compute_model_id
@@ -26,22 +26,22 @@ class ChosenModel:
 
 
 def choose_model(text: str | None, models: Path, console: Console) -> ChosenModel:
-    """The sample model without a text; else a file, or a stored model's name or id.
+    """The sample model without a text; else a GGUF file, a Hugging Face directory, or a stored model's name or id.
 
-    Raises ModelFormatError for a file that cannot be imported, StoreError for a name that no stored model has,
+    Raises ModelFormatError for a checkpoint that cannot be imported, StoreError for a name that no stored model has,
     FetchError.
     """
     sample = cache_dir() / GGUF_NAME
     if text is None:
         return _choose(import_sample(models, console), models, sample)
     path = Path(text)
-    if path.is_file():
+    if path.exists():
         with make_progress(console) as progress:
             importing = progress.add_task("import", total=None)
-            manifest = import_gguf(
+            manifest = import_model(
                 path, models, lambda done, total: progress.update(importing, completed=done, total=total)
             )
-        return _choose(manifest, models, path)
+        return _choose(manifest, models, path if path.is_file() else None)
     if path.suffix == ".gguf" or len(path.parts) > 1:
         raise ModelFormatError(f"no file {path}: check the path")
     store = ShardStore(models)

@@ -15,6 +15,7 @@ from benchmarks.inference.lines import serve
 from inference.engine.engine import ForwardCall, StageEngine, load_session
 from inference.engine.rows import Rows, StageOutput
 from inference.errors import ModelError
+from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore
 from proto_specs.types.manifest import UnitKind
 
@@ -47,7 +48,7 @@ class OurSide:
         for unit in manifest.units:
             sizes[UnitKind(unit.kind)] += unit.bytes_total
         # An embedding that is not the head too is read by the row.
-        embed = sizes[UnitKind.EMBED] if architecture.tied_embeddings else 0
+        embed = sizes[UnitKind.EMBED] if ShardRange(manifest, 0, architecture.layers).decoder.tied_embeddings else 0
         return {
             "name": manifest.name,
             "layers": architecture.layers,
@@ -58,7 +59,7 @@ class OurSide:
     def encode(self, text: str) -> list[int]:
         """The model's tokens of a text."""
         # Imported here, for a process that serves layers has no tokenizer, and its memory is measured.
-        from inference.model.tokenizer import Tokenizer
+        from inference.model.tokenizer.tokenizer import Tokenizer
 
         return Tokenizer.load(self._get_store(), self._model).encode(text)
 

@@ -113,7 +113,7 @@ def _measure_rates(
 def _start_peer(stack: contextlib.ExitStack, file: Path | None, wanted: Wanted) -> Peer:
     """The peer with the file loaded, or why it is not measured. Raises CallFailed for a named interpreter."""
     if file is None:
-        return Peer({"measured": False, "reason": "the model is given by its name in the store: give its GGUF file"})
+        return Peer({"measured": False, "reason": "llama.cpp reads GGUF files: name the model by its file"})
     child = stack.enter_context(start_child("benchmarks.inference.peer", wanted.llama or sys.executable))
     try:
         about = child.call("describe")

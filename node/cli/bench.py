@@ -37,7 +37,10 @@ def sync(
 @bench_app.command()
 def inference(
     model: Annotated[
-        str | None, typer.Argument(help="A GGUF file, or a stored model's name (default: the sample model).")
+        str | None,
+        typer.Argument(
+            help="A GGUF file, a Hugging Face directory, or a stored model's name (default: the sample model)."
+        ),
     ] = None,
     only: Annotated[str, typer.Option(help="Some of these.")] = "decode,prefill,parallel,memory",
     rounds: Annotated[int, typer.Option(min=1, help="Alternating runs of each side.")] = 5,

@@ -69,7 +69,7 @@ def test_what_exceeds_the_context_is_named(file: Path) -> None:
     ("options", "reason"),
     [
         (["no/such.gguf"], "no file no/such.gguf: check the path"),
-        ([__file__], "test_smoke.py is not a whole GGUF file"),
+        ([__file__], "test_smoke.py is no GGUF file"),
         (["FILE", "--shards", "4"], "tiny has 3 layers: --shards is at most that, not 4"),
         (["FILE", "--llama", "/no/python"], "/no/python: No such file or directory"),
         (["FILE", "--only", "speed"], "choose from decode, prefill, parallel, memory"),
