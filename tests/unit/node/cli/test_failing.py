@@ -107,6 +107,7 @@ CASES: dict[str, tuple[ExitStatus, list[str]]] = {
     "worker repair": (REFUSED, ["--base", "{tmp}/none"]),
     "worker status": (NODELESS, [*ALICE, "--rpc", AWAY]),
     "bench chain": (ExitStatus.WRONG_USAGE, []),
+    "bench inference": (ExitStatus.WRONG_USAGE, []),
     "bench sync": (ExitStatus.WRONG_USAGE, []),
     "infer": (NODELESS, ["hello", "--rpc", AWAY, "--models", "{tmp}/models"]),
     "chat": (REFUSED, ["--account", "nobody", "--keys", "{tmp}/keys", "--models", "{tmp}/models"]),
