@@ -1,4 +1,4 @@
-"""A model cut into shards in one process, with what a wire does to the rows between them: what workers must agree with."""
+"""A model cut into shards in one process, with what a wire does to the rows between: what workers must agree with."""
 
 from __future__ import annotations
 
