@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from inference.errors import ModelFormatError
 from inference.model.checkpoint import hf_directory
 from inference.model.checkpoint.hf_directory import open_hf
+from inference.model.checkpoint.rope_settings import RopeSettings, read_rope
 from proto_specs.types.manifest import Form
 from tests.unit.inference.model.checkpoint.bounds import assert_refused
 from tests.unit.inference.model.checkpoint.raw_safetensors import CONFIG, make_file, store, write_directory
@@ -70,6 +71,24 @@ def test_the_library_writes_what_we_read(tmp_path: Path) -> None:
     for name in ("brain", "half", "single"):
         np.testing.assert_array_equal(opened.read(name), wanted[name].float().numpy())
     np.testing.assert_array_equal(opened.read("eight"), (wanted["eight"].float() * wanted["eight_scale_inv"]).numpy())
+
+
+def test_a_model_that_transformers_saved_in_shards(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, vocab_size=64, head_dim=16
+    )
+    model = transformers.LlamaForCausalLM(config).to(pytest.importorskip("torch").bfloat16)
+    model.save_pretrained(tmp_path / "saved", max_shard_size="16KB")
+    opened = open_hf(tmp_path / "saved")
+    wanted = {name: one.float().numpy() for name, one in model.state_dict().items()}
+    assert len(list((tmp_path / "saved").glob("*.safetensors"))) > 1
+    assert opened.names() == wanted.keys()
+    for name, values in wanted.items():
+        assert opened.get_form(name) is Form.BF16
+        np.testing.assert_array_equal(opened.read(name), values)
+    assert (opened.kind, opened.settings["dtype"], opened.settings["hidden_size"]) == ("llama", "bfloat16", 32)
+    assert read_rope(opened.settings) == RopeSettings(10_000.0, 1.0, None)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(256, 384), (300, 200), (1, 1), (128, 129)])
