@@ -47,6 +47,8 @@ class _Place:
 class GgufFile:
     """An open GGUF checkpoint: `Checkpoint`. The files stay mapped; values are computed from the rows asked for."""
 
+    is_gguf = True
+
     def __init__(self, path: Path, settings: Mapping[str, object], places: Mapping[str, _Place]) -> None:
         self.path = path
         self.settings = settings

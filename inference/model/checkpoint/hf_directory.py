@@ -40,6 +40,8 @@ class _Place:
 class HfDirectory:
     """An open directory: `Checkpoint`. The files stay mapped; values are computed from the rows asked for."""
 
+    is_gguf = False
+
     def __init__(self, path: Path, settings: Mapping[str, object], places: Mapping[str, _Place]) -> None:
         self.path = path
         self.name = _compute_name(path)
@@ -125,7 +127,7 @@ def open_hf(directory: Path) -> HfDirectory:
         places = _open_shards(directory)
     else:
         raise _explain_absence(directory)
-    return HfDirectory(directory, _flatten_settings(config), places)
+    return HfDirectory(directory, _flatten_settings(config), _flatten_names(directory, places))
 
 
 def _open_shards(directory: Path) -> dict[str, _Place]:
@@ -160,6 +162,19 @@ def _open_shard(directory: Path, file: str) -> dict[str, _Place]:
         )
     data = map_file(_locate(directory, file), LENGTH_BYTES)
     return {one.name: _Place(one, data) for one in scan_safetensors(data, file)}
+
+
+def _flatten_names(directory: Path, places: Mapping[str, _Place]) -> dict[str, _Place]:
+    """The tensors of a multimodal model's language model by the names they have where that is all: as its settings."""
+    flat: dict[str, _Place] = {}
+    for name, place in places.items():
+        plain = name.removeprefix("language_model.")  # transformers 4
+        if plain.startswith("model.language_model."):  # transformers 5
+            plain = "model." + plain.removeprefix("model.language_model.")
+        if plain in flat:
+            raise ModelFormatError(f"{directory.name} has the tensor {plain!r:.80} twice: fetch it again")
+        flat[plain] = place
+    return flat
 
 
 def _locate(directory: Path, file: str) -> Path:
