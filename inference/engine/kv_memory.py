@@ -6,6 +6,8 @@ nothing until it is used. Slots lie one after another, so that neighbours run as
 
 from __future__ import annotations
 
+import math
+import mmap
 from typing import Any
 
 import numpy as np
@@ -33,12 +35,29 @@ class KvMemory:
         self.lengths = [0] * slots
         """Valid positions of each slot. What lies behind them is garbage that no later call reads."""
         self.layers: dict[str, Memory] = {}
+        self._maps: list[mmap.mmap] = []
         for layer in shard.layers:
             shape = shard.family.get_kv_shape(shard.decoder, layer)
             for part, width in (("key", shape.key_width), ("value", shape.value_width)):
-                self.layers[f"{part}.{layer}"] = np.zeros((slots, shape.heads, self.positions, width), np.float32)
+                self._allocate(f"{part}.{layer}", (slots, shape.heads, self.positions, width))
         self.bindings: dict[tuple[int, int], Any] = {}
         """What the runtime keeps for a range of slots; its own matter."""
+
+    def release(self, slot: int) -> None:
+        """Empty a slot and give its pages back to the system."""
+        self.lengths[slot] = 0
+        for memory, mapped in zip(self.layers.values(), self._maps, strict=True):
+            size = memory[slot].nbytes
+            start = -(-slot * size // mmap.PAGESIZE) * mmap.PAGESIZE
+            whole = (slot + 1) * size // mmap.PAGESIZE * mmap.PAGESIZE - start
+            if whole > 0:
+                mapped.madvise(mmap.MADV_DONTNEED, start, whole)
+
+    def _allocate(self, name: str, shape: tuple[int, ...]) -> None:
+        size = math.prod(shape) * np.dtype(np.float32).itemsize
+        mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._maps.append(mapped)
+        self.layers[name] = np.frombuffer(mapped, np.float32).reshape(shape)
 
 
 class KvCache:

@@ -71,7 +71,7 @@ def read_plain_hf(
     stated.skip("rope_theta", "rope_scaling", "rope_parameters")
     rope = read_rope(stated.values)
     if rope.rotary_share != 1:
-        raise ModelFormatError(f"{checkpoint.path.name} turns a part of each head only: not supported for this family")
+        raise ModelFormatError(f"rotary embedding of a part of each head ({checkpoint.path.name}) is not supported")
     scaling = read_rope_scaling(checkpoint, rope.scaling)
     check_head_dim(checkpoint, head_dim)
     tied = stated.flag("tie_word_embeddings", "lm_head.weight" not in checkpoint.names())
