@@ -34,7 +34,7 @@ Logits = NDArray[np.float32]
 class Case:
     """A tiny model of a family: its configuration, GGUF's name of the family, "" where it has none.
 
-    `norm_shift` is what the family adds to the norms it stores. `layers_cut` are the cuts a test of shards makes.
+    `norm_shift` is what the family adds to the norms it stores.
     """
 
     name: str
@@ -68,17 +68,22 @@ def make_model(case: Case, seed: int = 0) -> PreTrainedModel:
     torch.manual_seed(seed)
     config = case.config()
     config._attn_implementation = "eager"
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+        config, dtype=torch.float32
+    )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             is_norm = "norm" in name and parameter.dim() == 1
-            parameter.normal_(1 - case.norm_shift if is_norm else 0, 0.3 if parameter.dim() == 1 else 0.2)
-    return model.eval()
+            spread = 0.3 if parameter.dim() == 1 else 1.6 / parameter.shape[-1] ** 0.5
+            parameter.normal_(1 - case.norm_shift if is_norm else 0, spread)
+    model.train(False)
+    return model
 
 
 def save_model(model: PreTrainedModel, path: Path, dtype: torch.dtype = torch.float32) -> Path:
     """The model as a directory of transformers 5, in a dtype that the model keeps afterwards."""
-    model.to(dtype).save_pretrained(path)
+    torch.nn.Module.to(model, dtype)
+    model.save_pretrained(path)
     return path
 
 
@@ -114,7 +119,8 @@ def load_reference(path: Path) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         path, dtype=torch.float32, attn_implementation="eager"
     )
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def import_path(path: Path, root: Path) -> StoredModel:
