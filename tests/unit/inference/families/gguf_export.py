@@ -1,4 +1,4 @@
-"""Writes a model of `transformers` as llama.cpp's converter would: names by the gguf library, rows and norms as it has them.
+"""Writes a model of `transformers` as llama.cpp's converter would: with its names, rows and norms.
 
 Independent of the product's own tables: names come from `gguf.get_tensor_name_map`.
 """

@@ -5,6 +5,7 @@ Every family's tests go through here. `Case` says what a family's tiny model is;
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,10 +67,8 @@ class StoredModel:
 def make_model(case: Case, seed: int = 0) -> PreTrainedModel:
     """The case's model with every parameter random, norms and biases too: what is left out shows in the logits."""
     torch.manual_seed(seed)
-    config = case.config()
-    config._attn_implementation = "eager"
     model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-        config, dtype=torch.float32
+        case.config(), dtype=torch.float32, attn_implementation="eager"
     )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -158,7 +157,7 @@ def compute_in_shards(model: StoredModel, tokens: NDArray[np.uint32], cuts: Sequ
     """Logits [T, V] of the model cut into shards before the layers `cuts`."""
     rows: NDArray[Any] = tokens
     bounds = [0, *cuts, model.layers]
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in itertools.pairwise(bounds):
         session = model.load(start, end)
         asked = tuple(range(len(tokens))) if end == model.layers else ()
         output = session.run(session.open_kv(CAPACITY), rows, asked)
