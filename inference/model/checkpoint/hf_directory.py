@@ -128,7 +128,7 @@ def open_hf(directory: Path) -> HfDirectory:
         places = _open_shards(directory)
     else:
         raise _explain_absence(directory)
-    return HfDirectory(directory, _flatten_settings(config), places)
+    return HfDirectory(directory, _flatten_settings(config), _flatten_names(directory, places))
 
 
 def _open_shards(directory: Path) -> dict[str, _ShardTensor]:
@@ -163,6 +163,19 @@ def _open_shard(directory: Path, file: str) -> dict[str, _ShardTensor]:
         )
     data = map_file(_locate(directory, file), LENGTH_BYTES)
     return {one.name: _ShardTensor(one, data) for one in scan_safetensors(data, file)}
+
+
+def _flatten_names(directory: Path, places: Mapping[str, _ShardTensor]) -> dict[str, _ShardTensor]:
+    """The tensors of a multimodal model's language model by the names they have where that is all: as its settings."""
+    flat: dict[str, _ShardTensor] = {}
+    for name, place in places.items():
+        plain = name.removeprefix("language_model.")  # transformers 4
+        if plain.startswith("model.language_model."):  # transformers 5
+            plain = "model." + plain.removeprefix("model.language_model.")
+        if plain in flat:
+            raise ModelFormatError(f"{directory.name} has the tensor {plain!r:.80} twice: fetch it again")
+        flat[plain] = place
+    return flat
 
 
 def _locate(directory: Path, file: str) -> Path:
