@@ -24,10 +24,13 @@ from proto_specs.types.manifest import Form
 Raw = NDArray[np.uint8]
 _Parts = tuple[Codes, Values, Values | None]
 
-# Codes are bytes with a middle of 128: the sixteen values of a table, so shifted.
-_MXFP4_CODES = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.int16) + 128
-_IQ4_CODES = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.int16) + 128
-_SHIFTS_OF_2 = np.array([0, 2, 4, 6], np.uint8)[:, None]
+# The sixteen values of a table, as codes of 8 bits.
+_MXFP4_VALUES = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12]
+_IQ4_VALUES = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]
+_MXFP4_CODES: Codes = (np.array(_MXFP4_VALUES) + 128).astype(np.uint8)
+_IQ4_CODES: Codes = (np.array(_IQ4_VALUES) + 128).astype(np.uint8)
+_BY_1 = np.arange(8, dtype=np.uint8)[:, None]
+_BY_2 = np.array([0, 2, 4, 6], np.uint8)[:, None]
 
 
 @dataclass(frozen=True)
@@ -66,24 +69,23 @@ def _unpack_q5_1(raw: Raw) -> _Parts:
 
 
 def _unpack_q8_0(raw: Raw) -> _Parts:
-    return raw[..., 2:] ^ 128, _take_half(raw, 0), None
+    return raw[..., 2:] ^ np.uint8(128), _take_half(raw, 0), None
 
 
 def _unpack_q2_k(raw: Raw) -> _Parts:
-    codes = (_regroup(raw[..., 16:80], 32)[..., None, :] >> _SHIFTS_OF_2) & 3
+    codes = _flatten(_take_bits(_regroup(raw[..., 16:80], 32)[..., None, :], _BY_2, 3))
     codes += 8
     scale = _take_half(raw, 80) * (raw[..., :16] & 15).astype(np.float32)
-    return _flatten(codes), scale, -(_take_half(raw, 82) * (raw[..., :16] >> 4).astype(np.float32))
+    return codes, scale, -(_take_half(raw, 82) * (raw[..., :16] >> 4).astype(np.float32))
 
 
 def _unpack_q3_k(raw: Raw) -> _Parts:
-    low = (_regroup(raw[..., 32:96], 32)[..., None, :] >> _SHIFTS_OF_2) & 3
-    high = (raw[..., None, :32] >> np.arange(8, dtype=np.uint8)[:, None]) & 1
-    codes = _flatten(low) + 4
-    codes += _flatten(high) << 2  # a set bit is no offset, a clear one is four less
+    codes = _flatten(_take_bits(_regroup(raw[..., 32:96], 32)[..., None, :], _BY_2, 3))
+    codes |= _flatten(_take_bits(raw[..., None, :32], _BY_1, 1)) << 2
+    codes += 8 - 4  # a clear bit is four less
     packed = raw[..., 96:108]
     low_scales = np.concatenate([packed[..., :8] & 15, packed[..., :8] >> 4], -1)
-    high_scales = _flatten((packed[..., None, 8:] >> _SHIFTS_OF_2) & 3)
+    high_scales = _flatten(_take_bits(packed[..., None, 8:], _BY_2, 3))
     scales = (low_scales | high_scales << 4).astype(np.float32) - 32
     return codes, _take_half(raw, 108) * scales, None
 
@@ -96,35 +98,37 @@ def _unpack_q4_k(raw: Raw) -> _Parts:
 def _unpack_q5_k(raw: Raw) -> _Parts:
     scale, low = _take_k_scales(raw)
     codes = _flatten(_split_nibbles(_regroup(raw[..., 48:], 32)))
-    codes |= _flatten((raw[..., None, 16:48] >> np.arange(8, dtype=np.uint8)[:, None]) & 1) << 4
+    codes |= _flatten(_take_bits(raw[..., None, 16:48], _BY_1, 1)) << 4
     codes += 128
     return codes, scale, low
 
 
 def _unpack_q6_k(raw: Raw) -> _Parts:
     codes = _flatten(_split_nibbles(_regroup(raw[..., :128], 64)))
-    codes |= _flatten((_regroup(raw[..., 128:192], 32)[..., None, :] >> _SHIFTS_OF_2) & 3) << 4
+    codes |= _flatten(_take_bits(_regroup(raw[..., 128:192], 32)[..., None, :], _BY_2, 3)) << 4
     codes += 128 - 32
     scales = raw[..., 192:208].view(np.int8).astype(np.float32)
     return codes, _take_half(raw, 208) * scales, None
 
 
 def _unpack_iq4_nl(raw: Raw) -> _Parts:
-    return _IQ4_CODES.astype(np.uint8)[_split_nibbles(raw[..., 2:])], _take_half(raw, 0), None
+    codes: Codes = _IQ4_CODES[_split_nibbles(raw[..., 2:])]
+    return codes, _take_half(raw, 0), None
 
 
 def _unpack_iq4_xs(raw: Raw) -> _Parts:
-    codes = _IQ4_CODES.astype(np.uint8)[_flatten(_split_nibbles(_regroup(raw[..., 8:], 16)))]
-    low_scales = np.stack([raw[..., 4:8] & 15, raw[..., 4:8] >> 4], -1)
-    high_scales = (raw[..., 2:4, None] >> _SHIFTS_OF_2[:, 0]) & 3
+    codes: Codes = _IQ4_CODES[_flatten(_split_nibbles(_regroup(raw[..., 8:], 16)))]
+    low_scales = np.stack([raw[..., 4:8] & np.uint8(15), raw[..., 4:8] >> np.uint8(4)], -1)
+    high_scales = _take_bits(raw[..., 2:4, None], _BY_2[:, 0], 3)
     scales = (_flatten(low_scales) | _flatten(high_scales) << 4).astype(np.float32) - 32
     return codes, _take_half(raw, 0) * scales, None
 
 
 def _unpack_mxfp4(raw: Raw) -> _Parts:
     # The scale is 2^(e-128): half of what the exponent says, as the table's values are doubled.
-    scale = np.ldexp(np.float32(1), raw[..., :1].astype(np.int32) - 128)
-    return _MXFP4_CODES.astype(np.uint8)[_split_nibbles(raw[..., 1:])], scale, None
+    scale: Values = np.ldexp(np.float32(1), raw[..., :1].astype(np.int32) - 128)
+    codes: Codes = _MXFP4_CODES[_split_nibbles(raw[..., 1:])]
+    return codes, scale, None
 
 
 BLOCK_TYPES: Mapping[Kind, BlockType] = {
@@ -147,6 +151,11 @@ BLOCK_TYPES: Mapping[Kind, BlockType] = {
 def _take_half(raw: Raw, start: int) -> Values:
     """The fp16 number at `start` of every block, as fp32 [N, blocks, 1]."""
     return np.ascontiguousarray(raw[..., start : start + 2]).view("<f2").astype(np.float32)
+
+
+def _take_bits(packed: Raw, shifts: Raw, mask: int) -> Raw:
+    bits: Raw = (packed >> shifts) & np.uint8(mask)
+    return bits
 
 
 def _split_nibbles(packed: Raw) -> Codes:
