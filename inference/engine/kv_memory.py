@@ -35,8 +35,11 @@ class KvMemory:
         self.layers: dict[str, Memory] = {}
         for layer in shard.layers:
             shape = shard.family.get_kv_shape(shard.decoder, layer)
-            for part, width in (("key", shape.key_width), ("value", shape.value_width)):
-                self.layers[f"{part}.{layer}"] = np.zeros((slots, shape.heads, self.positions, width), np.float32)
+            keys = np.zeros((slots, shape.heads, self.positions, shape.key_width), np.float32)
+            values = keys  # of one memory for both: the runtime writes the same rows twice
+            if shape.value_width:
+                values = np.zeros((slots, shape.heads, self.positions, shape.value_width), np.float32)
+            self.layers |= {f"key.{layer}": keys, f"value.{layer}": values}
         self.bindings: dict[tuple[int, int], Any] = {}
         """What the runtime keeps for a range of slots; its own matter."""
 
