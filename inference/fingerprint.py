@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.errors import FingerprintError
+from inference.rounding import compute_excess
 from proto_specs.limits import FINGERPRINT_BYTES, FINGERPRINT_DIMENSIONS
+from proto_specs.types.manifest import WireDtype
 
 PPB = 10**9
 DISTANCE_PPB_MAX = 10**12
@@ -54,12 +56,15 @@ def compute_scale(delta_prefix: Delta) -> Scale:
     return scale
 
 
-def compute_distance(claimed_out: Rows, own_out: Rows, own_in: Rows, scale: Scale) -> int:
-    """dl_rel of a window in parts per billion, rounded up: |claimed - own| over |own delta|, channels scaled.
+def compute_distance(claimed_out: Rows, own_out: Rows, own_in: Rows, scale: Scale, wire_dtype: WireDtype) -> int:
+    """dl_rel of a window in parts per billion, rounded up: the error over |own delta|, channels scaled.
 
-    0 only for equal rows. Raises FingerprintError for unequal shapes, NaN or infinity, which therefore never match.
+    `own_out` is as recomputed, unrounded; `claimed_out` are values of `wire_dtype`. An error is what of the distance
+    between them the rounding of the wire does not explain, so rows equal to the rounded own ones have distance 0.
+    Raises FingerprintError for unequal shapes, NaN or infinity, which therefore never match.
     """
-    error = compute_delta(claimed_out, own_out) / scale
+    compute_delta(claimed_out, own_out)  # refuses what are no rows
+    error = compute_excess(claimed_out, own_out, wire_dtype) / scale
     size = float(np.sum(np.square(compute_delta(own_out, own_in) / scale)))
     if size == 0.0:
         raise FingerprintError("the recomputed delta of the window is zero")

@@ -10,6 +10,7 @@ from inference.engine.rows import Hidden, Tokens
 from inference.model.forms import unpack_rows
 from inference.model.graph.shard import ShardRange
 from inference.model.layout import compute_file_name
+from inference.model.unit_reader import map_arrays
 from proto_specs.types.manifest import UnitKind
 
 
@@ -19,11 +20,7 @@ class EmbeddingTable:
     def __init__(self, shard: ShardRange, directory: Path) -> None:
         """Raises OSError when the unit file is absent."""
         (self._tensor,) = shard.get_tensors(UnitKind.EMBED, 0)
-        path = directory / compute_file_name(UnitKind.EMBED, 0)
-        self._arrays = {
-            one.name: np.memmap(path, dtype=one.dtype, mode="r", offset=one.offset, shape=one.shape)
-            for one in self._tensor.arrays
-        }
+        self._arrays = map_arrays(directory / compute_file_name(UnitKind.EMBED, 0), self._tensor)
         self._scale = np.float32(shard.family.get_embedding_scale(shard.decoder))
 
     def look_up(self, tokens: Tokens) -> Hidden:

@@ -1,21 +1,30 @@
 """One shard serving many requests: admission, KV per request, forward passes. The worker's whole model side.
 
+KV memory is taken as it is used. When it runs out, requests that came last give theirs back and are computed again from
+the rows the engine kept of them (their replay records), so that nobody is refused halfway.
+
 Calls block for the time of the computation and are serialised by a lock inside, so they may come from any thread.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 from inference.engine.kv import KvBudget, KvReservation
-from inference.engine.kv_memory import KvCache
+from inference.engine.kv_memory import KvCache, KvMemory
+from inference.engine.kv_slots import KvSlots
 from inference.engine.ort import ShardSession
+from inference.engine.replay import ReplayRecord
 from inference.engine.rows import Rows, StageOutput
-from inference.errors import EngineError, ModelError
+from inference.errors import EngineError, KvExhaustedError, ModelError
 from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore, find_unit
+from proto_specs.limits import WINDOW_POSITIONS
+
+PROMISED_SHARE_MAX = 4
+"""Requests may together ask for so many times the memory there is: few answers grow as long as they may."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +37,18 @@ class ForwardCall:
     logit_rows: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Sequence:
-    kv: KvCache
-    reservation: KvReservation
+    """A request: its memory (None before its first rows and while it is evicted), and its rows so far."""
+
+    positions_max: int
+    kv: KvCache | None = None
+    reservation: KvReservation | None = None
+    record: ReplayRecord = field(default_factory=ReplayRecord)
+
+    @property
+    def length(self) -> int:
+        return 0 if self.kv is None else self.kv.length
 
 
 class StageEngine:
@@ -40,7 +57,9 @@ class StageEngine:
     def __init__(self, session: ShardSession, kv_positions: int) -> None:
         self.session = session
         self.budget = KvBudget(kv_positions)
+        self._slots = KvSlots(session.make_memory, session.shard.architecture.context_max)
         self._sequences: dict[bytes, _Sequence] = {}
+        self._promised = 0
         self._lock = threading.Lock()
 
     @property
@@ -49,52 +68,144 @@ class StageEngine:
         return self.session.shard
 
     def open(self, request_id: bytes, positions_max: int) -> None:
-        """Reserve memory for a request of up to `positions_max` positions (prompt and generation).
+        """Admit a request of up to `positions_max` positions (prompt and generation).
 
-        Raises KvExhaustedError when the budget is taken, EngineError for an open id or a length beyond the context.
+        Raises KvExhaustedError when it could never fit or too much is promised to others, EngineError for an open id or
+        a length beyond the context.
         """
+        context_max = self.shard.architecture.context_max
         with self._lock:
             if request_id in self._sequences:
                 raise EngineError(f"request {request_id.hex()[:16]} is open already")
-            reservation = self.budget.reserve(positions_max)
-            try:
-                kv = self.session.open_kv(positions_max)
-            except BaseException:
-                reservation.release()
-                raise
-            self._sequences[request_id] = _Sequence(kv, reservation)
-
-    def forward_batch(self, calls: Sequence[ForwardCall]) -> tuple[StageOutput | ModelError, ...]:
-        """Runs a scheduler's step. A failing request gets its error as the answer and disturbs no other request.
-
-        Rows of different requests run one after another: ONNX Runtime's attention wants equal past lengths per call.
-        """
-        answers: list[StageOutput | ModelError] = []
-        with self._lock:
-            for call in calls:
-                try:
-                    answers.append(self._forward(call))
-                except ModelError as error:
-                    answers.append(error)
-        return tuple(answers)
-
-    def truncate(self, request_id: bytes, length: int) -> None:
-        """Forget a request's positions from `length` on (rejected drafts, replay after a lost neighbour)."""
-        with self._lock:
-            self._get(request_id).kv.truncate(length)
+            if not 1 <= positions_max <= context_max:
+                raise EngineError(f"a sequence has 1 to {context_max} positions, not {positions_max}")
+            free = min(self.budget.total, PROMISED_SHARE_MAX * self.budget.total - self._promised)
+            if positions_max > free:
+                raise KvExhaustedError(positions_max, free)
+            self._promised += positions_max
+            self._sequences[request_id] = _Sequence(positions_max)
 
     def close(self, request_id: bytes) -> None:
         """End a request and release its memory. An id that is not open is no error."""
         with self._lock:
             sequence = self._sequences.pop(request_id, None)
             if sequence is not None:
-                sequence.reservation.release()
+                self._promised -= sequence.positions_max
+                self._release(sequence)
 
-    def _forward(self, call: ForwardCall) -> StageOutput:
+    def truncate(self, request_id: bytes, length: int) -> None:
+        """Forget a request's positions from `length` on (rejected drafts, replay after a lost neighbour)."""
+        with self._lock:
+            sequence = self._get(request_id)
+            sequence.record.truncate(length)
+            if sequence.kv is not None and sequence.kv.length > length:
+                sequence.kv.truncate(length)
+
+    def make_room(self, request_id: bytes, end: int, busy: Collection[bytes]) -> list[bytes] | None:
+        """Take memory for positions up to `end` of a request.
+
+        Where too little is free, requests that came later and are not `busy` give theirs back, the latest first, and are
+        returned: their positions have to be computed again from 0 (`get_record`). None when that is not enough. So the
+        oldest request always gets on, and no two take memory from each other in turn.
+        """
+        with self._lock:
+            sequence = self._get(request_id)
+            wanted = min(-(-end // WINDOW_POSITIONS) * WINDOW_POSITIONS, sequence.positions_max)
+            held = 0 if sequence.reservation is None else sequence.reservation.positions
+            free = self.budget.free
+            evicted: list[bytes] = []
+            for key, other in reversed(self._sequences.items()):
+                if wanted - held <= free or key == request_id:
+                    break
+                if other.reservation is not None and key not in busy:
+                    free += other.reservation.positions
+                    evicted.append(key)
+            if wanted - held > free:
+                return None
+            for key in evicted:
+                self._release(self._sequences[key])
+            self._hold(sequence, wanted)
+            return evicted
+
+    def get_record(self, request_id: bytes, start: int, count: int) -> Rows:
+        """Rows [start, start + count) that a request was given before, to compute them again."""
+        with self._lock:
+            return self._get(request_id).record.read(start, count)
+
+    def forward_batch(self, calls: Sequence[ForwardCall]) -> tuple[StageOutput | ModelError, ...]:
+        """Runs a scheduler's step. A failing request gets its error as the answer and disturbs no other request.
+
+        Single rows of requests in one memory run in one call; longer ones run one after another.
+        """
+        answers: dict[int, StageOutput | ModelError] = {}
+        with self._lock:
+            together: dict[KvMemory, list[int]] = {}
+            for place, call in enumerate(calls):
+                try:
+                    kv = self._prepare(call)
+                except ModelError as error:
+                    answers[place] = error
+                    continue
+                if len(call.rows) == 1:
+                    together.setdefault(kv.memory, []).append(place)
+                else:
+                    answers[place] = self._run(call)
+            for places in together.values():
+                answers |= self._run_together(calls, places)
+            for place, call in enumerate(calls):
+                if isinstance(answers[place], StageOutput):
+                    self._remember(call)
+        return tuple(answers[place] for place in range(len(calls)))
+
+    def _prepare(self, call: ForwardCall) -> KvCache:
+        sequence = self._get(call.request_id)
+        if call.start != sequence.length:
+            raise EngineError(f"rows from position {call.start} do not follow the {sequence.length} computed")
+        end = call.start + len(call.rows)
+        if end > sequence.positions_max:
+            raise EngineError(f"{call.start} + {len(call.rows)} positions exceed the {sequence.positions_max} reserved")
+        self._hold(sequence, end)
+        assert sequence.kv is not None, "memory is held"
+        return sequence.kv
+
+    def _hold(self, sequence: _Sequence, positions: int) -> None:
+        """Raises KvExhaustedError when the budget has too little left."""
+        if sequence.reservation is None:
+            sequence.reservation = self.budget.reserve(max(positions, 1))
+            sequence.kv = self._slots.open(sequence.positions_max)
+        sequence.reservation.grow(positions)
+
+    def _release(self, sequence: _Sequence) -> None:
+        if sequence.kv is not None and sequence.reservation is not None:
+            self._slots.close(sequence.kv)
+            sequence.reservation.release()
+        sequence.kv = sequence.reservation = None
+
+    def _run(self, call: ForwardCall) -> StageOutput | ModelError:
         kv = self._get(call.request_id).kv
-        if call.start != kv.length:
-            raise EngineError(f"rows from position {call.start} do not follow the {kv.length} computed")
-        return self.session.run(kv, call.rows, call.logit_rows)
+        assert kv is not None, "prepared"
+        try:
+            return self.session.run(kv, call.rows, call.logit_rows)
+        except ModelError as error:
+            return error
+
+    def _run_together(self, calls: Sequence[ForwardCall], places: Sequence[int]) -> dict[int, StageOutput | ModelError]:
+        """One call for single rows of one memory; each alone when that fails, so that the one at fault is found."""
+        if len(places) > 1:
+            chosen = [calls[place] for place in places]
+            caches = [kv for call in chosen if (kv := self._get(call.request_id).kv) is not None]
+            asked = [bool(call.logit_rows) for call in chosen]
+            try:
+                outputs = self.session.run_together(caches, [call.rows for call in chosen], asked)
+                return dict(zip(places, outputs, strict=True))
+            except ModelError:
+                pass
+        return {place: self._run(calls[place]) for place in places}
+
+    def _remember(self, call: ForwardCall) -> None:
+        sequence = self._get(call.request_id)
+        if call.start == sequence.record.length:  # not again, when it is a replay
+            sequence.record.append(call.rows)
 
     def _get(self, request_id: bytes) -> _Sequence:
         sequence = self._sequences.get(request_id)

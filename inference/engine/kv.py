@@ -1,4 +1,4 @@
-"""Admission control: KV memory is a budget of positions, reserved before work starts and given back once."""
+"""Admission control: KV memory is a budget of positions, taken as sequences grow and given back once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ class KvReservation:
     def __init__(self, budget: KvBudget, positions: int) -> None:
         self.positions = positions
         self._budget: KvBudget | None = budget
+
+    def grow(self, positions: int) -> None:
+        """Hold at least `positions`. Raises KvExhaustedError when the budget lacks what is missing."""
+        missing = positions - self.positions
+        if missing > 0 and self._budget is not None:
+            self._budget.take(missing)
+            self.positions = positions
 
     def release(self) -> None:
         """Give the positions back."""
@@ -49,11 +56,15 @@ class KvBudget:
         """Take `positions` (at least 1). Raises KvExhaustedError when fewer are free: the caller queues or refuses."""
         if positions < 1:
             raise EngineError(f"cannot reserve {positions} positions")
+        self.take(positions)
+        return KvReservation(self, positions)
+
+    def take(self, positions: int) -> None:
+        """Positions that a reservation holds from now on; `reserve` and `grow` call it."""
         with self._lock:
             if positions > self.free:
                 raise KvExhaustedError(positions, self.free)
             self._used += positions
-        return KvReservation(self, positions)
 
     def give_back(self, positions: int) -> None:
         """Positions that a reservation had are free again; the reservation calls it, once."""

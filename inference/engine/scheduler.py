@@ -1,8 +1,8 @@
 """Continuous batching as a pure state machine: `schedule()` returns the next step, `update()` reports that it ran.
 
-Decode runs first, so that no prompt delays a running generation; then prefill, in chunks that end at window
-boundaries, so that every finished window can be hashed and signed at once. Requests of one kind take turns in order
-of arrival. Knows no tensors: the caller keeps the rows and hands them to the engine.
+A step is every decode that is ready, then at most one chunk of one prompt: a decode never waits for more than a chunk.
+Chunks end at window boundaries, so that every finished window can be hashed and signed at once. Prompts take turns in
+order of arrival. Knows no tensors: the caller keeps the rows and hands them to the engine.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from proto_specs.limits import WINDOW_POSITIONS
 
 @dataclass(frozen=True)
 class Work:
-    """Positions [start, start + count) of one request."""
+    """Positions [start, start + count) of one request. `is_replay`: they were computed before, their answer is known."""
 
     request_id: bytes
     start: int
     count: int
+    is_replay: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,22 @@ class EngineStep:
 
 @dataclass
 class _Pending:
-    """Positions [start, end) have arrived and are not computed yet; `running` of them are in a step now."""
+    """Positions [start, end) have arrived and are not computed; `running` of them are in a step now.
+
+    Those before `answered` were computed before their memory was taken.
+    """
 
     start: int
     end: int
     running: int = 0
+    answered: int = 0
 
 
 class Scheduler:
-    """Decides which ready positions run next. `rows_max` bounds the rows of a step (a decode row counts 1)."""
+    """Decides which ready positions run next. `decodes_max` bounds the single rows of a step."""
 
-    def __init__(self, rows_max: int = 2 * WINDOW_POSITIONS) -> None:
-        if rows_max < WINDOW_POSITIONS:
-            raise EngineError(f"a step holds at least one window of {WINDOW_POSITIONS} rows, not {rows_max}")
-        self._rows_max = rows_max
+    def __init__(self, decodes_max: int = 64) -> None:
+        self._decodes_max = decodes_max
         self._pending: dict[bytes, _Pending] = {}  # insertion order is the order of turns
 
     def enqueue(self, request_id: bytes, start: int, count: int) -> None:
@@ -58,19 +61,23 @@ class Scheduler:
 
     def schedule(self) -> EngineStep:
         """The next step. Its positions are not scheduled again before `update`."""
-        ready = [(key, one) for key, one in self._pending.items() if not one.running and one.start < one.end]
-        decodes = [pair for pair in ready if pair[1].end - pair[1].start == 1]
-        prefills = [pair for pair in ready if pair[1].end - pair[1].start > 1]
-        room = self._rows_max
-        works: list[Work] = []
-        for request_id, pending in decodes + prefills:
-            count = min(pending.end, _next_boundary(pending.start)) - pending.start
-            if count > room:
-                break  # no overtaking among equals: a chunk cut short would leave its window open
-            pending.running = count
-            room -= count
-            works.append(Work(request_id, pending.start, count))
-        return EngineStep(tuple(works))
+        decodes: list[Work] = []
+        chunk: Work | None = None
+        for request_id, pending in self._pending.items():
+            if pending.running or pending.start == pending.end:
+                continue
+            is_replay = pending.start < pending.answered
+            end = min(pending.answered if is_replay else pending.end, _next_boundary(pending.start))
+            work = Work(request_id, pending.start, end - pending.start, is_replay)
+            if pending.end - pending.start == 1:
+                if len(decodes) < self._decodes_max:
+                    decodes.append(work)
+            elif chunk is None:
+                chunk = work
+        works = (*decodes, *(() if chunk is None else (chunk,)))
+        for work in works:
+            self._pending[work.request_id].running = work.count
+        return EngineStep(works)
 
     def update(self, step: EngineStep) -> None:
         """Marks the step as run; its requests go to the end of the queue. Requests removed meanwhile are ignored."""
@@ -83,6 +90,19 @@ class Scheduler:
                 pending.start += pending.running
                 pending.running = 0
             self._pending[work.request_id] = pending
+
+    def postpone(self, work: Work) -> None:
+        """Takes back a scheduled work that cannot run now; it keeps its turn."""
+        self._pending[work.request_id].running = 0
+
+    def restart(self, request_id: bytes) -> None:
+        """A request lost its memory: its positions run again from 0, those that were answered as a replay."""
+        pending = self._pending.get(request_id)
+        if pending is None:  # none of its positions ever came
+            return
+        assert not pending.running, "only a request that waits loses its memory"
+        pending.answered = max(pending.answered, pending.start)
+        pending.start = 0
 
     def truncate(self, request_id: bytes, length: int) -> None:
         """Forget a request's positions from `length` on, including those that a running step computes."""

@@ -12,9 +12,11 @@ import numpy as np
 
 from inference.engine.ort import ShardSession
 from inference.engine.rows import Hidden, Rows
-from inference.engine.wire_dtype import decode_rows, encode_rows
-from inference.errors import EngineError, WireDtypeError
+from inference.engine.wire_dtype import encode_rows
+from inference.errors import EngineError, FingerprintError, WireDtypeError
 from inference.fingerprint import (
+    Delta,
+    Scale,
     compute_delta,
     compute_distance,
     compute_projection,
@@ -72,10 +74,10 @@ def verify_window(
 
     `inputs` are uint32 token ids [P] or fp32 hidden states [P,C] with P = window_start + n; `seed` (32 bytes) is that
     of the projection; `sampled` is for a last shard whose window holds generated tokens.
-    The recomputed rows are rounded to the session's wire dtype first, as an honest worker's were.
-    Raises EngineError when the inputs are not rows of this shard or its output does not fit the wire dtype (there is
-    no verdict then), FingerprintError when the claimed rows are not finite rows of the window's shape (the verdict is
-    a fail: NaN never matches).
+    `claimed` are the values that were sent, in the session's wire dtype; the recomputed rows are never rounded.
+    Raises EngineError when the inputs are not rows of this shard, or its output does not fit the wire dtype or changes
+    nothing (there is no verdict then), FingerprintError when the claimed rows are not finite rows of the window's shape
+    (the verdict is a fail: NaN never matches).
     """
     positions = len(inputs)
     if not 0 <= window_start < positions:
@@ -84,25 +86,28 @@ def verify_window(
         raise EngineError("sampled tokens are judged on a last shard, from the window's own positions")
     first = positions if sampled is None else min(sampled.start, positions)
     output = session.run(session.open_kv(positions), inputs, tuple(range(first, positions)))
-    own = _round_to_wire(output.hidden, session.wire_dtype)
+    own = output.hidden
     entered = inputs.astype(np.float32, copy=False) if output.embedded is None else output.embedded
-    delta = compute_delta(own, entered)
-    scale = compute_scale(delta)
     window = slice(window_start, positions)
-    distance = compute_distance(claimed, own[window], entered[window], scale)
+    delta, scale = _compute_reference(own, entered, window, session.wire_dtype)
+    distance = compute_distance(claimed, own[window], entered[window], scale, session.wire_dtype)
     mismatches = () if sampled is None else _compare_tokens(sampled, output.logits, first, positions, profile)
     return VerificationResult(
         distance, profile.threshold_ppb, compute_projection(delta[window], scale, seed), mismatches
     )
 
 
-def _round_to_wire(rows: Hidden, dtype: WireDtype) -> Hidden:
-    if dtype is WireDtype.FP32:
-        return rows
+def _compute_reference(own: Hidden, entered: Hidden, window: slice, dtype: WireDtype) -> tuple[Delta, Scale]:
+    """Delta and scale to compare with. Raises EngineError where no honest worker could match: no verdict, no fault."""
     try:
-        return decode_rows(encode_rows(rows, dtype), dtype, rows.shape[1])
-    except WireDtypeError as error:  # the fault cannot be assigned: no verdict
+        encode_rows(own, dtype)
+        delta = compute_delta(own, entered)
+        scale = compute_scale(delta)
+    except (WireDtypeError, FingerprintError) as error:
         raise EngineError(f"the recomputed rows cannot be compared: {error}") from error
+    if not delta[window].any():
+        raise EngineError("the recomputed rows cannot be compared: they equal the input throughout the window")
+    return delta, scale
 
 
 def _compare_tokens(

@@ -31,7 +31,7 @@ from proto_specs.types.manifest import (
 )
 
 # The exact class on the CPU provider, by the dtype of its boundaries: docs/models.md, "How the thresholds were set".
-_THRESHOLD_PPB = {WireDtype.FP32: 30_000, WireDtype.FP16: 150_000, WireDtype.BF16: 700_000}
+_THRESHOLD_PPB = {WireDtype.FP32: 40_000, WireDtype.FP16: 15_000, WireDtype.BF16: 8_000}
 _TOKEN_MARGIN_MICRO = 2_000
 _FORMAT = b"myelin-import-2"
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from consensus.runtime.inference.state import StageStatus
 from inference.errors import TokenizerError
 from inference.model.store import ShardStore
-from inference.model.tokenizer import Tokenizer
+from inference.model.tokenizer.tokenizer import Tokenizer
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.keyring import KEY_HELP, KeysOption
 from node.cli.models import find_model

@@ -51,7 +51,7 @@ def import_sample(models: Path, console: Console) -> Manifest:
     with make_progress(console) as progress:
         fetching = progress.add_task("fetch", total=None)
         path = fetch_smollm2(cache_dir(), lambda done, total: progress.update(fetching, completed=done, total=total))
-        return _import(path, models, "fp32", MODEL_NAME, progress)
+        return _import(path, models, "bf16", MODEL_NAME, progress)
 
 
 def find_model(store: ShardStore, text: str | None) -> bytes:
@@ -79,7 +79,7 @@ def find_model(store: ShardStore, text: str | None) -> bytes:
 def import_command(
     source: Annotated[str, typer.Argument(help="A GGUF file, or `smollm2` for the sample model.")],
     models: ModelsOption = None,
-    wire_dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16 between stages.")] = "fp32",
+    wire_dtype: Annotated[str, typer.Option(help="bf16, fp16 or fp32 between stages.")] = "bf16",
     name: Annotated[str | None, typer.Option(help="Name of the model (default: the file's own).")] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from consensus.runtime.inference.state import Challenge, StageStatus
-from inference.model.tokenizer import Tokenizer
+from inference.model.tokenizer.tokenizer import Tokenizer
 from node.cli.amounts import format_distance, format_myl
 from node.client.requests import (
     EscrowOpened,

@@ -78,7 +78,7 @@ async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader
     logger.info("loading layers %d to %d of %s", config.start, config.end - 1, manifest.name)
     session = await trio.to_thread.run_sync(load, store, config.model, config.start, config.end, config.threads)
     archive = DiskRequestArchive(config.directory, account)
-    compute = ComputeLoop(StageEngine(session, config.kv_positions), manifest)
+    compute = ComputeLoop(StageEngine(session, config.kv_positions))
     with contextlib.closing(await open_request_journal(config, account)) as journal:
         async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
             serve_openings(host, archive)

@@ -13,15 +13,15 @@ from tests.actors.doctor import Cheat, write_doctored
 
 def load_doctored(directory: Path, workspace: Path, shard: ShardRange, cheat: Cheat, threads: int = 1) -> ShardSession:
     """A session of the shard over doctored copies of its weights, written to the new directory `workspace`."""
-    write_doctored(directory, workspace, shard.architecture, shard.start, shard.end, cheat)
-    return ShardSession(shard, workspace, threads)
+    manifest = write_doctored(directory, workspace, shard, cheat)
+    return ShardSession(ShardRange(manifest, shard.start, shard.end), workspace, threads)
 
 
 def make_cheating_loader(cheat: Cheat, workspace: Path) -> Loader:
     """A loader in place of `load_verified`; doctored weights are written under `workspace`."""
 
     def load(store: ShardStore, model: bytes, start: int, end: int, threads: int) -> ShardSession:
-        shard = ShardRange(store.load_manifest(model).architecture, start, end)
+        shard = ShardRange(store.load_manifest(model), start, end)
         return load_doctored(store.get_directory(model), workspace / cheat.value, shard, cheat, threads)
 
     return load

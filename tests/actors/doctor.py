@@ -1,8 +1,9 @@
 """Dishonest copies of a stored model's weights, as cheats are told from honest work in the demo and in tests.
 
 QUANTISE rounds every matrix of the range to 4-bit symmetric blocks of 32 (a cheaper model in place of the published
-one); PERTURB adds seeded Gaussian noise of 1 % of each matrix's standard deviation; SKIP leaves the middle layer out:
-its two output matrices are zero, so the layer adds zero to its input, which is bit for bit what no layer gives.
+one), INT8 likewise to 8 bits, HALF to fp16; PERTURB adds seeded Gaussian noise of 1 % of each matrix's standard
+deviation; SKIP leaves the middle layer out: its two output matrices are zero, so the layer adds zero to its input,
+which is bit for bit what no layer gives.
 """
 
 from __future__ import annotations
@@ -10,17 +11,23 @@ from __future__ import annotations
 import enum
 import os
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.errors import StoreError
-from inference.model.layout import TensorSlot, compute_file_name, compute_slots
-from proto_specs.types.manifest import Architecture, UnitKind
+from inference.model.forms import pack_values
+from inference.model.graph.shard import ShardRange
+from inference.model.layout import Part, StoredTensor, compute_file_name, compute_unit_bytes, place_tensors
+from inference.model.unit_reader import read_values
+from proto_specs.types.manifest import Form, Manifest, UnitKind
 
 BLOCK = 32
 LEVELS = 7
+INT8_LEVELS = 127
 NOISE_SHARE = 0.01
 
 OUTPUT_MATRICES = frozenset({"attn_out", "down"})
@@ -35,20 +42,21 @@ class Cheat(enum.Enum):
     QUANTISE = "quantise"
     SKIP = "skip"
     PERTURB = "perturb"
+    INT8 = "int8"
+    HALF = "half"
 
 
-def write_doctored(
-    directory: Path, target: Path, architecture: Architecture, start: int, end: int, cheat: Cheat, seed: int = 0
-) -> None:
-    """Copy a model's weight files to the new directory `target` with layers [start, end) doctored.
+def write_doctored(directory: Path, target: Path, shard: ShardRange, cheat: Cheat, seed: int = 0) -> Manifest:
+    """Copy a model's weight files to the new directory `target` with the shard's layers doctored, as fp32.
 
-    Other files are hard links where the file system allows, else copies. Raises StoreError when `target` exists.
+    Returns the manifest that describes the copy (its roots are still the honest ones). Other files are hard links where
+    the file system allows, else copies. Raises StoreError when `target` exists.
     """
     try:
         target.mkdir(parents=True)
     except FileExistsError as error:
         raise StoreError(f"{target} exists already: doctored copies are written to a fresh directory") from error
-    layers = [(start + end) // 2] if cheat is Cheat.SKIP else range(start, end)
+    layers = [(shard.start + shard.end) // 2] if cheat is Cheat.SKIP else list(shard.layers)
     doctored = {compute_file_name(UnitKind.LAYER, layer): layer for layer in layers}
     for file in sorted(directory.glob("*.bin")):
         layer = doctored.get(file.name)
@@ -56,39 +64,56 @@ def write_doctored(
             _link(file, target / file.name)
         else:
             generator = np.random.default_rng([seed, layer])
-            (target / file.name).write_bytes(_doctor_layer(file.read_bytes(), architecture, cheat, generator))
+            parts = shard.get_parts(UnitKind.LAYER, layer)
+            _doctor_layer(file, target / file.name, shard.get_tensors(UnitKind.LAYER, layer), parts, cheat, generator)
+    units = tuple(
+        replace(one, forms=(Form.FP32,) * len(one.forms)) if one.kind == UnitKind.LAYER and one.index in layers else one
+        for one in shard.manifest.units
+    )
+    return replace(shard.manifest, units=units)
 
 
-def _doctor_layer(data: bytes, architecture: Architecture, cheat: Cheat, generator: np.random.Generator) -> bytes:
-    changed = bytearray(data)
-    for slot in compute_slots(architecture, UnitKind.LAYER):
-        if len(slot.shape) < 2:
-            continue  # norms stay: no format quantises them
-        worse = _spoil(_read(data, slot), slot.name, cheat, generator)
-        changed[slot.offset : slot.offset + slot.size] = worse.astype("<f4").tobytes()
-    return bytes(changed)
+def _doctor_layer(
+    source: Path,
+    target: Path,
+    tensors: Sequence[StoredTensor],
+    parts: Sequence[Part],
+    cheat: Cheat,
+    generator: np.random.Generator,
+) -> None:
+    values = {name: array for tensor in tensors for name, array in read_values(source, tensor).items()}
+    placed = place_tensors(parts, [Form.FP32] * len(parts))
+    changed = bytearray(compute_unit_bytes(placed))
+    for tensor in placed:
+        (array,) = tensor.arrays
+        spoilt = [_spoil(values[one.name], one.name, cheat, generator) for one in tensor.parts]
+        data = pack_values(Form.FP32, np.concatenate(spoilt))["values"].tobytes()
+        changed[array.offset : array.offset + array.size] = data
+    target.write_bytes(changed)
 
 
 def _spoil(matrix: Matrix, name: str, cheat: Cheat, generator: np.random.Generator) -> Matrix:
+    if matrix.ndim < 2:
+        return matrix  # norms stay: no format quantises them
     match cheat:
         case Cheat.QUANTISE:
-            return _quantise(matrix)
+            return _quantise(matrix, LEVELS)
         case Cheat.PERTURB:
             return _perturb(matrix, generator)
+        case Cheat.INT8:
+            return _quantise(matrix, INT8_LEVELS)
+        case Cheat.HALF:
+            return matrix.astype(np.float16).astype(np.float32)
         case Cheat.SKIP:
             return np.zeros_like(matrix) if name in OUTPUT_MATRICES else matrix
 
 
-def _read(data: bytes, slot: TensorSlot) -> Matrix:
-    return np.frombuffer(data, dtype="<f4", count=slot.size // 4, offset=slot.offset).reshape(slot.shape)
-
-
-def _quantise(matrix: Matrix) -> Matrix:
-    """[in, out], blocks of 32 along `in` (as quantised formats block a row of weights)."""
-    blocks = matrix.T.reshape(matrix.shape[1], -1, BLOCK)
-    step = np.abs(blocks).max(axis=2, keepdims=True) / LEVELS
+def _quantise(matrix: Matrix, levels: int) -> Matrix:
+    """[N, K], symmetric blocks of 32 along K (as quantised formats block a row of weights)."""
+    blocks = matrix.reshape(len(matrix), -1, BLOCK)
+    step = np.abs(blocks).max(axis=2, keepdims=True) / levels
     codes = np.rint(np.divide(blocks, step, out=np.zeros_like(blocks), where=step > 0))
-    return np.ascontiguousarray((codes * step).reshape(matrix.shape[1], -1).T.astype(np.float32))
+    return np.ascontiguousarray((codes * step).reshape(matrix.shape).astype(np.float32))
 
 
 def _perturb(matrix: Matrix, generator: np.random.Generator) -> Matrix:

@@ -9,7 +9,7 @@ import pytest
 from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import StageStatus
 from inference.model.store import ShardStore
-from inference.model.tokenizer import Tokenizer
+from inference.model.tokenizer.tokenizer import Tokenizer
 from node.cli.ask import open_client_host
 from node.cli.connect import open_account
 from node.client.requests import Ask, Happening, StageResolved, run_inference

@@ -11,6 +11,7 @@ exact in fp32.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -169,12 +170,12 @@ def _split_nibbles(packed: Raw) -> Codes:
 
 def _regroup(packed: Raw, size: int) -> Raw:
     """[N, blocks, bytes] becomes [N, blocks, bytes / size, size]."""
-    return packed.reshape(*packed.shape[:2], -1, size)
+    return packed.reshape(*packed.shape[:2], packed.shape[2] // size, size)
 
 
 def _flatten(parts: Raw) -> Raw:
     """[N, blocks, ...] becomes [N, blocks, values]."""
-    return parts.reshape(*parts.shape[:2], -1)
+    return parts.reshape(*parts.shape[:2], math.prod(parts.shape[2:]))
 
 
 def _take_k_scales(raw: Raw) -> tuple[Values, Values]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -28,6 +30,7 @@ _KIND = GGMLQuantizationType
 _PLAIN_FORMS = {_KIND.F32: Form.FP32, _KIND.F16: Form.FP16, _KIND.BF16: Form.BF16}
 _ITEM_TYPES = {_KIND.F32: "<f4", _KIND.F16: "<f2", _KIND.BF16: "<u2"}
 _MIDDLE_OF_4_BITS = 8
+_Number = TypeVar("_Number", np.uint8, np.float32)
 # Types without an exact integer form, whose values gguf computes.
 _OTHER_TYPES = frozenset(
     getattr(_KIND, name)
@@ -37,7 +40,7 @@ _OTHER_TYPES = frozenset(
 
 
 @dataclass(frozen=True)
-class _Place:
+class _MappedTensor:
     """A tensor and the map of the part it lies in."""
 
     tensor: GgufTensor
@@ -47,7 +50,9 @@ class _Place:
 class GgufFile:
     """An open GGUF checkpoint: `Checkpoint`. The files stay mapped; values are computed from the rows asked for."""
 
-    def __init__(self, path: Path, settings: Mapping[str, object], places: Mapping[str, _Place]) -> None:
+    is_gguf = True
+
+    def __init__(self, path: Path, settings: Mapping[str, object], places: Mapping[str, _MappedTensor]) -> None:
         self.path = path
         self.settings = settings
         kind, name = settings.get("general.architecture"), settings.get("general.name")
@@ -84,10 +89,11 @@ class GgufFile:
         place = self._get_place(name)
         tensor = place.tensor
         self.get_form(name)
-        if len(tensor.shape) == 1 and tensor.kind not in _PLAIN_FORMS:  # one row of blocks, which no slice can cut
-            values = self._dequantize(place, slice(None)).reshape(-1)[rows]
-        else:
-            values = self._dequantize(place, rows)
+        with np.errstate(all="ignore"):  # what is no number is refused below
+            if len(tensor.shape) == 1 and tensor.kind not in _PLAIN_FORMS:  # one row of blocks, which no slice can cut
+                values = self._dequantize(place, slice(None))[rows]
+            else:
+                values = self._dequantize(place, rows)
         if not np.isfinite(values).all():
             raise ModelFormatError(f"{name} in {self.path.name} holds NaN or infinity: it is damaged, fetch it again")
         return values
@@ -104,49 +110,47 @@ class GgufFile:
         offset = low.astype(np.float64) + _MIDDLE_OF_4_BITS * scale.astype(np.float64)
         return Blocks(codes, scale, offset.astype(np.float32))
 
-    def _get_place(self, name: str) -> _Place:
+    def _get_place(self, name: str) -> _MappedTensor:
         place = self._places.get(name)
         if place is None:
             raise ModelFormatError(f"{self.path.name} lacks the tensor {name}: it is incomplete, fetch it again")
         return place
 
-    def _dequantize(self, place: _Place, rows: slice) -> Values:
+    def _dequantize(self, place: _MappedTensor, rows: slice) -> Values:
+        """fp32 values of rows along the first axis; of a quantised vector, all."""
         tensor = place.tensor
-        if tensor.kind in _ITEM_TYPES:
-            raw = _read_raw(place, rows)
-            shape = (-1, *tensor.shape[1:])
-            items = raw.reshape(-1).view(_ITEM_TYPES[tensor.kind]).reshape(shape)
-            if tensor.kind is _KIND.BF16:
-                return (items.astype(np.uint32) << 16).view(np.float32)
-            return items.astype(np.float32)
         if tensor.kind in BLOCK_TYPES:
             codes, scale, low = self._unpack(place, rows)
-            numbers = codes.reshape(*scale.shape, -1).astype(np.float32)
+            numbers = codes.reshape(*scale.shape, codes.shape[1] // scale.shape[1]).astype(np.float32)
             numbers -= BLOCK_TYPES[tensor.kind].zero
             numbers *= scale[..., None]
             if low is not None:
                 numbers += low[..., None]
+        elif tensor.kind is _KIND.BF16:
+            numbers = (_read_raw(place, rows).view("<u2").astype(np.uint32) << 16).view(np.float32)
+        elif tensor.kind in _ITEM_TYPES:
+            numbers = _read_raw(place, rows).view(_ITEM_TYPES[tensor.kind]).astype(np.float32)
         else:
-            numbers = dequantize(_read_raw(place, rows).reshape(-1, _compute_row_bytes(tensor)), tensor.kind)
-        return numbers.reshape(-1, *tensor.shape[1:]) if len(tensor.shape) > 1 else numbers.reshape(-1)
+            raw = _read_raw(place, rows)
+            numbers = dequantize(raw, tensor.kind) if raw.size else np.empty(0, np.float32)
+        inner = tensor.shape[1:]
+        return numbers.reshape(numbers.size // math.prod(inner), *inner)
 
-    def _unpack(self, place: _Place, rows: slice) -> tuple[Codes, Values, Values | None]:
+    def _unpack(self, place: _MappedTensor, rows: slice) -> tuple[Codes, Values, Values | None]:
         """Codes [N, K], scale and low [N, scales of a row], checked to be finite."""
         tensor = place.tensor
-        raw = _read_raw(place, rows).reshape(-1, _compute_row_bytes(tensor))
-        block_bytes = GGML_QUANT_SIZES[tensor.kind][1]
-        codes, scale, low = BLOCK_TYPES[tensor.kind].unpack(raw.reshape(len(raw), -1, block_bytes))
+        block, block_bytes = GGML_QUANT_SIZES[tensor.kind]
+        raw, blocks = _read_raw(place, rows), tensor.shape[-1] // block
+        count = raw.size // (blocks * block_bytes)
+        with np.errstate(all="ignore"):
+            codes, scale, low = BLOCK_TYPES[tensor.kind].unpack(raw.reshape(count, blocks, block_bytes))
         for numbers in (scale, low):
             if numbers is not None and not (np.abs(numbers) <= SCALE_MAX).all():
                 raise ModelFormatError(
                     f"{tensor.name} in {self.path.name} has a scale that is no number or absurd: "
                     "it is damaged, fetch it again"
                 )
-        return (
-            np.ascontiguousarray(codes.reshape(len(raw), -1)),
-            np.ascontiguousarray(scale.reshape(len(raw), -1)),
-            None if low is None else np.ascontiguousarray(low.reshape(len(raw), -1)),
-        )
+        return _join_blocks(codes), _join_blocks(scale), None if low is None else _join_blocks(low)
 
 
 def open_gguf(path: Path) -> GgufFile:
@@ -172,7 +176,7 @@ def open_gguf(path: Path) -> GgufFile:
 
 
 def _open_parts(path: Path, stem: str, count: int) -> GgufFile:
-    places: dict[str, _Place] = {}
+    places: dict[str, _MappedTensor] = {}
     first: GgufHeader | None = None
     for index in range(count):
         part = path.with_name(f"{stem}-{index + 1:05}-of-{count:05}.gguf")
@@ -191,16 +195,16 @@ def _open_parts(path: Path, stem: str, count: int) -> GgufFile:
     return GgufFile(path, first.settings, places)
 
 
-def _place(header: GgufHeader, data: mmap.mmap) -> dict[str, _Place]:
-    return {one.name: _Place(one, data) for one in header.tensors}
+def _place(header: GgufHeader, data: mmap.mmap) -> dict[str, _MappedTensor]:
+    return {one.name: _MappedTensor(one, data) for one in header.tensors}
 
 
-def _compute_row_bytes(tensor: GgufTensor) -> int:
-    block, block_bytes = GGML_QUANT_SIZES[tensor.kind]
-    return int(tensor.shape[-1] // block * block_bytes)
+def _join_blocks(parts: NDArray[_Number]) -> NDArray[_Number]:
+    """[N, blocks, n] becomes [N, blocks x n]."""
+    return np.ascontiguousarray(parts.reshape(len(parts), parts.shape[1] * parts.shape[2]))
 
 
-def _read_raw(place: _Place, rows: slice) -> NDArray[np.uint8]:
+def _read_raw(place: _MappedTensor, rows: slice) -> NDArray[np.uint8]:
     """Bytes of rows along the first axis. Of quantised vectors, all."""
     tensor = place.tensor
     count = tensor.shape[0] if len(tensor.shape) > 1 or tensor.kind in _PLAIN_FORMS else 1

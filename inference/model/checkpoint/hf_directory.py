@@ -30,7 +30,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
-class _Place:
+class _ShardTensor:
     """A tensor and the map of the shard it lies in."""
 
     tensor: SafeTensor
@@ -40,7 +40,9 @@ class _Place:
 class HfDirectory:
     """An open directory: `Checkpoint`. The files stay mapped; values are computed from the rows asked for."""
 
-    def __init__(self, path: Path, settings: Mapping[str, object], places: Mapping[str, _Place]) -> None:
+    is_gguf = False
+
+    def __init__(self, path: Path, settings: Mapping[str, object], places: Mapping[str, _ShardTensor]) -> None:
         self.path = path
         self.name = _compute_name(path)
         self.settings = settings
@@ -79,9 +81,10 @@ class HfDirectory:
         start, stop, step = rows.indices(place.tensor.shape[0])
         assert step == 1, "rows are consecutive"
         stop = max(start, stop)
-        values = _decode(place.tensor.dtype, _read_items(place, start, stop))
-        if place.tensor.dtype == "F8_E4M3":
-            values *= self._read_scales(place.tensor, start, stop)
+        with np.errstate(all="ignore"):  # what is no number is refused below
+            values = _decode(place.tensor.dtype, _read_items(place, start, stop))
+            if place.tensor.dtype == "F8_E4M3":
+                values *= self._read_scales(place.tensor, start, stop)
         if not np.isfinite(values).all():
             raise ModelFormatError(f"{name} in {self.path.name} holds NaN or infinity: it is damaged, fetch it again")
         return values
@@ -90,7 +93,7 @@ class HfDirectory:
         """None of this format's forms has blocks: no caller comes here."""
         raise AssertionError(f"{name} has no blocks in rows {rows}")
 
-    def _get_place(self, name: str) -> _Place:
+    def _get_place(self, name: str) -> _ShardTensor:
         place = self._places.get(name)
         if place is None:
             raise ModelFormatError(f"{self.path.name} lacks the tensor {name}: it is incomplete, fetch it again")
@@ -125,10 +128,10 @@ def open_hf(directory: Path) -> HfDirectory:
         places = _open_shards(directory)
     else:
         raise _explain_absence(directory)
-    return HfDirectory(directory, _flatten_settings(config), places)
+    return HfDirectory(directory, _flatten_settings(config), _flatten_names(directory, places))
 
 
-def _open_shards(directory: Path) -> dict[str, _Place]:
+def _open_shards(directory: Path) -> dict[str, _ShardTensor]:
     index = parse_object(_read_small(directory, INDEX_FILE), f"{INDEX_FILE} in {directory.name}")
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -138,7 +141,7 @@ def _open_shards(directory: Path) -> dict[str, _Place]:
     files: list[str] = list(dict.fromkeys(weight_map.values()))
     if len(files) > SHARDS_MAX:
         raise ModelFormatError(f"{INDEX_FILE} in {directory.name} names {len(files)} files: it is damaged")
-    places: dict[str, _Place] = {}
+    places: dict[str, _ShardTensor] = {}
     for file in files:
         found = _open_shard(directory, file)
         stray = found.keys() - {name for name, where in weight_map.items() if where == file}
@@ -153,13 +156,26 @@ def _open_shards(directory: Path) -> dict[str, _Place]:
     return places
 
 
-def _open_shard(directory: Path, file: str) -> dict[str, _Place]:
+def _open_shard(directory: Path, file: str) -> dict[str, _ShardTensor]:
     if not file.endswith(".safetensors"):
         raise ModelFormatError(
             f"{INDEX_FILE} in {directory.name} names {file!r:.80}, no file of weights: fetch it again"
         )
     data = map_file(_locate(directory, file), LENGTH_BYTES)
-    return {one.name: _Place(one, data) for one in scan_safetensors(data, file)}
+    return {one.name: _ShardTensor(one, data) for one in scan_safetensors(data, file)}
+
+
+def _flatten_names(directory: Path, places: Mapping[str, _ShardTensor]) -> dict[str, _ShardTensor]:
+    """The tensors of a multimodal model's language model by the names they have where that is all: as its settings."""
+    flat: dict[str, _ShardTensor] = {}
+    for name, place in places.items():
+        plain = name.removeprefix("language_model.")  # transformers 4
+        if plain.startswith("model.language_model."):  # transformers 5
+            plain = "model." + plain.removeprefix("model.language_model.")
+        if plain in flat:
+            raise ModelFormatError(f"{directory.name} has the tensor {plain!r:.80} twice: fetch it again")
+        flat[plain] = place
+    return flat
 
 
 def _locate(directory: Path, file: str) -> Path:
@@ -228,7 +244,7 @@ def _compute_name(path: Path) -> str:
     return full.name
 
 
-def _read_items(place: _Place, start: int, stop: int) -> NDArray[np.generic]:
+def _read_items(place: _ShardTensor, start: int, stop: int) -> NDArray[np.generic]:
     """Rows `start` to `stop` along the first axis, as they are stored."""
     tensor = place.tensor
     width = tensor.size // tensor.shape[0]

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
+import numpy as np
+
 from inference.errors import ModelFormatError
 from inference.model.checkpoint.source import Checkpoint
 from inference.model.families.rope import RopeScaling, Rotary, make_rotary
@@ -18,6 +20,9 @@ from inference.model.forms import Role
 from inference.model.graph.kit import GraphKit, Residual
 from inference.model.layout import Part
 from proto_specs.types.manifest import Architecture, Setting, UnitKind
+
+_COMPARED_VALUES = 1 << 22
+"""Values of each of two tensors that are compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,10 @@ class Decoder:
     norm_epsilon: str
     tied_embeddings: bool
     rope_scaling: str = ""
+
+    def get_window(self, layer: int) -> int:
+        """How many of the last positions a layer sees, its own included; 0 for all."""
+        return 0
 
 
 @dataclass(frozen=True)
@@ -156,11 +165,18 @@ class Family:
         return Ref.of(f"model.layers.{layer}.{HF_NAMES[part]}")
 
     def list_ignored(self, decoder: Decoder, checkpoint: Checkpoint) -> frozenset[str]:
-        """Tensors of a checkpoint that hold nothing the parts lack (rotary tables that the settings state, say).
+        """Tensors of a checkpoint that hold nothing the parts lack: rotary tables, a head that repeats the embedding.
 
         Raises ModelFormatError when such a tensor says otherwise than the settings.
         """
-        return frozenset()
+        names = checkpoint.names()
+        ignored = {one for one in names if one.endswith(".rotary_emb.inv_freq")}
+        find = self.find_gguf if checkpoint.is_gguf else self.find_hf
+        (head,) = find(decoder, "head", UnitKind.HEAD, 0).names
+        if decoder.tied_embeddings and head in names:
+            check_equal(checkpoint, head, *find(decoder, "embed", UnitKind.EMBED, 0).names)
+            ignored.add(head)
+        return frozenset(ignored)
 
     # Running
 
@@ -187,7 +203,8 @@ class Family:
     def build_attention(self, kit: GraphKit, decoder: Decoder, layer: int, normed: str) -> str:
         """Attention of a layer over its normed input [R, C]; returns what is added to the residual, [R, C]."""
         packed = kit.linear(normed, "q", "k", "v")  # [R, (heads + 2 kv_heads) head_dim]
-        attended = kit.attend(packed, decoder.heads, decoder.kv_heads, decoder.head_dim)
+        window = decoder.get_window(layer)
+        attended = kit.attend(packed, decoder.heads, decoder.kv_heads, decoder.head_dim, window=window)
         return kit.linear(attended, "attn_out")
 
     def build_ffn(self, kit: GraphKit, decoder: Decoder, layer: int, normed: str) -> str:
@@ -263,6 +280,20 @@ HF_NAMES: Mapping[str, str] = {
     "down": "mlp.down_proj.weight",
 }
 """Hugging Face's names of the parts of a layer, after `model.layers.N.`."""
+
+
+def check_equal(checkpoint: Checkpoint, name: str, other: str) -> None:
+    """Raises ModelFormatError unless two tensors hold the same values."""
+    shape = checkpoint.get_shape(name)
+    step = max(1, _COMPARED_VALUES // max(1, shape[-1]))
+    is_equal = shape == checkpoint.get_shape(other) and all(
+        np.array_equal(checkpoint.read(name, part), checkpoint.read(other, part))
+        for part in (slice(start, start + step) for start in range(0, shape[0], step))
+    )
+    if not is_equal:
+        raise ModelFormatError(
+            f"{name} of {checkpoint.path.name} differs from {other}, which it is tied to: not supported"
+        )
 
 
 def _write_value(value: object) -> str:

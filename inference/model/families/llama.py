@@ -50,7 +50,7 @@ class Llama(Family):
 
     def list_ignored(self, decoder: Decoder, checkpoint: Checkpoint) -> frozenset[str]:
         """GGUF's table of rotary factors, which the settings state."""
-        return frozenset({ROPE_FACTORS} & checkpoint.names())
+        return super().list_ignored(decoder, checkpoint) | ({ROPE_FACTORS} & checkpoint.names())
 
 
 def _find_stretch(checkpoint: Checkpoint) -> RopeScaling | None:

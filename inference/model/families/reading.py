@@ -86,11 +86,14 @@ def write_decimal(value: float) -> str:
 class Stated:
     """The settings of a checkpoint, each read once and of its type; `finish` refuses what nobody read."""
 
-    def __init__(self, checkpoint: Checkpoint, prefix: str = "") -> None:
-        """`prefix` is put before every key: GGUF's architecture with a dot, "" for config.json."""
-        self._values = checkpoint.settings
+    def __init__(self, checkpoint: Checkpoint, prefix: str = "", defaults: Mapping[str, object] | None = None) -> None:
+        """`prefix` is put before every key: GGUF's architecture with a dot, "" for config.json.
+
+        `defaults` are whole keys with what the family takes where a file leaves them out.
+        """
+        self.values: Mapping[str, object] = {**(defaults or {}), **checkpoint.settings}
         self._prefix = prefix
-        self._where = checkpoint.path.name
+        self.where = checkpoint.path.name
         self._read: set[str] = set()
 
     def integer(self, key: str, default: object = _MISSING, least: int = 1, most: int = 1 << 31) -> int:
@@ -100,7 +103,7 @@ class Stated:
             value = value[0]  # GGUF may state one number for each layer
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
             raise ModelFormatError(
-                f"{self._prefix}{key} of {self._where} is {value!r:.80}, not a number from {least} to {most}"
+                f"{self._prefix}{key} of {self.where} is {value!r:.80}, not a number from {least} to {most}"
             )
         return int(value)
 
@@ -109,43 +112,47 @@ class Stated:
         value = self._get(key, default)
         number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
         if not number or not 0 < float(value) < 3e38:  # type: ignore[arg-type]
-            raise ModelFormatError(f"{self._prefix}{key} of {self._where} is {value!r:.80}, not a positive number")
+            raise ModelFormatError(f"{self._prefix}{key} of {self.where} is {value!r:.80}, not a positive number")
         return write_decimal(float(value))  # type: ignore[arg-type]
+
+    def optional_decimal(self, key: str) -> str:
+        """A number as `decimal` reads it, "" where there is none."""
+        return "" if self._get(key, None) is None else self.decimal(key)
 
     def flag(self, key: str, default: object = _MISSING) -> bool:
         """True or false."""
         value = self._get(key, default)
         if not isinstance(value, bool | np.bool_):
-            raise ModelFormatError(f"{self._prefix}{key} of {self._where} is {value!r:.80}, not true or false")
+            raise ModelFormatError(f"{self._prefix}{key} of {self.where} is {value!r:.80}, not true or false")
         return bool(value)
 
     def text(self, key: str, default: object = _MISSING) -> str:
         """Text."""
         value = self._get(key, default)
         if not isinstance(value, str):
-            raise ModelFormatError(f"{self._prefix}{key} of {self._where} is {value!r:.80}, not a text")
+            raise ModelFormatError(f"{self._prefix}{key} of {self.where} is {value!r:.80}, not a text")
         return value
 
     def mapping(self, key: str) -> Mapping[str, object] | None:
         """An object, None where there is none."""
         value = self._get(key, None)
         if value is not None and not isinstance(value, Mapping):
-            raise ModelFormatError(f"{self._prefix}{key} of {self._where} is {value!r:.80}, not an object")
+            raise ModelFormatError(f"{self._prefix}{key} of {self.where} is {value!r:.80}, not an object")
         return value
 
     def items(self, key: str) -> list[object] | None:
         """A list, None where there is none."""
         value = self._get(key, None)
         if value is not None and not isinstance(value, list | tuple):
-            raise ModelFormatError(f"{self._prefix}{key} of {self._where} is {value!r:.80}, not a list")
+            raise ModelFormatError(f"{self._prefix}{key} of {self.where} is {value!r:.80}, not a list")
         return None if value is None else list(value)
 
     def expect(self, key: str, *wanted: object) -> None:
         """The key is absent, null or one of the values `wanted`, the only ones that are computed."""
         value = self._get(key, None)
         if value is not None and value not in wanted:
-            choices = " or ".join(map(repr, wanted))
-            raise ModelFormatError(f"{self._prefix}{key} of {self._where} is {value!r:.80}: only {choices} can be run")
+            choices = " or ".join(map(repr, wanted)) or "a model without it"
+            raise ModelFormatError(f"{self._prefix}{key} of {self.where} is {value!r:.80}: only {choices} can be run")
 
     def skip(self, *keys: str) -> None:
         """Keys that change nothing for this family."""
@@ -153,19 +160,19 @@ class Stated:
 
     def finish(self) -> None:
         """Raises ModelFormatError for a setting that nobody read and that may change the model."""
-        for key, value in sorted(self._values.items()):
+        for key, value in sorted(self.values.items()):
             if not key.startswith(self._prefix):
                 continue
             name = key[len(self._prefix) :]
             harmless = _HARMLESS_GGUF if self._prefix else _HARMLESS
             if name not in self._read and name not in harmless and value not in (None, False, [], {}):
-                raise ModelFormatError(f"{key} of {self._where} is an option that is not known here: not supported")
+                raise ModelFormatError(f"{key} of {self.where} is an option that is not known here: not supported")
 
     def _get(self, key: str, default: object) -> object:
         self._read.add(key)
-        value = self._values.get(self._prefix + key)
+        value = self.values.get(self._prefix + key)
         if value is None:
             if default is _MISSING:
-                raise ModelFormatError(f"{self._where} lacks the setting {self._prefix}{key}: convert it again")
+                raise ModelFormatError(f"{self.where} lacks the setting {self._prefix}{key}: convert it again")
             return default
         return value

@@ -28,6 +28,16 @@ class RopeScaling:
     kind: str
     numbers: tuple[float, ...]
 
+    @property
+    def attention_factor(self) -> float:
+        """What cos and sin are multiplied with."""
+        if self.kind != "yarn":
+            return 1.0
+        factor, *_, mscale, mscale_all = self.numbers
+        if mscale and mscale_all:
+            return compute_yarn_mscale(factor, mscale) / compute_yarn_mscale(factor, mscale_all)
+        return compute_yarn_mscale(factor, 1.0)
+
     def to_text(self) -> str:
         """One setting of a manifest."""
         return " ".join([self.kind, *(f"{one:.9g}" for one in self.numbers)])
@@ -62,7 +72,7 @@ def make_rotary(theta: float, dims: int, scaling: RopeScaling | None) -> Rotary:
         return Rotary(plain / scaling.numbers[0])
     if scaling.kind == "llama3":
         return Rotary(_scale_llama3(plain, *scaling.numbers))
-    return _make_yarn(plain, theta, dims, *scaling.numbers)
+    return Rotary(_scale_yarn(plain, theta, dims, *scaling.numbers[:4]), scaling.attention_factor)
 
 
 def compute_yarn_mscale(factor: float, mscale: float) -> float:
@@ -80,27 +90,15 @@ def _scale_llama3(plain: Frequencies, factor: float, low: float, high: float, or
     return np.where(between, blended, scaled)
 
 
-def _make_yarn(
-    plain: Frequencies,
-    theta: float,
-    dims: int,
-    factor: float,
-    beta_fast: float,
-    beta_slow: float,
-    original: float,
-    mscale: float,
-    mscale_all: float,
-) -> Rotary:
+def _scale_yarn(
+    plain: Frequencies, theta: float, dims: int, factor: float, beta_fast: float, beta_slow: float, original: float
+) -> Frequencies:
+    """Long waves are stretched, short ones kept, with a ramp between: transformers' `yarn` rope type."""
+
     def find_dimension(rotations: float) -> float:
         return dims * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(theta))
 
     low = max(math.floor(find_dimension(beta_fast)), 0)
     high = min(math.ceil(find_dimension(beta_slow)), dims - 1)
     ramp = np.clip((np.arange(dims // 2, dtype=np.float64) - low) / max(high - low, 0.001), 0, 1)
-    kept = 1 - ramp
-    frequencies = plain / factor * (1 - kept) + plain * kept
-    if mscale and mscale_all:
-        attention = compute_yarn_mscale(factor, mscale) / compute_yarn_mscale(factor, mscale_all)
-    else:
-        attention = compute_yarn_mscale(factor, 1.0)
-    return Rotary(frequencies, attention)
+    return plain / factor * ramp + plain * (1 - ramp)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from inference.engine.engine import load_session
 from inference.engine.ort import ShardSession
 from inference.model.store import ShardStore
-from inference.model.tokenizer import Tokenizer
+from inference.model.tokenizer.tokenizer import Tokenizer
 from inference.sampling import sample
 from proto_specs.types.manifest import Manifest, compute_model_id
 from proto_specs.types.request import SamplingParams

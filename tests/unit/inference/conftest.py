@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -32,11 +32,12 @@ class TinyModel:
     def directory(self) -> Path:
         return self.store.get_directory(self.model_id)
 
-    def load(self, start: int, end: int) -> ShardSession:
-        return ShardSession(self.cut(start, end), self.directory)
+    def load(self, start: int, end: int, decode_rows: int = 1) -> ShardSession:
+        profile = replace(self.manifest.profile, decode_rows=decode_rows)
+        return ShardSession(ShardRange(replace(self.manifest, profile=profile), start, end), self.directory)
 
     def cut(self, start: int, end: int) -> ShardRange:
-        return ShardRange(self.manifest.architecture, start, end)
+        return ShardRange(self.manifest, start, end)
 
 
 @pytest.fixture(scope="session", params=["tied", "untied"])
@@ -45,5 +46,5 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     root = tmp_path_factory.mktemp("tiny")
     weights = tiny.make_weights(tied=request.param == "tied")
     path = tiny.write_gguf(root / "tiny.gguf", weights)
-    manifest = import_model(path, root / "models", lambda done, total: None)
+    manifest = import_model(path, root / "models", lambda done, total: None, wire_dtype="fp32")
     return TinyModel(weights, path, ShardStore(root / "models"), manifest)

@@ -8,7 +8,7 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.model.tokenizer import BYTE_OF_CHAR
+from inference.model.tokenizer.byte_alphabet import BYTE_OF_CHAR
 
 LAYERS, HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FFN = 3, 64, 4, 2, 16, 96
 CONTEXT = 700

@@ -10,7 +10,7 @@ import pytest
 
 from inference.engine.ort import ShardSession
 from inference.model.graph.shard import ShardRange
-from inference.model.tokenizer import Tokenizer
+from inference.model.tokenizer.tokenizer import Tokenizer
 from inference.serving.client import SettlementSent
 from node.verifier.judge import Judge
 from proto_specs.types.calls import Outcome, Settle
@@ -68,8 +68,8 @@ async def test_honest_openings_pass_at_distance_zero(model: Model, judge: Judge,
 
 def make_cheating(model: Model, cheat: str, stage: int, workspace: Path) -> ShardSession:
     start, end = RANGES[stage]
-    architecture, directory = model.manifest.architecture, model.store.get_directory(model.model_id)
-    return load_doctored(directory, workspace, ShardRange(architecture, start, end), Cheat(cheat))
+    directory = model.store.get_directory(model.model_id)
+    return load_doctored(directory, workspace, ShardRange(model.manifest, start, end), Cheat(cheat))
 
 
 @pytest.mark.slow

@@ -221,7 +221,7 @@ async def _run_stage(made: _Made, task_status: trio.TaskStatus[Stage] = trio.TAS
             )
             made.chain.workers[entry.worker] = entry
             engine = StageEngine(made.session, made.kv_positions)
-            compute = ComputeLoop(engine, made.model.manifest)
+            compute = ComputeLoop(engine)
             nursery.start_soon(compute.run)
             account = FakeAccount()
             disk = DiskRequestArchive(made.directory, account)  # type: ignore[arg-type]

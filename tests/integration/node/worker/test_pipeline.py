@@ -8,7 +8,7 @@ import numpy as np
 import trio
 
 from inference.engine.engine import load_session
-from inference.model.tokenizer import Tokenizer
+from inference.model.tokenizer.tokenizer import Tokenizer
 from inference.serving.client import RequestFailed, SettlementSent
 from proto_specs.types.request import SamplingParams
 from proto_specs.types.wire import FailureCode

@@ -11,7 +11,7 @@ import trio
 
 from inference.engine.engine import load_session
 from inference.engine.ort import ShardSession
-from inference.model.tokenizer import Tokenizer
+from inference.model.tokenizer.tokenizer import Tokenizer
 from inference.sampling import sample
 from inference.serving.client import SettlementSent
 from node.verifier.judge import Judge

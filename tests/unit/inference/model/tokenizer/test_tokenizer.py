@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inference.model.gguf import TokenizerData
 
-from inference.errors import TokenizerError
-from inference.model.tokenizer import Tokenizer
+from inference.errors import ModelFormatError, TokenizerError
+from inference.model.tokenizer.data import TokenizerData
+from inference.model.tokenizer.tokenizer import Tokenizer
 from proto_specs.limits import PROMPT_TEXT_BYTES_MAX
 from tests.unit.inference import tiny
 from tests.unit.inference.conftest import TinyModel
@@ -92,7 +92,7 @@ def test_nobody_can_forge_a_turn() -> None:
         [],
         [_user("x")] * 1025,
         [{"role": "user"}],
-        [{"role": "user", "content": "x", "name": "y"}],
+        [{"role": "user", "content": "x", "name": object()}],
         [{"role": "user", "content": 3}],
         [{"role": "bad", "content": "x"}],
         [_user("x" * (PROMPT_TEXT_BYTES_MAX + 1))],
@@ -125,8 +125,12 @@ def test_broken_or_absent_templates_are_named() -> None:
     with pytest.raises(TokenizerError, match="no chat template"):
         Tokenizer(DATA, "", (2,)).encode_chat([_user("x")])
     backwards = "{% for m in messages|reverse %}{{ m['content'] }}{% endfor %}"
-    with pytest.raises(TokenizerError, match="reorders"):
-        Tokenizer(DATA, backwards, (2,)).encode_chat([_user("<|im_end|>"), _user("<|im_start|>")])
+    chat = Tokenizer(DATA, backwards, (2,)).encode_chat([_user("<|im_end|>"), _user("<|im_start|>")])
+    assert {1, 2}.isdisjoint(chat)
+    assert TOKENIZER.decode(chat) == "<|im_start|><|im_end|>"
+    for cutting in ("{{ messages[0].content[:-3] }}", "{{ messages[0].content | upper }}"):
+        with pytest.raises(TokenizerError, match="cuts or alters"):
+            Tokenizer(DATA, cutting, (2,)).encode_chat([_user("<|im_end|>")])
 
 
 def test_text_beyond_the_bounds_is_refused() -> None:
@@ -141,16 +145,16 @@ def test_text_beyond_the_bounds_is_refused() -> None:
 
 
 def test_tokenizers_we_do_not_reproduce_are_refused() -> None:
-    with pytest.raises(TokenizerError, match="'llama-bpe' is not supported"):
-        Tokenizer(replace(DATA, pre="llama-bpe"), "", (2,))
+    with pytest.raises(TokenizerError, match="'kimi-k2' is not supported"):
+        Tokenizer(replace(DATA, pre="kimi-k2"), "", (2,))
     for merges in (("zz qq",), ("nospace",)):
         with pytest.raises(TokenizerError, match="merges do not fit"):
             Tokenizer(replace(DATA, merges=merges), "", (2,))
     with pytest.raises(TokenizerError, match="not byte-level"):
         Tokenizer(replace(DATA, tokens=(*tiny.TOKENS, "☃"), types=(*DATA.types, 1)), "", (2,))
-    with pytest.raises(TokenizerError, match=r"token types \[4\]"):
-        Tokenizer(replace(DATA, types=(4, *DATA.types[1:])), "", (2,))
+    with pytest.raises(ModelFormatError, match=r"token types \[7\]"):
+        replace(DATA, types=(7, *DATA.types[1:])).validate()
 
 
 def test_a_bos_token_is_put_in_front() -> None:
-    assert Tokenizer(replace(DATA, bos_token=1), "", (2,)).encode("a") == [1, ID["a"]]
+    assert Tokenizer(replace(DATA, bos_token=1, add_bos=True), "", (2,)).encode("a") == [1, ID["a"]]

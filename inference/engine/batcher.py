@@ -1,0 +1,159 @@
+"""Many requests on one shard, from wire bytes to wire bytes: plan a step, run it, take the answers.
+
+`plan` and `finish` are quick and belong to the event loop; `run` computes and belongs to a thread. One step at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from inference.engine.engine import ForwardCall, StageEngine
+from inference.engine.rows import Rows, StageOutput
+from inference.engine.scheduler import EngineStep, Scheduler, Work
+from inference.engine.wire_dtype import decode_rows, decode_tokens, encode_rows
+from inference.errors import ModelError
+from inference.sampling import sample
+from proto_specs.types.manifest import TOKEN_BYTES
+from proto_specs.types.request import SamplingParams
+
+
+@dataclass(frozen=True)
+class StageAnswer:
+    """A work's output: wire bytes of its rows, and on a last shard the tokens drawn from the rows that are sampled."""
+
+    start: int
+    count: int
+    rows: bytes
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PlannedCall:
+    """A work with its input: wire bytes, or the rows of a replay."""
+
+    work: Work
+    payload: bytes
+    replayed: Rows | None
+    sampling: SamplingParams
+    sample_from: int
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """What one `run` computes."""
+
+    step: EngineStep
+    calls: tuple[PlannedCall, ...]
+
+
+@dataclass
+class _Job:
+    """Wire rows of a request that wait to be computed."""
+
+    sampling: SamplingParams
+    sample_from: int
+    waiting: bytearray = field(default_factory=bytearray)
+
+
+class StageBatcher:
+    """Continuous batching of one shard."""
+
+    def __init__(self, engine: StageEngine) -> None:
+        self._engine = engine
+        self._shard = engine.shard
+        self._wire = engine.session.wire_dtype
+        width = self._shard.architecture.hidden
+        self._row_bytes = TOKEN_BYTES if self._shard.is_first else width * self._wire.item_bytes
+        self._scheduler = Scheduler()
+        self._jobs: dict[bytes, _Job] = {}
+
+    def open(self, request_id: bytes, positions_max: int, sample_from: int, sampling: SamplingParams) -> None:
+        """Admit a request; rows from `sample_from` on are sampled by a last shard. Raises KvExhaustedError."""
+        self._engine.open(request_id, positions_max)
+        self._jobs[request_id] = _Job(sampling, sample_from)
+
+    def submit(self, request_id: bytes, start: int, count: int, payload: bytes) -> None:
+        """Queue the rows that follow those submitted before. Raises EngineError when they do not follow."""
+        job = self._jobs[request_id]
+        self._scheduler.enqueue(request_id, start, count)
+        job.waiting += payload
+
+    def forget(self, request_id: bytes) -> None:
+        """Plan nothing more for a request. Its memory stays until `close`, which a running step must not see."""
+        self._jobs.pop(request_id, None)
+        self._scheduler.remove(request_id)
+
+    def close(self, request_id: bytes) -> None:
+        """Free a request's memory. An id that is not open is no error."""
+        self.forget(request_id)
+        self._engine.close(request_id)
+
+    def plan(self) -> PlannedStep | None:
+        """The next step, with memory taken for all of it; None when nothing can run."""
+        step = self._scheduler.schedule()
+        taken: dict[bytes, Work] = {}
+        evicted: set[bytes] = set()
+        for work in step.works:
+            lost = None
+            if work.request_id not in evicted:
+                lost = self._engine.make_room(work.request_id, work.start + work.count, taken)
+            if lost is None:
+                self._scheduler.postpone(work)
+            else:
+                taken[work.request_id] = work
+                evicted.update(lost)
+        for request_id in evicted:
+            self._scheduler.restart(request_id)
+        if not taken:
+            return None
+        return PlannedStep(EngineStep(tuple(taken.values())), tuple(map(self._take, taken.values())))
+
+    def run(self, planned: PlannedStep) -> list[tuple[bytes, StageAnswer | ModelError]]:
+        """Decode rows, run the shard, sample, encode. A failing request gets its error as its answer; a replay none."""
+        answers: list[tuple[bytes, StageAnswer | ModelError]] = []
+        calls: list[tuple[PlannedCall, ForwardCall]] = []
+        for planned_call in planned.calls:
+            try:
+                calls.append((planned_call, self._make_call(planned_call)))
+            except ModelError as error:
+                answers.append((planned_call.work.request_id, error))
+        outputs = self._engine.forward_batch([call for _, call in calls])
+        for (planned_call, call), output in zip(calls, outputs, strict=True):
+            if isinstance(output, ModelError):
+                answers.append((call.request_id, output))
+            elif not planned_call.work.is_replay:
+                answers.append((call.request_id, self._finish(planned_call, call, output)))
+        return answers
+
+    def finish(self, planned: PlannedStep) -> None:
+        """The step ran."""
+        self._scheduler.update(planned.step)
+
+    def _take(self, work: Work) -> PlannedCall:
+        job = self._jobs[work.request_id]
+        replayed = self._engine.get_record(work.request_id, work.start, work.count) if work.is_replay else None
+        size = 0 if work.is_replay else work.count * self._row_bytes
+        payload = bytes(job.waiting[:size])
+        del job.waiting[:size]
+        return PlannedCall(work, payload, replayed, job.sampling, job.sample_from)
+
+    def _make_call(self, planned: PlannedCall) -> ForwardCall:
+        work = planned.work
+        if planned.replayed is not None:
+            return ForwardCall(work.request_id, work.start, planned.replayed)
+        if self._shard.is_first:
+            rows: Rows = decode_tokens(planned.payload, self._shard.architecture.vocab)
+        else:
+            rows = decode_rows(planned.payload, self._wire, self._shard.architecture.hidden)
+        first = max(work.start, planned.sample_from) if self._shard.is_last else work.start + work.count
+        return ForwardCall(work.request_id, work.start, rows, tuple(range(first - work.start, work.count)))
+
+    def _finish(self, planned: PlannedCall, call: ForwardCall, output: StageOutput) -> StageAnswer | ModelError:
+        try:
+            rows = encode_rows(output.hidden, self._wire)
+            logits = () if output.logits is None else tuple(output.logits)
+            sampled = zip(logits, call.logit_rows, strict=True)
+            tokens = tuple(sample(row, planned.sampling, call.start + at) for row, at in sampled)
+        except ModelError as error:
+            return error
+        return StageAnswer(call.start, len(output.hidden), rows, tokens)

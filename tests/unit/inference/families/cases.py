@@ -1,0 +1,100 @@
+"""The tiny models of the dense families, plain and with each option that changes what they compute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import (
+    Gemma3TextConfig,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from tests.unit.inference.families.reference import CONTEXT, HIDDEN, VOCAB, Case
+
+WINDOW = 8
+
+
+def _make(kind: type[PreTrainedConfig], **more: Any) -> PreTrainedConfig:
+    settings: dict[str, Any] = {
+        "vocab_size": VOCAB,
+        "hidden_size": HIDDEN,
+        "intermediate_size": 96,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": CONTEXT,
+        "tie_word_embeddings": False,
+        "pad_token_id": None,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        **more,
+    }
+    return kind(**settings)
+
+
+def _scale(kind: str, **numbers: float) -> dict[str, Any]:
+    return {"rope_parameters": {"rope_type": kind, "rope_theta": 10_000.0, **numbers}}
+
+
+_LLAMA3 = _scale("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
+_YARN = _scale("yarn", factor=4.0, original_max_position_embeddings=64)
+_GEMMA: dict[str, Any] = {
+    "num_hidden_layers": 7,
+    "head_dim": 32,
+    "sliding_window": WINDOW,
+    "query_pre_attn_scalar": 32,
+    "tie_word_embeddings": True,
+}
+_GEMMA_ROPE = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+    "full_attention": {"rope_type": "linear", "rope_theta": 1_000_000.0, "factor": 8.0},
+}
+
+MAIN = (
+    Case("llama", lambda: _make(LlamaConfig), "llama"),
+    Case("mistral", lambda: _make(MistralConfig, sliding_window=WINDOW)),
+    Case("qwen2", lambda: _make(Qwen2Config), "qwen2"),
+    Case("qwen3", lambda: _make(Qwen3Config, head_dim=32), "qwen3"),
+    Case("gemma3", lambda: _make(Gemma3TextConfig, **_GEMMA), "gemma3", norm_shift=1.0),
+)
+"""One of each family."""
+
+OPTIONS = (
+    Case("llama-tied", lambda: _make(LlamaConfig, tie_word_embeddings=True, rms_norm_eps=1e-3), "llama"),
+    Case("llama-wide-heads", lambda: _make(LlamaConfig, head_dim=32), "llama"),
+    Case("llama-llama3", lambda: _make(LlamaConfig, **_LLAMA3)),
+    Case("llama-linear", lambda: _make(LlamaConfig, **_scale("linear", factor=4.0)), "llama"),
+    Case("mistral-no-window", lambda: _make(MistralConfig, sliding_window=None), "llama"),
+    Case("qwen2-yarn", lambda: _make(Qwen2Config, **_YARN), "qwen2"),
+    Case(
+        "qwen2-windows",
+        lambda: _make(Qwen2Config, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1),
+    ),
+    Case("qwen3-yarn", lambda: _make(Qwen3Config, head_dim=16, **_YARN), "qwen3"),
+    Case(
+        "qwen3-windows",
+        lambda: _make(
+            Qwen3Config,
+            head_dim=32,
+            use_sliding_window=True,
+            sliding_window=WINDOW,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        ),
+    ),
+    Case(
+        "gemma3-scaled",
+        lambda: _make(Gemma3TextConfig, **(_GEMMA | {"query_pre_attn_scalar": 24, "rope_parameters": _GEMMA_ROPE})),
+        norm_shift=1.0,
+    ),
+    Case(
+        "gemma3-capped",
+        lambda: _make(Gemma3TextConfig, **_GEMMA, final_logit_softcapping=5.0),
+        "gemma3",
+        norm_shift=1.0,
+    ),
+)
+"""What options change."""
