@@ -254,6 +254,30 @@ class GraphKit:
         )
         return self.reshape(outputs[0], -1, widths[0])
 
+    def rotate(self, rows: str, heads: int, dims: int, rope: str = "rope", is_interleaved: bool = False) -> str:
+        """[R, heads dims] with each head turned by its row's position; pairs are neighbours where `is_interleaved`."""
+        batched = self.batch(rows, heads * dims)
+        positions = self.once("positions", self._build_positions)
+        turned = self.node(
+            "RotaryEmbedding",
+            [batched, positions, f"cos.{rope}", f"sin.{rope}"],
+            CONTRIB_DOMAIN,
+            num_heads=heads,
+            rotary_embedding_dim=dims,
+            interleaved=int(is_interleaved),
+        )
+        return self.reshape(turned, -1, heads * dims)
+
+    def _build_positions(self) -> str:
+        """The position of each row, [B, T] int64."""
+        one = self.constant("integer.1", np.array(1, np.int64))
+        length = self.node("Div", [self.node("Shape", ["hidden"], end=1), "batch"])  # [1]: T
+        length = self.node("Squeeze", [length])
+        steps = self.node("Range", [self.node("Sub", [one, length]), one, one])  # 1 - T .. 0
+        last = self.node("Cast", ["last_position"], to=TensorProto.INT64)
+        axis = self.constant("second_axis", np.array([1], np.int64))
+        return self.node("Add", [self.node("Unsqueeze", [last, axis]), steps])
+
     # Interface
 
     def declare(self, name: str, kind: int, shape: Sequence[int | str], is_output: bool = False) -> None:

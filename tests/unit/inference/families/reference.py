@@ -73,6 +73,9 @@ def make_model(case: Case, seed: int = 0) -> PreTrainedModel:
         for name, parameter in model.named_parameters():
             is_norm = "norm" in name and parameter.dim() == 1
             parameter.normal_(1 - case.norm_shift if is_norm else 0, 0.3 if parameter.dim() == 1 else 0.2)
+        for name, buffer in model.named_buffers():
+            if name.endswith("bias"):
+                buffer.normal_(0, 0.3)
     return model.eval()
 
 
