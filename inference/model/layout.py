@@ -22,7 +22,7 @@ ALIGNMENT_BYTES = 4096
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor of a unit as its family sees it: [n] of a vector, [N, K] of a matrix or table, [E, N, K] of experts or heads.
+    """A tensor of a unit as its family sees it: [n] of a vector, [N, K] of a matrix or table, [E, N, K] of a stack.
 
     Neighbours with the same `joined` text are stored as one where their forms agree.
     """

@@ -63,7 +63,8 @@ def write_unit(
 ) -> None:
     """Write the unit file of `tensors`; `refs` says by part where the checkpoint keeps it. Progress counts bytes.
 
-    Memory is a few blocks of BLOCK_VALUES values, or a few matrices of an expert. Raises ModelFormatError for values that are damaged.
+    Memory is a few blocks of BLOCK_VALUES values, or a few matrices of an expert. Raises ModelFormatError for values
+    that are damaged.
     """
     with path.open("wb") as file:
         file.truncate(compute_unit_bytes(tensors))

@@ -52,7 +52,7 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Cut:
-    """Rows [start, stop) of every `of` rows are one matrix of a part, whose rows and columns are swapped if `transposed`.
+    """Rows [start, stop) of every `of` rows are one matrix of a part; `transposed`, its rows and columns are swapped.
 
     The tensor is [matrices, of, K], or, where it `is_flat`, [matrices x of, K].
     """

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from inference.model.checkpoint.source import Checkpoint
 from inference.model.families.family import Decoder, Ref
 from inference.model.families.llama import count_gguf_experts, find_permuted_gguf
@@ -18,7 +21,7 @@ class Mixtral(SparseFamily):
     name = "mixtral"
     gguf_kinds = ("llama",)
     hf_kinds = ("mixtral",)
-    hf_names = {
+    hf_names: ClassVar[Mapping[str, str]] = {
         "router": "block_sparse_moe.gate.weight",
         "gate": "block_sparse_moe.experts.{}.w1.weight",
         "up": "block_sparse_moe.experts.{}.w3.weight",

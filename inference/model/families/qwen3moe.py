@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from inference.errors import ModelFormatError
 from inference.model.checkpoint.source import Checkpoint
 from inference.model.families.family import Decoder
@@ -20,7 +23,7 @@ class Qwen3Moe(SparseFamily):
     name = "qwen3moe"
     gguf_kinds = ("qwen3moe",)
     hf_kinds = ("qwen3_moe",)
-    hf_names = {
+    hf_names: ClassVar[Mapping[str, str]] = {
         "router": "mlp.gate.weight",
         "gate": "mlp.experts.{}.gate_proj.weight",
         "up": "mlp.experts.{}.up_proj.weight",
@@ -30,7 +33,7 @@ class Qwen3Moe(SparseFamily):
     }
 
     def read_gguf(self, checkpoint: Checkpoint) -> SparseDecoder:
-        """As `Family.read_gguf`. The format has no switch for renormalised weights, and no dense layers: all have both."""
+        """As `Family.read_gguf`. The format can say neither of raw weights nor of dense layers: no file has them."""
         stated = Stated(checkpoint, "qwen3moe.")
         experts = stated.integer("expert_count", most=EXPERTS_MAX)
         width = stated.integer("expert_feed_forward_length")

@@ -1,15 +1,17 @@
 """Mixtures of experts: which experts a row takes, and their gated feed-forward, computed for the chosen ones alone.
 
-Every expert is a branch of the graph that runs when a row of the call chose it, with the product of dense layers, so that
-experts are exact in every form and the weights of those nobody chose are not touched (docs/decisions/0014-experts.md).
-A row's experts are added in their order: other rows of the call have no say in it.
+Every expert is a branch of the graph that runs when a row of the call chose it, with the product of dense layers, so
+that experts are exact in every form and the weights of those nobody chose are not touched (decision 0014). A row's
+experts are added in their order: other rows of the call have no say in it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from inference.model.graph.kit import GraphKit
@@ -22,8 +24,8 @@ _LEAST_SUM = 1e-20
 class Routing:
     """How rows choose among `experts`: the `chosen` best by score, within the best groups if there are groups.
 
-    Scores are a softmax over all experts, or each expert's `by_sigmoid`; a bias counts for the choice alone, not for the
-    weight. A group's score is the sum of its `group_best` best. Ties take the lower index.
+    Scores are a softmax over all experts, or each expert's `by_sigmoid`; a bias counts for the choice alone, not for
+    the weight. A group's score is the sum of its `group_best` best. Ties take the lower index.
     """
 
     experts: int
@@ -108,7 +110,7 @@ def _pick(kit: GraphKit, scores: str, count: int) -> tuple[str, str]:
     return values, kit.nodes[-1].output[1]
 
 
-def _fill(kit: GraphKit, like: str, value: np.ndarray) -> str:
+def _fill(kit: GraphKit, like: str, value: NDArray[Any]) -> str:
     shape = kit.node("Shape", [like])
     return kit.node("ConstantOfShape", [shape], value=numpy_helper.from_array(value))
 

@@ -15,8 +15,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from inference.model.graph.product import build_product
 from inference.model.forms import Role
+from inference.model.graph.product import build_product
 from inference.model.layout import StoredArray, StoredTensor
 
 CONTRIB_DOMAIN = "com.microsoft"
@@ -84,7 +84,7 @@ class GraphKit:
         return outputs[0] if len(outputs) == 1 else self.node("Concat", outputs, axis=-1)
 
     def linear_of_expert(self, rows: str, part: str, expert: int) -> str:
-        """rows [R, K] times the matrix of one expert: [R, N]. Called within a branch, it costs nothing where not taken."""
+        """rows [R, K] times the matrix of one expert: [R, N]. In a branch, it costs nothing when that is not taken."""
         name, matrix = _name_matrices(self._tensors[self.prefix + part])[expert]
         return build_product(self, rows, matrix, self.prefix + name)
 
@@ -101,7 +101,7 @@ class GraphKit:
     def branch(self, asked: str, rows: str, build: Callable[[], str]) -> str:
         """What `build` makes where `asked` (one bool) is true, else `rows`. Its nodes run in that case alone."""
         before, made = self.nodes, dict(self._made)
-        graphs = {}
+        graphs: dict[str, Any] = {}
         for which, make in (("then_branch", build), ("else_branch", lambda: self.node("Identity", [rows]))):
             self.nodes = []
             output = helper.make_tensor_value_info(make(), TensorProto.FLOAT, None)
@@ -139,7 +139,7 @@ class GraphKit:
         return self._made[name]
 
     def live_shape(self, *shape: int) -> str:
-        """A shape that the runtime does not know before it runs: what is reshaped by it is never computed in advance."""
+        """A shape that the runtime does not know before it runs: what has it is never computed in advance."""
         name = f"live.{'x'.join(map(str, shape))}"
 
         def make() -> str:
