@@ -191,8 +191,8 @@ def _read_local_theta(stated: Stated) -> str:
     nested = stated.mapping("rope_parameters")
     if nested is not None and not {FULL_ATTENTION, SLIDING_ATTENTION} <= nested.keys():
         raise ModelFormatError(f"rope_parameters of {stated.where} lacks a kind of layer: save the model again")
-    local = stated.decimal("rope_local_base_freq", _THETA_LOCAL)
-    rope = read_rope({**stated.values, "rope_theta": float(local)}, SLIDING_ATTENTION)
+    local = float(stated.decimal("rope_local_base_freq", _THETA_LOCAL))
+    rope = read_rope({**stated.values, "rope_theta": local, "rope_local_base_freq": local}, SLIDING_ATTENTION)
     if rope.scaling is not None or rope.rotary_share != 1:
         raise ModelFormatError(f"{stated.where} scales the rotary embedding of sliding layers: not supported")
     return write_decimal(rope.theta)

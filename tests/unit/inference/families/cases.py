@@ -104,3 +104,16 @@ OPTIONS = (
     ),
 )
 """What options change."""
+
+_WIDE: dict[str, Any] = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2, "head_dim": 64}
+WIDE = (
+    Case("llama-wide", lambda: make_config(LlamaConfig, **_WIDE), "llama"),
+    Case("qwen3-wide", lambda: make_config(Qwen3Config, **_WIDE), "qwen3"),
+    Case(
+        "gemma3-wide",
+        lambda: make_config(Gemma3TextConfig, **(_GEMMA | _WIDE | {"query_pre_attn_scalar": 64})),
+        "gemma3",
+        norm_shift=1.0,
+    ),
+)
+"""Wide enough for blocks of 256."""

@@ -5,6 +5,7 @@ Every family's tests go through here. `Case` says what a family's tiny model is;
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ Logits = NDArray[np.float32]
 class Case:
     """A tiny model of a family: its configuration, GGUF's name of the family, "" where it has none.
 
-    `norm_shift` is what the family adds to the norms it stores. `layers_cut` are the cuts a test of shards makes.
+    `norm_shift` is what the family adds to the norms it stores.
     """
 
     name: str
@@ -66,22 +67,25 @@ class StoredModel:
 def make_model(case: Case, seed: int = 0) -> PreTrainedModel:
     """The case's model with every parameter random, norms and biases too: what is left out shows in the logits."""
     torch.manual_seed(seed)
-    config = case.config()
-    config._attn_implementation = "eager"
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+        case.config(), dtype=torch.float32, attn_implementation="eager"
+    )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             is_norm = "norm" in name and parameter.dim() == 1
-            parameter.normal_(1 - case.norm_shift if is_norm else 0, 0.3 if parameter.dim() == 1 else 0.2)
+            spread = 0.3 if parameter.dim() == 1 else 1.6 / parameter.shape[-1] ** 0.5
+            parameter.normal_(1 - case.norm_shift if is_norm else 0, spread)
         for name, buffer in model.named_buffers():
             if name.endswith("bias"):
                 buffer.normal_(0, 0.3)
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def save_model(model: PreTrainedModel, path: Path, dtype: torch.dtype = torch.float32) -> Path:
     """The model as a directory of transformers 5, in a dtype that the model keeps afterwards."""
-    model.to(dtype).save_pretrained(path)
+    torch.nn.Module.to(model, dtype)
+    model.save_pretrained(path)
     return path
 
 
@@ -117,7 +121,8 @@ def load_reference(path: Path) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         path, dtype=torch.float32, attn_implementation="eager"
     )
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def import_path(path: Path, root: Path) -> StoredModel:
@@ -155,7 +160,7 @@ def compute_in_shards(model: StoredModel, tokens: NDArray[np.uint32], cuts: Sequ
     """Logits [T, V] of the model cut into shards before the layers `cuts`."""
     rows: NDArray[Any] = tokens
     bounds = [0, *cuts, model.layers]
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in itertools.pairwise(bounds):
         session = model.load(start, end)
         asked = tuple(range(len(tokens))) if end == model.layers else ()
         output = session.run(session.open_kv(CAPACITY), rows, asked)

@@ -1,0 +1,113 @@
+"""Writes a model of `transformers` as llama.cpp's converter would: with its names, rows and norms.
+
+Independent of the product's own tables: names come from `gguf.get_tensor_name_map`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+from gguf import GGMLQuantizationType as Kind
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+Values = NDArray[np.float32]
+ChooseKind = Callable[[str], Kind]
+"""The type of a matrix, by its name in GGUF."""
+
+_PERMUTED = ("llama", "smollm3")
+"""Architectures whose converter interleaves the two halves of each head's q and k."""
+
+
+def write_gguf(
+    model: PreTrainedModel, architecture: str, path: Path, norm_shift: float = 0.0, choose: ChooseKind | None = None
+) -> Path:
+    """The model as a GGUF file. Matrices take the type that `choose` says, F32 without it.
+
+    What a file of that type holds is put back into the model, which is then the reference for the file.
+    """
+    config = model.config
+    writer = gguf.GGUFWriter(str(path), architecture)
+    _write_settings(writer, config, architecture)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[architecture.upper()], config.num_hidden_layers)
+    state = model.state_dict()
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    for name, tensor in state.items():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        target = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        assert target is not None, f"llama.cpp has no name for {name}"
+        values: Values = tensor.float().numpy()
+        if name.endswith("norm.weight"):
+            writer.add_tensor(target, values + np.float32(norm_shift))
+            continue
+        is_permuted = architecture in _PERMUTED and name.endswith(("q_proj.weight", "k_proj.weight"))
+        stored = _swap(values, 2, head_dim // 2) if is_permuted else values
+        kind = choose(target) if choose and values.ndim > 1 else Kind.F32
+        if kind is Kind.F32:
+            writer.add_tensor(target, np.ascontiguousarray(stored))
+            continue
+        raw = quantize(np.ascontiguousarray(stored), kind)
+        writer.add_tensor(target, raw, raw_dtype=kind)
+        held = gguf.quants.dequantize(raw, kind).reshape(stored.shape)
+        tensor.copy_(torch.from_numpy(_swap(held, head_dim // 2, 2) if is_permuted else held))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def quantize(values: Values, kind: Kind) -> NDArray[Any]:
+    """Rows in a type. Q6_K, which gguf reads and does not write, gets random codes with the values' spread."""
+    if kind is not Kind.Q6_K:
+        return gguf.quants.quantize(values, kind)
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    rows, columns = values.shape
+    generator = np.random.default_rng(rows * columns)
+    raw = generator.integers(0, 256, (rows, columns // block, size)).astype(np.uint8)
+    spread = np.abs(values).max() / 32 / 128
+    raw[..., -2:] = np.full((rows, columns // block, 1), spread, np.float16).view(np.uint8)
+    return raw.reshape(rows, -1)
+
+
+def _swap(rows: Values, outer: int, inner: int) -> Values:
+    """The rows of each head, [outer, inner], with the two axes changed."""
+    return rows.reshape(-1, outer, inner, rows.shape[1]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def _write_settings(writer: gguf.GGUFWriter, config: Any, architecture: str) -> None:
+    """The metadata that convert_hf_to_gguf writes of these families."""
+    writer.add_name("tiny")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_file_type(0)
+    rope = config.rope_parameters
+    rope = rope.get("full_attention", rope)
+    writer.add_rope_freq_base(rope["rope_theta"])
+    head_dim = getattr(config, "head_dim", None)
+    if head_dim is not None:
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+    if architecture == "gemma3":
+        writer.add_sliding_window(config.sliding_window)
+        if config.final_logit_softcapping:
+            writer.add_final_logit_softcapping(config.final_logit_softcapping)
+    else:
+        writer.add_rope_dimension_count(head_dim or config.hidden_size // config.num_attention_heads)
+    if rope["rope_type"] != "default":
+        writer.add_rope_scaling_type(gguf.RopeScalingType(rope["rope_type"]))
+        writer.add_rope_scaling_factor(rope["factor"])
+    if rope["rope_type"] == "yarn":
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
