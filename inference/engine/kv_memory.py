@@ -35,19 +35,22 @@ class KvMemory:
         self.lengths = [0] * slots
         """Valid positions of each slot. What lies behind them is garbage that no later call reads."""
         self.layers: dict[str, Memory] = {}
-        self._maps: list[mmap.mmap] = []
+        self._maps: dict[str, mmap.mmap] = {}
         for layer in shard.layers:
             shape = shard.family.get_kv_shape(shard.decoder, layer)
-            for part, width in (("key", shape.key_width), ("value", shape.value_width)):
-                self._allocate(f"{part}.{layer}", (slots, shape.heads, self.positions, width))
+            self._allocate(f"key.{layer}", (slots, shape.heads, self.positions, shape.key_width))
+            if shape.value_width:
+                self._allocate(f"value.{layer}", (slots, shape.heads, self.positions, shape.value_width))
+            else:  # one memory for both: the runtime writes the same rows twice
+                self.layers[f"value.{layer}"] = self.layers[f"key.{layer}"]
         self.bindings: dict[tuple[int, int], Any] = {}
         """What the runtime keeps for a range of slots; its own matter."""
 
     def release(self, slot: int) -> None:
         """Empty a slot and give its pages back to the system."""
         self.lengths[slot] = 0
-        for memory, mapped in zip(self.layers.values(), self._maps, strict=True):
-            size = memory[slot].nbytes
+        for name, mapped in self._maps.items():
+            size = self.layers[name][slot].nbytes
             start = -(-slot * size // mmap.PAGESIZE) * mmap.PAGESIZE
             whole = (slot + 1) * size // mmap.PAGESIZE * mmap.PAGESIZE - start
             if whole > 0:
@@ -56,7 +59,7 @@ class KvMemory:
     def _allocate(self, name: str, shape: tuple[int, ...]) -> None:
         size = math.prod(shape) * np.dtype(np.float32).itemsize
         mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._maps.append(mapped)
+        self._maps[name] = mapped
         self.layers[name] = np.frombuffer(mapped, np.float32).reshape(shape)
 
 

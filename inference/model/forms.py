@@ -1,7 +1,7 @@
 """The forms of stored tensors: which arrays each has, how values become their bytes, and the values they stand for.
 
 A matrix is [N, K]: N outputs, K inputs. All arrays are little-endian and row-major with one row per output, so that rows
-can be written, or looked up, a block at a time:
+can be written, or looked up, a block at a time. Experts, and matrices of heads, lie one after another, rows after rows:
 
     FP32, FP16, BF16   `values` [N, K]
     4 bits             `codes` [N, K/block, block/2] uint8, the even element in the low nibble; `scales` [N, K/block] fp32
@@ -33,6 +33,8 @@ class Role(enum.Enum):
     VECTOR = "vector"  # [n], always FP32
     MATRIX = "matrix"  # [N, K], multiplied with rows of K
     TABLE = "table"  # [V, C], rows are looked up; as a head it is multiplied with rows of C
+    EXPERTS = "experts"  # [E, N, K], matrices of which a row is multiplied with the few that it chose
+    HEADS = "heads"  # [H, N, K], a matrix for each attention head; never in blocks
 
 
 @dataclass(frozen=True)

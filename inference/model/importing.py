@@ -73,7 +73,7 @@ def import_model(
         total = sum(unit.bytes_total for unit in known.units)
         progress(total, total)
         return known
-    family = find_family(checkpoint.kind, checkpoint.is_gguf)
+    family = find_family(checkpoint)
     decoder = family.read_gguf(checkpoint) if checkpoint.is_gguf else family.read_hf(checkpoint)
     text = read_text(checkpoint, decoder.vocab)
     planned = _plan_units(checkpoint, family, decoder)
@@ -133,7 +133,10 @@ def _plan_units(checkpoint: Checkpoint, family: Family, decoder: Decoder) -> lis
 
 def _find(checkpoint: Checkpoint, family: Family, decoder: Decoder, part: Part, kind: UnitKind, layer: int) -> Ref:
     find = family.find_gguf if checkpoint.is_gguf else family.find_hf
-    return find(decoder, part.name, kind, layer)
+    ref = find(decoder, part.name, kind, layer)
+    while ref.otherwise is not None and ref.names[0] not in checkpoint.names():
+        ref = ref.otherwise
+    return ref
 
 
 def _write_units(

@@ -22,7 +22,7 @@ ALIGNMENT_BYTES = 4096
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor of a unit as its family sees it: [n] of a vector, [N, K] of a matrix or table.
+    """A tensor of a unit as its family sees it: [n] of a vector, [N, K] of a matrix or table, [E, N, K] of a stack.
 
     Neighbours with the same `joined` text are stored as one where their forms agree.
     """
@@ -31,6 +31,11 @@ class Part:
     role: Role
     shape: tuple[int, ...]
     joined: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Rows of all its matrices; elements of a vector."""
+        return math.prod(self.shape[:-1]) if self.role is not Role.VECTOR else self.shape[0]
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,11 @@ class StoredArray:
     def size(self) -> int:
         """Bytes of the array, padding excluded."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def take(self, place: int, count: int) -> StoredArray:
+        """The array of the matrix `place` of `count` that lie in this one, rows after rows."""
+        rows = self.shape[0] // count
+        return StoredArray(self.name, self.dtype, (rows, *self.shape[1:]), self.offset + place * (self.size // count))
 
 
 @dataclass(frozen=True)
@@ -68,8 +78,8 @@ class StoredTensor:
 
     @property
     def rows(self) -> int:
-        """Outputs of a matrix, rows of a table, elements of a vector."""
-        return sum(one.shape[0] for one in self.parts)
+        """Outputs of a matrix (of experts and heads: of all), rows of a table, elements of a vector."""
+        return sum(one.rows for one in self.parts)
 
     @property
     def columns(self) -> int:
@@ -79,6 +89,16 @@ class StoredTensor:
     def get_array(self, name: str) -> StoredArray:
         """The array of that name."""
         return next(one for one in self.arrays if one.name == name)
+
+    def split(self) -> tuple[StoredTensor, ...]:
+        """The matrices of experts, each as a tensor [N, K] of its own that lies in this one."""
+        (part,) = self.parts
+        count, shape = part.shape[0], part.shape[1:]
+        one = Part(part.name, part.role, shape)
+        return tuple(
+            StoredTensor((one,), self.form, tuple(array.take(place, count) for array in self.arrays))
+            for place in range(count)
+        )
 
 
 def place_tensors(parts: Sequence[Part], forms: Sequence[int]) -> tuple[StoredTensor, ...]:
@@ -90,7 +110,7 @@ def place_tensors(parts: Sequence[Part], forms: Sequence[int]) -> tuple[StoredTe
     for _, run in itertools.groupby(pairs, key=lambda item: (item[1][0].joined or item[0], item[1][1])):
         members = [pair for _, pair in run]
         joined, form = tuple(part for part, _ in members), members[0][1]
-        rows, columns = sum(one.shape[0] for one in joined), joined[0].shape[-1]
+        rows, columns = sum(one.rows for one in joined), joined[0].shape[-1]
         arrays: list[StoredArray] = []
         for name, (dtype, shape) in compute_arrays(form, joined[0].role, rows, columns).items():
             array = StoredArray(name, dtype, shape, offset)
@@ -109,9 +129,11 @@ def compute_unit_bytes(tensors: Sequence[StoredTensor]) -> int:
 
 
 def can_hold(form: Form, part: Part) -> bool:
-    """Whether a part can be stored in a form: vectors are FP32, blocks divide the columns."""
+    """Whether a part can be stored in a form: vectors are FP32, blocks divide the columns of all but heads."""
     if part.role is Role.VECTOR:
         return form is Form.FP32
+    if part.role is Role.HEADS:
+        return form not in BLOCK_FORMS
     return form not in BLOCK_FORMS or part.shape[-1] % BLOCK_FORMS[form].block == 0
 
 

@@ -51,16 +51,33 @@ class Decoder:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """Rows [start, stop) of every `of` rows are one matrix of a part; `transposed`, its rows and columns are swapped.
+
+    The tensor is [matrices, of, K], or, where it `is_flat`, [matrices x of, K].
+    """
+
+    start: int
+    stop: int
+    of: int
+    is_flat: bool = False
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
 class Ref:
     """Where a checkpoint keeps a part: a tensor's rows, or those of several tensors stacked along a new first axis.
 
     `interleaved_heads` is not 0 where the rows of each of so many heads alternate between the two halves (GGUF's Q and K
-    of some families): they are put back. `shift` is added to every value (norms stored as weight - 1).
+    of some families): they are put back. `shift` is added to every value (norms stored as weight - 1). `cut` says which
+    rows of each matrix of experts or heads are the part's. A checkpoint without these names has it at `otherwise`.
     """
 
     names: tuple[str, ...]
     interleaved_heads: int = 0
     shift: float = 0.0
+    cut: Cut | None = None
+    otherwise: Ref | None = None
 
     @staticmethod
     def of(name: str, interleaved_heads: int = 0, shift: float = 0.0) -> Ref:
@@ -70,7 +87,10 @@ class Ref:
 
 @dataclass(frozen=True)
 class KvShape:
-    """KV memory of a layer for one sequence: keys [heads, positions, key_width], values likewise."""
+    """KV memory of a layer for one sequence: keys [heads, positions, key_width], values likewise.
+
+    A `value_width` of 0 says that the values are the keys: one memory for both.
+    """
 
     heads: int
     key_width: int
@@ -90,6 +110,10 @@ class Family:
     """The class of its settings."""
 
     # Reading a configuration
+
+    def is_reader(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint is of this family: of one of its kinds."""
+        return checkpoint.kind in (self.gguf_kinds if checkpoint.is_gguf else self.hf_kinds)
 
     def read_gguf(self, checkpoint: Checkpoint) -> Decoder:
         """The decoder that a GGUF file states. Raises ModelFormatError, with the reason, for what cannot be run."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from inference.errors import ModelFormatError
@@ -24,8 +26,12 @@ class Llama(Family):
     gguf_kinds = ("llama",)
     hf_kinds = ("llama",)
 
+    def is_reader(self, checkpoint: Checkpoint) -> bool:
+        """Experts make a GGUF file another family's (Mixtral)."""
+        return super().is_reader(checkpoint) and not (checkpoint.is_gguf and count_gguf_experts(checkpoint))
+
     def read_gguf(self, checkpoint: Checkpoint) -> Decoder:
-        """As `Family.read_gguf`. Experts make it another family's file (Mixtral)."""
+        """As `Family.read_gguf`."""
         stated = Stated(checkpoint, "llama.")
         stated.expect("expert_count", 0)
         stated.skip("expert_used_count")
@@ -44,13 +50,22 @@ class Llama(Family):
 
     def find_gguf(self, decoder: Decoder, part: str, kind: UnitKind, layer: int) -> Ref:
         """Q and K have their rows interleaved in this architecture of GGUF."""
-        ref = super().find_gguf(decoder, part, kind, layer)
-        heads = {"q": decoder.heads, "k": decoder.kv_heads}.get(part, 0)
-        return Ref(ref.names, heads)
+        return find_permuted_gguf(super().find_gguf(decoder, part, kind, layer), decoder, part)
 
     def list_ignored(self, decoder: Decoder, checkpoint: Checkpoint) -> frozenset[str]:
         """GGUF's table of rotary factors, which the settings state."""
         return super().list_ignored(decoder, checkpoint) | ({ROPE_FACTORS} & checkpoint.names())
+
+
+def find_permuted_gguf(ref: Ref, decoder: Decoder, part: str) -> Ref:
+    """A part of GGUF's llama architecture, whose Q and K have their rows interleaved."""
+    return replace(ref, interleaved_heads={"q": decoder.heads, "k": decoder.kv_heads}.get(part, 0))
+
+
+def count_gguf_experts(checkpoint: Checkpoint) -> int:
+    """Experts of a GGUF file of the llama architecture, 0 of a dense one."""
+    count = checkpoint.settings.get("llama.expert_count", 0)
+    return count if isinstance(count, int) else 0
 
 
 def _find_stretch(checkpoint: Checkpoint) -> RopeScaling | None:

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from inference.errors import ModelFormatError
+from inference.model.checkpoint.source import Checkpoint
 from inference.model.families.family import Family
 
 _PACKAGE = "inference.model.families"
@@ -33,15 +34,13 @@ def get_family(name: str) -> Family:
     raise ModelFormatError(f"model family {name!r} is unknown to this version (known: {known}): update it")
 
 
-def find_family(kind: str, is_gguf: bool) -> Family:
-    """The family that reads checkpoints of this kind: GGUF's architecture, or Hugging Face's model_type.
-
-    Raises ModelFormatError naming those there are.
-    """
-    known: list[str] = []
+def find_family(checkpoint: Checkpoint) -> Family:
+    """The family that reads a checkpoint. Raises ModelFormatError naming the kinds there are."""
+    known: set[str] = set()
     for family in list_families():
-        kinds = family.gguf_kinds if is_gguf else family.hf_kinds
-        if kind in kinds:
+        if family.is_reader(checkpoint):
             return family
-        known += kinds
-    raise ModelFormatError(f"architecture {kind!r} is not supported: supported are {', '.join(sorted(known))}")
+        known.update(family.gguf_kinds if checkpoint.is_gguf else family.hf_kinds)
+    raise ModelFormatError(
+        f"architecture {checkpoint.kind!r:.80} is not supported: supported are {', '.join(sorted(known))}"
+    )

@@ -61,7 +61,7 @@ def _declare_inputs(kit: GraphKit, shard: ShardRange) -> None:
 
 def _declare_memory(kit: GraphKit, shard: ShardRange, layer: int) -> None:
     shape = shard.family.get_kv_shape(shard.decoder, layer)
-    for part, width in (("key", shape.key_width), ("value", shape.value_width)):
+    for part, width in (("key", shape.key_width), ("value", shape.value_width or shape.key_width)):
         memory: list[int | str] = ["B", shape.heads, "P", width]
         kit.declare(f"past_{part}.{layer}", TensorProto.FLOAT, memory)
         kit.declare(f"present_{part}.{layer}", TensorProto.FLOAT, memory, is_output=True)

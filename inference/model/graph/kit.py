@@ -6,7 +6,7 @@ A row is one position of one sequence. R rows of a call are B sequences x T posi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from inference.model.forms import Role
 from inference.model.graph.product import build_product
 from inference.model.layout import StoredArray, StoredTensor
 
@@ -54,6 +55,10 @@ class GraphKit:
     _tensors: dict[str, StoredTensor] = field(default_factory=dict)
     _made: dict[str, str] = field(default_factory=dict)
     _count: int = 0
+    _trunk: list[onnx.NodeProto] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._trunk = self.nodes
 
     # Weights
 
@@ -62,8 +67,9 @@ class GraphKit:
         self.prefix, self.layer = prefix, layer
         for tensor in tensors:
             if prefix + tensor.name not in self._tensors:
-                for array in tensor.arrays:
-                    self._declare_array(f"{prefix}{tensor.name}.{array.name}", file, array)
+                for name, one in _name_matrices(tensor):
+                    for array in one.arrays:
+                        self._declare_array(f"{prefix}{name}.{array.name}", file, array)
             self._tensors |= {f"{prefix}{part.name}": tensor for part in tensor.parts}
 
     def vector(self, part: str) -> str:
@@ -77,6 +83,34 @@ class GraphKit:
         outputs = [build_product(self, rows, one, f"{self.prefix}{one.name}") for one in tensors]
         return outputs[0] if len(outputs) == 1 else self.node("Concat", outputs, axis=-1)
 
+    def linear_of_expert(self, rows: str, part: str, expert: int) -> str:
+        """rows [R, K] times the matrix of one expert: [R, N]. In a branch, it costs nothing when that is not taken."""
+        name, matrix = _name_matrices(self._tensors[self.prefix + part])[expert]
+        return build_product(self, rows, matrix, self.prefix + name)
+
+    def linear_of_heads(self, rows: str, part: str) -> str:
+        """rows [R, H, K], of each head times its own matrix: [R, H, N]."""
+        tensor, by_head = self._tensors[self.prefix + part], (1, 0, 2)
+        weights = self.reshape(f"{self.prefix}{tensor.name}.values", *tensor.parts[0].shape)
+        turned = self.node("Transpose", [self.node("Cast", [weights], to=TensorProto.FLOAT)], perm=(0, 2, 1))
+        products = self.node("MatMul", [self.node("Transpose", [rows], perm=by_head), turned])  # [H, R, N]
+        return self.node("Transpose", [products], perm=by_head)
+
+    # Branches
+
+    def branch(self, asked: str, rows: str, build: Callable[[], str]) -> str:
+        """What `build` makes where `asked` (one bool) is true, else `rows`. Its nodes run in that case alone."""
+        before, made = self.nodes, dict(self._made)
+        graphs: dict[str, Any] = {}
+        for which, make in (("then_branch", build), ("else_branch", lambda: self.node("Identity", [rows]))):
+            self.nodes = []
+            output = helper.make_tensor_value_info(make(), TensorProto.FLOAT, None)
+            graphs[which] = helper.make_graph(self.nodes, which, [], [output])
+            # Values made inside do not exist outside; constants do.
+            self._made = made | {name: value for name, value in self._made.items() if name == value}
+        self.nodes = before
+        return self.node("If", [asked], **graphs)
+
     # Arithmetic
 
     def node(self, kind: str, inputs: Sequence[str], domain: str = "", outputs: Sequence[str] = (), **more: Any) -> str:
@@ -85,6 +119,11 @@ class GraphKit:
         names = list(outputs) or [f"{self.prefix}{kind}.{self._count}"]
         self.nodes.append(helper.make_node(kind, list(inputs), names, f"{names[0]}:{kind}", domain=domain, **more))
         return names[0]
+
+    def name_outputs(self, kind: str, count: int) -> list[str]:
+        """Names for the outputs of a node that has several."""
+        self._count += 1
+        return [f"{self.prefix}{kind}.{self._count}.{place}" for place in range(count)]
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
         """A constant of the graph itself, by a name that says its value; declared once."""
@@ -98,6 +137,19 @@ class GraphKit:
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]
+
+    def live_shape(self, *shape: int) -> str:
+        """A shape that the runtime does not know before it runs: what has it is never computed in advance."""
+        name = f"live.{'x'.join(map(str, shape))}"
+
+        def make() -> str:
+            here, self.nodes = self.nodes, self._trunk  # outside of any branch, so that all share it
+            nothing = self.node("Mul", ["batch", self.constant("zero", np.array([0], np.int64))])
+            self.node("Add", [nothing, self.constant(f"{name}.plain", np.array(shape, np.int64))], outputs=[name])
+            self.nodes = here
+            return name
+
+        return self.once(name, make)
 
     def norm(self, rows: str, part: str) -> str:
         """RMS norm over the last axis, times the vector `part`."""
@@ -138,8 +190,7 @@ class GraphKit:
     def split(self, rows: str, *widths: int) -> tuple[str, ...]:
         """Columns of [R, sum of widths], in order."""
         sizes = self.constant(f"widths.{'.'.join(map(str, widths))}", np.array(widths, np.int64))
-        self._count += 1
-        outputs = [f"{self.prefix}split.{self._count}.{place}" for place in range(len(widths))]
+        outputs = self.name_outputs("split", len(widths))
         self.node("Split", [rows, sizes], outputs=outputs, axis=-1)
         return tuple(outputs)
 
@@ -203,6 +254,30 @@ class GraphKit:
         )
         return self.reshape(outputs[0], -1, widths[0])
 
+    def rotate(self, rows: str, heads: int, dims: int, rope: str = "rope", is_interleaved: bool = False) -> str:
+        """[R, heads dims] with each head turned by its row's position; pairs are neighbours where `is_interleaved`."""
+        batched = self.batch(rows, heads * dims)
+        positions = self.once("positions", self._build_positions)
+        turned = self.node(
+            "RotaryEmbedding",
+            [batched, positions, f"cos.{rope}", f"sin.{rope}"],
+            CONTRIB_DOMAIN,
+            num_heads=heads,
+            rotary_embedding_dim=dims,
+            interleaved=int(is_interleaved),
+        )
+        return self.reshape(turned, -1, heads * dims)
+
+    def _build_positions(self) -> str:
+        """The position of each row, [B, T] int64."""
+        one = self.constant("integer.1", np.array(1, np.int64))
+        length = self.node("Div", [self.node("Shape", ["hidden"], end=1), "batch"])  # [1]: T
+        length = self.node("Squeeze", [length])
+        steps = self.node("Range", [self.node("Sub", [one, length]), one, one])  # 1 - T .. 0
+        last = self.node("Cast", ["last_position"], to=TensorProto.INT64)
+        axis = self.constant("second_axis", np.array([1], np.int64))
+        return self.node("Add", [self.node("Unsqueeze", [last, axis]), steps])
+
     # Interface
 
     def declare(self, name: str, kind: int, shape: Sequence[int | str], is_output: bool = False) -> None:
@@ -215,3 +290,10 @@ class GraphKit:
         for key, value in {"location": file, "offset": array.offset, "length": array.size}.items():
             tensor.external_data.add(key=key, value=str(value))
         self.initializers.append(tensor)
+
+
+def _name_matrices(tensor: StoredTensor) -> list[tuple[str, StoredTensor]]:
+    """The names in a graph of a tensor's matrices: experts have one for each, since each is used alone."""
+    if tensor.role is not Role.EXPERTS:
+        return [(tensor.name, tensor)]
+    return [(f"{tensor.name}.{place}", one) for place, one in enumerate(tensor.split())]

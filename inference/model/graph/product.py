@@ -32,7 +32,12 @@ def build_product(kit: GraphKit, rows: str, tensor: StoredTensor, name: str) -> 
     """Adds the nodes of one product. `name` is that of the tensor in the graph; its arrays follow it with a dot."""
     if tensor.form not in BLOCK_FORMS:
         weights = f"{name}.values"
-        if tensor.form is not Form.FP32:
+        if tensor.form is not Form.FP32 and tensor.role is Role.EXPERTS:
+            # Widened when it is used: its memory stays that of the stored form. A shape that is known at run time alone
+            # keeps the runtime from widening all experts when it loads.
+            stored = kit.node("Reshape", [weights, kit.live_shape(tensor.rows, tensor.columns)])
+            weights = kit.node("Cast", [stored], to=TensorProto.FLOAT)
+        elif tensor.form is not Form.FP32:
             weights = kit.once(f"{name}.fp32", lambda: kit.node("Cast", [f"{name}.values"], to=TensorProto.FLOAT))
         return kit.node("Gemm", [rows, weights], transB=1)
     spec = BLOCK_FORMS[tensor.form]

@@ -18,7 +18,8 @@ from tests.unit.inference.families.reference import CONTEXT, HIDDEN, VOCAB, Case
 WINDOW = 8
 
 
-def _make(kind: type[PreTrainedConfig], **more: Any) -> PreTrainedConfig:
+def make_config(kind: type[PreTrainedConfig], **more: Any) -> PreTrainedConfig:
+    """A tiny configuration of a kind, with `more` in it."""
     settings: dict[str, Any] = {
         "vocab_size": VOCAB,
         "hidden_size": HIDDEN,
@@ -36,12 +37,15 @@ def _make(kind: type[PreTrainedConfig], **more: Any) -> PreTrainedConfig:
     return kind(**settings)
 
 
-def _scale(kind: str, **numbers: float) -> dict[str, Any]:
+def make_scaling(kind: str, **numbers: float) -> dict[str, Any]:
+    """The setting of a scaled rotary embedding."""
     return {"rope_parameters": {"rope_type": kind, "rope_theta": 10_000.0, **numbers}}
 
 
-_LLAMA3 = _scale("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
-_YARN = _scale("yarn", factor=4.0, original_max_position_embeddings=64)
+_LLAMA3 = make_scaling(
+    "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32
+)
+_YARN = make_scaling("yarn", factor=4.0, original_max_position_embeddings=64)
 _GEMMA: dict[str, Any] = {
     "num_hidden_layers": 7,
     "head_dim": 32,
@@ -55,29 +59,29 @@ _GEMMA_ROPE = {
 }
 
 MAIN = (
-    Case("llama", lambda: _make(LlamaConfig), "llama"),
-    Case("mistral", lambda: _make(MistralConfig, sliding_window=WINDOW)),
-    Case("qwen2", lambda: _make(Qwen2Config), "qwen2"),
-    Case("qwen3", lambda: _make(Qwen3Config, head_dim=32), "qwen3"),
-    Case("gemma3", lambda: _make(Gemma3TextConfig, **_GEMMA), "gemma3", norm_shift=1.0),
+    Case("llama", lambda: make_config(LlamaConfig), "llama"),
+    Case("mistral", lambda: make_config(MistralConfig, sliding_window=WINDOW)),
+    Case("qwen2", lambda: make_config(Qwen2Config), "qwen2"),
+    Case("qwen3", lambda: make_config(Qwen3Config, head_dim=32), "qwen3"),
+    Case("gemma3", lambda: make_config(Gemma3TextConfig, **_GEMMA), "gemma3", norm_shift=1.0),
 )
 """One of each family."""
 
 OPTIONS = (
-    Case("llama-tied", lambda: _make(LlamaConfig, tie_word_embeddings=True, rms_norm_eps=1e-3), "llama"),
-    Case("llama-wide-heads", lambda: _make(LlamaConfig, head_dim=32), "llama"),
-    Case("llama-llama3", lambda: _make(LlamaConfig, **_LLAMA3)),
-    Case("llama-linear", lambda: _make(LlamaConfig, **_scale("linear", factor=4.0)), "llama"),
-    Case("mistral-no-window", lambda: _make(MistralConfig, sliding_window=None), "llama"),
-    Case("qwen2-yarn", lambda: _make(Qwen2Config, **_YARN), "qwen2"),
+    Case("llama-tied", lambda: make_config(LlamaConfig, tie_word_embeddings=True, rms_norm_eps=1e-3), "llama"),
+    Case("llama-wide-heads", lambda: make_config(LlamaConfig, head_dim=32), "llama"),
+    Case("llama-llama3", lambda: make_config(LlamaConfig, **_LLAMA3)),
+    Case("llama-linear", lambda: make_config(LlamaConfig, **make_scaling("linear", factor=4.0)), "llama"),
+    Case("mistral-no-window", lambda: make_config(MistralConfig, sliding_window=None), "llama"),
+    Case("qwen2-yarn", lambda: make_config(Qwen2Config, **_YARN), "qwen2"),
     Case(
         "qwen2-windows",
-        lambda: _make(Qwen2Config, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1),
+        lambda: make_config(Qwen2Config, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1),
     ),
-    Case("qwen3-yarn", lambda: _make(Qwen3Config, head_dim=16, **_YARN), "qwen3"),
+    Case("qwen3-yarn", lambda: make_config(Qwen3Config, head_dim=16, **_YARN), "qwen3"),
     Case(
         "qwen3-windows",
-        lambda: _make(
+        lambda: make_config(
             Qwen3Config,
             head_dim=32,
             use_sliding_window=True,
@@ -87,12 +91,14 @@ OPTIONS = (
     ),
     Case(
         "gemma3-scaled",
-        lambda: _make(Gemma3TextConfig, **(_GEMMA | {"query_pre_attn_scalar": 24, "rope_parameters": _GEMMA_ROPE})),
+        lambda: make_config(
+            Gemma3TextConfig, **(_GEMMA | {"query_pre_attn_scalar": 24, "rope_parameters": _GEMMA_ROPE})
+        ),
         norm_shift=1.0,
     ),
     Case(
         "gemma3-capped",
-        lambda: _make(Gemma3TextConfig, **_GEMMA, final_logit_softcapping=5.0),
+        lambda: make_config(Gemma3TextConfig, **_GEMMA, final_logit_softcapping=5.0),
         "gemma3",
         norm_shift=1.0,
     ),
@@ -101,11 +107,11 @@ OPTIONS = (
 
 _WIDE: dict[str, Any] = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2, "head_dim": 64}
 WIDE = (
-    Case("llama-wide", lambda: _make(LlamaConfig, **_WIDE), "llama"),
-    Case("qwen3-wide", lambda: _make(Qwen3Config, **_WIDE), "qwen3"),
+    Case("llama-wide", lambda: make_config(LlamaConfig, **_WIDE), "llama"),
+    Case("qwen3-wide", lambda: make_config(Qwen3Config, **_WIDE), "qwen3"),
     Case(
         "gemma3-wide",
-        lambda: _make(Gemma3TextConfig, **(_GEMMA | _WIDE | {"query_pre_attn_scalar": 64})),
+        lambda: make_config(Gemma3TextConfig, **(_GEMMA | _WIDE | {"query_pre_attn_scalar": 64})),
         "gemma3",
         norm_shift=1.0,
     ),

@@ -75,6 +75,9 @@ def make_model(case: Case, seed: int = 0) -> PreTrainedModel:
             is_norm = "norm" in name and parameter.dim() == 1
             spread = 0.3 if parameter.dim() == 1 else 1.6 / parameter.shape[-1] ** 0.5
             parameter.normal_(1 - case.norm_shift if is_norm else 0, spread)
+        for name, buffer in model.named_buffers():
+            if name.endswith("bias"):
+                buffer.normal_(0, 0.3)
     model.train(False)
     return model
 

@@ -13,8 +13,10 @@ from inference.engine.ort import ShardSession
 from tests.unit.inference.families import reference
 from tests.unit.inference.families.cases import MAIN, OPTIONS
 from tests.unit.inference.families.reference import Case, StoredModel, compute_distance, draw_tokens
+from tests.unit.inference.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS
 
 TOKENS = draw_tokens(48)
+ALL = [*MAIN, *OPTIONS, *SPARSE_MAIN, *SPARSE_OPTIONS]
 SELF_TOLERANCE = 1e-5
 """Between two ways of running one model."""
 
@@ -29,7 +31,7 @@ class Pair:
     session: ShardSession
 
 
-@pytest.fixture(scope="module", params=[*MAIN, *OPTIONS], ids=str)
+@pytest.fixture(scope="module", params=ALL, ids=str)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """Each case, imported from a directory of transformers 5."""
     root = tmp_path_factory.mktemp(request.param.name)
@@ -74,7 +76,7 @@ def test_sequences_together_are_each_alone(pair: Pair) -> None:
         assert compute_distance(answer, alone) <= SELF_TOLERANCE
 
 
-@pytest.mark.parametrize("case", MAIN, ids=str)
+@pytest.mark.parametrize("case", [*MAIN, *SPARSE_MAIN], ids=str)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 def test_16_bit_checkpoints_keep_their_values(
     case: Case, dtype: torch.dtype, tmp_path_factory: pytest.TempPathFactory
@@ -86,7 +88,7 @@ def test_16_bit_checkpoints_keep_their_values(
     assert compute_distance(reference.compute_logits(session, TOKENS), wanted) <= case.tolerance
 
 
-@pytest.mark.parametrize("case", [*MAIN, *OPTIONS], ids=str)
+@pytest.mark.parametrize("case", ALL, ids=str)
 def test_configurations_of_transformers_4_say_the_same(case: Case, tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp(case.name)
     path = reference.save_model(reference.make_model(case), root / "checkpoint")

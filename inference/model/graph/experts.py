@@ -1,0 +1,119 @@
+"""Mixtures of experts: which experts a row takes, and their gated feed-forward, computed for the chosen ones alone.
+
+Every expert is a branch of the graph that runs when a row of the call chose it, with the product of dense layers, so
+that experts are exact in every form and the weights of those nobody chose are not touched (decision 0014). A row's
+experts are added in their order: other rows of the call have no say in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from inference.model.graph.kit import GraphKit
+
+_LEAST_SUM = 1e-20
+"""What DeepSeek-V3 adds to the sum of a row's weights before it divides by it."""
+
+
+@dataclass(frozen=True)
+class Routing:
+    """How rows choose among `experts`: the `chosen` best by score, within the best groups if there are groups.
+
+    Scores are a softmax over all experts, or each expert's `by_sigmoid`; a bias counts for the choice alone, not for
+    the weight. A group's score is the sum of its `group_best` best. Ties take the lower index.
+    """
+
+    experts: int
+    chosen: int
+    renormalised: bool
+    scale: float = 1.0
+    by_sigmoid: bool = False
+    groups: int = 1
+    groups_chosen: int = 1
+    group_best: int = 1
+    passed_over: float = 0.0
+    """The score of experts in groups that were not chosen."""
+
+
+def build_routing(kit: GraphKit, logits: str, routing: Routing, bias: str | None = None) -> tuple[str, str]:
+    """Chosen experts [R, chosen] int64 and their weights, fp32, from the router's logits [R, experts]."""
+    scores = kit.node("Sigmoid", [logits]) if routing.by_sigmoid else kit.node("Softmax", [logits], axis=-1)
+    merit = scores if bias is None else kit.add(scores, bias)
+    if routing.groups > 1 and routing.groups_chosen < routing.groups:
+        merit = _keep_groups(kit, merit, routing)
+    _, chosen = _pick(kit, merit, routing.chosen)
+    weights = kit.node("GatherElements", [scores, chosen], axis=-1)
+    if routing.renormalised:
+        total = kit.node("ReduceSum", [weights, _constant(kit, "last_axis", -1)], keepdims=1)
+        if routing.by_sigmoid:
+            total = kit.add(total, kit.constant("least_sum", np.array(_LEAST_SUM, np.float32)))
+        weights = kit.node("Div", [weights, total])
+    return chosen, weights if routing.scale == 1 else kit.scale(weights, routing.scale)
+
+
+def build_experts(kit: GraphKit, rows: str, chosen: str, weights: str, experts: int, base: str | None = None) -> str:
+    """`base` [R, C], or zeros, plus the weighted outputs of each row's experts: parts gate, up and down of this layer.
+
+    rows [R, C]; chosen, weights [R, k].
+    """
+    flat = kit.reshape(chosen, -1)
+    ones = _fill(kit, flat, np.array([1], np.int32))
+    nobody = kit.constant(f"nobody.{experts}", np.zeros(experts, np.int32))
+    counts = kit.node("ScatterElements", [nobody, flat, ones], axis=0)
+    asked = [f"{kit.prefix}expert.{place}.asked" for place in range(experts)]
+    kit.node("Split", [kit.node("Cast", [counts], to=TensorProto.BOOL)], outputs=asked, axis=0, num_outputs=experts)
+    total = base or _fill(kit, rows, np.array([0], np.float32))
+    for place in range(experts):
+
+        def build(place: int = place, total: str = total) -> str:
+            return _build_expert(kit, rows, chosen, weights, place, total)
+
+        total = kit.branch(asked[place], total, build)
+    return total
+
+
+def _build_expert(kit: GraphKit, rows: str, chosen: str, weights: str, place: int, total: str) -> str:
+    """`total` [R, C] with one expert's weighted output added to the rows that chose it."""
+    number = kit.constant(f"expert.{place}", np.array(place, np.int64))
+    places = kit.node("NonZero", [kit.node("Equal", [chosen, number])])  # [2, n]: row, and place among its choices
+    pairs = kit.node("Transpose", [places], perm=(1, 0))
+    mine, _ = kit.split(pairs, 1, 1)  # [n, 1]
+    taken = kit.node("GatherND", [rows, mine])  # [n, C]
+    weight = kit.reshape(kit.node("GatherND", [weights, pairs]), -1, 1)
+    gate, up = (kit.linear_of_expert(taken, part, place) for part in ("gate", "up"))
+    output = kit.linear_of_expert(kit.multiply(kit.silu(gate), up), "down", place)
+    return kit.node("ScatterND", [total, mine, kit.multiply(output, weight)], reduction="add")
+
+
+def _keep_groups(kit: GraphKit, merit: str, routing: Routing) -> str:
+    """Merit [R, experts] with that of experts outside the best groups replaced."""
+    members = routing.experts // routing.groups
+    grouped = kit.reshape(merit, -1, routing.groups, members)
+    best, _ = _pick(kit, grouped, routing.group_best)
+    group_scores = kit.node("ReduceSum", [best, _constant(kit, "last_axis", -1)], keepdims=0)  # [R, groups]
+    _, kept = _pick(kit, group_scores, routing.groups_chosen)
+    nowhere = _fill(kit, group_scores, np.array([0], np.float32))
+    mask = kit.node("ScatterElements", [nowhere, kept, _fill(kit, kept, np.array([1], np.float32))], axis=-1)
+    is_kept = kit.node("Cast", [kit.reshape(mask, -1, routing.groups, 1)], to=TensorProto.BOOL)
+    other = kit.constant(f"number.{routing.passed_over!r}", np.array(routing.passed_over, np.float32))
+    return kit.reshape(kit.node("Where", [is_kept, grouped, other]), -1, routing.experts)
+
+
+def _pick(kit: GraphKit, scores: str, count: int) -> tuple[str, str]:
+    """The best `count` along the last axis and their places, best first."""
+    values = kit.node("TopK", [scores, _constant(kit, f"count.{count}", count)], outputs=kit.name_outputs("best", 2))
+    return values, kit.nodes[-1].output[1]
+
+
+def _fill(kit: GraphKit, like: str, value: NDArray[Any]) -> str:
+    shape = kit.node("Shape", [like])
+    return kit.node("ConstantOfShape", [shape], value=numpy_helper.from_array(value))
+
+
+def _constant(kit: GraphKit, name: str, value: int) -> str:
+    return kit.constant(name, np.array([value], np.int64))
