@@ -68,11 +68,11 @@ def test_only_the_order_of_scores_is_kept() -> None:
 
 def test_unused_byte_and_unknown_tokens_are_not_found_in_text() -> None:
     tokenizer = Tokenizer(read_gguf_tokenizer(_pieces(add_bos_token=False)), "", (2,))
-    for text in ("<0x41>", "<unk>", "[EMPTY_268]", "<s>"):
+    for text in ("<0x41>", "<unk>", "[EMPTY_267]", "<s>"):
         assert set(tokenizer.encode(text)) <= {*range(3, 259), PIECES.index("\u2581")}
         assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.get_token_bytes(3 + 0x41) == b"A"
-    assert tokenizer.get_token_bytes(0) == tokenizer.get_token_bytes(1) == tokenizer.get_token_bytes(268) == b""
+    assert tokenizer.get_token_bytes(0) == tokenizer.get_token_bytes(1) == tokenizer.get_token_bytes(267) == b""
     assert tokenizer.get_token_bytes(PIECES.index("\u2581ab")) == b" ab"
     assert tokenizer.get_token_bytes(PIECES.index("  ")) == b"  "
 
@@ -132,7 +132,7 @@ def test_longer_tokens_are_found_first_wherever_they_begin() -> None:
         (_bytes(pre="kimi-k2"), "'kimi-k2' is not supported"),
         (_bytes(tokens=None), "lacks the list"),
         (_bytes(tokens=[3] * 4), "no list of texts"),
-        (_bytes(tokens=[], token_type=[]), "1 to"),
+        (_bytes(tokens=[], token_type=[], eos_token_id=None), "1 to"),
         (_bytes(merges=None), "lacks the list"),
         (_bytes(merges=["zz qq"]), "merges do not fit"),
         (_bytes(merges=["<|im_ end|>"]), "merges do not fit"),
@@ -146,7 +146,7 @@ def test_longer_tokens_are_found_first_wherever_they_begin() -> None:
         (_bytes(eos_token_id="2"), "no token of the vocabulary"),
         (_bytes(add_bos_token=True), "does not name"),
         (_bytes(add_bos_token=1), "not of type bool"),
-        (_bytes(tokens=[*tiny.TOKENS[:-1], "☃"]), "not byte-level"),
+        (_bytes(tokens=[*tiny.TOKENS, "☃"], token_type=[1] * (len(tiny.TOKENS) + 1)), "not byte-level"),
         (_pieces(scores=None), "lacks the list"),
         (_pieces(scores=[0.0]), "finite numbers"),
         (_pieces(scores=[float("nan")] * len(PIECES)), "finite numbers"),
@@ -166,9 +166,10 @@ UNIT = json.loads(read_gguf_tokenizer(_pieces()).to_bytes())
 @pytest.mark.parametrize(
     "change",
     [
-        {"tokens": ["a"]}, {"types": []}, {"types": [True] * len(PIECES)}, {"kind": "wordpiece"}, {"kind": "byte-level"},
+        {"tokens": ["a"]}, {"types": []}, {"types": [True] * len(PIECES)}, {"kind": "wordpiece"},
         {"ranks": [1]}, {"bos_token": 10_000}, {"bos_token": "1"}, {"bos_token": None}, {"add_bos": 1}, {"pre": None},
-        {"merges": "ab"}, {"strip_left": [10_000]}, {"space_prefix": None}, {"more": 1}, {"tokens": 3}, {"pipeline": 0},
+        {"kind": "byte-level"}, {"merges": "ab"}, {"strip_left": [10_000]}, {"space_prefix": None}, {"more": 1},
+        {"pipeline": 0},
     ],
 )  # fmt: skip
 def test_units_that_are_not_ours_are_refused(change: dict[str, Any]) -> None:
