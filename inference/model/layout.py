@@ -145,5 +145,6 @@ def compute_file_name(kind: UnitKind, index: int) -> str:
         UnitKind.HEAD: "head.bin",
         UnitKind.TOKENIZER: "tokenizer.json",
         UnitKind.CHAT_TEMPLATE: "chat_template.jinja",
+        UnitKind.GOLDEN: f"golden-{index:03d}.bin",
     }
     return names[kind]
