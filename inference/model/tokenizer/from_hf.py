@@ -33,6 +33,7 @@ def read_hf_tokenizer(directory: Path, vocab: int | None = None) -> TokenizerDat
         raise ModelFormatError(f"{directory.name} has no tokenizer.json: convert its tokenizer with transformers first")
     config = _read_json(directory, "tokenizer_config.json") or {}
     model, added = _read_model(source), _read_added(source)
+    _check_added_ids(model["vocab"], added)
     count = vocab if vocab is not None else _read_vocab(directory, model, added)
     tokens, types = _list_tokens(model, added, count)
     kept = [one for one in added if one["id"] < count]
@@ -166,6 +167,20 @@ def _read_added(source: dict[str, Any]) -> list[dict[str, Any]]:
     return added
 
 
+def _check_added_ids(vocab: dict[str, int], added: list[dict[str, Any]]) -> None:
+    """The library gives ids to added tokens itself, and not those that the file states."""
+    highest = -1
+    for one in added:
+        following = highest + 1 if highest >= len(vocab) else len(vocab)
+        expected = vocab.get(one["content"], following)
+        if one["id"] != expected:
+            raise ModelFormatError(
+                f"the added token {one['content']!r} states the id {one['id']}, the tokenizers library would give it "
+                f"{expected}: save the tokenizer again"
+            )
+        highest = max(highest, expected)
+
+
 def _read_vocab(directory: Path, model: dict[str, Any], added: list[dict[str, Any]]) -> int:
     config = _read_json(directory, "config.json") or {}
     inner = config.get("text_config")
@@ -180,7 +195,7 @@ def _read_vocab(directory: Path, model: dict[str, Any], added: list[dict[str, An
 def _list_tokens(
     model: dict[str, Any], added: list[dict[str, Any]], count: int
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Texts and types by id. An id without a text is an unused token; added tokens beyond the embedding are left out."""
+    """Texts and types by id. An id without a text is unused; added tokens beyond the embedding are left out."""
     tokens: list[str | None] = [None] * count
     types = [int(TokenType.UNUSED)] * count
     unknown = model.get("unk_token")
@@ -195,7 +210,9 @@ def _list_tokens(
             is_control = one["special"] or is_end_text(one["content"])
             tokens[one["id"]] = one["content"]
             types[one["id"]] = TokenType.CONTROL if is_control else TokenType.USER_DEFINED
-    return tuple(f"[UNUSED_{index}]" if one is None else one for index, one in enumerate(tokens)), tuple(types)
+    return tuple(f"[UNUSED_{index}]" if one is None else one for index, one in enumerate(tokens)), tuple(
+        map(int, types)
+    )
 
 
 def _read_decoder(decoder: object) -> tuple[bool, bool]:
@@ -218,12 +235,12 @@ def _read_decoder(decoder: object) -> tuple[bool, bool]:
 def _find_late(added: list[dict[str, Any]], normalizer: object) -> list[int]:
     """Tokens looked for in normalized text. With a normalizer that would change them this is not supported."""
     late = sorted(one["id"] for one in added if one["normalized"])
-    if late and normalizer is not None and "Prepend" in json.dumps(normalizer) + json.dumps("Replace"):
-        changed = json.dumps(normalizer)
-        if "Prepend" in changed or "Replace" in changed:
-            raise ModelFormatError(
-                "added tokens that are found in normalized text are not supported here: fetch a newer file"
-            )
+    changes = json.dumps(normalizer)
+    if late and ("Prepend" in changes or "Replace" in changes):
+        raise ModelFormatError(
+            "added tokens that are found in rewritten text are not supported: save the tokenizer again with a current "
+            "transformers"
+        )
     return late
 
 
@@ -241,7 +258,13 @@ def _read_additions(
     source: dict[str, Any], config: dict[str, Any], bos: int | None, eos: int | None
 ) -> tuple[bool, bool]:
     """Whether encoding adds bos and eos: as tokenizer_config.json says, else as the post-processor does."""
-    reduced = {"version": "1.0", "truncation": None, "padding": None, "normalizer": None, "pre_tokenizer": None}
+    reduced: dict[str, object] = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "normalizer": None,
+        "pre_tokenizer": None,
+    }
     reduced |= {"decoder": None, "model": {"type": "BPE", "vocab": {}, "merges": []}, "added_tokens": []}
     try:
         made = tokenizers.Tokenizer.from_str(json.dumps(reduced | {"post_processor": source.get("post_processor")}))

@@ -5,7 +5,7 @@ Independent of the product's own tables: names come from `gguf.get_tensor_name_m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ Values = NDArray[np.float32]
 ChooseKind = Callable[[str], Kind]
 """The type of a matrix, by its name in GGUF."""
 
+_EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts")
 _PERMUTED = ("llama", "smollm3")
 """Architectures whose converter interleaves the two halves of each head's q and k."""
 
@@ -37,7 +38,7 @@ def write_gguf(
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[architecture.upper()], config.num_hidden_layers)
     state = model.state_dict()
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    for name, tensor in state.items():
+    for name, tensor in split_stacks(state, config):
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
         target = names.get_name(name, try_suffixes=(".weight", ".bias"))
@@ -48,7 +49,7 @@ def write_gguf(
             continue
         is_permuted = architecture in _PERMUTED and name.endswith(("q_proj.weight", "k_proj.weight"))
         stored = _swap(values, 2, head_dim // 2) if is_permuted else values
-        kind = choose(target) if choose and values.ndim > 1 else Kind.F32
+        kind = choose(target) if choose and values.ndim > 1 and "_inp." not in target else Kind.F32
         if kind is Kind.F32:
             writer.add_tensor(target, np.ascontiguousarray(stored))
             continue
@@ -65,11 +66,31 @@ def write_gguf(
     return path
 
 
+def split_stacks(state: Mapping[str, torch.Tensor], config: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a model as the converter names them: stacks of experts apart, latent attention's heads apart."""
+    for name, tensor in state.items():
+        if name.endswith("experts.gate_up_proj"):
+            stem = name.removesuffix("gate_up_proj")
+            gate, up = tensor.chunk(2, dim=1)
+            yield from ((f"{stem}gate_proj.weight", gate), (f"{stem}up_proj.weight", up))
+        elif name.endswith("experts.down_proj"):
+            yield f"{name}.weight", tensor
+        elif name.endswith("kv_b_proj.weight"):
+            stem = name.removesuffix("kv_b_proj.weight")
+            widths = (config.qk_nope_head_dim, config.v_head_dim)
+            keys, values = tensor.view(config.num_attention_heads, sum(widths), -1).split(widths, dim=1)
+            yield from ((f"{stem}k_b_proj.weight", keys.transpose(1, 2)), (f"{stem}v_b_proj.weight", values))
+        else:
+            yield name.replace("gate.e_score_correction_bias", "gate.e_score_correction.bias"), tensor
+
+
 def quantize(values: Values, kind: Kind) -> NDArray[Any]:
     """Rows in a type. Q6_K, which gguf reads and does not write, gets random codes with the values' spread."""
     if kind is not Kind.Q6_K:
         return gguf.quants.quantize(values, kind)
     block, size = gguf.GGML_QUANT_SIZES[kind]
+    if values.ndim > 2:
+        return quantize(values.reshape(-1, values.shape[-1]), kind).reshape(*values.shape[:-1], -1)
     rows, columns = values.shape
     generator = np.random.default_rng(rows * columns)
     raw = generator.integers(0, 256, (rows, columns // block, size)).astype(np.uint8)
@@ -106,7 +127,7 @@ def _write_settings(writer: gguf.GGUFWriter, config: Any, architecture: str) -> 
     writer.add_embedding_length(config.hidden_size)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_head_count_kv(1 if architecture == "deepseek2" else config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     writer.add_file_type(0)
@@ -114,7 +135,11 @@ def _write_settings(writer: gguf.GGUFWriter, config: Any, architecture: str) -> 
     rope = rope.get("full_attention", rope)
     writer.add_rope_freq_base(rope["rope_theta"])
     head_dim = getattr(config, "head_dim", None)
-    if head_dim is not None:
+    _write_experts(writer, config)
+    if architecture == "deepseek2":
+        head_dim = config.qk_rope_head_dim
+        _write_latents(writer, config)
+    elif head_dim is not None:
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
     if architecture == "gemma3":
@@ -128,3 +153,37 @@ def _write_settings(writer: gguf.GGUFWriter, config: Any, architecture: str) -> 
         writer.add_rope_scaling_factor(rope["factor"])
     if rope["rope_type"] == "yarn":
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        if rope.get("mscale_all_dim"):
+            writer.add_rope_scaling_yarn_log_mul(0.1 * rope["mscale_all_dim"])
+
+
+def _write_experts(writer: gguf.GGUFWriter, config: Any) -> None:
+    count = next((value for key in _EXPERT_COUNTS if (value := getattr(config, key, None)) is not None), None)
+    if count is None:
+        return
+    writer.add_expert_count(count)
+    writer.add_expert_used_count(config.num_experts_per_tok)
+    width = getattr(config, "moe_intermediate_size", None)
+    if width is not None:
+        writer.add_expert_feed_forward_length(width)
+
+
+def _write_latents(writer: gguf.GGUFWriter, config: Any) -> None:
+    """What the converter writes of DeepSeek V2 and V3: of keys and values, the latent's widths and the heads' own."""
+    rank, rope = config.kv_lora_rank, config.qk_rope_head_dim
+    writer.add_key_length(rank + rope)
+    writer.add_value_length(rank)
+    writer.add_key_length_mla(config.qk_nope_head_dim + rope)
+    writer.add_value_length_mla(config.v_head_dim)
+    writer.add_kv_lora_rank(rank)
+    if config.q_lora_rank:
+        writer.add_q_lora_rank(config.q_lora_rank)
+    writer.add_leading_dense_block_count(config.first_k_dense_replace)
+    writer.add_expert_shared_count(config.n_shared_experts)
+    writer.add_expert_weights_scale(config.routed_scaling_factor)
+    if config.n_group and config.topk_group:
+        writer.add_expert_group_count(config.n_group)
+        writer.add_expert_group_used_count(config.topk_group)
+    if config.model_type == "deepseek_v3":
+        writer.add_expert_weights_norm(config.norm_topk_prob)
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)

@@ -45,13 +45,34 @@ SPARSE_MAIN = (
 )
 """One of each family."""
 
+_WIDE = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2}
+_QWEN_WIDE = {"moe_intermediate_size": 256, "head_dim": 64}
+_LATENT_WIDE = {
+    "moe_intermediate_size": 256,
+    "q_lora_rank": 256,
+    "kv_lora_rank": 256,
+    "qk_nope_head_dim": 256,
+    "v_head_dim": 64,
+}
+
+SPARSE_WIDE = (
+    Case("mixtral-wide", lambda: make_config(MixtralConfig, **_MIXTRAL, **_WIDE), "llama"),
+    Case("qwen3moe-wide", lambda: make_config(Qwen3MoeConfig, **(_QWEN | _WIDE | _QWEN_WIDE)), "qwen3moe"),
+    Case("deepseek-v3-wide", lambda: make_config(DeepseekV3Config, **(_V3 | _WIDE | _LATENT_WIDE)), "deepseek2"),
+)
+"""Wide enough for every block type of GGUF."""
+
 SPARSE_OPTIONS = (
-    Case("deepseek-v3-plain-rope", lambda: make_config(DeepseekV3Config, **_V3)),
+    Case("deepseek-v3-plain-rope", lambda: make_config(DeepseekV3Config, **_V3), "deepseek2"),
     Case("deepseek-v3-one-group", lambda: make_config(DeepseekV3Config, **(_V3 | {"n_group": 1, "topk_group": 1}))),
     Case("deepseek-v3-raw-weights", lambda: make_config(DeepseekV3Config, **_V3, norm_topk_prob=False)),
     Case("deepseek-v3-halves", lambda: make_config(DeepseekV3Config, **_V3, rope_interleave=False)),
     Case("deepseek-v3-plain-queries", lambda: make_config(DeepseekV3Config, **(_V3 | {"q_lora_rank": None}))),
-    Case("deepseek-v2-lite", lambda: make_config(DeepseekV2Config, **(_V2 | {"q_lora_rank": None}), **_V2_YARN)),
+    Case(
+        "deepseek-v2-lite",
+        lambda: make_config(DeepseekV2Config, **(_V2 | {"q_lora_rank": None}), **_V2_YARN),
+        "deepseek2",
+    ),
     Case(
         "deepseek-v2-groups",
         lambda: make_config(DeepseekV2Config, **_V2, n_group=4, topk_group=2, topk_method="group_limited_greedy"),

@@ -12,6 +12,7 @@ from proto_specs.types.manifest import Form
 from tests.unit.inference.families import gguf_export, reference
 from tests.unit.inference.families.cases import MAIN, OPTIONS, WIDE
 from tests.unit.inference.families.reference import Case, compute_distance, draw_tokens
+from tests.unit.inference.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS, SPARSE_WIDE
 
 TOKENS = draw_tokens(40)
 FORMS = {
@@ -23,7 +24,7 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("case", [one for one in (*MAIN, *OPTIONS) if one.gguf], ids=str)
+@pytest.mark.parametrize("case", [one for one in (*MAIN, *OPTIONS, *SPARSE_MAIN, *SPARSE_OPTIONS) if one.gguf], ids=str)
 def test_a_gguf_file_is_the_same_model_as_a_directory(case: Case, tmp_path: Path) -> None:
     model = reference.make_model(case)
     path = gguf_export.write_gguf(model, case.gguf, tmp_path / "tiny.gguf", case.norm_shift)
@@ -35,7 +36,7 @@ def test_a_gguf_file_is_the_same_model_as_a_directory(case: Case, tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", FORMS, ids=lambda one: one.name)
-@pytest.mark.parametrize("case", WIDE, ids=str)
+@pytest.mark.parametrize("case", [*WIDE, *SPARSE_WIDE], ids=str)
 def test_block_types_compute_with_the_values_they_hold(case: Case, kind: Kind, tmp_path: Path) -> None:
     model = reference.make_model(case)
     path = gguf_export.write_gguf(model, case.gguf, tmp_path / "tiny.gguf", case.norm_shift, lambda name: kind)

@@ -158,6 +158,7 @@ async def test_a_request_opened_again_does_not_get_the_answers_of_the_first(nurs
     await trio.testing.wait_all_tasks_blocked()
     async with trio.open_nursery() as other:
         other.start_soon(bench.loop.close, b"a")
+        await trio.testing.wait_all_tasks_blocked()
         other.start_soon(bench.open, b"a")
         await trio.testing.wait_all_tasks_blocked()
         bench.engine.gate.set()
