@@ -54,6 +54,8 @@ def _save(case: Case, path: Path) -> Path:
         ("qwen2-windows", {"layer_types": ["full_attention"] * 2}, "layer_types"),
         ("qwen3-windows", {"layer_types": ["chunked_attention"] * 3}, "layer_types"),
         ("qwen3", {"attention_bias": True}, "attention_bias"),
+        ("smollm3", {"no_rope_layers": [1, 1]}, "no_rope_layers"),
+        ("smollm3", {"no_rope_layers": [1, 1, 1, 2, 0]}, "no_rope_layers"),
         ("gemma3", {"attention_bias": True}, "attention_bias"),
         ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
         ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
