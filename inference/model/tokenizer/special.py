@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 Pieces = list[str | int]
 """Text in order: token ids, and what lies between them as text."""
+_SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 Partition = Callable[[str], Pieces]
 
 
@@ -58,10 +59,10 @@ def build_leftmost(ids: Mapping[str, int], strip_left: frozenset[int], strip_rig
             if start < position:  # swallowed as the white space of the token before
                 continue
             between = text[position:start]
-            pieces += [between.rstrip() if token in strip_left else between, token]
+            pieces += [between.rstrip(_SPACES) if token in strip_left else between, token]
             position = start + len(found)
             if token in strip_right:
-                position = len(text) - len(text[position:].lstrip())
+                position = len(text) - len(text[position:].lstrip(_SPACES))
         pieces.append(text[position:])
         return [one for one in pieces if one != ""]
 
