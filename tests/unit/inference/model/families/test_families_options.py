@@ -20,9 +20,9 @@ from transformers import (
 from inference.errors import ModelFormatError
 from inference.model.checkpoint.opening import open_checkpoint
 from inference.model.families.gemma3 import FAMILY as GEMMA
-from tests.unit.inference.families import reference
-from tests.unit.inference.families.cases import MAIN, OPTIONS, WINDOW
-from tests.unit.inference.families.reference import Case, compute_distance, draw_tokens
+from tests.unit.inference.model.families import reference
+from tests.unit.inference.model.families.cases import MAIN, OPTIONS, WINDOW
+from tests.unit.inference.model.families.reference import Case, compute_distance, draw_tokens
 
 CASES = {one.name: one for one in (*MAIN, *OPTIONS)}
 TOKENS = draw_tokens(40)

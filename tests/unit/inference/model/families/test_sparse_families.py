@@ -18,9 +18,9 @@ from inference.model.families.deepseek import compute_softmax_scale
 from inference.model.families.deepseek_settings import DeepseekDecoder
 from inference.model.graph.experts import Routing, build_routing
 from inference.model.graph.kit import GraphKit
-from tests.unit.inference.families import gguf_export, reference
-from tests.unit.inference.families.reference import compute_distance, draw_tokens
-from tests.unit.inference.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS
+from tests.unit.inference.model.families import gguf_export, reference
+from tests.unit.inference.model.families.reference import compute_distance, draw_tokens
+from tests.unit.inference.model.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS
 
 CASES = {one.name: one for one in (*SPARSE_MAIN, *SPARSE_OPTIONS)}
 TOKENS = draw_tokens(40)

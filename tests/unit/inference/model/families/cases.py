@@ -14,7 +14,7 @@ from transformers import (
     SmolLM3Config,
 )
 
-from tests.unit.inference.families.reference import CONTEXT, HIDDEN, VOCAB, Case
+from tests.unit.inference.model.families.reference import CONTEXT, HIDDEN, VOCAB, Case
 
 WINDOW = 8
 
