@@ -1,9 +1,9 @@
 """Golden windows: known tokens run through a model once, so that any machine can tell whether its layers compute right.
 
 The window is GOLDEN_POSITIONS token ids drawn from a fixed seed. What crosses each boundary of a model cut between all
-layers is stored in fp32 as a unit (boundary 0: the ids), computed layer by layer when the model is imported. A worker of
-layers [s, e) runs unit s and compares with unit e before it bonds: broken hardware, a wrong build or damaged memory is found
-before it costs a bond.
+layers is stored in fp32 as a unit (boundary 0: the ids), computed layer by layer when the model is imported. A worker
+of layers [s, e) runs unit s and compares with unit e before it bonds: broken hardware, a wrong build or damaged memory
+is found before it costs a bond.
 """
 
 from __future__ import annotations
@@ -95,6 +95,6 @@ def check_golden(session: ShardSession, store: ShardStore, model_id: bytes) -> i
             at_fault = f"layer {layer}"
             break
     raise GoldenError(
-        f"this machine computes {at_fault} of {manifest.name} wrong: the golden window is {distance / PPB:.1e} off, at most"
-        f" {manifest.profile.golden_ppb / PPB:.1e} is allowed; check memory, processor and the runtime's version"
+        f"this machine computes {at_fault} of {manifest.name} wrong: the golden window is {distance / PPB:.1e} off,"
+        f" at most {manifest.profile.golden_ppb / PPB:.1e} is allowed; check memory, processor and the runtime's version"
     )

@@ -45,6 +45,6 @@ def validate_rows(shard: ShardRange, rows: Rows) -> None:
     ranges = shard.manifest.ranges
     if ranges and (largest := float(np.abs(rows).max())) > ranges[shard.start - 1]:
         raise EngineError(
-            f"hidden states reach {largest:.3g}, the model was calibrated for {ranges[shard.start - 1]}: the sender's stage"
-            " is broken"
+            f"hidden states reach {largest:.3g}, the model was calibrated for {ranges[shard.start - 1]}:"
+            " the sender's stage is broken"
         )

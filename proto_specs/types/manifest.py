@@ -18,8 +18,9 @@ _Text = Annotated[str, Max(limits.PROFILE_TEXT_BYTES_MAX)]
 class UnitKind(enum.IntEnum):
     """The content of a storage unit. Workers of layers [s, e) need those LAYER units, and EMBED or HEAD at the ends.
 
-    GOLDEN b is what crosses boundary b of a model cut between all layers when it is given a window of known tokens: token
-    ids (b = 0) or fp32 rows, so that whoever holds layers [s, e) can tell from units s and e whether they compute right.
+    GOLDEN b is what crosses boundary b of a model cut between all layers when it is given a window of known tokens:
+    token ids (b = 0) or fp32 rows, so that whoever holds layers [s, e) can tell from units s and e whether they compute
+    right.
     """
 
     EMBED = 0
@@ -131,8 +132,8 @@ class ExecutionProfile:
 class Manifest:
     """A model as the chain knows it; its id is the hash of these bytes.
 
-    `ranges` says for the boundary after each layer how large the values of its rows may be: an honest one's are far below.
-    A model that was imported without being run has no ranges and no golden units.
+    `ranges` says for the boundary after each layer how large the values of its rows may be: an honest one's are far
+    below. A model that was imported without being run has no ranges and no golden units.
     """
 
     name: Annotated[str, Max(limits.MODEL_NAME_BYTES_MAX)]

@@ -69,8 +69,9 @@ class Ref:
     """Where a checkpoint keeps a part: a tensor's rows, or those of several tensors stacked along a new first axis.
 
     `interleaved_heads` is not 0 where the rows of each of so many heads alternate between the two halves (GGUF's Q and
-    K of some families): they are put back. `shift` is added to every value (norms stored as weight - 1). `cut` says which
-    rows of each matrix of experts or heads are the part's. A checkpoint without these names has it at `otherwise`.
+    K of some families): they are put back. `shift` is added to every value (norms stored as weight - 1). `cut` says
+    which rows of each matrix of experts or heads are the part's. A checkpoint without these names has it at
+    `otherwise`.
     """
 
     names: tuple[str, ...]

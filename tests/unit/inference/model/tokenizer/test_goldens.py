@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
-from inference.model.fetch import SMOLLM2, cache_dir
+from inference.model.fetch import GEMMA3, SMOLLM2, cache_dir
 from inference.model.tokenizer.from_gguf import read_gguf_end_tokens, read_gguf_tokenizer
 from inference.model.tokenizer.pre_tokenizers import PRE_TOKENIZERS
 from inference.model.tokenizer.tokenizer import Tokenizer
