@@ -61,7 +61,7 @@ def read_gguf_tokenizer(fields: Mapping[str, object]) -> TokenizerData:
     data = TokenizerData(
         tokens=names,
         types=tuple(int(one) for one in types),
-        merges=() if is_piece else _read_strings(fields, "merges"),
+        merges=() if is_piece else tuple(dict.fromkeys(_read_strings(fields, "merges"))),
         pre=pre,
         bos_token=_read_id(fields, "bos_token_id", len(names), bos),
         eos_token=_read_id(fields, "eos_token_id", len(names), eos),

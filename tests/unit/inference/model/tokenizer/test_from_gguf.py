@@ -59,6 +59,11 @@ def test_defaults_are_llama_cpps() -> None:
     assert Tokenizer(bare, "", (2,)).encode("a") == [PIECES.index("a"), 2]
 
 
+def test_a_merge_named_twice_counts_where_it_comes_first() -> None:
+    fields = _bytes(merges=[*tiny.MERGES, tiny.MERGES[0]])
+    assert read_gguf_tokenizer(fields) == read_gguf_tokenizer(_bytes())
+
+
 def test_only_the_order_of_scores_is_kept() -> None:
     scores = [0.0] * 259 + [-1e10, -3.5, 7.25, 7.25, -3.5, *[0.5] * 4]
     ranks = read_gguf_tokenizer(_pieces(scores=scores)).ranks
@@ -169,7 +174,7 @@ UNIT = json.loads(read_gguf_tokenizer(_pieces()).to_bytes())
         {"tokens": ["a"]}, {"types": []}, {"types": [True] * len(PIECES)}, {"kind": "wordpiece"},
         {"ranks": [1]}, {"bos_token": 10_000}, {"bos_token": "1"}, {"bos_token": None}, {"add_bos": 1}, {"pre": None},
         {"kind": "byte-level"}, {"merges": "ab"}, {"strip_left": [10_000]}, {"space_prefix": None}, {"more": 1},
-        {"pipeline": 0},
+        {"pipeline": 0}, {"tokens": ["\ud800", *PIECES[1:-1], "[EMPTY_267]"]},
     ],
 )  # fmt: skip
 def test_units_that_are_not_ours_are_refused(change: dict[str, Any]) -> None:
