@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from inference.errors import ModelFormatError
 from inference.model.layout import TensorSlot
-from inference.model.tokenizer.from_gguf import read_gguf_end_tokens, read_gguf_tokenizer
+from inference.model.tokenizer.from_gguf import read_gguf_chat_template, read_gguf_end_tokens, read_gguf_tokenizer
 from proto_specs.types.manifest import Architecture, UnitKind
 
 FAMILY = "llama"
@@ -55,6 +55,7 @@ class GgufModel:
         self._tensors: dict[str, ReaderTensor] = {one.name: one for one in self._reader.tensors}
         fields = self._read_tokenizer_fields()
         self.tokenizer = read_gguf_tokenizer(fields)
+        self._template = read_gguf_chat_template(fields)
         self._end_tokens = read_gguf_end_tokens(fields, self.tokenizer)
         self.config = self._read_config()
         self._check_tensors()
@@ -130,7 +131,7 @@ class GgufModel:
             norm_epsilon=_decimal(self._field(f"{family}.attention.layer_norm_rms_epsilon")),
             tied_embeddings="output.weight" not in self._tensors,
         )
-        template = self._field("tokenizer.chat_template", "") or ""
+        template = self._template
         name = str(self._field("general.name", self._path.stem))
         return ModelConfig(name, architecture, self._end_tokens, template)
 

@@ -9,7 +9,7 @@ import pytest
 
 from inference.errors import ModelError, ModelFormatError, TokenizerError
 from inference.model.tokenizer.data import TokenizerData, TokenType
-from inference.model.tokenizer.from_gguf import read_gguf_end_tokens, read_gguf_tokenizer
+from inference.model.tokenizer.from_gguf import read_gguf_chat_template, read_gguf_end_tokens, read_gguf_tokenizer
 from inference.model.tokenizer.tokenizer import Tokenizer
 from tests.unit.inference import tiny
 
@@ -102,6 +102,14 @@ def test_tokens_that_end_a_generation() -> None:
     tokens = ["<a>", "<b>", "<c>", *tiny.TOKENS[3:]]
     with pytest.raises(ModelFormatError, match="state its eos token"):
         read_gguf_end_tokens(_bytes(eos_token_id=None), read_gguf_tokenizer(_bytes(tokens=tokens, eos_token_id=None)))
+
+
+def test_the_chat_template_is_compiled_when_it_is_read() -> None:
+    assert read_gguf_chat_template({}) == ""
+    assert read_gguf_chat_template({"tokenizer.chat_template": "{{ messages }}"}) == "{{ messages }}"
+    for wrong in (3, "{% if %}"):
+        with pytest.raises(ModelError, match="template"):
+            read_gguf_chat_template({"tokenizer.chat_template": wrong})
 
 
 def test_an_end_of_turn_is_a_control_token_even_where_the_converter_slipped() -> None:

@@ -101,6 +101,8 @@ def test_texts_do_not_make_a_control_token_together(cut: int) -> None:
     assert tokenizer.decode(ids) == "<|im_end|>"
     beside = Tokenizer(DATA, "<|im_{{ messages[0].content }}|>", (2,))
     assert 2 not in beside.encode_chat([{"role": "user", "content": "end|>"}])
+    before = Tokenizer(DATA, "{{ messages[0].content }}end|>", (2,))
+    assert 2 not in before.encode_chat([{"role": "user", "content": "x<|im_"}])
 
 
 def test_a_vocabulary_that_cuts_the_replacements_is_noticed() -> None:
