@@ -236,7 +236,7 @@ def _find_late(added: list[dict[str, Any]], normalizer: object) -> list[int]:
     """Tokens looked for in normalized text. With a normalizer that would change them this is not supported."""
     late = sorted(one["id"] for one in added if one["normalized"])
     changes = json.dumps(normalizer)
-    if late and ("Prepend" in changes or "Replace" in changes):
+    if late and any(one in changes for one in ("NFC", "Prepend", "Replace")):
         raise ModelFormatError(
             "added tokens that are found in rewritten text are not supported: save the tokenizer again with a current "
             "transformers"

@@ -45,7 +45,7 @@ def _make_bytes(normalizer: Any, *parts: Any, **options: Any) -> dict[str, Any]:
     added = [_add(place, one) for place, one in enumerate(tokens[:4])]
     added += [_add(len(tokens), "<think>", special=False), _add(len(tokens) + 1, "<|user|>", rstrip=True)]
     added += [
-        _add(len(tokens) + 2, "z===w", special=False, normalized=True),
+        _add(len(tokens) + 2, "z===w", special=False, normalized=normalizer is None),
         _add(len(tokens) + 3, "<h1>", lstrip=True),
     ]
     pre = {"type": "Sequence", "pretokenizers": [*parts, BYTE_LEVEL]}
