@@ -90,15 +90,12 @@ class StoredTensor:
         """The array of that name."""
         return next(one for one in self.arrays if one.name == name)
 
-    def split(self) -> tuple[StoredTensor, ...]:
-        """The matrices of experts, each as a tensor [N, K] of its own that lies in this one."""
+    def get_matrix(self, place: int) -> StoredTensor:
+        """One matrix [N, K] of experts, as a tensor of its own that lies in this one."""
         (part,) = self.parts
-        count, shape = part.shape[0], part.shape[1:]
-        one = Part(part.name, part.role, shape)
-        return tuple(
-            StoredTensor((one,), self.form, tuple(array.take(place, count) for array in self.arrays))
-            for place in range(count)
-        )
+        count, *shape = part.shape
+        arrays = tuple(one.take(place, count) for one in self.arrays)
+        return StoredTensor((Part(part.name, part.role, tuple(shape)),), self.form, arrays)
 
 
 def place_tensors(parts: Sequence[Part], forms: Sequence[int]) -> tuple[StoredTensor, ...]:

@@ -16,8 +16,10 @@ from safetensors.torch import load_file, save_file
 from inference.errors import ModelFormatError
 from inference.model.families.deepseek import compute_softmax_scale
 from inference.model.families.deepseek_settings import DeepseekDecoder
+from inference.model.graph import build
 from inference.model.graph.experts import Routing, build_routing
 from inference.model.graph.kit import GraphKit
+from inference.model.graph.shard import ShardRange
 from tests.unit.inference.families import gguf_export, reference
 from tests.unit.inference.families.reference import compute_distance, draw_tokens
 from tests.unit.inference.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS
@@ -127,6 +129,21 @@ _split_all = gguf_export.split_stacks
 def _split_experts_alone(state: Tensors, config: object) -> list[tuple[str, torch.Tensor]]:
     heads = [(name, tensor) for name, tensor in state.items() if "kv_b_proj" in name]
     return [*_split_all({name: tensor for name, tensor in state.items() if "kv_b_proj" not in name}, config), *heads]
+
+
+@pytest.mark.parametrize("name", ["mixtral", "deepseek-v3"])
+def test_a_shard_of_very_many_experts_runs_in_pieces(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = reference.make_model(CASES[name])
+    stored = reference.import_path(reference.save_model(model, tmp_path / "checkpoint"), tmp_path / "models")
+    whole = reference.compute_logits(stored.load(), TOKENS)
+    monkeypatch.setattr(build, "BRANCHES_MAX", 9)
+    assert len(build.list_pieces(ShardRange(stored.manifest, 0, stored.layers))) > 1
+    session = stored.load()
+    assert compute_distance(reference.compute_logits(session, TOKENS, [7, 8, 9]), whole) <= 1e-5
+    together = reference.compute_together(session, [TOKENS, TOKENS[:20]], steps=4)
+    assert compute_distance(together[0], whole[-4:]) <= 1e-5
 
 
 @pytest.mark.parametrize(
