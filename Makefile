@@ -32,7 +32,7 @@ test: $(VENV)/.dev-done check
 quick: $(VENV)/.dev-done
 	@$(BIN)/python -m pytest tests -m "not slow and not soak and not nightly" $(PARALLEL) $(ARGS)
 
-# A hundred honest requests in a row on one network, every one verified; twenty prompts against the unsharded model;
+# A hundred honest requests in a row on one network, every one verified; twenty prompts against one process;
 # four validators under load and 30 minutes of faults: make soak ARGS="--minutes 5 --seed 7 -k localnet"
 soak: $(VENV)/.dev-done
 	@$(BIN)/python -m pytest tests/soak -m soak -s $(ARGS)

@@ -41,6 +41,10 @@ class EngineError(ModelError):
     """A stage cannot compute what was asked: unknown request, wrong position, wrong input."""
 
 
+class GoldenError(EngineError):
+    """This machine does not compute a model's layers as the model's golden windows say. It must not serve them."""
+
+
 class KvExhaustedError(EngineError):
     """KV memory is fully reserved. `requested` and `free` are token positions; try later or elsewhere."""
 

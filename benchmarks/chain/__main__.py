@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -14,6 +12,7 @@ from typing import Any
 
 from benchmarks.chain import evm, injective, micro, million, ours
 from benchmarks.chain.results import Measured, Setting
+from benchmarks.machine import describe_machine
 from node.local_api.methods.chain import NODE_VERSION
 
 RUNS = 3
@@ -93,16 +92,6 @@ def run_all(directory: Path, cache: Path) -> dict[str, Any]:
     say("a million accounts (minutes)")
     found["large_state"] = million.measure(directory / "million")
     return found
-
-
-def describe_machine() -> dict[str, Any]:
-    """The machine of the measurement."""
-    model = ""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
 
 
 def print_table(found: dict[str, Any]) -> None:

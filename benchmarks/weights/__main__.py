@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from benchmarks.chain.__main__ import describe_machine
+from benchmarks.machine import describe_machine
 from benchmarks.weights import basic, hooks, inference, recording, render, staking
 from benchmarks.weights.fit import build_table
 from benchmarks.weights.recording import Recording

@@ -15,7 +15,7 @@ from proto_specs.limits import WINDOW_POSITIONS
 
 @dataclass(frozen=True)
 class Work:
-    """Positions [start, start + count) of one request. `is_replay`: they were computed before, their answer is known."""
+    """Positions [start, start + count) of one request. `is_replay`: they were answered before."""
 
     request_id: bytes
     start: int

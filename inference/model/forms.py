@@ -1,15 +1,18 @@
 """The forms of stored tensors: which arrays each has, how values become their bytes, and the values they stand for.
 
-A matrix is [N, K]: N outputs, K inputs. All arrays are little-endian and row-major with one row per output, so that rows
-can be written, or looked up, a block at a time. Experts, and matrices of heads, lie one after another, rows after rows:
+A matrix is [N, K]: N outputs, K inputs. All arrays are little-endian and row-major with one row per output, so that
+rows can be written, or looked up, a block at a time. Experts, and matrices of heads, lie one after another, rows after
+rows:
 
     FP32, FP16, BF16   `values` [N, K]
-    4 bits             `codes` [N, K/block, block/2] uint8, the even element in the low nibble; `scales` [N, K/block] fp32
-    8 bits, a table    `codes` [N, K] uint8;                                                   `scales` [N, K/block] fp32
+    4 bits             `codes` [N, K/block, block/2] uint8, the even element in the low nibble; `scales` [N, K/block]
+    8 bits, a table    `codes` [N, K/block, block] uint8; `scales` [N, K/block]
     8 bits, a matrix   as two 4-bit matrices side by side, high nibbles then low ones, since runtimes have a fast exact
-                       kernel for 4 bits alone: `codes` [N, 2 K/block, block/2]; `scales` [N, 2 K/block], 16 x scale then
-                       scale; `middles` [N, K/block] uint8, the packed zero points (8 for high, 0 for low nibbles)
-    ..._MIN            besides `offsets` [N, K/block] fp32
+                       kernel for 4 bits alone: `codes` [N, 2 K/block, block/2]; `scales` [N, 2 K/block], 16 x scale
+                       then scale; `middles` [N, K/block] uint8, the packed zero points (8 for high, 0 for low nibbles)
+    ..._MIN            besides `offsets` [N, K/block]
+
+Scales and offsets are fp32.
 """
 
 from __future__ import annotations
@@ -118,7 +121,7 @@ def pack_blocks(form: Form, role: Role, blocks: Blocks) -> dict[str, Array]:
 
 
 def unpack_rows(form: Form, role: Role, arrays: Mapping[str, Array]) -> Values:
-    """fp32 values [N, K] of rows, from their arrays: what a lookup in a table gives, and the reference of the kernels."""
+    """fp32 values [N, K] of rows, from their arrays: what a lookup gives, and the reference of the kernels."""
     if form is Form.BF16:
         return (arrays["values"].astype(np.uint32) << 16).view(np.float32)
     if form in _ITEM_TYPES:

@@ -1,8 +1,8 @@
 """Where each array lies inside a unit file: a pure function of the unit's parts and their forms, shared by all.
 
-Neighbouring parts that a family joins (q, k and v, say) and that have one form are stored as one tensor, row after row, so
-that one product computes them. Every array starts at a multiple of ALIGNMENT_BYTES (zeros between), so that a runtime can
-map it. The arrays of a form are those of `forms.py`.
+Neighbouring parts that a family joins (q, k and v, say) and that have one form are stored as one tensor, row after row,
+so that one product computes them. Every array starts at a multiple of ALIGNMENT_BYTES (zeros between), so that a
+runtime can map it. The arrays of a form are those of `forms.py`.
 """
 
 from __future__ import annotations
@@ -142,5 +142,6 @@ def compute_file_name(kind: UnitKind, index: int) -> str:
         UnitKind.HEAD: "head.bin",
         UnitKind.TOKENIZER: "tokenizer.json",
         UnitKind.CHAT_TEMPLATE: "chat_template.jinja",
+        UnitKind.GOLDEN: f"golden-{index:03d}.bin",
     }
     return names[kind]

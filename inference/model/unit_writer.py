@@ -1,4 +1,4 @@
-"""Writes a weight unit: parts of a checkpoint, block of rows by block of rows, into the arrays of their stored tensors."""
+"""Writes a weight unit: parts of a checkpoint, by blocks of rows, into the arrays of their stored tensors."""
 
 from __future__ import annotations
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from node.cli.checkout import find_in_checkout
+from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.options import JsonOption
 
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks, side by side with a peer (from a checkout).")
@@ -20,7 +22,7 @@ def chain(
     quick: Annotated[bool, typer.Option("--quick", help="A smoke run of a minute, without the peer.")] = False,
 ) -> None:
     """Transfers a second over the whole path, against injectived; execution, state root, signatures, memory."""
-    _run("benchmarks.chain", as_json=as_json, quick=quick)
+    _run("benchmarks.chain", _write_flags(as_json, quick))
 
 
 @bench_app.command()
@@ -29,10 +31,44 @@ def sync(
     quick: Annotated[bool, typer.Option("--quick", help="A smoke run of a few blocks.")] = False,
 ) -> None:
     """Blocks a second that a new node takes over from its peers."""
-    _run("benchmarks.sync", as_json=as_json, quick=quick)
+    _run("benchmarks.sync", _write_flags(as_json, quick))
 
 
-def _run(module: str, *, as_json: bool, quick: bool) -> None:
+@bench_app.command()
+def inference(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="A GGUF file, a Hugging Face directory, or a stored model's name (default: the sample model)."
+        ),
+    ] = None,
+    only: Annotated[str, typer.Option(help="Some of these.")] = "decode,prefill,parallel,memory",
+    rounds: Annotated[int, typer.Option(min=1, help="Alternating runs of each side.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each side.")] = 1,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of a run of decode.")] = 64,
+    shards: Annotated[int, typer.Option(min=1, help="Shards of our side, all in one process.")] = 1,
+    llama: Annotated[
+        str | None, typer.Option(metavar="PYTHON", help="An interpreter that has llama_cpp (default: this one).")
+    ] = None,
+    models: ModelsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tokens a second, memory and loading of the engine, against llama.cpp on the same file, in alternating runs."""
+    given = {"only": only, "rounds": rounds, "threads": threads, "tokens": tokens, "shards": shards}
+    options = [f"--{name}={value}" for name, value in given.items()]
+    options.append(f"--models={get_models_dir(models).absolute()}")
+    # The run starts in the checkout's root: what is given from here is named from everywhere.
+    if llama is not None:
+        options.append(f"--llama={Path(llama).absolute() if '/' in llama else llama}")
+    if model is not None:
+        options += ["--", str(Path(model).absolute()) if Path(model).exists() else model]
+    _run("benchmarks.inference", _write_flags(as_json, False) + options)
+
+
+def _write_flags(as_json: bool, quick: bool) -> list[str]:
+    return (["--json"] if as_json else []) + (["--quick"] if quick else [])
+
+
+def _run(module: str, options: list[str]) -> None:
     root = find_in_checkout("benchmarks")
-    options = (["--json"] if as_json else []) + (["--quick"] if quick else [])
     raise typer.Exit(subprocess.run([sys.executable, "-m", module, *options], cwd=root, check=False).returncode)

@@ -1,4 +1,4 @@
-"""Greedy text of three workers over real libp2p equals that of the unsharded model: 20 prompts of 64 tokens, fp32."""
+"""Greedy text of three workers over real libp2p is that of the same shards in one process: 20 prompts of 64 tokens."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def scan_header(data: mmap.mmap | bytes, name: str) -> GgufHeader:
     for _ in range(keys):
         key = cursor.take_text(NAME_BYTES_MAX, "key")
         if key in settings:
-            raise cursor.refuse(f"states the key {key!r} twice")
+            raise cursor.refuse(f"states the key {key!r:.80} twice")
         settings[key] = _scan_value(cursor, key)
     alignment = settings.get("general.alignment", _ALIGNMENT_DEFAULT)
     if type(alignment) is not int or not 1 <= alignment <= ALIGNMENT_MAX or alignment & (alignment - 1):
@@ -146,13 +146,13 @@ def _scan_value(cursor: _Cursor, key: str) -> object:
     if kind != _ARRAY:
         value = _scan_numbers(cursor, kind, 1)[0]
         if kind in _FLOATS and not math.isfinite(value):
-            raise cursor.refuse(f"states {value} for {key!r}")
+            raise cursor.refuse(f"states {value} for {key!r:.80}")
         return value
     kind, count = cursor.take_u32(), cursor.take_u64()
     if kind == _ARRAY:
-        raise cursor.refuse(f"has an array of arrays for {key!r}")
+        raise cursor.refuse(f"has an array of arrays for {key!r:.80}")
     if count > cursor.items_left:
-        raise cursor.refuse(f"claims {count} items for {key!r}, more than a header may have")
+        raise cursor.refuse(f"claims {count} items for {key!r:.80}, more than a header may have")
     cursor.items_left -= count
     return _scan_texts(cursor, count) if kind == _STRING else _scan_numbers(cursor, kind, count)
 
@@ -198,16 +198,16 @@ def _scan_tensor(cursor: _Cursor) -> GgufTensor:
     name = cursor.take_text(NAME_BYTES_MAX, "tensor's name")
     count = cursor.take_u32()
     if not 1 <= count <= DIMENSIONS_MAX:
-        raise cursor.refuse(f"gives {name!r} {count} dimensions")
+        raise cursor.refuse(f"gives {name!r:.80} {count} dimensions")
     shape = tuple(cursor.take_u64() for _ in range(count))[::-1]
     number, offset = cursor.take_u32(), cursor.take_u64()
     try:
         kind = GGMLQuantizationType(number)
         block, block_bytes = GGML_QUANT_SIZES[kind]
     except (ValueError, KeyError) as error:
-        raise ModelFormatError(f"{name!r} has the unknown type {number}: quantise it to a type of 2025") from error
+        raise ModelFormatError(f"{name!r:.80} has the unknown type {number}: quantise it to a type of 2025") from error
     if shape[-1] % block:
-        raise cursor.refuse(f"has rows of {shape[-1]} values in {name!r}, not whole blocks of {kind.name}")
+        raise cursor.refuse(f"has rows of {shape[-1]} values in {name!r:.80}, not whole blocks of {kind.name}")
     return GgufTensor(name, kind, shape, offset, math.prod(shape) // block * block_bytes)
 
 
@@ -219,10 +219,10 @@ def _place_tensors(cursor: _Cursor, tensors: list[GgufTensor], start: int, align
     end = start
     for one in sorted(placed, key=lambda tensor: tensor.offset):
         if not one.size:
-            raise cursor.refuse(f"gives {one.name!r} no values")
+            raise cursor.refuse(f"gives {one.name!r:.80} no values")
         if (one.offset - start) % alignment or one.offset < end:
-            raise cursor.refuse(f"puts {one.name!r} where another tensor or no tensor can be")
+            raise cursor.refuse(f"puts {one.name!r:.80} where another tensor or no tensor can be")
         end = one.offset + one.size
         if end > cursor.size:
-            raise cursor.refuse(f"ends before {one.name!r} does")
+            raise cursor.refuse(f"ends before {one.name!r:.80} does")
     return tuple(placed)

@@ -14,6 +14,7 @@ THETA_DEFAULT = 10_000.0
 _LAYER_TYPES = {FULL_ATTENTION, SLIDING_ATTENTION}
 # What names no scaling; `mrope` splits the dimensions among axes that are equal for text.
 _UNSCALED = frozenset({"default", "mrope"})
+_TRAINED_LENGTH = "original_max_position_embeddings"
 _NEW_NAMES = {"su": "longrope"}
 _Settings = Mapping[str, object]
 
@@ -52,10 +53,10 @@ def read_rope(settings: _Settings, layer_type: str = FULL_ATTENTION) -> RopeSett
     share = _check_positive("partial_rotary_factor", share)
     if share > 1:
         raise ModelFormatError(f"partial_rotary_factor is {share}: it is at most 1, fetch config.json again")
-    return RopeSettings(_check_positive("rope_theta", theta), share, _read_scaling(found))
+    return RopeSettings(_check_positive("rope_theta", theta), share, _read_scaling(found, settings))
 
 
-def _read_scaling(found: _Settings) -> _Settings | None:
+def _read_scaling(found: _Settings, settings: _Settings) -> _Settings | None:
     kind = found.get("rope_type", found.get("type", "default"))
     if not isinstance(kind, str):
         raise ModelFormatError(f"the rotary embedding's type is {kind!r:.40}, no name: fetch config.json again")
@@ -63,6 +64,8 @@ def _read_scaling(found: _Settings) -> _Settings | None:
         return None
     left_out = {"type", "rope_theta", "partial_rotary_factor"}
     numbers = {key: value for key, value in found.items() if key not in left_out}
+    if _TRAINED_LENGTH in settings:  # where some files of transformers 4 have it
+        numbers.setdefault(_TRAINED_LENGTH, settings[_TRAINED_LENGTH])
     return {**numbers, "rope_type": _NEW_NAMES.get(kind, kind)}
 
 

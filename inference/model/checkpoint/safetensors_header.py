@@ -49,7 +49,7 @@ def scan_safetensors(data: mmap.mmap | bytes, name: str) -> tuple[SafeTensor, ..
     end = start
     for one in sorted(tensors, key=lambda tensor: tensor.offset):
         if one.offset != end:
-            raise _refuse(name, f"puts {one.name!r} over another tensor or behind a hole")
+            raise _refuse(name, f"puts {one.name!r:.80} over another tensor or behind a hole")
         end += one.size
     if end != len(data):
         raise _refuse(name, f"is {len(data)} bytes long where its tensors end at {end}")

@@ -1,7 +1,7 @@
 """What a model family is: reading a configuration, naming tensors, building a layer. The plain decoder is the default.
 
-A family is one module of this package with a FAMILY: a subclass of `Family` that says what differs. Everything else, the
-import, the layout, the engine, the chain, is told by these methods. docs/adding-a-family.md walks through one.
+A family is one module of this package with a FAMILY: a subclass of `Family` that says what differs. Everything else,
+the import, the layout, the engine, the chain, is told by these methods. docs/adding-a-family.md walks through one.
 """
 
 from __future__ import annotations
@@ -68,9 +68,10 @@ class Cut:
 class Ref:
     """Where a checkpoint keeps a part: a tensor's rows, or those of several tensors stacked along a new first axis.
 
-    `interleaved_heads` is not 0 where the rows of each of so many heads alternate between the two halves (GGUF's Q and K
-    of some families): they are put back. `shift` is added to every value (norms stored as weight - 1). `cut` says which
-    rows of each matrix of experts or heads are the part's. A checkpoint without these names has it at `otherwise`.
+    `interleaved_heads` is not 0 where the rows of each of so many heads alternate between the two halves (GGUF's Q and
+    K of some families): they are put back. `shift` is added to every value (norms stored as weight - 1). `cut` says
+    which rows of each matrix of experts or heads are the part's. A checkpoint without these names has it at
+    `otherwise`.
     """
 
     names: tuple[str, ...]
@@ -98,7 +99,7 @@ class KvShape:
 
 
 class Family:
-    """A plain pre-norm decoder: grouped-query attention with rotary embedding, gated SiLU. Subclasses say what differs."""
+    """A plain pre-norm decoder: grouped-query attention with rotary embedding, gated SiLU. Subclasses differ."""
 
     name: ClassVar[str]
     """Its name in manifests."""

@@ -1,7 +1,7 @@
 """Builds the ONNX graph of any layer range [start, end) over unit files as external data. Reads no weight itself.
 
-Shapes: R = B x T rows of a call, B sequences of T positions each; C hidden width; P positions of KV memory; A rows whose
-logits are asked; V vocabulary.
+Shapes: R = B x T rows of a call, B sequences of T positions each; C hidden width; P positions of KV memory; A rows
+whose logits are asked; V vocabulary.
 
     inputs   hidden [R,C] fp32: the residual stream before layer `start` (embedded rows for a first shard)
              batch [1] int64 = B;  last_position [B] int32 = length of each sequence after this call - 1

@@ -233,8 +233,8 @@ class GraphKit:
     ) -> str:
         """Grouped-query attention over the layer's KV memory; returns [R, heads head_dim].
 
-        Takes packed q, k, v [R, (heads + 2 kv_heads) head_dim], or with `split` = (k, v) the queries alone. `rope` names
-        the rotary tables, "" for none; a position sees itself and the `window` - 1 before it, or all (0).
+        Takes packed q, k, v [R, (heads + 2 kv_heads) head_dim], or with `split` = (k, v) the queries alone. `rope`
+        names the rotary tables, "" for none; a position sees itself and the `window` - 1 before it, or all (0).
         """
         widths = [heads * head_dim, kv_heads * head_dim, kv_heads * head_dim]
         if split:

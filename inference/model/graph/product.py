@@ -1,10 +1,10 @@
 """Products of rows with stored tensors, exact for every form: y [R, N] = x [R, K] times the tensor's values.
 
-Block forms use ONNX Runtime's MatMulNBits with fp32 activations. Its fast kernels know one scale and an integer zero point
-for a block; a block's offset is a second, small product with the sums of x over blocks. A matrix of 8 bits is two of 4 bits
-side by side (forms.py) times x twice. A table of 8 bits, the head, is too large to be doubled; it uses the kernel with int8
-activations, which is exact for rows that are int8 already: each row is taken apart into three such rows (the first 8
-bits of each element, then what is left, twice), whose products are added.
+Block forms use ONNX Runtime's MatMulNBits with fp32 activations. Its fast kernels know one scale and an integer zero
+point for a block; a block's offset is a second, small product with the sums of x over blocks. A matrix of 8 bits is two
+of 4 bits side by side (forms.py) times x twice. A table of 8 bits, the head, is too large to be doubled; it uses the
+kernel with int8 activations, which is exact for rows that are int8 already: each row is taken apart into three such
+rows (the first 8 bits of each element, then what is left, twice), whose products are added.
 """
 
 from __future__ import annotations

@@ -69,8 +69,9 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     pair = None if separators is None else (str(separators[0]), str(separators[1]))
-    if isinstance(indent, int) and indent > 16:
-        raise jinja2.TemplateError("tojson indents by at most 16")
+    if (indent if isinstance(indent, int) else len(indent or ())) > 16:
+        raise jinja2.TemplateError("tojson indents by at most 16 spaces")
+    bound(value)
     made = json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=pair, sort_keys=sort_keys)
     bound(made)
     return made

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from inference.engine.ort import ShardSession
-from inference.model.fetch import MODEL_NAME
+from inference.model.fetch import SMOLLM2
 from inference.model.importing import import_model
 from proto_specs.types.request import SamplingParams
 from tests.integration.inference.conftest import RealModel, generate
@@ -41,7 +41,7 @@ QUESTIONS = (
 def test_a_second_import_of_the_real_file_is_recognised(real: RealModel) -> None:
     calls: list[int] = []
     assert (
-        import_model(real.gguf, real.store.root, lambda done, total: calls.append(done), name=MODEL_NAME)
+        import_model(real.gguf, real.store.root, lambda done, total: calls.append(done), name=SMOLLM2.model)
         == real.manifest
     )
     assert len(calls) == 1

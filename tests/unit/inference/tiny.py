@@ -72,12 +72,13 @@ def write_gguf(
     writer.add_eos_token_id(2)
     writer.add_chat_template(TEMPLATE)
     for key, value in (extra or {}).items():
+        if key == "tokenizer.ggml.pre":
+            writer.kv_data[0].pop(key)
         (writer.add_uint32 if isinstance(value, int) else writer.add_string)(key, value)
     for name, weight in weights.items():
         stored = weight
         if name.endswith(("attn_q", "attn_k")):
-            heads = weight.shape[0] // HEAD_DIM
-            stored = weight.reshape(heads, 2, HEAD_DIM // 2, HIDDEN).swapaxes(1, 2).reshape(weight.shape)
+            stored = interleave(weight)
         if name in quantised:
             kind = gguf.GGMLQuantizationType.Q8_0
             writer.add_tensor(f"{name}.weight", gguf.quants.quantize(stored, kind), raw_dtype=kind)
@@ -88,6 +89,14 @@ def write_gguf(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def interleave(weight: Matrix) -> Matrix:
+    """Rows of each head as GGUF has them for this architecture: the two halves in turn."""
+    heads = weight.shape[0] // HEAD_DIM
+    return np.ascontiguousarray(
+        weight.reshape(heads, 2, HEAD_DIM // 2, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
+    )
 
 
 def compute_reference(weights: Weights, tokens: list[int]) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:

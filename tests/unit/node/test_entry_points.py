@@ -68,7 +68,7 @@ ENTRY_POINTS = (
         "client local_api machine p2p verifier",
     ),
     EntryPoint("node.cli.main", "", "proto_specs", "cli"),
-    EntryPoint("node.cli.bench", "", "proto_specs", "cli"),
+    EntryPoint("node.cli.bench", "", "proto_specs inference", "cli"),
     EntryPoint("node.cli.keys", "cryptography nacl", "proto_specs consensus genesis", "cli keys"),
     EntryPoint(
         "node.cli.query",

@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import trio
 
-from inference.engine.engine import load_session
 from inference.model.tokenizer.tokenizer import Tokenizer
 from inference.serving.client import RequestFailed, SettlementSent
 from proto_specs.types.request import SamplingParams
 from proto_specs.types.wire import FailureCode
+from tests.actors.cut_model import CutModel
 from tests.integration.conftest import Model
 from tests.integration.node.worker.network import SESSION, Network, open_network
 
@@ -23,8 +23,8 @@ def encode_prompt(model: Model, text: str) -> tuple[int, ...]:
 
 
 def generate_alone(model: Model, prompt: tuple[int, ...], count: int) -> list[int]:
-    """Greedy tokens of the unsharded model in one session."""
-    session = load_session(model.store, model.model_id, 0, 30, threads=1, verify=False)
+    """Greedy tokens of the same shards in one process."""
+    session = CutModel(model.store, model.model_id, RANGES)
     kv = session.open_kv(len(prompt) + count)
     rows = np.array(prompt, dtype=np.uint32)
     tokens: list[int] = []

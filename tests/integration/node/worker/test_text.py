@@ -1,4 +1,4 @@
-"""Text over three workers and libp2p is the text of the unsharded model, greedy and sampled, for many at once."""
+"""Text over three workers and libp2p is that of the same shards in one process, and greedily of the unsharded model."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from inference.serving.client import SettlementSent
 from node.verifier.judge import Judge
 from proto_specs.types.calls import Outcome
 from proto_specs.types.request import SamplingParams
+from tests.actors.cut_model import CutModel
 from tests.integration.conftest import Model
 from tests.integration.node.verifier.judging import Verifier
 from tests.integration.node.worker.network import GREEDY, Network, open_network
@@ -54,18 +55,25 @@ def whole(model: Model) -> ShardSession:
 
 
 @pytest.fixture(scope="module")
+def cut(model: Model) -> CutModel:
+    return CutModel(model.store, model.model_id, RANGES)
+
+
+@pytest.fixture(scope="module")
 def prompts(model: Model) -> list[tuple[int, ...]]:
     tokenizer = Tokenizer.load(model.store, model.model_id)
     return [tuple(tokenizer.encode_chat([{"role": "user", "content": one}])) for one in QUESTIONS]
 
 
-def generate(whole: ShardSession, prompt: Sequence[int], eos: Sequence[int], params: SamplingParams) -> list[int]:
-    """Token by token in one session of the whole model."""
-    kv = whole.open_kv(len(prompt) + TOKENS)
+def generate(
+    session: ShardSession | CutModel, prompt: Sequence[int], eos: Sequence[int], params: SamplingParams
+) -> list[int]:
+    """Token by token in one session, of the whole model or of its shards in turn."""
+    kv = session.open_kv(len(prompt) + TOKENS)
     rows = np.array(prompt, dtype=np.uint32)
     tokens: list[int] = []
     while len(tokens) < TOKENS and not (tokens and tokens[-1] in eos):
-        logits = whole.run(kv, rows, (len(rows) - 1,)).logits
+        logits = session.run(kv, rows, (len(rows) - 1,)).logits
         assert logits is not None
         tokens.append(sample(logits[0], params, kv.length - 1))
         rows = np.array(tokens[-1:], dtype=np.uint32)
@@ -106,8 +114,9 @@ async def ask_all(
 
 @pytest.mark.slow
 async def test_twenty_prompts_give_the_text_of_the_unsharded_model(
-    model: Model, whole: ShardSession, prompts: list[tuple[int, ...]]
+    model: Model, whole: ShardSession, cut: CutModel, prompts: list[tuple[int, ...]]
 ) -> None:
+    """What a bf16 wire rounds moves logits by up to 0.16, and none of these thousand greedy tokens."""
     eos = model.manifest.eos_tokens
     async with open_network(model, RANGES, kv_positions=8192) as network:
         texts = await ask_all(network, prompts, GREEDY)
@@ -119,13 +128,13 @@ async def test_twenty_prompts_give_the_text_of_the_unsharded_model(
     ]
     assert wrong == []
     assert len(texts) == 20
-    assert generate(whole, prompts[0], eos, GREEDY) == texts[0]
+    assert generate(whole, prompts[0], eos, GREEDY) == texts[0] == generate(cut, prompts[0], eos, GREEDY)
     assert not is_greedy_text(whole, prompts[0], [*texts[0][:-1], (texts[0][-1] + 1) % 1000], eos)
 
 
 @pytest.mark.slow
-async def test_sampled_text_is_that_of_the_unsharded_model_and_verifies(
-    model: Model, whole: ShardSession, prompts: list[tuple[int, ...]], tmp_path: Path
+async def test_sampled_text_is_that_of_one_process_and_verifies(
+    model: Model, cut: CutModel, prompts: list[tuple[int, ...]], tmp_path: Path
 ) -> None:
     params = SamplingParams(900, 40, 950, 20_261_123)
     async with open_network(model, RANGES) as network:
@@ -138,7 +147,7 @@ async def test_sampled_text_is_that_of_the_unsharded_model_and_verifies(
                 verdict = await verifier.judge(settle, 2, window)
                 assert verdict is not None
                 assert (verdict.outcome, verdict.distance_ppb, verdict.token_mismatches) == (Outcome.PASS, 0, 0)
-    expected = [generate(whole, one, model.manifest.eos_tokens, params) for one in prompts[6:8]]
+    expected = [generate(cut, one, model.manifest.eos_tokens, params) for one in prompts[6:8]]
     assert texts == expected
-    greedy = [generate(whole, one, model.manifest.eos_tokens, GREEDY) for one in prompts[6:8]]
+    greedy = [generate(cut, one, model.manifest.eos_tokens, GREEDY) for one in prompts[6:8]]
     assert texts != greedy, "the parameters make a difference"

@@ -15,6 +15,7 @@ from inference.engine.rows import StageOutput
 from inference.errors import EngineError, KvExhaustedError, ModelError, WireDtypeError
 from inference.serving.events import Compute, Computed
 from node.worker.compute import Answer, ComputeLoop
+from proto_specs.types.manifest import WireDtype
 from proto_specs.types.request import SamplingParams
 from tests.property.inference.serving.harness import HIDDEN, make_manifest
 
@@ -27,6 +28,7 @@ class FakeEngine:
     def __init__(self, positions: int) -> None:
         self.budget = KvBudget(positions)
         self.shard = SimpleNamespace(is_first=False, is_last=False, architecture=make_manifest().architecture)
+        self.session = SimpleNamespace(wire_dtype=WireDtype.FP32)
         self.gate = threading.Event()
         self.gate.set()
         self.fails: set[bytes] = set()
@@ -35,9 +37,12 @@ class FakeEngine:
         self.loop_thread = threading.get_ident()
 
     def open(self, request: bytes, positions: int) -> None:
-        assert threading.get_ident() != self.loop_thread
-        with self._lock:
-            self._open[request] = self.budget.reserve(positions)
+        assert self._lock.acquire(blocking=False), "the event loop would have waited for a step"
+        self._lock.release()
+        self._open[request] = self.budget.reserve(positions)
+
+    def make_room(self, request: bytes, end: int, busy: object) -> list[bytes]:
+        return []
 
     def close(self, request: bytes) -> None:
         assert self._lock.acquire(blocking=False), "the event loop would have waited for a step"
@@ -47,6 +52,7 @@ class FakeEngine:
             found.release()
 
     def forward_batch(self, calls: list[ForwardCall]) -> tuple[StageOutput | ModelError, ...]:
+        assert threading.get_ident() != self.loop_thread
         with self._lock:
             assert self.gate.wait(5)
             return tuple(
@@ -58,7 +64,7 @@ class FakeEngine:
 class Bench:
     def __init__(self, positions: int = 100) -> None:
         self.engine = FakeEngine(positions)
-        self.loop = ComputeLoop(self.engine, make_manifest())  # type: ignore[arg-type]
+        self.loop = ComputeLoop(self.engine)  # type: ignore[arg-type]
         self.sent, self.answers = trio.open_memory_channel[tuple[bytes, Answer]](1000)
 
     async def open(self, request: bytes, positions: int = 10) -> None:
@@ -152,6 +158,7 @@ async def test_a_request_opened_again_does_not_get_the_answers_of_the_first(nurs
     await trio.testing.wait_all_tasks_blocked()
     async with trio.open_nursery() as other:
         other.start_soon(bench.loop.close, b"a")
+        await trio.testing.wait_all_tasks_blocked()
         other.start_soon(bench.open, b"a")
         await trio.testing.wait_all_tasks_blocked()
         bench.engine.gate.set()

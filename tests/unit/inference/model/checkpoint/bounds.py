@@ -15,7 +15,7 @@ BYTES_MAX = 4 << 20
 SECONDS_MAX = 5
 
 
-def assert_refused(open_it: Callable[[], object], match: str = "") -> None:
+def assert_refused(open_it: Callable[[], object], match: str | None = None) -> None:
     """`open_it` raises ModelFormatError in one line, with little memory and time."""
     tracemalloc.start()
     start = time.perf_counter()

@@ -115,6 +115,22 @@ def test_any_part_opens_all(tmp_path: Path, given: int) -> None:
         np.testing.assert_array_equal(opened.read(f"t{index}"), np.full((2, 4), index))
 
 
+def test_parts_that_gguf_own_writer_makes(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).normal(0, 1, (5, 4, 32)).astype(np.float32)
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "qwen2", split_max_tensors=2)
+    for index, one in enumerate(weights):
+        writer.add_tensor(f"blk.{index}", one)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    paths = sorted(tmp_path.iterdir())
+    assert len(paths) == 3
+    opened = open_gguf(paths[1])
+    assert (opened.kind, opened.name) == ("qwen2", "m")
+    np.testing.assert_array_equal([opened.read(f"blk.{index}") for index in range(5)], weights)
+
+
 def test_a_missing_part_is_named(tmp_path: Path) -> None:
     paths = _write_parts(tmp_path)
     paths[1].unlink()

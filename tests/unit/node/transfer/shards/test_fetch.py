@@ -58,7 +58,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Origin:
     for unit in small.units:
         size = LARGE if unit.kind == UnitKind.LAYER else 1_000
         (root / "data").write_bytes(dice.randbytes(size))
-        units.append(Unit(unit.kind, unit.index, size, compute_file_root(root / "data")))
+        units.append(Unit(unit.kind, unit.index, size, compute_file_root(root / "data"), ()))
     manifest = dataclasses.replace(small, units=tuple(units))
     model, dice = store.save_manifest(manifest), random.Random(7)
     for unit in units:

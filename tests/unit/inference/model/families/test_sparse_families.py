@@ -20,9 +20,9 @@ from inference.model.graph import build
 from inference.model.graph.experts import Routing, build_routing
 from inference.model.graph.kit import GraphKit
 from inference.model.graph.shard import ShardRange
-from tests.unit.inference.families import gguf_export, reference
-from tests.unit.inference.families.reference import compute_distance, draw_tokens
-from tests.unit.inference.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS
+from tests.unit.inference.model.families import gguf_export, reference
+from tests.unit.inference.model.families.reference import compute_distance, draw_tokens
+from tests.unit.inference.model.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS
 
 CASES = {one.name: one for one in (*SPARSE_MAIN, *SPARSE_OPTIONS)}
 TOKENS = draw_tokens(40)

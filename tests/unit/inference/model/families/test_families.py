@@ -10,10 +10,10 @@ import torch
 from transformers import PreTrainedModel
 
 from inference.engine.ort import ShardSession
-from tests.unit.inference.families import reference
-from tests.unit.inference.families.cases import MAIN, OPTIONS
-from tests.unit.inference.families.reference import Case, StoredModel, compute_distance, draw_tokens
-from tests.unit.inference.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS
+from tests.unit.inference.model.families import reference
+from tests.unit.inference.model.families.cases import MAIN, OPTIONS
+from tests.unit.inference.model.families.reference import Case, StoredModel, compute_distance, draw_tokens
+from tests.unit.inference.model.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS
 
 TOKENS = draw_tokens(48)
 ALL = [*MAIN, *OPTIONS, *SPARSE_MAIN, *SPARSE_OPTIONS]

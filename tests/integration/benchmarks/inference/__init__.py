@@ -1,0 +1,1 @@
+"""The benchmark of inference as users run it."""
