@@ -293,7 +293,8 @@ class GraphKit:
             self._declare_array(f"{name}.{array.name}", file, array)
 
     def _declare_array(self, name: str, file: str, array: StoredArray) -> None:
-        tensor = TensorProto(name=name, data_type=_ARRAY_TYPES[array.dtype], dims=array.shape)
+        kind = TensorProto.FLOAT8E4M3FN if array.name == "floats" else _ARRAY_TYPES[array.dtype]
+        tensor = TensorProto(name=name, data_type=kind, dims=array.shape)
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in {"location": file, "offset": array.offset, "length": array.size}.items():
             tensor.external_data.add(key=key, value=str(value))
