@@ -43,8 +43,8 @@ class KvMemory:
                 self._allocate(f"value.{layer}", (slots, shape.heads, self.positions, shape.value_width))
             else:  # one memory for both: the runtime writes the same rows twice
                 self.layers[f"value.{layer}"] = self.layers[f"key.{layer}"]
-        self.bindings: dict[tuple[int, int], Any] = {}
-        """What the runtime keeps for a range of slots; its own matter."""
+        self.bindings: dict[tuple[int, int, int], Any] = {}
+        """What the runtime keeps for each of its sessions and a range of slots; its own matter."""
 
     def release(self, slot: int) -> None:
         """Empty a slot and give its pages back to the system."""

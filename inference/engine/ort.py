@@ -20,7 +20,7 @@ from inference.engine.kv_memory import KvCache, KvMemory
 from inference.engine.rows import Hidden, Rows, StageOutput, validate_rows
 from inference.errors import EngineError
 from inference.model.families.rope import Rotary
-from inference.model.graph.build import build_graph
+from inference.model.graph.build import build_graph, list_pieces
 from inference.model.graph.shard import ShardRange
 from proto_specs.types.manifest import WireDtype
 
@@ -57,9 +57,10 @@ class ShardSession:
         where = f"layers [{shard.start}, {shard.end}) from {directory}"
         try:
             self._embedding = EmbeddingTable(shard, directory) if shard.is_first else None
-            self._session = onnxruntime.InferenceSession(
-                build_graph(shard), options, providers=["CPUExecutionProvider"]
-            )
+            self._pieces = [
+                (one, onnxruntime.InferenceSession(build_graph(one), options, providers=["CPUExecutionProvider"]))
+                for one in list_pieces(shard)
+            ]
         except (OSError, ValueError) as error:
             raise EngineError(f"cannot load {where}: {error}") from error
         except Exception as error:  # the runtime raises a dozen unrelated classes, all derived from Exception alone
@@ -155,12 +156,28 @@ class ShardSession:
         self, memory: KvMemory, slot: int, hidden: Hidden, last: NDArray[np.int32], asked: Sequence[int]
     ) -> tuple[Hidden, Hidden | None]:
         """One call over `len(last)` slots from `slot` on: the rows after the last layer, and logits of `asked` rows."""
-        binding = self._bind(memory, slot, len(last))
+        logits: Hidden | None = None
+        for place in range(len(self._pieces)):
+            hidden, logits = self._call_piece(place, memory, slot, hidden, last, asked)
+        return hidden, logits
+
+    def _call_piece(
+        self,
+        place: int,
+        memory: KvMemory,
+        slot: int,
+        hidden: Hidden,
+        last: NDArray[np.int32],
+        asked: Sequence[int],
+    ) -> tuple[Hidden, Hidden | None]:
+        """The layers of one session, as `_call`."""
+        piece, session = self._pieces[place]
+        binding = self._bind(place, memory, slot, len(last))
         hidden_out = np.empty_like(hidden)
         inputs = {"hidden": hidden, "last_position": last, "total": np.array(last.max() + 1, dtype=np.int32)}
         outputs = {"hidden_out": hidden_out}
         logits: Hidden | None = None
-        if self.shard.is_last:
+        if piece.is_last:
             logits = np.empty((len(asked), self.shard.decoder.vocab), np.float32)
             inputs["logit_rows"] = np.array(asked, dtype=np.int64)
             outputs["logits"] = logits
@@ -169,25 +186,26 @@ class ShardSession:
         for name, array in outputs.items():
             binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
         try:
-            self._session.run_with_iobinding(binding)
+            session.run_with_iobinding(binding)
         except Exception as error:  # as in __init__
-            raise EngineError(f"layers [{self.shard.start}, {self.shard.end}) failed: {error}") from error
+            raise EngineError(f"layers [{piece.start}, {piece.end}) failed: {error}") from error
         return hidden_out, logits
 
-    def _bind(self, memory: KvMemory, slot: int, count: int) -> Any:
+    def _bind(self, place: int, memory: KvMemory, slot: int, count: int) -> Any:
         """The binding of a range of slots: its KV memory as past and present, and the tables. Kept with the memory."""
-        binding = memory.bindings.get((slot, count))
+        binding = memory.bindings.get((place, slot, count))
         if binding is None:
-            binding = self._session.io_binding()
-            for name, whole in memory.layers.items():
-                value = onnxruntime.OrtValue.ortvalue_from_numpy(whole[slot : slot + count])
+            piece, session = self._pieces[place]
+            binding = session.io_binding()
+            for name in (f"{part}.{layer}" for layer in piece.layers for part in ("key", "value")):
+                value = onnxruntime.OrtValue.ortvalue_from_numpy(memory.layers[name][slot : slot + count])
                 binding.bind_ortvalue_input(f"past_{name}", value)
                 binding.bind_ortvalue_output(f"present_{name}", value)
             batch = np.array([count], dtype=np.int64)
             binding.bind_ortvalue_input("batch", onnxruntime.OrtValue.ortvalue_from_numpy(batch))
             for name, table in self._get_tables(memory.positions).items():
                 binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(table))
-            memory.bindings[slot, count] = binding
+            memory.bindings[place, slot, count] = binding
         return binding
 
     def _get_tables(self, positions: int) -> Mapping[str, Hidden]:

@@ -14,8 +14,11 @@ whose logits are asked; V vocabulary.
 
 from __future__ import annotations
 
+import itertools
+
 from onnx import TensorProto, helper
 
+from inference.model.forms import Role
 from inference.model.graph.kit import CONTRIB_DOMAIN, GraphKit, Residual
 from inference.model.graph.shard import ShardRange
 from inference.model.layout import compute_file_name
@@ -23,6 +26,8 @@ from proto_specs.types.manifest import UnitKind
 
 OPSET = 21
 IR_VERSION = 10
+BRANCHES_MAX = 256
+"""Branches of one graph: the time in which the runtime loads it grows with their square."""
 
 
 def build_graph(shard: ShardRange) -> bytes:
@@ -47,6 +52,20 @@ def build_graph(shard: ShardRange) -> bytes:
     model = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="myelin")
     data: bytes = model.SerializeToString()
     return data
+
+
+def list_pieces(shard: ShardRange) -> tuple[ShardRange, ...]:
+    """The shard in the ranges of layers that are loaded as one graph each: one, unless it has very many experts."""
+    cuts, branches = [shard.start], 0
+    for layer in shard.layers:
+        parts = shard.get_parts(UnitKind.LAYER, layer)
+        experts = max((one.shape[0] for one in parts if one.role is Role.EXPERTS), default=0)
+        if branches + experts > BRANCHES_MAX and layer > cuts[-1]:
+            cuts.append(layer)
+            branches = 0
+        branches += experts
+    bounds = itertools.pairwise([*cuts, shard.end])
+    return tuple(ShardRange(shard.manifest, start, end) for start, end in bounds)
 
 
 def _declare_inputs(kit: GraphKit, shard: ShardRange) -> None:

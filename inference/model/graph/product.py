@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from inference.model.forms import BLOCK_FORMS, BlockForm, Role
+from inference.model.forms import BLOCK_FORMS, FLOAT_BLOCK, BlockForm, Role
 from inference.model.layout import StoredTensor
 from proto_specs.types.manifest import Form
 
@@ -30,6 +30,10 @@ _INT8_LEVEL = 4
 
 def build_product(kit: GraphKit, rows: str, tensor: StoredTensor, name: str) -> str:
     """Adds the nodes of one product. `name` is that of the tensor in the graph; its arrays follow it with a dot."""
+    if tensor.form is Form.F8_B128:
+        floats = kit.node("Reshape", [f"{name}.floats", kit.live_shape(tensor.rows, tensor.columns)])
+        weights = kit.node("DequantizeLinear", [floats, f"{name}.scales"], axis=1, block_size=FLOAT_BLOCK)
+        return kit.node("Gemm", [rows, weights], transB=1)
     if tensor.form not in BLOCK_FORMS:
         weights = f"{name}.values"
         if tensor.form is not Form.FP32 and tensor.role is Role.EXPERTS:

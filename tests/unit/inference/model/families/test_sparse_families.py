@@ -16,13 +16,16 @@ from safetensors.torch import load_file, save_file
 from inference.errors import ModelFormatError
 from inference.model.families.deepseek import compute_softmax_scale
 from inference.model.families.deepseek_settings import DeepseekDecoder
+from inference.model.graph import build
 from inference.model.graph.experts import Routing, build_routing
 from inference.model.graph.kit import GraphKit
+from inference.model.graph.shard import ShardRange
+from proto_specs.types.manifest import Form
 from tests.unit.inference.model.families import gguf_export, reference
 from tests.unit.inference.model.families.reference import compute_distance, draw_tokens
-from tests.unit.inference.model.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS
+from tests.unit.inference.model.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS, SPARSE_WIDE
 
-CASES = {one.name: one for one in (*SPARSE_MAIN, *SPARSE_OPTIONS)}
+CASES = {one.name: one for one in (*SPARSE_MAIN, *SPARSE_OPTIONS, *SPARSE_WIDE)}
 TOKENS = draw_tokens(40)
 FP8_BLOCK = 128
 Tensors = dict[str, torch.Tensor]
@@ -63,8 +66,9 @@ def _expand_fp8(tensors: Tensors) -> Tensors:
     return found
 
 
-@pytest.mark.parametrize("name", ["deepseek-v3", "deepseek-v2"])
+@pytest.mark.parametrize("name", ["deepseek-v3", "deepseek-v2", "deepseek-v3-wide"])
 def test_fp8_checkpoints_are_read_at_their_exact_values(name: str, tmp_path: Path) -> None:
+    """Experts stay fp8 where their columns are whole blocks; the rest is widened when it is imported."""
     model = reference.make_model(CASES[name])
     path = _edit_tensors(reference.save_model(model, tmp_path / "fp8"), _quantise_fp8)
     plain = reference.save_model(model, tmp_path / "plain")
@@ -72,10 +76,13 @@ def test_fp8_checkpoints_are_read_at_their_exact_values(name: str, tmp_path: Pat
     _edit_tensors(plain, _expand_fp8)
     fp8 = {"quant_method": "fp8", "weight_block_size": [FP8_BLOCK, FP8_BLOCK], "fmt": "e4m3"}
     reference.edit_config(path, lambda config: config.update(quantization_config=fp8))
-    logits = reference.compute_logits(reference.import_path(path, tmp_path / "fp8-models").load(), TOKENS)
+    stored = reference.import_path(path, tmp_path / "fp8-models")
+    assert any(Form.F8_B128 in unit.forms for unit in stored.manifest.units) == name.endswith("wide")
+    logits = reference.compute_logits(stored.load(), TOKENS)
     wanted = reference.compute_reference(reference.load_reference(plain), TOKENS)
     assert compute_distance(logits, wanted) <= CASES[name].tolerance
-    assert np.array_equal(logits, reference.compute_logits(reference.import_path(plain, tmp_path / "m").load(), TOKENS))
+    widened = reference.compute_logits(reference.import_path(plain, tmp_path / "plain-models").load(), TOKENS)
+    assert compute_distance(logits, widened) <= 1e-6
 
 
 def _stack(tensors: Tensors) -> Tensors:
@@ -127,6 +134,21 @@ _split_all = gguf_export.split_stacks
 def _split_experts_alone(state: Tensors, config: object) -> list[tuple[str, torch.Tensor]]:
     heads = [(name, tensor) for name, tensor in state.items() if "kv_b_proj" in name]
     return [*_split_all({name: tensor for name, tensor in state.items() if "kv_b_proj" not in name}, config), *heads]
+
+
+@pytest.mark.parametrize("name", ["mixtral", "deepseek-v3"])
+def test_a_shard_of_very_many_experts_runs_in_pieces(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = reference.make_model(CASES[name])
+    stored = reference.import_path(reference.save_model(model, tmp_path / "checkpoint"), tmp_path / "models")
+    whole = reference.compute_logits(stored.load(), TOKENS)
+    monkeypatch.setattr(build, "BRANCHES_MAX", 9)
+    assert len(build.list_pieces(ShardRange(stored.manifest, 0, stored.layers))) > 1
+    session = stored.load()
+    assert compute_distance(reference.compute_logits(session, TOKENS, [7, 8, 9]), whole) <= 1e-5
+    together = reference.compute_together(session, [TOKENS, TOKENS[:20]], steps=4)
+    assert compute_distance(together[0], whole[-4:]) <= 1e-5
 
 
 @pytest.mark.parametrize(
