@@ -95,6 +95,6 @@ def check_golden(session: ShardSession, store: ShardStore, model_id: bytes) -> i
             at_fault = f"layer {layer}"
             break
     raise GoldenError(
-        f"this machine computes {at_fault} of {manifest.name} wrong: the golden window is {distance / PPB:.1e} off,"
-        f" at most {manifest.profile.golden_ppb / PPB:.1e} is allowed; check memory, processor and the runtime's version"
+        f"this machine computes {at_fault} of {manifest.name} wrong: the golden window is {distance / PPB:.1e}"
+        f" off, at most {manifest.profile.golden_ppb / PPB:.1e} is allowed; check memory, processor, runtime"
     )

@@ -82,6 +82,7 @@ def import_model(
         return known
     family = find_family(checkpoint)
     decoder = family.read_gguf(checkpoint) if checkpoint.is_gguf else family.read_hf(checkpoint)
+    family.check(decoder)
     text = read_text(checkpoint, decoder.vocab)
     planned = _plan_units(checkpoint, family, decoder)
     workspace = store.make_workspace()

@@ -14,6 +14,7 @@ from inference.model.tokenizer.data import TokenizerData, TokenizerKind, TokenTy
 from inference.model.tokenizer.end_of_generation import find_end_tokens, is_end_text
 from inference.model.tokenizer.pre_tokenizers import LINES, PRE_TOKENIZERS
 from inference.model.tokenizer.spelling import SPACE
+from inference.model.tokenizer.template import ChatTemplate
 
 _T = TypeVar("_T", str, bool)
 _KEY = "tokenizer.ggml."
@@ -61,7 +62,7 @@ def read_gguf_tokenizer(fields: Mapping[str, object]) -> TokenizerData:
     data = TokenizerData(
         tokens=names,
         types=tuple(int(one) for one in types),
-        merges=() if is_piece else _read_strings(fields, "merges"),
+        merges=() if is_piece else tuple(dict.fromkeys(_read_strings(fields, "merges"))),
         pre=pre,
         bos_token=_read_id(fields, "bos_token_id", len(names), bos),
         eos_token=_read_id(fields, "eos_token_id", len(names), eos),
@@ -88,6 +89,16 @@ def read_gguf_end_tokens(fields: Mapping[str, object], data: TokenizerData) -> t
     names = ("eos_token_id", "eot_token_id", "eom_token_id", "fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id")
     stated = [_read_id(fields, one, len(data.tokens), None) for one in names]
     return find_end_tokens(data, [one for one in [*stated, data.eos_token] if one is not None])
+
+
+def read_gguf_chat_template(fields: Mapping[str, object]) -> str:
+    """The chat template, "" when there is none. Raises ModelFormatError, or TokenizerError when it does not compile."""
+    template = fields.get("tokenizer.chat_template", "")
+    if not isinstance(template, str):
+        raise ModelFormatError("tokenizer.chat_template is no text: convert the file again")
+    if template:
+        ChatTemplate(template)
+    return template
 
 
 def _read(fields: Mapping[str, object], name: str, kind: type[_T], default: _T | None = None) -> _T:

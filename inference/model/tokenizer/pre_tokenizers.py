@@ -1,6 +1,7 @@
 """Where text is cut before byte-level BPE, by llama.cpp's names, with the expressions of the models' tokenizer.json.
 
-Each entry was compared with llama.cpp; tests/fixtures/README.md says on what and where the two differ.
+llama.cpp rewrites some of them for its own engine. There it differs, and these are kept: in `tekken` and `gpt-4o` on
+combining marks and on capitals outside ASCII, in the older DeepSeek ones on U+3000, U+2028 and U+2029.
 """
 
 from __future__ import annotations

@@ -32,6 +32,8 @@ class Shield:
         self._controls = _prepare(controls)
         self._mark = secrets.token_hex(12)
         self._covered: list[str] = []
+        self.uncovered = 0
+        """How many replacements `uncover` has put back so far."""
 
     def cover(self, value: Any) -> Any:
         """The same JSON with every control token in its texts, keys too, replaced."""
@@ -50,7 +52,9 @@ class Shield:
         """
         if not self._covered:
             return text
-        found = re.sub(f"{self._mark}([0-9a-f]{{8}})", lambda match: self._covered[int(match[1], 16)], text)
+        expression = re.compile(f"{self._mark}([0-9a-f]{{8}})")
+        found, count = expression.subn(lambda match: self._covered[int(match[1], 16)], text)
+        self.uncovered += count
         if self._mark[:8] in found.lower():
             raise TokenizerError("the chat template cuts or alters a control token in a message: leave it out")
         return found

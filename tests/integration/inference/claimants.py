@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.engine.ort import ShardSession
-from inference.model.graph import ShardRange
+from inference.model.graph.shard import ShardRange
 
 Rows = NDArray[np.float32]
 Inputs = NDArray[np.uint32] | Rows

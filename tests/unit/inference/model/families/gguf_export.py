@@ -78,7 +78,7 @@ def split_stacks(state: Mapping[str, torch.Tensor], config: Any) -> Iterator[tup
         elif name.endswith("kv_b_proj.weight"):
             stem = name.removesuffix("kv_b_proj.weight")
             widths = (config.qk_nope_head_dim, config.v_head_dim)
-            keys, values = tensor.view(config.num_attention_heads, sum(widths), -1).split(widths, dim=1)
+            keys, values = tensor.view(config.num_attention_heads, sum(widths), -1).split(widths, dim=1)  # type: ignore[no-untyped-call]
             yield from ((f"{stem}k_b_proj.weight", keys.transpose(1, 2)), (f"{stem}v_b_proj.weight", values))
         else:
             yield name.replace("gate.e_score_correction_bias", "gate.e_score_correction.bias"), tensor

@@ -195,7 +195,7 @@ def _route(routing: Routing, logits: list[list[float]], bias: list[float] | None
 
 def test_ties_take_the_lower_expert_whatever_the_other_rows_are() -> None:
     routing = Routing(8, 3, renormalised=True)
-    ties = [[1.0] * 8, [0, 2, 2, 2, 2, 2, 0, 0], [0, 0, 0, 0, 0, 0, 0, 5]]
+    ties: list[list[float]] = [[1.0] * 8, [0, 2, 2, 2, 2, 2, 0, 0], [0, 0, 0, 0, 0, 0, 0, 5]]
     places, shares = _route(routing, ties)
     assert places.tolist() == [[0, 1, 2], [1, 2, 3], [0, 1, 7]]
     np.testing.assert_allclose(shares[0], 1 / 3, rtol=1e-6)

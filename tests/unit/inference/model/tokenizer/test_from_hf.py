@@ -182,6 +182,9 @@ def test_chat_templates_in_all_their_places(tmp_path: Path) -> None:
             read_hf_chat_template(tmp_path)
     (tmp_path / "chat_template.jinja").write_text("file")
     assert read_hf_chat_template(tmp_path) == "file"
+    (tmp_path / "chat_template.jinja").write_text("{% if %}")
+    with pytest.raises(TokenizerError, match="not valid"):
+        read_hf_chat_template(tmp_path)
 
 
 def _change(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
