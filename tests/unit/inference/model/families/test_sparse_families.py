@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import gguf
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from gguf import GGMLQuantizationType as Kind
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
@@ -126,6 +129,31 @@ def test_gguf_files_with_heads_not_split_are_the_same_model(tmp_path: Path, monk
     monkeypatch.setattr(gguf_export, "split_stacks", lambda state, config: _split_experts_alone(state, config))
     whole = reference.import_path(gguf_export.write_gguf(model, case.gguf, tmp_path / "b.gguf"), tmp_path / "b")
     assert [one.root for one in whole.manifest.units] == [one.root for one in split.manifest.units]
+
+
+def test_old_gguf_files_of_mixtral_have_experts_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES["mixtral-wide"]
+    wanted: list[bytes] = []
+    for name in ("stacked", "apart"):
+        path = gguf_export.write_gguf(
+            reference.make_model(case), case.gguf, tmp_path / f"{name}.gguf", choose=lambda target: Kind.Q8_0
+        )
+        wanted.append(path.read_bytes())
+        monkeypatch.setattr(gguf.GGUFWriter, "add_tensor", _add_experts_apart)
+    stored = [reference.import_path(tmp_path / f"{name}.gguf", tmp_path / name) for name in ("stacked", "apart")]
+    assert wanted[0] != wanted[1]
+    assert stored[0].manifest == stored[1].manifest
+
+
+_add_tensor = gguf.GGUFWriter.add_tensor
+
+
+def _add_experts_apart(writer: gguf.GGUFWriter, name: str, tensor: NDArray[np.generic], **more: Any) -> None:
+    if not name.endswith("_exps.weight"):
+        _add_tensor(writer, name, tensor, **more)
+        return
+    for place, one in enumerate(tensor):
+        _add_tensor(writer, name.replace("_exps.weight", f".{place}.weight"), np.ascontiguousarray(one), **more)
 
 
 _split_all = gguf_export.split_stacks
