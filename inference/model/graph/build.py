@@ -17,18 +17,24 @@ from __future__ import annotations
 from onnx import TensorProto, helper
 
 from inference.model.graph.kit import CONTRIB_DOMAIN, GraphKit, Residual
+from inference.model.graph.provider import Provider
 from inference.model.graph.shard import ShardRange
 from inference.model.layout import compute_file_name
 from proto_specs.types.manifest import UnitKind
 
 OPSET = 21
+OPSET_CUDA = 24
+"""The first with TensorScatter, which writes to KV memory in place."""
 IR_VERSION = 10
 
 
-def build_graph(shard: ShardRange) -> bytes:
-    """Serialised ONNX model of the shard (tens of KiB); weights are referred to by unit file name."""
+def build_graph(shard: ShardRange, provider: Provider = Provider.CPU) -> bytes:
+    """Serialised ONNX model of the shard (tens of KiB); weights are referred to by unit file name.
+
+    It is built of operators that `provider` has kernels for. The graph for CUDA runs on a CPU too, only slower.
+    """
     family, decoder = shard.family, shard.decoder
-    kit = GraphKit(epsilon=float(decoder.norm_epsilon))
+    kit = GraphKit(epsilon=float(decoder.norm_epsilon), provider=provider)
     _declare_inputs(kit, shard)
     residual = Residual("hidden")
     for layer in shard.layers:
@@ -41,7 +47,7 @@ def build_graph(shard: ShardRange) -> bytes:
     kit.declare("hidden_out", TensorProto.FLOAT, ["R", decoder.hidden], is_output=True)
     if shard.is_last:
         _build_head(kit, shard)
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB_DOMAIN, 1)]
+    opsets = [helper.make_opsetid("", OPSET_CUDA if provider is Provider.CUDA else OPSET), helper.make_opsetid(CONTRIB_DOMAIN, 1)]
     name = f"layers-{shard.start}-{shard.end}"
     body = helper.make_graph(kit.nodes, name, kit.inputs, kit.outputs, kit.initializers)
     model = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="myelin")

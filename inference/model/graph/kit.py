@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from inference.model.forms import Role
+from inference.model.graph.attention import build_attention
 from inference.model.graph.product import build_product
+from inference.model.graph.provider import Provider
 from inference.model.layout import StoredArray, StoredTensor
 
 CONTRIB_DOMAIN = "com.microsoft"
@@ -46,6 +48,7 @@ class GraphKit:
     """Nodes, weights and interface of a graph, collected while families walk over their layers."""
 
     epsilon: float
+    provider: Provider = Provider.CPU
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: list[onnx.TensorProto] = field(default_factory=list)
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
@@ -207,12 +210,16 @@ class GraphKit:
 
     def batch(self, rows: str, width: int) -> str:
         """[R, width] as [B, T, width]."""
+        return self.batch_as(rows, width)
+
+    def batch_as(self, rows: str, *shape: int) -> str:
+        """[R, product of shape] as [B, T, *shape]."""
 
         def make() -> str:
-            tail = self.constant(f"tail.{width}", np.array([-1, width], np.int64))
+            tail = self.constant(f"tail.{'.'.join(map(str, shape))}", np.array([-1, *shape], np.int64))
             return self.node("Concat", ["batch", tail], axis=0)
 
-        return self.node("Reshape", [rows, self.once(f"batched.{width}", make)])
+        return self.node("Reshape", [rows, self.once(f"batched.{'.'.join(map(str, shape))}", make)])
 
     def attend(
         self,
@@ -225,7 +232,6 @@ class GraphKit:
         rope: str = "rope",
         scale: float | None = None,
         window: int = 0,
-        **more: Any,
     ) -> str:
         """Grouped-query attention over the layer's KV memory; returns [R, heads head_dim].
 
@@ -233,6 +239,12 @@ class GraphKit:
         the rotary tables, "" for none; a position sees itself and the `window` - 1 before it, or all (0).
         """
         widths = [heads * head_dim, kv_heads * head_dim, kv_heads * head_dim]
+        if self.provider is Provider.CUDA:
+            rows = [packed, *split] if split else [*self.split(packed, *widths)]
+            if rope:
+                turned = zip(rows[:2], (heads, kv_heads), strict=True)
+                rows[:2] = [self.rotate(one, count, head_dim, rope) for one, count in turned]
+            return build_attention(self, rows, heads, kv_heads, head_dim, scale or head_dim**-0.5, window)
         if split:
             values = [self.batch(one, width) for one, width in zip([packed, *split], widths, strict=True)]
         else:
@@ -241,7 +253,7 @@ class GraphKit:
         past = [f"past_key.{self.layer}", f"past_value.{self.layer}"]
         outputs = [f"{self.prefix}attended", f"present_key.{self.layer}", f"present_value.{self.layer}"]
         optional: Mapping[str, Any] = {"scale": scale, "local_window_size": window or None}
-        more |= {name: value for name, value in optional.items() if value is not None}
+        more = {name: value for name, value in optional.items() if value is not None}
         self.node(
             "GroupQueryAttention",
             [*values, *past, "last_position", "total", *tables],
@@ -257,10 +269,9 @@ class GraphKit:
     def rotate(self, rows: str, heads: int, dims: int, rope: str = "rope", is_interleaved: bool = False) -> str:
         """[R, heads dims] with each head turned by its row's position; pairs are neighbours where `is_interleaved`."""
         batched = self.batch(rows, heads * dims)
-        positions = self.once("positions", self._build_positions)
         turned = self.node(
             "RotaryEmbedding",
-            [batched, positions, f"cos.{rope}", f"sin.{rope}"],
+            [batched, self.get_positions(), f"cos.{rope}", f"sin.{rope}"],
             CONTRIB_DOMAIN,
             num_heads=heads,
             rotary_embedding_dim=dims,
@@ -268,8 +279,11 @@ class GraphKit:
         )
         return self.reshape(turned, -1, heads * dims)
 
-    def _build_positions(self) -> str:
+    def get_positions(self) -> str:
         """The position of each row, [B, T] int64."""
+        return self.once("positions", self._build_positions)
+
+    def _build_positions(self) -> str:
         one = self.constant("integer.1", np.array(1, np.int64))
         length = self.node("Div", [self.node("Shape", ["hidden"], end=1), "batch"])  # [1]: T
         length = self.node("Squeeze", [length])
