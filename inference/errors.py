@@ -41,6 +41,10 @@ class EngineError(ModelError):
     """A stage cannot compute what was asked: unknown request, wrong position, wrong input."""
 
 
+class DeviceError(EngineError):
+    """The device that was asked for cannot compute here. Never answered by taking another one."""
+
+
 class KvExhaustedError(EngineError):
     """KV memory is fully reserved. `requested` and `free` are token positions; try later or elsewhere."""
 

@@ -12,10 +12,11 @@ import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from inference.engine.device import CPU, Device
 from inference.engine.kv import KvBudget, KvReservation
 from inference.engine.kv_memory import KvCache, KvMemory
 from inference.engine.kv_slots import KvSlots
-from inference.engine.ort import ShardSession
+from inference.engine.ort import ShardSession, require_device
 from inference.engine.replay import ReplayRecord
 from inference.engine.rows import Rows, StageOutput
 from inference.errors import EngineError, KvExhaustedError, ModelError
@@ -215,15 +216,23 @@ class StageEngine:
 
 
 def load_session(
-    store: ShardStore, model_id: bytes, start: int, end: int, threads: int = 1, verify: bool = True
+    store: ShardStore,
+    model_id: bytes,
+    start: int,
+    end: int,
+    threads: int = 1,
+    verify: bool = True,
+    device: Device = CPU,
 ) -> ShardSession:
     """Load layers [start, end) of a stored model, hashing its units first unless `verify` is false.
 
-    Raises StoreError when a unit is missing or damaged, EngineError when the runtime cannot load it.
+    Raises StoreError when a unit is missing or damaged, EngineError when the runtime cannot load it, and, before anything
+    is read, DeviceError when it cannot compute on `device`.
     """
+    require_device(device)
     manifest = store.load_manifest(model_id)
     shard = ShardRange(manifest, start, end)
     if verify:
         for kind, index in shard.units:
             store.verify_unit(model_id, find_unit(manifest, kind, index))
-    return ShardSession(shard, store.get_directory(model_id), threads)
+    return ShardSession(shard, store.get_directory(model_id), threads, device)

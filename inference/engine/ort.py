@@ -8,6 +8,7 @@ however a sequence is cut into calls, and bit for bit where no call has a single
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from inference.engine import cuda
+from inference.engine.device import CPU, Device
 from inference.engine.embedding import EmbeddingTable
 from inference.engine.kv_memory import KvCache, KvMemory
 from inference.engine.rows import Hidden, Rows, StageOutput, validate_rows
 from inference.errors import EngineError
 from inference.model.families.rope import Rotary
 from inference.model.graph.build import build_graph
+from inference.model.graph.kit import GIVEN_SHAPE
+from inference.model.graph.provider import Provider
 from inference.model.graph.shard import ShardRange
 from proto_specs.types.manifest import WireDtype
 
@@ -34,15 +39,18 @@ _TABLE_POSITIONS_MIN = 512
 class ShardSession:
     """Layers [start, end) loaded for computation. Not thread-safe: one call at a time."""
 
-    def __init__(self, shard: ShardRange, directory: Path, threads: int = 1) -> None:
+    def __init__(self, shard: ShardRange, directory: Path, threads: int = 1, device: Device = CPU) -> None:
         """Load the shard from the unit files in `directory`. Raises EngineError when the runtime cannot.
 
+        Raises DeviceError when `device` cannot be used: all is computed there or nothing.
         The session has `threads` of its own; they never spin, so several sessions share a machine without colliding.
         Rows here are always fp32: code that compares them with rows from a wire must know the wire's dtype.
         """
         self.shard = shard
         self.wire_dtype = WireDtype(shard.manifest.wire_dtype)
         self.threads = threads
+        self.device = device
+        self._is_cuda = device.provider is Provider.CUDA
         self._decode_rows = shard.manifest.profile.decode_rows
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -52,13 +60,18 @@ class ShardSession:
             "session.intra_op.allow_spinning": "0",
             "session.model_external_initializers_file_folder_path": str(directory),
             "session.use_device_allocator_for_initializers": "1",  # weights that are repacked leave no hole behind
+            **(cuda.SESSION_SETTINGS if self._is_cuda else {}),
         }.items():
             options.add_session_config_entry(key, value)
+        require_device(device)
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if self._is_cuda:
+            providers = [(cuda.PROVIDER, cuda.make_provider_options(device))]
         where = f"layers [{shard.start}, {shard.end}) from {directory}"
         try:
             self._embedding = EmbeddingTable(shard, directory) if shard.is_first else None
             self._session = onnxruntime.InferenceSession(
-                build_graph(shard), options, providers=["CPUExecutionProvider"]
+                build_graph(shard, device.provider), options, providers=providers
             )
         except (OSError, ValueError) as error:
             raise EngineError(f"cannot load {where}: {error}") from error
@@ -66,13 +79,15 @@ class ShardSession:
             if not type(error).__module__.startswith("onnxruntime"):
                 raise
             raise EngineError(f"cannot load {where}: {error}") from error
+        if self._is_cuda:
+            self._check_placement()
         self._rotaries = shard.family.make_rotaries(shard.decoder)
-        self._tables: Mapping[str, Hidden] = {}
+        self._tables: Mapping[str, Any] = {}
         self._table_positions = 0
 
     def make_memory(self, slots: int, capacity: int) -> KvMemory:
         """KV memory for `slots` sequences of up to `capacity` positions. Raises EngineError beyond the context."""
-        return KvMemory(self.shard, slots, capacity)
+        return KvMemory(self.shard, slots, capacity, self._allocate if self._is_cuda else None)
 
     def open_kv(self, capacity: int) -> KvCache:
         """KV memory for one sequence of up to `capacity` positions. Raises EngineError beyond the context."""
@@ -159,6 +174,10 @@ class ShardSession:
         hidden_out = np.empty_like(hidden)
         inputs = {"hidden": hidden, "last_position": last, "total": np.array(last.max() + 1, dtype=np.int32)}
         outputs = {"hidden_out": hidden_out}
+        if self._is_cuda:
+            rows = len(hidden) // len(last)
+            inputs["positions"] = last[:, None] + np.arange(1 - rows, 1, dtype=np.int64)
+            inputs["total"] = np.array([last.max() + 1], dtype=np.int64)
         logits: Hidden | None = None
         if self.shard.is_last:
             logits = np.empty((len(asked), self.shard.decoder.vocab), np.float32)
@@ -180,22 +199,73 @@ class ShardSession:
         if binding is None:
             binding = self._session.io_binding()
             for name, whole in memory.layers.items():
+                if self._is_cuda:
+                    self._bind_on_device(binding, name, whole, slot, count)
+                    continue
                 value = onnxruntime.OrtValue.ortvalue_from_numpy(whole[slot : slot + count])
                 binding.bind_ortvalue_input(f"past_{name}", value)
                 binding.bind_ortvalue_output(f"present_{name}", value)
-            batch = np.array([count], dtype=np.int64)
-            binding.bind_ortvalue_input("batch", onnxruntime.OrtValue.ortvalue_from_numpy(batch))
+            for name, shape in self._list_shapes(count).items():
+                binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(shape))
             for name, table in self._get_tables(memory.positions).items():
-                binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(table))
+                binding.bind_ortvalue_input(name, table)
             memory.bindings[slot, count] = binding
         return binding
 
-    def _get_tables(self, positions: int) -> Mapping[str, Hidden]:
-        """Rotary tables of at least so many positions, as the graph names them."""
+    def _bind_on_device(self, binding: Any, name: str, whole: Any, slot: int, count: int) -> None:
+        slots, *rest = whole.shape()
+        start = whole.data_ptr() + slot * (whole.tensor_size_in_bytes() // slots)
+        place = (self.device.provider.value, self.device.number, np.float32, [count, *rest], start)
+        binding.bind_input(f"past_{name}", *place)
+        binding.bind_output(f"present_{name}", *place)
+
+    def _list_shapes(self, count: int) -> dict[str, NDArray[np.int64]]:
+        """The shapes that the graph wants for `count` sequences."""
+        if not self._is_cuda:
+            return {"batch": np.array([count], dtype=np.int64)}
+        names = [one.name for one in self._session.get_inputs() if one.name.startswith(GIVEN_SHAPE)]
+        texts = {name: name.removeprefix(GIVEN_SHAPE).split(".") for name in names}
+        return {
+            name: np.array([count if one == "B" else int(one) for one in text], np.int64)
+            for name, text in texts.items()
+        }
+
+    def _get_tables(self, positions: int) -> Mapping[str, Any]:
+        """Rotary tables of at least so many positions, as the graph names them, where the device has them."""
         if positions > self._table_positions:
             self._table_positions = max(_TABLE_POSITIONS_MIN, 1 << (positions - 1).bit_length())
-            self._tables = compute_rotary_tables(self._rotaries, self._table_positions)
+            tables: dict[str, NDArray[Any]] = {**compute_rotary_tables(self._rotaries, self._table_positions)}
+            if self._is_cuda:
+                tables["places"] = np.arange(self._table_positions, dtype=np.int64)
+            place = (self.device.provider.value, self.device.number)
+            make = onnxruntime.OrtValue.ortvalue_from_numpy
+            self._tables = {name: make(table, *place) for name, table in tables.items()}
         return self._tables
+
+    def _allocate(self, shape: tuple[int, ...]) -> Any:
+        """Memory on the device. Raises EngineError when it has too little."""
+        place = (self.device.provider.value, self.device.number)
+        try:
+            return onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, *place)
+        except Exception as error:  # as in __init__
+            raise EngineError(
+                f"{self.device} has no room for KV memory of {shape}: serve fewer layers or --kv-positions"
+            ) from error
+
+    def _check_placement(self) -> None:
+        nodes: dict[str, set[str]] = {}
+        for part in self._session.get_provider_graph_assignment_info():
+            nodes.setdefault(part.ep_name, set()).update(one.op_type for one in part.get_nodes())
+        options = self._session.get_provider_options().get(cuda.PROVIDER, {})
+        cuda.check_placement(self.device, self._session.get_providers(), options, nodes)
+
+
+def require_device(device: Device) -> None:
+    """Raises DeviceError, with the reason, where this machine cannot compute on the device."""
+    if device.provider is Provider.CUDA:
+        preload = partial(onnxruntime.preload_dlls, cudnn=False)
+        version = getattr(onnxruntime, "cuda_version", None) or "13"
+        cuda.require_cuda(device, onnxruntime.get_available_providers(), version, preload)
 
 
 def _join(pieces: list[StageOutput], logit_rows: tuple[int, ...]) -> StageOutput:

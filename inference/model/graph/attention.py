@@ -52,9 +52,12 @@ def _extend(kit: GraphKit, part: str, rows: str, kv_heads: int, head_dim: int) -
     places = kit.once("first_positions", lambda: _build_first_positions(kit))
     past, present = f"past_{part}.{kit.layer}", f"present_{part}.{kit.layer}"
     whole = kit.node("TensorScatter", [past, by_head, places], outputs=[present], axis=2)
-    zero, axis = _integer(kit, 0), _integer(kit, 2)
-    end = kit.once("end", lambda: kit.reshape(_get_longest(kit), 1))
-    return kit.node("Slice", [whole, zero, end, axis])
+    return _cut(kit, whole, axis=2)
+
+
+def _cut(kit: GraphKit, whole: str, axis: int) -> str:
+    """The first S along an axis."""
+    return kit.node("Slice", [whole, _integer(kit, 0), "total", _integer(kit, axis)])
 
 
 def _build_first_positions(kit: GraphKit) -> str:
@@ -62,34 +65,28 @@ def _build_first_positions(kit: GraphKit) -> str:
     return kit.node("Gather", [kit.get_positions(), _scalar(kit, 0)], axis=1)
 
 
-def _build_steps(kit: GraphKit) -> str:
+def _get_places(kit: GraphKit) -> str:
     """0 .. S - 1, int64."""
-    return kit.node("Range", [_scalar(kit, 0), _get_longest(kit), _scalar(kit, 1)])
-
-
-def _get_longest(kit: GraphKit) -> str:
-    """S, [] int64."""
-    return kit.once("longest", lambda: kit.node("Cast", ["total"], to=TensorProto.INT64))
+    return kit.once("places.cut", lambda: _cut(kit, "places", axis=0))
 
 
 def _build_held(kit: GraphKit) -> str:
     """Which positions of memory hold a row of their sequence, [B, 1, S, 1] bool."""
-    steps = kit.reshape(kit.once("steps", lambda: _build_steps(kit)), 1, 1, -1, 1)
+    places = kit.reshape(_get_places(kit), 1, 1, -1, 1)
     last = kit.node("Cast", ["last_position"], to=TensorProto.INT64)
-    return kit.node("LessOrEqual", [steps, kit.reshape(last, -1, 1, 1, 1)])
+    return kit.node("LessOrEqual", [places, kit.reshape(last, -1, 1, 1, 1)])
 
 
 def _build_seen(kit: GraphKit, group: int, window: int) -> str:
     """Which positions each query sees, [B, 1, T G, S] bool."""
-    places = kit.node("Unsqueeze", [kit.get_positions(), _integer(kit, 2)])  # [B, T, 1]
-    places = kit.node("Expand", [places, kit.constant(f"group.{group}", np.array([1, 1, group], np.int64))])
-    places = kit.node("Unsqueeze", [kit.reshape(places, 0, -1, 1), _integer(kit, 1)])  # [B, 1, T G, 1]
-    steps = kit.once("steps", lambda: _build_steps(kit))
-    seen = kit.node("LessOrEqual", [steps, places])
+    rows = kit.node("Unsqueeze", [kit.get_positions(), _integer(kit, 2)])  # [B, T, 1]
+    rows = kit.node("Expand", [rows, kit.constant(f"group.{group}", np.array([1, 1, group], np.int64))])
+    rows = kit.node("Unsqueeze", [kit.reshape(rows, 0, -1, 1), _integer(kit, 1)])  # [B, 1, T G, 1]
+    seen = kit.node("LessOrEqual", [_get_places(kit), rows])
     if not window:
         return seen
-    before = kit.node("Sub", [places, _scalar(kit, window)])
-    return kit.node("And", [seen, kit.node("Greater", [steps, before])])
+    before = kit.node("Sub", [rows, _scalar(kit, window)])
+    return kit.node("And", [seen, kit.node("Greater", [_get_places(kit), before])])
 
 
 def _integer(kit: GraphKit, value: int) -> str:

@@ -8,6 +8,8 @@ logits are asked; V vocabulary.
              total [] int32 = the longest of those lengths;  cos.NAME, sin.NAME [P',dims/2] fp32 per rotary embedding
              past_key.i [B,heads,P,key width], past_value.i per layer
              logit_rows [A] int64 (last shard)
+             for CUDA total is [1] int64, and instead of batch there are: positions [B,T] int64 of the rows;
+             places [P'] int64 = 0, 1, ..; given.* int64: shapes, as their names say (GIVEN_SHAPE of kit.py)
     outputs  hidden_out [R,C]: residual stream after layer end-1;  logits [A,V] (last shard)
              present_key.i, present_value.i: bound to the memory of the past
 """
@@ -47,7 +49,10 @@ def build_graph(shard: ShardRange, provider: Provider = Provider.CPU) -> bytes:
     kit.declare("hidden_out", TensorProto.FLOAT, ["R", decoder.hidden], is_output=True)
     if shard.is_last:
         _build_head(kit, shard)
-    opsets = [helper.make_opsetid("", OPSET_CUDA if provider is Provider.CUDA else OPSET), helper.make_opsetid(CONTRIB_DOMAIN, 1)]
+    opsets = [
+        helper.make_opsetid("", OPSET_CUDA if provider is Provider.CUDA else OPSET),
+        helper.make_opsetid(CONTRIB_DOMAIN, 1),
+    ]
     name = f"layers-{shard.start}-{shard.end}"
     body = helper.make_graph(kit.nodes, name, kit.inputs, kit.outputs, kit.initializers)
     model = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="myelin")
@@ -57,9 +62,14 @@ def build_graph(shard: ShardRange, provider: Provider = Provider.CPU) -> bytes:
 
 def _declare_inputs(kit: GraphKit, shard: ShardRange) -> None:
     kit.declare("hidden", TensorProto.FLOAT, ["R", shard.decoder.hidden])
-    kit.declare("batch", TensorProto.INT64, [1])
     kit.declare("last_position", TensorProto.INT32, ["B"])
-    kit.declare("total", TensorProto.INT32, [])
+    if kit.provider is Provider.CUDA:
+        kit.declare("total", TensorProto.INT64, [1])
+        kit.declare("positions", TensorProto.INT64, ["B", "T"])
+        kit.declare("places", TensorProto.INT64, ["places"])
+    else:
+        kit.declare("batch", TensorProto.INT64, [1])
+        kit.declare("total", TensorProto.INT32, [])
     for name, rotary in shard.family.make_rotaries(shard.decoder).items():
         for part in ("cos", "sin"):
             kit.declare(f"{part}.{name}", TensorProto.FLOAT, ["positions_rotary", len(rotary.frequencies)])

@@ -22,6 +22,8 @@ from inference.model.graph.provider import Provider
 from inference.model.layout import StoredArray, StoredTensor
 
 CONTRIB_DOMAIN = "com.microsoft"
+GIVEN_SHAPE = "given."
+"""Inputs of a graph for CUDA: after it, the dimensions with dots between, B for the number of sequences."""
 _ARRAY_TYPES = {
     "<f4": TensorProto.FLOAT,
     "<f2": TensorProto.FLOAT16,
@@ -143,6 +145,8 @@ class GraphKit:
 
     def live_shape(self, *shape: int) -> str:
         """A shape that the runtime does not know before it runs: what has it is never computed in advance."""
+        if self.provider is Provider.CUDA:
+            return self._declare_shape(*shape)
         name = f"live.{'x'.join(map(str, shape))}"
 
         def make() -> str:
@@ -214,6 +218,8 @@ class GraphKit:
 
     def batch_as(self, rows: str, *shape: int) -> str:
         """[R, product of shape] as [B, T, *shape]."""
+        if self.provider is Provider.CUDA:
+            return self.node("Reshape", [rows, self._declare_shape("B", -1, *shape)])
 
         def make() -> str:
             tail = self.constant(f"tail.{'.'.join(map(str, shape))}", np.array([-1, *shape], np.int64))
@@ -281,7 +287,7 @@ class GraphKit:
 
     def get_positions(self) -> str:
         """The position of each row, [B, T] int64."""
-        return self.once("positions", self._build_positions)
+        return "positions" if self.provider is Provider.CUDA else self.once("positions", self._build_positions)
 
     def _build_positions(self) -> str:
         one = self.constant("integer.1", np.array(1, np.int64))
@@ -297,6 +303,16 @@ class GraphKit:
     def declare(self, name: str, kind: int, shape: Sequence[int | str], is_output: bool = False) -> None:
         """An input or output of the graph."""
         (self.outputs if is_output else self.inputs).append(helper.make_tensor_value_info(name, kind, shape))
+
+    def _declare_shape(self, *shape: int | str) -> str:
+        """A shape that the caller gives, by a name that says it: computed here it would come back from the device."""
+        name = GIVEN_SHAPE + ".".join(map(str, shape))
+
+        def make() -> str:
+            self.declare(name, TensorProto.INT64, [len(shape)])
+            return name
+
+        return self.once(name, make)
 
     def _declare_array(self, name: str, file: str, array: StoredArray) -> None:
         tensor = TensorProto(name=name, data_type=_ARRAY_TYPES[array.dtype], dims=array.shape)
