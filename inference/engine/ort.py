@@ -81,6 +81,7 @@ class ShardSession:
             raise EngineError(f"cannot load {where}: {error}") from error
         if self._is_cuda:
             self._check_placement()
+        self._inputs = frozenset(one.name for one in self._session.get_inputs())
         self._rotaries = shard.family.make_rotaries(shard.decoder)
         self._tables: Mapping[str, Any] = {}
         self._table_positions = 0
@@ -174,7 +175,7 @@ class ShardSession:
         hidden_out = np.empty_like(hidden)
         inputs = {"hidden": hidden, "last_position": last, "total": np.array(last.max() + 1, dtype=np.int32)}
         outputs = {"hidden_out": hidden_out}
-        if self._is_cuda:
+        if "positions" in self._inputs:
             rows = len(hidden) // len(last)
             inputs["positions"] = last[:, None] + np.arange(1 - rows, 1, dtype=np.int64)
             inputs["total"] = np.array([last.max() + 1], dtype=np.int64)
@@ -221,10 +222,10 @@ class ShardSession:
 
     def _list_shapes(self, count: int) -> dict[str, NDArray[np.int64]]:
         """The shapes that the graph wants for `count` sequences."""
-        if not self._is_cuda:
+        if "batch" in self._inputs:
             return {"batch": np.array([count], dtype=np.int64)}
-        names = [one.name for one in self._session.get_inputs() if one.name.startswith(GIVEN_SHAPE)]
-        texts = {name: name.removeprefix(GIVEN_SHAPE).split(".") for name in names}
+        given = [name for name in self._inputs if name.startswith(GIVEN_SHAPE)]
+        texts = {name: name.removeprefix(GIVEN_SHAPE).split(".") for name in given}
         return {
             name: np.array([count if one == "B" else int(one) for one in text], np.int64)
             for name, text in texts.items()
@@ -235,7 +236,7 @@ class ShardSession:
         if positions > self._table_positions:
             self._table_positions = max(_TABLE_POSITIONS_MIN, 1 << (positions - 1).bit_length())
             tables: dict[str, NDArray[Any]] = {**compute_rotary_tables(self._rotaries, self._table_positions)}
-            if self._is_cuda:
+            if "places" in self._inputs:
                 tables["places"] = np.arange(self._table_positions, dtype=np.int64)
             place = (self.device.provider.value, self.device.number)
             make = onnxruntime.OrtValue.ortvalue_from_numpy
