@@ -14,7 +14,7 @@ from inference.engine.device import Device
 from inference.errors import DeviceError
 
 PROVIDER = "CUDAExecutionProvider"
-_DRIVER = "libcuda.so.1"
+DRIVER = "libcuda.so.1"
 _LIBRARIES = ("libcudart.so.{0}", "libcublasLt.so.{0}", "libcublas.so.{0}", "libcurand.so.10")
 """What the provider is linked with, by CUDA's major version. It is not loaded itself: the runtime must be the first."""
 
@@ -61,7 +61,7 @@ def require_cuda(device: Device, available: Collection[str], version: str, prelo
 
 def _count_gpus(device: Device) -> int:
     try:
-        driver = ctypes.CDLL(_DRIVER)
+        driver = ctypes.CDLL(DRIVER)
     except OSError as error:
         raise DeviceError(f"{device}: no NVIDIA driver is here ({error}): install it, or use cpu") from error
     count = ctypes.c_int(0)

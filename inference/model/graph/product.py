@@ -4,7 +4,7 @@ Block forms use ONNX Runtime's MatMulNBits with fp32 activations. Its fast kerne
 for a block; a block's offset is a second, small product with the sums of x over blocks. A matrix of 8 bits is two of 4 bits
 side by side (forms.py) times x twice. A table of 8 bits, the head, is too large to be doubled; it uses the kernel with int8
 activations, which is exact for rows that are int8 already: each row is taken apart into three such rows (the first 8
-bits of each element, then what is left, twice), whose products are added. CUDA's kernel computes in fp32 with 8 bits too.
+bits of each element, then what is left, twice), whose products are added. CUDA's kernel is fp32 with 8 bits as with 4.
 """
 
 from __future__ import annotations
