@@ -133,7 +133,7 @@ def run_command(
         listen=(listen,),
         peers=tuple(peer or ()),
         models=get_models_dir(models) if verify else None,
-        device=parse_device(device) if verify else CPU,
+        device=check_device(device) if verify else str(CPU),
         retention=parse_retention(pruning, keep_blocks),
         snapshot_interval=snapshot_interval,
         discover=discover,
@@ -148,14 +148,14 @@ def run_command(
     trio.run(run_until_signalled, run_node, config)
 
 
-def parse_device(text: str) -> Device:
+def check_device(text: str) -> str:
     """The device that the verifier computes on. Raises DeviceError where it cannot: the verifier would fail later."""
     device = Device.parse(text)
     if device != CPU:
         from inference.engine.ort import require_device  # with the runtime, which a node does without
 
         require_device(device)
-    return device
+    return str(device)
 
 
 def load_validator_keys(

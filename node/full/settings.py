@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genesis.spec import ChainSpec
-from inference.engine.device import CPU, Device
 from node.store.retention import DEFAULT_RETENTION, Retention
 from proto_specs.ed25519 import SigningKey
 from proto_specs.errors import MyelinError
@@ -102,7 +101,7 @@ class NodeConfig:
     listen: tuple[str, ...]
     peers: tuple[str, ...]
     models: Path | None
-    device: Device = CPU
+    device: str = "cpu"
     retention: Retention = DEFAULT_RETENTION
     snapshot_interval: int = SNAPSHOT_INTERVAL_DEFAULT
     discover: bool = True
