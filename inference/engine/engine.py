@@ -40,7 +40,7 @@ class ForwardCall:
 
 @dataclass
 class _Sequence:
-    """A request: its memory (None before its first rows and while it is evicted), and its rows so far."""
+    """A request: its memory (in this process None before its first rows and while it is evicted), and its rows so far."""
 
     positions_max: int
     kv: KvCache | None = None
@@ -58,7 +58,8 @@ class StageEngine:
     def __init__(self, session: ShardSession, kv_positions: int) -> None:
         self.session = session
         self.budget = KvBudget(kv_positions)
-        self._slots = KvSlots(session.make_memory, session.shard.architecture.context_max)
+        positions = kv_positions if session.is_on_device else None
+        self._slots = KvSlots(session.make_memory, session.shard.architecture.context_max, positions)
         self._sequences: dict[bytes, _Sequence] = {}
         self._promised = 0
         self._lock = threading.Lock()
@@ -83,8 +84,14 @@ class StageEngine:
             free = min(self.budget.total, PROMISED_SHARE_MAX * self.budget.total - self._promised)
             if positions_max > free:
                 raise KvExhaustedError(positions_max, free)
+            sequence = _Sequence(positions_max)
+            if self.session.is_on_device:  # memory is taken whole there: whoever is admitted has it to the end
+                try:
+                    sequence.kv = self._slots.open(positions_max)
+                except EngineError as error:
+                    raise KvExhaustedError(positions_max, 0) from error
             self._promised += positions_max
-            self._sequences[request_id] = _Sequence(positions_max)
+            self._sequences[request_id] = sequence
 
     def close(self, request_id: bytes) -> None:
         """End a request and release its memory. An id that is not open is no error."""
@@ -93,6 +100,8 @@ class StageEngine:
             if sequence is not None:
                 self._promised -= sequence.positions_max
                 self._release(sequence)
+                if sequence.kv is not None:
+                    self._slots.close(sequence.kv)
 
     def truncate(self, request_id: bytes, length: int) -> None:
         """Forget a request's positions from `length` on (rejected drafts, replay after a lost neighbour)."""
@@ -173,14 +182,17 @@ class StageEngine:
         """Raises KvExhaustedError when the budget has too little left."""
         if sequence.reservation is None:
             sequence.reservation = self.budget.reserve(max(positions, 1))
-            sequence.kv = self._slots.open(sequence.positions_max)
+            sequence.kv = sequence.kv or self._slots.open(sequence.positions_max)
         sequence.reservation.grow(positions)
 
     def _release(self, sequence: _Sequence) -> None:
         if sequence.kv is not None and sequence.reservation is not None:
-            self._slots.close(sequence.kv)
             sequence.reservation.release()
-        sequence.kv = sequence.reservation = None
+            sequence.kv.truncate(0)
+            if not self.session.is_on_device:
+                self._slots.close(sequence.kv)
+                sequence.kv = None
+        sequence.reservation = None
 
     def _run(self, call: ForwardCall) -> StageOutput | ModelError:
         kv = self._get(call.request_id).kv

@@ -50,7 +50,8 @@ class ShardSession:
         self.wire_dtype = WireDtype(shard.manifest.wire_dtype)
         self.threads = threads
         self.device = device
-        self._is_cuda = device.provider is Provider.CUDA
+        self.is_on_device = device.provider is Provider.CUDA
+        """KV memory is a device's: it is taken whole when it is made."""
         self._decode_rows = shard.manifest.profile.decode_rows
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -60,12 +61,12 @@ class ShardSession:
             "session.intra_op.allow_spinning": "0",
             "session.model_external_initializers_file_folder_path": str(directory),
             "session.use_device_allocator_for_initializers": "1",  # weights that are repacked leave no hole behind
-            **(cuda.SESSION_SETTINGS if self._is_cuda else {}),
+            **(cuda.SESSION_SETTINGS if self.is_on_device else {}),
         }.items():
             options.add_session_config_entry(key, value)
         require_device(device)
         providers: list[Any] = ["CPUExecutionProvider"]
-        if self._is_cuda:
+        if self.is_on_device:
             providers = [(cuda.PROVIDER, cuda.make_provider_options(device))]
         where = f"layers [{shard.start}, {shard.end}) from {directory}"
         try:
@@ -79,7 +80,7 @@ class ShardSession:
             if not type(error).__module__.startswith("onnxruntime"):
                 raise
             raise EngineError(f"cannot load {where}: {error}") from error
-        if self._is_cuda:
+        if self.is_on_device:
             self._check_placement()
         self._inputs = frozenset(one.name for one in self._session.get_inputs())
         self._rotaries = shard.family.make_rotaries(shard.decoder)
@@ -88,7 +89,7 @@ class ShardSession:
 
     def make_memory(self, slots: int, capacity: int) -> KvMemory:
         """KV memory for `slots` sequences of up to `capacity` positions. Raises EngineError beyond the context."""
-        return KvMemory(self.shard, slots, capacity, self._allocate if self._is_cuda else None)
+        return KvMemory(self.shard, slots, capacity, self._allocate if self.is_on_device else None)
 
     def open_kv(self, capacity: int) -> KvCache:
         """KV memory for one sequence of up to `capacity` positions. Raises EngineError beyond the context."""
@@ -200,7 +201,7 @@ class ShardSession:
         if binding is None:
             binding = self._session.io_binding()
             for name, whole in memory.layers.items():
-                if self._is_cuda:
+                if self.is_on_device:
                     self._bind_on_device(binding, name, whole, slot, count)
                     continue
                 value = onnxruntime.OrtValue.ortvalue_from_numpy(whole[slot : slot + count])
