@@ -46,11 +46,11 @@ def build_stub(folder: Path) -> Path:
     return folder
 
 
-def run_python(stub: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs Python with these libraries; output as text."""
+def run_python(stub: Path, *arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python with these libraries and `given` on standard input; output as text."""
     changed = {**os.environ, "LD_LIBRARY_PATH": str(stub), **environment}
     command = [sys.executable, *arguments]
-    return subprocess.run(command, env=changed, text=True, capture_output=True, check=False)
+    return subprocess.run(command, env=changed, text=True, input=given, capture_output=True, check=False)
 
 
 def _list_providers() -> list[Path]:
