@@ -54,8 +54,8 @@ def require_cuda(device: Device, available: Collection[str], version: str, prelo
             _load(version)
         except OSError as error:
             raise DeviceError(
-                f"{device}: libraries of CUDA {version} are missing ({error}):"
-                " `pip install onnxruntime-gpu[cuda]`, or use cpu"
+                f"{device}: libraries of CUDA {version} are missing ({error}): `pip install 'onnxruntime-gpu[cuda]'"
+                f" 'nvidia-cublas=={version.split('.')[0]}.*'`, or use cpu"
             ) from error
 
 

@@ -68,7 +68,7 @@ class ShardSession:
         providers: list[Any] = ["CPUExecutionProvider"]
         if self.is_on_device:
             providers = [(cuda.PROVIDER, cuda.make_provider_options(device))]
-        where = f"layers [{shard.start}, {shard.end}) from {directory}"
+        where = f"layers [{shard.start}, {shard.end}) from {directory} on {device}"
         try:
             self._embedding = EmbeddingTable(shard, directory) if shard.is_first else None
             self._session = onnxruntime.InferenceSession(

@@ -62,13 +62,14 @@ def build_graph(shard: ShardRange, provider: Provider = Provider.CPU) -> bytes:
 
 def _declare_inputs(kit: GraphKit, shard: ShardRange) -> None:
     kit.declare("hidden", TensorProto.FLOAT, ["R", shard.decoder.hidden])
+    if kit.provider is Provider.CPU:
+        kit.declare("batch", TensorProto.INT64, [1])
     kit.declare("last_position", TensorProto.INT32, ["B"])
     if kit.provider is Provider.CUDA:
         kit.declare("total", TensorProto.INT64, [1])
         kit.declare("positions", TensorProto.INT64, ["B", "T"])
         kit.declare("places", TensorProto.INT64, ["places"])
     else:
-        kit.declare("batch", TensorProto.INT64, [1])
         kit.declare("total", TensorProto.INT32, [])
     for name, rotary in shard.family.make_rotaries(shard.decoder).items():
         for part in ("cos", "sin"):
