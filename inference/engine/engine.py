@@ -40,7 +40,7 @@ class ForwardCall:
 
 @dataclass
 class _Sequence:
-    """A request: its memory (in this process None before its first rows and while it is evicted), and its rows so far."""
+    """A request: its memory (None, unless a device's, before its first rows and while evicted), and its rows so far."""
 
     positions_max: int
     kv: KvCache | None = None
@@ -238,8 +238,8 @@ def load_session(
 ) -> ShardSession:
     """Load layers [start, end) of a stored model, hashing its units first unless `verify` is false.
 
-    Raises StoreError when a unit is missing or damaged, EngineError when the runtime cannot load it, and, before anything
-    is read, DeviceError when it cannot compute on `device`.
+    Raises StoreError when a unit is missing or damaged, EngineError when the runtime cannot load it, and, before
+    anything is read, DeviceError when it cannot compute on `device`.
     """
     require_device(device)
     manifest = store.load_manifest(model_id)

@@ -1,7 +1,7 @@
 """Loads stored models on CUDA and runs them, for whoever stands CUDA's libraries in for real ones (cuda_stub.py).
 
 Standard input: a JSON list of [store, model id in hex, whether it is run]. Standard output: a JSON object for each, a
-line. Copies that the stub reports on standard error stand between the lines this writes there.
+line. What the stub reports on standard error stands between the lines this writes there.
 """
 
 from __future__ import annotations

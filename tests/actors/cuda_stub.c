@@ -18,8 +18,13 @@ static int reserve(void **place, size_t bytes) {
   return *place == NULL;
 }
 
+static int say(const char *what, int value) {
+  if (getenv("CUDA_STUB_CALLS")) fprintf(stderr, "%s %d\n", what, value);
+  return 0;
+}
+
 static int copy(void *to, const void *from, size_t bytes, int kind) {
-  if (getenv("CUDA_STUB_COPIES")) fprintf(stderr, "copy %zu kind %d\n", bytes, kind);
+  if (getenv("CUDA_STUB_CALLS")) fprintf(stderr, "copy %zu kind %d\n", bytes, kind);
   memmove(to, from, bytes);
   return 0;
 }
@@ -67,6 +72,19 @@ int cudaStreamCreateWithFlags(void **stream, unsigned flags) { return make(strea
 int cudaEventCreate(void **event) { return make(event); }
 int cudaEventCreateWithFlags(void **event, unsigned flags) { return make(event); }
 int cublasCreate_v2(void **handle) { return make(handle); }
+int cublasSetMathMode(void *handle, int mode) { return say("math", mode); }
+int cublasLtMatmulDescCreate(void **made, int compute, int scale) { return say("compute", compute) + make(made); }
+int cublasGemmEx(void *handle, int a, int b, int m, int n, int k, const void *alpha, const void *x, int x_type, int ldx,
+                 const void *y, int y_type, int ldy, const void *beta, void *z, int z_type, int ldz, int compute,
+                 int algorithm) {
+  return say("compute", compute);
+}
+int cublasGemmStridedBatchedEx(void *handle, int a, int b, int m, int n, int k, const void *alpha, const void *x,
+                               int x_type, int ldx, long long stride_x, const void *y, int y_type, int ldy,
+                               long long stride_y, const void *beta, void *z, int z_type, int ldz, long long stride_z,
+                               int count, int compute, int algorithm) {
+  return say("compute", compute);
+}
 int cublasLtCreate(void **handle) { return make(handle); }
 void **__cudaRegisterFatBinary(void *binary) { static void *handle; return &handle; }
 

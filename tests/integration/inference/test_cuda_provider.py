@@ -35,7 +35,7 @@ def stub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def probe(stub: Path, entries: Sequence[Entry]) -> tuple[list[dict[str, Any]], str]:
     """What the probe answers of each, and the copies it caused."""
     text = json.dumps([[str(root), model.hex(), is_run] for root, model, is_run in entries])
-    done = run_python(stub, "-m", "tests.actors.cuda_probe", given=text, CUDA_STUB_COPIES="1")
+    done = run_python(stub, "-m", "tests.actors.cuda_probe", given=text, CUDA_STUB_CALLS="1")
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
@@ -88,6 +88,23 @@ def test_the_real_model_too(stub: Path, real: RealModel) -> None:
     assert answer["operators"]["MatMulNBits"] > 100
     (phases,) = read_copies(log)
     assert max(phases["decode"]) < answer["memory"] / 2, "the largest are the logits"
+
+
+TF32_ON = (
+    "import inference.engine.cuda as c; f = c.make_provider_options; "
+    "c.make_provider_options = lambda device: f(device) | {'use_tf32': '1'}; "
+)
+
+
+@pytest.mark.parametrize(("change", "is_rounded"), [("", False), (TF32_ON, True)], ids=["ours", "with TF32"])
+def test_no_product_may_round_its_inputs(stub: Path, real: RealModel, change: str, is_rounded: bool) -> None:
+    """What cuBLAS is told: math mode 3 is TF32, compute types 74, 75 and 77 are fp16, bf16 and TF32 inside."""
+    given = json.dumps([[str(real.store.root), real.model_id.hex(), True]])
+    code = change + "import tests.actors.cuda_probe as p; p.main()"
+    done = run_python(stub, "-c", code, given=given, CUDA_STUB_CALLS="1")
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = set(done.stderr.splitlines())
+    assert bool(said & {"math 3", "compute 74", "compute 75", "compute 77"}) == is_rounded
 
 
 def test_a_gpu_that_is_not_there_is_named(stub: Path) -> None:
