@@ -12,10 +12,11 @@ import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from inference.engine.device import CPU, Device
 from inference.engine.kv import KvBudget, KvReservation
 from inference.engine.kv_memory import KvCache, KvMemory
 from inference.engine.kv_slots import KvSlots
-from inference.engine.ort import ShardSession
+from inference.engine.ort import ShardSession, require_device
 from inference.engine.replay import ReplayRecord
 from inference.engine.rows import Rows, StageOutput
 from inference.errors import EngineError, KvExhaustedError, ModelError
@@ -39,7 +40,7 @@ class ForwardCall:
 
 @dataclass
 class _Sequence:
-    """A request: its memory (None before its first rows and while it is evicted), and its rows so far."""
+    """A request: its memory (None, unless a device's, before its first rows and while evicted), and its rows so far."""
 
     positions_max: int
     kv: KvCache | None = None
@@ -57,7 +58,8 @@ class StageEngine:
     def __init__(self, session: ShardSession, kv_positions: int) -> None:
         self.session = session
         self.budget = KvBudget(kv_positions)
-        self._slots = KvSlots(session.make_memory, session.shard.architecture.context_max)
+        positions = kv_positions if session.is_on_device else None
+        self._slots = KvSlots(session.make_memory, session.shard.architecture.context_max, positions)
         self._sequences: dict[bytes, _Sequence] = {}
         self._promised = 0
         self._lock = threading.Lock()
@@ -87,8 +89,14 @@ class StageEngine:
             free = min(self.budget.total, PROMISED_SHARE_MAX * self.budget.total - self._promised)
             if positions_max > free:
                 raise KvExhaustedError(positions_max, free)
+            sequence = _Sequence(positions_max)
+            if self.session.is_on_device:  # memory is taken whole there: whoever is admitted has it to the end
+                try:
+                    sequence.kv = self._slots.open(positions_max)
+                except EngineError as error:
+                    raise KvExhaustedError(positions_max, 0) from error
             self._promised += positions_max
-            self._sequences[request_id] = _Sequence(positions_max)
+            self._sequences[request_id] = sequence
 
     def close(self, request_id: bytes) -> None:
         """End a request and release its memory. An id that is not open is no error."""
@@ -97,6 +105,8 @@ class StageEngine:
             if sequence is not None:
                 self._promised -= sequence.positions_max
                 self._release(sequence)
+                if sequence.kv is not None:
+                    self._slots.close(sequence.kv)
 
     def truncate(self, request_id: bytes, length: int) -> None:
         """Forget a request's positions from `length` on (rejected drafts, replay after a lost neighbour)."""
@@ -177,14 +187,17 @@ class StageEngine:
         """Raises KvExhaustedError when the budget has too little left."""
         if sequence.reservation is None:
             sequence.reservation = self.budget.reserve(max(positions, 1))
-            sequence.kv = self._slots.open(sequence.positions_max)
+            sequence.kv = sequence.kv or self._slots.open(sequence.positions_max)
         sequence.reservation.grow(positions)
 
     def _release(self, sequence: _Sequence) -> None:
         if sequence.kv is not None and sequence.reservation is not None:
-            self._slots.close(sequence.kv)
             sequence.reservation.release()
-        sequence.kv = sequence.reservation = None
+            sequence.kv.truncate(0)
+            if not self.session.is_on_device:
+                self._slots.close(sequence.kv)
+                sequence.kv = None
+        sequence.reservation = None
 
     def _run(self, call: ForwardCall) -> StageOutput | ModelError:
         kv = self._get(call.request_id).kv
@@ -220,15 +233,23 @@ class StageEngine:
 
 
 def load_session(
-    store: ShardStore, model_id: bytes, start: int, end: int, threads: int = 1, verify: bool = True
+    store: ShardStore,
+    model_id: bytes,
+    start: int,
+    end: int,
+    threads: int = 1,
+    verify: bool = True,
+    device: Device = CPU,
 ) -> ShardSession:
     """Load layers [start, end) of a stored model, hashing its units first unless `verify` is false.
 
-    Raises StoreError when a unit is missing or damaged, EngineError when the runtime cannot load it.
+    Raises StoreError when a unit is missing or damaged, EngineError when the runtime cannot load it, and, before
+    anything is read, DeviceError when it cannot compute on `device`.
     """
+    require_device(device)
     manifest = store.load_manifest(model_id)
     shard = ShardRange(manifest, start, end)
     if verify:
         for kind, index in shard.units:
             store.verify_unit(model_id, find_unit(manifest, kind, index))
-    return ShardSession(shard, store.get_directory(model_id), threads)
+    return ShardSession(shard, store.get_directory(model_id), threads, device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from inference.errors import EngineError
 from inference.model.graph.shard import ShardRange
 
 Memory = NDArray[np.float32]
+Allocate = Callable[[tuple[int, ...]], Any]
+"""Memory of a shape, in fp32, on a device."""
 
 _SPARE_POSITIONS = 1
 """Where idle rows of a batch, and the second row of a position that runs twice, may write."""
@@ -25,8 +28,11 @@ _SPARE_POSITIONS = 1
 class KvMemory:
     """`slots` sequences of up to `capacity` positions each, and one position more that never holds an answer."""
 
-    def __init__(self, shard: ShardRange, slots: int, capacity: int) -> None:
-        """Raises EngineError for a capacity beyond the model's context."""
+    def __init__(self, shard: ShardRange, slots: int, capacity: int, allocate: Allocate | None = None) -> None:
+        """In this process's memory, or where `allocate` takes it: all of it at once, there.
+
+        Raises EngineError for a capacity beyond the model's context.
+        """
         if not 1 <= capacity <= shard.architecture.context_max:
             raise EngineError(f"a sequence has 1 to {shard.architecture.context_max} positions, not {capacity}")
         self.slots = slots
@@ -34,20 +40,22 @@ class KvMemory:
         self.positions = capacity + _SPARE_POSITIONS
         self.lengths = [0] * slots
         """Valid positions of each slot. What lies behind them is garbage that no later call reads."""
-        self.layers: dict[str, Memory] = {}
+        self.layers: dict[str, Any] = {}
+        """`Memory` of each layer's keys and values by name, or what `allocate` made."""
         self._maps: dict[str, mmap.mmap] = {}
         for layer in shard.layers:
             shape = shard.family.get_kv_shape(shard.decoder, layer)
-            self._allocate(f"key.{layer}", (slots, shape.heads, self.positions, shape.key_width))
-            if shape.value_width:
-                self._allocate(f"value.{layer}", (slots, shape.heads, self.positions, shape.value_width))
-            else:  # one memory for both: the runtime writes the same rows twice
-                self.layers[f"value.{layer}"] = self.layers[f"key.{layer}"]
-        self.bindings: dict[tuple[int, int, int], Any] = {}
-        """What the runtime keeps for each of its sessions and a range of slots; its own matter."""
+            for part, width in (("key", shape.key_width), ("value", shape.value_width)):
+                name, size = f"{part}.{layer}", (slots, shape.heads, self.positions, width)
+                if not width:  # one memory for both: the runtime writes the same rows twice
+                    self.layers[name] = self.layers[f"key.{layer}"]
+                else:
+                    self.layers[name] = allocate(size) if allocate else self._map(name, size)
+        self.bindings: dict[tuple[int, ...], Any] = {}
+        """What the runtime keeps for each of its graphs and a range of slots; its own matter."""
 
     def release(self, slot: int) -> None:
-        """Empty a slot and give its pages back to the system."""
+        """Empty a slot and give its pages back to the system, where it is this process's memory."""
         self.lengths[slot] = 0
         for name, mapped in self._maps.items():
             size = self.layers[name][slot].nbytes
@@ -56,11 +64,10 @@ class KvMemory:
             if whole > 0:
                 mapped.madvise(mmap.MADV_DONTNEED, start, whole)
 
-    def _allocate(self, name: str, shape: tuple[int, ...]) -> None:
+    def _map(self, name: str, shape: tuple[int, ...]) -> Memory:
         size = math.prod(shape) * np.dtype(np.float32).itemsize
-        mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._maps[name] = mapped
-        self.layers[name] = np.frombuffer(mapped, np.float32).reshape(shape)
+        self._maps[name] = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return np.frombuffer(self._maps[name], np.float32).reshape(shape)
 
 
 class KvCache:

@@ -23,7 +23,9 @@ MakeMemory = Callable[[int, int], KvMemory]
 class KvSlots:
     """All slots of an engine. Memories without a sequence are dropped."""
 
-    def __init__(self, make_memory: MakeMemory, context_max: int) -> None:
+    def __init__(self, make_memory: MakeMemory, context_max: int, positions: int | None = None) -> None:
+        """`positions`: how many a memory may have, where it is taken whole when it is made."""
+        self._positions = positions
         self._make_memory = make_memory
         self._context_max = context_max
         self._memories: dict[int, list[KvMemory]] = {}
@@ -37,7 +39,8 @@ class KvSlots:
             if len(self._taken[memory]) < memory.slots:
                 break
         else:
-            memory = self._make_memory(SLOTS, capacity)
+            most = SLOTS if self._positions is None else max(1, min(SLOTS, self._positions // capacity))
+            memory = self._make_memory(most, capacity)
             memories.append(memory)
             self._taken[memory] = set()
         slot = next(one for one in range(memory.slots) if one not in self._taken[memory])

@@ -8,6 +8,7 @@ however a sequence is cut into calls, and bit for bit where no call has a single
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from inference.engine import cuda
+from inference.engine.device import CPU, Device
 from inference.engine.embedding import EmbeddingTable
 from inference.engine.kv_memory import KvCache, KvMemory
 from inference.engine.rows import Hidden, Rows, StageOutput, validate_rows
 from inference.errors import EngineError
 from inference.model.families.rope import Rotary
 from inference.model.graph.build import build_graph, list_pieces
+from inference.model.graph.kit import GIVEN_SHAPE
+from inference.model.graph.provider import Provider
 from inference.model.graph.shard import ShardRange
 from proto_specs.types.manifest import WireDtype
 
@@ -29,51 +34,43 @@ CALL_ROWS_MAX = 256
 
 _ERROR_SEVERITY = 3
 _TABLE_POSITIONS_MIN = 512
+_STEP_ROWS_MAX = 16
+"""Calls of so few rows use the same arrays each time, bound once: binding is a tenth of a small model's decode."""
 
 
 class ShardSession:
     """Layers [start, end) loaded for computation. Not thread-safe: one call at a time."""
 
-    def __init__(self, shard: ShardRange, directory: Path, threads: int = 1) -> None:
+    def __init__(self, shard: ShardRange, directory: Path, threads: int = 1, device: Device = CPU) -> None:
         """Load the shard from the unit files in `directory`. Raises EngineError when the runtime cannot.
 
+        Raises DeviceError when `device` cannot be used: all is computed there or nothing.
         The session has `threads` of its own; they never spin, so several sessions share a machine without colliding.
         Rows here are always fp32: code that compares them with rows from a wire must know the wire's dtype.
         """
         self.shard = shard
         self.wire_dtype = WireDtype(shard.manifest.wire_dtype)
         self.threads = threads
+        self.device = device
+        self.is_on_device = device.provider is Provider.CUDA
+        """KV memory is a device's: it is taken whole when it is made."""
         self._decode_rows = shard.manifest.profile.decode_rows
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = _ERROR_SEVERITY
-        for key, value in {
-            "session.intra_op.allow_spinning": "0",
-            "session.model_external_initializers_file_folder_path": str(directory),
-            "session.use_device_allocator_for_initializers": "1",  # weights that are repacked leave no hole behind
-        }.items():
-            options.add_session_config_entry(key, value)
-        where = f"layers [{shard.start}, {shard.end}) from {directory}"
+        require_device(device)
+        tables = _RotaryTables(shard.family.make_rotaries(shard.decoder), device)
+        where = f"layers [{shard.start}, {shard.end}) from {directory} on {device}"
         try:
             self._embedding = EmbeddingTable(shard, directory) if shard.is_first else None
-            self._pieces = [
-                (one, onnxruntime.InferenceSession(build_graph(one), options, providers=["CPUExecutionProvider"]))
-                for one in list_pieces(shard)
-            ]
+            self._pieces = [_Piece(one, directory, threads, device, tables) for one in list_pieces(shard)]
         except (OSError, ValueError) as error:
             raise EngineError(f"cannot load {where}: {error}") from error
         except Exception as error:  # the runtime raises a dozen unrelated classes, all derived from Exception alone
             if not type(error).__module__.startswith("onnxruntime"):
                 raise
             raise EngineError(f"cannot load {where}: {error}") from error
-        self._rotaries = shard.family.make_rotaries(shard.decoder)
-        self._tables: Mapping[str, Hidden] = {}
-        self._table_positions = 0
 
     def make_memory(self, slots: int, capacity: int) -> KvMemory:
         """KV memory for `slots` sequences of up to `capacity` positions. Raises EngineError beyond the context."""
-        return KvMemory(self.shard, slots, capacity)
+        return KvMemory(self.shard, slots, capacity, self._allocate if self.is_on_device else None)
 
     def open_kv(self, capacity: int) -> KvCache:
         """KV memory for one sequence of up to `capacity` positions. Raises EngineError beyond the context."""
@@ -174,63 +171,169 @@ class ShardSession:
     ) -> tuple[Hidden, Hidden | None]:
         """One call over `len(last)` slots from `slot` on: the rows after the last layer, and logits of `asked` rows."""
         logits: Hidden | None = None
-        for place in range(len(self._pieces)):
-            hidden, logits = self._call_piece(place, memory, slot, hidden, last, asked)
+        for piece in self._pieces:
+            hidden, logits = piece.call(memory, slot, hidden, last, asked)
         return hidden, logits
 
-    def _call_piece(
-        self,
-        place: int,
-        memory: KvMemory,
-        slot: int,
-        hidden: Hidden,
-        last: NDArray[np.int32],
-        asked: Sequence[int],
-    ) -> tuple[Hidden, Hidden | None]:
-        """The layers of one session, as `_call`."""
-        piece, session = self._pieces[place]
-        binding = self._bind(place, memory, slot, len(last))
-        hidden_out = np.empty_like(hidden)
-        inputs = {"hidden": hidden, "last_position": last, "total": np.array(last.max() + 1, dtype=np.int32)}
-        outputs = {"hidden_out": hidden_out}
-        logits: Hidden | None = None
-        if piece.is_last:
-            logits = np.empty((len(asked), self.shard.decoder.vocab), np.float32)
-            inputs["logit_rows"] = np.array(asked, dtype=np.int64)
-            outputs["logits"] = logits
-        for name, value in inputs.items():
-            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(value))
-        for name, array in outputs.items():
-            binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+    def _allocate(self, shape: tuple[int, ...]) -> Any:
+        """Memory on the device. Raises EngineError when it has too little."""
+        place = (self.device.provider.value, self.device.number)
         try:
-            session.run_with_iobinding(binding)
+            return onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, *place)
         except Exception as error:  # as in __init__
-            raise EngineError(f"layers [{piece.start}, {piece.end}) failed: {error}") from error
-        return hidden_out, logits
+            raise EngineError(
+                f"{self.device} has no room for KV memory of {shape}: serve fewer layers or --kv-positions"
+            ) from error
 
-    def _bind(self, place: int, memory: KvMemory, slot: int, count: int) -> Any:
-        """The binding of a range of slots: its KV memory as past and present, and the tables. Kept with the memory."""
-        binding = memory.bindings.get((place, slot, count))
-        if binding is None:
-            piece, session = self._pieces[place]
-            binding = session.io_binding()
-            for name in (f"{part}.{layer}" for layer in piece.layers for part in ("key", "value")):
-                value = onnxruntime.OrtValue.ortvalue_from_numpy(memory.layers[name][slot : slot + count])
-                binding.bind_ortvalue_input(f"past_{name}", value)
-                binding.bind_ortvalue_output(f"present_{name}", value)
-            batch = np.array([count], dtype=np.int64)
-            binding.bind_ortvalue_input("batch", onnxruntime.OrtValue.ortvalue_from_numpy(batch))
-            for name, table in self._get_tables(memory.positions).items():
-                binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(table))
-            memory.bindings[place, slot, count] = binding
+
+class _RotaryTables:
+    """Tables of all rotary embeddings on a device, as long as the longest memory yet."""
+
+    def __init__(self, rotaries: Mapping[str, Rotary], device: Device) -> None:
+        self._rotaries = rotaries
+        self._device = device
+        self._tables: Mapping[str, Any] = {}
+        self._positions = 0
+
+    def get(self, positions: int) -> Mapping[str, Any]:
+        """Tables of at least so many positions, as the graph names them, and the numbers of the positions."""
+        if positions > self._positions:
+            self._positions = max(_TABLE_POSITIONS_MIN, 1 << (positions - 1).bit_length())
+            tables: dict[str, NDArray[Any]] = {**compute_rotary_tables(self._rotaries, self._positions)}
+            tables["places"] = np.arange(self._positions, dtype=np.int64)
+            place = (self._device.provider.value, self._device.number)
+            make = onnxruntime.OrtValue.ortvalue_from_numpy
+            self._tables = {name: make(table, *place) for name, table in tables.items()}
+        return self._tables
+
+
+class _Step:
+    """A binding of the runtime, and for calls of few rows the arrays that are bound to it."""
+
+    def __init__(self, binding: Any) -> None:
+        self.binding = binding
+        self.inputs: dict[str, NDArray[Any]] = {}
+        self.outputs: dict[str, NDArray[Any]] = {}
+
+    def bind(self, inputs: dict[str, NDArray[Any]], outputs: dict[str, NDArray[Any]]) -> None:
+        """Bind arrays for the next run."""
+        self.inputs, self.outputs = inputs, outputs
+        for name, value in inputs.items():
+            self.binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(value))
+        for name, array in outputs.items():
+            self.binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+
+
+class _Piece:
+    """Layers of a shard that are one graph."""
+
+    def __init__(self, shard: ShardRange, directory: Path, threads: int, device: Device, tables: _RotaryTables) -> None:
+        self._shard = shard
+        self._device = device
+        self._is_on_device = device.provider is Provider.CUDA
+        self._tables = tables
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _ERROR_SEVERITY
+        for key, value in {
+            "session.intra_op.allow_spinning": "0",
+            "session.model_external_initializers_file_folder_path": str(directory),
+            "session.use_device_allocator_for_initializers": "1",  # weights that are repacked leave no hole behind
+            **(cuda.SESSION_SETTINGS if self._is_on_device else {}),
+        }.items():
+            options.add_session_config_entry(key, value)
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if self._is_on_device:
+            providers = [(cuda.PROVIDER, cuda.make_provider_options(device))]
+        graph = build_graph(shard, device.provider)
+        self._session = onnxruntime.InferenceSession(graph, options, providers=providers)
+        if self._is_on_device:
+            self._check_placement()
+        self._inputs = frozenset(one.name for one in self._session.get_inputs())
+
+    def call(
+        self, memory: KvMemory, slot: int, hidden: Hidden, last: NDArray[np.int32], asked: Sequence[int]
+    ) -> tuple[Hidden, Hidden | None]:
+        """The layers over `len(last)` slots from `slot` on, as `ShardSession._call`."""
+        inputs: dict[str, NDArray[Any]] = {"hidden": hidden, "last_position": last}
+        inputs["total"] = np.array(last.max() + 1, dtype=np.int32)
+        if "positions" in self._inputs:
+            rows = len(hidden) // len(last)
+            inputs["positions"] = last[:, None] + np.arange(1 - rows, 1, dtype=np.int64)
+            inputs["total"] = np.array([last.max() + 1], dtype=np.int64)
+        if self._shard.is_last:
+            inputs["logit_rows"] = np.array(asked, dtype=np.int64)
+        is_step = len(hidden) <= _STEP_ROWS_MAX and not self._is_on_device
+        key = (id(self), slot, len(last), len(hidden) if is_step else 0, len(asked) if is_step else 0)
+        step = memory.bindings.get(key)
+        if step is None:
+            step = memory.bindings[key] = _Step(self._bind(memory, slot, len(last)))
+        if is_step and step.inputs:
+            for name, value in inputs.items():
+                step.inputs[name][...] = value
+        else:
+            outputs = {"hidden_out": np.empty_like(hidden)}
+            if self._shard.is_last:
+                outputs["logits"] = np.empty((len(asked), self._shard.decoder.vocab), np.float32)
+            step.bind({name: np.array(value) for name, value in inputs.items()} if is_step else inputs, outputs)
+        try:
+            self._session.run_with_iobinding(step.binding)
+        except Exception as error:  # as in ShardSession
+            raise EngineError(f"layers [{self._shard.start}, {self._shard.end}) failed: {error}") from error
+        found = {name: array.copy() for name, array in step.outputs.items()} if is_step else step.outputs
+        return found["hidden_out"], found.get("logits")
+
+    def _bind(self, memory: KvMemory, slot: int, count: int) -> Any:
+        """A binding of a range of slots: its KV memory as past and present, and the tables."""
+        binding = self._session.io_binding()
+        for name in (f"{part}.{layer}" for layer in self._shard.layers for part in ("key", "value")):
+            whole = memory.layers[name]
+            if not isinstance(whole, np.ndarray):
+                self._bind_on_device(binding, name, whole, slot, count)
+                continue
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(whole[slot : slot + count])
+            binding.bind_ortvalue_input(f"past_{name}", value)
+            binding.bind_ortvalue_output(f"present_{name}", value)
+        for name, shape in self._list_shapes(count).items():
+            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(shape))
+        for name, table in self._tables.get(memory.positions).items():
+            if name in self._inputs:
+                binding.bind_ortvalue_input(name, table)
         return binding
 
-    def _get_tables(self, positions: int) -> Mapping[str, Hidden]:
-        """Rotary tables of at least so many positions, as the graph names them."""
-        if positions > self._table_positions:
-            self._table_positions = max(_TABLE_POSITIONS_MIN, 1 << (positions - 1).bit_length())
-            self._tables = compute_rotary_tables(self._rotaries, self._table_positions)
-        return self._tables
+    def _bind_on_device(self, binding: Any, name: str, whole: Any, slot: int, count: int) -> None:
+        slots, *rest = whole.shape()
+        start = whole.data_ptr() + slot * (whole.tensor_size_in_bytes() // slots)
+        place = (self._device.provider.value, self._device.number, np.float32, [count, *rest], start)
+        binding.bind_input(f"past_{name}", *place)
+        binding.bind_output(f"present_{name}", *place)
+
+    def _list_shapes(self, count: int) -> dict[str, NDArray[np.int64]]:
+        """The shapes that the graph wants for `count` sequences."""
+        if "batch" in self._inputs:
+            return {"batch": np.array([count], dtype=np.int64)}
+        given = [name for name in self._inputs if name.startswith(GIVEN_SHAPE)]
+        texts = {name: name.removeprefix(GIVEN_SHAPE).split(".") for name in given}
+        return {
+            name: np.array([count if one == "B" else int(one) for one in text], np.int64)
+            for name, text in texts.items()
+        }
+
+    def _check_placement(self) -> None:
+        nodes: dict[str, set[str]] = {}
+        for part in self._session.get_provider_graph_assignment_info():
+            nodes.setdefault(part.ep_name, set()).update(one.op_type for one in part.get_nodes())
+        options = self._session.get_provider_options().get(cuda.PROVIDER, {})
+        cuda.check_placement(self._device, self._session.get_providers(), options, nodes)
+
+
+def require_device(device: Device) -> None:
+    """Raises DeviceError, with the reason, where this machine cannot compute on the device."""
+    if device.provider is Provider.CUDA:
+        preload = partial(onnxruntime.preload_dlls, cudnn=False)
+        version = getattr(onnxruntime, "cuda_version", None) or "13"
+        cuda.require_cuda(device, onnxruntime.get_available_providers(), version, preload)
 
 
 def _join(pieces: list[StageOutput], logit_rows: tuple[int, ...]) -> StageOutput:

@@ -15,9 +15,10 @@ import typer
 
 from genesis.dev import build_dev_spec
 from genesis.spec import compute_genesis_hash, load_spec, save_spec
+from inference.engine.device import CPU, Device
 from node.cli.keyring import KEY_HELP, KeysOption, load_node_seed, load_signing_key, parse_block_id
 from node.cli.models_dir import ModelsOption, get_models_dir
-from node.cli.options import DEFAULT_BASE, BaseOption
+from node.cli.options import DEFAULT_BASE, BaseOption, DeviceOption
 from node.cli.running import STOP_SIGNALS, run_until_signalled, setup_logging
 from node.full.settings import SNAPSHOT_INTERVAL_DEFAULT, NodeConfig, NodePaths, NodeRefused, ValidatorKeys
 from node.keys.derivation import KeyKind
@@ -103,6 +104,7 @@ def run_command(
     ] = Sync.BLOCKS,
     trust: TrustOption = None,
     verify: Annotated[bool, typer.Option(help="Do verification duty for the models in shard storage.")] = True,
+    device: DeviceOption = "cpu",
     pruning: Annotated[
         str, typer.Option(help="Blocks behind the head whose state is kept, or `archive`: all from now on.")
     ] = str(STATE_BLOCKS_DEFAULT),
@@ -131,6 +133,7 @@ def run_command(
         listen=(listen,),
         peers=tuple(peer or ()),
         models=get_models_dir(models) if verify else None,
+        device=check_device(device) if verify else str(CPU),
         retention=parse_retention(pruning, keep_blocks),
         snapshot_interval=snapshot_interval,
         discover=discover,
@@ -143,6 +146,16 @@ def run_command(
     from node.full.service import run_node  # with libp2p and LevelDB, which the other commands here do without
 
     trio.run(run_until_signalled, run_node, config)
+
+
+def check_device(text: str) -> str:
+    """The device that the verifier computes on. Raises DeviceError where it cannot: the verifier would fail later."""
+    device = Device.parse(text)
+    if device != CPU:
+        from inference.engine.ort import require_device  # with the runtime, which a node does without
+
+        require_device(device)
+    return str(device)
 
 
 def load_validator_keys(

@@ -26,6 +26,9 @@ def _note_json(context: typer.Context, value: bool) -> bool:
 
 
 BaseOption = Annotated[Path, typer.Option("--base", help="The node's directory.")]
+DeviceOption = Annotated[
+    str, typer.Option(help="What computes: cpu, cuda, or cuda:N for GPU N. Never another one than was asked for.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_note_json)]
 
 

@@ -13,12 +13,14 @@ from rich.table import Table
 
 from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import WorkerStatus
+from inference.engine.device import Device
+from inference.engine.ort import require_device
 from inference.model.store import ShardStore
 from node.cli.amounts import format_myl
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.keyring import KEY_HELP, KeysOption, load_node_seed, load_signing_key
 from node.cli.models_dir import ModelsOption, get_models_dir
-from node.cli.options import JsonOption, parse_layers
+from node.cli.options import DeviceOption, JsonOption, parse_layers
 from node.cli.running import run_until_signalled, setup_logging
 from node.cli.stored_models import find_model
 from node.keys.derivation import KeyKind
@@ -50,6 +52,7 @@ def run_command(
     decode_price: Annotated[int, typer.Option(help="nmyl per layer and new token.")] = DEFAULT_DECODE_PRICE,
     kv_positions: Annotated[int, typer.Option(help="KV memory, in positions of all requests.")] = DEFAULT_KV_POSITIONS,
     threads: Annotated[int, typer.Option(help="Threads of the model.")] = 1,
+    device: DeviceOption = "cpu",
     models: ModelsOption = None,
     keys: KeysOption = None,
     log_level: str = "INFO",
@@ -57,6 +60,8 @@ def run_command(
     """Bond, announce and serve layers START to END of a model until SIGINT or SIGTERM."""
     setup_logging(log_level)
     start, end = parse_layers(layers)
+    processor = Device.parse(device)
+    require_device(processor)  # before anything is loaded or paid
     root = get_models_dir(models)
     config = WorkerConfig(
         directory=base,
@@ -72,6 +77,7 @@ def run_command(
         decode_price=decode_price,
         kv_positions=kv_positions,
         threads=threads,
+        device=processor,
     )
     trio.run(run_until_signalled, serve, config, rpc, account, keys)
 

@@ -143,6 +143,7 @@ def make_children(config: NodeConfig) -> list[ChildProcess]:
             "ss58_prefix": config.spec.ss58_prefix,
             "directory": str(config.paths.verdicts),
             "models": str(config.models),
+            "device": config.device,
         }
         children.append(ChildProcess("verifier", (python, "-m", "node.verifier"), duty))
     return children

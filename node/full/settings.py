@@ -83,7 +83,7 @@ class ValidatorKeys:
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """A node's settings. `models` is the shard store the verifier works from; None: no verification duty.
+    """A node's settings. `models` is the shard store the verifier works from, computing on `device`; None: no duty.
 
     `snapshot_interval` is in blocks; 0 makes none. `discover`: ask peers for peers, and answer them; `mdns`: find peers
     on the local network; `relays`: relays through which this node is reachable; `relay_for`: how many peers it relays.
@@ -101,6 +101,7 @@ class NodeConfig:
     listen: tuple[str, ...]
     peers: tuple[str, ...]
     models: Path | None
+    device: str = "cpu"
     retention: Retention = DEFAULT_RETENTION
     snapshot_interval: int = SNAPSHOT_INTERVAL_DEFAULT
     discover: bool = True

@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 
+from inference.engine.device import Device
 from node.client.account import SigningAccount
 from node.client.chain_view import ChainUnreachable
 from node.client.rpc import open_rpc
@@ -45,7 +46,8 @@ async def _run(config: dict[str, Any]) -> None:
                 await trio.sleep(CONNECT_RETRY_S)
         account = SigningAccount(chain, key, encode_address(key.public_key, config["ss58_prefix"]))
         directory, models = Path(config["directory"]), Path(config["models"])
-        await run_verifier(VerifierConfig(directory, models, bytes.fromhex(config["node_seed"])), account)
+        device = Device.parse(config["device"])
+        await run_verifier(VerifierConfig(directory, models, bytes.fromhex(config["node_seed"]), device), account)
 
 
 def _end_with_node() -> None:

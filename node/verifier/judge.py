@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from inference.engine.device import CPU, Device
 from inference.engine.engine import load_session
 from inference.engine.ort import ShardSession
 from inference.engine.rows import Rows
@@ -38,8 +39,9 @@ NOT_ROWS = Judgement(Outcome.FAIL, DISTANCE_NOT_FINITE_PPB, 0, EMPTY_FINGERPRINT
 class Judge:
     """Keeps the most recently verified shards loaded."""
 
-    def __init__(self, store: ShardStore) -> None:
+    def __init__(self, store: ShardStore, device: Device = CPU) -> None:
         self._store = store
+        self._device = device
         self._sessions: dict[tuple[bytes, int, int], ShardSession] = {}
 
     def judge(
@@ -73,7 +75,7 @@ class Judge:
         key = (model, start, end)
         session = self._sessions.pop(key, None)
         if session is None:
-            session = load_session(self._store, model, start, end)
+            session = load_session(self._store, model, start, end, 1, True, self._device)
         self._sessions[key] = session
         while len(self._sessions) > SESSIONS_MAX:
             del self._sessions[next(iter(self._sessions))]

@@ -11,6 +11,8 @@ import trio
 from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import Challenge, Request
 from consensus.state.reader import StateReader
+from inference.engine.device import CPU, Device
+from inference.engine.ort import require_device
 from inference.model.store import ShardStore
 from node.client.account import SigningAccount
 from node.client.chain_view import ChainUnreachable, SessionEntry, WorkerEntry
@@ -36,6 +38,7 @@ class VerifierConfig:
     directory: Path
     models: Path
     node_seed: bytes
+    device: Device = CPU
 
 
 class AccountDutyChain:
@@ -106,11 +109,13 @@ def is_reveal_open(challenge: Challenge, height: int) -> bool:
 
 
 async def run_verifier(config: VerifierConfig, account: SigningAccount) -> None:
-    """Register for every stored model that the chain knows, and do the duty until cancelled."""
+    """Register for every stored model that the chain knows, and do the duty until cancelled. Raises DeviceError."""
+    require_device(config.device)  # whoever registers must be able to judge
     store = ShardStore(config.models)
+    judge = Judge(store, config.device)
     async with open_host(config.node_seed, ["/ip4/127.0.0.1/tcp/0"]) as host, trio.open_nursery() as nursery:
         duty = VerificationDuty(
-            account.public_key, host, AccountDutyChain(account), Judge(store), VerdictStore(config.directory)
+            account.public_key, host, AccountDutyChain(account), judge, VerdictStore(config.directory)
         )
         nursery.start_soon(duty.run)
         await _keep_registered(account, store)

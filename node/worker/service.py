@@ -10,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from inference.engine.device import CPU, Device
 from inference.engine.engine import StageEngine, load_session
 from inference.engine.golden import check_golden
 from inference.engine.ort import ShardSession
@@ -38,7 +39,7 @@ OPENING_STREAMS_PER_PEER_MAX = 8
 OPENING_TIMEOUT_S = 60.0
 HEALTH_POLL_S = 0.5
 
-Loader = Callable[[ShardStore, bytes, int, int, int], ShardSession]
+Loader = Callable[[ShardStore, bytes, int, int, int, Device], ShardSession]
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,12 @@ class WorkerConfig:
     decode_price: int
     kv_positions: int
     threads: int = 1
+    device: Device = CPU
 
 
-def load_verified(store: ShardStore, model: bytes, start: int, end: int, threads: int) -> ShardSession:
+def load_verified(store: ShardStore, model: bytes, start: int, end: int, threads: int, device: Device) -> ShardSession:
     """The honest loader: every unit is hashed against the manifest before it is used."""
-    return load_session(store, model, start, end, threads)
+    return load_session(store, model, start, end, threads, device=device)
 
 
 async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader = load_verified) -> None:
@@ -77,8 +79,9 @@ async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader
     if not 0 <= config.start < config.end <= manifest.architecture.layers:
         raise WorkerRefused(f"layers {config.start}:{config.end} are not in 0:{manifest.architecture.layers}")
     store = ShardStore(config.models)
-    logger.info("loading layers %d to %d of %s", config.start, config.end - 1, manifest.name)
-    session = await trio.to_thread.run_sync(load, store, config.model, config.start, config.end, config.threads)
+    layers = (config.start, config.end)
+    logger.info("loading layers %d to %d of %s on %s", config.start, config.end - 1, manifest.name, config.device)
+    session = await trio.to_thread.run_sync(load, store, config.model, *layers, config.threads, config.device)
     distance = await trio.to_thread.run_sync(check_golden, session, store, config.model)
     if distance is None:
         logger.warning("%s has no golden windows: whether this machine computes it right is not known", manifest.name)

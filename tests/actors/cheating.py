@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from inference.engine.device import CPU, Device
 from inference.engine.ort import ShardSession
 from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore
@@ -20,7 +21,8 @@ def load_doctored(directory: Path, workspace: Path, shard: ShardRange, cheat: Ch
 def make_cheating_loader(cheat: Cheat, workspace: Path) -> Loader:
     """A loader in place of `load_verified`; doctored weights are written under `workspace`."""
 
-    def load(store: ShardStore, model: bytes, start: int, end: int, threads: int) -> ShardSession:
+    def load(store: ShardStore, model: bytes, start: int, end: int, threads: int, device: Device) -> ShardSession:
+        assert device == CPU, "doctored weights are computed on CPUs"
         shard = ShardRange(store.load_manifest(model), start, end)
         return load_doctored(store.get_directory(model), workspace / cheat.value, shard, cheat, threads)
 

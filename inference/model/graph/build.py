@@ -8,6 +8,8 @@ whose logits are asked; V vocabulary.
              total [] int32 = the longest of those lengths;  cos.NAME, sin.NAME [P',dims/2] fp32 per rotary embedding
              past_key.i [B,heads,P,key width], past_value.i per layer
              logit_rows [A] int64 (last shard)
+             for CUDA total is [1] int64, and instead of batch there are: positions [B,T] int64 of the rows;
+             places [P'] int64 = 0, 1, ..; given.* int64: shapes, as their names say (GIVEN_SHAPE of kit.py)
     outputs  hidden_out [R,C]: residual stream after layer end-1;  logits [A,V] (last shard)
              present_key.i, present_value.i: bound to the memory of the past
 """
@@ -20,20 +22,26 @@ from onnx import TensorProto, helper
 
 from inference.model.forms import Role
 from inference.model.graph.kit import CONTRIB_DOMAIN, GraphKit, Residual
+from inference.model.graph.provider import Provider
 from inference.model.graph.shard import ShardRange
 from inference.model.layout import compute_file_name
 from proto_specs.types.manifest import UnitKind
 
 OPSET = 21
+OPSET_CUDA = 24
+"""The first with TensorScatter, which writes to KV memory in place."""
 IR_VERSION = 10
 BRANCHES_MAX = 256
 """Branches of one graph: the time in which the runtime loads it grows with their square."""
 
 
-def build_graph(shard: ShardRange) -> bytes:
-    """Serialised ONNX model of the shard (tens of KiB); weights are referred to by unit file name."""
+def build_graph(shard: ShardRange, provider: Provider = Provider.CPU) -> bytes:
+    """Serialised ONNX model of the shard (tens of KiB); weights are referred to by unit file name.
+
+    It is built of operators that `provider` has kernels for. The graph for CUDA runs on a CPU too, only slower.
+    """
     family, decoder = shard.family, shard.decoder
-    kit = GraphKit(float(decoder.norm_epsilon), has_equal_bits=shard.manifest.profile.decode_rows > 1)
+    kit = GraphKit(float(decoder.norm_epsilon), provider, has_equal_bits=shard.manifest.profile.decode_rows > 1)
     _declare_inputs(kit, shard)
     residual = Residual("hidden")
     for layer in shard.layers:
@@ -46,7 +54,10 @@ def build_graph(shard: ShardRange) -> bytes:
     kit.declare("hidden_out", TensorProto.FLOAT, ["R", decoder.hidden], is_output=True)
     if shard.is_last:
         _build_head(kit, shard)
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB_DOMAIN, 1)]
+    opsets = [
+        helper.make_opsetid("", OPSET_CUDA if provider is Provider.CUDA else OPSET),
+        helper.make_opsetid(CONTRIB_DOMAIN, 1),
+    ]
     name = f"layers-{shard.start}-{shard.end}"
     body = helper.make_graph(kit.nodes, name, kit.inputs, kit.outputs, kit.initializers)
     model = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="myelin")
@@ -70,9 +81,15 @@ def list_pieces(shard: ShardRange) -> tuple[ShardRange, ...]:
 
 def _declare_inputs(kit: GraphKit, shard: ShardRange) -> None:
     kit.declare("hidden", TensorProto.FLOAT, ["R", shard.decoder.hidden])
-    kit.declare("batch", TensorProto.INT64, [1])
+    if kit.provider is Provider.CPU:
+        kit.declare("batch", TensorProto.INT64, [1])
     kit.declare("last_position", TensorProto.INT32, ["B"])
-    kit.declare("total", TensorProto.INT32, [])
+    if kit.provider is Provider.CUDA:
+        kit.declare("total", TensorProto.INT64, [1])
+        kit.declare("positions", TensorProto.INT64, ["B", "T"])
+        kit.declare("places", TensorProto.INT64, ["places"])
+    else:
+        kit.declare("total", TensorProto.INT32, [])
     for name, rotary in shard.family.make_rotaries(shard.decoder).items():
         for part in ("cos", "sin"):
             kit.declare(f"{part}.{name}", TensorProto.FLOAT, ["positions_rotary", len(rotary.frequencies)])

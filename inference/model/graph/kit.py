@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from inference.model.forms import Role
+from inference.model.graph.attention import build_attention
 from inference.model.graph.product import build_product
+from inference.model.graph.provider import Provider
 from inference.model.layout import StoredArray, StoredTensor
 
 CONTRIB_DOMAIN = "com.microsoft"
+GIVEN_SHAPE = "given."
+"""Inputs of a graph for CUDA: after it, the dimensions with dots between, B for the number of sequences."""
 _ARRAY_TYPES = {
     "<f4": TensorProto.FLOAT,
     "<f2": TensorProto.FLOAT16,
@@ -46,6 +50,7 @@ class GraphKit:
     """Nodes, weights and interface of a graph, collected while families walk over their layers."""
 
     epsilon: float
+    provider: Provider = Provider.CPU
     has_equal_bits: bool = False
     """Whether a row has the same bits whatever rows are with it, at some cost."""
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -146,6 +151,8 @@ class GraphKit:
 
     def live_shape(self, *shape: int) -> str:
         """A shape that the runtime does not know before it runs: what has it is never computed in advance."""
+        if self.provider is Provider.CUDA:
+            return self._declare_shape(*shape)
         name = f"live.{'x'.join(map(str, shape))}"
 
         def make() -> str:
@@ -218,12 +225,18 @@ class GraphKit:
 
     def batch(self, rows: str, width: int) -> str:
         """[R, width] as [B, T, width]."""
+        return self.batch_as(rows, width)
+
+    def batch_as(self, rows: str, *shape: int) -> str:
+        """[R, product of shape] as [B, T, *shape]."""
+        if self.provider is Provider.CUDA:
+            return self.node("Reshape", [rows, self._declare_shape("B", -1, *shape)])
 
         def make() -> str:
-            tail = self.constant(f"tail.{width}", np.array([-1, width], np.int64))
+            tail = self.constant(f"tail.{'.'.join(map(str, shape))}", np.array([-1, *shape], np.int64))
             return self.node("Concat", ["batch", tail], axis=0)
 
-        return self.node("Reshape", [rows, self.once(f"batched.{width}", make)])
+        return self.node("Reshape", [rows, self.once(f"batched.{'.'.join(map(str, shape))}", make)])
 
     def attend(
         self,
@@ -236,7 +249,6 @@ class GraphKit:
         rope: str = "rope",
         scale: float | None = None,
         window: int = 0,
-        **more: Any,
     ) -> str:
         """Grouped-query attention over the layer's KV memory; returns [R, heads head_dim].
 
@@ -244,6 +256,12 @@ class GraphKit:
         names the rotary tables, "" for none; a position sees itself and the `window` - 1 before it, or all (0).
         """
         widths = [heads * head_dim, kv_heads * head_dim, kv_heads * head_dim]
+        if self.provider is Provider.CUDA:
+            rows = [packed, *split] if split else [*self.split(packed, *widths)]
+            if rope:
+                turned = zip(rows[:2], (heads, kv_heads), strict=True)
+                rows[:2] = [self.rotate(one, count, head_dim, rope) for one, count in turned]
+            return build_attention(self, rows, heads, kv_heads, head_dim, scale or head_dim**-0.5, window)
         if split:
             values = [self.batch(one, width) for one, width in zip([packed, *split], widths, strict=True)]
         else:
@@ -252,7 +270,7 @@ class GraphKit:
         past = [f"past_key.{self.layer}", f"past_value.{self.layer}"]
         outputs = [f"{self.prefix}attended", f"present_key.{self.layer}", f"present_value.{self.layer}"]
         optional: Mapping[str, Any] = {"scale": scale, "local_window_size": window or None}
-        more |= {name: value for name, value in optional.items() if value is not None}
+        more = {name: value for name, value in optional.items() if value is not None}
         self.node(
             "GroupQueryAttention",
             [*values, *past, "last_position", "total", *tables],
@@ -268,10 +286,9 @@ class GraphKit:
     def rotate(self, rows: str, heads: int, dims: int, rope: str = "rope", is_interleaved: bool = False) -> str:
         """[R, heads dims] with each head turned by its row's position; pairs are neighbours where `is_interleaved`."""
         batched = self.batch(rows, heads * dims)
-        positions = self.once("positions", self._build_positions)
         turned = self.node(
             "RotaryEmbedding",
-            [batched, positions, f"cos.{rope}", f"sin.{rope}"],
+            [batched, self.get_positions(), f"cos.{rope}", f"sin.{rope}"],
             CONTRIB_DOMAIN,
             num_heads=heads,
             rotary_embedding_dim=dims,
@@ -279,8 +296,11 @@ class GraphKit:
         )
         return self.reshape(turned, -1, heads * dims)
 
-    def _build_positions(self) -> str:
+    def get_positions(self) -> str:
         """The position of each row, [B, T] int64."""
+        return "positions" if self.provider is Provider.CUDA else self.once("positions", self._build_positions)
+
+    def _build_positions(self) -> str:
         one = self.constant("integer.1", np.array(1, np.int64))
         length = self.node("Div", [self.node("Shape", ["hidden"], end=1), "batch"])  # [1]: T
         length = self.node("Squeeze", [length])
@@ -298,6 +318,16 @@ class GraphKit:
     def _declare_arrays(self, name: str, file: str, tensor: StoredTensor) -> None:
         for array in tensor.arrays:
             self._declare_array(f"{name}.{array.name}", file, array)
+
+    def _declare_shape(self, *shape: int | str) -> str:
+        """A shape that the caller gives, by a name that says it: computed here it would come back from the device."""
+        name = GIVEN_SHAPE + ".".join(map(str, shape))
+
+        def make() -> str:
+            self.declare(name, TensorProto.INT64, [len(shape)])
+            return name
+
+        return self.once(name, make)
 
     def _declare_array(self, name: str, file: str, array: StoredArray) -> None:
         kind = TensorProto.FLOAT8E4M3FN if array.name == "floats" else _ARRAY_TYPES[array.dtype]

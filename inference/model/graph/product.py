@@ -4,7 +4,8 @@ Block forms use ONNX Runtime's MatMulNBits with fp32 activations. Its fast kerne
 point for a block; a block's offset is a second, small product with the sums of x over blocks. A matrix of 8 bits is two
 of 4 bits side by side (forms.py) times x twice. A table of 8 bits, the head, is too large to be doubled; it uses the
 kernel with int8 activations, which is exact for rows that are int8 already: each row is taken apart into three such
-rows (the first 8 bits of each element, then what is left, twice), whose products are added.
+rows (the first 8 bits of each element, then what is left, twice), whose products are added. CUDA's kernel is fp32 with
+8 bits as with 4.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from onnx import TensorProto
 
 from inference.model.forms import BLOCK_FORMS, FLOAT_BLOCK, BlockForm, Role
+from inference.model.graph.provider import Provider
 from inference.model.layout import StoredTensor
 from proto_specs.types.manifest import Form
 
@@ -45,7 +47,9 @@ def build_product(kit: GraphKit, rows: str, tensor: StoredTensor, name: str) -> 
             weights = kit.once(f"{name}.fp32", lambda: kit.node("Cast", [f"{name}.values"], to=TensorProto.FLOAT))
         return kit.node("Gemm", [rows, weights], transB=1)
     spec = BLOCK_FORMS[tensor.form]
-    if spec.bits == 8 and tensor.role is Role.TABLE:
+    if spec.bits == 8 and tensor.role is Role.TABLE and kit.provider is Provider.CUDA:
+        product = _build_blocks(kit, rows, tensor.rows, tensor.columns, 8, spec.block, name)
+    elif spec.bits == 8 and tensor.role is Role.TABLE:
         product = _build_by_digits(kit, rows, tensor, spec, name)
     elif spec.bits == 8:
         doubled = kit.once(f"{rows}.doubled", lambda: kit.node("Concat", [rows, rows], axis=-1))
