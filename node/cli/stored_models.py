@@ -17,7 +17,13 @@ def find_model(store: ShardStore, text: str | None) -> bytes:
             return stored[0]
         raise StoreError(f"{len(stored)} models are stored: say which one with --model (`myelin model list`)")
     wanted = text.removeprefix("0x").lower()
-    known = {model: store.load_manifest(model).name for model in store.list_models()}
+    known = {}
+    for model in store.list_models():
+        try:
+            known[model] = store.load_manifest(model).name
+        except StoreError:
+            if model.hex().startswith(wanted):  # one that cannot be read is no reason not to find another
+                raise
     found = [one for one, name in known.items() if name.lower() == text.lower() or one.hex().startswith(wanted)]
     if len(found) == 1:
         return found[0]
