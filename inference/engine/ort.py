@@ -107,6 +107,8 @@ class ShardSession:
         """
         for kv, row, is_asked in zip(sequences, rows, with_logits, strict=True):
             self._check(kv, row, (0,) if is_asked else ())
+        if self._decode_rows > 1:  # attention over several rows takes one sequence a call
+            return self._run_each(sequences, rows, with_logits)
         memory = sequences[0].memory
         slots = [one.slot for one in sequences]
         first, count = min(slots), max(slots) - min(slots) + 1
@@ -124,6 +126,21 @@ class ShardSession:
             mine = logits[asked.index(place)][None] if logits is not None and place in asked else None
             outputs.append(StageOutput(hidden_out[place : place + 1], embedded, mine))
         return outputs
+
+    def _run_each(
+        self, sequences: Sequence[KvCache], rows: Sequence[Rows], with_logits: Sequence[bool]
+    ) -> list[StageOutput]:
+        """`run_together`, a call for each sequence."""
+        before = [kv.length for kv in sequences]
+        try:
+            return [
+                self._run_piece(kv, row, 0, (0,) if is_asked else ())
+                for kv, row, is_asked in zip(sequences, rows, with_logits, strict=True)
+            ]
+        except EngineError:
+            for kv, length in zip(sequences, before, strict=True):
+                kv.length = length
+            raise
 
     def _check(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...]) -> None:
         validate_rows(self.shard, rows)

@@ -14,6 +14,7 @@ from inference.model.checkpoint.opening import open_checkpoint
 from inference.model.checkpoint.source import Checkpoint
 from inference.model.families.family import Decoder, Family, Ref
 from inference.model.families.registry import find_family
+from inference.model.forms import Role
 from inference.model.layout import Part, StoredTensor, compute_file_name, compute_unit_bytes, place_tensors
 from inference.model.store import Progress, ShardStore, compute_file_root
 from inference.model.text import ModelText, read_text
@@ -94,7 +95,7 @@ def import_model(
             wire_dtype=dtype,
             eos_tokens=text.eos_tokens,
             units=tuple(_write_units(checkpoint, planned, text, workspace, progress)),
-            profile=make_exact_profile(dtype),
+            profile=make_exact_profile(dtype, 2 if _has_experts(planned) else 1),
             ranges=(),
         )
         try:
@@ -110,15 +111,19 @@ def import_model(
     return manifest
 
 
-def make_exact_profile(wire_dtype: WireDtype) -> ExecutionProfile:
-    """The execution profile of models imported here, with the thresholds measured for that wire dtype."""
+def make_exact_profile(wire_dtype: WireDtype, decode_rows: int = 1) -> ExecutionProfile:
+    """The execution profile of models imported here, with the thresholds measured for that wire dtype.
+
+    Models with experts have two decode rows: where a difference of 1e-7 makes a row take another expert, an honest
+    row would be far off (decision 0014).
+    """
     return ExecutionProfile(
         precision="fp32",
         engine="onnxruntime-1.31",
         provider="cpu",
         threshold_ppb=_THRESHOLD_PPB[wire_dtype],
         token_margin_micro=_TOKEN_MARGIN_MICRO,
-        decode_rows=1,
+        decode_rows=decode_rows,
         golden_ppb=_THRESHOLD_PPB[WireDtype.FP32] // 10,
     )
 
@@ -133,6 +138,10 @@ def _calibrate(manifest: Manifest, directory: Path) -> Manifest:
         if boundary:
             ranges.append(compute_range(rows))
     return replace(manifest, units=tuple(units), ranges=tuple(ranges))
+
+
+def _has_experts(planned: Sequence[_PlannedUnit]) -> bool:
+    return any(tensor.role is Role.EXPERTS for unit in planned for tensor in unit.tensors)
 
 
 def _plan_units(checkpoint: Checkpoint, family: Family, decoder: Decoder) -> list[_PlannedUnit]:

@@ -33,7 +33,7 @@ BRANCHES_MAX = 256
 def build_graph(shard: ShardRange) -> bytes:
     """Serialised ONNX model of the shard (tens of KiB); weights are referred to by unit file name."""
     family, decoder = shard.family, shard.decoder
-    kit = GraphKit(epsilon=float(decoder.norm_epsilon))
+    kit = GraphKit(float(decoder.norm_epsilon), has_equal_bits=shard.manifest.profile.decode_rows > 1)
     _declare_inputs(kit, shard)
     residual = Residual("hidden")
     for layer in shard.layers:

@@ -2,7 +2,8 @@
 
 Every expert is a branch of the graph that runs when a row of the call chose it, with the product of dense layers, so
 that experts are exact in every form and the weights of those nobody chose are not touched (decision 0014). A row's
-experts are added in their order: other rows of the call have no say in it.
+experts are added in their order: other rows of the call have no say in it, and where bits have to be equal (a profile
+of two decode rows) not in a single bit.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def build_routing(kit: GraphKit, logits: str, routing: Routing, bias: str | None
     _, chosen = _pick(kit, merit, routing.chosen)
     weights = kit.node("GatherElements", [scores, chosen], axis=-1)
     if routing.renormalised:
-        total = kit.node("ReduceSum", [weights, _constant(kit, "last_axis", -1)], keepdims=1)
+        total = _add_up(kit, weights, routing.chosen)
         if routing.by_sigmoid:
             total = kit.add(total, kit.constant("least_sum", np.array(_LEAST_SUM, np.float32)))
         weights = kit.node("Div", [weights, total])
@@ -73,14 +74,21 @@ def build_experts(kit: GraphKit, rows: str, chosen: str, weights: str, experts: 
 
         def build(place: int = place, total: str = total) -> str:
             """`total` with the expert's weighted output added to the rows that chose it."""
-            taken = kit.node("GatherND", [rows, mine[place]])  # [n, C]
+            taken = kit.node("GatherND", [rows, _repeat_first(kit, mine[place])])  # [n, C], or [n + 1, C]
             gate, up = (kit.linear_of_expert(taken, part, place) for part in ("gate", "up"))
             output = kit.linear_of_expert(kit.multiply(kit.silu(gate), up), "down", place)
+            if kit.has_equal_bits:
+                output = kit.cut(output, 0, -1)
             weighted = kit.multiply(output, share[place])
             return kit.node("ScatterND", [total, mine[place], weighted], reduction="add")
 
         total = kit.branch(asked[place], total, build)
     return total
+
+
+def _repeat_first(kit: GraphKit, places: str) -> str:
+    """Rows of an expert, the first twice where bits count: kernels compute a single row otherwise than several."""
+    return kit.node("Concat", [places, kit.cut(places, 0, 1)], axis=0) if kit.has_equal_bits else places
 
 
 def _sort_by_expert(kit: GraphKit, chosen: str, weights: str, experts: int) -> tuple[str, str, str]:
@@ -109,13 +117,18 @@ def _keep_groups(kit: GraphKit, merit: str, routing: Routing) -> str:
     members = routing.experts // routing.groups
     grouped = kit.reshape(merit, -1, routing.groups, members)
     best, _ = _pick(kit, grouped, routing.group_best)
-    group_scores = kit.node("ReduceSum", [best, _constant(kit, "last_axis", -1)], keepdims=0)  # [R, groups]
+    group_scores = kit.reshape(_add_up(kit, best, routing.group_best), -1, routing.groups)
     _, kept = _pick(kit, group_scores, routing.groups_chosen)
     nowhere = _fill(kit, group_scores, np.array([0], np.float32))
     mask = kit.node("ScatterElements", [nowhere, kept, _fill(kit, kept, np.array([1], np.float32))], axis=-1)
     is_kept = kit.node("Cast", [kit.reshape(mask, -1, routing.groups, 1)], to=TensorProto.BOOL)
     other = kit.constant(f"number.{routing.passed_over!r}", np.array(routing.passed_over, np.float32))
     return kit.reshape(kit.node("Where", [is_kept, grouped, other]), -1, routing.experts)
+
+
+def _add_up(kit: GraphKit, values: str, count: int) -> str:
+    """Sums over the last axis, [..., 1]: by a product, in which a row has the same bits whatever the others are."""
+    return kit.node("MatMul", [values, kit.constant(f"ones.{count}", np.ones((count, 1), np.float32))])
 
 
 def _pick(kit: GraphKit, scores: str, count: int) -> tuple[str, str]:

@@ -46,6 +46,8 @@ class GraphKit:
     """Nodes, weights and interface of a graph, collected while families walk over their layers."""
 
     epsilon: float
+    has_equal_bits: bool = False
+    """Whether a row has the same bits whatever rows are with it, at some cost."""
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: list[onnx.TensorProto] = field(default_factory=list)
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
@@ -197,6 +199,11 @@ class GraphKit:
         outputs = self.name_outputs("split", len(widths))
         self.node("Split", [rows, sizes], outputs=outputs, axis=-1)
         return tuple(outputs)
+
+    def cut(self, rows: str, start: int, stop: int) -> str:
+        """Rows from `start` to `stop`, which may count from the end."""
+        bounds = [self.constant(f"at.{one}", np.array([one], np.int64)) for one in (start, stop)]
+        return self.node("Slice", [rows, *bounds])
 
     def reshape(self, rows: str, *shape: int) -> str:
         """To a shape with at most one -1."""
