@@ -37,7 +37,7 @@ class Form(enum.IntEnum):
     FP32, FP16, BF16: IEEE values, widened. The others are blocks of 16 or 32 along the input, one fp32 scale each:
     weight = scale x (code - middle), codes of 4 bits (middle 8) or 8 bits (middle 128). Forms in ..._MIN have an fp32
     offset per block, added to the product. F8_B128, of experts alone: floats of 8 bits (e4m3fn) times an fp32 scale for
-    every 128 along the input, rounded once. Layout of the bytes: inference.md, "Units".
+    every 128 along the input, rounded once. Layout of the bytes: units.md.
     """
 
     FP32 = 0

@@ -1,4 +1,4 @@
-"""Writes the golden vectors of encoding, hashes, keys, frames and receipts: `python -m tests.vectors.generate`.
+"""Writes the golden vectors of encoding, hashes, keys, frames, receipts and units: `python -m tests.vectors.generate`.
 
 Writing them again is a change of the protocol: the diff of the JSON is what other implementations have to follow.
 """
@@ -21,7 +21,7 @@ from proto_specs.limits import FINGERPRINT_BYTES
 from proto_specs.merkle import compute_proof, compute_root
 from proto_specs.ss58 import encode_address
 from proto_specs.types import calls, wire
-from proto_specs.types.manifest import Manifest, Unit, compute_model_id, validate_manifest
+from proto_specs.types.manifest import Form, Manifest, Unit, compute_model_id, validate_manifest
 from proto_specs.types.request import (
     OpeningRequest,
     compute_commitment_root,
@@ -46,6 +46,7 @@ from proto_specs.types.verdict import (
 from tests.property.proto_specs.shapes import TYPES, get_members, make_smallest
 from tests.property.proto_specs.spoiling import INTRUDERS, pack, replace_by, spoil_each, unpack, write_longer
 from tests.vectors import samples, signatures
+from tests.vectors.units import build_units
 
 VECTORS = Path(proto_specs.__file__).parent / "vectors"
 SS58_PREFIX = 42
@@ -326,7 +327,7 @@ def spoil_manifest(manifest: Manifest) -> Iterator[Manifest]:
     yield replace(manifest, architecture=replace(shape, hidden=0))
     yield replace(manifest, architecture=replace(shape, hidden=32_769))
     yield replace(manifest, architecture=replace(shape, settings=shape.settings[::-1]))
-    yield replace(manifest, units=(replace(units[0], forms=(11,)), *units[1:]))
+    yield replace(manifest, units=(replace(units[0], forms=(max(Form) + 1,)), *units[1:]))
     yield replace(manifest, profile=replace(manifest.profile, decode_rows=3))
     yield replace(manifest, service_class=2)
     yield replace(manifest, wire_dtype=3)
@@ -353,6 +354,7 @@ BUILDERS: dict[str, Callable[[], Vectors]] = {
     "frames": build_frames,
     "requests": build_requests,
     "manifest": build_manifest,
+    "units": build_units,
 }
 
 
