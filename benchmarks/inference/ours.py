@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.inference.lines import serve
+from benchmarks.inference.lookup import PromptLookup, count_accepted
 from inference.engine.engine import ForwardCall, StageEngine, load_session
-from inference.engine.lookup import PromptLookup, count_accepted
 from inference.engine.rows import Rows, StageOutput
 from inference.errors import ModelError
 from inference.model.graph.shard import ShardRange

@@ -69,11 +69,6 @@ class StageEngine:
         """The layers served."""
         return self.session.shard
 
-    @property
-    def open_requests(self) -> int:
-        """How many requests are admitted."""
-        return len(self._sequences)
-
     def open(self, request_id: bytes, positions_max: int) -> None:
         """Admit a request of up to `positions_max` positions (prompt and generation).
 

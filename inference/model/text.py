@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from inference.errors import ModelFormatError
 from inference.model.checkpoint.source import Checkpoint
-from inference.model.tokenizer.from_gguf import read_gguf_end_tokens, read_gguf_tokenizer
+from inference.model.tokenizer.from_gguf import read_gguf_chat_template, read_gguf_end_tokens, read_gguf_tokenizer
 from inference.model.tokenizer.from_hf import read_hf_chat_template, read_hf_end_tokens, read_hf_tokenizer
 from inference.model.tokenizer.tokenizer import Tokenizer
 
@@ -29,13 +29,11 @@ def read_text(checkpoint: Checkpoint, vocab: int) -> ModelText:
     if checkpoint.is_gguf:
         data = read_gguf_tokenizer(checkpoint.settings)
         eos = read_gguf_end_tokens(checkpoint.settings, data)
-        template = checkpoint.settings.get("tokenizer.chat_template") or ""
+        template = read_gguf_chat_template(checkpoint.settings)
     else:
         data = read_hf_tokenizer(checkpoint.path, vocab)
         eos = read_hf_end_tokens(checkpoint.path, data)
         template = read_hf_chat_template(checkpoint.path)
-    if not isinstance(template, str):
-        raise ModelFormatError(f"the chat template of {checkpoint.path.name} is no text: convert it again")
     if len(data.tokens) > vocab:
         raise ModelFormatError(
             f"the tokenizer of {checkpoint.path.name} has {len(data.tokens)} tokens for {vocab} rows"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.engine.lookup import NGRAM, PromptLookup, count_accepted
+from benchmarks.inference.lookup import NGRAM, PromptLookup, count_accepted
 
 
 def test_what_followed_before_is_proposed() -> None:
