@@ -39,12 +39,13 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=1, help="shards of our side, all in one process")
     parser.add_argument("--llama", metavar="PYTHON", help="an interpreter that has llama_cpp")
     parser.add_argument("--models", type=Path, help="shard storage (default: the user's cache)")
+    parser.add_argument("--fast", action="store_true", help="our side in the fast class: int8 activations")
     parser.add_argument("--json", action="store_true", help="print everything measured as JSON")
     options = parser.parse_args()
     with end_in_one_line(lambda: options.json):
         wanted = read_wanted(options)
         console = Console(stderr=True)
-        chosen = choose_model(options.model, get_models_dir(options.models).absolute(), console)
+        chosen = choose_model(options.model, get_models_dir(options.models).absolute(), console, options.fast)
         found = measure_all(chosen, wanted, console)
     if options.json:
         print(json.dumps(found, indent=1))

@@ -14,7 +14,7 @@ from inference.model.store import ShardStore
 from node.cli.bars import make_progress
 from node.cli.models import import_sample
 from node.cli.stored_models import find_model
-from proto_specs.types.manifest import Manifest, compute_model_id
+from proto_specs.types.manifest import Manifest, ServiceClass, compute_model_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +27,27 @@ class ChosenModel:
     file: Path | None
 
 
-def choose_model(text: str | None, models: Path, console: Console) -> ChosenModel:
+def choose_model(text: str | None, models: Path, console: Console, is_fast: bool = False) -> ChosenModel:
     """The sample model without a text; else a GGUF file, a Hugging Face directory, or a stored model's name or id.
 
     Raises ModelFormatError for a checkpoint that cannot be imported, StoreError for a name that no stored model has,
-    FetchError.
+    FetchError. `is_fast` imports a file in the fast class.
     """
     sample = cache_dir() / SMOLLM2.file
     if text is None:
-        return _choose(import_sample(models, console), models, sample)
+        manifest = import_sample(models, console)
+        if not is_fast:
+            return _choose(manifest, models, sample)
+        text = str(sample)
     path = Path(text)
     if path.exists():
         with make_progress(console) as progress:
             importing = progress.add_task("import", total=None)
             manifest = import_model(
-                path, models, lambda done, total: progress.update(importing, completed=done, total=total)
+                path,
+                models,
+                lambda done, total: progress.update(importing, completed=done, total=total),
+                service_class=ServiceClass.FAST if is_fast else ServiceClass.EXACT,
             )
         return _choose(manifest, models, path if path.is_file() else None)
     if path.suffix == ".gguf" or len(path.parts) > 1:

@@ -14,15 +14,15 @@ from inference.model.checkpoint.opening import open_checkpoint
 from inference.model.checkpoint.source import Checkpoint
 from inference.model.families.family import Decoder, Family, Ref
 from inference.model.families.registry import find_family
-from inference.model.forms import Role
+from inference.model.forms import BLOCK_FORMS, Role
 from inference.model.layout import Part, StoredTensor, compute_file_name, compute_unit_bytes, place_tensors
+from inference.model.profiles import make_profile
 from inference.model.store import Progress, ShardStore, compute_file_root
 from inference.model.text import ModelText, read_text
 from inference.model.unit_writer import check_part, choose_form, write_unit
 from proto_specs.errors import DecodeError
 from proto_specs.limits import CHUNK_BYTES
 from proto_specs.types.manifest import (
-    ExecutionProfile,
     Form,
     Manifest,
     ServiceClass,
@@ -32,9 +32,6 @@ from proto_specs.types.manifest import (
     validate_manifest,
 )
 
-# The exact class on the CPU provider, by the dtype of its boundaries: docs/models.md, "How the thresholds were set".
-_THRESHOLD_PPB = {WireDtype.FP32: 40_000, WireDtype.FP16: 15_000, WireDtype.BF16: 8_000}
-_TOKEN_MARGIN_MICRO = 2_000
 _FORMAT = b"myelin-import-2"
 
 
@@ -60,6 +57,7 @@ def import_model(
     wire_dtype: str = "bf16",
     name: str | None = None,
     is_calibrated: bool = True,
+    service_class: ServiceClass = ServiceClass.EXACT,
 ) -> Manifest:
     """Import a GGUF file or a Hugging Face directory into the shard store at `root`.
 
@@ -75,7 +73,7 @@ def import_model(
         raise ModelFormatError(f"wire dtype {wire_dtype!r} is unknown: use bf16, fp16 or fp32") from None
     store = ShardStore(root)
     checkpoint = open_checkpoint(path)
-    source = _compute_source(path, dtype, name or "", is_calibrated)
+    source = _compute_source(path, (dtype, is_calibrated, service_class), name or "")
     known = store.find_imported(source)
     if known is not None:
         total = sum(unit.bytes_total for unit in known.units)
@@ -86,16 +84,18 @@ def import_model(
     family.check(decoder)
     text = read_text(checkpoint, decoder.vocab)
     planned = _plan_units(checkpoint, family, decoder)
+    if service_class is ServiceClass.FAST and not any(form in BLOCK_FORMS for one in planned for form in one.forms):
+        raise ModelFormatError(f"{path.name} has no quantised weights, which the fast class is about: leave it exact")
     workspace = store.make_workspace()
     try:
         manifest = Manifest(
             name=name or checkpoint.name,
             architecture=family.write_architecture(decoder),
-            service_class=ServiceClass.EXACT,
+            service_class=service_class,
             wire_dtype=dtype,
             eos_tokens=text.eos_tokens,
             units=tuple(_write_units(checkpoint, planned, text, workspace, progress)),
-            profile=make_exact_profile(dtype, 2 if _has_experts(planned) else 1),
+            profile=make_profile(service_class, dtype, 2 if _has_experts(planned) else 1),
             ranges=(),
         )
         try:
@@ -109,23 +109,6 @@ def import_model(
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
     return manifest
-
-
-def make_exact_profile(wire_dtype: WireDtype, decode_rows: int = 1) -> ExecutionProfile:
-    """The execution profile of models imported here, with the thresholds measured for that wire dtype.
-
-    Models with experts have two decode rows: where a difference of 1e-7 makes a row take another expert, an honest
-    row would be far off (decision 0014).
-    """
-    return ExecutionProfile(
-        precision="fp32",
-        engine="onnxruntime-1.31",
-        provider="cpu",
-        threshold_ppb=_THRESHOLD_PPB[wire_dtype],
-        token_margin_micro=_TOKEN_MARGIN_MICRO,
-        decode_rows=decode_rows,
-        golden_ppb=_THRESHOLD_PPB[WireDtype.FP32] // 10,
-    )
 
 
 def _calibrate(manifest: Manifest, directory: Path) -> Manifest:
@@ -197,9 +180,9 @@ def _write_units(
     progress(total, total)
 
 
-def _compute_source(path: Path, dtype: WireDtype, name: str, is_calibrated: bool) -> str:
+def _compute_source(path: Path, options: tuple[int, ...], name: str) -> str:
     """Hex digest of the checkpoint's files and everything else the result depends on."""
-    digest = hashlib.sha256(_FORMAT + bytes([dtype, is_calibrated]) + name.encode() + b"\0")
+    digest = hashlib.sha256(_FORMAT + bytes(options) + name.encode() + b"\0")
     files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else _list_split(path)
     for one in files:
         digest.update(one.name.encode() + b"\0" if len(files) > 1 else b"")

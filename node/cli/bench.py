@@ -42,11 +42,12 @@ def inference(
             help="A GGUF file, a Hugging Face directory, or a stored model's name (default: the sample model)."
         ),
     ] = None,
-    only: Annotated[str, typer.Option(help="Some of these.")] = "decode,prefill,parallel,memory",
+    only: Annotated[str, typer.Option(help="Some of these.")] = "decode,copy,prefill,parallel,memory",
     rounds: Annotated[int, typer.Option(min=1, help="Alternating runs of each side.")] = 5,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each side.")] = 1,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of a run of decode.")] = 64,
     shards: Annotated[int, typer.Option(min=1, help="Shards of our side, all in one process.")] = 1,
+    fast: Annotated[bool, typer.Option("--fast", help="Our side in the fast class.")] = False,
     llama: Annotated[
         str | None, typer.Option(metavar="PYTHON", help="An interpreter that has llama_cpp (default: this one).")
     ] = None,
@@ -57,6 +58,8 @@ def inference(
     given = {"only": only, "rounds": rounds, "threads": threads, "tokens": tokens, "shards": shards}
     options = [f"--{name}={value}" for name, value in given.items()]
     options.append(f"--models={get_models_dir(models).absolute()}")
+    if fast:
+        options.append("--fast")
     # The run starts in the checkout's root: what is given from here is named from everywhere.
     if llama is not None:
         options.append(f"--llama={Path(llama).absolute() if '/' in llama else llama}")

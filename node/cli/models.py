@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from inference.errors import StoreError
+from inference.errors import ModelFormatError, StoreError
 from inference.model.fetch import SAMPLES, cache_dir, fetch_sample
 from inference.model.importing import import_model
 from inference.model.store import ShardStore
@@ -37,6 +37,14 @@ app = typer.Typer(no_args_is_help=True, help=__doc__)
 DEFAULT_SAMPLE = "smollm2"
 
 
+def parse_class(text: str) -> ServiceClass:
+    """The class of service of such a name. Raises ModelFormatError."""
+    try:
+        return {one.name.lower(): one for one in ServiceClass}[text]
+    except KeyError:
+        raise ModelFormatError(f"service class {text!r:.40} is unknown: use exact or fast") from None
+
+
 def import_sample(models: Path, console: Console, name: str = DEFAULT_SAMPLE) -> Manifest:
     """Fetch a sample model (once per machine) and import it (once per store), with progress bars."""
     sample = SAMPLES[name]
@@ -58,6 +66,9 @@ def import_command(
     models: ModelsOption = None,
     wire_dtype: Annotated[str, typer.Option(help="bf16, fp16 or fp32 between stages.")] = "bf16",
     name: Annotated[str | None, typer.Option(help="Name of the model (default: the file's own).")] = None,
+    service_class: Annotated[
+        str, typer.Option(help="exact, or fast: int8 activations, quicker and checked coarsely.")
+    ] = "exact",
     calibrate: Annotated[
         bool, typer.Option(help="Run it once, layer by layer, for its golden windows and the ranges of its rows.")
     ] = True,
@@ -70,7 +81,7 @@ def import_command(
         manifest = import_sample(root, console, source)
     else:
         with make_progress(console) as progress:
-            manifest = _import(Path(source), root, wire_dtype, name, progress, calibrate)
+            manifest = _import(Path(source), root, wire_dtype, name, progress, calibrate, parse_class(service_class))
     model_id = f"0x{compute_model_id(manifest).hex()}"
     if as_json:
         print(json.dumps({"model": model_id, "name": manifest.name, "layers": manifest.architecture.layers}))
@@ -177,14 +188,20 @@ def verify_command(
 
 
 def _import(
-    path: Path, models: Path, wire_dtype: str, name: str | None, progress: Progress, is_calibrated: bool = True
+    path: Path,
+    models: Path,
+    wire_dtype: str,
+    name: str | None,
+    progress: Progress,
+    is_calibrated: bool = True,
+    service_class: ServiceClass = ServiceClass.EXACT,
 ) -> Manifest:
     importing = progress.add_task("import", total=None)
 
     def show(done: int, total: int) -> None:
         progress.update(importing, completed=done, total=total)
 
-    return import_model(path, models, show, wire_dtype, name, is_calibrated)
+    return import_model(path, models, show, wire_dtype, name, is_calibrated, service_class)
 
 
 app.command("score")(score_command)

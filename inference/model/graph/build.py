@@ -22,10 +22,11 @@ from onnx import TensorProto, helper
 
 from inference.model.forms import Role
 from inference.model.graph.kit import CONTRIB_DOMAIN, GraphKit, Residual
+from inference.model.graph.product import INT8_LEVEL
 from inference.model.graph.provider import Provider
 from inference.model.graph.shard import ShardRange
 from inference.model.layout import compute_file_name
-from proto_specs.types.manifest import UnitKind
+from proto_specs.types.manifest import ServiceClass, UnitKind
 
 OPSET = 21
 OPSET_CUDA = 24
@@ -41,7 +42,13 @@ def build_graph(shard: ShardRange, provider: Provider = Provider.CPU) -> bytes:
     It is built of operators that `provider` has kernels for. The graph for CUDA runs on a CPU too, only slower.
     """
     family, decoder = shard.family, shard.decoder
-    kit = GraphKit(float(decoder.norm_epsilon), provider, has_equal_bits=shard.manifest.profile.decode_rows > 1)
+    manifest = shard.manifest
+    kit = GraphKit(
+        float(decoder.norm_epsilon),
+        provider,
+        level=INT8_LEVEL if manifest.service_class == ServiceClass.FAST else 0,
+        has_equal_bits=manifest.profile.decode_rows > 1,
+    )
     _declare_inputs(kit, shard)
     residual = Residual("hidden")
     for layer in shard.layers:

@@ -51,6 +51,8 @@ class GraphKit:
 
     epsilon: float
     provider: Provider = Provider.CPU
+    level: int = 0
+    """The accuracy level of products with quantised tensors: 0 is fp32, the exact class."""
     has_equal_bits: bool = False
     """Whether a row has the same bits whatever rows are with it, at some cost."""
     nodes: list[onnx.NodeProto] = field(default_factory=list)

@@ -27,7 +27,8 @@ CONTRIB_DOMAIN = "com.microsoft"
 INT8_MAX = 127.0
 _LEAST_STEP = 1e-30
 """Keeps blocks of zeros from dividing by zero; far below any step that matters."""
-_INT8_LEVEL = 4
+INT8_LEVEL = 4
+"""The accuracy level of MatMulNBits that rounds rows to int8, block by block: what the fast class computes with."""
 
 
 def build_product(kit: GraphKit, rows: str, tensor: StoredTensor, name: str) -> str:
@@ -47,9 +48,10 @@ def build_product(kit: GraphKit, rows: str, tensor: StoredTensor, name: str) -> 
             weights = kit.once(f"{name}.fp32", lambda: kit.node("Cast", [f"{name}.values"], to=TensorProto.FLOAT))
         return kit.node("Gemm", [rows, weights], transB=1)
     spec = BLOCK_FORMS[tensor.form]
-    if spec.bits == 8 and tensor.role is Role.TABLE and kit.provider is Provider.CUDA:
+    is_table = spec.bits == 8 and tensor.role is Role.TABLE
+    if is_table and (kit.provider is Provider.CUDA or kit.level):
         product = _build_blocks(kit, rows, tensor.rows, tensor.columns, 8, spec.block, name)
-    elif spec.bits == 8 and tensor.role is Role.TABLE:
+    elif is_table:
         product = _build_by_digits(kit, rows, tensor, spec, name)
     elif spec.bits == 8:
         doubled = kit.once(f"{rows}.doubled", lambda: kit.node("Concat", [rows, rows], axis=-1))
@@ -71,8 +73,9 @@ def _build_blocks(
     block: int,
     name: str,
     more: list[str] | None = None,
-    level: int = 0,
+    level: int | None = None,
 ) -> str:
+    level = kit.level if level is None else level
     inputs = [rows, *(f"{name}.{array}" for array in ["codes", "scales", *(more or [])])]
     return kit.node(
         "MatMulNBits", inputs, CONTRIB_DOMAIN, K=columns, N=outputs, bits=bits, block_size=block, accuracy_level=level
@@ -104,7 +107,7 @@ def _build_by_digits(kit: GraphKit, rows: str, tensor: StoredTensor, spec: Block
         left = kit.node("Sub", [left, digit])
     planes = kit.reshape(kit.node("Concat", [*digits, left], axis=0), -1, tensor.columns)  # [3 R, K]
     products = _build_blocks(
-        kit, planes, tensor.rows, tensor.columns, 8, spec.block, name, level=_INT8_LEVEL
+        kit, planes, tensor.rows, tensor.columns, 8, spec.block, name, level=INT8_LEVEL
     )  # [3 R, N]
     by_digit = kit.reshape(products, 3, -1, tensor.rows)
     first, second, rest = (

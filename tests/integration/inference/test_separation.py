@@ -19,8 +19,8 @@ from inference.engine.ort import ShardSession
 from inference.engine.wire_dtype import decode_rows, encode_rows
 from inference.fingerprint import Scale, compute_delta, compute_distance, compute_scale
 from inference.model.graph.shard import ShardRange
-from inference.model.importing import make_exact_profile
-from proto_specs.types.manifest import WireDtype
+from inference.model.profiles import make_profile
+from proto_specs.types.manifest import ServiceClass, WireDtype
 from tests.actors.cheating import load_doctored
 from tests.actors.doctor import Cheat
 from tests.integration.inference.claimants import (
@@ -133,7 +133,7 @@ def test_honest_engines_and_cheats_stand_apart(
             # Rows before the changed one are right, so its windows begin with it.
             first = {"one token": CHANGED_POSITION // length * length}
             found = {name: reference.measure(one, length, first.get(name, least)) for name, one in claims.items()}
-            _compare(f"{layers} {wire.name} {length} rows", found, make_exact_profile(wire).threshold_ppb)
+            _compare(f"{layers} {wire.name} {length} rows", found, make_profile(ServiceClass.EXACT, wire).threshold_ppb)
 
 
 def _compare(title: str, found: dict[str, list[int]], threshold: int) -> None:

@@ -12,8 +12,8 @@ from gguf.constants import GGML_QUANT_SIZES
 from inference.model.checkpoint.gguf_blocks import BLOCK_TYPES
 from inference.model.families.registry import list_families
 from inference.model.forms import Role, compute_arrays
-from inference.model.importing import make_exact_profile
-from proto_specs.types.manifest import Form, WireDtype
+from inference.model.profiles import make_profile
+from proto_specs.types.manifest import Form, ServiceClass, WireDtype
 
 PAGE = (Path(__file__).parents[3] / "docs/models.md").read_text("utf-8")
 COLUMNS = 1 << 12
@@ -56,4 +56,4 @@ def test_bits_in_a_weight() -> None:
 def test_thresholds() -> None:
     for name, threshold, *_ in read_rows("| wire | threshold"):
         ppb = int(threshold.partition(" ppb")[0].replace(",", ""))
-        assert make_exact_profile(WireDtype[name.upper()]).threshold_ppb == ppb
+        assert make_profile(ServiceClass.EXACT, WireDtype[name.upper()]).threshold_ppb == ppb

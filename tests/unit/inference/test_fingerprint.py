@@ -28,8 +28,8 @@ from inference.fingerprint import (
     compute_projection_distance,
     compute_scale,
 )
-from inference.model.importing import make_exact_profile
-from proto_specs.types.manifest import WireDtype
+from inference.model.profiles import make_profile
+from proto_specs.types.manifest import ServiceClass, WireDtype
 from tests.unit.inference.plain_cells import LARGEST, compute_excess_plainly, read_code, round_plainly
 
 VECTORS = json.loads((Path(proto_specs.__file__).parent / "vectors" / "fingerprint.json").read_text())
@@ -188,7 +188,7 @@ def test_a_cell_never_adds_to_the_error_and_hides_no_more_than_rounding(dtype: W
     assert seen < compute_distance(claimed, own, entered, scale, WireDtype.FP32)
     hidden = compute_distance(_send(own, dtype), own, entered, scale, WireDtype.FP32)
     assert seen > compute_distance(computed, own, entered, scale, WireDtype.FP32) - 2 * hidden
-    assert seen > 10 * make_exact_profile(dtype).threshold_ppb
+    assert seen > 10 * make_profile(ServiceClass.EXACT, dtype).threshold_ppb
 
 
 @pytest.mark.parametrize("dtype", NARROW)
@@ -205,7 +205,7 @@ def test_a_huge_claim_is_far_off_however_wide_its_cell(dtype: WireDtype, exponen
         least = (abs(size - before) - abs(size) / 256) / scale[3] / norm
         seen = compute_distance(claimed, own, entered, scale, dtype)
         assert seen >= min(int(least * 1e9), DISTANCE_PPB_MAX)
-        assert seen > 100 * make_exact_profile(dtype).threshold_ppb
+        assert seen > 100 * make_profile(ServiceClass.EXACT, dtype).threshold_ppb
 
 
 @pytest.mark.parametrize("dtype", NARROW)
@@ -217,7 +217,10 @@ def test_the_sign_counts_of_every_number_but_zero(dtype: WireDtype) -> None:
     claimed[0, 0] = -0.0
     assert compute_distance(claimed, own, entered, scale, dtype) == 0
     claimed[0, 1] = -claimed[0, 1]
-    assert compute_distance(claimed, own, entered, scale, dtype) > 100 * make_exact_profile(dtype).threshold_ppb
+    assert (
+        compute_distance(claimed, own, entered, scale, dtype)
+        > 100 * make_profile(ServiceClass.EXACT, dtype).threshold_ppb
+    )
 
 
 @pytest.mark.parametrize(("dtype", "growth"), [(WireDtype.FP16, 1.3), (WireDtype.BF16, 1.02)])
@@ -242,7 +245,7 @@ def test_who_knows_the_true_rows_may_choose_some_roundings_and_no_more(dtype: Wi
         chosen[order[:count]] = True
         return np.where(chosen.reshape(own.shape), other, sent)
 
-    threshold = make_exact_profile(dtype).threshold_ppb
+    threshold = make_profile(ServiceClass.EXACT, dtype).threshold_ppb
     low, high = 0, own.size
     while high - low > 1:
         count = (low + high) // 2

@@ -16,9 +16,9 @@ from inference.engine.wire_dtype import decode_rows, encode_rows
 from inference.errors import EngineError, FingerprintError, StoreError
 from inference.fingerprint import compute_projection_distance
 from inference.model.graph.shard import ShardRange
-from inference.model.importing import make_exact_profile
+from inference.model.profiles import make_profile
 from inference.sampling import sample
-from proto_specs.types.manifest import WireDtype
+from proto_specs.types.manifest import ServiceClass, WireDtype
 from proto_specs.types.request import SamplingParams
 from tests.actors.cheating import load_doctored
 from tests.actors.doctor import Cheat, write_doctored
@@ -95,7 +95,7 @@ def test_what_the_wire_rounds_is_no_error_and_the_rest_is(model: TinyModel, tmp_
     session = ShardSession(ShardRange(replace(model.manifest, wire_dtype=dtype), 0, 2), model.directory)
     cheat = load_doctored(model.directory, tmp_path / "doctored", model.cut(0, 2), Cheat.SKIP)
     sent, cheated = (decode_rows(encode_rows(_run(one, TOKENS)[32:], dtype), dtype, 64) for one in (session, cheat))
-    profile = make_exact_profile(dtype)
+    profile = make_profile(ServiceClass.EXACT, dtype)
     assert verify_window(session, TOKENS, 32, sent, profile, SEED).distance_ppb == 0
     assert not verify_window(session, TOKENS, 32, cheated, profile, SEED).ok
     assert not verify_window(model.load(0, 2), TOKENS, 32, sent, model.manifest.profile, SEED).ok
