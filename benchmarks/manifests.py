@@ -43,6 +43,7 @@ def build_manifest(layers: int, **fields: Any) -> Manifest:
         wire_dtype=WireDtype.FP32,
         eos_tokens=(2,),
         units=tuple(Unit(kind, index, 100, ((kind << 8) + index).to_bytes(2, "big") * 16, ()) for kind, index in kinds),
-        profile=ExecutionProfile("fp32", "ort", "cpu", 30_000, 1000, 1),
+        profile=ExecutionProfile("fp32", "ort", "cpu", 30_000, 1000, 1, 4_000),
+        ranges=(),
     )
     return replace(manifest, **fields)

@@ -45,6 +45,10 @@ class DeviceError(EngineError):
     """The device that was asked for cannot compute here. Never answered by taking another one."""
 
 
+class GoldenError(EngineError):
+    """This machine does not compute a model's layers as the model's golden windows say. It must not serve them."""
+
+
 class KvExhaustedError(EngineError):
     """KV memory is fully reserved. `requested` and `free` are token positions; try later or elsewhere."""
 

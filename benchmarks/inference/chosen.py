@@ -8,10 +8,12 @@ from pathlib import Path
 from rich.console import Console
 
 from inference.errors import ModelFormatError
-from inference.model.fetch import GGUF_NAME, MODEL_NAME, cache_dir
+from inference.model.fetch import SMOLLM2, cache_dir
 from inference.model.importing import import_model
 from inference.model.store import ShardStore
-from node.cli.models import find_model, import_sample, make_progress
+from node.cli.bars import make_progress
+from node.cli.models import import_sample
+from node.cli.stored_models import find_model
 from proto_specs.types.manifest import Manifest, compute_model_id
 
 
@@ -31,7 +33,7 @@ def choose_model(text: str | None, models: Path, console: Console) -> ChosenMode
     Raises ModelFormatError for a checkpoint that cannot be imported, StoreError for a name that no stored model has,
     FetchError.
     """
-    sample = cache_dir() / GGUF_NAME
+    sample = cache_dir() / SMOLLM2.file
     if text is None:
         return _choose(import_sample(models, console), models, sample)
     path = Path(text)
@@ -46,7 +48,7 @@ def choose_model(text: str | None, models: Path, console: Console) -> ChosenMode
         raise ModelFormatError(f"no file {path}: check the path")
     store = ShardStore(models)
     manifest = store.load_manifest(find_model(store, text))
-    return _choose(manifest, models, sample if manifest.name == MODEL_NAME and sample.is_file() else None)
+    return _choose(manifest, models, sample if manifest.name == SMOLLM2.model and sample.is_file() else None)
 
 
 def _choose(manifest: Manifest, models: Path, file: Path | None) -> ChosenModel:

@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.inference.lines import serve
 from inference.engine.engine import ForwardCall, StageEngine, load_session
+from inference.engine.lookup import PromptLookup, count_accepted
 from inference.engine.rows import Rows, StageOutput
 from inference.errors import ModelError
 from inference.model.graph.shard import ShardRange
@@ -20,6 +21,7 @@ from inference.model.store import ShardStore
 from proto_specs.types.manifest import UnitKind
 
 _ONE = b"one"
+DRAFT_MAX = 15
 
 
 class OurSide:
@@ -71,8 +73,10 @@ class OurSide:
             self._path.append(StageEngine(session, positions))
         return {"seconds": time.perf_counter() - started_s}
 
-    def decode(self, prompt: list[int], tokens: int) -> dict[str, Any]:
-        """Seconds for `tokens` greedy tokens after a prompt, and the tokens."""
+    def decode(self, prompt: list[int], tokens: int, drafts: bool = False) -> dict[str, Any]:
+        """Seconds for `tokens` greedy tokens after a prompt, and the tokens; `drafts` are looked up in the prompt."""
+        if drafts:
+            return self._decode_drafted(prompt, tokens)
         answer = self.parallel([prompt], tokens)
         return {"seconds": answer["seconds"], "tokens": answer["tokens"][0]}
 
@@ -103,6 +107,36 @@ class OurSide:
         for name in names:
             self._close(name)
         return {"seconds": seconds, "tokens": answers}
+
+    def _decode_drafted(self, prompt: list[int], tokens: int) -> dict[str, Any]:
+        self._open(_ONE, len(prompt) + tokens + DRAFT_MAX)
+        answer = self._extend([_ONE], [prompt], 0)
+        lookup = PromptLookup([*prompt, *answer])
+        calls, started_s = 0, time.perf_counter()
+        while len(answer) <= tokens:
+            draft = lookup.propose(DRAFT_MAX)
+            start = len(prompt) + len(answer) - 1
+            drawn = self._draw([answer[-1], *draft], start)
+            taken = count_accepted(draft, drawn) + 1
+            for engine in self._path:
+                engine.truncate(_ONE, start + taken)
+            answer += drawn[:taken]
+            lookup.extend(drawn[:taken])
+            calls += 1
+        seconds = time.perf_counter() - started_s
+        self._close(_ONE)
+        counted = len(answer) - 1  # the prompt's own token was there before; the last call may give more than asked
+        return {"seconds": seconds * tokens / counted, "tokens": answer[1 : tokens + 1], "calls": calls}
+
+    def _draw(self, tokens: Sequence[int], start: int) -> list[int]:
+        """The likeliest token after each of these, from position `start` on."""
+        rows: Rows = np.array(tokens, dtype=np.uint32)
+        for engine in self._path:
+            asked = tuple(range(len(tokens))) if engine.shard.is_last else ()
+            (output,) = self._forward(engine, [ForwardCall(_ONE, start, rows, asked)])
+            rows = output.hidden
+        assert output.logits is not None, "the last shard was asked for logits"
+        return [int(one) for one in output.logits.argmax(axis=1)]
 
     def hold(self, positions: int) -> None:
         """Reserve memory for one request of that length and keep it."""

@@ -13,7 +13,9 @@ DECODE_CONTEXTS = (64, 512)
 PREFILL_TOKENS = 256
 WARM_TOKENS = 4
 Say = Callable[[str], None]
-GROUPS = ("decode", "prefill", "parallel", "memory")
+GROUPS = ("decode", "copy", "prefill", "parallel", "memory")
+COPY_PASSAGE, COPY_CONTEXT = 72, 216
+"""A passage of so many tokens, three times: what comes next is to be copied."""
 
 
 class Side(Protocol):
@@ -31,6 +33,8 @@ class Item:
     context: int
     tokens: int
     sessions: int = 1
+    is_copied: bool = False
+    """The prompt repeats a passage, and our side drafts by prompt look-up."""
 
     @property
     def positions(self) -> int:
@@ -42,12 +46,19 @@ class Item:
         """Tokens whose time is taken."""
         return self.sessions * (self.tokens or self.context)
 
-    def run(self, side: Side, text: Sequence[int], tokens: int | None = None) -> dict[str, Any]:
-        """Measure once, on prompts cut from a text's tokens, each session's from another place."""
+    def run(self, side: Side, text: Sequence[int], tokens: int | None = None, drafts: bool = False) -> dict[str, Any]:
+        """Measure once, on prompts cut from a text's tokens, each session's from another place.
+
+        A side that `drafts` does so where the item is of copied text.
+        """
         prompts = [[text[(at + place) % len(text)] for at in range(self.context)] for place in range(self.sessions)]
         if not self.tokens:
             return dict(side.call("prefill", prompt=prompts[0]))
         count = self.tokens if tokens is None else tokens
+        if self.is_copied:
+            passage = [text[at % len(text)] for at in range(COPY_PASSAGE)]
+            prompt = [passage[at % COPY_PASSAGE] for at in range(self.context)]
+            return dict(side.call("decode", prompt=prompt, tokens=count, **({"drafts": True} if drafts else {})))
         if self.sessions == 1:
             return dict(side.call("decode", prompt=prompts[0], tokens=count))
         return dict(side.call("parallel", prompts=prompts, tokens=count))
@@ -60,6 +71,8 @@ def make_items(groups: Sequence[str], tokens: int) -> list[Item]:
         items.append(Item(f"decode_{PARALLEL_CONTEXT}", PARALLEL_CONTEXT, tokens))
     if "decode" in groups:
         items += [Item(f"decode_{one}", one, tokens) for one in DECODE_CONTEXTS if one != PARALLEL_CONTEXT]
+    if "copy" in groups:
+        items.append(Item("copy", COPY_CONTEXT, 2 * tokens, is_copied=True))
     if "prefill" in groups:
         items.append(Item(f"prefill_{PREFILL_TOKENS}", PREFILL_TOKENS, 0))
     if "parallel" in groups:
@@ -115,7 +128,7 @@ def measure(
                 item.run(side, text, min(WARM_TOKENS, item.tokens))
         for number in range(rounds):
             say(f"{item.name}, round {number + 1} of {rounds}")
-            our_run = item.run(ours, text)
+            our_run = item.run(ours, text, drafts=True)
             series.ours.append(item.counted / our_run["seconds"])
             if peer is None:
                 continue

@@ -90,23 +90,23 @@ class StageBatcher:
 
     def plan(self) -> PlannedStep | None:
         """The next step, with memory taken for all of it; None when nothing can run."""
-        step = self._scheduler.schedule()
-        taken: dict[bytes, Work] = {}
+        taken: set[bytes] = set()
         evicted: set[bytes] = set()
-        for work in step.works:
-            lost = None
-            if work.request_id not in evicted:
-                lost = self._engine.make_room(work.request_id, work.start + work.count, taken)
+
+        def has_room(work: Work) -> bool:
+            if work.request_id in evicted:
+                return False
+            lost = self._engine.make_room(work.request_id, work.start + work.count, taken)
             if lost is None:
-                self._scheduler.postpone(work)
-            else:
-                taken[work.request_id] = work
-                evicted.update(lost)
+                return False
+            taken.add(work.request_id)
+            evicted.update(lost)
+            return True
+
+        step = self._scheduler.schedule(has_room)
         for request_id in evicted:
             self._scheduler.restart(request_id)
-        if not taken:
-            return None
-        return PlannedStep(EngineStep(tuple(taken.values())), tuple(map(self._take, taken.values())))
+        return PlannedStep(step, tuple(map(self._take, step.works))) if step.works else None
 
     def run(self, planned: PlannedStep) -> list[tuple[bytes, StageAnswer | ModelError]]:
         """Decode rows, run the shard, sample, encode. A failing request gets its error as its answer; a replay none."""

@@ -69,6 +69,11 @@ class StageEngine:
         """The layers served."""
         return self.session.shard
 
+    @property
+    def open_requests(self) -> int:
+        """How many requests are admitted."""
+        return len(self._sequences)
+
     def open(self, request_id: bytes, positions_max: int) -> None:
         """Admit a request of up to `positions_max` positions (prompt and generation).
 
@@ -114,9 +119,9 @@ class StageEngine:
     def make_room(self, request_id: bytes, end: int, busy: Collection[bytes]) -> list[bytes] | None:
         """Take memory for positions up to `end` of a request.
 
-        Where too little is free, requests that came later and are not `busy` give theirs back, the latest first, and are
-        returned: their positions have to be computed again from 0 (`get_record`). None when that is not enough. So the
-        oldest request always gets on, and no two take memory from each other in turn.
+        Where too little is free, requests that came later and are not `busy` give theirs back, the latest first, and
+        are returned: their positions have to be computed again from 0 (`get_record`). None when that is not enough. So
+        the oldest request always gets on, and no two take memory from each other in turn.
         """
         with self._lock:
             sequence = self._get(request_id)

@@ -51,8 +51,8 @@ class KvMemory:
                     self.layers[name] = self.layers[f"key.{layer}"]
                 else:
                     self.layers[name] = allocate(size) if allocate else self._map(name, size)
-        self.bindings: dict[tuple[int, int], Any] = {}
-        """What the runtime keeps for a range of slots; its own matter."""
+        self.bindings: dict[tuple[int, int, int], Any] = {}
+        """What the runtime keeps for each of its sessions and a range of slots; its own matter."""
 
     def release(self, slot: int) -> None:
         """Empty a slot and give its pages back to the system, where it is this process's memory."""

@@ -1,7 +1,8 @@
 """Slots of KV memory in several lengths: a sequence gets one of the shortest length that holds it.
 
-Sequences of one memory can run as one batch, so slots are handed out from the lowest free one and memories of a length are
-filled in order. Address space alone is reserved here (kv_memory.py); how much may be used is the budget's matter (kv.py).
+Sequences of one memory can run as one batch, so slots are handed out from the lowest free one and memories of a length
+are filled in order. Address space alone is reserved here (kv_memory.py); how much may be used is the budget's matter
+(kv.py).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from inference.engine.kv_memory import KvCache, KvMemory
 from inference.engine.rows import Hidden, Rows, StageOutput, validate_rows
 from inference.errors import EngineError
 from inference.model.families.rope import Rotary
-from inference.model.graph.build import build_graph
+from inference.model.graph.build import build_graph, list_pieces
 from inference.model.graph.kit import GIVEN_SHAPE
 from inference.model.graph.provider import Provider
 from inference.model.graph.shard import ShardRange
@@ -71,9 +71,10 @@ class ShardSession:
         where = f"layers [{shard.start}, {shard.end}) from {directory} on {device}"
         try:
             self._embedding = EmbeddingTable(shard, directory) if shard.is_first else None
-            self._session = onnxruntime.InferenceSession(
-                build_graph(shard, device.provider), options, providers=providers
-            )
+            self._pieces = [
+                (one, onnxruntime.InferenceSession(build_graph(one, device.provider), options, providers=providers))
+                for one in list_pieces(shard)
+            ]
         except (OSError, ValueError) as error:
             raise EngineError(f"cannot load {where}: {error}") from error
         except Exception as error:  # the runtime raises a dozen unrelated classes, all derived from Exception alone
@@ -82,7 +83,7 @@ class ShardSession:
             raise EngineError(f"cannot load {where}: {error}") from error
         if self.is_on_device:
             self._check_placement()
-        self._inputs = frozenset(one.name for one in self._session.get_inputs())
+        self._inputs = [frozenset(one.name for one in session.get_inputs()) for _, session in self._pieces]
         self._rotaries = shard.family.make_rotaries(shard.decoder)
         self._tables: Mapping[str, Any] = {}
         self._table_positions = 0
@@ -123,6 +124,8 @@ class ShardSession:
         """
         for kv, row, is_asked in zip(sequences, rows, with_logits, strict=True):
             self._check(kv, row, (0,) if is_asked else ())
+        if self._decode_rows > 1:  # attention over several rows takes one sequence a call
+            return self._run_each(sequences, rows, with_logits)
         memory = sequences[0].memory
         slots = [one.slot for one in sequences]
         first, count = min(slots), max(slots) - min(slots) + 1
@@ -140,6 +143,21 @@ class ShardSession:
             mine = logits[asked.index(place)][None] if logits is not None and place in asked else None
             outputs.append(StageOutput(hidden_out[place : place + 1], embedded, mine))
         return outputs
+
+    def _run_each(
+        self, sequences: Sequence[KvCache], rows: Sequence[Rows], with_logits: Sequence[bool]
+    ) -> list[StageOutput]:
+        """`run_together`, a call for each sequence."""
+        before = [kv.length for kv in sequences]
+        try:
+            return [
+                self._run_piece(kv, row, 0, (0,) if is_asked else ())
+                for kv, row, is_asked in zip(sequences, rows, with_logits, strict=True)
+            ]
+        except EngineError:
+            for kv, length in zip(sequences, before, strict=True):
+                kv.length = length
+            raise
 
     def _check(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...]) -> None:
         validate_rows(self.shard, rows)
@@ -172,16 +190,32 @@ class ShardSession:
         self, memory: KvMemory, slot: int, hidden: Hidden, last: NDArray[np.int32], asked: Sequence[int]
     ) -> tuple[Hidden, Hidden | None]:
         """One call over `len(last)` slots from `slot` on: the rows after the last layer, and logits of `asked` rows."""
-        binding = self._bind(memory, slot, len(last))
+        logits: Hidden | None = None
+        for place in range(len(self._pieces)):
+            hidden, logits = self._call_piece(place, memory, slot, hidden, last, asked)
+        return hidden, logits
+
+    def _call_piece(
+        self,
+        place: int,
+        memory: KvMemory,
+        slot: int,
+        hidden: Hidden,
+        last: NDArray[np.int32],
+        asked: Sequence[int],
+    ) -> tuple[Hidden, Hidden | None]:
+        """The layers of one session, as `_call`."""
+        piece, session = self._pieces[place]
+        binding = self._bind(place, memory, slot, len(last))
         hidden_out = np.empty_like(hidden)
         inputs = {"hidden": hidden, "last_position": last, "total": np.array(last.max() + 1, dtype=np.int32)}
         outputs = {"hidden_out": hidden_out}
-        if "positions" in self._inputs:
+        if "positions" in self._inputs[place]:
             rows = len(hidden) // len(last)
             inputs["positions"] = last[:, None] + np.arange(1 - rows, 1, dtype=np.int64)
             inputs["total"] = np.array([last.max() + 1], dtype=np.int64)
         logits: Hidden | None = None
-        if self.shard.is_last:
+        if piece.is_last:
             logits = np.empty((len(asked), self.shard.decoder.vocab), np.float32)
             inputs["logit_rows"] = np.array(asked, dtype=np.int64)
             outputs["logits"] = logits
@@ -190,28 +224,29 @@ class ShardSession:
         for name, array in outputs.items():
             binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
         try:
-            self._session.run_with_iobinding(binding)
+            session.run_with_iobinding(binding)
         except Exception as error:  # as in __init__
-            raise EngineError(f"layers [{self.shard.start}, {self.shard.end}) failed: {error}") from error
+            raise EngineError(f"layers [{piece.start}, {piece.end}) failed: {error}") from error
         return hidden_out, logits
 
-    def _bind(self, memory: KvMemory, slot: int, count: int) -> Any:
+    def _bind(self, place: int, memory: KvMemory, slot: int, count: int) -> Any:
         """The binding of a range of slots: its KV memory as past and present, and the tables. Kept with the memory."""
-        binding = memory.bindings.get((slot, count))
+        binding = memory.bindings.get((place, slot, count))
         if binding is None:
-            binding = self._session.io_binding()
-            for name, whole in memory.layers.items():
+            piece, session = self._pieces[place]
+            binding = session.io_binding()
+            for name in (f"{part}.{layer}" for layer in piece.layers for part in ("key", "value")):
                 if self.is_on_device:
-                    self._bind_on_device(binding, name, whole, slot, count)
+                    self._bind_on_device(binding, name, memory.layers[name], slot, count)
                     continue
-                value = onnxruntime.OrtValue.ortvalue_from_numpy(whole[slot : slot + count])
+                value = onnxruntime.OrtValue.ortvalue_from_numpy(memory.layers[name][slot : slot + count])
                 binding.bind_ortvalue_input(f"past_{name}", value)
                 binding.bind_ortvalue_output(f"present_{name}", value)
-            for name, shape in self._list_shapes(count).items():
+            for name, shape in self._list_shapes(place, count).items():
                 binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(shape))
             for name, table in self._get_tables(memory.positions).items():
                 binding.bind_ortvalue_input(name, table)
-            memory.bindings[slot, count] = binding
+            memory.bindings[place, slot, count] = binding
         return binding
 
     def _bind_on_device(self, binding: Any, name: str, whole: Any, slot: int, count: int) -> None:
@@ -221,11 +256,11 @@ class ShardSession:
         binding.bind_input(f"past_{name}", *place)
         binding.bind_output(f"present_{name}", *place)
 
-    def _list_shapes(self, count: int) -> dict[str, NDArray[np.int64]]:
-        """The shapes that the graph wants for `count` sequences."""
-        if "batch" in self._inputs:
+    def _list_shapes(self, place: int, count: int) -> dict[str, NDArray[np.int64]]:
+        """The shapes that a session wants for `count` sequences."""
+        if "batch" in self._inputs[place]:
             return {"batch": np.array([count], dtype=np.int64)}
-        given = [name for name in self._inputs if name.startswith(GIVEN_SHAPE)]
+        given = [name for name in self._inputs[place] if name.startswith(GIVEN_SHAPE)]
         texts = {name: name.removeprefix(GIVEN_SHAPE).split(".") for name in given}
         return {
             name: np.array([count if one == "B" else int(one) for one in text], np.int64)
@@ -237,7 +272,7 @@ class ShardSession:
         if positions > self._table_positions:
             self._table_positions = max(_TABLE_POSITIONS_MIN, 1 << (positions - 1).bit_length())
             tables: dict[str, NDArray[Any]] = {**compute_rotary_tables(self._rotaries, self._table_positions)}
-            if "places" in self._inputs:
+            if "places" in self._inputs[0]:
                 tables["places"] = np.arange(self._table_positions, dtype=np.int64)
             place = (self.device.provider.value, self.device.number)
             make = onnxruntime.OrtValue.ortvalue_from_numpy
@@ -255,11 +290,12 @@ class ShardSession:
             ) from error
 
     def _check_placement(self) -> None:
-        nodes: dict[str, set[str]] = {}
-        for part in self._session.get_provider_graph_assignment_info():
-            nodes.setdefault(part.ep_name, set()).update(one.op_type for one in part.get_nodes())
-        options = self._session.get_provider_options().get(cuda.PROVIDER, {})
-        cuda.check_placement(self.device, self._session.get_providers(), options, nodes)
+        for _, session in self._pieces:
+            nodes: dict[str, set[str]] = {}
+            for part in session.get_provider_graph_assignment_info():
+                nodes.setdefault(part.ep_name, set()).update(one.op_type for one in part.get_nodes())
+            options = session.get_provider_options().get(cuda.PROVIDER, {})
+            cuda.check_placement(self.device, session.get_providers(), options, nodes)
 
 
 def require_device(device: Device) -> None:

@@ -7,7 +7,9 @@ order of arrival. Knows no tensors: the caller keeps the rows and hands them to 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from inference.errors import EngineError
 from proto_specs.limits import WINDOW_POSITIONS
@@ -15,7 +17,7 @@ from proto_specs.limits import WINDOW_POSITIONS
 
 @dataclass(frozen=True)
 class Work:
-    """Positions [start, start + count) of one request. `is_replay`: they were computed before, their answer is known."""
+    """Positions [start, start + count) of one request. `is_replay`: they were answered before."""
 
     request_id: bytes
     start: int
@@ -59,25 +61,25 @@ class Scheduler:
             raise EngineError(f"position {start} does not follow {pending.end} of request {request_id.hex()[:16]}")
         pending.end = start + count
 
-    def schedule(self) -> EngineStep:
-        """The next step. Its positions are not scheduled again before `update`."""
+    def schedule(self, has_room: Callable[[Work], bool] = lambda work: True) -> EngineStep:
+        """The next step, of works for which there is room, asked in the order of the step.
+
+        Its positions are not scheduled again before `update`. What has no room keeps its turn and holds up nobody.
+        """
         decodes: list[Work] = []
-        chunk: Work | None = None
+        chunks: list[Work] = []
         for request_id, pending in self._pending.items():
-            if pending.running or pending.start == pending.end:
+            if pending.running or pending.start == pending.end or pending.end == pending.answered:
                 continue
             is_replay = pending.start < pending.answered
             end = min(pending.answered if is_replay else pending.end, _next_boundary(pending.start))
             work = Work(request_id, pending.start, end - pending.start, is_replay)
-            if pending.end - pending.start == 1:
-                if len(decodes) < self._decodes_max:
-                    decodes.append(work)
-            elif chunk is None:
-                chunk = work
-        works = (*decodes, *(() if chunk is None else (chunk,)))
+            (decodes if pending.end - pending.start == 1 else chunks).append(work)
+        works = list(islice(filter(has_room, decodes), self._decodes_max))
+        works += islice(filter(has_room, chunks), 1)
         for work in works:
             self._pending[work.request_id].running = work.count
-        return EngineStep(works)
+        return EngineStep(tuple(works))
 
     def update(self, step: EngineStep) -> None:
         """Marks the step as run; its requests go to the end of the queue. Requests removed meanwhile are ignored."""
@@ -90,10 +92,6 @@ class Scheduler:
                 pending.start += pending.running
                 pending.running = 0
             self._pending[work.request_id] = pending
-
-    def postpone(self, work: Work) -> None:
-        """Takes back a scheduled work that cannot run now; it keeps its turn."""
-        self._pending[work.request_id].running = 0
 
     def restart(self, request_id: bytes) -> None:
         """A request lost its memory: its positions run again from 0, those that were answered as a replay."""

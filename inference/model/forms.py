@@ -1,15 +1,19 @@
 """The forms of stored tensors: which arrays each has, how values become their bytes, and the values they stand for.
 
-A matrix is [N, K]: N outputs, K inputs. All arrays are little-endian and row-major with one row per output, so that rows
-can be written, or looked up, a block at a time. Experts, and matrices of heads, lie one after another, rows after rows:
+A matrix is [N, K]: N outputs, K inputs. All arrays are little-endian and row-major with one row per output, so that
+rows can be written, or looked up, a block at a time. Experts, and matrices of heads, lie one after another, rows after
+rows:
 
     FP32, FP16, BF16   `values` [N, K]
-    4 bits             `codes` [N, K/block, block/2] uint8, the even element in the low nibble; `scales` [N, K/block] fp32
-    8 bits, a table    `codes` [N, K] uint8;                                                   `scales` [N, K/block] fp32
+    4 bits             `codes` [N, K/block, block/2] uint8, the even element in the low nibble; `scales` [N, K/block]
+    8 bits, a table    `codes` [N, K/block, block] uint8; `scales` [N, K/block]
     8 bits, a matrix   as two 4-bit matrices side by side, high nibbles then low ones, since runtimes have a fast exact
-                       kernel for 4 bits alone: `codes` [N, 2 K/block, block/2]; `scales` [N, 2 K/block], 16 x scale then
-                       scale; `middles` [N, K/block] uint8, the packed zero points (8 for high, 0 for low nibbles)
-    ..._MIN            besides `offsets` [N, K/block] fp32
+                       kernel for 4 bits alone: `codes` [N, 2 K/block, block/2]; `scales` [N, 2 K/block], 16 x scale
+                       then scale; `middles` [N, K/block] uint8, the packed zero points (8 for high, 0 for low nibbles)
+    F8_B128            `floats` [N, K] e4m3fn; `scales` [N, K/128]
+    ..._MIN            besides `offsets` [N, K/block]
+
+Scales and offsets are fp32.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.model.checkpoint.e4m3 import E4M3_VALUES
 from inference.model.checkpoint.source import Blocks, Codes, Values
 from proto_specs.types.manifest import Form
 
@@ -62,13 +67,22 @@ BLOCK_FORMS: Mapping[Form, BlockForm] = {
     Form.Q8_B16_MIN: BlockForm(8, 16, True),
 }
 
+FLOAT_BLOCK = 128
+"""Inputs that share a scale in F8_B128."""
 _ITEM_TYPES = {Form.FP32: "<f4", Form.FP16: "<f2", Form.BF16: "<u2"}
+
+
+def is_blocked(form: Form) -> bool:
+    """Whether a form has blocks of inputs with a scale each."""
+    return form in BLOCK_FORMS or form is Form.F8_B128
 
 
 def compute_arrays(form: Form, role: Role, rows: int, columns: int) -> dict[str, tuple[str, tuple[int, ...]]]:
     """The arrays of a tensor, in file order: numpy dtype and shape by name."""
     if form in _ITEM_TYPES:
         return {"values": (_ITEM_TYPES[form], (rows, columns) if role is not Role.VECTOR else (rows,))}
+    if form is Form.F8_B128:
+        return {"floats": ("|u1", (rows, columns)), "scales": ("<f4", (rows, columns // FLOAT_BLOCK))}
     spec = BLOCK_FORMS[form]
     blocks = columns // spec.block
     arrays: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -98,6 +112,8 @@ def pack_values(form: Form, values: Values) -> dict[str, Array]:
 
 def pack_blocks(form: Form, role: Role, blocks: Blocks) -> dict[str, Array]:
     """The arrays of some rows of a block form."""
+    if form is Form.F8_B128:
+        return {"floats": blocks.codes, "scales": blocks.scale.astype("<f4", copy=False)}
     spec = BLOCK_FORMS[form]
     rows, columns = blocks.codes.shape
     codes: Codes = blocks.codes.reshape(rows, columns // spec.block, spec.block)
@@ -118,11 +134,14 @@ def pack_blocks(form: Form, role: Role, blocks: Blocks) -> dict[str, Array]:
 
 
 def unpack_rows(form: Form, role: Role, arrays: Mapping[str, Array]) -> Values:
-    """fp32 values [N, K] of rows, from their arrays: what a lookup in a table gives, and the reference of the kernels."""
+    """fp32 values [N, K] of rows, from their arrays: what a lookup gives, and the reference of the kernels."""
     if form is Form.BF16:
         return (arrays["values"].astype(np.uint32) << 16).view(np.float32)
     if form in _ITEM_TYPES:
         return arrays["values"].astype(np.float32)
+    if form is Form.F8_B128:
+        floats: Values = E4M3_VALUES[arrays["floats"].astype(np.uint8, copy=False)]
+        return floats * np.repeat(arrays["scales"].astype(np.float32), FLOAT_BLOCK, axis=1)
     spec = BLOCK_FORMS[form]
     codes, scales = arrays["codes"], arrays["scales"].astype(np.float32)
     if spec.bits == 4:

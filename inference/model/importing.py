@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from inference.engine.golden import compute_golden, compute_range
 from inference.errors import ModelFormatError
 from inference.model.checkpoint.opening import open_checkpoint
 from inference.model.checkpoint.source import Checkpoint
 from inference.model.families.family import Decoder, Family, Ref
 from inference.model.families.registry import find_family
+from inference.model.forms import Role
 from inference.model.layout import Part, StoredTensor, compute_file_name, compute_unit_bytes, place_tensors
 from inference.model.store import Progress, ShardStore, compute_file_root
 from inference.model.text import ModelText, read_text
@@ -52,14 +54,20 @@ class _PlannedUnit:
 
 
 def import_model(
-    path: Path, root: Path, progress: Progress, wire_dtype: str = "bf16", name: str | None = None
+    path: Path,
+    root: Path,
+    progress: Progress,
+    wire_dtype: str = "bf16",
+    name: str | None = None,
+    is_calibrated: bool = True,
 ) -> Manifest:
     """Import a GGUF file or a Hugging Face directory into the shard store at `root`.
 
     The model is called `name`, or what it calls itself. Everything that can be checked is checked before anything is
-    written. Peak memory is a block of rows. `progress(done, total)` counts bytes written. An import of the same source
-    with the same options is recognised by digest and costs one read of it. Raises ModelFormatError or TokenizerError,
-    with what to do, for a model that cannot be run exactly; nothing is left behind then.
+    written. Peak memory is a block of rows, or a layer where the model `is_calibrated`: run once, layer by layer, for
+    its golden windows and the ranges of its boundaries. `progress(done, total)` counts bytes written. An import of the
+    same source with the same options is recognised by digest and costs one read of it. Raises ModelFormatError or
+    TokenizerError, with what to do, for a model that cannot be run exactly; nothing is left behind then.
     """
     try:
         dtype = {"fp32": WireDtype.FP32, "fp16": WireDtype.FP16, "bf16": WireDtype.BF16}[wire_dtype]
@@ -67,7 +75,7 @@ def import_model(
         raise ModelFormatError(f"wire dtype {wire_dtype!r} is unknown: use bf16, fp16 or fp32") from None
     store = ShardStore(root)
     checkpoint = open_checkpoint(path)
-    source = _compute_source(path, dtype, name or "")
+    source = _compute_source(path, dtype, name or "", is_calibrated)
     known = store.find_imported(source)
     if known is not None:
         total = sum(unit.bytes_total for unit in known.units)
@@ -75,6 +83,7 @@ def import_model(
         return known
     family = find_family(checkpoint)
     decoder = family.read_gguf(checkpoint) if checkpoint.is_gguf else family.read_hf(checkpoint)
+    family.check(decoder)
     text = read_text(checkpoint, decoder.vocab)
     planned = _plan_units(checkpoint, family, decoder)
     workspace = store.make_workspace()
@@ -86,10 +95,14 @@ def import_model(
             wire_dtype=dtype,
             eos_tokens=text.eos_tokens,
             units=tuple(_write_units(checkpoint, planned, text, workspace, progress)),
-            profile=make_exact_profile(dtype),
+            profile=make_exact_profile(dtype, 2 if _has_experts(planned) else 1),
+            ranges=(),
         )
         try:
             validate_manifest(manifest)
+            if is_calibrated:
+                manifest = _calibrate(manifest, workspace)
+                validate_manifest(manifest)
         except DecodeError as error:
             raise ModelFormatError(f"{path.name} makes no valid manifest: {error}") from error
         store.adopt(workspace, manifest, source)
@@ -98,16 +111,37 @@ def import_model(
     return manifest
 
 
-def make_exact_profile(wire_dtype: WireDtype) -> ExecutionProfile:
-    """The execution profile of models imported here, with the thresholds measured for that wire dtype."""
+def make_exact_profile(wire_dtype: WireDtype, decode_rows: int = 1) -> ExecutionProfile:
+    """The execution profile of models imported here, with the thresholds measured for that wire dtype.
+
+    Models with experts have two decode rows: where a difference of 1e-7 makes a row take another expert, an honest
+    row would be far off (decision 0014).
+    """
     return ExecutionProfile(
         precision="fp32",
         engine="onnxruntime-1.31",
         provider="cpu",
         threshold_ppb=_THRESHOLD_PPB[wire_dtype],
         token_margin_micro=_TOKEN_MARGIN_MICRO,
-        decode_rows=1,
+        decode_rows=decode_rows,
+        golden_ppb=_THRESHOLD_PPB[WireDtype.FP32] // 10,
     )
+
+
+def _calibrate(manifest: Manifest, directory: Path) -> Manifest:
+    """The manifest with golden units, written beside the others, and ranges."""
+    units, ranges = list(manifest.units), []
+    for boundary, rows in enumerate(compute_golden(manifest, directory)):
+        path = directory / compute_file_name(UnitKind.GOLDEN, boundary)
+        path.write_bytes(rows.astype("<u4" if boundary == 0 else "<f4").tobytes())
+        units.append(Unit(UnitKind.GOLDEN, boundary, path.stat().st_size, compute_file_root(path), ()))
+        if boundary:
+            ranges.append(compute_range(rows))
+    return replace(manifest, units=tuple(units), ranges=tuple(ranges))
+
+
+def _has_experts(planned: Sequence[_PlannedUnit]) -> bool:
+    return any(tensor.role is Role.EXPERTS for unit in planned for tensor in unit.tensors)
 
 
 def _plan_units(checkpoint: Checkpoint, family: Family, decoder: Decoder) -> list[_PlannedUnit]:
@@ -163,9 +197,9 @@ def _write_units(
     progress(total, total)
 
 
-def _compute_source(path: Path, dtype: WireDtype, name: str) -> str:
+def _compute_source(path: Path, dtype: WireDtype, name: str, is_calibrated: bool) -> str:
     """Hex digest of the checkpoint's files and everything else the result depends on."""
-    digest = hashlib.sha256(_FORMAT + bytes([dtype]) + name.encode() + b"\0")
+    digest = hashlib.sha256(_FORMAT + bytes([dtype, is_calibrated]) + name.encode() + b"\0")
     files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else _list_split(path)
     for one in files:
         digest.update(one.name.encode() + b"\0" if len(files) > 1 else b"")

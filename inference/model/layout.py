@@ -1,8 +1,8 @@
 """Where each array lies inside a unit file: a pure function of the unit's parts and their forms, shared by all.
 
-Neighbouring parts that a family joins (q, k and v, say) and that have one form are stored as one tensor, row after row, so
-that one product computes them. Every array starts at a multiple of ALIGNMENT_BYTES (zeros between), so that a runtime can
-map it. The arrays of a form are those of `forms.py`.
+Neighbouring parts that a family joins (q, k and v, say) and that have one form are stored as one tensor, row after row,
+so that one product computes them. Every array starts at a multiple of ALIGNMENT_BYTES (zeros between), so that a
+runtime can map it. The arrays of a form are those of `forms.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.model.forms import BLOCK_FORMS, Role, compute_arrays
+from inference.model.forms import BLOCK_FORMS, FLOAT_BLOCK, Role, compute_arrays, is_blocked
 from proto_specs.types.manifest import Form, UnitKind
 
 ALIGNMENT_BYTES = 4096
@@ -90,15 +90,12 @@ class StoredTensor:
         """The array of that name."""
         return next(one for one in self.arrays if one.name == name)
 
-    def split(self) -> tuple[StoredTensor, ...]:
-        """The matrices of experts, each as a tensor [N, K] of its own that lies in this one."""
+    def get_matrix(self, place: int) -> StoredTensor:
+        """One matrix [N, K] of experts, as a tensor of its own that lies in this one."""
         (part,) = self.parts
-        count, shape = part.shape[0], part.shape[1:]
-        one = Part(part.name, part.role, shape)
-        return tuple(
-            StoredTensor((one,), self.form, tuple(array.take(place, count) for array in self.arrays))
-            for place in range(count)
-        )
+        count, *shape = part.shape
+        arrays = tuple(one.take(place, count) for one in self.arrays)
+        return StoredTensor((Part(part.name, part.role, tuple(shape)),), self.form, arrays)
 
 
 def place_tensors(parts: Sequence[Part], forms: Sequence[int]) -> tuple[StoredTensor, ...]:
@@ -129,11 +126,16 @@ def compute_unit_bytes(tensors: Sequence[StoredTensor]) -> int:
 
 
 def can_hold(form: Form, part: Part) -> bool:
-    """Whether a part can be stored in a form: vectors are FP32, blocks divide the columns of all but heads."""
+    """Whether a part can be stored in a form: vectors are FP32, heads have no blocks, fp8 is for experts.
+
+    Blocks divide the columns.
+    """
     if part.role is Role.VECTOR:
         return form is Form.FP32
     if part.role is Role.HEADS:
-        return form not in BLOCK_FORMS
+        return not is_blocked(form)
+    if form is Form.F8_B128:
+        return part.role is Role.EXPERTS and part.shape[-1] % FLOAT_BLOCK == 0
     return form not in BLOCK_FORMS or part.shape[-1] % BLOCK_FORMS[form].block == 0
 
 
@@ -145,5 +147,6 @@ def compute_file_name(kind: UnitKind, index: int) -> str:
         UnitKind.HEAD: "head.bin",
         UnitKind.TOKENIZER: "tokenizer.json",
         UnitKind.CHAT_TEMPLATE: "chat_template.jinja",
+        UnitKind.GOLDEN: f"golden-{index:03d}.bin",
     }
     return names[kind]

@@ -77,7 +77,9 @@ class ShardStore:
         except FileNotFoundError as error:
             raise StoreError(f"model {model_id.hex()} is not in {self.root}: import or fetch it") from error
         except ProtocolError as error:
-            raise StoreError(f"{path} is damaged ({error}): delete the directory, import or fetch again") from error
+            raise StoreError(
+                f"{path} is damaged or of another version ({error}): delete the directory, import or fetch again"
+            ) from error
         if compute_model_id(manifest) != model_id:
             raise StoreError(f"{path} is of another model: delete the directory, import or fetch again")
         return manifest

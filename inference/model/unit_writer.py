@@ -1,4 +1,4 @@
-"""Writes a weight unit: parts of a checkpoint, block of rows by block of rows, into the arrays of their stored tensors."""
+"""Writes a weight unit: parts of a checkpoint, by blocks of rows, into the arrays of their stored tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from inference.errors import ModelFormatError
 from inference.model.checkpoint.source import Blocks, Checkpoint, Values
 from inference.model.families.family import Cut, Ref
-from inference.model.forms import BLOCK_FORMS, Array, Role, pack_blocks, pack_values
+from inference.model.forms import Array, Role, is_blocked, pack_blocks, pack_values
 from inference.model.layout import Part, StoredTensor, can_hold, compute_unit_bytes
 from proto_specs.types.manifest import Form
 
@@ -119,7 +119,7 @@ def _read_matrices(
             name, outer = ref.names[0], slice(place * cut.of + cut.start, place * cut.of + cut.stop)
         else:
             name, outer, inner = ref.names[0], slice(place, place + 1), slice(cut.start, cut.stop)
-        if tensor.form in BLOCK_FORMS:
+        if is_blocked(tensor.form):
             whole = checkpoint.read_blocks(name, outer)
             offset = None if whole.offset is None else whole.offset[inner]
             blocks = Blocks(whole.codes[inner], whole.scale[inner], offset)
@@ -132,7 +132,7 @@ def _read_matrices(
 
 def _read_arrays(tensor: StoredTensor, checkpoint: Checkpoint, ref: Ref, rows: slice, head: int) -> dict[str, Array]:
     (name,) = ref.names
-    if tensor.form in BLOCK_FORMS:
+    if is_blocked(tensor.form):
         blocks = checkpoint.read_blocks(name, rows)
         if ref.interleaved_heads:
             offset = None if blocks.offset is None else _separate_halves(blocks.offset, head)

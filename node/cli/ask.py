@@ -18,11 +18,11 @@ from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.keyring import KEY_HELP, KeysOption
-from node.cli.models import find_model
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.names import make_dev_names
 from node.cli.options import JsonOption
 from node.cli.show_inference import InferenceScreen, show_statement
+from node.cli.stored_models import find_model
 from node.client.account import SigningAccount
 from node.client.errors import InferenceRefused
 from node.client.requests import Ask, RequestDone, run_inference

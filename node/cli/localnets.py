@@ -206,7 +206,8 @@ def _choose_partitions(wanted: Partitions | None, validators: int) -> Partitions
 def _find_model(root: Path, name: str | None) -> tuple[str, int]:
     """(id in hex, layers) of a stored model; the sample is fetched when none is named. Raises StoreError."""
     from inference.model.store import ShardStore
-    from node.cli.models import find_model, import_sample
+    from node.cli.models import import_sample
+    from node.cli.stored_models import find_model
     from proto_specs.types.manifest import compute_model_id
 
     if name is None:

@@ -10,18 +10,21 @@ from typing import Annotated
 import trio
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from inference.errors import StoreError
-from inference.model.fetch import MODEL_NAME, cache_dir, fetch_smollm2
+from inference.model.fetch import SAMPLES, cache_dir, fetch_sample
 from inference.model.importing import import_model
 from inference.model.store import ShardStore
+from node.cli.bars import make_progress
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account, open_connection
 from node.cli.keyring import KEY_HELP, KeysOption, parse_hash
+from node.cli.model_checks import check_command, score_command
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.options import JsonOption, parse_layers
 from node.cli.running import run_until_signalled
+from node.cli.stored_models import find_model
 from node.p2p.host import open_host
 from node.transfer.shards.fetch import ShardFetcher, connect_any, select_units
 from proto_specs.codec import encode
@@ -31,66 +34,43 @@ from proto_specs.types.manifest import Manifest, ServiceClass, Unit, WireDtype, 
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
-SAMPLE = "smollm2"
+DEFAULT_SAMPLE = "smollm2"
 
 
-def make_progress(console: Console) -> Progress:
-    """The progress bar of downloads and imports, shown on a terminal."""
-    return Progress(
-        TextColumn("[bold]{task.description:>10}[/bold]"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-
-
-def import_sample(models: Path, console: Console) -> Manifest:
-    """Fetch SmolLM2-135M-Instruct (once per machine) and import it (once per store), with progress bars."""
+def import_sample(models: Path, console: Console, name: str = DEFAULT_SAMPLE) -> Manifest:
+    """Fetch a sample model (once per machine) and import it (once per store), with progress bars."""
+    sample = SAMPLES[name]
     with make_progress(console) as progress:
         fetching = progress.add_task("fetch", total=None)
-        path = fetch_smollm2(cache_dir(), lambda done, total: progress.update(fetching, completed=done, total=total))
-        return _import(path, models, "bf16", MODEL_NAME, progress)
 
+        def show(done: int, total: int) -> None:
+            progress.update(fetching, completed=done, total=total)
 
-def find_model(store: ShardStore, text: str | None) -> bytes:
-    """A stored model by id, unique id prefix or name; without a name, the only stored model.
-
-    Raises StoreError listing the stored models.
-    """
-    if text is None:
-        stored = store.list_models()
-        if len(stored) == 1:
-            return stored[0]
-        raise StoreError(f"{len(stored)} models are stored: say which one with --model (`myelin model list`)")
-    wanted = text.removeprefix("0x").lower()
-    known = {model: store.load_manifest(model).name for model in store.list_models()}
-    found = [one for one, name in known.items() if name.lower() == text.lower() or one.hex().startswith(wanted)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise StoreError(f"{text!r} fits {len(found)} stored models: give more of the id")
-    listed = ", ".join(f"{name} ({one.hex()[:12]})" for one, name in known.items()) or "none: run `myelin model import`"
-    raise StoreError(f"no stored model is called {text!r}; stored: {listed}")
+        path = fetch_sample(sample, cache_dir(), show)
+        return _import(path, models, "bf16", sample.model, progress)
 
 
 @app.command("import")
 def import_command(
-    source: Annotated[str, typer.Argument(help="A GGUF file, or `smollm2` for the sample model.")],
+    source: Annotated[
+        str, typer.Argument(help="A GGUF file, a Hugging Face directory, or a sample model: smollm2, gemma3-270m.")
+    ],
     models: ModelsOption = None,
     wire_dtype: Annotated[str, typer.Option(help="bf16, fp16 or fp32 between stages.")] = "bf16",
     name: Annotated[str | None, typer.Option(help="Name of the model (default: the file's own).")] = None,
+    calibrate: Annotated[
+        bool, typer.Option(help="Run it once, layer by layer, for its golden windows and the ranges of its rows.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Import a checkpoint into per-layer shard storage and print its model id."""
     console = Console(stderr=True)
     root = get_models_dir(models)
-    if source == SAMPLE:
-        manifest = import_sample(root, console)
+    if source in SAMPLES:
+        manifest = import_sample(root, console, source)
     else:
         with make_progress(console) as progress:
-            manifest = _import(Path(source), root, wire_dtype, name, progress)
+            manifest = _import(Path(source), root, wire_dtype, name, progress, calibrate)
     model_id = f"0x{compute_model_id(manifest).hex()}"
     if as_json:
         print(json.dumps({"model": model_id, "name": manifest.name, "layers": manifest.architecture.layers}))
@@ -196,8 +176,16 @@ def verify_command(
     print(f"{manifest.name}: {len(manifest.units)} units are whole")
 
 
-def _import(path: Path, models: Path, wire_dtype: str, name: str | None, progress: Progress) -> Manifest:
+def _import(
+    path: Path, models: Path, wire_dtype: str, name: str | None, progress: Progress, is_calibrated: bool = True
+) -> Manifest:
     importing = progress.add_task("import", total=None)
-    return import_model(
-        path, models, lambda done, total: progress.update(importing, completed=done, total=total), wire_dtype, name
-    )
+
+    def show(done: int, total: int) -> None:
+        progress.update(importing, completed=done, total=total)
+
+    return import_model(path, models, show, wire_dtype, name, is_calibrated)
+
+
+app.command("score")(score_command)
+app.command("check")(check_command)

@@ -19,10 +19,10 @@ from inference.model.store import ShardStore
 from node.cli.amounts import format_myl
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.keyring import KEY_HELP, KeysOption, load_node_seed, load_signing_key
-from node.cli.models import find_model
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.options import DeviceOption, JsonOption, parse_layers
 from node.cli.running import run_until_signalled, setup_logging
+from node.cli.stored_models import find_model
 from node.keys.derivation import KeyKind
 from node.worker.errors import WorkerRefused
 from node.worker.request_journal import repair_logs

@@ -12,7 +12,9 @@ import trio
 
 from inference.engine.device import CPU, Device
 from inference.engine.engine import StageEngine, load_session
+from inference.engine.golden import check_golden
 from inference.engine.ort import ShardSession
+from inference.fingerprint import PPB
 from inference.model.store import ShardStore
 from node.client.account import SigningAccount
 from node.client.chain_view import WorkerEntry
@@ -80,6 +82,13 @@ async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader
     layers = (config.start, config.end)
     logger.info("loading layers %d to %d of %s on %s", config.start, config.end - 1, manifest.name, config.device)
     session = await trio.to_thread.run_sync(load, store, config.model, *layers, config.threads, config.device)
+    distance = await trio.to_thread.run_sync(check_golden, session, store, config.model)
+    if distance is None:
+        logger.warning("%s has no golden windows: whether this machine computes it right is not known", manifest.name)
+    else:
+        logger.info(
+            "golden windows of the layers: %.1e off, %.1e allowed", distance / PPB, manifest.profile.golden_ppb / PPB
+        )
     archive = DiskRequestArchive(config.directory, account)
     compute = ComputeLoop(StageEngine(session, config.kv_positions))
     with contextlib.closing(await open_request_journal(config, account)) as journal:

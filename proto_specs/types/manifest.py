@@ -16,13 +16,19 @@ _Text = Annotated[str, Max(limits.PROFILE_TEXT_BYTES_MAX)]
 
 
 class UnitKind(enum.IntEnum):
-    """The content of a storage unit. Workers of layers [s, e) need those LAYER units, and EMBED or HEAD at the ends."""
+    """The content of a storage unit. Workers of layers [s, e) need those LAYER units, and EMBED or HEAD at the ends.
+
+    GOLDEN b is what crosses boundary b of a model cut between all layers when it is given a window of known tokens:
+    token ids (b = 0) or fp32 rows, so that whoever holds layers [s, e) can tell from units s and e whether they compute
+    right.
+    """
 
     EMBED = 0
     LAYER = 1
     HEAD = 2
     TOKENIZER = 3
     CHAT_TEMPLATE = 4
+    GOLDEN = 5
 
 
 class Form(enum.IntEnum):
@@ -30,7 +36,8 @@ class Form(enum.IntEnum):
 
     FP32, FP16, BF16: IEEE values, widened. The others are blocks of 16 or 32 along the input, one fp32 scale each:
     weight = scale x (code - middle), codes of 4 bits (middle 8) or 8 bits (middle 128). Forms in ..._MIN have an fp32
-    offset per block, added to the product. Layout of the bytes: inference.md, "Units".
+    offset per block, added to the product. F8_B128, of experts alone: floats of 8 bits (e4m3fn) times an fp32 scale for
+    every 128 along the input, rounded once. Layout of the bytes: inference.md, "Units".
     """
 
     FP32 = 0
@@ -44,6 +51,7 @@ class Form(enum.IntEnum):
     Q8_B32_MIN = 8
     Q8_B16 = 9
     Q8_B16_MIN = 10
+    F8_B128 = 11
 
 
 class WireDtype(enum.IntEnum):
@@ -110,6 +118,7 @@ class ExecutionProfile:
     """The calibrated thresholds and what they hold for: distances in parts per billion (fingerprint.md).
 
     `decode_rows` is how many rows a single position runs as: 1, or 2 where bits must equal those of a prefill.
+    `golden_ppb` is the most that golden windows may differ from what they should be on a machine that serves.
     """
 
     precision: _Text
@@ -118,11 +127,16 @@ class ExecutionProfile:
     threshold_ppb: U64
     token_margin_micro: U32
     decode_rows: U8
+    golden_ppb: U64
 
 
 @record
 class Manifest:
-    """A model as the chain knows it; its id is the hash of these bytes."""
+    """A model as the chain knows it; its id is the hash of these bytes.
+
+    `ranges` says for the boundary after each layer how large the values of its rows may be: an honest one's are far
+    below. A model that was imported without being run has no ranges and no golden units.
+    """
 
     name: Annotated[str, Max(limits.MODEL_NAME_BYTES_MAX)]
     architecture: Architecture
@@ -131,6 +145,7 @@ class Manifest:
     eos_tokens: Annotated[tuple[U32, ...], Max(limits.EOS_TOKENS_MAX)]
     units: Annotated[tuple[Unit, ...], Max(limits.MODEL_UNITS_MAX)]
     profile: ExecutionProfile
+    ranges: Annotated[tuple[U32, ...], Max(limits.MODEL_LAYERS_MAX)]
 
 
 def compute_model_id(manifest: Manifest) -> bytes:
@@ -152,8 +167,12 @@ def validate_manifest(manifest: Manifest) -> None:
         raise DecodeError(f"hidden states cannot have wire dtype {manifest.wire_dtype}")
     wanted = [(UnitKind.EMBED, 0), *((UnitKind.LAYER, index) for index in range(layers)), (UnitKind.HEAD, 0)]
     wanted += [(UnitKind.TOKENIZER, 0), (UnitKind.CHAT_TEMPLATE, 0)]
+    if manifest.ranges:
+        wanted += [(UnitKind.GOLDEN, index) for index in range(layers + 1)]
     if [(unit.kind, unit.index) for unit in manifest.units] != wanted:
-        raise DecodeError("units must be: embed, every layer in order, head, tokenizer, chat template")
+        raise DecodeError("units must be: embed, every layer in order, head, tokenizer, chat template, golden windows")
+    if manifest.ranges and (len(manifest.ranges) != layers or 0 in manifest.ranges):
+        raise DecodeError("a model that was calibrated has a range, above zero, for each layer")
     if not manifest.eos_tokens or any(token >= manifest.architecture.vocab for token in manifest.eos_tokens):
         raise DecodeError("a model names at least one end-of-sequence token of its vocabulary")
     names = [one.name for one in manifest.architecture.settings]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.model.fetch import MODEL_NAME, cache_dir, fetch_smollm2
+from inference.model.fetch import SMOLLM2, cache_dir, fetch_sample
 from inference.model.importing import import_model
 from inference.model.store import ShardStore
 from proto_specs.types.manifest import Manifest, compute_model_id
@@ -26,7 +26,7 @@ class Model:
 @pytest.fixture(scope="session")
 def model() -> Model:
     """SmolLM2-135M-Instruct in the shard store of the machine's cache."""
-    path = fetch_smollm2(cache_dir(), lambda _done, _total: None)
+    path = fetch_sample(SMOLLM2, cache_dir(), lambda _done, _total: None)
     root = cache_dir() / "models"
-    manifest = import_model(path, root, lambda _done, _total: None, name=MODEL_NAME)
+    manifest = import_model(path, root, lambda _done, _total: None, name=SMOLLM2.model)
     return Model(path, ShardStore(root), compute_model_id(manifest), manifest)

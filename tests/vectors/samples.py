@@ -65,7 +65,7 @@ def make_manifest(**fields: Any) -> Manifest:
         name="vector/Tiny-β",
         architecture=make_architecture(LAYERS, HIDDEN, 100_000, 4_096),
         eos_tokens=(2, 0),
-        profile=ExecutionProfile("fp32", "onnxruntime-1.31", "cpu", 30_000, 2_000, 1),
+        profile=ExecutionProfile("fp32", "onnxruntime-1.31", "cpu", 30_000, 2_000, 1, 4_000),
     )
     units = tuple(
         dataclasses.replace(one, bytes_total=1 << one.kind * 8, forms=_FORMS.get(one.kind, ()))

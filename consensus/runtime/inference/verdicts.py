@@ -23,7 +23,7 @@ from consensus.runtime.inference.errors import (
 )
 from consensus.runtime.inference.events import ChallengeResolved, VerdictCommitted, VerdictRevealed
 from consensus.runtime.inference.state import Challenge, CommitteeMember, DueKind, InferenceParams, Reveal
-from proto_specs.limits import FINGERPRINT_DIMENSIONS
+from proto_specs.limits import FINGERPRINT_DIMENSIONS, FINGERPRINT_TOLERANCE_PPB
 from proto_specs.types.calls import CommitVerdict, Outcome, RevealVerdict
 from proto_specs.types.verdict import EMPTY_FINGERPRINT, VerdictPreimage, compute_commitment
 
@@ -133,7 +133,7 @@ def _read_unresolved(env: Environment, challenge_id: bytes) -> Challenge:
 
 def _count(env: Environment, challenge: Challenge, revealed: Mapping[bytes, Reveal]) -> VerdictTally:
     params = inference.params.read(env.state)
-    return compute_tally(params, challenge.committee, revealed, challenge.threshold_ppb, challenge.round_starts)
+    return compute_tally(params, challenge.committee, revealed, challenge.round_starts)
 
 
 def _conclude(env: Environment, challenge_id: bytes, challenge: Challenge, tally: VerdictTally) -> None:
@@ -180,7 +180,6 @@ def compute_tally(
     params: InferenceParams,
     committee: tuple[CommitteeMember, ...],
     reveals: Mapping[bytes, Reveal],
-    threshold_ppb: int,
     round_starts: tuple[int, ...] = (),
 ) -> VerdictTally:
     """Count by the stake of the WHOLE committee except replaced members: silence does not consent.
@@ -199,7 +198,7 @@ def compute_tally(
                 if one.verifier in reveals and reveals[one.verifier].outcome == outcome
             ]
             if outcome != Outcome.UNAVAILABLE:
-                agreed = _drop_outliers(agreed, reveals, threshold_ppb)
+                agreed = _drop_outliers(agreed, reveals)
             voters += agreed
         if outcome == Outcome.FAIL and len(voters) < params.fails_min:
             continue
@@ -209,10 +208,10 @@ def compute_tally(
     return VerdictTally(Outcome.INCONCLUSIVE, (), 0)
 
 
-def is_fingerprint_match(first: bytes, second: bytes, threshold_ppb: int) -> bool:
-    """Whether two fingerprints (int32, little-endian) are within the threshold of each other, by integers alone.
+def is_fingerprint_match(first: bytes, second: bytes, tolerance_ppb: int = FINGERPRINT_TOLERANCE_PPB) -> bool:
+    """Whether two fingerprints (int32, little-endian) are within a tolerance of each other, by integers alone.
 
-    sum((a - b)^2) x 10^18 <= threshold_ppb^2 x min(sum(a^2), sum(b^2)). Equal ones match, all zeros match only zeros.
+    sum((a - b)^2) x 10^18 <= tolerance_ppb^2 x min(sum(a^2), sum(b^2)). Equal ones match, all zeros match only zeros.
     """
     if first == second:
         return True
@@ -220,17 +219,15 @@ def is_fingerprint_match(first: bytes, second: bytes, threshold_ppb: int) -> boo
     a, b = struct.unpack(shape, first), struct.unpack(shape, second)
     difference: int = sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
     scale: int = min(sum(x * x for x in a), sum(y * y for y in b))
-    return difference * _PPB_SQUARED <= threshold_ppb * threshold_ppb * scale
+    return difference * _PPB_SQUARED <= tolerance_ppb * tolerance_ppb * scale
 
 
-def _drop_outliers(
-    voters: list[CommitteeMember], reveals: Mapping[bytes, Reveal], threshold_ppb: int
-) -> list[CommitteeMember]:
+def _drop_outliers(voters: list[CommitteeMember], reveals: Mapping[bytes, Reveal]) -> list[CommitteeMember]:
     """The voters whose fingerprint agrees with those of more than half the voters' stake, their own included."""
     prints = [reveals[one.verifier].fingerprint for one in voters]
     agreeing = [one.stake for one in voters]
     for i, j in combinations(range(len(voters)), 2):
-        if is_fingerprint_match(prints[i], prints[j], threshold_ppb):
+        if is_fingerprint_match(prints[i], prints[j]):
             agreeing[i] += voters[j].stake
             agreeing[j] += voters[i].stake
     stake = sum(one.stake for one in voters)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from inference.errors import ModelFormatError
 from inference.model.checkpoint.bounded_json import JSON_BYTES_MAX, parse_object
+from inference.model.checkpoint.e4m3 import E4M3_VALUES, NAN_BITS
 from inference.model.checkpoint.mapping import map_file
 from inference.model.checkpoint.safetensors_header import LENGTH_BYTES, SafeTensor, scan_safetensors
 from inference.model.checkpoint.source import Blocks, Values
@@ -24,7 +25,7 @@ SHARDS_MAX = 512
 SCALE_SUFFIX = "_scale_inv"
 SCALE_BLOCK = 128
 """An fp8 matrix has one scale for each square of so many rows and columns (DeepSeek-V3, section 3.3)."""
-_FORMS = {"F32": Form.FP32, "F16": Form.FP16, "BF16": Form.BF16, "F8_E4M3": Form.FP32}
+_FORMS = {"F32": Form.FP32, "F16": Form.FP16, "BF16": Form.BF16, "F8_E4M3": Form.F8_B128}
 _ITEM_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "|u1"}
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -67,7 +68,7 @@ class HfDirectory:
         return self._get_place(name).tensor.shape
 
     def get_form(self, name: str) -> Form:
-        """The form of the tensor's dtype; scaled fp8 is FP32. Raises ModelFormatError for a dtype of no weights."""
+        """The form of the tensor's dtype. Raises ModelFormatError for a dtype of no weights."""
         tensor = self._get_place(name).tensor
         if tensor.dtype not in _FORMS or not tensor.shape:
             what = tensor.dtype if tensor.shape else "a single number"
@@ -84,14 +85,25 @@ class HfDirectory:
         with np.errstate(all="ignore"):  # what is no number is refused below
             values = _decode(place.tensor.dtype, _read_items(place, start, stop))
             if place.tensor.dtype == "F8_E4M3":
-                values *= self._read_scales(place.tensor, start, stop)
+                scales = self._read_scales(place.tensor, start, stop)
+                values *= np.repeat(scales, SCALE_BLOCK, axis=1)[:, : values.shape[1]]
         if not np.isfinite(values).all():
             raise ModelFormatError(f"{name} in {self.path.name} holds NaN or infinity: it is damaged, fetch it again")
         return values
 
     def read_blocks(self, name: str, rows: slice = slice(None)) -> Blocks:
-        """None of this format's forms has blocks: no caller comes here."""
-        raise AssertionError(f"{name} has no blocks in rows {rows}")
+        """Rows of an fp8 matrix whose columns are whole blocks: codes of e4m3, and each row's scales."""
+        place = self._get_place(name)
+        start, stop, step = rows.indices(place.tensor.shape[0])
+        assert step == 1, "rows are consecutive"
+        assert place.tensor.dtype == "F8_E4M3", "other types have no blocks"
+        codes = _read_items(place, start, stop).astype(np.uint8)
+        scales = self._read_scales(place.tensor, start, stop)
+        with np.errstate(all="ignore"):  # what is no number is refused
+            is_finite = np.isfinite(scales * E4M3_VALUES[NAN_BITS - 1]).all()
+        if (codes & 127 == NAN_BITS).any() or not is_finite:
+            raise ModelFormatError(f"{name} in {self.path.name} holds NaN or infinity: it is damaged, fetch it again")
+        return Blocks(codes, scales, None)
 
     def _get_place(self, name: str) -> _ShardTensor:
         place = self._places.get(name)
@@ -100,7 +112,7 @@ class HfDirectory:
         return place
 
     def _read_scales(self, tensor: SafeTensor, start: int, stop: int) -> Values:
-        """The scale of each value in rows `start` to `stop`, [rows, K]."""
+        """The scales of each row from `start` to `stop`, [rows, blocks of K]."""
         place = self._places.get(tensor.name + SCALE_SUFFIX)
         if place is None or len(tensor.shape) != 2:
             raise ModelFormatError(f"{tensor.name} is fp8 without scales of its blocks: use the checkpoint in BF16")
@@ -112,8 +124,8 @@ class HfDirectory:
             )
         first = start // SCALE_BLOCK
         scales = _decode(place.tensor.dtype, _read_items(place, first, -(-stop // SCALE_BLOCK)))
-        of_rows = scales[np.arange(start, stop) // SCALE_BLOCK - first]  # [rows, blocks of K]
-        return np.repeat(of_rows, SCALE_BLOCK, axis=1)[:, : tensor.shape[1]]
+        of_rows: Values = scales[np.arange(start, stop) // SCALE_BLOCK - first]
+        return of_rows
 
 
 def open_hf(directory: Path) -> HfDirectory:
@@ -256,19 +268,6 @@ def _decode(dtype: str, items: NDArray[np.generic]) -> Values:
     if dtype == "BF16":
         return (items.astype(np.uint32) << 16).view(np.float32)
     if dtype == "F8_E4M3":
-        values: Values = _FP8_VALUES[items.astype(np.uint8, copy=False)]
+        values: Values = E4M3_VALUES[items.astype(np.uint8, copy=False)]
         return values
     return items.astype(np.float32)
-
-
-def _make_fp8_values() -> Values:
-    """The values of the 256 codes of e4m3fn (OCP 8-bit floating point, section 5): no infinities, two NaN."""
-    codes = np.arange(256)
-    exponent, fraction = codes >> 3 & 15, (codes & 7).astype(np.float32)
-    normal = np.ldexp(8 + fraction, exponent - 10)
-    values = np.where(exponent > 0, normal, np.ldexp(fraction, -9)) * np.where(codes & 128, -1, 1)
-    values[codes & 127 == 127] = np.nan
-    return values.astype(np.float32)
-
-
-_FP8_VALUES = _make_fp8_values()

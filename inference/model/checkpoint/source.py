@@ -24,7 +24,8 @@ class Blocks:
     """N rows of a block-quantised matrix with K columns, at their exact values.
 
     weight[n, k] = scale[n, k // block] * (codes[n, k] - middle) + offset[n, k // block], where the middle is 8 for
-    codes of 4 bits (0..15, one per byte here) and 128 for codes of 8 bits; no offset is zero.
+    codes of 4 bits (0..15, one per byte here) and 128 for codes of 8 bits; no offset is zero. Of F8_B128, codes are
+    floats (e4m3fn), times their scale.
     """
 
     codes: Codes  # [N, K]

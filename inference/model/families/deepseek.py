@@ -23,7 +23,7 @@ from proto_specs.types.manifest import UnitKind
 
 
 class Deepseek(Family):
-    """DeepSeek V2, V2 Lite, V2.5, V3, V3.1, R1, and what has their graph (Kimi K2, Moonlight)."""
+    """DeepSeek V2, V2 Lite, V2.5, V3, V3.1, R1, and what has their graph (Moonlight)."""
 
     name = "deepseek"
     gguf_kinds = ("deepseek2",)

@@ -1,12 +1,13 @@
 """What a model family is: reading a configuration, naming tensors, building a layer. The plain decoder is the default.
 
-A family is one module of this package with a FAMILY: a subclass of `Family` that says what differs. Everything else, the
-import, the layout, the engine, the chain, is told by these methods. docs/adding-a-family.md walks through one.
+A family is one module of this package with a FAMILY: a subclass of `Family` that says what differs. Everything else,
+the import, the layout, the engine, the chain, is told by these methods. docs/adding-a-family.md walks through one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import ClassVar
@@ -21,6 +22,8 @@ from inference.model.graph.kit import GraphKit, Residual
 from inference.model.layout import Part
 from proto_specs.types.manifest import Architecture, Setting, UnitKind
 
+SETTING_MAX = 1 << 24
+"""The most that a setting may be: widths, positions, numbers of experts and the like."""
 _COMPARED_VALUES = 1 << 22
 """Values of each of two tensors that are compared at a time."""
 
@@ -68,9 +71,9 @@ class Cut:
 class Ref:
     """Where a checkpoint keeps a part: a tensor's rows, or those of several tensors stacked along a new first axis.
 
-    `interleaved_heads` is not 0 where the rows of each of so many heads alternate between the two halves (GGUF's Q and K
-    of some families): they are put back. `shift` is added to every value (norms stored as weight - 1). `cut` says which
-    rows of each matrix of experts or heads are the part's. A checkpoint without these names has it at `otherwise`.
+    `interleaved_heads` is not 0 where the rows of each of so many heads alternate between the two halves (GGUF's Q and
+    K of some families): they are put back. `shift` is added to every value (norms stored as weight - 1). `cut` says
+    which rows of each matrix of experts or heads are the part's. Without these names it is at `otherwise`.
     """
 
     names: tuple[str, ...]
@@ -98,7 +101,7 @@ class KvShape:
 
 
 class Family:
-    """A plain pre-norm decoder: grouped-query attention with rotary embedding, gated SiLU. Subclasses say what differs."""
+    """A plain pre-norm decoder: grouped-query attention with rotary embedding, gated SiLU. Subclasses differ."""
 
     name: ClassVar[str]
     """Its name in manifests."""
@@ -230,7 +233,7 @@ class Family:
         return Architecture(family=self.name, settings=tuple(settings), **shape)
 
     def read_architecture(self, architecture: Architecture) -> Decoder:
-        """The decoder of a manifest. Raises ModelFormatError for settings this family does not have, or lacks."""
+        """The decoder of a manifest. Raises ModelFormatError for settings this family lacks, or that are absurd."""
         stated = {one.name: one.value for one in architecture.settings}
         values: dict[str, object] = {}
         for one in fields(self.decoder):
@@ -242,7 +245,40 @@ class Family:
                 raise ModelFormatError(f"the manifest lacks {one.name} of family {self.name}: import the model again")
         if stated:
             raise ModelFormatError(f"family {self.name} of this version has no setting {min(stated)}: update it")
-        return self.decoder(**values)  # type: ignore[arg-type]
+        decoder = self.decoder(**values)  # type: ignore[arg-type]
+        self.check(decoder)
+        return decoder
+
+    def check(self, decoder: Decoder) -> None:
+        """Raises ModelFormatError for settings, a file's or a manifest's, that nothing can be built with."""
+        for one in fields(decoder):
+            value, is_set = getattr(decoder, one.name), one.name.endswith("_layers")
+            least = (
+                1 if one.name in ("layers", "hidden", "vocab", "context_max", "heads", "kv_heads", "head_dim") else 0
+            )
+            if isinstance(value, int) and (value < least or (value > SETTING_MAX and not is_set)):
+                raise ModelFormatError(
+                    f"{one.name} is {value}, not a number from {least} to {SETTING_MAX}: not supported"
+                )
+            if (
+                isinstance(value, str)
+                and one.name != "rope_scaling"
+                and value != one.default
+                and not _is_positive(value)
+            ):
+                raise ModelFormatError(f"{one.name} is {value!r:.80}, not a positive number: import the model again")
+        if decoder.heads % decoder.kv_heads:
+            raise ModelFormatError(f"{decoder.heads} heads cannot share {decoder.kv_heads} of keys: not supported")
+        try:
+            with np.errstate(all="ignore"):
+                rotaries = self.make_rotaries(decoder).values()
+            is_finite = all(np.isfinite([*one.frequencies, one.factor]).all() for one in rotaries)
+        except (ArithmeticError, ValueError):
+            is_finite = False
+        if not is_finite:
+            raise ModelFormatError(
+                f"rotary scaling {decoder.rope_scaling!r} cannot be computed: import the model again"
+            )
 
 
 GGUF_NAMES: Mapping[str, str] = {
@@ -294,6 +330,13 @@ def check_equal(checkpoint: Checkpoint, name: str, other: str) -> None:
         raise ModelFormatError(
             f"{name} of {checkpoint.path.name} differs from {other}, which it is tied to: not supported"
         )
+
+
+def _is_positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
 
 
 def _write_value(value: object) -> str:

@@ -69,7 +69,7 @@ def count_gguf_experts(checkpoint: Checkpoint) -> int:
 
 
 def _find_stretch(checkpoint: Checkpoint) -> RopeScaling | None:
-    """The scaling that a GGUF file's table of rotary factors stands for: a file of Llama 3.1 has it as a tensor alone."""
+    """The scaling that a GGUF file's table of rotary factors stands for: Llama 3.1 has it as a tensor alone."""
     if ROPE_FACTORS not in checkpoint.names():
         return None
     factors = checkpoint.read(ROPE_FACTORS).astype(np.float64)

@@ -132,12 +132,12 @@ def _read_gguf_scaling(checkpoint: Checkpoint, stated: Stated, context: int) -> 
         stated.expect("rope.scaling.factor", 0.0, 1.0)
         stated.skip("rope.scaling.original_context_length")
         return None
+    if kind not in ("linear", "yarn"):
+        raise ModelFormatError(f"rotary scaling {kind!r:.40} of {checkpoint.path.name} is not supported")
     factor = float(stated.decimal("rope.scaling.factor"))
     original = stated.integer("rope.scaling.original_context_length", context)
     if kind == "linear":
         return RopeScaling("linear", (factor,))
-    if kind != "yarn":
-        raise ModelFormatError(f"rotary scaling {kind!r:.40} of {checkpoint.path.name} is not supported")
     for key in ("yarn_ext_factor", "yarn_attn_factor"):
         stated.expect(f"rope.scaling.{key}", 1.0)
     fast, slow = (

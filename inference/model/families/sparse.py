@@ -49,9 +49,12 @@ class SparseFamily(Family):
         return replace_ffn(plain, _get(decoder)) if _get(decoder).is_sparse(layer) else plain
 
     def find_gguf(self, decoder: Decoder, part: str, kind: UnitKind, layer: int) -> Ref:
-        """Experts are stacked."""
-        if kind is UnitKind.LAYER and _get(decoder).is_sparse(layer) and part in GGUF_EXPERTS:
-            return Ref.of(f"blk.{layer}.{GGUF_EXPERTS[part]}")
+        """Experts are stacked; in old files of Mixtral each has tensors of its own."""
+        sparse = _get(decoder)
+        if kind is UnitKind.LAYER and sparse.is_sparse(layer) and part in GGUF_EXPERTS:
+            names = tuple(f"blk.{layer}.ffn_{part}.{place}.weight" for place in range(sparse.experts))
+            apart = Ref(names) if part != "router" else None
+            return Ref((f"blk.{layer}.{GGUF_EXPERTS[part]}",), otherwise=apart)
         return super().find_gguf(decoder, part, kind, layer)
 
     def find_hf(self, decoder: Decoder, part: str, kind: UnitKind, layer: int) -> Ref:

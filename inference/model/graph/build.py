@@ -1,7 +1,7 @@
 """Builds the ONNX graph of any layer range [start, end) over unit files as external data. Reads no weight itself.
 
-Shapes: R = B x T rows of a call, B sequences of T positions each; C hidden width; P positions of KV memory; A rows whose
-logits are asked; V vocabulary.
+Shapes: R = B x T rows of a call, B sequences of T positions each; C hidden width; P positions of KV memory; A rows
+whose logits are asked; V vocabulary.
 
     inputs   hidden [R,C] fp32: the residual stream before layer `start` (embedded rows for a first shard)
              batch [1] int64 = B;  last_position [B] int32 = length of each sequence after this call - 1
@@ -16,8 +16,11 @@ logits are asked; V vocabulary.
 
 from __future__ import annotations
 
+import itertools
+
 from onnx import TensorProto, helper
 
+from inference.model.forms import Role
 from inference.model.graph.kit import CONTRIB_DOMAIN, GraphKit, Residual
 from inference.model.graph.provider import Provider
 from inference.model.graph.shard import ShardRange
@@ -28,6 +31,8 @@ OPSET = 21
 OPSET_CUDA = 24
 """The first with TensorScatter, which writes to KV memory in place."""
 IR_VERSION = 10
+BRANCHES_MAX = 256
+"""Branches of one graph: the time in which the runtime loads it grows with their square."""
 
 
 def build_graph(shard: ShardRange, provider: Provider = Provider.CPU) -> bytes:
@@ -36,7 +41,8 @@ def build_graph(shard: ShardRange, provider: Provider = Provider.CPU) -> bytes:
     It is built of operators that `provider` has kernels for. The graph for CUDA runs on a CPU too, only slower.
     """
     family, decoder = shard.family, shard.decoder
-    kit = GraphKit(epsilon=float(decoder.norm_epsilon), provider=provider)
+    has_equal_bits = shard.manifest.profile.decode_rows > 1
+    kit = GraphKit(float(decoder.norm_epsilon), has_equal_bits, provider)
     _declare_inputs(kit, shard)
     residual = Residual("hidden")
     for layer in shard.layers:
@@ -58,6 +64,20 @@ def build_graph(shard: ShardRange, provider: Provider = Provider.CPU) -> bytes:
     model = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="myelin")
     data: bytes = model.SerializeToString()
     return data
+
+
+def list_pieces(shard: ShardRange) -> tuple[ShardRange, ...]:
+    """The shard in the ranges of layers that are loaded as one graph each: one, unless it has very many experts."""
+    cuts, branches = [shard.start], 0
+    for layer in shard.layers:
+        parts = shard.get_parts(UnitKind.LAYER, layer)
+        experts = max((one.shape[0] for one in parts if one.role is Role.EXPERTS), default=0)
+        if branches + experts > BRANCHES_MAX and layer > cuts[-1]:
+            cuts.append(layer)
+            branches = 0
+        branches += experts
+    bounds = itertools.pairwise([*cuts, shard.end])
+    return tuple(ShardRange(shard.manifest, start, end) for start, end in bounds)
 
 
 def _declare_inputs(kit: GraphKit, shard: ShardRange) -> None:

@@ -50,6 +50,8 @@ class GraphKit:
     """Nodes, weights and interface of a graph, collected while families walk over their layers."""
 
     epsilon: float
+    has_equal_bits: bool = False
+    """Whether a row has the same bits whatever rows are with it, at some cost."""
     provider: Provider = Provider.CPU
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: list[onnx.TensorProto] = field(default_factory=list)
@@ -60,10 +62,12 @@ class GraphKit:
     _tensors: dict[str, StoredTensor] = field(default_factory=dict)
     _made: dict[str, str] = field(default_factory=dict)
     _count: int = 0
+    _files: dict[str, str] = field(default_factory=dict)
     _trunk: list[onnx.NodeProto] = field(default_factory=list)
+    _constants: list[onnx.TensorProto] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._trunk = self.nodes
+        self._trunk, self._constants = self.nodes, self.initializers
 
     # Weights
 
@@ -72,9 +76,9 @@ class GraphKit:
         self.prefix, self.layer = prefix, layer
         for tensor in tensors:
             if prefix + tensor.name not in self._tensors:
-                for name, one in _name_matrices(tensor):
-                    for array in one.arrays:
-                        self._declare_array(f"{prefix}{name}.{array.name}", file, array)
+                self._files[prefix + tensor.name] = file
+                if tensor.role is not Role.EXPERTS:  # theirs are declared in the branches that use them
+                    self._declare_arrays(prefix + tensor.name, file, tensor)
             self._tensors |= {f"{prefix}{part.name}": tensor for part in tensor.parts}
 
     def vector(self, part: str) -> str:
@@ -90,8 +94,10 @@ class GraphKit:
 
     def linear_of_expert(self, rows: str, part: str, expert: int) -> str:
         """rows [R, K] times the matrix of one expert: [R, N]. In a branch, it costs nothing when that is not taken."""
-        name, matrix = _name_matrices(self._tensors[self.prefix + part])[expert]
-        return build_product(self, rows, matrix, self.prefix + name)
+        tensor = self._tensors[self.prefix + part]
+        name, matrix = f"{self.prefix}{tensor.name}.{expert}", tensor.get_matrix(expert)
+        self._declare_arrays(name, self._files[self.prefix + tensor.name], matrix)
+        return build_product(self, rows, matrix, name)
 
     def linear_of_heads(self, rows: str, part: str) -> str:
         """rows [R, H, K], of each head times its own matrix: [R, H, N]."""
@@ -105,15 +111,15 @@ class GraphKit:
 
     def branch(self, asked: str, rows: str, build: Callable[[], str]) -> str:
         """What `build` makes where `asked` (one bool) is true, else `rows`. Its nodes run in that case alone."""
-        before, made = self.nodes, dict(self._made)
+        nodes, initializers, made = self.nodes, self.initializers, dict(self._made)
         graphs: dict[str, Any] = {}
         for which, make in (("then_branch", build), ("else_branch", lambda: self.node("Identity", [rows]))):
-            self.nodes = []
+            self.nodes, self.initializers = [], []
             output = helper.make_tensor_value_info(make(), TensorProto.FLOAT, None)
-            graphs[which] = helper.make_graph(self.nodes, which, [], [output])
+            graphs[which] = helper.make_graph(self.nodes, which, [], [output], self.initializers)
             # Values made inside do not exist outside; constants do.
             self._made = made | {name: value for name, value in self._made.items() if name == value}
-        self.nodes = before
+        self.nodes, self.initializers = nodes, initializers
         return self.node("If", [asked], **graphs)
 
     # Arithmetic
@@ -134,7 +140,7 @@ class GraphKit:
         """A constant of the graph itself, by a name that says its value; declared once."""
         if name not in self._made:
             self._made[name] = name
-            self.initializers.append(numpy_helper.from_array(value, name))
+            self._constants.append(numpy_helper.from_array(value, name))
         return name
 
     def once(self, name: str, make: Any) -> str:
@@ -201,6 +207,11 @@ class GraphKit:
         self.node("Split", [rows, sizes], outputs=outputs, axis=-1)
         return tuple(outputs)
 
+    def cut(self, rows: str, start: int, stop: int) -> str:
+        """Rows from `start` to `stop`, which may count from the end."""
+        bounds = [self.constant(f"at.{one}", np.array([one], np.int64)) for one in (start, stop)]
+        return self.node("Slice", [rows, *bounds])
+
     def reshape(self, rows: str, *shape: int) -> str:
         """To a shape with at most one -1."""
         name = f"shape.{'x'.join(map(str, shape))}"
@@ -241,8 +252,8 @@ class GraphKit:
     ) -> str:
         """Grouped-query attention over the layer's KV memory; returns [R, heads head_dim].
 
-        Takes packed q, k, v [R, (heads + 2 kv_heads) head_dim], or with `split` = (k, v) the queries alone. `rope` names
-        the rotary tables, "" for none; a position sees itself and the `window` - 1 before it, or all (0).
+        Takes packed q, k, v [R, (heads + 2 kv_heads) head_dim], or with `split` = (k, v) the queries alone. `rope`
+        names the rotary tables, "" for none; a position sees itself and the `window` - 1 before it, or all (0).
         """
         widths = [heads * head_dim, kv_heads * head_dim, kv_heads * head_dim]
         if self.provider is Provider.CUDA:
@@ -314,16 +325,14 @@ class GraphKit:
 
         return self.once(name, make)
 
+    def _declare_arrays(self, name: str, file: str, tensor: StoredTensor) -> None:
+        for array in tensor.arrays:
+            self._declare_array(f"{name}.{array.name}", file, array)
+
     def _declare_array(self, name: str, file: str, array: StoredArray) -> None:
-        tensor = TensorProto(name=name, data_type=_ARRAY_TYPES[array.dtype], dims=array.shape)
+        kind = TensorProto.FLOAT8E4M3FN if array.name == "floats" else _ARRAY_TYPES[array.dtype]
+        tensor = TensorProto(name=name, data_type=kind, dims=array.shape)
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in {"location": file, "offset": array.offset, "length": array.size}.items():
             tensor.external_data.add(key=key, value=str(value))
         self.initializers.append(tensor)
-
-
-def _name_matrices(tensor: StoredTensor) -> list[tuple[str, StoredTensor]]:
-    """The names in a graph of a tensor's matrices: experts have one for each, since each is used alone."""
-    if tensor.role is not Role.EXPERTS:
-        return [(tensor.name, tensor)]
-    return [(f"{tensor.name}.{place}", one) for place, one in enumerate(tensor.split())]

@@ -1,10 +1,11 @@
 """Products of rows with stored tensors, exact for every form: y [R, N] = x [R, K] times the tensor's values.
 
-Block forms use ONNX Runtime's MatMulNBits with fp32 activations. Its fast kernels know one scale and an integer zero point
-for a block; a block's offset is a second, small product with the sums of x over blocks. A matrix of 8 bits is two of 4 bits
-side by side (forms.py) times x twice. A table of 8 bits, the head, is too large to be doubled; it uses the kernel with int8
-activations, which is exact for rows that are int8 already: each row is taken apart into three such rows (the first 8
-bits of each element, then what is left, twice), whose products are added. CUDA's kernel is fp32 with 8 bits as with 4.
+Block forms use ONNX Runtime's MatMulNBits with fp32 activations. Its fast kernels know one scale and an integer zero
+point for a block; a block's offset is a second, small product with the sums of x over blocks. A matrix of 8 bits is two
+of 4 bits side by side (forms.py) times x twice. A table of 8 bits, the head, is too large to be doubled; it uses the
+kernel with int8 activations, which is exact for rows that are int8 already: each row is taken apart into three such
+rows (the first 8 bits of each element, then what is left, twice), whose products are added. CUDA's kernel is fp32 with
+8 bits as with 4.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from inference.model.forms import BLOCK_FORMS, BlockForm, Role
+from inference.model.forms import BLOCK_FORMS, FLOAT_BLOCK, BlockForm, Role
 from inference.model.graph.provider import Provider
 from inference.model.layout import StoredTensor
 from proto_specs.types.manifest import Form
@@ -31,6 +32,10 @@ _INT8_LEVEL = 4
 
 def build_product(kit: GraphKit, rows: str, tensor: StoredTensor, name: str) -> str:
     """Adds the nodes of one product. `name` is that of the tensor in the graph; its arrays follow it with a dot."""
+    if tensor.form is Form.F8_B128:
+        floats = kit.node("Reshape", [f"{name}.floats", kit.live_shape(tensor.rows, tensor.columns)])
+        weights = kit.node("DequantizeLinear", [floats, f"{name}.scales"], axis=1, block_size=FLOAT_BLOCK)
+        return kit.node("Gemm", [rows, weights], transB=1)
     if tensor.form not in BLOCK_FORMS:
         weights = f"{name}.values"
         if tensor.form is not Form.FP32 and tensor.role is Role.EXPERTS:

@@ -40,7 +40,9 @@ def build_bpe(data: TokenizerData, **options: object) -> models.BPE:
         merges = [(left, right) for left, right in (one.split(" ") for one in data.merges)]
         return models.BPE(vocab=vocab, merges=merges, **options)
     except Exception as error:  # the library raises bare Exception
-        raise TokenizerError(f"the tokenizer's merges do not fit its vocabulary: {error}") from error
+        raise TokenizerError(
+            f"the tokenizer's merges do not fit its vocabulary: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _build_pre_tokenizer(pre: PreTokenizer) -> pre_tokenizers.PreTokenizer:

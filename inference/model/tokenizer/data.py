@@ -85,6 +85,12 @@ class TokenizerData:
             raise ModelFormatError(f"a tokenizer has 1 to {TOKENS_MAX} tokens and one type for each: fetch it again")
         if len(self.merges) > MERGES_MAX:
             raise ModelFormatError(f"the tokenizer has {len(self.merges)} merges, at most {MERGES_MAX} are allowed")
+        try:
+            "".join((*self.tokens, *self.merges, self.pre, self.pipeline)).encode()
+        except UnicodeEncodeError as error:
+            raise ModelFormatError(
+                "a text in the tokenizer is not Unicode (lone surrogates): fetch it again"
+            ) from error
         strange = set(self.types) - set(TokenType)
         if strange:
             raise ModelFormatError(f"token types {sorted(strange)} are unknown: convert the model again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -11,12 +12,25 @@ from inference.errors import ModelFormatError
 from inference.model.tokenizer.codec import Codec
 from inference.model.tokenizer.data import TokenizerData, TokenizerKind, TokenType
 from inference.model.tokenizer.end_of_generation import find_end_tokens, is_end_text
+from inference.model.tokenizer.pre_tokenizers import LINES, PRE_TOKENIZERS
+from inference.model.tokenizer.spelling import SPACE
+from inference.model.tokenizer.template import ChatTemplate
 
 _T = TypeVar("_T", str, bool)
 _KEY = "tokenizer.ggml."
-_KINDS = {"gpt2": TokenizerKind.BYTE_LEVEL, "llama": TokenizerKind.SENTENCEPIECE}
-# llama.cpp's defaults where a file says nothing.
-_BOS_IS_DEFAULT = ("llama-bpe", "llama-v3", "llama3", "tekken")
+_KINDS = {"gpt2": TokenizerKind.BYTE_LEVEL, "llama": TokenizerKind.SENTENCEPIECE, "gemma4": TokenizerKind.PIPELINE}
+_GEMMA4 = json.dumps(
+    {
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
+        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": LINES}, "behavior": "Isolated", "invert": False},
+        "is_byte_level": False,
+        "late": [],
+        "byte_fallback": True,
+        "fuse_unk": False,
+        "ignore_merges": False,
+    },
+    sort_keys=True,
+)
 _PHI3_KEEPS_SPACE = ("<unk>", "<s>", "<|endoftext|>")
 
 
@@ -28,8 +42,8 @@ def read_gguf_tokenizer(fields: Mapping[str, object]) -> TokenizerData:
     model = _read(fields, "model", str)
     if model not in _KINDS:
         raise ModelFormatError(
-            f"tokenizer {model!r} is not supported: use a model with a byte-level BPE ('gpt2') or "
-            "SentencePiece BPE ('llama') vocabulary"
+            f"tokenizer {model!r} is not supported: use a model with a byte-level BPE ('gpt2'), SentencePiece BPE "
+            "('llama') or Gemma 4 ('gemma4') vocabulary"
         )
     kind = _KINDS[model]
     tokens = _read_strings(fields, "tokens")
@@ -48,16 +62,19 @@ def read_gguf_tokenizer(fields: Mapping[str, object]) -> TokenizerData:
     data = TokenizerData(
         tokens=names,
         types=tuple(int(one) for one in types),
-        merges=() if is_piece else _read_strings(fields, "merges"),
+        merges=() if is_piece else tuple(dict.fromkeys(_read_strings(fields, "merges"))),
         pre=pre,
         bos_token=_read_id(fields, "bos_token_id", len(names), bos),
         eos_token=_read_id(fields, "eos_token_id", len(names), eos),
-        add_bos=_read(fields, "add_bos_token", bool, is_piece or pre in _BOS_IS_DEFAULT),
+        # llama.cpp's defaults where a file says nothing; Gemma 4 wants bos whatever the file says.
+        add_bos=kind == TokenizerKind.PIPELINE
+        or _read(fields, "add_bos_token", bool, is_piece or (pre in PRE_TOKENIZERS and PRE_TOKENIZERS[pre].adds_bos)),
         add_eos=_read(fields, "add_eos_token", bool, False),
         kind=kind.value,
         ranks=_read_ranks(fields, len(names)) if is_piece else (),
         space_prefix=_read(fields, "add_space_prefix", bool, True) if is_piece else False,
         strip_right=strip_right,
+        pipeline=_GEMMA4 if kind == TokenizerKind.PIPELINE else "",
     )
     data.validate()
     Codec(data)
@@ -72,6 +89,16 @@ def read_gguf_end_tokens(fields: Mapping[str, object], data: TokenizerData) -> t
     names = ("eos_token_id", "eot_token_id", "eom_token_id", "fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id")
     stated = [_read_id(fields, one, len(data.tokens), None) for one in names]
     return find_end_tokens(data, [one for one in [*stated, data.eos_token] if one is not None])
+
+
+def read_gguf_chat_template(fields: Mapping[str, object]) -> str:
+    """The chat template, "" when there is none. Raises ModelFormatError, or TokenizerError when it does not compile."""
+    template = fields.get("tokenizer.chat_template", "")
+    if not isinstance(template, str):
+        raise ModelFormatError("tokenizer.chat_template is no text: convert the file again")
+    if template:
+        ChatTemplate(template)
+    return template
 
 
 def _read(fields: Mapping[str, object], name: str, kind: type[_T], default: _T | None = None) -> _T:

@@ -16,6 +16,7 @@ from inference.model.tokenizer.codec import Codec
 from inference.model.tokenizer.data import TOKENS_MAX, TokenizerData, TokenizerKind, TokenType
 from inference.model.tokenizer.end_of_generation import find_end_tokens, is_end_text
 from inference.model.tokenizer.pipeline import check_parts
+from inference.model.tokenizer.template import ChatTemplate
 
 FILE_BYTES_MAX = 64 << 20
 _MODEL_KEYS = {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk"}
@@ -87,8 +88,15 @@ def read_hf_end_tokens(directory: Path, data: TokenizerData) -> tuple[int, ...]:
 def read_hf_chat_template(directory: Path) -> str:
     """The chat template: chat_template.jinja, else tokenizer_config.json's, of several the one named "default".
 
-    "" when there is none. Raises ModelFormatError for a malformed one.
+    "" when there is none. Raises ModelFormatError for a malformed one, TokenizerError for one that does not compile.
     """
+    template = _find_chat_template(directory)
+    if template:
+        ChatTemplate(template)
+    return template
+
+
+def _find_chat_template(directory: Path) -> str:
     path = directory / "chat_template.jinja"
     if path.is_file():
         return _read_text(path)
@@ -236,7 +244,7 @@ def _find_late(added: list[dict[str, Any]], normalizer: object) -> list[int]:
     """Tokens looked for in normalized text. With a normalizer that would change them this is not supported."""
     late = sorted(one["id"] for one in added if one["normalized"])
     changes = json.dumps(normalizer)
-    if late and ("Prepend" in changes or "Replace" in changes):
+    if late and any(one in changes for one in ("NFC", "Prepend", "Replace")):
         raise ModelFormatError(
             "added tokens that are found in rewritten text are not supported: save the tokenizer again with a current "
             "transformers"

@@ -39,7 +39,7 @@ _NORMALIZERS = {"NFC", "Prepend", "Replace"}
 _PRE_TOKENIZERS = {"ByteLevel", "Digits", "Metaspace"}
 _EXPRESSIONS = frozenset(
     expression for one in pre_tokenizers.PRE_TOKENIZERS.values() for expression in one.expressions
-) | {pre_tokenizers.GPT2.replace("'s|'t|'re|'ve|'m|'ll|'d", "'(?:[sdmt]|ll|ve|re)")}
+) | {pre_tokenizers.GPT2.replace("'s|'t|'re|'ve|'m|'ll|'d", "'(?:[sdmt]|ll|ve|re)"), pre_tokenizers.LINES}
 
 
 class Pipeline:

@@ -1,6 +1,7 @@
 """Where text is cut before byte-level BPE, by llama.cpp's names, with the expressions of the models' tokenizer.json.
 
-Each entry was compared with llama.cpp; tests/fixtures/README.md says on what and where the two differ.
+llama.cpp rewrites some of them for its own engine. There it differs, and these are kept: in `tekken` and `gpt-4o` on
+combining marks and on capitals outside ASCII, in the older DeepSeek ones on U+3000, U+2028 and U+2029.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ _PUNCTUATION = r" ?[^\s\p{L}\p{N}]+[\r\n]*"
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _LEAD = r"[^\r\n\p{L}\p{N}]?"
 
+LINES = r"[^\n]+|[\n]+"
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = rf"{_CONTRACTION}|{_LEAD}\p{{L}}+|\p{{N}}{{1,3}}|{_PUNCTUATION}|{_TAIL}"
 QWEN2 = rf"{_CONTRACTION}|{_LEAD}\p{{L}}+|\p{{N}}|{_PUNCTUATION}|{_TAIL}"
@@ -24,7 +26,7 @@ GPT4O = (
 )
 DEEPSEEK_CJK = "[一-龥\u3040-ゟ゠-ヿ]+"
 DEEPSEEK3 = (
-    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
     rf"| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_TAIL}"
 )
 DEEPSEEK_LETTERS = (
@@ -45,36 +47,33 @@ class PreTokenizer:
     expressions: tuple[str, ...]
     is_whole_word_first: bool = False
     """A word that is a token is that token, whatever the merges say."""
+    adds_bos: bool = False
+    """Where a file does not say whether a text begins with bos, it does."""
 
 
-_LLAMA3 = PreTokenizer((LLAMA3,), is_whole_word_first=True)
+_LLAMA3 = PreTokenizer((LLAMA3,), is_whole_word_first=True, adds_bos=True)
 _QWEN2 = PreTokenizer((QWEN2,))
 _GPT2 = PreTokenizer((GPT2,))
 _DIGITS_GPT2 = PreTokenizer((r"\p{N}", GPT2))
+_GPT4O = PreTokenizer((GPT4O,))
+_DEEPSEEK3 = PreTokenizer((r"\p{N}{1,3}", DEEPSEEK_CJK, DEEPSEEK3))
 
-PRE_TOKENIZERS = {
-    "smollm": _DIGITS_GPT2,
-    "starcoder": _DIGITS_GPT2,
-    "refact": _DIGITS_GPT2,
-    "command-r": _DIGITS_GPT2,
-    "gpt-2": _GPT2,
-    "mpt": _GPT2,
-    "olmo": _GPT2,
-    "llama-bpe": _LLAMA3,
-    "llama-v3": _LLAMA3,
-    "llama3": _LLAMA3,
-    "qwen2": _QWEN2,
-    "deepseek-r1-qwen": _QWEN2,
-    "stablelm2": _QWEN2,
-    "qwen35": PreTokenizer((QWEN35,)),
-    "tekken": PreTokenizer((TEKKEN,), is_whole_word_first=True),
-    "gpt-4o": PreTokenizer((GPT4O,)),
-    "llama4": PreTokenizer((GPT4O,)),
-    "deepseek-v3": PreTokenizer((r"\p{N}{1,3}", DEEPSEEK_CJK, DEEPSEEK3)),
-    "deepseek-llm": PreTokenizer(("[\r\n]", DEEPSEEK_LETTERS, DEEPSEEK_PUNCTUATION, r"\s+$", DEEPSEEK_HAN, r"\p{N}+")),
-    "deepseek-coder": PreTokenizer(("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", DEEPSEEK_HAN, r"\p{N}")),
-    "glm4": PreTokenizer((LLAMA3,), is_whole_word_first=True),
-    "chatglm-bpe": PreTokenizer((LLAMA3,)),
-    "default": PreTokenizer((r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]")),
+_NAMES = {
+    _DIGITS_GPT2: ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"),
+    _GPT2: ("gpt-2", "mpt", "olmo", "phi-2", "gigachat", "exaone4", "trillion"),
+    _LLAMA3: ("llama-bpe", "llama-v3", "llama3", "falcon3", "pixtral", "lfm2"),
+    PreTokenizer((LLAMA3,)): ("dbrx", "smaug-bpe", "chatglm-bpe"),
+    PreTokenizer((LLAMA3,), is_whole_word_first=True): ("glm4",),
+    _QWEN2: ("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez", "hunyuan", "grok-2"),
+    PreTokenizer((QWEN35,)): ("qwen35",),
+    PreTokenizer((TEKKEN,), is_whole_word_first=True, adds_bos=True): ("tekken",),
+    _GPT4O: ("gpt-4o", "llama4", "kanana2", "minimax-m2"),
+    _DEEPSEEK3: ("deepseek-v3", "hunyuan-dense"),
+    PreTokenizer(("[\r\n]", DEEPSEEK_LETTERS, DEEPSEEK_PUNCTUATION, r"\s+$", DEEPSEEK_HAN, r"\p{N}+")): (
+        "deepseek-llm",
+    ),
+    PreTokenizer(("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", DEEPSEEK_HAN, r"\p{N}")): ("deepseek-coder",),
+    PreTokenizer((r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]")): ("default",),
 }
+PRE_TOKENIZERS = {name: one for one, names in _NAMES.items() for name in names}
 """Pre-tokenizers by the name that a GGUF file gives."""

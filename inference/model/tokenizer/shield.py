@@ -14,11 +14,12 @@ from functools import lru_cache
 from typing import Any
 
 from inference.errors import TokenizerError
+from inference.model.tokenizer.special import Finder
 
 
 @dataclass(frozen=True)
 class _Controls:
-    expression: re.Pattern[str]
+    finder: Finder
     beginnings: frozenset[str]
     ends: frozenset[str]
     chars_max: int
@@ -31,6 +32,8 @@ class Shield:
         self._controls = _prepare(controls)
         self._mark = secrets.token_hex(12)
         self._covered: list[str] = []
+        self.uncovered = 0
+        """How many replacements `uncover` has put back so far."""
 
     def cover(self, value: Any) -> Any:
         """The same JSON with every control token in its texts, keys too, replaced."""
@@ -49,48 +52,48 @@ class Shield:
         """
         if not self._covered:
             return text
-        found = re.sub(f"{self._mark}([0-9a-f]{{8}})", lambda match: self._covered[int(match[1], 16)], text)
+        expression = re.compile(f"{self._mark}([0-9a-f]{{8}})")
+        found, count = expression.subn(lambda match: self._covered[int(match[1], 16)], text)
+        self.uncovered += count
         if self._mark[:8] in found.lower():
             raise TokenizerError("the chat template cuts or alters a control token in a message: leave it out")
         return found
 
     def _cover_text(self, text: str, controls: _Controls) -> str:
-        head, *others = controls.expression.split(text)
-        found = controls.expression.findall(text)
-        tail = others.pop() if others else ""
-        if not found:
-            head, tail = "", text
-        tail = self._cover_edge(tail, controls, is_end=True)
-        if found:
-            head = self._cover_edge(head, controls, is_end=False)
-            middle = [
-                piece for pair in zip(found, [*others, ""], strict=True) for piece in (self._hide(pair[0]), pair[1])
-            ]
-            return head + "".join(middle) + tail
-        return self._cover_edge(tail, controls, is_end=False)
-
-    def _cover_edge(self, text: str, controls: _Controls, is_end: bool) -> str:
-        edges = controls.beginnings if is_end else controls.ends
-        for size in range(min(len(text), controls.chars_max - 1), 0, -1):
-            edge = text[-size:] if is_end else text[:size]
-            if edge in edges:
-                hidden = self._hide(edge)
-                return text[:-size] + hidden if is_end else hidden + text[size:]
-        return text
+        parts: list[str] = []
+        position = 0
+        for start, found in controls.finder.find(text):
+            parts += [text[position:start], self._hide(found)]
+            position = start + len(found)
+        kept, tail = _split_edge(text[position:], controls.beginnings, controls.chars_max, is_end=True)
+        parts += [kept, self._hide(tail)]
+        head, kept = _split_edge(parts[0], controls.ends, controls.chars_max, is_end=False)
+        parts[0] = self._hide(head) + kept
+        return "".join(parts)
 
     def _hide(self, text: str) -> str:
+        if not text:
+            return ""
         self._covered.append(text)
         return f"{self._mark}{len(self._covered) - 1:08x}"
+
+
+def _split_edge(text: str, edges: frozenset[str], chars_max: int, is_end: bool) -> tuple[str, str]:
+    """The text cut so that its end, or its beginning, is the longest of `edges`; that part may be empty."""
+    for size in range(min(len(text), chars_max - 1), 0, -1):
+        place = len(text) - size if is_end else size
+        if (text[place:] if is_end else text[:place]) in edges:
+            return text[:place], text[place:]
+    return (text, "") if is_end else ("", text)
 
 
 @lru_cache(8)
 def _prepare(controls: tuple[str, ...]) -> _Controls | None:
     if not controls:
         return None
-    ordered = sorted(controls, key=len, reverse=True)
     return _Controls(
-        expression=re.compile("|".join(re.escape(one) for one in ordered)),
+        finder=Finder(controls),
         beginnings=frozenset(one[:size] for one in controls for size in range(1, len(one))),
         ends=frozenset(one[size:] for one in controls for size in range(1, len(one))),
-        chars_max=len(ordered[0]),
+        chars_max=max(map(len, controls)),
     )

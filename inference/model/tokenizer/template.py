@@ -20,6 +20,7 @@ from inference.model.tokenizer.sandbox import BoundedEnvironment, bound, renderi
 
 TEMPLATE_BYTES_MAX = 1 << 18
 _TIME_FORMAT_CHARS_MAX = 64
+_ERROR_CHARS_MAX = 300
 
 
 class ChatTemplate:
@@ -37,7 +38,7 @@ class ChatTemplate:
         try:
             self._template = environment.compile_bounded(source)
         except (jinja2.TemplateError, RecursionError, MemoryError, SyntaxError, ValueError, OverflowError) as error:
-            raise TokenizerError(f"the model's chat template is not valid: {error}") from error
+            raise TokenizerError(f"the model's chat template is not valid: {_line(error)}") from error
 
     def render(self, variables: dict[str, Any]) -> str:
         """The text. Raises TokenizerError when the template fails, refuses, or does too much."""
@@ -45,9 +46,9 @@ class ChatTemplate:
             with rendering():
                 return self._template.render(variables)
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
-            raise TokenizerError(f"the model's chat template refuses these messages: {error}") from error
+            raise TokenizerError(f"the model's chat template refuses these messages: {_line(error)}") from error
         except (AttributeError, AssertionError, MemoryError) as error:
-            raise TokenizerError(f"the model's chat template fails on these messages: {error}") from error
+            raise TokenizerError(f"the model's chat template fails on these messages: {_line(error)}") from error
 
 
 class _Generation(Extension):
@@ -81,6 +82,10 @@ def _strftime_now(form: str) -> str:
     if not isinstance(form, str) or len(form) > _TIME_FORMAT_CHARS_MAX or any(one.isdigit() for one in form):
         raise jinja2.TemplateError(f"a time's format has at most {_TIME_FORMAT_CHARS_MAX} characters and no width")
     return datetime.now().strftime(form)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:_ERROR_CHARS_MAX] or type(error).__name__
 
 
 def _refuse(message: str) -> NoReturn:

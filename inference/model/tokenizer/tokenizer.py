@@ -72,7 +72,11 @@ class Tokenizer:
         covered = shield.cover({"messages": list(messages), "tools": tools, **variables})
         text = self._render(covered, add_generation_prompt)
         check_text(shield.uncover(text))
-        return self._codec.encode(text, allow_special=True, restore=shield.uncover)
+        expected = 2 * shield.uncovered
+        ids = self._codec.encode(text, allow_special=True, restore=shield.uncover)
+        if shield.uncovered != expected:
+            raise TokenizerError("a token of this vocabulary cuts what stands for a control token: leave it out")
+        return ids
 
     def render_chat(
         self,

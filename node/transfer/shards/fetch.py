@@ -40,12 +40,14 @@ logger = logging.getLogger("myelin.shards")
 
 
 def select_units(manifest: Manifest, layers: tuple[int, int] | None) -> tuple[Unit, ...]:
-    """The units for a worker of these layers, and those for text. Layers None: all units. Raises FetchFailed."""
+    """The units for a worker of these layers, its golden windows and those for text. None: all. Raises FetchFailed."""
     if layers is None:
         return manifest.units
     if layers[1] > manifest.architecture.layers:
         raise FetchFailed(f"{manifest.name} has layers 0:{manifest.architecture.layers}, not {layers[0]}:{layers[1]}")
-    wanted = {*ShardRange(manifest, *layers).units, (UnitKind.TOKENIZER, 0), (UnitKind.CHAT_TEMPLATE, 0)}
+    texts = {(UnitKind.TOKENIZER, 0), (UnitKind.CHAT_TEMPLATE, 0)}
+    golden = {(UnitKind.GOLDEN, boundary) for boundary in range(layers[0], layers[1] + 1)}
+    wanted = {*ShardRange(manifest, *layers).units, *texts, *golden}
     return tuple(unit for unit in manifest.units if (unit.kind, unit.index) in wanted)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trio
 
-from inference.model.fetch import MODEL_NAME, cache_dir, fetch_smollm2
+from inference.model.fetch import SMOLLM2, cache_dir, fetch_sample
 from inference.model.importing import import_model
 from node.cli.demo import CLIENT, make_demo_plan
 from node.client.rpc import open_rpc
@@ -62,9 +62,9 @@ class Running:
 @asynccontextmanager
 async def open_running(base: Path) -> AsyncIterator[Running]:
     """Start a validator and three workers; stop them at the end."""
-    path = fetch_smollm2(cache_dir(), lambda _done, _total: None)
+    path = fetch_sample(SMOLLM2, cache_dir(), lambda _done, _total: None)
     models = cache_dir() / "models"
-    manifest = import_model(path, models, lambda _done, _total: None, name=MODEL_NAME)
+    manifest = import_model(path, models, lambda _done, _total: None, name=SMOLLM2.model)
     plan = make_demo_plan(base, models, manifest, BLOCK_INTERVAL_MS, {})
     with open_localnet(base) as network:
         await network.up(lambda: plan, lambda _text: None)

@@ -13,7 +13,7 @@ def test_honest_demo_is_verified_and_paid() -> None:
     done = run_demo("--tokens", "40", "--interval-ms", "300")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Paris" in done.stdout
-    assert done.stdout.count("PASS, distance 0, threshold 3.0e-05") == 3
+    assert done.stdout.count("PASS, distance 0, threshold 8.0e-06") == 3
     assert "verified and paid" in done.stdout
     assert "JSON-RPC: http://127.0.0.1:" in done.stdout
 

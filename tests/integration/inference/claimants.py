@@ -8,22 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.engine.ort import KvCache, ShardSession
-from inference.model.graph import ShardRange
+from inference.engine.ort import ShardSession
+from inference.model.graph.shard import ShardRange
 
 Rows = NDArray[np.float32]
 Inputs = NDArray[np.uint32] | Rows
 CHANGED_POSITION = 5
 NOISE_SHARE = 1e-3
 INT8_LEVELS = 127
-
-
-class SingleRowSession(ShardSession):
-    """Decodes as engines do that need no equal bits: a call of one row is a call of one row."""
-
-    def _call(self, kv: KvCache, rows: Inputs, logit_rows: tuple[int, ...]) -> dict[str, Rows]:
-        is_pair = len(rows) == 2 and bool((rows[0] == rows[1]).all())
-        return super()._call(kv, rows[:1] if is_pair else rows, logit_rows)
 
 
 class TorchModel:
@@ -94,7 +86,7 @@ def run_all(session: ShardSession, rows: Inputs) -> Rows:
 
 def run_one_by_one(shard: ShardRange, directory: Path, rows: Inputs) -> Rows:
     """Every position decoded in a call of its own."""
-    session = SingleRowSession(shard, directory)
+    session = ShardSession(shard, directory)
     kv = session.open_kv(len(rows))
     return np.concatenate([session.run(kv, rows[one : one + 1]).hidden for one in range(len(rows))])
 

@@ -99,7 +99,7 @@ ENTRY_POINTS = (
         "node.cli.ask",
         f"{LIBP2P} gguf jinja2 numpy onnx tokenizers",
         "proto_specs consensus genesis inference",
-        "cli client keys local_api machine p2p transfer",
+        "cli client keys local_api machine p2p",
     ),
 )
 """`node.cli.main` is `myelin --help`; the other modules of node.cli are what a command adds to it."""

@@ -72,7 +72,7 @@ def test_what_exceeds_the_context_is_named(file: Path) -> None:
         ([__file__], "test_smoke.py is no GGUF file"),
         (["FILE", "--shards", "4"], "tiny has 3 layers: --shards is at most that, not 4"),
         (["FILE", "--llama", "/no/python"], "/no/python: No such file or directory"),
-        (["FILE", "--only", "speed"], "choose from decode, prefill, parallel, memory"),
+        (["FILE", "--only", "speed"], "choose from decode, copy, prefill, parallel, memory"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(file: Path, options: list[str], reason: str) -> None:

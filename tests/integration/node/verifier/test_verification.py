@@ -48,7 +48,7 @@ async def serve_one(network: Network) -> Settle:
     return settle
 
 
-async def test_honest_openings_pass_at_distance_zero(model: Model, judge: Judge, tmp_path: Path) -> None:
+async def test_honest_openings_pass(model: Model, judge: Judge, tmp_path: Path) -> None:
     async with open_network(model, RANGES) as network:
         settle = await serve_one(network)
         verifier = Verifier(network, judge, tmp_path)
@@ -58,7 +58,9 @@ async def test_honest_openings_pass_at_distance_zero(model: Model, judge: Judge,
             for window in range(windows):
                 verdict = await verifier.judge(settle, stage, window)
                 assert verdict is not None, (stage, window)
-                assert (verdict.outcome, verdict.distance_ppb, verdict.token_mismatches) == (Outcome.PASS, 0, 0)
+                assert (verdict.outcome, verdict.token_mismatches) == (Outcome.PASS, 0)
+                # Single rows go through another kernel than the verifier's many.
+                assert verdict.distance_ppb <= model.manifest.profile.threshold_ppb // 10, (stage, window)
                 assert any(verdict.fingerprint)
         kept = network.stages[1].archive.disk.openings
         for request, stage in kept.list_kept():

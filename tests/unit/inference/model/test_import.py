@@ -22,6 +22,8 @@ from proto_specs.types.manifest import Form, Unit, UnitKind, WireDtype, compute_
 from tests.unit.inference import tiny
 from tests.unit.inference.conftest import TinyModel
 
+LONGROPE = {"llama.rope.scaling.type": "longrope", "llama.rope.scaling.factor": 4}
+
 
 def _quiet(done: int, total: int) -> None:
     assert 0 <= done <= total
@@ -121,7 +123,7 @@ def test_an_import_repairs_a_model_that_lost_a_unit(tmp_path: Path) -> None:
         ({"add": "blk.0.attn_q_norm"}, "tensors we do not know, such as blk.0.attn_q_norm"),
         ({"reshape": "blk.1.attn_k"}, r"blk.1.attn_k.weight has shape \(32, 32\), expected \(32, 64\)"),
         ({"poison": "blk.1.attn_k"}, "holds NaN or infinity"),
-        ({"extra": {"llama.rope.scaling.type": "yarn"}}, "rotary scaling 'yarn' .* is not supported"),
+        ({"extra": LONGROPE}, "rotary scaling 'longrope' .* is not supported"),
         ({"extra": {"llama.attention.sliding_window": 8}}, "llama.attention.sliding_window .* not known here"),
         ({"extra": {"llama.rope.dimension_count": 8}}, "rope.dimension_count .* only 16 can be run"),
         ({"extra": {"llama.attention.key_length": 24}}, "24 wide: the runtime's attention takes multiples of 16"),

@@ -100,6 +100,8 @@ CASES: dict[str, tuple[ExitStatus, list[str]]] = {
     "model register": (REFUSED, ["none", *ALICE, "--models", "{tmp}/models"]),
     "model fetch": (REFUSED, [HASH, "--layers", "3:1", "--models", "{tmp}/models"]),
     "model verify": (REFUSED, ["none", "--models", "{tmp}/models"]),
+    "model score": (REFUSED, ["none", "{tmp}/file", "--models", "{tmp}/models"]),
+    "model check": (REFUSED, ["none", "--models", "{tmp}/models"]),
     "worker run": (
         REFUSED,
         ["--model", "m", "--layers", "0-3", "--base", "{tmp}/w", *ALICE, "--worker", "dev:bob"],

@@ -17,7 +17,6 @@ from proto_specs.limits import FINGERPRINT_BYTES
 from proto_specs.types.calls import Outcome
 from tests.unit.consensus.runtime.inference.inference_world import (
     FINGERPRINT,
-    THRESHOLD_PPB,
     VERIFICATION,
     World,
     build_spec,
@@ -133,10 +132,10 @@ def test_tally_counts_the_stake_of_the_silent() -> None:
     params = build_spec(committee_size=3, fails_min=1).params.inference
     committee = tuple(CommitteeMember(bytes([index]) * 32, stake) for index, stake in enumerate((66, 1, 33)))
     reveal = Reveal(Outcome.PASS, 5, 0, FINGERPRINT)
-    first = compute_tally(params, committee, {committee[0].verifier: reveal}, THRESHOLD_PPB)
+    first = compute_tally(params, committee, {committee[0].verifier: reveal})
     assert first.outcome == Outcome.INCONCLUSIVE
     both = {committee[0].verifier: reveal, committee[1].verifier: replace(reveal, distance_ppb=9)}
-    second = compute_tally(params, committee, both, THRESHOLD_PPB)
+    second = compute_tally(params, committee, both)
     assert (second.outcome, second.distance_ppb) == (Outcome.PASS, 9)
 
 
@@ -144,10 +143,10 @@ def test_a_fail_needs_independent_accusers_however_rich_one_is() -> None:
     params = build_spec(committee_size=3, fails_min=2).params.inference
     committee = tuple(CommitteeMember(bytes([index]) * 32, stake) for index, stake in enumerate((70, 15, 15)))
     fail = Reveal(Outcome.FAIL, 900_000, 0, FINGERPRINT)
-    alone = compute_tally(params, committee, {committee[0].verifier: fail}, THRESHOLD_PPB)
+    alone = compute_tally(params, committee, {committee[0].verifier: fail})
     assert alone.outcome == Outcome.INCONCLUSIVE
     seconded = {committee[0].verifier: fail, committee[1].verifier: fail}
-    assert compute_tally(params, committee, seconded, THRESHOLD_PPB).outcome == Outcome.FAIL
+    assert compute_tally(params, committee, seconded).outcome == Outcome.FAIL
 
 
 def test_fingerprints_match_within_the_threshold() -> None:

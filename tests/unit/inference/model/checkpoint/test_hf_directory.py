@@ -97,7 +97,7 @@ def test_fp8_values_are_times_their_block_scale(tmp_path: Path, rows: int, colum
     tensors = {"w": store(codes, "F8_E4M3"), "w_scale_inv": store(scales), "other_scale_inv": store(WEIGHTS)}
     opened = open_hf(write_directory(tmp_path, tensors))
     assert opened.names() == {"w", "other_scale_inv"}
-    assert opened.get_form("w") is Form.FP32
+    assert opened.get_form("w") is Form.F8_B128
     wanted = np.kron(scales, np.ones((128, 128), np.float32))[:rows, :columns]
     exponent, fraction = (codes >> 3 & 15).astype(int), (codes & 7) / 8
     sizes = np.where(exponent == 0, fraction * 2.0**-6, (1 + fraction) * 2.0 ** (exponent - 7.0))

@@ -9,7 +9,7 @@ import pytest
 
 from inference.errors import ModelError, ModelFormatError, TokenizerError
 from inference.model.tokenizer.data import TokenizerData, TokenType
-from inference.model.tokenizer.from_gguf import read_gguf_end_tokens, read_gguf_tokenizer
+from inference.model.tokenizer.from_gguf import read_gguf_chat_template, read_gguf_end_tokens, read_gguf_tokenizer
 from inference.model.tokenizer.tokenizer import Tokenizer
 from tests.unit.inference import tiny
 
@@ -59,6 +59,11 @@ def test_defaults_are_llama_cpps() -> None:
     assert Tokenizer(bare, "", (2,)).encode("a") == [PIECES.index("a"), 2]
 
 
+def test_a_merge_named_twice_counts_where_it_comes_first() -> None:
+    fields = _bytes(merges=[*tiny.MERGES, tiny.MERGES[0]])
+    assert read_gguf_tokenizer(fields) == read_gguf_tokenizer(_bytes())
+
+
 def test_only_the_order_of_scores_is_kept() -> None:
     scores = [0.0] * 259 + [-1e10, -3.5, 7.25, 7.25, -3.5, *[0.5] * 4]
     ranks = read_gguf_tokenizer(_pieces(scores=scores)).ranks
@@ -97,6 +102,14 @@ def test_tokens_that_end_a_generation() -> None:
     tokens = ["<a>", "<b>", "<c>", *tiny.TOKENS[3:]]
     with pytest.raises(ModelFormatError, match="state its eos token"):
         read_gguf_end_tokens(_bytes(eos_token_id=None), read_gguf_tokenizer(_bytes(tokens=tokens, eos_token_id=None)))
+
+
+def test_the_chat_template_is_compiled_when_it_is_read() -> None:
+    assert read_gguf_chat_template({}) == ""
+    assert read_gguf_chat_template({"tokenizer.chat_template": "{{ messages }}"}) == "{{ messages }}"
+    for wrong in (3, "{% if %}"):
+        with pytest.raises(ModelError, match="template"):
+            read_gguf_chat_template({"tokenizer.chat_template": wrong})
 
 
 def test_an_end_of_turn_is_a_control_token_even_where_the_converter_slipped() -> None:
@@ -169,7 +182,7 @@ UNIT = json.loads(read_gguf_tokenizer(_pieces()).to_bytes())
         {"tokens": ["a"]}, {"types": []}, {"types": [True] * len(PIECES)}, {"kind": "wordpiece"},
         {"ranks": [1]}, {"bos_token": 10_000}, {"bos_token": "1"}, {"bos_token": None}, {"add_bos": 1}, {"pre": None},
         {"kind": "byte-level"}, {"merges": "ab"}, {"strip_left": [10_000]}, {"space_prefix": None}, {"more": 1},
-        {"pipeline": 0},
+        {"pipeline": 0}, {"tokens": ["\ud800", *PIECES[1:-1], "[EMPTY_267]"]},
     ],
 )  # fmt: skip
 def test_units_that_are_not_ours_are_refused(change: dict[str, Any]) -> None:

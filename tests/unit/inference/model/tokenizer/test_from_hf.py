@@ -45,7 +45,7 @@ def _make_bytes(normalizer: Any, *parts: Any, **options: Any) -> dict[str, Any]:
     added = [_add(place, one) for place, one in enumerate(tokens[:4])]
     added += [_add(len(tokens), "<think>", special=False), _add(len(tokens) + 1, "<|user|>", rstrip=True)]
     added += [
-        _add(len(tokens) + 2, "z===w", special=False, normalized=True),
+        _add(len(tokens) + 2, "z===w", special=False, normalized=normalizer is None),
         _add(len(tokens) + 3, "<h1>", lstrip=True),
     ]
     pre = {"type": "Sequence", "pretokenizers": [*parts, BYTE_LEVEL]}
@@ -182,6 +182,9 @@ def test_chat_templates_in_all_their_places(tmp_path: Path) -> None:
             read_hf_chat_template(tmp_path)
     (tmp_path / "chat_template.jinja").write_text("file")
     assert read_hf_chat_template(tmp_path) == "file"
+    (tmp_path / "chat_template.jinja").write_text("{% if %}")
+    with pytest.raises(TokenizerError, match="not valid"):
+        read_hf_chat_template(tmp_path)
 
 
 def _change(path: str, value: Any) -> Callable[[dict[str, Any]], None]:

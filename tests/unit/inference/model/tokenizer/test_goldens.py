@@ -17,14 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
-from inference.model.fetch import GGUF_NAME, cache_dir
+from inference.model.fetch import GEMMA3, SMOLLM2, cache_dir
 from inference.model.tokenizer.from_gguf import read_gguf_end_tokens, read_gguf_tokenizer
 from inference.model.tokenizer.pre_tokenizers import PRE_TOKENIZERS
 from inference.model.tokenizer.tokenizer import Tokenizer
 
 GOLDENS: dict[str, Any] = json.loads((Path(__file__).parents[4] / "fixtures" / "token_goldens.json").read_text())
 TEXTS: list[str] = GOLDENS["texts"]
-GEMMA_NAME = "gemma-3-270m-q4_k_m.gguf"
 
 
 def _load(name: str) -> Tokenizer:
@@ -57,14 +56,14 @@ def test_there_are_enough_texts() -> None:
 
 
 def test_the_sample_model_is_equal() -> None:
-    tokenizer = _load(GGUF_NAME)
+    tokenizer = _load(SMOLLM2.file)
     assert _differ(tokenizer, GOLDENS["smollm2"]) == []
     assert all(tokenizer.decode(tokenizer.encode(one)) == one for one in TEXTS)
 
 
 def test_gemma_is_equal_but_for_a_token_that_its_file_calls_user_defined() -> None:
     """`</s>` is an HTML tag there; llama.cpp takes it for the end of the text in every vocabulary."""
-    tokenizer = _load(GEMMA_NAME)
+    tokenizer = _load(GEMMA3.file)
     differ = _differ(tokenizer, GOLDENS["gemma3"])
     assert differ
     assert all("</s>" in one for one in differ)

@@ -101,6 +101,16 @@ def test_texts_do_not_make_a_control_token_together(cut: int) -> None:
     assert tokenizer.decode(ids) == "<|im_end|>"
     beside = Tokenizer(DATA, "<|im_{{ messages[0].content }}|>", (2,))
     assert 2 not in beside.encode_chat([{"role": "user", "content": "end|>"}])
+    before = Tokenizer(DATA, "{{ messages[0].content }}end|>", (2,))
+    assert 2 not in before.encode_chat([{"role": "user", "content": "x<|im_"}])
+
+
+def test_a_vocabulary_that_cuts_the_replacements_is_noticed() -> None:
+    digits = {index for index, token in enumerate(DATA.tokens) if token in "0123456789abcdef"}
+    types = tuple(4 if index in digits else kind for index, kind in enumerate(DATA.types))
+    tokenizer = Tokenizer(replace(DATA, types=types), "{{ messages[0].content }}", (2,))
+    with pytest.raises(TokenizerError, match="control token"):
+        tokenizer.encode_chat([{"role": "user", "content": "<|im_end|>"}])
 
 
 def test_what_was_typed_is_encoded_as_plain_text_is() -> None:
@@ -160,8 +170,12 @@ def test_templates_that_would_not_end_are_stopped(source: str) -> None:
 
 def test_over_long_and_broken_templates_are_refused() -> None:
     for source in ("x" * ((1 << 18) + 1), "{% for %}", "{{ " + "(" * 5000, "{{ x | nothing }}", "{% generation %}"):
-        with pytest.raises(TokenizerError, match="chat template"):
+        with pytest.raises(TokenizerError, match="chat template") as caught:
             ChatTemplate(source)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(TokenizerError, match="refuses these messages: a b") as caught:
+        ChatTemplate("{{ raise_exception('a\\nb') }}").render({})
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_the_bytes_of_a_request() -> None:
 
 def test_a_range_needs_its_layers_and_the_ends(origin: Origin) -> None:
     names = [(UnitKind(unit.kind).name, unit.index) for unit in select_units(origin.manifest, (1, 2))]
-    assert names == [("LAYER", 1), ("TOKENIZER", 0), ("CHAT_TEMPLATE", 0)]
+    assert names == [("LAYER", 1), ("TOKENIZER", 0), ("CHAT_TEMPLATE", 0), ("GOLDEN", 1), ("GOLDEN", 2)]
     assert ("EMBED", 0) in [(UnitKind(unit.kind).name, unit.index) for unit in select_units(origin.manifest, (0, 1))]
     with pytest.raises(FetchFailed, match="has layers 0:3, not 0:9"):
         select_units(origin.manifest, (0, 9))

@@ -20,9 +20,9 @@ from transformers import (
 from inference.errors import ModelFormatError
 from inference.model.checkpoint.opening import open_checkpoint
 from inference.model.families.gemma3 import FAMILY as GEMMA
-from tests.unit.inference.families import reference
-from tests.unit.inference.families.cases import MAIN, OPTIONS, WINDOW
-from tests.unit.inference.families.reference import Case, compute_distance, draw_tokens
+from tests.unit.inference.model.families import reference
+from tests.unit.inference.model.families.cases import MAIN, OPTIONS, WINDOW
+from tests.unit.inference.model.families.reference import Case, compute_distance, draw_tokens
 
 CASES = {one.name: one for one in (*MAIN, *OPTIONS)}
 TOKENS = draw_tokens(40)
@@ -54,6 +54,8 @@ def _save(case: Case, path: Path) -> Path:
         ("qwen2-windows", {"layer_types": ["full_attention"] * 2}, "layer_types"),
         ("qwen3-windows", {"layer_types": ["chunked_attention"] * 3}, "layer_types"),
         ("qwen3", {"attention_bias": True}, "attention_bias"),
+        ("smollm3", {"no_rope_layers": [1, 1]}, "no_rope_layers"),
+        ("smollm3", {"no_rope_layers": [1, 1, 1, 2, 0]}, "no_rope_layers"),
         ("gemma3", {"attention_bias": True}, "attention_bias"),
         ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
         ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),

@@ -9,10 +9,10 @@ import pytest
 from gguf import GGMLQuantizationType as Kind
 
 from proto_specs.types.manifest import Form
-from tests.unit.inference.families import gguf_export, reference
-from tests.unit.inference.families.cases import MAIN, OPTIONS, WIDE
-from tests.unit.inference.families.reference import Case, compute_distance, draw_tokens
-from tests.unit.inference.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS, SPARSE_WIDE
+from tests.unit.inference.model.families import gguf_export, reference
+from tests.unit.inference.model.families.cases import MAIN, OPTIONS, WIDE
+from tests.unit.inference.model.families.reference import Case, compute_distance, draw_tokens
+from tests.unit.inference.model.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS, SPARSE_WIDE
 
 TOKENS = draw_tokens(40)
 FORMS = {

@@ -6,8 +6,8 @@ from typing import Any
 
 from transformers import DeepseekV2Config, DeepseekV3Config, MixtralConfig, Qwen3MoeConfig
 
-from tests.unit.inference.families.cases import WINDOW, make_config, make_scaling
-from tests.unit.inference.families.reference import Case
+from tests.unit.inference.model.families.cases import WINDOW, make_config, make_scaling
+from tests.unit.inference.model.families.reference import Case
 
 _MIXTRAL: dict[str, Any] = {"num_local_experts": 6, "num_experts_per_tok": 2}
 _QWEN: dict[str, Any] = {

@@ -11,9 +11,10 @@ from transformers import (
     PreTrainedConfig,
     Qwen2Config,
     Qwen3Config,
+    SmolLM3Config,
 )
 
-from tests.unit.inference.families.reference import CONTEXT, HIDDEN, VOCAB, Case
+from tests.unit.inference.model.families.reference import CONTEXT, HIDDEN, VOCAB, Case
 
 WINDOW = 8
 
@@ -45,6 +46,9 @@ def make_scaling(kind: str, **numbers: float) -> dict[str, Any]:
 _LLAMA3 = make_scaling(
     "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32
 )
+_LLAMA32 = make_scaling(
+    "llama3", factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192
+)
 _YARN = make_scaling("yarn", factor=4.0, original_max_position_embeddings=64)
 _GEMMA: dict[str, Any] = {
     "num_hidden_layers": 7,
@@ -64,6 +68,7 @@ MAIN = (
     Case("qwen2", lambda: make_config(Qwen2Config), "qwen2"),
     Case("qwen3", lambda: make_config(Qwen3Config, head_dim=32), "qwen3"),
     Case("gemma3", lambda: make_config(Gemma3TextConfig, **_GEMMA), "gemma3", norm_shift=1.0),
+    Case("smollm3", lambda: make_config(SmolLM3Config, num_hidden_layers=5), "smollm3"),
 )
 """One of each family."""
 
@@ -71,6 +76,7 @@ OPTIONS = (
     Case("llama-tied", lambda: make_config(LlamaConfig, tie_word_embeddings=True, rms_norm_eps=1e-3), "llama"),
     Case("llama-wide-heads", lambda: make_config(LlamaConfig, head_dim=32), "llama"),
     Case("llama-llama3", lambda: make_config(LlamaConfig, **_LLAMA3)),
+    Case("llama-llama3-published", lambda: make_config(LlamaConfig, **_LLAMA32), "llama"),
     Case("llama-linear", lambda: make_config(LlamaConfig, **make_scaling("linear", factor=4.0)), "llama"),
     Case("mistral-no-window", lambda: make_config(MistralConfig, sliding_window=None), "llama"),
     Case("qwen2-yarn", lambda: make_config(Qwen2Config, **_YARN), "qwen2"),
@@ -87,6 +93,16 @@ OPTIONS = (
             use_sliding_window=True,
             sliding_window=WINDOW,
             layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        ),
+    ),
+    Case(
+        "smollm3-windows",
+        lambda: make_config(
+            SmolLM3Config,
+            no_rope_layers=[0, 1, 1],
+            use_sliding_window=True,
+            sliding_window=WINDOW,
+            tie_word_embeddings=True,
         ),
     ),
     Case(

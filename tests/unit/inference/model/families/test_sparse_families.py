@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import gguf
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from gguf import GGMLQuantizationType as Kind
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 
+from inference.engine.kv_memory import KvCache
 from inference.errors import ModelFormatError
 from inference.model.families.deepseek import compute_softmax_scale
 from inference.model.families.deepseek_settings import DeepseekDecoder
+from inference.model.graph import build
 from inference.model.graph.experts import Routing, build_routing
 from inference.model.graph.kit import GraphKit
-from tests.unit.inference.families import gguf_export, reference
-from tests.unit.inference.families.reference import compute_distance, draw_tokens
-from tests.unit.inference.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS
+from inference.model.graph.shard import ShardRange
+from proto_specs.types.manifest import Form
+from tests.unit.inference.model.families import gguf_export, reference
+from tests.unit.inference.model.families.reference import compute_distance, draw_tokens
+from tests.unit.inference.model.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS, SPARSE_WIDE
 
-CASES = {one.name: one for one in (*SPARSE_MAIN, *SPARSE_OPTIONS)}
+CASES = {one.name: one for one in (*SPARSE_MAIN, *SPARSE_OPTIONS, *SPARSE_WIDE)}
 TOKENS = draw_tokens(40)
 FP8_BLOCK = 128
 Tensors = dict[str, torch.Tensor]
@@ -63,8 +70,9 @@ def _expand_fp8(tensors: Tensors) -> Tensors:
     return found
 
 
-@pytest.mark.parametrize("name", ["deepseek-v3", "deepseek-v2"])
+@pytest.mark.parametrize("name", ["deepseek-v3", "deepseek-v2", "deepseek-v3-wide"])
 def test_fp8_checkpoints_are_read_at_their_exact_values(name: str, tmp_path: Path) -> None:
+    """Experts stay fp8 where their columns are whole blocks; the rest is widened when it is imported."""
     model = reference.make_model(CASES[name])
     path = _edit_tensors(reference.save_model(model, tmp_path / "fp8"), _quantise_fp8)
     plain = reference.save_model(model, tmp_path / "plain")
@@ -72,10 +80,13 @@ def test_fp8_checkpoints_are_read_at_their_exact_values(name: str, tmp_path: Pat
     _edit_tensors(plain, _expand_fp8)
     fp8 = {"quant_method": "fp8", "weight_block_size": [FP8_BLOCK, FP8_BLOCK], "fmt": "e4m3"}
     reference.edit_config(path, lambda config: config.update(quantization_config=fp8))
-    logits = reference.compute_logits(reference.import_path(path, tmp_path / "fp8-models").load(), TOKENS)
+    stored = reference.import_path(path, tmp_path / "fp8-models")
+    assert any(Form.F8_B128 in unit.forms for unit in stored.manifest.units) == name.endswith("wide")
+    logits = reference.compute_logits(stored.load(), TOKENS)
     wanted = reference.compute_reference(reference.load_reference(plain), TOKENS)
     assert compute_distance(logits, wanted) <= CASES[name].tolerance
-    assert np.array_equal(logits, reference.compute_logits(reference.import_path(plain, tmp_path / "m").load(), TOKENS))
+    widened = reference.compute_logits(reference.import_path(plain, tmp_path / "plain-models").load(), TOKENS)
+    assert compute_distance(logits, widened) <= 1e-6
 
 
 def _stack(tensors: Tensors) -> Tensors:
@@ -121,12 +132,88 @@ def test_gguf_files_with_heads_not_split_are_the_same_model(tmp_path: Path, monk
     assert [one.root for one in whole.manifest.units] == [one.root for one in split.manifest.units]
 
 
+def test_old_gguf_files_of_mixtral_have_experts_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES["mixtral-wide"]
+    wanted: list[bytes] = []
+    for name in ("stacked", "apart"):
+        path = gguf_export.write_gguf(
+            reference.make_model(case), case.gguf, tmp_path / f"{name}.gguf", choose=lambda target: Kind.Q8_0
+        )
+        wanted.append(path.read_bytes())
+        monkeypatch.setattr(gguf.GGUFWriter, "add_tensor", _add_experts_apart)
+    stored = [reference.import_path(tmp_path / f"{name}.gguf", tmp_path / name) for name in ("stacked", "apart")]
+    assert wanted[0] != wanted[1]
+    assert stored[0].manifest == stored[1].manifest
+
+
+_add_tensor = gguf.GGUFWriter.add_tensor
+
+
+def _add_experts_apart(writer: gguf.GGUFWriter, name: str, tensor: NDArray[np.generic], **more: Any) -> None:
+    if not name.endswith("_exps.weight"):
+        _add_tensor(writer, name, tensor, **more)
+        return
+    for place, one in enumerate(tensor):
+        _add_tensor(writer, name.replace("_exps.weight", f".{place}.weight"), np.ascontiguousarray(one), **more)
+
+
 _split_all = gguf_export.split_stacks
 
 
 def _split_experts_alone(state: Tensors, config: object) -> list[tuple[str, torch.Tensor]]:
     heads = [(name, tensor) for name, tensor in state.items() if "kv_b_proj" in name]
     return [*_split_all({name: tensor for name, tensor in state.items() if "kv_b_proj" not in name}, config), *heads]
+
+
+@pytest.mark.parametrize("name", ["mixtral", "qwen3moe", "deepseek-v3", "deepseek-v2"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_rows_have_the_same_bits_however_a_sequence_is_run(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    path = reference.save_model(reference.make_model(CASES[name]), tmp_path / "checkpoint", dtype)
+    _check_bits(reference.import_path(path, tmp_path / "models"))
+
+
+@pytest.mark.parametrize("kind", [Kind.Q4_0, Kind.Q4_1, Kind.Q8_0], ids=lambda one: one.name)
+@pytest.mark.parametrize("name", ["qwen3moe-wide", "mixtral-wide"])
+def test_rows_of_blocks_have_the_same_bits_however_a_sequence_is_run(name: str, kind: Kind, tmp_path: Path) -> None:
+    case = CASES[name]
+    path = gguf_export.write_gguf(
+        reference.make_model(case), case.gguf, tmp_path / "tiny.gguf", choose=lambda target: kind
+    )
+    _check_bits(reference.import_path(path, tmp_path / "models"))
+
+
+def _check_bits(stored: reference.StoredModel) -> None:
+    session = stored.load()
+    whole = session.run(session.open_kv(reference.CAPACITY), TOKENS).hidden
+    for cuts in (range(1, len(TOKENS)), [8, 9, 30]):
+        kv = session.open_kv(reference.CAPACITY)
+        pieces = [session.run(kv, piece).hidden for piece in np.split(TOKENS, list(cuts))]
+        assert np.array_equal(np.concatenate(pieces), whole)
+    memory = session.make_memory(2, len(TOKENS))
+    caches = [KvCache(memory, slot) for slot in range(2)]
+    for kv, start in zip(caches, (32, 20), strict=True):
+        session.run(kv, TOKENS[:start])
+    for step in range(7):
+        rows = [TOKENS[start + step :][:1] for start in (32, 20)]
+        first, second = session.run_together(caches, rows, [False, False])
+        assert np.array_equal(first.hidden[0], whole[32 + step])
+        assert np.array_equal(second.hidden[0], whole[20 + step])
+    assert memory.lengths == [39, 27]
+
+
+@pytest.mark.parametrize("name", ["mixtral", "deepseek-v3"])
+def test_a_shard_of_very_many_experts_runs_in_pieces(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = reference.make_model(CASES[name])
+    stored = reference.import_path(reference.save_model(model, tmp_path / "checkpoint"), tmp_path / "models")
+    whole = reference.compute_logits(stored.load(), TOKENS)
+    monkeypatch.setattr(build, "BRANCHES_MAX", 9)
+    assert len(build.list_pieces(ShardRange(stored.manifest, 0, stored.layers))) > 1
+    session = stored.load()
+    assert compute_distance(reference.compute_logits(session, TOKENS, [7, 8, 9]), whole) <= 1e-5
+    together = reference.compute_together(session, [TOKENS, TOKENS[:20]], steps=4)
+    assert compute_distance(together[0], whole[-4:]) <= 1e-5
 
 
 @pytest.mark.parametrize(
@@ -173,7 +260,7 @@ def _route(routing: Routing, logits: list[list[float]], bias: list[float] | None
 
 def test_ties_take_the_lower_expert_whatever_the_other_rows_are() -> None:
     routing = Routing(8, 3, renormalised=True)
-    ties = [[1.0] * 8, [0, 2, 2, 2, 2, 2, 0, 0], [0, 0, 0, 0, 0, 0, 0, 5]]
+    ties: list[list[float]] = [[1.0] * 8, [0, 2, 2, 2, 2, 2, 0, 0], [0, 0, 0, 0, 0, 0, 0, 5]]
     places, shares = _route(routing, ties)
     assert places.tolist() == [[0, 1, 2], [1, 2, 3], [0, 1, 7]]
     np.testing.assert_allclose(shares[0], 1 / 3, rtol=1e-6)

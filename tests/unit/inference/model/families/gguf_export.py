@@ -57,6 +57,8 @@ def write_gguf(
         writer.add_tensor(target, raw, raw_dtype=kind)
         held = gguf.quants.dequantize(raw, kind).reshape(stored.shape)
         tensor.copy_(torch.from_numpy(_swap(held, head_dim // 2, 2) if is_permuted else held))
+    if config.rope_parameters.get("rope_type") == "llama3":
+        writer.add_tensor("rope_freqs.weight", _compute_llama3_factors(config.rope_parameters, head_dim))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -76,7 +78,7 @@ def split_stacks(state: Mapping[str, torch.Tensor], config: Any) -> Iterator[tup
         elif name.endswith("kv_b_proj.weight"):
             stem = name.removesuffix("kv_b_proj.weight")
             widths = (config.qk_nope_head_dim, config.v_head_dim)
-            keys, values = tensor.view(config.num_attention_heads, sum(widths), -1).split(widths, dim=1)
+            keys, values = tensor.view(config.num_attention_heads, sum(widths), -1).split(widths, dim=1)  # type: ignore[no-untyped-call]
             yield from ((f"{stem}k_b_proj.weight", keys.transpose(1, 2)), (f"{stem}v_b_proj.weight", values))
         else:
             yield name.replace("gate.e_score_correction_bias", "gate.e_score_correction.bias"), tensor
@@ -100,6 +102,21 @@ def quantize(values: Values, kind: Kind) -> NDArray[Any]:
 def _swap(rows: Values, outer: int, inner: int) -> Values:
     """The rows of each head, [outer, inner], with the two axes changed."""
     return rows.reshape(-1, outer, inner, rows.shape[1]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def _compute_llama3_factors(rope: dict[str, float], head_dim: int) -> Values:
+    """What each frequency is divided by: all that a GGUF file says of Llama 3's scaling."""
+    factors = []
+    for place in range(head_dim // 2):
+        turns = rope["original_max_position_embeddings"] * rope["rope_theta"] ** (-2 * place / head_dim) / (2 * np.pi)
+        if turns > rope["high_freq_factor"]:
+            factors.append(1.0)
+        elif turns < rope["low_freq_factor"]:
+            factors.append(rope["factor"])
+        else:
+            smooth = (turns - rope["low_freq_factor"]) / (rope["high_freq_factor"] - rope["low_freq_factor"])
+            factors.append(1 / ((1 - smooth) / rope["factor"] + smooth))
+    return np.array(factors, np.float32)
 
 
 def _write_settings(writer: gguf.GGUFWriter, config: Any, architecture: str) -> None:
@@ -131,7 +148,7 @@ def _write_settings(writer: gguf.GGUFWriter, config: Any, architecture: str) -> 
             writer.add_final_logit_softcapping(config.final_logit_softcapping)
     else:
         writer.add_rope_dimension_count(head_dim or config.hidden_size // config.num_attention_heads)
-    if rope["rope_type"] != "default":
+    if rope["rope_type"] in ("linear", "yarn"):
         writer.add_rope_scaling_type(gguf.RopeScalingType(rope["rope_type"]))
         writer.add_rope_scaling_factor(rope["factor"])
     if rope["rope_type"] == "yarn":

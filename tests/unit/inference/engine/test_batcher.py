@@ -1,0 +1,205 @@
+"""Random schedules: each request gets the rows and tokens it gets alone, nobody's failure touches another."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from inference.engine.batcher import StageAnswer, StageBatcher
+from inference.engine.engine import StageEngine
+from inference.engine.ort import ShardSession
+from inference.engine.wire_dtype import decode_rows, encode_rows
+from inference.errors import EngineError, KvExhaustedError, ModelError, WireDtypeError
+from proto_specs.types.manifest import WireDtype
+from proto_specs.types.request import SamplingParams
+from tests.unit.inference.conftest import TinyModel
+
+GREEDY = SamplingParams(0, 0, 1000, 0)
+WIDTH = 64
+
+
+class Player:
+    """One request of a schedule: its input rows, and what came of them."""
+
+    def __init__(self, key: bytes, rows: np.ndarray, prompt: int) -> None:
+        self.key, self.rows, self.prompt = key, rows, prompt
+        self.sent = 0
+        self.answers: list[StageAnswer] = []
+        self.failed: ModelError | None = None
+
+    @property
+    def answered(self) -> int:
+        return sum(one.count for one in self.answers)
+
+    @property
+    def is_done(self) -> bool:
+        return self.failed is not None or self.answered == len(self.rows)
+
+    def take(self, chance: random.Random) -> tuple[int, np.ndarray]:
+        """What comes next: pieces of the prompt as they please, then single rows, each after the answer to the last."""
+        start = self.sent
+        if start < self.prompt:
+            count = min(chance.choice([1, 5, 32, 40, 64]), self.prompt - start)
+        else:
+            count = 1 if self.answered == start and start < len(self.rows) else 0
+        self.sent += count
+        return start, self.rows[start : start + count]
+
+
+def encode_input(rows: np.ndarray, wire: WireDtype) -> bytes:
+    return rows.astype("<u4").tobytes() if rows.dtype == np.uint32 else encode_rows(rows, wire)
+
+
+def play(batcher: StageBatcher, players: list[Player], chance: random.Random, wire: WireDtype) -> int:
+    """Runs a schedule to its end; returns how many steps it took."""
+    steps = 0
+    while not all(one.is_done for one in players):
+        for one in chance.sample(players, len(players)):
+            if chance.random() < 0.6 and not one.is_done:
+                start, rows = one.take(chance)
+                if len(rows):
+                    batcher.submit(one.key, start, len(rows), encode_input(rows, wire))
+        planned = batcher.plan()
+        if planned is None:
+            continue
+        steps += 1
+        by_key = {one.key: one for one in players}
+        for key, answer in batcher.run(planned):
+            if isinstance(answer, ModelError):
+                by_key[key].failed = answer
+                batcher.forget(key)
+            else:
+                by_key[key].answers.append(answer)
+        batcher.finish(planned)
+        for one in players:
+            if one.is_done:
+                batcher.close(one.key)
+    return steps
+
+
+def make_players(model: TinyModel, chance: random.Random, shard: tuple[int, int]) -> list[Player]:
+    generator = np.random.default_rng(chance.randrange(1 << 30))
+    players = []
+    for number in range(chance.randint(2, 9)):
+        length = chance.randint(2, 150)
+        tokens = generator.integers(0, 200, length).astype(np.uint32)
+        rows = tokens
+        if shard[0]:
+            before = model.load(0, shard[0])
+            hidden = before.run(before.open_kv(length), tokens).hidden
+            rows = decode_rows(encode_rows(hidden, WireDtype.FP32), WireDtype.FP32, WIDTH)
+        players.append(Player(bytes([number]) * 32, rows, chance.randint(1, length)))
+    return players
+
+
+def assert_as_alone(session: ShardSession, one: Player) -> None:
+    """The rows and tokens of a request that had the shard to itself, within the noise of single rows."""
+    asked = tuple(range(one.prompt - 1, len(one.rows))) if session.shard.is_last else ()
+    alone = session.run(session.open_kv(len(one.rows)), one.rows, asked)
+    found = decode_rows(b"".join(answer.rows for answer in one.answers), WireDtype.FP32, WIDTH)
+    assert np.abs(found - alone.hidden).max() <= 1e-5 * np.abs(alone.hidden).max()
+    tokens = [token for answer in one.answers for token in answer.tokens]
+    if alone.logits is not None:
+        best = alone.logits.max(axis=1)
+        chosen = alone.logits[np.arange(len(tokens)), tokens]
+        assert len(tokens) == len(asked)
+        assert (chosen >= best - 1e-4).all()
+    positions = [answer.start for answer in one.answers]
+    assert positions == sorted(positions), "answers come in order, each once"
+
+
+@pytest.mark.parametrize("shard", [(0, 2), (1, 3)])
+@pytest.mark.parametrize("kv_positions", [10_000, 200])
+def test_schedules_give_each_request_what_it_has_alone(
+    model: TinyModel, shard: tuple[int, int], kv_positions: int
+) -> None:
+    """With 200 positions requests lose their memory and are computed again; nothing of that is seen from outside."""
+    session = model.load(*shard)
+    for seed in range(40):
+        chance = random.Random(seed)
+        engine = StageEngine(session, kv_positions)
+        batcher = StageBatcher(engine)
+        players = []
+        for one in make_players(model, chance, shard):
+            try:
+                batcher.open(one.key, len(one.rows), one.prompt - 1, GREEDY)
+                players.append(one)
+            except KvExhaustedError:
+                assert kv_positions == 200
+        play(batcher, players, chance, WireDtype.FP32)
+        for one in players:
+            assert one.failed is None
+            assert_as_alone(session, one)
+        assert (engine.budget.free, engine.open_requests) == (kv_positions, 0), seed
+
+
+def test_memory_was_taken_and_given_back_in_those_schedules(model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above is about eviction only if there is some."""
+    evicted: list[bytes] = []
+    make_room = StageEngine.make_room
+
+    def watch(self: StageEngine, *given: object) -> list[bytes] | None:
+        found = make_room(self, *given)  # type: ignore[arg-type]
+        evicted.extend(found or ())
+        return found
+
+    monkeypatch.setattr(StageEngine, "make_room", watch)
+    test_schedules_give_each_request_what_it_has_alone(model, (1, 3), 200)
+    assert len(evicted) > 20
+
+
+def test_one_request_s_fault_is_its_own(model: TinyModel) -> None:
+    session = model.load(1, 3)
+    for seed in range(20):
+        chance = random.Random(seed)
+        engine = StageEngine(session, 5_000)
+        batcher = StageBatcher(engine)
+        players = make_players(model, chance, (1, 3))
+        for one in players:
+            batcher.open(one.key, len(one.rows), one.prompt - 1, GREEDY)
+        broken = chance.choice(players)
+        at = chance.randrange(len(broken.rows))
+        broken.rows = broken.rows.copy()
+        broken.rows[at, 3] = 1e9 if seed % 2 else np.nan
+        spoilt = pytest.MonkeyPatch()
+        spoilt.setattr("tests.unit.inference.engine.test_batcher.encode_input", encode_anything)
+        with spoilt.context():
+            play(batcher, players, chance, WireDtype.FP32)
+        spoilt.undo()
+        assert isinstance(broken.failed, WireDtypeError | EngineError)
+        assert broken.answered <= at
+        for one in players:
+            if one is not broken:
+                assert_as_alone(session, one)
+        assert (engine.budget.free, engine.open_requests) == (5_000, 0)
+
+
+def encode_anything(rows: np.ndarray, _wire: WireDtype) -> bytes:
+    """The bytes of a sender that checks nothing."""
+    return rows.astype("<f4").tobytes()
+
+
+def test_the_oldest_request_gets_on_when_memory_is_short(model: TinyModel) -> None:
+    """The attack: many late requests that together want all the memory cannot stop one that came first."""
+    session = model.load(1, 3)
+    engine = StageEngine(session, 128)
+    batcher = StageBatcher(engine)
+    chance = random.Random(1)
+    rows = np.random.default_rng(0).standard_normal((128, WIDTH)).astype(np.float32)
+    players = [Player(bytes([number]) * 32, rows[: 120 + number], 60) for number in range(4)]
+    for one in players:
+        batcher.open(one.key, 128, one.prompt - 1, GREEDY)
+    finished: list[bytes] = []
+    close = batcher.close
+
+    def note(key: bytes) -> None:
+        if key not in finished:
+            finished.append(key)
+        close(key)
+
+    batcher.close = note  # type: ignore[method-assign]
+    play(batcher, players, chance, WireDtype.FP32)
+    assert finished[0] == players[0].key
+    assert len(finished) == 4

@@ -1,0 +1,105 @@
+"""Settings of manifests, which strangers write: read back as they were written, refused where they are absurd."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference.errors import ModelFormatError
+from inference.model.families.family import Decoder, Family
+from inference.model.families.gemma3 import FAMILY as GEMMA
+from inference.model.families.gemma3 import GemmaDecoder
+from inference.model.families.llama import FAMILY as LLAMA
+from inference.model.families.registry import list_families
+from proto_specs.types.manifest import Architecture, Setting
+
+PLAIN = Decoder(
+    layers=3,
+    hidden=64,
+    vocab=128,
+    context_max=256,
+    heads=4,
+    kv_heads=2,
+    head_dim=16,
+    ffn=96,
+    rope_theta="10000.0",
+    norm_epsilon="1e-05",
+    tied_embeddings=False,
+)
+GEMMA_PLAIN = GemmaDecoder(**dataclasses.asdict(PLAIN), window=8, window_layers=3, logit_cap="30.0")
+
+
+def _change(architecture: Architecture, **settings: str) -> Architecture:
+    values = {one.name: one.value for one in architecture.settings} | settings
+    return dataclasses.replace(architecture, settings=tuple(Setting(*one) for one in sorted(values.items())))
+
+
+def test_a_manifest_says_what_the_decoder_was() -> None:
+    assert LLAMA.read_architecture(LLAMA.write_architecture(PLAIN)) == PLAIN
+    assert GEMMA.read_architecture(GEMMA.write_architecture(GEMMA_PLAIN)) == GEMMA_PLAIN
+
+
+def test_defaults_are_left_out_of_manifests() -> None:
+    names = {one.name for one in GEMMA.write_architecture(GEMMA_PLAIN).settings}
+    assert {"window", "window_layers", "logit_cap"} <= names
+    assert not {"rope_theta_local", "query_scale", "rope_scaling"} & names
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("heads", "0"),
+        ("heads", "-4"),
+        ("heads", "4.0"),
+        ("heads", "1" * 60),
+        ("kv_heads", "3"),
+        ("head_dim", "99999999999"),
+        ("window", "-1"),
+        ("window_layers", "-1"),
+        ("rope_theta", "fast"),
+        ("rope_theta", "-1.0"),
+        ("rope_theta", "nan"),
+        ("norm_epsilon", ""),
+        ("query_scale", "inf"),
+        ("tied_embeddings", "yes"),
+        ("rope_scaling", "linear"),
+        ("rope_scaling", "linear 0"),
+        ("rope_scaling", "linear nan"),
+        ("rope_scaling", "bent 1"),
+        ("rope_scaling", "llama3 0 1 4 8192"),
+        ("rope_scaling", "yarn 4 0 1 64 0 0"),
+        ("rope_scaling", "yarn 4 32 1 -64 0 0"),
+        ("shade", "blue"),
+    ],
+)
+def test_settings_that_nothing_can_have_are_refused(name: str, value: str) -> None:
+    with pytest.raises(ModelFormatError) as refusal:
+        GEMMA.read_architecture(_change(GEMMA.write_architecture(GEMMA_PLAIN), **{name: value}))
+    assert "\n" not in str(refusal.value)
+
+
+def test_yarn_with_a_base_of_one_is_refused() -> None:
+    with pytest.raises(ModelFormatError, match="cannot be computed"):
+        LLAMA.check(dataclasses.replace(PLAIN, rope_theta="1.0", rope_scaling="yarn 4 32 1 64 0 0"))
+
+
+def test_a_lacking_setting_is_named() -> None:
+    architecture = LLAMA.write_architecture(PLAIN)
+    rest = tuple(one for one in architecture.settings if one.name != "ffn")
+    with pytest.raises(ModelFormatError, match="lacks ffn"):
+        LLAMA.read_architecture(dataclasses.replace(architecture, settings=rest))
+
+
+@given(
+    family=st.sampled_from(list_families()),
+    name=st.sampled_from([one.name for one in dataclasses.fields(Decoder)]),
+    value=st.text(max_size=12) | st.integers().map(str) | st.floats().map(str),
+)
+def test_no_setting_breaks_the_reader(family: Family, name: str, value: str) -> None:
+    architecture = _change(LLAMA.write_architecture(PLAIN), **{name: value})
+    with contextlib.suppress(ModelFormatError):
+        family.check(family.read_architecture(architecture))
