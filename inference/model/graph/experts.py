@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from inference.model.graph.kit import GraphKit
+from inference.model.graph.provider import Provider
 
 _LEAST_SUM = 1e-20
 """What DeepSeek-V3 adds to the sum of a row's weights before it divides by it."""
@@ -99,7 +100,11 @@ def _sort_by_expert(kit: GraphKit, chosen: str, weights: str, experts: int) -> t
     flat = kit.reshape(chosen, -1)  # [R k]
     size = kit.node("Shape", [flat])
     zero, one = (kit.constant(f"integer.{value}", np.array(value, np.int64)) for value in (0, 1))
-    places = kit.node("Range", [zero, kit.node("Squeeze", [size]), one])
+    if kit.provider is Provider.CUDA:  # there a shape's arithmetic would run on the CPU
+        ones = _fill(kit, flat, np.array([1], np.int64))
+        places = kit.node("Sub", [kit.node("CumSum", [ones, zero]), one])
+    else:
+        places = kit.node("Range", [zero, kit.node("Squeeze", [size]), one])
     keys = kit.add(kit.multiply(flat, size), places)
     ordered, order = kit.name_outputs("sorted", 2)
     kit.node("TopK", [keys, size], outputs=(ordered, order), largest=0, axis=0)

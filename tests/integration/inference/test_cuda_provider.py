@@ -16,9 +16,9 @@ import pytest
 from proto_specs.types.manifest import compute_model_id
 from tests.actors.cuda_stub import build_stub, find_missing, run_python
 from tests.integration.inference.conftest import RealModel
-from tests.unit.inference.families import reference
-from tests.unit.inference.families.cases import MAIN, OPTIONS
-from tests.unit.inference.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS
+from tests.unit.inference.model.families import reference
+from tests.unit.inference.model.families.cases import MAIN, OPTIONS
+from tests.unit.inference.model.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS
 
 pytestmark = pytest.mark.skipif(bool(find_missing()), reason=find_missing() or "all is here")
 

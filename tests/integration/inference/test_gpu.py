@@ -17,10 +17,10 @@ from inference.errors import DeviceError
 from inference.model.graph.shard import ShardRange
 from proto_specs.types.manifest import compute_model_id
 from tests.integration.inference.conftest import CUTS, RealModel, generate
-from tests.unit.inference.families import reference
-from tests.unit.inference.families.cases import MAIN, OPTIONS, WIDE
-from tests.unit.inference.families.reference import Case, draw_tokens
-from tests.unit.inference.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS, SPARSE_WIDE
+from tests.unit.inference.model.families import reference
+from tests.unit.inference.model.families.cases import MAIN, OPTIONS, WIDE
+from tests.unit.inference.model.families.reference import Case, draw_tokens
+from tests.unit.inference.model.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS, SPARSE_WIDE
 
 pytestmark = pytest.mark.gpu
 

@@ -20,8 +20,8 @@ from tests.unit.inference.model.families.reference import draw_tokens
 from tests.unit.inference.model.families.sparse_cases import SPARSE_MAIN, SPARSE_OPTIONS
 
 RELATIVE_MAX = 2e-6
-LATENT_MAX = 3e-6
-"""For DeepSeek's tiny model, whose fused attention is 2.3e-6 away from itself: a position a call against all in one."""
+DEEP_MAX = 3e-6
+"""For more than three layers, and DeepSeek's: fused attention is 2.3e-6 away from itself there, by steps and whole."""
 TOKENS = draw_tokens(60)
 NAN = np.float32(np.nan)
 
@@ -35,7 +35,8 @@ class Pair:
 
     def assert_same(self, one: NDArray[np.float32], other: NDArray[np.float32]) -> None:
         """Their distance as the chain measures it: the norm of the difference over that of the rows."""
-        bound = LATENT_MAX if self.fused.shard.family.name == "deepseek" else RELATIVE_MAX
+        shard = self.fused.shard
+        bound = DEEP_MAX if len(shard.layers) > 3 or shard.family.name == "deepseek" else RELATIVE_MAX
         assert one.shape == other.shape
         assert np.linalg.norm(one - other) <= bound * np.linalg.norm(one)
 

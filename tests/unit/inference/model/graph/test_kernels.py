@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from onnx import GraphProto, NodeProto, TensorProto
 
-from inference.model.forms import BLOCK_FORMS, Role
+from inference.model.forms import BLOCK_FORMS, FLOAT_BLOCK, Role
 from inference.model.graph.build import build_graph
 from inference.model.graph.provider import Provider
 from inference.model.graph.shard import ShardRange
@@ -33,6 +33,7 @@ TYPES = {
     TensorProto.INT64: "int64",
     TensorProto.UINT8: "uint8",
     TensorProto.BOOL: "bool",
+    TensorProto.FLOAT8E4M3FN: "float8e4m3fn",
 }
 
 
@@ -40,8 +41,8 @@ def choose_form(part: Part, form: Form) -> Form:
     """The form, or the nearest that the part can have."""
     if part.role is Role.VECTOR:
         return Form.FP32
-    is_in_blocks = form in BLOCK_FORMS
-    return Form.FP16 if is_in_blocks and (part.role is Role.HEADS or part.shape[-1] % 32) else form
+    block = FLOAT_BLOCK if form is Form.F8_B128 else 32 if form in BLOCK_FORMS else 0
+    return Form.FP16 if block and (part.role is Role.HEADS or part.shape[-1] % block) else form
 
 
 def with_form(manifest: Manifest, form: Form) -> Manifest:
@@ -85,6 +86,8 @@ def bind_types(node: NodeProto, schema: Mapping[str, Any], known: Mapping[str, s
             assert bound.setdefault(kind, known[name]) == known[name], f"{node.name}: {kind} is two types"
         else:
             assert kind == f"tensor({known[name]})", f"{node.name}: {name} is {known[name]}"
+    if node.op_type == "DequantizeLinear":  # no output_dtype: that of the scale
+        bound[schema["outputs"][0]] = known[node.input[1]]
     for attribute in node.attribute:
         if (node.op_type, attribute.name) == ("Cast", "to"):
             bound[schema["outputs"][0]] = TYPES[attribute.i]
