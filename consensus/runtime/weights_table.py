@@ -34,7 +34,7 @@ CALLS: Final[dict[str, dict[str, Cost]]] = {
     "OpenSession": {"": (97_500, 17, 1, 2, 12)},
     "ProposeParams": {"": (330_000, 116, 2, 0, 10), "changes": (24_000, 0, 0, 0, 1)},
     "Redelegate": {"": (1_350_000, 44, 3, 78, 26)},
-    "RegisterModel": {"": (27_000, 2, 0, 0, 2), "bytes": (66, 0, 0, 0, 0)},
+    "RegisterModel": {"": (30_000, 2, 0, 0, 2), "bytes": (61, 0, 0, 0, 0)},
     "RegisterValidator": {"": (72_000, 5, 0, 0, 3)},
     "RegisterVerifier": {"": (9_200, 2, 0, 0, 1)},
     "RegisterWorker": {"": (105_000, 9, 0, 0, 7), "addresses": (2_800, 0, 0, 0, 0)},
