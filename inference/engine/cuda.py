@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from inference.engine.device import Device
 from inference.errors import DeviceError
+from proto_specs.types.manifest import Manifest, ServiceClass
 
 PROVIDER = "CUDAExecutionProvider"
 DRIVER = "libcuda.so.1"
@@ -57,6 +58,12 @@ def require_cuda(device: Device, available: Collection[str], version: str, prelo
                 f"{device}: libraries of CUDA {version} are missing ({error}): `pip install 'onnxruntime-gpu[cuda]'"
                 f" 'nvidia-cublas=={version.split('.')[0]}.*'`, or use cpu"
             ) from error
+
+
+def require_exact(device: Device, manifest: Manifest) -> None:
+    """Raises DeviceError for the fast class: its products round rows to int8, which CUDA's kernel does not."""
+    if manifest.service_class == ServiceClass.FAST:
+        raise DeviceError(f"{device}: {manifest.name} is of the fast class, int8 products of CPUs: use cpu for it")
 
 
 def _count_gpus(device: Device) -> int:

@@ -54,6 +54,8 @@ class ShardSession:
         self.device = device
         self.is_on_device = device.provider is Provider.CUDA
         """KV memory is a device's: it is taken whole when it is made."""
+        if self.is_on_device:
+            cuda.require_exact(device, shard.manifest)
         self._decode_rows = shard.manifest.profile.decode_rows
         require_device(device)
         tables = _RotaryTables(shard.family.make_rotaries(shard.decoder), device)

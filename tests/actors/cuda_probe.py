@@ -29,7 +29,7 @@ def main() -> None:
         store, key = ShardStore(Path(root)), bytes.fromhex(model)
         layers = store.load_manifest(key).architecture.layers
         session = load_session(store, key, 0, layers, verify=False, device=Device.parse("cuda"))
-        pieces = [one for _, one in session._pieces]  # noqa: SLF001
+        pieces = [one._session for one in session._pieces]  # noqa: SLF001
         parts = [part for one in pieces for part in one.get_provider_graph_assignment_info()]
         operators = Counter(node.op_type for part in parts for node in part.get_nodes())
         answer = {"providers": sorted({part.ep_name for part in parts}), "operators": operators, "runs": []}

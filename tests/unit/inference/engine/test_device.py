@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from inference.engine import cuda
 from inference.engine.device import CPU, Device
+from inference.engine.ort import ShardSession
 from inference.errors import DeviceError
 from inference.model.graph.provider import Provider
+from inference.model.graph.shard import ShardRange
+from proto_specs.types.manifest import ServiceClass
+from tests.unit.inference.conftest import TinyModel
 
 FIRST = Device(Provider.CUDA)
 BOTH = (cuda.PROVIDER, "CPUExecutionProvider")
@@ -120,3 +125,9 @@ def test_a_session_with_tf32() -> None:
 def test_a_node_on_another_device() -> None:
     with pytest.raises(DeviceError, match="puts Cast, Shape on another device"):
         check(nodes={cuda.PROVIDER: {"Gemm"}, "CPUExecutionProvider": {"Shape", "Cast"}})
+
+
+def test_the_fast_class_is_of_cpus(model: TinyModel) -> None:
+    fast = replace(model.manifest, service_class=ServiceClass.FAST)
+    with pytest.raises(DeviceError, match="of the fast class"):
+        ShardSession(ShardRange(fast, 0, 1), model.directory, device=FIRST)
