@@ -39,7 +39,7 @@ def test_an_absent_peer_is_told_with_what_to_do(file: Path) -> None:
 
 def test_everything_of_ours_is_measured(file: Path) -> None:
     found = measure(file, "--shards", "2")
-    assert set(found["items"]) == {"decode_64", "decode_512", "prefill_256", "parallel_16"}
+    assert set(found["items"]) == {"decode_64", "decode_512", "copy", "prefill_256", "parallel_16"}
     for item in found["items"].values():
         assert len(item["ours"]["runs"]) == 2
         assert 0 < item["ours"]["min"] <= item["ours"]["median"] <= item["ours"]["max"]

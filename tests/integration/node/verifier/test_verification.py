@@ -92,4 +92,5 @@ async def test_a_doctored_shard_fails_in_every_window_and_the_others_pass(
                     assert verdict.outcome == Outcome.FAIL, (stage, window)
                     assert verdict.distance_ppb > 100 * threshold
                 else:
-                    assert (verdict.outcome, verdict.distance_ppb) == (Outcome.PASS, 0), (stage, window)
+                    assert verdict.outcome == Outcome.PASS, (stage, window)
+                    assert verdict.distance_ppb <= threshold // 10

@@ -221,7 +221,10 @@ async def test_a_neighbour_that_cannot_be_reached_is_a_refusal(model: Model) -> 
 
 
 @pytest.mark.slow
-async def test_refused_for_want_of_memory_is_served_when_there_is_some(model: Model) -> None:
+async def test_refused_for_want_of_memory_is_served_when_there_is_some(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.engine.engine.PROMISED_SHARE_MAX", 1)  # nothing is promised that is not there
     async with open_network(model, RANGES, kv_positions=460) as network:
         async with asking(network, network.make_order(PROMPT, 400, 0)) as request:
             await request.wait_tokens(1)

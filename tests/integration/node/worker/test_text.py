@@ -146,7 +146,8 @@ async def test_sampled_text_is_that_of_one_process_and_verifies(
             for window in range(settle.stage_roots[2].roots.windows):
                 verdict = await verifier.judge(settle, 2, window)
                 assert verdict is not None
-                assert (verdict.outcome, verdict.distance_ppb, verdict.token_mismatches) == (Outcome.PASS, 0, 0)
+                assert (verdict.outcome, verdict.token_mismatches) == (Outcome.PASS, 0)
+                assert verdict.distance_ppb <= model.manifest.profile.threshold_ppb // 10
     expected = [generate(cut, one, model.manifest.eos_tokens, params) for one in prompts[6:8]]
     assert texts == expected
     greedy = [generate(cut, one, model.manifest.eos_tokens, GREEDY) for one in prompts[6:8]]
