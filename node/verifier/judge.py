@@ -17,7 +17,6 @@ from proto_specs.types.calls import Outcome
 from proto_specs.types.manifest import Manifest, WireDtype
 from proto_specs.types.verdict import EMPTY_FINGERPRINT
 
-SESSIONS_MAX = 8
 DISTANCE_NOT_FINITE_PPB = 10**12
 
 
@@ -37,12 +36,12 @@ NOT_ROWS = Judgement(Outcome.FAIL, DISTANCE_NOT_FINITE_PPB, 0, EMPTY_FINGERPRINT
 
 
 class Judge:
-    """Keeps the most recently verified shards loaded."""
+    """Keeps the shard that it judged last loaded, and no other: a verifier needs the memory of one shard."""
 
     def __init__(self, store: ShardStore, device: Device = CPU) -> None:
         self._store = store
         self._device = device
-        self._sessions: dict[tuple[bytes, int, int], ShardSession] = {}
+        self._loaded: tuple[tuple[bytes, int, int], ShardSession] | None = None
 
     def judge(
         self, opening: AuthenticOpening, model: bytes, manifest: Manifest, layers: tuple[int, int], seed: bytes
@@ -73,10 +72,7 @@ class Judge:
 
     def _get_session(self, model: bytes, start: int, end: int) -> ShardSession:
         key = (model, start, end)
-        session = self._sessions.pop(key, None)
-        if session is None:
-            session = load_session(self._store, model, start, end, 1, True, self._device)
-        self._sessions[key] = session
-        while len(self._sessions) > SESSIONS_MAX:
-            del self._sessions[next(iter(self._sessions))]
-        return session
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # its memory is free before the next one is loaded
+            self._loaded = key, load_session(self._store, model, start, end, 1, True, self._device)
+        return self._loaded[1]

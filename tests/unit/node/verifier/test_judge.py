@@ -74,7 +74,21 @@ def test_what_this_verifier_cannot_compute_accuses_nobody(judge: Judge, monkeypa
         judge_one(judge, make_opening())
 
 
-def test_only_so_many_shards_stay_loaded(judge: Judge) -> None:
-    for start in range(2 * module.SESSIONS_MAX):
+def test_one_shard_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch, judge: Judge) -> None:
+    alive: set[int] = set()
+    most: list[int] = []
+
+    class Session:
+        def __init__(self, start: int) -> None:
+            self.start, self.shard = start, SimpleNamespace(is_first=False, is_last=False)
+            most.append(len(alive))
+            alive.add(start)
+
+        def __del__(self) -> None:
+            alive.discard(self.start)
+
+    monkeypatch.setattr(module, "load_session", lambda _store, _model, start, *_: Session(start))
+    for start in (2, 2, 4, 2):
         judge.judge(make_opening(), bytes(32), make_manifest(), (start, start + 2), bytes(32))
-    assert len(judge._sessions) == module.SESSIONS_MAX  # noqa: SLF001
+        assert alive == {start}
+    assert most == [0, 0, 0], "three loads, each with nothing else in memory"
