@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from inference.engine.engine import ForwardCall, StageEngine
-from inference.engine.rows import Rows, StageOutput
+from inference.engine.rows import Rows, StageOutput, validate_rows
 from inference.engine.scheduler import EngineStep, Scheduler, Work
 from inference.engine.wire_dtype import decode_rows, decode_tokens, encode_rows
 from inference.errors import ModelError
@@ -71,6 +71,10 @@ class StageBatcher:
         """Admit a request; rows from `sample_from` on are sampled by a last shard. Raises KvExhaustedError."""
         self._engine.open(request_id, positions_max)
         self._jobs[request_id] = _Job(sampling, sample_from)
+
+    def check(self, payload: bytes) -> None:
+        """Raises WireDtypeError or EngineError for what are no rows of this shard's input, or beyond their range."""
+        validate_rows(self._shard, self._decode(payload))
 
     def submit(self, request_id: bytes, start: int, count: int, payload: bytes) -> None:
         """Queue the rows that follow those submitted before. Raises EngineError when they do not follow."""
@@ -141,12 +145,14 @@ class StageBatcher:
         work = planned.work
         if planned.replayed is not None:
             return ForwardCall(work.request_id, work.start, planned.replayed)
-        if self._shard.is_first:
-            rows: Rows = decode_tokens(planned.payload, self._shard.architecture.vocab)
-        else:
-            rows = decode_rows(planned.payload, self._wire, self._shard.architecture.hidden)
+        rows = self._decode(planned.payload)
         first = max(work.start, planned.sample_from) if self._shard.is_last else work.start + work.count
         return ForwardCall(work.request_id, work.start, rows, tuple(range(first - work.start, work.count)))
+
+    def _decode(self, payload: bytes) -> Rows:
+        if self._shard.is_first:
+            return decode_tokens(payload, self._shard.architecture.vocab)
+        return decode_rows(payload, self._wire, self._shard.architecture.hidden)
 
     def _finish(self, planned: PlannedCall, call: ForwardCall, output: StageOutput) -> StageAnswer | ModelError:
         try:

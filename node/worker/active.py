@@ -168,8 +168,14 @@ class ActiveRequest:
             self._upstream = link
         if isinstance(frame, Failed):
             self._on_failed(frame, link)
-        else:
-            self._put(frame)
+            return
+        if isinstance(frame, Rows):
+            try:  # before the stage sees them, so that what cannot be computed is not countersigned
+                self._compute.check(frame.payload)
+            except ModelError as error:
+                self._put(GiveUp(FailureCode.BAD_INPUT, str(error)))
+                return
+        self._put(frame)
 
     def stop(self, code: FailureCode, message: str) -> None:
         """End the request early: what the client vouched for is settled, the rest is lost."""

@@ -51,6 +51,10 @@ class ComputeLoop:
                 self._batcher.close(request)
         self._work.set()  # what waited for its memory can run
 
+    def check(self, payload: bytes) -> None:
+        """Raises a ModelError for wire bytes that are no rows for this shard: they must not be signed for."""
+        self._batcher.check(payload)
+
     def submit(self, request: bytes, work: Compute) -> None:
         """Queue the rows that follow those submitted before. Raises EngineError when they do not follow."""
         self._batcher.submit(request, work.start, work.count, work.payload)

@@ -65,6 +65,7 @@ class FakeCompute:
 
     open_requests: set[bytes] = field(default_factory=set)
     failure: EngineError | None = None
+    refused: set[bytes] = field(default_factory=set)
     reply: Callable[[Computed | EngineError], None] = lambda _answer: None
 
     async def open(self, request: bytes, positions: int, sample_from: int, sampling: object, reply) -> None:
@@ -73,6 +74,10 @@ class FakeCompute:
 
     async def close(self, request: bytes) -> None:
         self.open_requests.discard(request)
+
+    def check(self, payload: bytes) -> None:
+        if payload in self.refused:
+            raise EngineError("hidden states reach 1e+09")
 
     def submit(self, request: bytes, work: Compute) -> None:
         assert request in self.open_requests
@@ -295,6 +300,17 @@ async def test_a_shard_that_fails_ends_the_request(autojump_clock) -> None:
     bench.compute.failure = EngineError("broken")
     await bench.run()
     assert bench.client.get_failure() == FailureCode.INTERNAL
+
+
+async def test_rows_that_cannot_be_computed_are_not_signed_for(autojump_clock) -> None:
+    """The attack: rows beyond the model's range make any honest output look wrong; nobody has to sign them."""
+    bench = Bench(stage=1, stages=3)
+    frame = make_rows(bench, 1, 0, 32)
+    bench.compute.refused = {frame.payload}
+    bench.active.post(frame, bench.upstream)  # type: ignore[arg-type]
+    await bench.run()
+    assert bench.client.get_failure() == FailureCode.BAD_INPUT
+    assert not any(isinstance(one, Countersign) for one in bench.upstream.sent)
 
 
 async def test_a_cancelled_worker_frees_the_memory(autojump_clock) -> None:
