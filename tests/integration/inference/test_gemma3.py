@@ -1,4 +1,4 @@
-"""Gemma 3 270M, a real file of another family with tensors of five types: text as llama.cpp writes it, shards as one."""
+"""Gemma 3 270M, a real file of another family with tensors of five types: text as llama.cpp has it, shards as one."""
 
 from __future__ import annotations
 
