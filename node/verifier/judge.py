@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from inference.engine.cuda import require_exact
 from inference.engine.device import CPU, Device
 from inference.engine.engine import load_session
 from inference.engine.ort import ShardSession
@@ -11,6 +12,8 @@ from inference.engine.rows import Rows
 from inference.engine.verify import SampledTokens, verify_window
 from inference.engine.wire_dtype import decode_rows, decode_tokens
 from inference.errors import FingerprintError, WireDtypeError
+from inference.model.graph.provider import Provider
+from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore
 from inference.serving.opening import AuthenticOpening
 from proto_specs.types.calls import Outcome
@@ -43,6 +46,15 @@ class Judge:
         self._store = store
         self._device = device
         self._sessions: dict[tuple[bytes, int, int], ShardSession] = {}
+
+    def require(self, model: bytes) -> None:
+        """Raises ModelError, with the reason, where no shard of a stored model could be judged here."""
+        manifest = self._store.load_manifest(model)
+        if self._device.provider is Provider.CUDA:
+            require_exact(self._device, manifest)
+        shard = ShardRange(manifest, 0, manifest.architecture.layers)
+        for unit in shard.units:
+            shard.get_tensors(*unit)
 
     def judge(
         self, opening: AuthenticOpening, model: bytes, manifest: Manifest, layers: tuple[int, int], seed: bytes
