@@ -52,9 +52,7 @@ class Judge:
         manifest = self._store.load_manifest(model)
         if self._device.provider is Provider.CUDA:
             require_exact(self._device, manifest)
-        shard = ShardRange(manifest, 0, manifest.architecture.layers)
-        for unit in shard.units:
-            shard.get_tensors(*unit)
+        ShardRange(manifest, 0, manifest.architecture.layers).check()
 
     def judge(
         self, opening: AuthenticOpening, model: bytes, manifest: Manifest, layers: tuple[int, int], seed: bytes

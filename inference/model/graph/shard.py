@@ -63,6 +63,11 @@ class ShardRange:
         head = [(UnitKind.HEAD, 0)] if self.is_last else []
         return (*embed, *((UnitKind.LAYER, one) for one in range(self.start, self.end)), *head)
 
+    def check(self) -> None:
+        """Raises ModelFormatError, with the reason, where this version could not run it from any unit files."""
+        for kind, index in self.units:
+            self.get_tensors(kind, index)
+
     def get_parts(self, kind: UnitKind, index: int) -> tuple[Part, ...]:
         """The parts of a weight unit."""
         return self.family.list_parts(self.decoder, kind, index)

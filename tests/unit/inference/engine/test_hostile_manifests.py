@@ -42,6 +42,8 @@ def test_forms_that_a_part_cannot_have_are_refused(model: TinyModel, kind: UnitK
 def test_a_length_that_the_tensors_do_not_have_is_refused(model: TinyModel, kind: UnitKind, size: int) -> None:
     changed = _change_unit(model.manifest, kind, bytes_total=size)
     with pytest.raises(ModelFormatError, match=f"has {size} bytes"):
+        ShardRange(changed, 0, 1).check()  # before any unit is fetched
+    with pytest.raises(ModelFormatError, match=f"has {size} bytes"):
         ShardSession(ShardRange(changed, 0, 1), model.directory)
 
 
