@@ -11,7 +11,7 @@ from inference.engine.engine import ForwardCall, StageEngine
 from inference.engine.rows import Rows, StageOutput, validate_rows
 from inference.engine.scheduler import EngineStep, Scheduler, Work
 from inference.engine.wire_dtype import decode_rows, decode_tokens, encode_rows
-from inference.errors import ModelError
+from inference.errors import EngineError, ModelError
 from inference.sampling import sample
 from proto_specs.types.manifest import TOKEN_BYTES
 from proto_specs.types.request import SamplingParams
@@ -53,6 +53,8 @@ class _Job:
     sampling: SamplingParams
     sample_from: int
     waiting: bytearray = field(default_factory=bytearray)
+    is_failed: bool = False
+    """It got an error as an answer: nothing that follows can run, and what it was given is not all recorded."""
 
 
 class StageBatcher:
@@ -98,9 +100,12 @@ class StageBatcher:
         evicted: set[bytes] = set()
 
         def has_room(work: Work) -> bool:
-            if work.request_id in evicted:
+            if work.request_id in evicted or self._jobs[work.request_id].is_failed:
                 return False
-            lost = self._engine.make_room(work.request_id, work.start + work.count, taken)
+            try:
+                lost = self._engine.make_room(work.request_id, work.start + work.count, taken)
+            except EngineError:
+                lost = []  # the run finds the same, and answers it
             if lost is None:
                 return False
             taken.add(work.request_id)
@@ -127,6 +132,10 @@ class StageBatcher:
                 answers.append((call.request_id, output))
             elif not planned_call.work.is_replay:
                 answers.append((call.request_id, self._finish(planned_call, call, output)))
+        for request_id, answer in answers:
+            job = self._jobs.get(request_id)
+            if job is not None and isinstance(answer, ModelError):
+                job.is_failed = True
         return answers
 
     def finish(self, planned: PlannedStep) -> None:

@@ -116,7 +116,8 @@ class StageEngine:
 
         Where too little is free, requests that came later and are not `busy` give theirs back, the latest first, and
         are returned: their positions have to be computed again from 0 (`get_record`). None when that is not enough. So
-        the oldest request always gets on, and no two take memory from each other in turn.
+        the oldest request always gets on, and no two take memory from each other in turn. Raises EngineError, and
+        takes nothing from anybody, when the system gives no memory.
         """
         with self._lock:
             sequence = self._get(request_id)
@@ -132,6 +133,7 @@ class StageEngine:
                     evicted.append(key)
             if wanted - held > free:
                 return None
+            sequence.kv = sequence.kv or self._slots.open(sequence.positions_max)
             for key in evicted:
                 self._release(self._sequences[key])
             self._hold(sequence, wanted)
@@ -179,10 +181,10 @@ class StageEngine:
         return sequence.kv
 
     def _hold(self, sequence: _Sequence, positions: int) -> None:
-        """Raises KvExhaustedError when the budget has too little left."""
+        """Raises KvExhaustedError when the budget has too little left, EngineError when the system gives no memory."""
         if sequence.reservation is None:
-            sequence.reservation = self.budget.reserve(max(positions, 1))
             sequence.kv = sequence.kv or self._slots.open(sequence.positions_max)
+            sequence.reservation = self.budget.reserve(max(positions, 1))
         sequence.reservation.grow(positions)
 
     def _release(self, sequence: _Sequence) -> None:

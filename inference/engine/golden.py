@@ -20,7 +20,7 @@ from inference.errors import GoldenError, ModelFormatError
 from inference.fingerprint import PPB, compute_delta, compute_distance, compute_scale
 from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore, find_unit
-from proto_specs.types.manifest import Manifest, UnitKind, WireDtype
+from proto_specs.types.manifest import FP32_BYTES, Manifest, UnitKind, WireDtype
 
 GOLDEN_POSITIONS = 32
 RANGE_SLACK = 16
@@ -57,8 +57,17 @@ def compute_range(rows: Rows) -> int:
 
 
 def read_golden(store: ShardStore, model_id: bytes, manifest: Manifest, boundary: int) -> Rows:
-    """A boundary's rows, hashed against the manifest. Raises StoreError when the unit is not here or damaged."""
+    """A boundary's rows, hashed against the manifest. Raises StoreError when the unit is not here or damaged.
+
+    Raises ModelFormatError when it is no window: the manifest may be a stranger's.
+    """
     unit = find_unit(manifest, UnitKind.GOLDEN, boundary)
+    size = GOLDEN_POSITIONS * FP32_BYTES * (manifest.architecture.hidden if boundary else 1)
+    if unit.bytes_total != size:
+        raise ModelFormatError(
+            f"golden window {boundary} of {manifest.name} has {unit.bytes_total} bytes, not {size}: the manifest is"
+            " damaged"
+        )
     store.verify_unit(model_id, unit)
     data = store.get_unit_path(model_id, unit).read_bytes()
     if boundary == 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ Memory = NDArray[np.float32]
 Allocate = Callable[[tuple[int, ...]], Any]
 """Memory of a shape, in fp32, on a device."""
 
+_MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
+"""Else Linux refuses a map that is larger than all of the machine's memory, used or not."""
 _SPARE_POSITIONS = 1
 """Where idle rows of a batch, and the second row of a position that runs twice, may write."""
 
@@ -31,7 +34,7 @@ class KvMemory:
     def __init__(self, shard: ShardRange, slots: int, capacity: int, allocate: Allocate | None = None) -> None:
         """In this process's memory, or where `allocate` takes it: all of it at once, there.
 
-        Raises EngineError for a capacity beyond the model's context.
+        Raises EngineError for a capacity beyond the model's context, or where so much address space is not to be had.
         """
         if not 1 <= capacity <= shard.architecture.context_max:
             raise EngineError(f"a sequence has 1 to {shard.architecture.context_max} positions, not {capacity}")
@@ -66,7 +69,13 @@ class KvMemory:
 
     def _map(self, name: str, shape: tuple[int, ...]) -> Memory:
         size = math.prod(shape) * np.dtype(np.float32).itemsize
-        self._maps[name] = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        try:
+            self._maps[name] = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
+        except (OSError, OverflowError) as error:
+            raise EngineError(
+                f"the system has no {size} bytes of address space for KV memory ({error}): serve fewer layers, or raise"
+                " its limits (ulimit -v, vm.overcommit_memory)"
+            ) from error
         return np.frombuffer(self._maps[name], np.float32).reshape(shape)
 
 

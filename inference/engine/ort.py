@@ -36,6 +36,10 @@ _ERROR_SEVERITY = 3
 _TABLE_POSITIONS_MIN = 512
 _STEP_ROWS_MAX = 16
 """Calls of so few rows use the same arrays each time, bound once: binding is a tenth of a small model's decode."""
+KEPT_LOGITS_MAX = 1 << 18
+"""Unless their logits are more than so many: there is a binding for every range of slots, and it keeps its arrays."""
+BINDINGS_MAX = 256
+"""Bindings that a memory keeps, those used last."""
 
 
 class ShardSession:
@@ -266,11 +270,13 @@ class _Piece:
             inputs["total"] = np.array([last.max() + 1], dtype=np.int64)
         if self._shard.is_last:
             inputs["logit_rows"] = np.array(asked, dtype=np.int64)
-        is_step = len(hidden) <= _STEP_ROWS_MAX and not self._is_on_device
+        is_small = not self._shard.is_last or len(asked) * self._shard.decoder.vocab <= KEPT_LOGITS_MAX
+        is_step = is_small and len(hidden) <= _STEP_ROWS_MAX and not self._is_on_device
         key = (id(self), slot, len(last), len(hidden) if is_step else 0, len(asked) if is_step else 0)
-        step = memory.bindings.get(key)
-        if step is None:
-            step = memory.bindings[key] = _Step(self._bind(memory, slot, len(last)))
+        step = memory.bindings.pop(key, None) or _Step(self._bind(memory, slot, len(last)))
+        memory.bindings[key] = step
+        if len(memory.bindings) > BINDINGS_MAX:
+            del memory.bindings[next(iter(memory.bindings))]
         if is_step and step.inputs:
             for name, value in inputs.items():
                 step.inputs[name][...] = value

@@ -20,8 +20,9 @@ from inference.model.profiles import make_profile
 from inference.model.store import Progress, ShardStore, compute_file_root
 from inference.model.text import ModelText, read_text
 from inference.model.unit_writer import check_part, choose_form, write_unit
+from proto_specs.codec import encode
 from proto_specs.errors import DecodeError
-from proto_specs.limits import CHUNK_BYTES
+from proto_specs.limits import CHUNK_BYTES, MODEL_NAME_BYTES_MAX
 from proto_specs.types.manifest import (
     Form,
     Manifest,
@@ -71,9 +72,13 @@ def import_model(
         dtype = {"fp32": WireDtype.FP32, "fp16": WireDtype.FP16, "bf16": WireDtype.BF16}[wire_dtype]
     except KeyError:
         raise ModelFormatError(f"wire dtype {wire_dtype!r} is unknown: use bf16, fp16 or fp32") from None
+    if name:
+        _check_name(name)
     store = ShardStore(root)
+    state = _read_state(path)
     checkpoint = open_checkpoint(path)
     source = _compute_source(path, (dtype, is_calibrated, service_class), name or "")
+    _check_name(name or checkpoint.name)
     known = store.find_imported(source)
     if known is not None:
         total = sum(unit.bytes_total for unit in known.units)
@@ -98,8 +103,11 @@ def import_model(
             profile=make_profile(service_class, dtype, 2 if _has_experts(planned) else 1),
             ranges=(),
         )
+        if _read_state(path) != state:
+            raise ModelFormatError(f"{path.name} changed while it was imported: import it again")
         try:
             validate_manifest(manifest)
+            encode(manifest)
             if is_calibrated:
                 manifest = _calibrate(manifest, workspace)
                 validate_manifest(manifest)
@@ -109,6 +117,16 @@ def import_model(
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
     return manifest
+
+
+def _check_name(name: str) -> None:
+    """Raises ModelFormatError for a name that a manifest cannot hold, or a terminal not show."""
+    if not name.isprintable() or not name.strip():
+        raise ModelFormatError(f"the name {name!a:.80} has characters that cannot be shown: give another (--name)")
+    if len(name.encode()) > MODEL_NAME_BYTES_MAX:
+        raise ModelFormatError(
+            f"the name {name:.40}... is longer than {MODEL_NAME_BYTES_MAX} bytes: give another (--name)"
+        )
 
 
 def _calibrate(manifest: Manifest, directory: Path) -> Manifest:
@@ -183,13 +201,24 @@ def _write_units(
 def _compute_source(path: Path, options: tuple[int, ...], name: str) -> str:
     """Hex digest of the checkpoint's files and everything else the result depends on."""
     digest = hashlib.sha256(_FORMAT + bytes(options) + name.encode() + b"\0")
-    files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else _list_split(path)
+    files = _list_files(path)
     for one in files:
         digest.update(one.name.encode() + b"\0" if len(files) > 1 else b"")
         with one.open("rb") as file:
             while piece := file.read(CHUNK_BYTES):
                 digest.update(piece)
     return digest.hexdigest()
+
+
+def _list_files(path: Path) -> list[Path]:
+    """The checkpoint's files, or at most those that lie around it."""
+    return sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else _list_split(path)
+
+
+def _read_state(path: Path) -> list[tuple[str, int, int, int]]:
+    """What differs once a file is written to or replaced: name, inode, length and time of each. Empty for no file."""
+    found = [(one.name, one.stat()) for one in _list_files(path) if one.is_file()] if path.exists() else []
+    return [(name, one.st_ino, one.st_size, one.st_mtime_ns) for name, one in found]
 
 
 def _list_split(path: Path) -> list[Path]:

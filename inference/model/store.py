@@ -137,12 +137,15 @@ class ShardStore:
         model_id = compute_model_id(manifest)
         self._replace(directory / MANIFEST_FILE, [encode(manifest)])
         target = self.get_directory(model_id)
-        if target.exists():  # partial, or damaged in length: `find_imported` did not accept it
+        try:
+            directory.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+            # Partial, or damaged in length: `find_imported` did not accept it. Or of another import that ended now.
             for file in directory.iterdir():
                 file.replace(target / file.name)
             directory.rmdir()
-        else:
-            directory.rename(target)
         (self.root / IMPORTED_DIRECTORY).mkdir(exist_ok=True)
         self._replace(self.root / IMPORTED_DIRECTORY / source, [model_id.hex().encode()])
 

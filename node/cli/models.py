@@ -15,6 +15,7 @@ from rich.table import Table
 
 from inference.errors import ModelFormatError, StoreError
 from inference.model.fetch import SAMPLES, cache_dir, fetch_sample
+from inference.model.graph.shard import ShardRange
 from inference.model.importing import import_model
 from inference.model.store import ShardStore
 from node.cli.bars import make_progress
@@ -163,6 +164,8 @@ async def _fetch(
         if manifest is None:
             raise StoreError(f"model {model.hex()} is not registered on this chain: see `myelin query models`")
         units = select_units(manifest, layers)
+        if layers is not None:  # who will serve them must be able to
+            ShardRange(manifest, *layers).check()
         store.save_manifest(manifest)
         serving = [one for one in await connection.chain.list_workers(model) if not one.is_leaving]
     with make_progress(Console(stderr=True)) as progress:

@@ -226,8 +226,8 @@ class VerificationDuty:
             return None
         try:
             found = await self._recompute(one, opening, manifest)
-        except ModelError as error:
-            logger.error("challenge %s cannot be recomputed here: %s", short, error)
+        except (ModelError, OSError, MemoryError) as error:
+            logger.error("challenge %s cannot be recomputed here: %s", short, error or "memory is short")
             self._not_before[one.challenge_id] = self._height + MARGIN_BLOCKS
             return None
         logger.info(

@@ -13,6 +13,7 @@ from consensus.runtime.inference.state import Challenge, Request
 from consensus.state.reader import StateReader
 from inference.engine.device import CPU, Device
 from inference.engine.ort import require_device
+from inference.errors import ModelError
 from inference.model.store import ShardStore
 from node.client.account import SigningAccount
 from node.client.chain_view import ChainUnreachable, SessionEntry, WorkerEntry
@@ -109,7 +110,10 @@ def is_reveal_open(challenge: Challenge, height: int) -> bool:
 
 
 async def run_verifier(config: VerifierConfig, account: SigningAccount) -> None:
-    """Register for every stored model that the chain knows, and do the duty until cancelled. Raises DeviceError."""
+    """Register for every stored model that the chain knows and this machine can judge; do the duty until cancelled.
+
+    Raises DeviceError.
+    """
     require_device(config.device)  # whoever registers must be able to judge
     store = ShardStore(config.models)
     judge = Judge(store, config.device)
@@ -118,31 +122,32 @@ async def run_verifier(config: VerifierConfig, account: SigningAccount) -> None:
             account.public_key, host, AccountDutyChain(account), judge, VerdictStore(config.directory)
         )
         nursery.start_soon(duty.run)
-        await _keep_registered(account, store)
+        await keep_registered(account, store, judge)
 
 
-async def _keep_registered(account: SigningAccount, store: ShardStore) -> None:
-    """Registers also for models that come into the store, or onto the chain, later."""
+async def keep_registered(account: SigningAccount, store: ShardStore, judge: Judge) -> None:
+    """Registers also for models that come into the store, or onto the chain, later; for none that it cannot judge."""
     not_before_s: dict[bytes, float] = {}
     while True:
         for model in await trio.to_thread.run_sync(store.list_models):
             if trio.current_time() < not_before_s.get(model, 0.0):
                 continue
             try:
-                await _register(account, model)
+                await _register(account, judge, model)
             except ChainUnreachable as error:
                 logger.warning("the node does not answer: %s", error)
-            except (CallFailed, RpcError, TransactionLost) as error:
-                # Every failed call has cost its fee.
+            except (CallFailed, RpcError, TransactionLost, ModelError, OSError) as error:
+                # Every failed call has cost its fee; a model that cannot be judged is seldom another a second later.
                 not_before_s[model] = trio.current_time() + REGISTER_RETRY_S
                 logger.warning("cannot register as verifier of %s: %s", model.hex()[:12], error)
         await trio.sleep(REGISTER_POLL_S)
 
 
-async def _register(account: SigningAccount, model: bytes) -> None:
+async def _register(account: SigningAccount, judge: Judge, model: bytes) -> None:
     if await account.chain.get_manifest(model) is None:
         return
     if account.public_key in await account.chain.read(queries.list_verifiers, model):
         return
+    await trio.to_thread.run_sync(judge.require, model)
     await account.execute(RegisterVerifier(model))
     logger.info("verifying model %s", model.hex()[:12])

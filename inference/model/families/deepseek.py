@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import ClassVar
 
 from inference.model.checkpoint.source import Checkpoint
 from inference.model.families import deepseek_settings
@@ -29,6 +30,7 @@ class Deepseek(Family):
     gguf_kinds = ("deepseek2",)
     hf_kinds = ("deepseek_v2", "deepseek_v3")
     decoder = DeepseekDecoder
+    most: ClassVar[Mapping[str, int]] = {**Family.most, **deepseek_settings.MOST}
 
     def read_gguf(self, checkpoint: Checkpoint) -> DeepseekDecoder:
         """As `Family.read_gguf`."""
@@ -37,6 +39,11 @@ class Deepseek(Family):
     def read_hf(self, checkpoint: Checkpoint) -> DeepseekDecoder:
         """As `Family.read_hf`."""
         return deepseek_settings.read_hf(checkpoint)
+
+    def check(self, decoder: Decoder) -> None:
+        """As `Family.check`; the widths of heads fit each other, and the experts their groups."""
+        super().check(decoder)
+        deepseek_settings.check(f"the {self.name} model", _get(decoder))
 
     def list_layer_parts(self, decoder: Decoder, layer: int) -> tuple[Part, ...]:
         """Latent attention, then the plain feed-forward, or shared and chosen experts."""

@@ -11,7 +11,7 @@ from inference.model.checkpoint.source import Checkpoint
 from inference.model.families.plain import LAYERS_MAX, POSITIONS_MAX, read_rope_scaling
 from inference.model.families.reading import Stated, write_decimal
 from inference.model.families.rope import RopeScaling
-from inference.model.families.sparse import EXPERTS_MAX, SparseDecoder
+from inference.model.families.sparse import EXPERTS_MAX, EXPERTS_MOST, SparseDecoder, check_routing
 
 _SIGMOID = 2
 _SOFTMAX = 1
@@ -19,6 +19,13 @@ _SOFTMAX = 1
 _LOG_STEP = 0.1
 """GGUF states yarn's mscale of all dimensions times this."""
 _WIDTH_STEP = 8
+MOST = {
+    **EXPERTS_MOST,
+    **dict.fromkeys(("q_rank", "kv_rank", "nope_dims", "rope_dims", "value_dims"), 1 << 14),
+    **dict.fromkeys(("groups", "groups_chosen"), EXPERTS_MAX),
+    "shared_ffn": 1 << 18,
+}
+"""As `Family.most`."""
 _V3_DEFAULTS: dict[str, object] = {
     "q_lora_rank": 1536,
     "n_group": 8,
@@ -110,7 +117,7 @@ def read_hf(checkpoint: Checkpoint) -> DeepseekDecoder:
         ),
     )
     stated.skip("num_local_experts", "num_experts")
-    _check(stated.where, decoder)
+    check(stated.where, decoder)
     stated.finish()
     return decoder
 
@@ -157,7 +164,7 @@ def read_gguf(checkpoint: Checkpoint) -> DeepseekDecoder:
         **_make_groups(*groups),
         **_make_widths(stated, rank, key - rope, rope, value),
     )
-    _check(stated.where, decoder)
+    check(stated.where, decoder)
     stated.finish()
     return decoder
 
@@ -193,8 +200,20 @@ def _read_gguf_scaling(stated: Stated, context: int) -> str:
     return RopeScaling("yarn", (factor, fast, slow, float(original), mscale, mscale)).to_text()
 
 
-def _check(where: str, decoder: DeepseekDecoder) -> None:
-    """Raises ModelFormatError for a choice of experts that cannot be made."""
+def check(where: str, decoder: DeepseekDecoder) -> None:
+    """Raises ModelFormatError for widths that do not fit each other, or a choice of experts that cannot be made."""
+    widths = decoder.kv_rank, decoder.nope_dims, decoder.rope_dims, decoder.value_dims
+    if 0 in widths or decoder.rope_dims % 2 or decoder.head_dim != decoder.kv_rank + decoder.rope_dims:
+        raise ModelFormatError(
+            f"{where} has heads {decoder.head_dim} wide of {', '.join(map(str, widths))}, which cannot be: it is"
+            " damaged, fetch it again"
+        )
+    if decoder.kv_heads != 1 or not 1 <= decoder.groups_chosen <= decoder.groups:
+        raise ModelFormatError(
+            f"{where} has {decoder.kv_heads} latents and takes {decoder.groups_chosen} of {decoder.groups} groups of"
+            " experts, which cannot be: it is damaged, fetch it again"
+        )
+    check_routing(where, decoder)
     members, rest = divmod(decoder.experts, decoder.groups)
     if rest or decoder.experts_chosen > decoder.groups_chosen * members or (decoder.groups > 1 and members < 2):
         raise ModelFormatError(

@@ -7,7 +7,6 @@ the import, the layout, the engine, the chain, is told by these methods. docs/ad
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import ClassVar
@@ -23,7 +22,11 @@ from inference.model.layout import Part
 from proto_specs.types.manifest import Architecture, Setting, UnitKind
 
 SETTING_MAX = 1 << 24
-"""The most that a setting may be: widths, positions, numbers of experts and the like."""
+"""The most that a setting may be: positions, windows, words and the like."""
+_MOST = {"heads": 1 << 12, "kv_heads": 1 << 12, "head_dim": 1 << 12, "ffn": 1 << 18}
+"""The most of what memory grows with beyond the bytes that a file has: a manifest may be a stranger's."""
+_DECIMAL_MIN, _DECIMAL_MAX = 1e-30, 1e30
+"""Decimals become fp32."""
 _COMPARED_VALUES = 1 << 22
 """Values of each of two tensors that are compared at a time."""
 
@@ -111,6 +114,8 @@ class Family:
     """The values of config.json's model_type that it reads."""
     decoder: ClassVar[type[Decoder]] = Decoder
     """The class of its settings."""
+    most: ClassVar[Mapping[str, int]] = _MOST
+    """The most that a setting may be, where that is less than SETTING_MAX."""
 
     # Reading a configuration
 
@@ -256,10 +261,9 @@ class Family:
             least = (
                 1 if one.name in ("layers", "hidden", "vocab", "context_max", "heads", "kv_heads", "head_dim") else 0
             )
-            if isinstance(value, int) and (value < least or (value > SETTING_MAX and not is_set)):
-                raise ModelFormatError(
-                    f"{one.name} is {value}, not a number from {least} to {SETTING_MAX}: not supported"
-                )
+            most = self.most.get(one.name, SETTING_MAX)
+            if isinstance(value, int) and (value < least or (value > most and not is_set)):
+                raise ModelFormatError(f"{one.name} is {value}, not a number from {least} to {most}: not supported")
             if (
                 isinstance(value, str)
                 and one.name != "rope_scaling"
@@ -334,7 +338,7 @@ def check_equal(checkpoint: Checkpoint, name: str, other: str) -> None:
 
 def _is_positive(text: str) -> bool:
     try:
-        return 0 < float(text) < math.inf
+        return _DECIMAL_MIN <= float(text) <= _DECIMAL_MAX
     except ValueError:
         return False
 

@@ -16,6 +16,8 @@ from inference.model.layout import Part
 from proto_specs.types.manifest import UnitKind
 
 EXPERTS_MAX = 1024
+EXPERTS_MOST = {"experts": EXPERTS_MAX, "expert_ffn": 1 << 18}
+"""As `Family.most`."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class SparseFamily(Family):
     """The plain decoder with experts chosen by a softmax."""
 
     decoder = SparseDecoder
+    most: ClassVar[Mapping[str, int]] = {**Family.most, **EXPERTS_MOST}
     hf_names: ClassVar[Mapping[str, str]]
     """Names of the router, of an expert's matrices ({} its number), and of them stacked ("gate_up", "down")."""
 
@@ -47,6 +50,11 @@ class SparseFamily(Family):
         """The plain parts, with a router and stacks of experts in a sparse layer."""
         plain = super().list_layer_parts(decoder, layer)
         return replace_ffn(plain, _get(decoder)) if _get(decoder).is_sparse(layer) else plain
+
+    def check(self, decoder: Decoder) -> None:
+        """As `Family.check`; a layer with experts has some, and takes some of them."""
+        super().check(decoder)
+        check_routing(f"the {self.name} model", _get(decoder))
 
     def find_gguf(self, decoder: Decoder, part: str, kind: UnitKind, layer: int) -> Ref:
         """Experts are stacked; in old files of Mixtral each has tensors of its own."""
@@ -109,9 +117,14 @@ def find_experts(prefix: str, names: Mapping[str, str], part: str, decoder: Spar
 
 
 def check_routing(where: str, decoder: SparseDecoder) -> None:
-    """Raises ModelFormatError for more choices than experts."""
-    if decoder.experts_chosen > decoder.experts:
-        raise ModelFormatError(f"{where} takes {decoder.experts_chosen} of {decoder.experts} experts: it is damaged")
+    """Raises ModelFormatError where layers with experts have none, or take none or more than there are."""
+    if not any(map(decoder.is_sparse, range(decoder.layers))):
+        return
+    if not (1 <= decoder.experts_chosen <= decoder.experts and decoder.expert_ffn):
+        raise ModelFormatError(
+            f"{where} takes {decoder.experts_chosen} of {decoder.experts} experts, {decoder.expert_ffn} wide: it is"
+            " damaged"
+        )
 
 
 def _get(decoder: Decoder) -> SparseDecoder:

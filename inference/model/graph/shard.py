@@ -8,8 +8,8 @@ from functools import cached_property
 from inference.errors import ModelFormatError
 from inference.model.families.family import Decoder, Family
 from inference.model.families.registry import get_family
-from inference.model.layout import Part, StoredTensor, place_tensors
-from proto_specs.types.manifest import Architecture, Manifest, UnitKind
+from inference.model.layout import Part, StoredTensor, can_hold, compute_unit_bytes, place_tensors
+from proto_specs.types.manifest import Architecture, Form, Manifest, UnitKind
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ class ShardRange:
         head = [(UnitKind.HEAD, 0)] if self.is_last else []
         return (*embed, *((UnitKind.LAYER, one) for one in range(self.start, self.end)), *head)
 
+    def check(self) -> None:
+        """Raises ModelFormatError, with the reason, where this version could not run it from any unit files."""
+        for kind, index in self.units:
+            self.get_tensors(kind, index)
+
     def get_parts(self, kind: UnitKind, index: int) -> tuple[Part, ...]:
         """The parts of a weight unit."""
         return self.family.list_parts(self.decoder, kind, index)
@@ -70,7 +75,8 @@ class ShardRange:
     def get_tensors(self, kind: UnitKind, index: int) -> tuple[StoredTensor, ...]:
         """The stored tensors of a weight unit, in the forms that the manifest names.
 
-        Raises ModelFormatError when the manifest does not have one form for each part.
+        Raises ModelFormatError when the manifest does not have one form for each part that can hold it, or another
+        length of the unit than they make.
         """
         parts = self.get_parts(kind, index)
         unit = next(one for one in self.manifest.units if (one.kind, one.index) == (kind, index))
@@ -79,4 +85,16 @@ class ShardRange:
                 f"unit {kind.name.lower()} {index} of {self.manifest.name} names {len(unit.forms)} tensors,"
                 f" its family has {len(parts)}: the model was imported by another version"
             )
-        return place_tensors(parts, unit.forms)
+        for part, form in zip(parts, unit.forms, strict=True):
+            if not can_hold(Form(form), part):
+                raise ModelFormatError(
+                    f"{part.name} of {kind.name.lower()} {index} of {self.manifest.name} cannot be"
+                    f" {Form(form).name}: the manifest is damaged"
+                )
+        tensors = place_tensors(parts, unit.forms)
+        if tensors and (size := compute_unit_bytes(tensors)) != unit.bytes_total:
+            raise ModelFormatError(
+                f"unit {kind.name.lower()} {index} of {self.manifest.name} has {unit.bytes_total} bytes, its tensors"
+                f" have {size}: the manifest is damaged"
+            )
+        return tensors

@@ -203,3 +203,72 @@ def test_the_oldest_request_gets_on_when_memory_is_short(model: TinyModel) -> No
     play(batcher, players, chance, WireDtype.FP32)
     assert finished[0] == players[0].key
     assert len(finished) == 4
+
+
+def test_a_request_that_failed_is_planned_no_more(model: TinyModel) -> None:
+    """Its owner may hear of it late: until then it must not be computed again from rows that were never kept."""
+    session = model.load(1, 3)
+    batcher = StageBatcher(StageEngine(session, 64))
+    old, young = b"o" * 32, b"y" * 32
+    rows = np.random.default_rng(0).standard_normal((64, WIDTH)).astype(np.float32)
+    batcher.open(old, 64, 63, GREEDY)
+    batcher.open(young, 64, 63, GREEDY)
+    broken = rows[:32].copy()
+    broken[0, 0] = np.nan
+    batcher.submit(young, 0, 32, encode_anything(broken, WireDtype.FP32))
+    planned = batcher.plan()
+    assert planned is not None
+    ((_, answer),) = batcher.run(planned)
+    assert isinstance(answer, ModelError)
+    batcher.finish(planned)
+    batcher.submit(young, 32, 1, encode_anything(rows[:1], WireDtype.FP32))
+    batcher.submit(old, 0, 64, encode_anything(rows, WireDtype.FP32))
+    answered = 0
+    while (planned := batcher.plan()) is not None:
+        for key, answer in batcher.run(planned):
+            assert key == old
+            assert isinstance(answer, StageAnswer)
+            answered += answer.count
+        batcher.finish(planned)
+    assert answered == 64
+
+
+def test_memory_that_the_system_does_not_give_is_the_request_s_answer(
+    model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends nobody else, takes nobody's memory, and does not stay reserved."""
+    monkeypatch.setattr("inference.engine.kv_slots.SLOTS", 1)  # each sequence needs a memory of its own
+    engine = StageEngine(model.load(1, 3), 64)
+    batcher = StageBatcher(engine)
+    small, large = b"s" * 32, b"l" * 32
+    rows = encode_anything(np.random.default_rng(0).standard_normal((32, WIDTH)), WireDtype.FP32)
+    batcher.open(large, 64, 63, GREEDY)
+    batcher.open(small, 64, 63, GREEDY)
+    batcher.submit(small, 0, 32, rows)
+    planned = batcher.plan()
+    assert planned is not None
+    batcher.run(planned)
+    batcher.finish(planned)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("inference.engine.kv_memory.mmap.mmap", refuse)
+    for start in (0, 32):
+        batcher.submit(large, start, 32, rows)
+    for _ in range(2):
+        planned = batcher.plan()
+        if planned is None:
+            break
+        ((key, answer),) = batcher.run(planned)
+        assert key == large
+        assert isinstance(answer, EngineError)
+        assert "address space" in str(answer)
+        batcher.finish(planned)
+    batcher.close(large)
+    assert engine.budget.free == 32
+    batcher.submit(small, 32, 1, rows[: 4 * WIDTH])
+    planned = batcher.plan()
+    assert planned is not None
+    ((_, answer),) = batcher.run(planned)
+    assert isinstance(answer, StageAnswer)

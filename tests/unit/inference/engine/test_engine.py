@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from inference.engine.engine import PROMISED_SHARE_MAX, ForwardCall, StageEngine, load_session
 from inference.engine.kv import KvBudget
+from inference.engine.kv_memory import KvMemory
 from inference.engine.rows import Rows, StageOutput
 from inference.engine.scheduler import EngineStep, Scheduler, Work
 from inference.errors import EngineError, KvExhaustedError, ModelError, StoreError
+from inference.model.graph.shard import ShardRange
 from inference.model.store import find_unit
 from proto_specs.types.manifest import UnitKind
 from tests.unit.inference.conftest import TinyModel
@@ -254,3 +257,18 @@ def test_every_enqueued_position_runs_exactly_once_in_order(arrivals: list[tuple
             done[key] += work.count
         scheduler.update(step)
     assert done == lengths
+
+
+def test_a_long_context_reserves_more_address_space_than_there_is_memory(model: TinyModel) -> None:
+    """Pages come with use: a memory of 16 long sequences is larger than the machine, and costs nothing."""
+    architecture = replace(model.manifest.architecture, context_max=1 << 24)
+    shard = ShardRange(replace(model.manifest, architecture=architecture), 1, 2)
+    memory = KvMemory(shard, 64, 1 << 24)
+    assert memory.layers["key.1"].nbytes > 100 << 30
+
+
+def test_address_space_that_is_not_to_be_had_is_an_engine_error(model: TinyModel) -> None:
+    architecture = replace(model.manifest.architecture, context_max=1 << 24)
+    shard = ShardRange(replace(model.manifest, architecture=architecture), 1, 2)
+    with pytest.raises(EngineError, match="address space"):
+        KvMemory(shard, 1 << 20, 1 << 24)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from inference.engine import ort
+from inference.engine.kv_memory import KvCache
 from inference.engine.ort import CALL_ROWS_MAX, ShardSession
 from inference.engine.rows import Rows
 from inference.errors import EngineError, ModelFormatError
@@ -179,3 +181,21 @@ def test_the_whole_context_can_be_filled(model: TinyModel) -> None:
 def test_missing_weights_are_an_engine_error(model: TinyModel) -> None:
     with pytest.raises(EngineError, match=r"cannot load layers \[0, 1\)"):
         ShardSession(model.cut(0, 1), model.directory / "elsewhere")
+
+
+@pytest.mark.parametrize("kept", [0, 1 << 18])
+def test_what_is_bound_for_ranges_of_slots_is_bounded(
+    model: TinyModel, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """A batch whose requests come and go meets every range of slots, and each binding holds its logits."""
+    monkeypatch.setattr(ort, "BINDINGS_MAX", 4, raising=False)
+    monkeypatch.setattr(ort, "KEPT_LOGITS_MAX", kept, raising=False)
+    session = model.load(0, 3)
+    memory = session.make_memory(5, 70)
+    expected = session.run(session.open_kv(1), TOKENS[:1], (0,))
+    for first in range(5):
+        for last in range(first, 5):
+            ends = [KvCache(memory, slot) for slot in sorted({first, last})]
+            for one in session.run_together(ends, [TOKENS[:1]] * len(ends), [True] * len(ends)):
+                assert_allclose(one.logits, expected.logits, rtol=0, atol=1e-5)
+            assert len(memory.bindings) <= 4

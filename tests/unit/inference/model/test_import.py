@@ -238,3 +238,40 @@ def test_chunk_reads_outside_the_unit_are_refused(model: TinyModel) -> None:
 def test_tokenizer_units_that_are_not_ours_are_refused(data: bytes) -> None:
     with pytest.raises(ModelFormatError):
         TokenizerData.from_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["x" * 97, "\u00e9" * 49, "a\udcff", "a\nb", "a\0b", "\x1b[31m", " "])
+def test_a_name_that_no_manifest_holds_is_refused_at_once(model: TinyModel, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelFormatError, match="the name") as refusal:
+        import_model(model.gguf, tmp_path / "models", _quiet, name=name)
+    assert str(refusal.value).isprintable()
+    assert not (tmp_path / "models").exists(), "before anything is read or written"
+
+
+def test_a_file_that_changes_meanwhile_is_not_taken_for_what_it_was(model: TinyModel, tmp_path: Path) -> None:
+    """Else a later import of the old file would be recognised, and give the mixture."""
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(model.gguf.read_bytes())
+
+    def spoil(done: int, total: int) -> None:
+        with path.open("r+b") as file:
+            file.seek(-8, 2)
+            file.write(bytes(8))
+
+    with pytest.raises(ModelFormatError, match="changed while it was imported"):
+        import_model(path, tmp_path / "models", spoil)
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_two_imports_that_end_at_once_give_one_model(
+    model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both find that the model is not here yet, and one is the later to move it to its place."""
+    first = import_model(model.gguf, tmp_path, _quiet, wire_dtype="fp32")
+    monkeypatch.setattr(ShardStore, "find_imported", lambda *_: None)
+    monkeypatch.setattr(Path, "exists", lambda one: one.suffix == ".gguf")
+    assert import_model(model.gguf, tmp_path, _quiet, wire_dtype="fp32") == first
+    store = ShardStore(tmp_path)
+    for unit in first.units:
+        store.verify_unit(compute_model_id(first), unit)
+    assert not list(tmp_path.glob(".importing-*"))

@@ -189,9 +189,10 @@ async def test_a_silent_worker_keeps_no_other_challenge_waiting(world: World, mo
     assert len(set(world.chain.commitments)) == 3
 
 
-async def test_a_shard_we_do_not_hold_accuses_nobody(world: World, autojump_clock) -> None:
+@pytest.mark.parametrize("failure", [StoreError("not here"), OSError(5, "Input/output error"), MemoryError()])
+async def test_a_shard_we_cannot_compute_accuses_nobody(world: World, autojump_clock, failure: Exception) -> None:
     challenge = world.draw()
-    world.judge.failure = StoreError("not here")
+    world.judge.failure = failure
     for world.chain.height in range(5, DEADLINE + 2):
         await world.duty.run_once()
     assert get_outcome(world, challenge) is None

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.errors import ModelFormatError
+from inference.model.families.deepseek import FAMILY as DEEPSEEK
+from inference.model.families.deepseek_settings import DeepseekDecoder
 from inference.model.families.family import Decoder, Family
 from inference.model.families.gemma3 import FAMILY as GEMMA
 from inference.model.families.gemma3 import GemmaDecoder
@@ -30,6 +32,19 @@ PLAIN = Decoder(
     norm_epsilon="1e-05",
     tied_embeddings=False,
 )
+DEEPSEEK_PLAIN = DeepseekDecoder(
+    **dataclasses.asdict(dataclasses.replace(PLAIN, kv_heads=1, head_dim=48)),
+    experts=8,
+    experts_chosen=3,
+    expert_ffn=32,
+    kv_rank=32,
+    nope_dims=24,
+    rope_dims=16,
+    value_dims=20,
+    shared_ffn=32,
+    groups=4,
+    groups_chosen=2,
+)
 GEMMA_PLAIN = GemmaDecoder(**dataclasses.asdict(PLAIN), window=8, window_layers=3, logit_cap="30.0")
 
 
@@ -41,6 +56,10 @@ def _change(architecture: Architecture, **settings: str) -> Architecture:
 def test_a_manifest_says_what_the_decoder_was() -> None:
     assert LLAMA.read_architecture(LLAMA.write_architecture(PLAIN)) == PLAIN
     assert GEMMA.read_architecture(GEMMA.write_architecture(GEMMA_PLAIN)) == GEMMA_PLAIN
+
+
+def test_a_manifest_says_what_experts_and_latents_there_are() -> None:
+    assert DEEPSEEK.read_architecture(DEEPSEEK.write_architecture(DEEPSEEK_PLAIN)) == DEEPSEEK_PLAIN
 
 
 def test_defaults_are_left_out_of_manifests() -> None:
@@ -58,6 +77,11 @@ def test_defaults_are_left_out_of_manifests() -> None:
         ("heads", "1" * 60),
         ("kv_heads", "3"),
         ("head_dim", "99999999999"),
+        ("head_dim", "65536"),
+        ("heads", "65536"),
+        ("ffn", "16777216"),
+        ("rope_theta", "1e300"),
+        ("norm_epsilon", "1e39"),
         ("window", "-1"),
         ("window_layers", "-1"),
         ("rope_theta", "fast"),
@@ -79,6 +103,32 @@ def test_defaults_are_left_out_of_manifests() -> None:
 def test_settings_that_nothing_can_have_are_refused(name: str, value: str) -> None:
     with pytest.raises(ModelFormatError) as refusal:
         GEMMA.read_architecture(_change(GEMMA.write_architecture(GEMMA_PLAIN), **{name: value}))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("experts", "65536"),
+        ("experts", "2"),
+        ("experts_chosen", "0"),
+        ("expert_ffn", "0"),
+        ("expert_ffn", "16777216"),
+        ("head_dim", "64"),
+        ("kv_rank", "0"),
+        ("kv_heads", "2"),
+        ("rope_dims", "15"),
+        ("groups", "0"),
+        ("groups", "3"),
+        ("groups_chosen", "0"),
+        ("groups_chosen", "9"),
+        ("value_dims", "0"),
+        ("shared_ffn", "16777216"),
+    ],
+)
+def test_experts_and_latents_that_cannot_be_are_refused(name: str, value: str) -> None:
+    with pytest.raises(ModelFormatError) as refusal:
+        DEEPSEEK.read_architecture(_change(DEEPSEEK.write_architecture(DEEPSEEK_PLAIN), **{name: value}))
     assert "\n" not in str(refusal.value)
 
 
