@@ -7,13 +7,13 @@ however a sequence is cut into calls, and bit for bit where no call has a single
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from inference.engine import cuda
@@ -28,6 +28,11 @@ from inference.model.graph.kit import GIVEN_SHAPE
 from inference.model.graph.provider import Provider
 from inference.model.graph.shard import ShardRange
 from proto_specs.types.manifest import WireDtype
+
+# The runtime's Linux wheels write a device id and look up a host to report to, from their import on. Nobody asked.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 
 CALL_ROWS_MAX = 256
 """The most rows of one runtime call. Longer inputs are cut, which bounds the memory of activations."""

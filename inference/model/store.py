@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, overload
@@ -26,6 +28,9 @@ from proto_specs.types.manifest import Manifest, Unit, UnitKind, compute_model_i
 MANIFEST_FILE = "manifest.msgpack"
 _MODEL_NAME = re.compile("[0-9a-f]{64}")
 IMPORTED_DIRECTORY = "imported"
+_WORKSPACE = ".importing-"
+_WORKSPACE_S_MAX = 86_400
+"""No import takes longer between two files that it writes."""
 
 Progress = Callable[[int, int], None]
 
@@ -105,9 +110,9 @@ class ShardStore:
         """Hash the whole file. Raises StoreError when it is absent or differs from the manifest's root."""
         path = self.get_unit_path(model_id, unit)
         if not self.has_unit(model_id, unit):
-            raise StoreError(f"{path.name} of {model_id.hex()[:16]} is not here or cut short: fetch it")
+            raise StoreError(f"{path.name} of {model_id.hex()[:16]} is not here or cut short: import or fetch it")
         if compute_file_root(path) != unit.root:
-            raise StoreError(f"{path} does not hash to its manifest's root: delete it and fetch it again")
+            raise StoreError(f"{path} does not hash to its manifest's root: delete it, then import or fetch it again")
 
     def read_chunk(self, model_id: bytes, unit: Unit, index: int) -> bytes:
         """Chunk `index` of a unit (1 MiB, the last one shorter). Raises StoreError when it is not here."""
@@ -152,7 +157,10 @@ class ShardStore:
     def make_workspace(self) -> Path:
         """A fresh directory on the store's file system, for `adopt`. The caller removes it on failure."""
         self.root.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=".importing-", dir=self.root))
+        for left in self.root.glob(f"{_WORKSPACE}*"):  # of an import that was killed
+            if time.time() - left.stat().st_mtime > _WORKSPACE_S_MAX:
+                shutil.rmtree(left, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix=_WORKSPACE, dir=self.root))
 
     @staticmethod
     def _replace(path: Path, pieces: Iterable[bytes]) -> None:

@@ -12,6 +12,7 @@ import trio
 import typer
 from rich.console import Console
 
+from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import StageStatus
 from inference.errors import TokenizerError
 from inference.model.store import ShardStore
@@ -110,9 +111,12 @@ class Asker:
         self, messages: list[dict[str, str]], options: AskOptions, console: Console
     ) -> tuple[InferenceScreen, RequestDone, Statement]:
         """Ask once; wait for settlement and verification. Raises InferenceRefused, and what `run_inference` raises."""
-        model = find_model(self._store, options.model)
+        model = await self._choose_model(options.model)
         tokenizer = Tokenizer.load(self._store, model)
-        prompt = tuple(tokenizer.encode_chat(messages))
+        if tokenizer.has_template or len(messages) > 1:
+            prompt = tuple(tokenizer.encode_chat(messages))
+        else:  # a model that was never taught to chat goes on with the text
+            prompt = tuple(tokenizer.encode(messages[0]["content"]))
         context = self._store.load_manifest(model).architecture.context_max
         if compute_positions(len(prompt), options.tokens) > context:
             raise InferenceRefused(
@@ -123,6 +127,15 @@ class Asker:
         ask = Ask(model, prompt, options.tokens, options.sampling, options.max_price)
         done = await run_inference(self._account, self._host, ask, screen)
         return screen, done, await self._read_statement(screen, done)
+
+    async def _choose_model(self, wanted: str | None) -> bytes:
+        """A stored model by what it is called; without that, the only one that is on chain too. Raises StoreError."""
+        if wanted is None:
+            registered = {model for model, _ in await self._account.chain.read(queries.list_models)}
+            both = [one for one in self._store.list_models() if one in registered]
+            if len(both) == 1:
+                return both[0]
+        return find_model(self._store, wanted)
 
     async def _read_statement(self, screen: InferenceScreen, done: RequestDone) -> Statement:
         """The payments, from the receipts of all blocks since the escrow."""

@@ -60,6 +60,8 @@ def up_command(
             return make_plan(absolute, wanted, now_ms)
         root = get_models_dir(models).absolute()
         found, layers = _find_model(root, model)
+        if workers > layers:
+            raise LocalnetError(f"the model has {layers} layers, which {workers} workers cannot share: ask for fewer")
         return make_plan(absolute, wanted, now_ms, found, str(root), layers)
 
     async def up(net: Localnet) -> None:

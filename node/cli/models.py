@@ -46,17 +46,22 @@ def parse_class(text: str) -> ServiceClass:
         raise ModelFormatError(f"service class {text!r:.40} is unknown: use exact or fast") from None
 
 
-def import_sample(models: Path, console: Console, name: str = DEFAULT_SAMPLE) -> Manifest:
-    """Fetch a sample model (once per machine) and import it (once per store), with progress bars."""
-    sample = SAMPLES[name]
+def fetch_with_progress(name: str, console: Console) -> Path:
+    """The file of a sample model, fetched once per machine."""
     with make_progress(console) as progress:
         fetching = progress.add_task("fetch", total=None)
 
         def show(done: int, total: int) -> None:
             progress.update(fetching, completed=done, total=total)
 
-        path = fetch_sample(sample, cache_dir(), show)
-        return _import(path, models, "bf16", sample.model, progress)
+        return fetch_sample(SAMPLES[name], cache_dir(), show)
+
+
+def import_sample(models: Path, console: Console) -> Manifest:
+    """Fetch SmolLM2-135M-Instruct (once per machine) and import it (once per store), with progress bars."""
+    path = fetch_with_progress(DEFAULT_SAMPLE, console)
+    with make_progress(console) as progress:
+        return _import(path, models, "bf16", SAMPLES[DEFAULT_SAMPLE].model, progress)
 
 
 @app.command("import")
@@ -78,11 +83,12 @@ def import_command(
     """Import a checkpoint into per-layer shard storage and print its model id."""
     console = Console(stderr=True)
     root = get_models_dir(models)
+    kind = parse_class(service_class)
+    path = Path(source)
     if source in SAMPLES:
-        manifest = import_sample(root, console, source)
-    else:
-        with make_progress(console) as progress:
-            manifest = _import(Path(source), root, wire_dtype, name, progress, calibrate, parse_class(service_class))
+        path, name = fetch_with_progress(source, console), name or SAMPLES[source].model
+    with make_progress(console) as progress:
+        manifest = _import(path, root, wire_dtype, name, progress, calibrate, kind)
     model_id = f"0x{compute_model_id(manifest).hex()}"
     if as_json:
         print(json.dumps({"model": model_id, "name": manifest.name, "layers": manifest.architecture.layers}))
@@ -181,7 +187,7 @@ async def _fetch(
 def verify_command(
     model: Annotated[str, typer.Argument(help="Name, id, or the start of an id.")], models: ModelsOption = None
 ) -> None:
-    """Hash every stored unit of a model against its manifest. Raises StoreError naming the first that differs."""
+    """Hash every stored unit of a model against its manifest; the first that differs is named."""
     store = ShardStore(get_models_dir(models))
     model_id = find_model(store, model)
     manifest = store.load_manifest(model_id)

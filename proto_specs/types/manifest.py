@@ -155,6 +155,8 @@ def compute_model_id(manifest: Manifest) -> bytes:
 
 def validate_manifest(manifest: Manifest) -> None:
     """Raises DecodeError unless every layer has one unit, in order, and a window's hidden states fit a frame."""
+    if not manifest.name.isprintable():
+        raise DecodeError("a model's name has no control characters: terminals obey them")
     layers = manifest.architecture.layers
     if not 1 <= layers <= limits.MODEL_LAYERS_MAX:
         raise DecodeError(f"a model has 1 to {limits.MODEL_LAYERS_MAX} layers, not {layers}")

@@ -36,6 +36,11 @@ class Tokenizer:
         return Tokenizer(data, template, manifest.eos_tokens)
 
     @property
+    def has_template(self) -> bool:
+        """Whether the model has a chat template: conversations can be encoded."""
+        return self._template is not None
+
+    @property
     def vocab(self) -> int:
         """Number of token ids."""
         return len(self._data.tokens)
