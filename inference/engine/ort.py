@@ -278,22 +278,25 @@ class _Piece:
         is_small = not self._shard.is_last or len(asked) * self._shard.decoder.vocab <= KEPT_LOGITS_MAX
         is_step = is_small and len(hidden) <= _STEP_ROWS_MAX and not self._is_on_device
         key = (id(self), slot, len(last), len(hidden) if is_step else 0, len(asked) if is_step else 0)
-        step = memory.bindings.pop(key, None) or _Step(self._bind(memory, slot, len(last)))
-        memory.bindings[key] = step
+        step = memory.bindings.pop(key, None)
+        try:
+            step = step or _Step(self._bind(memory, slot, len(last)))
+            if is_step and step.inputs:
+                for name, value in inputs.items():
+                    step.inputs[name][...] = value
+            else:
+                outputs = {"hidden_out": np.empty_like(hidden)}
+                if self._shard.is_last:
+                    outputs["logits"] = np.empty((len(asked), self._shard.decoder.vocab), np.float32)
+                step.bind({name: np.array(value) for name, value in inputs.items()} if is_step else inputs, outputs)
+            self._session.run_with_iobinding(step.binding)
+        except Exception as error:  # as in ShardSession; and memory, of a device or of this process, may be short
+            reason = str(error) or type(error).__name__
+            raise EngineError(f"layers [{self._shard.start}, {self._shard.end}) failed: {reason}") from error
+        if is_small:
+            memory.bindings[key] = step
         if len(memory.bindings) > BINDINGS_MAX:
             del memory.bindings[next(iter(memory.bindings))]
-        if is_step and step.inputs:
-            for name, value in inputs.items():
-                step.inputs[name][...] = value
-        else:
-            outputs = {"hidden_out": np.empty_like(hidden)}
-            if self._shard.is_last:
-                outputs["logits"] = np.empty((len(asked), self._shard.decoder.vocab), np.float32)
-            step.bind({name: np.array(value) for name, value in inputs.items()} if is_step else inputs, outputs)
-        try:
-            self._session.run_with_iobinding(step.binding)
-        except Exception as error:  # as in ShardSession
-            raise EngineError(f"layers [{self._shard.start}, {self._shard.end}) failed: {error}") from error
         found = {name: array.copy() for name, array in step.outputs.items()} if is_step else step.outputs
         return found["hidden_out"], found.get("logits")
 

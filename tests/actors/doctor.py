@@ -22,7 +22,7 @@ from inference.errors import StoreError
 from inference.model.forms import pack_values
 from inference.model.graph.shard import ShardRange
 from inference.model.layout import Part, StoredTensor, compute_file_name, compute_unit_bytes, place_tensors
-from proto_specs.types.manifest import Form, Manifest, UnitKind
+from proto_specs.types.manifest import Form, Manifest, Unit, UnitKind
 from tests.actors.stored import read_values
 
 BLOCK = 32
@@ -66,10 +66,14 @@ def write_doctored(directory: Path, target: Path, shard: ShardRange, cheat: Chea
             generator = np.random.default_rng([seed, layer])
             parts = shard.get_parts(UnitKind.LAYER, layer)
             _doctor_layer(file, target / file.name, shard.get_tensors(UnitKind.LAYER, layer), parts, cheat, generator)
-    units = tuple(
-        replace(one, forms=(Form.FP32,) * len(one.forms)) if one.kind == UnitKind.LAYER and one.index in layers else one
-        for one in shard.manifest.units
-    )
+
+    def change(unit: Unit) -> Unit:
+        if unit.kind != UnitKind.LAYER or unit.index not in layers:
+            return unit
+        size = (target / compute_file_name(UnitKind.LAYER, unit.index)).stat().st_size
+        return replace(unit, forms=(Form.FP32,) * len(unit.forms), bytes_total=size)
+
+    units = tuple(map(change, shard.manifest.units))
     return replace(shard.manifest, units=units, ranges=())  # and no golden window that would tell
 
 

@@ -198,4 +198,24 @@ def test_what_is_bound_for_ranges_of_slots_is_bounded(
             ends = [KvCache(memory, slot) for slot in sorted({first, last})]
             for one in session.run_together(ends, [TOKENS[:1]] * len(ends), [True] * len(ends)):
                 assert_allclose(one.logits, expected.logits, rtol=0, atol=1e-5)
-            assert len(memory.bindings) <= 4
+            assert len(memory.bindings) <= (4 if kept else 0)
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), RuntimeError("CUDA out of memory")])
+def test_memory_that_runs_out_in_a_call_is_the_call_s_error(
+    model: TinyModel, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """Of this process or of a device, while rows are bound: the call after it gives what it would have given."""
+    session = model.load(0, 3)
+    kv = session.open_kv(70)
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    with monkeypatch.context() as patched:
+        patched.setattr("inference.engine.ort.onnxruntime.OrtValue.ortvalue_from_numpy", fail)
+        with pytest.raises(EngineError, match=r"layers \[0, 3\) failed: (MemoryError|CUDA out of memory)"):
+            session.run(kv, TOKENS[:3])
+    assert kv.length == 0
+    expected = session.run(session.open_kv(70), TOKENS[:3])
+    assert_array_equal(session.run(kv, TOKENS[:3]).hidden, expected.hidden)

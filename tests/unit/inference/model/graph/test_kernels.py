@@ -13,11 +13,11 @@ import onnxruntime
 import pytest
 from onnx import GraphProto, NodeProto, TensorProto
 
-from inference.model.forms import BLOCK_FORMS, FLOAT_BLOCK, Role
+from inference.model.forms import Role
 from inference.model.graph.build import build_graph
 from inference.model.graph.provider import Provider
 from inference.model.graph.shard import ShardRange
-from inference.model.layout import Part
+from inference.model.layout import Part, can_hold, compute_unit_bytes, place_tensors
 from proto_specs.types.manifest import Form, Manifest
 from tests.unit.inference.model.families import reference
 from tests.unit.inference.model.families.cases import MAIN, WIDE
@@ -41,8 +41,7 @@ def choose_form(part: Part, form: Form) -> Form:
     """The form, or the nearest that the part can have."""
     if part.role is Role.VECTOR:
         return Form.FP32
-    block = FLOAT_BLOCK if form is Form.F8_B128 else 32 if form in BLOCK_FORMS else 0
-    return Form.FP16 if block and (part.role is Role.HEADS or part.shape[-1] % block) else form
+    return form if can_hold(form, part) else Form.FP16
 
 
 def with_form(manifest: Manifest, form: Form) -> Manifest:
@@ -51,7 +50,9 @@ def with_form(manifest: Manifest, form: Form) -> Manifest:
     units = []
     for unit in manifest.units:
         parts = shard.get_parts(unit.kind, unit.index)
-        units.append(replace(unit, forms=tuple(choose_form(part, form) for part in parts)) if parts else unit)
+        forms = tuple(choose_form(part, form) for part in parts)
+        size = compute_unit_bytes(place_tensors(parts, forms)) if parts else unit.bytes_total
+        units.append(replace(unit, forms=forms, bytes_total=size))
     return replace(manifest, units=tuple(units))
 
 
