@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -272,3 +276,12 @@ def test_address_space_that_is_not_to_be_had_is_an_engine_error(model: TinyModel
     shard = ShardRange(replace(model.manifest, architecture=architecture), 1, 2)
     with pytest.raises(EngineError, match="address space"):
         KvMemory(shard, 1 << 20, 1 << 24)
+
+
+def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """onnxruntime 1.31.1 writes a device id and events to be sent when it is imported, unless it is told not to."""
+    code = "import time, inference.engine.ort; time.sleep(1)"
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list(tmp_path.rglob("*")) == []
