@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,7 +64,8 @@ def import_model(
 
     The model is called `name`, or what it calls itself. Everything that can be checked is checked before anything is
     written. Peak memory is a block of rows, or a layer where the model `is_calibrated`: run once, layer by layer, for
-    its golden windows and the ranges of its boundaries. `progress(done, total)` counts bytes written. An import of the
+    its golden windows and the ranges of its boundaries. `progress(done, total)` counts bytes written and
+    bytes of layers run. An import of the
     same source with the same options is recognised by digest and costs one read of it. Raises ModelFormatError or
     TokenizerError, with what to do, for a model that cannot be run exactly; nothing is left behind then.
     """
@@ -91,6 +92,9 @@ def import_model(
     planned = _plan_units(checkpoint, family, decoder)
     if service_class is ServiceClass.FAST and not any(form in BLOCK_FORMS for one in planned for form in one.forms):
         raise ModelFormatError(f"{path.name} has no quantised weights, which the fast class is about: leave it exact")
+    written = sum(one.size for one in planned) + len(text.tokenizer) + len(text.chat_template.encode())
+    run = sum(one.size for one in planned if one.kind is UnitKind.LAYER) if is_calibrated else 0
+    advance = _count(progress, written + run)
     workspace = store.make_workspace()
     try:
         manifest = Manifest(
@@ -99,7 +103,7 @@ def import_model(
             service_class=service_class,
             wire_dtype=dtype,
             eos_tokens=text.eos_tokens,
-            units=tuple(_write_units(checkpoint, planned, text, workspace, progress)),
+            units=tuple(_write_units(checkpoint, planned, text, workspace, advance)),
             profile=make_profile(service_class, dtype, 2 if _has_experts(planned) else 1),
             ranges=(),
         )
@@ -109,7 +113,7 @@ def import_model(
             validate_manifest(manifest)
             encode(manifest)
             if is_calibrated:
-                manifest = _calibrate(manifest, workspace)
+                manifest = _calibrate(manifest, workspace, advance)
                 validate_manifest(manifest)
         except DecodeError as error:
             raise ModelFormatError(f"{path.name} makes no valid manifest: {error}") from error
@@ -129,7 +133,19 @@ def _check_name(name: str) -> None:
         )
 
 
-def _calibrate(manifest: Manifest, directory: Path) -> Manifest:
+def _count(progress: Progress, total: int) -> Callable[[int], None]:
+    """Tells `progress` of every step towards the total."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(min(done, total), total)
+
+    return advance
+
+
+def _calibrate(manifest: Manifest, directory: Path, advance: Callable[[int], None]) -> Manifest:
     """The manifest with golden units, written beside the others, and ranges."""
     units, ranges = list(manifest.units), []
     for boundary, rows in enumerate(compute_golden(manifest, directory)):
@@ -138,6 +154,7 @@ def _calibrate(manifest: Manifest, directory: Path) -> Manifest:
         units.append(Unit(UnitKind.GOLDEN, boundary, path.stat().st_size, compute_file_root(path), ()))
         if boundary:
             ranges.append(compute_range(rows))
+            advance(manifest.units[boundary].bytes_total)  # that of layer `boundary` - 1: the embedding comes first
     return replace(manifest, units=tuple(units), ranges=tuple(ranges))
 
 
@@ -175,17 +192,13 @@ def _find(checkpoint: Checkpoint, family: Family, decoder: Decoder, part: Part, 
 
 
 def _write_units(
-    checkpoint: Checkpoint, planned: Sequence[_PlannedUnit], text: ModelText, directory: Path, progress: Progress
+    checkpoint: Checkpoint,
+    planned: Sequence[_PlannedUnit],
+    text: ModelText,
+    directory: Path,
+    advance: Callable[[int], None],
 ) -> Iterator[Unit]:
     texts = {UnitKind.TOKENIZER: text.tokenizer, UnitKind.CHAT_TEMPLATE: text.chat_template.encode()}
-    total = sum(one.size for one in planned) + sum(map(len, texts.values()))
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        progress(min(done, total), total)
-
     for one in planned:
         path = directory / compute_file_name(one.kind, one.index)
         write_unit(path, one.tensors, checkpoint, one.refs, advance)
@@ -195,7 +208,6 @@ def _write_units(
         path.write_bytes(data)
         advance(len(data))
         yield Unit(kind, 0, len(data), compute_file_root(path), ())
-    progress(total, total)
 
 
 def _compute_source(path: Path, options: tuple[int, ...], name: str) -> str:

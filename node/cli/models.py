@@ -102,7 +102,7 @@ def list_command(models: ModelsOption = None, as_json: JsonOption = False) -> No
     store = ShardStore(get_models_dir(models))
     found = [(one, store.load_manifest(one)) for one in store.list_models()]
     if as_json:
-        print(json.dumps([{"model": f"0x{one.hex()}", "name": manifest.name} for one, manifest in found]))
+        print(json.dumps([_describe(one, manifest) for one, manifest in found]))
         return
     table = Table("model", "name", "layers", "class", "wire", "size", box=None)
     for one, manifest in found:
@@ -111,6 +111,18 @@ def list_command(models: ModelsOption = None, as_json: JsonOption = False) -> No
         layers = str(manifest.architecture.layers)
         table.add_row(one.hex()[:16], manifest.name, layers, kind.lower(), wire.lower(), f"{size / 1e6:.0f} MB")
     Console().print(table)
+
+
+def _describe(model: bytes, manifest: Manifest) -> dict[str, object]:
+    return {
+        "model": f"0x{model.hex()}",
+        "name": manifest.name,
+        "family": manifest.architecture.family,
+        "layers": manifest.architecture.layers,
+        "service_class": ServiceClass(manifest.service_class).name.lower(),
+        "wire_dtype": WireDtype(manifest.wire_dtype).name.lower(),
+        "bytes": sum(unit.bytes_total for unit in manifest.units),
+    }
 
 
 @app.command("register")
