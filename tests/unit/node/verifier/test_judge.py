@@ -13,7 +13,7 @@ from inference.serving.opening import AuthenticOpening
 from node.verifier import judge as module
 from node.verifier.judge import NOT_ROWS, Judge
 from proto_specs.types.calls import Outcome
-from tests.property.inference.serving.harness import HIDDEN, LAYERS, make_manifest, make_order
+from tests.property.inference.serving.harness import HIDDEN, make_manifest, make_order
 
 ROW = HIDDEN * 4
 PROMPT = tuple(range(40))
@@ -26,10 +26,7 @@ def make_opening(**fields: object) -> AuthenticOpening:
 
 @pytest.fixture
 def judge(monkeypatch: pytest.MonkeyPatch) -> Judge:
-    manifest = replace(make_manifest(), ranges=(4,) * LAYERS)
-    shard = SimpleNamespace(
-        is_first=False, is_last=False, start=2, manifest=manifest, architecture=manifest.architecture
-    )
+    shard = SimpleNamespace(is_first=False, is_last=False)
     monkeypatch.setattr(module, "load_session", lambda *_: SimpleNamespace(shard=shard))
     found = SimpleNamespace(ok=True, distance_ppb=0, token_mismatches=(), projection=b"p")
     monkeypatch.setattr(module, "verify_window", lambda *_: found)
@@ -45,7 +42,6 @@ def test_whole_rows_are_compared(judge: Judge) -> None:
 
 
 NAN = np.full(HIDDEN, np.nan, dtype="<f4").tobytes()
-TOO_LARGE = np.full(HIDDEN, -4.5, dtype="<f4").tobytes()
 
 
 @pytest.mark.parametrize(
@@ -57,7 +53,6 @@ TOO_LARGE = np.full(HIDDEN, -4.5, dtype="<f4").tobytes()
         {"inputs": b""},
         {"inputs": bytes(40 * ROW - 1)},
         {"inputs": bytes(39 * ROW) + NAN},
-        {"inputs": TOO_LARGE + bytes(39 * ROW)},
         {"output": bytes(7 * ROW)},
         {"output": bytes(9 * ROW)},
         {"output": b""},
