@@ -125,11 +125,11 @@ class Family:
 
     def read_gguf(self, checkpoint: Checkpoint) -> Decoder:
         """The decoder that a GGUF file states. Raises ModelFormatError, with the reason, for what cannot be run."""
-        raise NotImplementedError
+        raise ModelFormatError(f"{self.name} models are not read from GGUF: give the Hugging Face directory")
 
     def read_hf(self, checkpoint: Checkpoint) -> Decoder:
         """The decoder that a Hugging Face config states. Raises ModelFormatError as `read_gguf`."""
-        raise NotImplementedError
+        raise ModelFormatError(f"{self.name} models are not read from Hugging Face: give the GGUF file")
 
     # Naming tensors
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 from inference.model.checkpoint.source import Checkpoint
 from inference.model.families.family import Decoder, Ref
 from inference.model.families.llama import count_gguf_experts, find_permuted_gguf
-from inference.model.families.plain import LAYERS_MAX, read_plain_gguf, read_plain_hf
+from inference.model.families.plain import LAYERS_MAX, read_plain_hf
 from inference.model.families.reading import Stated
-from inference.model.families.sparse import EXPERTS_MAX, SparseDecoder, SparseFamily, check_routing
+from inference.model.families.sparse import EXPERTS_MAX, SparseDecoder, SparseFamily, check_routing, read_sparse_gguf
 from inference.model.families.windows import make_windows
 from proto_specs.types.manifest import UnitKind
 
@@ -36,18 +36,7 @@ class Mixtral(SparseFamily):
 
     def read_gguf(self, checkpoint: Checkpoint) -> SparseDecoder:
         """As `Family.read_gguf`."""
-        stated = Stated(checkpoint, "llama.")
-        experts = stated.integer("expert_count", most=EXPERTS_MAX)
-        decoder = read_plain_gguf(
-            checkpoint,
-            stated,
-            SparseDecoder,
-            experts=experts,
-            experts_chosen=stated.integer("expert_used_count", most=experts),
-            expert_ffn=stated.integer("feed_forward_length"),
-        )
-        stated.finish()
-        return decoder
+        return read_sparse_gguf(checkpoint, "llama.", "feed_forward_length")
 
     def read_hf(self, checkpoint: Checkpoint) -> SparseDecoder:
         """As `Family.read_hf`."""

@@ -60,6 +60,14 @@ def read_plain_gguf(
     )
 
 
+def read_bare_gguf(checkpoint: Checkpoint, prefix: str, decoder: type[D]) -> D:
+    """A decoder that is plain and nothing else; `prefix` is GGUF's architecture with a dot."""
+    stated = Stated(checkpoint, prefix)
+    made = read_plain_gguf(checkpoint, stated, decoder)
+    stated.finish()
+    return made
+
+
 def read_plain_hf(
     checkpoint: Checkpoint, stated: Stated, decoder: type[D], activation: tuple[str, ...] = ("silu",), **more: object
 ) -> D:

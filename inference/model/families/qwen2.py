@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from inference.model.checkpoint.source import Checkpoint
 from inference.model.families.family import Decoder, Family
-from inference.model.families.plain import LAYERS_MAX, read_plain_gguf, read_plain_hf
+from inference.model.families.plain import read_bare_gguf, read_plain_hf
 from inference.model.families.reading import Stated
-from inference.model.families.windows import WindowedDecoder, read_switched_windows
+from inference.model.families.windows import WindowedDecoder, read_upper_windows
 from inference.model.forms import Role
 from inference.model.graph.kit import GraphKit
 from inference.model.layout import Part
-
-WINDOWS_FROM = 28
-"""`max_window_layers` where a config leaves it out: the first layer with a window, if windows are on."""
 
 
 class Qwen2(Family):
@@ -25,18 +22,12 @@ class Qwen2(Family):
 
     def read_gguf(self, checkpoint: Checkpoint) -> WindowedDecoder:
         """As `Family.read_gguf`. This format knows no windows for it."""
-        stated = Stated(checkpoint, "qwen2.")
-        decoder = read_plain_gguf(checkpoint, stated, WindowedDecoder)
-        stated.finish()
-        return decoder
+        return read_bare_gguf(checkpoint, "qwen2.", WindowedDecoder)
 
     def read_hf(self, checkpoint: Checkpoint) -> WindowedDecoder:
         """As `Family.read_hf`."""
         stated = Stated(checkpoint)
-        layers = stated.integer("num_hidden_layers", most=LAYERS_MAX)
-        first = stated.integer("max_window_layers", WINDOWS_FROM, least=0)
-        windows = read_switched_windows(stated, layers, range(first, layers))
-        decoder = read_plain_hf(checkpoint, stated, WindowedDecoder, **windows)
+        decoder = read_plain_hf(checkpoint, stated, WindowedDecoder, **read_upper_windows(stated))
         stated.finish()
         return decoder
 

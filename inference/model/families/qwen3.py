@@ -5,10 +5,9 @@ from __future__ import annotations
 from inference.model.checkpoint.source import Checkpoint
 from inference.model.families.family import Decoder, Family
 from inference.model.families.heads import attend_normed, list_head_norms
-from inference.model.families.plain import LAYERS_MAX, read_plain_gguf, read_plain_hf
-from inference.model.families.qwen2 import WINDOWS_FROM
+from inference.model.families.plain import read_bare_gguf, read_plain_hf
 from inference.model.families.reading import Stated
-from inference.model.families.windows import WindowedDecoder, read_switched_windows
+from inference.model.families.windows import WindowedDecoder, read_upper_windows
 from inference.model.graph.kit import GraphKit
 from inference.model.layout import Part
 
@@ -23,19 +22,13 @@ class Qwen3(Family):
 
     def read_gguf(self, checkpoint: Checkpoint) -> WindowedDecoder:
         """As `Family.read_gguf`. This format knows no windows for it."""
-        stated = Stated(checkpoint, "qwen3.")
-        decoder = read_plain_gguf(checkpoint, stated, WindowedDecoder)
-        stated.finish()
-        return decoder
+        return read_bare_gguf(checkpoint, "qwen3.", WindowedDecoder)
 
     def read_hf(self, checkpoint: Checkpoint) -> WindowedDecoder:
         """As `Family.read_hf`."""
         stated = Stated(checkpoint, defaults={"head_dim": 128})
         stated.expect("attention_bias", False)
-        layers = stated.integer("num_hidden_layers", most=LAYERS_MAX)
-        first = stated.integer("max_window_layers", WINDOWS_FROM, least=0)
-        windows = read_switched_windows(stated, layers, range(first, layers))
-        decoder = read_plain_hf(checkpoint, stated, WindowedDecoder, **windows)
+        decoder = read_plain_hf(checkpoint, stated, WindowedDecoder, **read_upper_windows(stated))
         stated.finish()
         return decoder
 

@@ -9,9 +9,9 @@ from inference.errors import ModelFormatError
 from inference.model.checkpoint.source import Checkpoint
 from inference.model.families.family import Decoder
 from inference.model.families.heads import attend_normed, list_head_norms
-from inference.model.families.plain import LAYERS_MAX, read_plain_gguf, read_plain_hf
+from inference.model.families.plain import LAYERS_MAX, read_plain_hf
 from inference.model.families.reading import Stated
-from inference.model.families.sparse import EXPERTS_MAX, SparseDecoder, SparseFamily, check_routing
+from inference.model.families.sparse import EXPERTS_MAX, SparseDecoder, SparseFamily, check_routing, read_sparse_gguf
 from inference.model.families.windows import make_windows
 from inference.model.graph.kit import GraphKit
 from inference.model.layout import Part
@@ -34,20 +34,7 @@ class Qwen3Moe(SparseFamily):
 
     def read_gguf(self, checkpoint: Checkpoint) -> SparseDecoder:
         """As `Family.read_gguf`. The format can say neither of raw weights nor of dense layers: no file has them."""
-        stated = Stated(checkpoint, "qwen3moe.")
-        experts = stated.integer("expert_count", most=EXPERTS_MAX)
-        width = stated.integer("expert_feed_forward_length")
-        stated.skip("feed_forward_length")  # of dense layers, of which there are none
-        decoder = read_plain_gguf(
-            checkpoint,
-            stated,
-            SparseDecoder,
-            experts=experts,
-            experts_chosen=stated.integer("expert_used_count", most=experts),
-            expert_ffn=width,
-        )
-        stated.finish()
-        return decoder
+        return read_sparse_gguf(checkpoint, "qwen3moe.", "expert_feed_forward_length")
 
     def read_hf(self, checkpoint: Checkpoint) -> SparseDecoder:
         """As `Family.read_hf`."""

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from inference.errors import ModelFormatError
+from inference.model.checkpoint.source import Checkpoint
 from inference.model.families.family import Cut, Decoder, Family, Ref
+from inference.model.families.plain import read_plain_gguf
+from inference.model.families.reading import Stated
 from inference.model.families.windows import WindowedDecoder
 from inference.model.forms import Role
 from inference.model.graph.experts import Routing, build_experts, build_routing
@@ -79,6 +82,22 @@ class SparseFamily(Family):
         routing = Routing(sparse.experts, sparse.experts_chosen, sparse.renormalised)
         chosen, weights = build_routing(kit, kit.linear(normed, "router"), routing)
         return build_experts(kit, normed, chosen, weights, sparse.experts)
+
+
+def read_sparse_gguf(checkpoint: Checkpoint, prefix: str, width: str) -> SparseDecoder:
+    """A plain decoder with experts in all layers, from GGUF metadata; `width` is the key of an expert's width."""
+    stated = Stated(checkpoint, prefix)
+    experts = stated.integer("expert_count", most=EXPERTS_MAX)
+    decoder = read_plain_gguf(
+        checkpoint,
+        stated,
+        SparseDecoder,
+        experts=experts,
+        experts_chosen=stated.integer("expert_used_count", most=experts),
+        expert_ffn=stated.integer(width),
+    )
+    stated.finish()
+    return decoder
 
 
 GGUF_EXPERTS: Mapping[str, str] = {

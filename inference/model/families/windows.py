@@ -9,7 +9,11 @@ from typing import Any
 from inference.errors import ModelFormatError
 from inference.model.checkpoint.rope_settings import FULL_ATTENTION, SLIDING_ATTENTION
 from inference.model.families.family import Decoder
+from inference.model.families.plain import LAYERS_MAX
 from inference.model.families.reading import Stated
+
+_UPPER_FROM = 28
+"""`max_window_layers` where a config leaves it out."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,13 @@ def read_layer_types(stated: Stated, layers: int, default: Iterable[int]) -> lis
     if len(kinds) != layers or any(not isinstance(one, str) or one not in known for one in kinds):
         raise ModelFormatError(f"layer_types of {stated.where} does not say full or sliding of each of {layers} layers")
     return [place for place, one in enumerate(kinds) if one == SLIDING_ATTENTION]
+
+
+def read_upper_windows(stated: Stated) -> dict[str, Any]:
+    """The windows of a config, switched on by `use_sliding_window` for the layers from `max_window_layers` on."""
+    layers = stated.integer("num_hidden_layers", most=LAYERS_MAX)
+    first = stated.integer("max_window_layers", _UPPER_FROM, least=0)
+    return read_switched_windows(stated, layers, range(first, layers))
 
 
 def read_switched_windows(stated: Stated, layers: int, default: Iterable[int]) -> dict[str, Any]:

@@ -97,5 +97,6 @@ def test_speed(real: RealModel) -> None:
     for count in (1, BATCH):
         start = time.perf_counter()
         for _ in range(STEPS):
-            session.run_together(caches[:count], [tokens[:1]] * count, [True] * count)
+            outputs = session.run_together(caches[:count], [tokens[:1]] * count, [True] * count)
+        assert all(one.logits is not None and np.isfinite(one.logits).all() for one in outputs)
         print(f"decode, {count} at once: {STEPS * count / (time.perf_counter() - start):.0f} tok/s")

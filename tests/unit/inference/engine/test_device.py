@@ -65,9 +65,12 @@ def require(device: Device = FIRST, available: tuple[str, ...] = BOTH) -> None:
     cuda.require_cuda(device, available, "13.0", lambda: print("noise"))
 
 
-def test_a_machine_with_all_of_it_is_accepted(machine: Machine) -> None:
+def test_a_machine_with_all_of_it_is_accepted_until_one_thing_is_missing(machine: Machine) -> None:
     machine()
     require()
+    machine(gpus=0)
+    with pytest.raises(DeviceError):
+        require()
 
 
 def test_a_runtime_without_cuda(machine: Machine) -> None:
@@ -108,8 +111,10 @@ def check(providers: tuple[str, ...] = BOTH, nodes: dict[str, set[str]] | None =
     cuda.check_placement(FIRST, providers, cuda.make_provider_options(FIRST) | options, nodes)
 
 
-def test_a_session_as_it_was_asked_for() -> None:
+def test_a_session_as_it_was_asked_for_and_one_with_a_node_elsewhere() -> None:
     check()
+    with pytest.raises(DeviceError, match="puts Gather on another device"):
+        check(nodes={cuda.PROVIDER: {"Gemm"}, "CPUExecutionProvider": {"Gather"}})
 
 
 def test_a_session_that_fell_back() -> None:

@@ -16,7 +16,7 @@ from inference.model.families.family import Decoder, Family
 from inference.model.families.gemma3 import FAMILY as GEMMA
 from inference.model.families.gemma3 import GemmaDecoder
 from inference.model.families.llama import FAMILY as LLAMA
-from inference.model.families.registry import list_families
+from inference.model.families.registry import get_family, list_families
 from proto_specs.types.manifest import Architecture, Setting
 
 PLAIN = Decoder(
@@ -152,4 +152,15 @@ def test_a_lacking_setting_is_named() -> None:
 def test_no_setting_breaks_the_reader(family: Family, name: str, value: str) -> None:
     architecture = _change(LLAMA.write_architecture(PLAIN), **{name: value})
     with contextlib.suppress(ModelFormatError):
-        family.check(family.read_architecture(architecture))
+        decoder = family.read_architecture(architecture)
+        family.check(decoder)
+        assert family.read_architecture(family.write_architecture(decoder)) == decoder
+
+
+def test_a_family_without_a_format_says_which_it_has() -> None:
+    """No file comes so far, since the registry asks for the kind first."""
+    family = get_family("mistral")
+    with pytest.raises(
+        ModelFormatError, match="mistral models are not read from GGUF: give the Hugging Face directory"
+    ):
+        family.read_gguf(None)  # type: ignore[arg-type]
