@@ -52,7 +52,7 @@ def _read(as_type: Any, raw: Any, field: str, prefix: int) -> Any:
             value = _parse(lambda: bytes.fromhex(raw[2:]), field)
             _require(len(value) == length, field, f"has {len(value)} bytes")
             return value
-        case IntegerShape(int(bits)):
+        case IntegerShape(int(bits), False):
             is_integer = isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw < 1 << bits
             _require(is_integer, field, f"has to be an integer of {bits} bits, not {raw!r:.40}")
             return raw

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.errors import SamplingError
-from proto_specs.types.request import SamplingParams
+from proto_specs.types.sampling import SamplingParams
 
 MILLI = 1000
 TEMPERATURE_MILLI_MAX = 100 * MILLI

@@ -35,6 +35,13 @@ class UInt:
 
 
 @dataclass(frozen=True)
+class Int:
+    """A signed integer of `bits` bits, in two's complement: -2^(bits-1) to 2^(bits-1) - 1."""
+
+    bits: int
+
+
+@dataclass(frozen=True)
 class Fixed:
     """A byte string of exactly `length` bytes."""
 
@@ -52,6 +59,8 @@ U8 = Annotated[int, UInt(8)]
 U16 = Annotated[int, UInt(16)]
 U32 = Annotated[int, UInt(32)]
 U64 = Annotated[int, UInt(64)]
+I16 = Annotated[int, Int(16)]
+I32 = Annotated[int, Int(32)]
 
 # A (pack, parse) pair: value -> plain value for msgpack; (bytes, position) -> (value, position after it).
 _Pack = Pack
@@ -76,6 +85,15 @@ _LIST_HEADS: _Heads = {
     **{0xDC: (2, 1 << 4), 0xDD: (4, 1 << 16)},
 }
 _NIL, _FALSE, _TRUE = 0xC0, 0xC2, 0xC3
+_NEGATIVE_FIX = 0xE0
+"""Bytes from here on are -32 to -1."""
+_NEGATIVE_HEADS: _Heads = {
+    0xD0: (1, -(1 << 5)),
+    0xD1: (2, -(1 << 7)),
+    0xD2: (4, -(1 << 15)),
+    0xD3: (8, -(1 << 31)),
+}
+"""First byte -> (bytes of the signed number that follows, the bound it is below in this form)."""
 
 
 @dataclass_transform(frozen_default=True)
@@ -189,6 +207,8 @@ def _build_bounded(base: Any, mark: Any) -> tuple[_Pack, _Parse]:
     origin = typing.get_origin(base)
     if base is int and isinstance(mark, UInt):
         return _uint_codec(mark.bits)
+    if base is int and isinstance(mark, Int):
+        return _int_codec(mark.bits)
     if base is bytes and isinstance(mark, Fixed | Max):
         return _bytes_codec(mark)
     if base is str and isinstance(mark, Max):
@@ -216,6 +236,38 @@ def _uint_codec(bits: int) -> tuple[_Pack, _Parse]:
         if number >= top:
             raise DecodeError(f"{number} at byte {at} is no unsigned {bits}-bit integer")
         return number, end
+
+    return pack, parse
+
+
+def _int_codec(bits: int) -> tuple[_Pack, _Parse]:
+    """Signed integers; those that are not negative are encoded as unsigned ones are."""
+    top = 1 << (bits - 1)
+
+    def check(value: int, where: str) -> int:
+        if not -top <= value < top:
+            raise DecodeError(f"{value}{where} is no signed {bits}-bit integer")
+        return value
+
+    def pack(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise DecodeError(f"expected a signed {bits}-bit integer, got {type(value).__name__}")
+        return check(int(value), "")
+
+    def parse(data: bytes, at: int) -> tuple[int, int]:
+        head = data[at]
+        if head >= _NEGATIVE_FIX:
+            return check(head - 0x100, f" at byte {at}"), at + 1
+        negative = _NEGATIVE_HEADS.get(head)
+        if negative is None:
+            number, end = _parse_head(data, at, _UINT_HEADS, "an integer")
+            return check(number, f" at byte {at}"), end
+        size, bound = negative
+        end = at + 1 + size
+        number = int.from_bytes(_slice(data, at + 1, end), "big", signed=True)
+        if number >= bound:
+            raise DecodeError(f"{number} at byte {at} is not in its shortest form")
+        return check(number, f" at byte {at}"), end
 
     return pack, parse
 

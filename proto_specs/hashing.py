@@ -41,6 +41,7 @@ class Tag(enum.Enum):
     ORDER = b"myelin/order"
     ORDER_SIGN = b"myelin/order-sign"
     PROMPT = b"myelin/prompt"
+    GRAMMAR = b"myelin/grammar"
     PAYLOAD = b"myelin/payload"
     LEAF = b"myelin/leaf"
     LEAF_OUTPUT_SIGN = b"myelin/leaf-output-sign"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from proto_specs.codec import Fixed, Max, UInt
+from proto_specs.codec import Fixed, Int, Max, UInt
 from proto_specs.types.common import Kind
 
 
@@ -20,9 +20,10 @@ class BooleanShape:
 
 @dataclass(frozen=True, slots=True)
 class IntegerShape:
-    """An unsigned integer of at most `bits` bits; None: without a declared bound."""
+    """An integer of `bits` bits, unsigned unless `is_signed`; None: without a declared bound."""
 
     bits: int | None
+    is_signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,9 @@ def get_shape(as_type: Any) -> Shape:
     if base is bool:
         return BooleanShape()
     if base is int:
+        signed = next((one.bits for one in marks if isinstance(one, Int)), None)
+        if signed is not None:
+            return IntegerShape(signed, is_signed=True)
         return IntegerShape(next((one.bits for one in marks if isinstance(one, UInt)), None))
     if base is str:
         return TextShape(length_max)

@@ -20,7 +20,6 @@ from proto_specs.types.manifest import ServiceClass, compute_model_id
 from proto_specs.types.request import (
     Order,
     PathStage,
-    SamplingParams,
     StageRoots,
     Voucher,
     compute_positions,
@@ -31,6 +30,7 @@ from proto_specs.types.request import (
     sign_stage_roots,
     sign_voucher,
 )
+from proto_specs.types.sampling import SamplingParams
 from proto_specs.types.verdict import VerdictPreimage, compute_commitment
 
 CLIENT = get_payer(100)
@@ -90,6 +90,8 @@ class Serving:
             genesis=self.rig.genesis.hash,
             session=self.session,
             sequence=0,
+            slice_start=0,
+            slice_end=100 * MYL,
             model=self.model,
             service_class=ServiceClass.EXACT,
             prompt_hash=hash_tagged(Tag.PROMPT, b"prompt"),

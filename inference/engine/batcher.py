@@ -14,7 +14,7 @@ from inference.engine.wire_dtype import decode_rows, decode_tokens, encode_rows
 from inference.errors import EngineError, ModelError
 from inference.sampling import sample
 from proto_specs.types.manifest import TOKEN_BYTES
-from proto_specs.types.request import SamplingParams
+from proto_specs.types.sampling import SamplingParams
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from inference.fingerprint import (
 )
 from inference.sampling import is_sample_consistent
 from proto_specs.types.manifest import ExecutionProfile, WireDtype
-from proto_specs.types.request import SamplingParams
+from proto_specs.types.sampling import SamplingParams
 
 _MICRO = 1_000_000
 

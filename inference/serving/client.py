@@ -14,7 +14,7 @@ from inference.serving.leaves import accept_countersign, sign_next_leaf
 from proto_specs.ed25519 import SigningKey
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.common import ZERO_HASH
-from proto_specs.types.manifest import TOKEN_BYTES, WireDtype
+from proto_specs.types.manifest import WireDtype
 from proto_specs.types.request import (
     FIRST_PREVIOUS,
     SignedOrder,
@@ -25,9 +25,11 @@ from proto_specs.types.request import (
     compute_tokens_hash,
     compute_windows,
     is_output_signed,
+    pack_tokens,
     sign_input,
     sign_voucher,
 )
+from proto_specs.types.sampling import TokenLogprob
 from proto_specs.types.wire import (
     Accepted,
     Countersign,
@@ -37,6 +39,7 @@ from proto_specs.types.wire import (
     Frame,
     OpenRequest,
     OutputLeaf,
+    PromptLogprobs,
     Rows,
     Settled,
     Token,
@@ -54,11 +57,20 @@ class ToStage:
 
 @dataclass(frozen=True, slots=True)
 class TokenReceived:
-    """The next generated token, for the user."""
+    """The next generated token, for the user, with the log-probabilities that were ordered."""
 
     index: int
     token: int
     finish: FinishReason
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PromptScored:
+    """Log-probabilities of the prompt's tokens number `start` + 1 on, each with the likeliest in its place."""
+
+    start: int
+    rows: tuple[tuple[TokenLogprob, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +89,17 @@ class RequestFailed:
     message: str
 
 
-ClientEffect = ToStage | TokenReceived | SettlementSent | RequestFailed
+ClientEffect = ToStage | TokenReceived | PromptScored | SettlementSent | RequestFailed
 
 
 class ClientRequest:
     """State of a request at the client. `start` opens it; `handle` takes a stage's frame."""
 
-    def __init__(self, order: SignedOrder, prompt: tuple[int, ...], session_key: SigningKey) -> None:
+    def __init__(
+        self, order: SignedOrder, prompt: tuple[int, ...], session_key: SigningKey, grammar: bytes = b""
+    ) -> None:
         self._order = order
+        self._grammar = grammar
         self._key = session_key
         self.request = compute_request_id(order.order)
         self._stages = len(order.order.path)
@@ -96,10 +111,15 @@ class ClientRequest:
         self._leaves_received = 0
         self._last_leaf_hash = FIRST_PREVIOUS
         self._is_finished = False
+        self._vouched = -1
+        self._scored = 0
 
     def start(self) -> list[ClientEffect]:
         """Ask every stage to take part."""
-        return [ToStage(stage, OpenRequest(self._order)) for stage in range(self._stages)]
+        last = self._stages - 1
+        prompt = pack_tokens(self._prompt) if self._order.order.sampling.reads_prompt else b""
+        opening = [ToStage(stage, OpenRequest(self._order)) for stage in range(last)]
+        return [*opening, ToStage(last, OpenRequest(self._order, prompt, self._grammar))]
 
     def handle(self, stage: int, frame: Frame) -> list[ClientEffect]:
         """The effects of a stage's frame. A frame that breaks the protocol becomes `RequestFailed`."""
@@ -115,6 +135,11 @@ class ClientRequest:
         return self._is_finished and self._fed.leaves == self._leaves_received == windows
 
     @property
+    def vouched(self) -> int:
+        """Tokens that were promised to be paid; -1 before any promise, which covers the prompt."""
+        return self._vouched
+
+    @property
     def tokens_max(self) -> int:
         """The number of tokens ordered."""
         return self._order.order.tokens_max
@@ -127,7 +152,9 @@ class ClientRequest:
     def _dispatch(self, stage: int, frame: Frame) -> list[ClientEffect]:
         is_last = stage == self._stages - 1
         match frame:
-            case Accepted() | Failed() | Token() | Countersign() | Settled() if frame.request != self.request:
+            case Accepted() | Failed() | Token() | Countersign() | Settled() | PromptLogprobs() if (
+                frame.request != self.request
+            ):
                 raise BoundaryError(f"a {type(frame).__name__} frame of another request")
             case Failed():
                 return [RequestFailed(stage, read_failure_code(frame.code), frame.message)]
@@ -135,6 +162,8 @@ class ClientRequest:
                 return self._on_accepted(stage)
             case Token() if is_last:
                 return self._on_token(frame)
+            case PromptLogprobs() if is_last:
+                return self._on_prompt_logprobs(frame)
             case OutputLeaf() if is_last:
                 return self._on_leaf(stage, frame)
             case Countersign() if stage == 0:
@@ -160,7 +189,7 @@ class ClientRequest:
 
     def _feed(self, tokens: tuple[int, ...]) -> Rows:
         start = self._fed.positions
-        payload = b"".join(one.to_bytes(TOKEN_BYTES, "little") for one in tokens)
+        payload = pack_tokens(tokens)
         self._fed.append(start, len(tokens), payload)
         return Rows(self.request, 0, start, len(tokens), payload)
 
@@ -186,7 +215,16 @@ class ClientRequest:
         self._is_finished = frame.finish != FinishReason.NONE
         if not self._is_finished:
             self._feed((frame.token,))
-        return [TokenReceived(frame.index, frame.token, FinishReason(frame.finish)), *self._close_fed()]
+        token = TokenReceived(frame.index, frame.token, FinishReason(frame.finish), frame.logprobs)
+        return [token, *self._close_fed()]
+
+    def _on_prompt_logprobs(self, frame: PromptLogprobs) -> list[ClientEffect]:
+        end = frame.start + len(frame.rows)
+        is_asked = self._order.order.sampling.prompt_logprobs
+        if not is_asked or frame.start != self._scored or not frame.rows or end >= len(self._prompt):
+            raise BoundaryError(f"log-probabilities of the prompt from {frame.start} on are not due")
+        self._scored = end
+        return [PromptScored(frame.start, frame.rows)]
 
     def _on_leaf(self, stage: int, frame: OutputLeaf) -> list[ClientEffect]:
         """Countersign the last boundary's window and vouch for the tokens up to its end."""
@@ -203,13 +241,14 @@ class ClientRequest:
         if vouched > len(self._tokens) or (leaf.count < WINDOW_POSITIONS and not is_end):
             raise BoundaryError(f"a leaf over {vouched} tokens where {len(self._tokens)} came")
         tokens = self._tokens[max(0, start - prompt + 1) : vouched]
-        payload = b"".join(one.to_bytes(TOKEN_BYTES, "little") for one in tokens)
+        payload = pack_tokens(tokens)
         if leaf.payload_hash != compute_payload_hash(payload):
             raise BoundaryError(f"the leaf of window {leaf.window} is not over the tokens that came")
         if not is_output_signed(leaf, self._order.order.path[-1].worker, frame.signature):
             raise BoundaryError(f"the leaf of window {leaf.window} is not signed by the last stage")
         self._leaves_received += 1
         self._last_leaf_hash = compute_leaf_hash(leaf)
+        self._vouched = vouched
         voucher = Voucher(self.request, vouched, self._tokens_hashes[vouched], is_end)
         countersign = Countersign(self.request, self._stages, leaf.window, sign_input(leaf, self._key))
         return [ToStage(stage, countersign), ToStage(stage, VoucherFrame(sign_voucher(voucher, self._key)))]

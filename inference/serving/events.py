@@ -11,7 +11,20 @@ from typing import ClassVar, TypeAlias
 
 from inference.serving.record import RequestRecord
 from proto_specs.types.calls import Settle
+from proto_specs.types.sampling import TokenLogprob
 from proto_specs.types.wire import Countersign, FailureCode, Frame, RootsFrame, Rows, Token, VoucherFrame
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnToken:
+    """A token drawn by the order's rules. `is_end`: the generation ends with it, as the model or a stop string says.
+
+    `logprobs` are the token's own and then those of the likeliest, as many as the order asks for.
+    """
+
+    token: int
+    is_end: bool
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +32,16 @@ class Computed:
     """Answers `Compute`: the shard's output rows for the same positions, and the tokens sampled from them.
 
     `payload` holds wire bytes for the next stage; on the last stage it is empty, `trace` holds the final hidden
-    states instead and `tokens` one token for each sampled position.
+    states instead and `tokens` one token for each sampled position. `prompt_logprobs` has an entry for each of the
+    positions from `start` on that a prompt's token follows, when the order asks for them.
     """
 
     start: int
     count: int
     payload: bytes
     trace: bytes
-    tokens: tuple[int, ...]
+    tokens: tuple[DrawnToken, ...]
+    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

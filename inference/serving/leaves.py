@@ -49,7 +49,9 @@ def accept_countersign(log: BoundaryLog, boundary: int, frame: Countersign, rece
     log.add_signed(frame.signature)
 
 
-def make_record(order: SignedOrder, stage: int, received: BoundaryLog, sent: BoundaryLog) -> RequestRecord:
+def make_record(
+    order: SignedOrder, stage: int, received: BoundaryLog, sent: BoundaryLog, prompt: bytes = b"", grammar: bytes = b""
+) -> RequestRecord:
     """The record of both boundaries of a stage, when every leaf has both signatures."""
     windows = range(received.windows)
     return RequestRecord(
@@ -60,4 +62,6 @@ def make_record(order: SignedOrder, stage: int, received: BoundaryLog, sent: Bou
         output_leaves=sent.get_signed(),
         output_payloads=tuple(sent.get_payload(one) for one in windows),
         traces=tuple(sent.get_trace(one) for one in windows),
+        prompt=prompt,
+        grammar=grammar,
     )

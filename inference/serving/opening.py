@@ -6,7 +6,7 @@ and the verdict is UNAVAILABLE (DESIGN 5.2: blame only by a signature).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proto_specs.errors import MyelinError
 from proto_specs.limits import WINDOW_POSITIONS
@@ -25,11 +25,7 @@ from proto_specs.types.request import (
     is_input_signed,
     is_output_signed,
 )
-
-LEAF_BYTES_MAX = 384
-HASH_BYTES_MAX = 34
-PATH_STAGE_BYTES_MAX = 64
-ORDER_BYTES_MAX = 512
+from proto_specs.types.sampling import compute_grammar_hash
 
 
 class OpeningError(MyelinError):
@@ -41,7 +37,8 @@ class AuthenticOpening:
     """Input bytes of positions 0..end, and the window's output, all signed by the judged worker.
 
     `output` is the window's wire rows; on the last stage it is the final hidden states, and `tokens` are the ids that
-    were sampled at positions `sampled_from`, `sampled_from` + 1, ...
+    were sampled at positions `sampled_from`, `sampled_from` + 1, ... after those of `drawn`, in the windows before.
+    There `prompt` holds the prompt's ids when the rules read them, and `grammar` its text.
     """
 
     order: Order
@@ -51,6 +48,9 @@ class AuthenticOpening:
     output: bytes
     tokens: tuple[int, ...]
     sampled_from: int
+    drawn: tuple[int, ...] = ()
+    prompt: tuple[int, ...] = ()
+    grammar: bytes = b""
 
 
 def authenticate_opening(
@@ -97,17 +97,10 @@ def authenticate_opening(
         return _authentic(opening, inputs, opening.output_payload, ())
     if output.leaf.trace_hash != compute_payload_hash(opening.trace_payload):
         raise OpeningError("the final hidden states do not hash to the signed leaf")
-    return _authentic(opening, inputs, opening.trace_payload, _read_tokens(opening.output_payload))
-
-
-def compute_opening_bytes_max(window: int, windows: int, stages: int, row_bytes: int) -> int:
-    """Upper bound of an honest opening's encoding; a verifier reads no more. `row_bytes`: the wider of a row's sides.
-
-    Counts the input rows of windows 0 to `window`, output rows and trace of one window, leaf hashes of all windows, and
-    the order.
-    """
-    payloads = (window + 3) * (WINDOW_POSITIONS * row_bytes + LEAF_BYTES_MAX)
-    return payloads + 2 * windows * HASH_BYTES_MAX + stages * PATH_STAGE_BYTES_MAX + ORDER_BYTES_MAX
+    drawn = _check_drawn(opening, roots, window)
+    _check_attached(opening, order)
+    opened = _authentic(opening, inputs, opening.trace_payload, _read_tokens(opening.output_payload))
+    return replace(opened, drawn=drawn, prompt=_read_tokens(opening.prompt), grammar=opening.grammar)
 
 
 def _authentic(opening: Opening, inputs: bytes, output: bytes, tokens: tuple[int, ...]) -> AuthenticOpening:
@@ -129,6 +122,31 @@ def _check_signatures(signed: SignedLeaf, sender: bytes, receiver: bytes) -> Non
         raise OpeningError(f"the leaf of boundary {signed.leaf.boundary} is not signed by its sender")
     if not is_input_signed(signed.leaf, receiver, signed.input_signature):
         raise OpeningError(f"the leaf of boundary {signed.leaf.boundary} is not signed by its receiver")
+
+
+def _check_drawn(opening: Opening, roots: StageRoots, window: int) -> tuple[int, ...]:
+    """The tokens of the windows before, under the committed leaves."""
+    if not len(opening.drawn_leaves) == len(opening.drawn_payloads) == window:
+        raise OpeningError(f"the tokens of windows 0 to {window - 1} are needed, {len(opening.drawn_leaves)} came")
+    tokens: list[int] = []
+    for number, (leaf, payload) in enumerate(zip(opening.drawn_leaves, opening.drawn_payloads, strict=True)):
+        if compute_leaf_hash(leaf) != opening.output_hashes[number] or leaf.window != number:
+            raise OpeningError(f"the tokens' leaf of window {number} is not the one committed")
+        if compute_payload_hash(payload) != leaf.payload_hash:
+            raise OpeningError(f"the tokens of window {number} do not hash to the committed leaf")
+        tokens += _read_tokens(payload)
+    return tuple(tokens)
+
+
+def _check_attached(opening: Opening, order: Order) -> None:
+    """What the rules read besides tokens: nothing that the order does not name."""
+    sampling = order.sampling
+    expected = order.prompt_hash if sampling.reads_prompt else None
+    if (compute_prompt_hash(opening.prompt) if opening.prompt else None) != expected:
+        raise OpeningError("the prompt that the rules read is not the one the client ordered")
+    wanted = sampling.grammar.text_hash if sampling.grammar is not None else None
+    if (compute_grammar_hash(opening.grammar) if opening.grammar else None) != wanted:
+        raise OpeningError("the grammar is not the one the client ordered")
 
 
 def _check_prompt(order: Order, inputs: bytes) -> None:

@@ -15,7 +15,7 @@ _Payloads = Annotated[tuple[Payload, ...], Max(limits.WINDOWS_MAX)]
 
 @record
 class RequestRecord:
-    """Both boundaries of a stage: signed leaves and exact bytes of every window."""
+    """Both boundaries of a stage: signed leaves and exact bytes of every window, and what its rules read besides."""
 
     order: SignedOrder
     stage: U8
@@ -24,6 +24,8 @@ class RequestRecord:
     output_leaves: _Leaves
     output_payloads: _Payloads
     traces: _Payloads
+    prompt: Payload
+    grammar: Annotated[bytes, Max(limits.GRAMMAR_BYTES_MAX)]
 
 
 def make_opening(kept: RequestRecord, window: int) -> Opening:
@@ -31,6 +33,8 @@ def make_opening(kept: RequestRecord, window: int) -> Opening:
     if not 0 <= window < len(kept.output_leaves):
         raise IndexError(f"the request has {len(kept.output_leaves)} windows, not {window + 1}")
     end = window + 1
+    is_last = kept.stage == len(kept.order.order.path) - 1
+    drawn = window if is_last else 0
     return Opening(
         order=kept.order,
         input_hashes=tuple(compute_leaf_hash(one.leaf) for one in kept.input_leaves),
@@ -40,4 +44,8 @@ def make_opening(kept: RequestRecord, window: int) -> Opening:
         output_leaf=kept.output_leaves[window],
         output_payload=kept.output_payloads[window],
         trace_payload=kept.traces[window],
+        drawn_leaves=tuple(one.leaf for one in kept.output_leaves[:drawn]),
+        drawn_payloads=kept.output_payloads[:drawn],
+        prompt=kept.prompt,
+        grammar=kept.grammar,
     )

@@ -11,11 +11,12 @@ A phase of `stage_phases.py` says how far a request is and what it takes; the ph
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inference.serving.boundary import BoundaryError, BoundaryLog
 from inference.serving.events import (
     Computed,
+    DrawnToken,
     Finished,
     GiveUp,
     Retain,
@@ -64,6 +65,7 @@ from proto_specs.types.wire import (
     FailureCode,
     FinishReason,
     OutputLeaf,
+    PromptLogprobs,
     RootsFrame,
     Rows,
     Token,
@@ -73,13 +75,18 @@ from proto_specs.types.wire import (
 
 @dataclass(frozen=True, slots=True)
 class StageSetup:
-    """A stage's knowledge of a request that it accepts; all of it is checked before."""
+    """A stage's knowledge of a request that it accepts; all of it is checked before.
+
+    `prompt` and `grammar` are what came beside the order: see `OpenRequest`.
+    """
 
     order: SignedOrder
     stage: int
     manifest: Manifest
     session_key: bytes
     worker_key: SigningKey
+    prompt: bytes = b""
+    grammar: bytes = b""
 
 
 class StageRequest:
@@ -231,22 +238,25 @@ class StageRequest:
             self._output.append(done.start, done.count, done.payload)
             frame = Rows(self.request, self._place.stage + 1, done.start, done.count, done.payload)
             return [ToDownstream(frame)]
-        tokens = b"".join(one.to_bytes(TOKEN_BYTES, "little") for one in done.tokens)
+        tokens = b"".join(one.token.to_bytes(TOKEN_BYTES, "little") for one in done.tokens)
         self._output.append(done.start, done.count, tokens, done.trace)
-        effects = [effect for token in done.tokens for effect in self._emit_token(token)]
+        effects: list[StageEffect] = []
+        if done.prompt_logprobs:
+            effects.append(ToClient(PromptLogprobs(self.request, done.start, done.prompt_logprobs)))
+        effects += [effect for drawn in done.tokens for effect in self._emit_token(drawn)]
         return [*effects, *self._answer_leaf()]
 
-    def _emit_token(self, token: int) -> list[StageEffect]:
+    def _emit_token(self, drawn: DrawnToken) -> list[StageEffect]:
         index = self._book.tokens
-        self._book.add_token(token)
+        self._book.add_token(drawn.token)
         finish = FinishReason.NONE
-        if token in self._setup.manifest.eos_tokens:
+        if drawn.is_end:
             finish = FinishReason.STOP
         elif self._book.tokens == self._order.tokens_max:
             finish = FinishReason.LENGTH
         if finish is not FinishReason.NONE:
             self._learn_length(compute_positions(self._order.prompt_tokens, self._book.tokens))
-        self._held.append(Token(self.request, index, token, finish))
+        self._held.append(Token(self.request, index, drawn.token, finish, drawn.logprobs))
         return self._release_held()
 
     def _learn_length(self, positions: int) -> None:
@@ -261,7 +271,7 @@ class StageRequest:
         for frame in self._held:
             effects.append(ToClient(frame))
             if not self._place.is_first or frame.finish == FinishReason.NONE:
-                effects.append(ToFirst(frame))
+                effects.append(ToFirst(replace(frame, logprobs=())))
         self._held = []
         return effects
 
@@ -382,7 +392,8 @@ class StageRequest:
         )
         roots = (*before, sign_stage_roots(own, self._setup.worker_key))
         self._advance(StageEvent.ALL_SIGNED)
-        record = make_record(self._setup.order, self._place.stage, self._input, self._output)
+        setup = self._setup
+        record = make_record(setup.order, setup.stage, self._input, self._output, setup.prompt, setup.grammar)
         effects: list[StageEffect] = [Retain(record)]
         if self._place.is_last:
             assert self._book.voucher is not None, "a last stage finishes with a voucher"

@@ -30,7 +30,8 @@ from node.client.requests import Ask, RequestDone, run_inference
 from node.client.statement import Statement, collect_statement
 from node.p2p.host import P2PHost, open_host
 from proto_specs.errors import ExitStatus
-from proto_specs.types.request import SamplingParams, compute_positions
+from proto_specs.types.request import compute_positions
+from proto_specs.types.sampling import SamplingParams
 
 DEFAULT_TOKENS = 96
 DEFAULT_MAX_PRICE = 200_000

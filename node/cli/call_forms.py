@@ -77,8 +77,8 @@ def _read(as_type: Any, value: Any, where: str, signer: CallSigner) -> Any:
     match get_shape(as_type):
         case BooleanShape():
             return value if isinstance(value, bool) else _refuse(where, "has to be true or false")
-        case IntegerShape(int(bits)):
-            return _read_int(bits, value, where)
+        case IntegerShape(int(bits), is_signed):
+            return _read_int(bits, value, where, is_signed)
         case TextShape(length_max):
             if not isinstance(value, str):
                 _refuse(where, "is text")
@@ -117,11 +117,13 @@ def _read_variant(members: tuple[type, ...], value: Any, where: str, signer: Cal
     return read_fields(classes[value["type"]], fields, signer)
 
 
-def _read_int(bits: int, value: Any, where: str) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= len(str(1 << 64)):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << bits:
-        _refuse(where, f"has to be an integer from 0 to {(1 << bits) - 1}")
+def _read_int(bits: int, value: Any, where: str, is_signed: bool) -> int:
+    low, top = (-(1 << bits - 1), 1 << bits - 1) if is_signed else (0, 1 << bits)
+    if isinstance(value, str) and value.isascii() and len(value) <= len(str(1 << 64)):
+        digits = value.removeprefix("-") if is_signed else value
+        value = int(value) if digits.isdecimal() else value
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value < top:
+        _refuse(where, f"has to be an integer from {low} to {top - 1}")
     return value
 
 

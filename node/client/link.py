@@ -16,6 +16,7 @@ from proto_specs.types.wire import (
     Frame,
     OpenRequest,
     OutputLeaf,
+    PromptLogprobs,
     RootsFrame,
     Rows,
     Settled,
@@ -101,7 +102,7 @@ def make_failed(request: bytes, code: FailureCode, message: str) -> Failed:
 def get_request_id(frame: Frame) -> bytes | None:
     """The request a frame belongs to; None for the frame that opens one, which carries a whole order."""
     match frame:
-        case Accepted() | Failed() | Rows() | Countersign() | Token() | Settled():
+        case Accepted() | Failed() | Rows() | Countersign() | Token() | Settled() | PromptLogprobs():
             return frame.request
         case OutputLeaf():
             return frame.leaf.request

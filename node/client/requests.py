@@ -27,12 +27,12 @@ from proto_specs.types.manifest import TOKEN_BYTES, Manifest, ServiceClass
 from proto_specs.types.request import (
     Order,
     PathStage,
-    SamplingParams,
     compute_prompt_hash,
     compute_request_id,
     compute_stage_price,
     sign_order,
 )
+from proto_specs.types.sampling import SamplingParams
 from proto_specs.types.verdict import compute_challenge_id
 from proto_specs.types.wire import FailureCode, FinishReason
 
@@ -127,8 +127,8 @@ async def run_inference(account: SigningAccount, host: P2PHost, ask: Ask, report
     report(PathChosen(tuple(workers[one.worker] for one in path)))
     session_key = SigningKey.from_seed(os.urandom(32))
     stages = tuple(_make_stage(one) for one in path)
-    session = await _open_escrow(account, ask, stages, session_key, report)
-    order = sign_order(_make_order(chain.genesis, session, manifest, ask, stages), session_key)
+    session, deposit = await _open_escrow(account, ask, stages, session_key, report)
+    order = sign_order(_make_order(chain.genesis, session, deposit, manifest, ask, stages), session_key)
     machine = ClientRequest(order, ask.prompt, session_key)
     peers = [_make_peer(number, workers[one.worker]) for number, one in enumerate(path)]
     try:
@@ -184,13 +184,13 @@ async def _wait_settled(chain: RpcChain, request: bytes) -> Request | None:
 
 async def _open_escrow(
     account: SigningAccount, ask: Ask, stages: tuple[PathStage, ...], session_key: SigningKey, report: Report
-) -> bytes:
+) -> tuple[bytes, int]:
     deposit = await _compute_deposit(account, stages, ask)
     call = OpenSession(ask.model, session_key.public_key, ask.max_price, deposit, 1)
     opened = await account.execute(call)
     session = next(bytes.fromhex(one["session"][2:]) for one in opened.events if one["type"] == "SessionOpened")
     report(EscrowOpened(session, deposit, opened.extrinsic, opened.height))
-    return session
+    return session, deposit
 
 
 async def _stream(
@@ -228,12 +228,16 @@ async def _compute_deposit(account: SigningAccount, stages: tuple[PathStage, ...
     return max(price, params.session_deposit_min)
 
 
-def _make_order(genesis: bytes, session: bytes, manifest: Manifest, ask: Ask, stages: tuple[PathStage, ...]) -> Order:
+def _make_order(
+    genesis: bytes, session: bytes, deposit: int, manifest: Manifest, ask: Ask, stages: tuple[PathStage, ...]
+) -> Order:
     prompt = b"".join(one.to_bytes(TOKEN_BYTES, "little") for one in ask.prompt)
     return Order(
         genesis=genesis,
         session=session,
         sequence=0,
+        slice_start=0,
+        slice_end=deposit,
         model=ask.model,
         service_class=ServiceClass(manifest.service_class),
         prompt_hash=compute_prompt_hash(prompt),

@@ -12,6 +12,7 @@ import trio
 from inference.serving.client import (
     ClientEffect,
     ClientRequest,
+    PromptScored,
     RequestFailed,
     SettlementSent,
     TokenReceived,
@@ -28,7 +29,7 @@ DIAL_TIMEOUT_S = 5.0
 PROGRESS_TIMEOUT_S = 30.0
 DRAIN_TIMEOUT_S = 1.0
 
-Progress = TokenReceived | SettlementSent | RequestFailed
+Progress = TokenReceived | PromptScored | SettlementSent | RequestFailed
 
 
 class StageUnreachable(PeerUnreachable):

@@ -19,7 +19,6 @@ from inference.serving.opening import (
     AuthenticOpening,
     OpeningError,
     authenticate_opening,
-    compute_opening_bytes_max,
 )
 from node.client.chain_view import ChainUnreachable, ChainView, WorkerEntry
 from node.p2p.errors import NetworkError
@@ -29,6 +28,7 @@ from node.verifier.judge import UNAVAILABLE, Judge, Judgement
 from node.verifier.verdicts import VerdictStore
 from proto_specs.codec import decode, encode
 from proto_specs.errors import MyelinError, ProtocolError
+from proto_specs.order_rules import compute_opening_bytes_max
 from proto_specs.types.calls import Call, CommitVerdict, Outcome, RevealVerdict
 from proto_specs.types.manifest import Manifest, WireDtype
 from proto_specs.types.request import Opening, OpeningRequest, StageRoots

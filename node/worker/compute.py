@@ -12,8 +12,8 @@ import trio
 from inference.engine.batcher import StageBatcher
 from inference.engine.engine import StageEngine
 from inference.errors import ModelError
-from inference.serving.events import Compute, Computed
-from proto_specs.types.request import SamplingParams
+from inference.serving.events import Compute, Computed, DrawnToken
+from proto_specs.types.sampling import SamplingParams
 
 Answer = Computed | ModelError
 Reply = Callable[[Answer], None]
@@ -29,6 +29,7 @@ class ComputeLoop:
     def __init__(self, engine: StageEngine) -> None:
         self._batcher = StageBatcher(engine)
         self._is_last = engine.shard.is_last
+        self._eos = frozenset(engine.shard.manifest.eos_tokens)
         self._replies: dict[bytes, Reply] = {}
         self._work = trio.Event()
         self._turn = trio.Lock()
@@ -79,4 +80,5 @@ class ComputeLoop:
                         reply(answer)
                         continue
                     rows, trace = (b"", answer.rows) if self._is_last else (answer.rows, b"")
-                    reply(Computed(answer.start, answer.count, rows, trace, answer.tokens))
+                    drawn = tuple(DrawnToken(one, one in self._eos) for one in answer.tokens)
+                    reply(Computed(answer.start, answer.count, rows, trace, drawn))

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inference.sampling import MILLI, TEMPERATURE_MILLI_MAX
-from inference.serving.opening import compute_opening_bytes_max
 from node.client.chain_view import ChainView, SessionEntry, WorkerEntry
 from node.worker.outstanding import Outstanding
 from node.worker.refusal import OrderRefused
-from proto_specs.limits import OPENING_BYTES_MAX, POSITIONS_MAX
-from proto_specs.types.manifest import Manifest, WireDtype
+from proto_specs.order_rules import OrderInvalid, make_bounds, validate_order
+from proto_specs.types.manifest import Manifest
 from proto_specs.types.request import (
     Order,
     PathStage,
-    SamplingParams,
     SignedOrder,
-    compute_positions,
     compute_stage_price,
-    compute_windows,
     is_order_signed,
 )
 from proto_specs.types.wire import FailureCode
@@ -49,11 +44,11 @@ async def admit_order(
         raise OrderRefused(FailureCode.BAD_ORDER, "the order is for another chain")
     if order.model != own.model:
         raise OrderRefused(FailureCode.UNKNOWN_MODEL, f"model {order.model.hex()[:16]} is not served here")
-    if order.service_class != manifest.service_class:
-        raise OrderRefused(FailureCode.BAD_ORDER, f"the model is not served in class {order.service_class}")
     stage = _find_stage(order, own)
-    _check_lengths(order, manifest)
-    _check_sampling(order.sampling)
+    try:
+        validate_order(order, make_bounds(manifest))
+    except OrderInvalid as error:
+        raise OrderRefused(FailureCode.BAD_ORDER, str(error)) from error
     await outstanding.forget(order.session, chain)
     if await chain.is_sequence_used(order.session, order.sequence):
         raise OrderRefused(FailureCode.BAD_ORDER, f"request {order.sequence} of the session is settled")
@@ -79,32 +74,6 @@ def _find_stage(order: Order, own: WorkerEntry) -> int:
         raise OrderRefused(FailureCode.NOT_MY_STAGE, f"this worker serves layers {own.start}-{own.end - 1}")
     _check_asked(one, own)
     return mine[0]
-
-
-def _check_lengths(order: Order, manifest: Manifest) -> None:
-    layers = manifest.architecture.layers
-    joints = [0, *(one.end for one in order.path)]
-    is_joined = all(one.start == at < one.end for one, at in zip(order.path, joints, strict=False))
-    if joints[-1] != layers or not is_joined:
-        raise OrderRefused(FailureCode.BAD_ORDER, f"the path does not cover layers 0 to {layers - 1} in order")
-    if order.prompt_tokens < 1 or order.tokens_max < 1:
-        raise OrderRefused(FailureCode.BAD_ORDER, "a request has at least one prompt token and asks at least one")
-    positions = compute_positions(order.prompt_tokens, order.tokens_max)
-    limit = min(manifest.architecture.context_max, POSITIONS_MAX)
-    if positions > limit:
-        raise OrderRefused(FailureCode.BAD_ORDER, f"prompt and answer take {positions} positions of {limit} at most")
-    row_bytes = manifest.architecture.hidden * WireDtype(manifest.wire_dtype).item_bytes
-    windows = compute_windows(positions)
-    if compute_opening_bytes_max(windows - 1, windows, len(order.path), row_bytes) > OPENING_BYTES_MAX:
-        raise OrderRefused(FailureCode.BAD_ORDER, f"{positions} positions are more than could be opened to a verifier")
-
-
-def _check_sampling(sampling: SamplingParams) -> None:
-    if sampling.temperature_milli > TEMPERATURE_MILLI_MAX:
-        most = TEMPERATURE_MILLI_MAX // MILLI
-        raise OrderRefused(FailureCode.BAD_ORDER, f"temperature {sampling.temperature_milli / MILLI} is above {most}")
-    if not 1 <= sampling.top_p_milli <= MILLI:
-        raise OrderRefused(FailureCode.BAD_ORDER, f"top_p {sampling.top_p_milli / MILLI} is not above 0 and up to 1")
 
 
 def _check_session(signed: SignedOrder, session: SessionEntry) -> None:

@@ -194,6 +194,14 @@ class OpenSession:
     requests_max: U32
 
 
+@variant(0x040C)
+class TopUpSession:
+    """Add `amount` to the deposit of an open session of one's own."""
+
+    session: Hash32
+    amount: Balance
+
+
 @variant(0x0407)
 class CloseSession:
     """Start the notice period after which what is left of the escrow returns to the client."""
@@ -286,6 +294,7 @@ BasicCall = (
     | RetireWorker
     | RegisterVerifier
     | OpenSession
+    | TopUpSession
     | CloseSession
     | Settle
     | CommitVerdict

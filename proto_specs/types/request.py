@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Annotated
 
 from proto_specs import limits
-from proto_specs.codec import U8, U16, U32, U64, Max, encode, record
+from proto_specs.codec import U8, U16, U32, Max, encode, record
 from proto_specs.ed25519 import SigningKey, is_signature_valid
 from proto_specs.hashing import Tag, hash_record, hash_tagged
 from proto_specs.merkle import compute_root
 from proto_specs.types.common import ZERO_HASH, Balance, Hash32, Payload, PublicKey, Signature
-
-
-@record
-class SamplingParams:
-    """How tokens are drawn (fingerprint.md, "Sampling"). temperature 0 is greedy; top_k 0 and top_p 1000 are off."""
-
-    temperature_milli: U32
-    top_k: U32
-    top_p_milli: U16
-    seed: U64
+from proto_specs.types.sampling import SamplingParams
 
 
 @record
@@ -36,11 +28,18 @@ class PathStage:
 
 @record
 class Order:
-    """The whole request, which the client signs. Its hash, the request id, binds chain, model and path."""
+    """The whole request, which the client signs. Its hash, the request id, binds chain, model, rules and path.
+
+    It pays from its own slice [slice_start, slice_end) of the session's deposit, which no other order of the session
+    touches: so no deposit is promised twice, however many requests run at once. Positions are nmyl, counted from the
+    session's first; what a settled request left of its slice comes back at the end, as new positions.
+    """
 
     genesis: Hash32
     session: Hash32
     sequence: U32
+    slice_start: Balance
+    slice_end: Balance
     model: Hash32
     service_class: U8
     prompt_hash: Hash32
@@ -139,6 +138,8 @@ class Opening:
     """Input of positions 0..end of the window with its signed leaves, and the output of the window.
 
     The `*_hashes` are the leaf hashes of ALL windows of the boundary, so that a reader rebuilds the committed root.
+    The last stage adds what its rules read: the tokens drawn in the windows before with their leaves, the prompt if
+    they read it, and the grammar. Elsewhere these are empty.
     """
 
     order: SignedOrder
@@ -149,6 +150,10 @@ class Opening:
     output_leaf: SignedLeaf
     output_payload: Payload
     trace_payload: Payload
+    drawn_leaves: Annotated[tuple[Leaf, ...], Max(limits.WINDOWS_MAX)]
+    drawn_payloads: Annotated[tuple[Payload, ...], Max(limits.WINDOWS_MAX)]
+    prompt: Payload
+    grammar: Annotated[bytes, Max(limits.GRAMMAR_BYTES_MAX)]
 
 
 def compute_request_id(order: Order) -> bytes:
@@ -164,6 +169,11 @@ def compute_session_id(client: bytes, nonce: int) -> bytes:
 def compute_commitment_root(stage_roots: Sequence[StageRoots]) -> bytes:
     """The root that commits a settled request: Merkle over every stage's encoded roots, in path order."""
     return compute_root([encode(one) for one in stage_roots])
+
+
+def pack_tokens(tokens: Sequence[int]) -> bytes:
+    """Token ids as they cross a boundary: uint32, little-endian."""
+    return struct.pack(f"<{len(tokens)}I", *tokens)
 
 
 def compute_prompt_hash(tokens: bytes) -> bytes:

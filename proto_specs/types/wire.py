@@ -9,6 +9,7 @@ from proto_specs import limits
 from proto_specs.codec import U8, U16, U32, U64, Max, record, variant
 from proto_specs.types.common import Hash32, Payload, Signature
 from proto_specs.types.request import Leaf, SignedOrder, SignedStageRoots, SignedVoucher
+from proto_specs.types.sampling import TokenLogprob
 
 REQUEST_PROTOCOL = "/myelin/request/1"
 STAGE_PROTOCOL = "/myelin/stage/1"
@@ -42,9 +43,15 @@ class FinishReason(enum.IntEnum):
 
 @variant(1)
 class OpenRequest:
-    """Client -> every stage of the path: take part in this request."""
+    """Client -> every stage of the path: take part in this request.
+
+    The last stage gets what the order names by hash and its rules read: the prompt's token ids (uint32, little-endian)
+    when a rule reads them, and the grammar's text. Both are empty for every other stage.
+    """
 
     order: SignedOrder
+    prompt: Payload = b""
+    grammar: Annotated[bytes, Max(limits.GRAMMAR_BYTES_MAX)] = b""
 
 
 @variant(2)
@@ -94,12 +101,16 @@ class Countersign:
 
 @variant(7)
 class Token:
-    """Last stage -> client, and -> first stage: generated token number `index` (0-based)."""
+    """Last stage -> client, and -> first stage: generated token number `index` (0-based).
+
+    `logprobs` is for the client that ordered them: the token's own, then the likeliest in descending order.
+    """
 
     request: Hash32
     index: U32
     token: U32
     finish: U8
+    logprobs: Annotated[tuple[TokenLogprob, ...], Max(limits.LOGPROBS_MAX)] = ()
 
 
 @variant(8)
@@ -124,7 +135,30 @@ class Settled:
     extrinsic: Hash32
 
 
-Frame = OpenRequest | Accepted | Failed | Rows | OutputLeaf | Countersign | Token | VoucherFrame | RootsFrame | Settled
+@variant(11)
+class PromptLogprobs:
+    """Last stage -> client: for each position from `start` on, of the prompt's NEXT token and of the likeliest."""
+
+    request: Hash32
+    start: U32
+    rows: Annotated[
+        tuple[Annotated[tuple[TokenLogprob, ...], Max(limits.LOGPROBS_MAX)], ...], Max(limits.WINDOW_POSITIONS)
+    ]
+
+
+Frame = (
+    OpenRequest
+    | Accepted
+    | Failed
+    | Rows
+    | OutputLeaf
+    | Countersign
+    | Token
+    | VoucherFrame
+    | RootsFrame
+    | Settled
+    | PromptLogprobs
+)
 
 
 @record

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from proto_specs.codec import Fixed, UInt
+from proto_specs.codec import Fixed, Int, UInt
 from proto_specs.types.common import NMYL_PER_MYL
 from tests.property.proto_specs.shapes import get_fields, get_members, make_smallest, split
 
@@ -89,6 +89,9 @@ class Changer:
             top = (1 << mark.bits) - 1
             near = (value - 1, value + 1, value * 2, value // 2, top - value, top)
             return min(max(rng.choice((*near, *NUMBERS, *AMOUNTS)), 0), top)
+        if isinstance(mark, Int):
+            top = 1 << (mark.bits - 1)
+            return min(max(rng.choice((-value, value - 1, value * 2, -top, top - 1)), -top), top - 1)
         if isinstance(mark, Fixed):
             fitting = [one for one in self._ids if len(one) == mark.length]
             if fitting and rng.random() < 0.7:

@@ -14,7 +14,7 @@ from node.cli.ask import open_client_host
 from node.cli.connect import open_account
 from node.client.requests import Ask, Happening, StageResolved, run_inference
 from proto_specs.types.calls import Outcome
-from proto_specs.types.request import SamplingParams
+from proto_specs.types.sampling import SamplingParams
 from tests.integration.demo.conftest import open_running
 
 REQUESTS = 100

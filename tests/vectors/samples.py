@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from benchmarks.manifests import build_manifest, make_architecture
-from proto_specs.codec import Fixed, Max, UInt
+from proto_specs.codec import Fixed, Int, Max, UInt
 from proto_specs.ed25519 import SigningKey
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.merkle import compute_root
@@ -21,7 +21,6 @@ from proto_specs.types.request import (
     Opening,
     Order,
     PathStage,
-    SamplingParams,
     SignedLeaf,
     StageRoots,
     Voucher,
@@ -33,10 +32,12 @@ from proto_specs.types.request import (
     compute_session_id,
     compute_tokens_hash,
     compute_windows,
+    pack_tokens,
     sign_input,
     sign_order,
     sign_output,
 )
+from proto_specs.types.sampling import GrammarKind, SamplingParams, TokenBias, make_grammar
 from tests.property.proto_specs.shapes import get_fields, get_members, split
 
 GENESIS = bytes([0x47]) * 32
@@ -45,17 +46,28 @@ SESSION_KEY = SigningKey.from_seed(bytes([1]) * 32)
 WORKER_KEYS = [SigningKey.from_seed(bytes([number]) * 32) for number in (2, 3, 4)]
 PROMPT = tuple(range(1_000, 1_040))
 GENERATED = (7, 300, 70_000, 49_151, 0, 2)
+GRAMMAR = b'{"type":"object"}'
+SAMPLING = SamplingParams(
+    temperature_milli=700,
+    top_k=40,
+    top_p_milli=950,
+    seed=2**63 + 5,
+    min_p_milli=50,
+    repetition_penalty_milli=1_100,
+    presence_penalty_milli=-300,
+    frequency_penalty_milli=2_000,
+    logit_bias=(TokenBias(0, -100_000), TokenBias(70_000, 5)),
+    stop=(b"\n\n", "fin é".encode()),
+    grammar=make_grammar(GrammarKind.JSON_SCHEMA, GRAMMAR),
+    logprobs=3,
+    prompt_logprobs=True,
+)
 HIDDEN = 2
 """Width of hidden states: small, so that the vectors stay readable."""
 LAYERS = 6
 STAGES = len(WORKER_KEYS)
 _FORMS = {UnitKind.EMBED: (Form.Q8_B32,), UnitKind.LAYER: (Form.FP32, Form.Q4_B32_MIN), UnitKind.HEAD: (Form.FP32,)}
 TOKEN_DTYPE, FP32_DTYPE = 3, 0
-
-
-def pack_tokens(tokens: tuple[int, ...]) -> bytes:
-    """Token ids as they cross a boundary: uint32, little-endian."""
-    return b"".join(one.to_bytes(4, "little") for one in tokens)
 
 
 def make_manifest(**fields: Any) -> Manifest:
@@ -84,12 +96,14 @@ def make_order() -> Order:
         genesis=GENESIS,
         session=compute_session_id(CLIENT, 41),
         sequence=3,
+        slice_start=2_000_000,
+        slice_end=3_000_000,
         model=compute_model_id(make_manifest()),
         service_class=0,
         prompt_hash=compute_prompt_hash(pack_tokens(PROMPT)),
         prompt_tokens=len(PROMPT),
         tokens_max=64,
-        sampling=SamplingParams(700, 40, 950, 2**63 + 5),
+        sampling=SAMPLING,
         path=path,
     )
 
@@ -164,6 +178,8 @@ def make_opening(stage: int, window: int) -> Opening:
     """What the worker of `stage` opens when `window` is drawn."""
     inputs, outputs = make_leaves(stage), make_leaves(stage + 1)
     payload, trace = make_payloads(stage + 1)[window]
+    is_last = stage == STAGES - 1
+    drawn = window if is_last else 0
     return Opening(
         order=sign_order(make_order(), SESSION_KEY),
         input_hashes=tuple(compute_leaf_hash(one.leaf) for one in inputs),
@@ -173,6 +189,10 @@ def make_opening(stage: int, window: int) -> Opening:
         output_leaf=outputs[window],
         output_payload=payload,
         trace_payload=trace,
+        drawn_leaves=tuple(one.leaf for one in outputs[:drawn]),
+        drawn_payloads=tuple(one for one, _ in make_payloads(stage + 1)[:drawn]),
+        prompt=pack_tokens(PROMPT) if is_last else b"",
+        grammar=GRAMMAR if is_last else b"",
     )
 
 
@@ -190,6 +210,8 @@ def make_filled(as_type: Any, numbers: Iterator[int] | None = None, member: int 
     match mark:
         case UInt(bits):
             return (1 << bits) - 1 - number if number % 3 == 0 else (0x0123_4567_89AB_CDEF * number) % (1 << bits)
+        case Int(bits):
+            return -number if number % 2 else (1 << bits - 1) - number
         case Fixed(length):
             return bytes((number + at) % 256 for at in range(length))
         case Max(length) if base is bytes:

@@ -74,6 +74,8 @@ def _derive(as_type: Any) -> Schema:
     match get_shape(as_type):
         case BooleanShape():
             return BOOLEAN
+        case IntegerShape(int(bits), True):
+            return {**INTEGER, "minimum": -(1 << bits - 1), "maximum": (1 << bits - 1) - 1}
         case IntegerShape(bits):
             return INTEGER if bits is None else {**INTEGER, "maximum": (1 << bits) - 1}
         case TextShape() | AccountShape():

@@ -16,7 +16,7 @@ from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
 from inference.sampling import sample
 from proto_specs.types.manifest import Manifest, compute_model_id
-from proto_specs.types.request import SamplingParams
+from proto_specs.types.sampling import SamplingParams
 from tests.integration.conftest import Model
 
 CUTS = ((0, 10), (10, 20), (20, 30))

@@ -13,7 +13,7 @@ from inference.engine.ort import ShardSession
 from inference.model.fetch import SMOLLM2
 from inference.model.graph.shard import ShardRange
 from inference.model.importing import import_model
-from proto_specs.types.request import SamplingParams
+from proto_specs.types.sampling import SamplingParams
 from tests.integration.inference.conftest import RealModel, generate
 
 QUESTIONS = (

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 from hypothesis import strategies as st
 
-from proto_specs.codec import Fixed, Max, UInt
-from proto_specs.types import calls, chain, manifest, request, verdict, wire
+from proto_specs.codec import Fixed, Int, Max, UInt
+from proto_specs.types import calls, chain, manifest, request, sampling, verdict, wire
 from proto_specs.types.common import Kind
 
-_MODULES = (calls, chain, manifest, request, verdict, wire)
+_MODULES = (calls, chain, manifest, request, sampling, verdict, wire)
 _LIST_ITEMS, _BYTES = 3, 40
 """What strategies stay below, so that examples stay small; bounds have tests of their own."""
 
@@ -46,7 +46,7 @@ def _build(as_type: Any) -> st.SearchStrategy[Any]:
     if base is bool:
         return st.booleans()
     if base is int:
-        return _integers(mark.bits)
+        return _signed(mark.bits) if isinstance(mark, Int) else _integers(mark.bits)
     if base is bytes:
         least = mark.length if isinstance(mark, Fixed) else 0
         return st.binary(min_size=least, max_size=max(least, min(mark.length, _BYTES)))
@@ -67,6 +67,12 @@ def _integers(bits: int) -> st.SearchStrategy[int]:
     edges = [edge + step for edge in (0, 1 << 7, 1 << 8, 1 << 16, 1 << 32, 1 << bits) for step in (-1, 0, 1)]
     top = (1 << bits) - 1
     return st.one_of(st.sampled_from([one for one in edges if 0 <= one <= top]), st.integers(0, top))
+
+
+def _signed(bits: int) -> st.SearchStrategy[int]:
+    low, top = -(1 << bits - 1), (1 << bits - 1) - 1
+    edges = [sign * (1 << at) + step for at in (0, 5, 7, 15, 31) for step in (-1, 0, 1) for sign in (1, -1)]
+    return st.one_of(st.sampled_from([one for one in edges if low <= one <= top]), st.integers(low, top))
 
 
 def split(as_type: Any) -> tuple[Any, Any]:
@@ -108,5 +114,5 @@ def list_bounded_fields() -> Iterator[tuple[Any, str, Any, Any]]:
             continue
         for name, hint in get_fields(cls):
             base, mark = split(hint)
-            if isinstance(mark, UInt | Fixed | Max):
+            if isinstance(mark, UInt | Int | Fixed | Max):
                 yield cls, name, base, mark

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proto_specs.codec import Fixed, Max, UInt, decode_as, encode
+from proto_specs.codec import Fixed, Int, Max, UInt, decode_as, encode
 from proto_specs.errors import DecodeError
 from proto_specs.limits import MESSAGE_BYTES_MAX, OPENING_BYTES_MAX
 from tests.property.proto_specs.shapes import TYPES, list_bounded_fields, make_smallest, values_of
@@ -138,6 +138,9 @@ def _around(base: Any, mark: Any, smallest: Any) -> list[tuple[Any, bool]]:
     match mark:
         case UInt(bits):
             return [((1 << bits) - 1, True), *([(1 << bits, False)] if bits < 64 else [])]
+        case Int(bits):
+            top = 1 << bits - 1
+            return [(top - 1, True), (top, False), (-top, True), (-top - 1, False)]
         case Fixed(length):
             return [(bytes(length), True), (bytes(length - 1), False), (bytes(length + 1), False)]
         case Max(length) if base is bytes:

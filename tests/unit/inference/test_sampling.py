@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import proto_specs
 from inference.errors import SamplingError
 from inference.sampling import compute_noise, is_sample_consistent, sample
-from proto_specs.types.request import SamplingParams
+from proto_specs.types.sampling import SamplingParams
 
 VECTORS = json.loads((Path(proto_specs.__file__).parent / "vectors" / "sampling.json").read_text())
 U64 = 2**64 - 1

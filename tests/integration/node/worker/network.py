@@ -28,11 +28,11 @@ from proto_specs.types.calls import Settle
 from proto_specs.types.request import (
     Order,
     PathStage,
-    SamplingParams,
     SignedOrder,
     compute_prompt_hash,
     sign_order,
 )
+from proto_specs.types.sampling import SamplingParams
 from tests.integration.conftest import Model
 from tests.integration.node.worker.proxy import Proxy, open_proxy
 from tests.unit.node.worker.world import DictChain, FakeAccount
@@ -40,6 +40,8 @@ from tests.unit.node.worker.world import DictChain, FakeAccount
 GENESIS = b"g" * 32
 SESSION = b"s" * 32
 SESSION_KEY = SigningKey.from_seed(b"c" * 32)
+SLICE = 10_000
+"""What each order may cost at most, of the deposit."""
 GREEDY = SamplingParams(0, 0, 1000, 0)
 
 
@@ -113,6 +115,8 @@ class Network:
             "genesis": GENESIS,
             "session": SESSION,
             "sequence": sequence,
+            "slice_start": sequence * SLICE,
+            "slice_end": (sequence + 1) * SLICE,
             "model": self.model.model_id,
             "service_class": 0,
             "prompt_hash": compute_prompt_hash(payload),

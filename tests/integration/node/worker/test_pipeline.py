@@ -9,7 +9,7 @@ import trio
 
 from inference.model.tokenizer.tokenizer import Tokenizer
 from inference.serving.client import RequestFailed, SettlementSent
-from proto_specs.types.request import SamplingParams
+from proto_specs.types.sampling import SamplingParams
 from proto_specs.types.wire import FailureCode
 from tests.actors.cut_model import CutModel
 from tests.integration.conftest import Model

@@ -16,7 +16,7 @@ from inference.sampling import sample
 from inference.serving.client import SettlementSent
 from node.verifier.judge import Judge
 from proto_specs.types.calls import Outcome
-from proto_specs.types.request import SamplingParams
+from proto_specs.types.sampling import SamplingParams
 from tests.actors.cut_model import CutModel
 from tests.integration.conftest import Model
 from tests.integration.node.verifier.judging import Verifier

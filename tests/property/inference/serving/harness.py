@@ -36,11 +36,11 @@ from proto_specs.types.request import (
     Leaf,
     Order,
     PathStage,
-    SamplingParams,
     SignedOrder,
     compute_prompt_hash,
     sign_order,
 )
+from proto_specs.types.sampling import SamplingParams
 from proto_specs.types.wire import Accepted, Failed, FailureCode, FinishReason, Frame, OpenRequest, Rows, Settled
 
 HIDDEN = 4
@@ -74,7 +74,18 @@ def make_order(prompt: tuple[int, ...], tokens_max: int, stages: int) -> SignedO
     payload = b"".join(one.to_bytes(4, "little") for one in prompt)
     sampling = SamplingParams(0, 0, 1000, 0)
     order = Order(
-        ZERO_HASH, ZERO_HASH, 0, ZERO_HASH, 0, compute_prompt_hash(payload), len(prompt), tokens_max, sampling, path
+        ZERO_HASH,
+        ZERO_HASH,
+        0,
+        0,
+        1_000_000,
+        ZERO_HASH,
+        0,
+        compute_prompt_hash(payload),
+        len(prompt),
+        tokens_max,
+        sampling,
+        path,
     )
     return sign_order(order, SESSION_KEY)
 

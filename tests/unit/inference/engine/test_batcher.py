@@ -13,7 +13,7 @@ from inference.engine.ort import ShardSession
 from inference.engine.wire_dtype import decode_rows, encode_rows
 from inference.errors import EngineError, KvExhaustedError, ModelError, WireDtypeError
 from proto_specs.types.manifest import WireDtype
-from proto_specs.types.request import SamplingParams
+from proto_specs.types.sampling import SamplingParams
 from tests.unit.inference.conftest import TinyModel
 
 GREEDY = SamplingParams(0, 0, 1000, 0)

@@ -19,7 +19,7 @@ from inference.model.graph.shard import ShardRange
 from inference.model.profiles import make_profile
 from inference.sampling import sample
 from proto_specs.types.manifest import ServiceClass, WireDtype
-from proto_specs.types.request import SamplingParams
+from proto_specs.types.sampling import SamplingParams
 from tests.actors.cheating import load_doctored
 from tests.actors.doctor import Cheat, write_doctored
 from tests.unit.inference.conftest import TinyModel

@@ -16,7 +16,7 @@ from inference.errors import EngineError, KvExhaustedError, ModelError, WireDtyp
 from inference.serving.events import Compute, Computed
 from node.worker.compute import Answer, ComputeLoop
 from proto_specs.types.manifest import WireDtype
-from proto_specs.types.request import SamplingParams
+from proto_specs.types.sampling import SamplingParams
 from tests.property.inference.serving.harness import HIDDEN, make_manifest
 
 GREEDY = SamplingParams(0, 0, 1000, 0)

@@ -11,7 +11,8 @@ import trio
 from node.worker.orders import OrderAdmission, admit_order
 from node.worker.outstanding import ENDED_S_MAX, Outstanding, compute_price_max
 from node.worker.refusal import OrderRefused
-from proto_specs.types.request import SamplingParams, SignedOrder
+from proto_specs.types.request import SignedOrder
+from proto_specs.types.sampling import SamplingParams
 from proto_specs.types.wire import FailureCode
 from tests.property.inference.serving.harness import SESSION_KEY, WORKER_KEYS, make_manifest, make_order
 from tests.unit.node.worker.world import (

@@ -20,7 +20,6 @@ from proto_specs.types.manifest import ServiceClass, compute_model_id
 from proto_specs.types.request import (
     Order,
     PathStage,
-    SamplingParams,
     SignedOrder,
     SignedStageRoots,
     StageRoots,
@@ -33,6 +32,7 @@ from proto_specs.types.request import (
     sign_stage_roots,
     sign_voucher,
 )
+from proto_specs.types.sampling import SamplingParams
 from proto_specs.types.verdict import VerdictPreimage, compute_commitment
 from tests.unit.consensus.runtime.chain import Chain
 
@@ -50,6 +50,8 @@ BURNED = GROSS * 50 // 1000
 VERIFICATION = GROSS * 100 // 1000
 NET = GROSS - BURNED - VERIFICATION
 REQUEST_PRICE = 3 * GROSS
+SLICE = 1_000_000
+"""What each order may cost at most, of the deposit."""
 
 E = TypeVar("E")
 
@@ -120,6 +122,8 @@ class World:
             genesis=self.chain.genesis.hash,
             session=self.session,
             sequence=sequence,
+            slice_start=sequence * SLICE,
+            slice_end=(sequence + 1) * SLICE,
             model=self.model,
             service_class=ServiceClass.EXACT,
             prompt_hash=hash_tagged(Tag.PROMPT, b"prompt"),
