@@ -1,0 +1,135 @@
+"""What whoever asks a model sees of a request: the wish, the answer as it comes, what it cost, what the chain made of it.
+
+Types alone. `node/client/inference.py` fulfils `Inference` over libp2p and the chain; a gateway's tests do without both.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from inference.serving.client import PromptScored
+from proto_specs.types.request import PathStage
+from proto_specs.types.sampling import SamplingParams, TokenLogprob
+from proto_specs.types.wire import FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The client's wish: a prompt for a model, at most at this price per layer and token (nmyl).
+
+    `grammar` is the text of `sampling.grammar`.
+    """
+
+    model: bytes
+    prompt: tuple[int, ...]
+    tokens_max: int
+    sampling: SamplingParams
+    max_price: int
+    grammar: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A token, `seconds` after the request began, with the log-probabilities that were asked for."""
+
+    token: int
+    finish: FinishReason
+    seconds: float
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Answer(Protocol):
+    """A request under way. Iterating gives its tokens until the one with a finish reason, once everything is signed.
+
+    Iterating raises RequestLost when a stage fails after the first token; before it another path was tried.
+    """
+
+    @property
+    def request(self) -> bytes:
+        """The request's id."""
+
+    @property
+    def session(self) -> bytes:
+        """The session that pays."""
+
+    @property
+    def path(self) -> tuple[PathStage, ...]:
+        """The stages that serve it, with their prices."""
+
+    @property
+    def cost_nmyl(self) -> int:
+        """What has been promised so far: it settles at this, also when the request is left early. 0: nothing is owed."""
+
+    @property
+    def cost_max_nmyl(self) -> int:
+        """The most that it can cost."""
+
+    def __aiter__(self) -> AsyncIterator[Generated | PromptScored]:
+        """The answer as it comes."""
+
+
+class Resolution(enum.StrEnum):
+    """What the chain made of a request. The first two are on the way; the others are final."""
+
+    PENDING = "pending"
+    """Not on chain (yet)."""
+    SETTLED = "settled"
+    """On chain; its price is held until every stage is resolved."""
+    PAID = "paid"
+    """Every stage is paid, and not every one was drawn: what was not drawn is paid unverified."""
+    VERIFIED = "verified"
+    """Every stage was drawn, recomputed and passed."""
+    REFUNDED = "refunded"
+    """A stage could not be verified: its price came back."""
+    SLASHED = "slashed"
+    """A stage failed verification: it was slashed and the client refunded."""
+    LOST = "lost"
+    """Never settled: nothing was paid, and its slice returns with the session."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it changes no more."""
+        return self not in (Resolution.PENDING, Resolution.SETTLED)
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutcome:
+    """One stage of a settled request: its worker, whether the beacon drew it, and its distance if it was judged."""
+
+    worker: bytes
+    start: int
+    end: int
+    status: str
+    is_drawn: bool
+    distance_ppb: int | None
+    threshold_ppb: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOutcome:
+    """A request as the chain has it. `price` is what it settled at, `returned` what came back of it, in nmyl."""
+
+    request: bytes
+    resolution: Resolution
+    height: int
+    price: int
+    returned: int
+    stages: tuple[StageOutcome, ...]
+
+
+class Inference(Protocol):
+    """Asks models and pays for the answers."""
+
+    def ask(self, ask: Ask) -> AbstractAsyncContextManager[Answer]:
+        """Make a request; leaving the block early cancels it at every stage.
+
+        Raises InferenceRefused for what cannot be asked, NoPathError when nobody serves the model at this price,
+        CallFailed or RpcError when no session can be opened or paid for, ChainUnreachable.
+        """
+
+    async def get_outcome(self, request: bytes) -> RequestOutcome:
+        """What the chain has of a request. Raises ChainUnreachable."""
