@@ -1,0 +1,1 @@
+"""Keys, budgets, rates and usage, in SQLite."""

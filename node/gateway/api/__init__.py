@@ -1,0 +1,1 @@
+"""The routes: what each API asks and how it is answered."""

@@ -1,0 +1,137 @@
+"""What a client of the gateway is told when something fails: status, type and code, in OpenAI's words and in Anthropic's.
+
+Knows no HTTP server. Every failure that a client can meet becomes an ApiError here; anything else is a bug.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inference.errors import ModelError, TokenizerError
+from inference.routing import NoPathError
+from node.client.chain_view import ChainUnreachable
+from node.client.errors import CallFailed, InferenceRefused, RequestLost, TransactionLost
+from node.client.rpc_errors import RpcError
+from proto_specs.errors import MyelinError
+from proto_specs.order_rules import OrderInvalid
+
+RETRY_UPSTREAM_S = 5
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    408: "invalid_request_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+class ApiError(MyelinError):
+    """A request cannot be answered. `status` is HTTP's; `retry_after_s` is sent as Retry-After.
+
+    `myelin` says what it cost nevertheless; it is empty when nothing was asked of the network.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        kind: str = "invalid_request_error",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.kind = kind
+        self.retry_after_s = retry_after_s
+        self.myelin: dict[str, Any] = {}
+
+    def to_openai(self) -> dict[str, Any]:
+        """The body as OpenAI's API has it."""
+        error: dict[str, Any] = {
+            "message": self.message,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
+        }
+        if self.myelin:
+            error["myelin"] = self.myelin
+        return {"error": error}
+
+    def to_anthropic(self) -> dict[str, Any]:
+        """The body as Anthropic's API has it."""
+        error: dict[str, Any] = {"type": _ANTHROPIC_TYPES.get(self.status, "api_error"), "message": self.message}
+        if self.myelin:
+            error["myelin"] = self.myelin
+        return {"type": "error", "error": error}
+
+    def make_headers(self) -> dict[str, str]:
+        """Headers that go with it."""
+        return {} if self.retry_after_s is None else {"retry-after": str(max(1, round(self.retry_after_s + 0.499)))}
+
+
+def refuse(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    """400: the request itself is wrong."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def refuse_context(message: str, param: str = "messages") -> ApiError:
+    """400: prompt and answer do not fit the model."""
+    return ApiError(400, message, param=param, code="context_length_exceeded")
+
+
+def refuse_key() -> ApiError:
+    """401: no key, an unknown one or a revoked one."""
+    message = "the API key is missing, unknown or revoked: send `Authorization: Bearer sk-myelin-...` or x-api-key"
+    return ApiError(401, message, code="invalid_api_key")
+
+
+def refuse_model(name: str) -> ApiError:
+    """404: no such model here, or not for this key."""
+    message = f"the model {name!r:.120} does not exist here or your key may not use it: see /v1/models"
+    return ApiError(404, message, param="model", code="model_not_found")
+
+
+def refuse_rate(what: str, wait_s: float) -> ApiError:
+    """429: too fast."""
+    message = f"your key's rate limit of {what} is reached: try again in {wait_s:.1f} s"
+    return ApiError(429, message, code="rate_limit_exceeded", kind="rate_limit_error", retry_after_s=wait_s)
+
+
+def refuse_quota(message: str, retry_after_s: float) -> ApiError:
+    """429: the key's budget is used up."""
+    return ApiError(429, message, code="insufficient_quota", kind="insufficient_quota", retry_after_s=retry_after_s)
+
+
+def translate(error: BaseException) -> ApiError | None:
+    """What a client is told of a failure; None for a bug of ours. Looks inside exception groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    match error:
+        case ApiError():
+            return error
+        case RequestLost():
+            return ApiError(502, error.message, code="worker_lost", kind="server_error")
+        case NoPathError():
+            return _make_upstream(error, "no_path")
+        case ChainUnreachable():
+            return _make_upstream(error, "chain_unreachable")
+        case CallFailed() | RpcError() | TransactionLost():
+            return _make_upstream(error, "no_session")
+        case OrderInvalid() | InferenceRefused() | TokenizerError():
+            return refuse(error.message)
+        case ModelError():
+            return _make_upstream(error, "model_unusable")
+        case _:
+            return None
+
+
+def _make_upstream(error: MyelinError, code: str) -> ApiError:
+    return ApiError(503, error.message, code=code, kind="server_error", retry_after_s=RETRY_UPSTREAM_S)

@@ -1,0 +1,1 @@
+"""HTTP of the gateway: connections, bodies, streams of events."""
