@@ -91,7 +91,8 @@ def _check_values(value: Any) -> None:
 
 
 def _explain(error: ValidationError) -> ApiError:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    first = max(found, key=lambda one: len(one["loc"]))  # of a union's branches, the one that got furthest
     places = [str(one) for one in first["loc"]]
     param = ".".join(places) or None
     text = first["msg"].removeprefix("Value error, ")

@@ -1,0 +1,114 @@
+"""Schemas of clients, bounded before a grammar engine sees them, and the grammars that orders name.
+
+`GrammarJudge` is what says whether the engine takes a grammar.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import trio
+from llguidance import LLMatcher, grammar_from
+
+from node.gateway.errors import ApiError, refuse
+from proto_specs.limits import GRAMMAR_BYTES_MAX
+from proto_specs.types.sampling import Grammar, GrammarKind, make_grammar
+
+SCHEMA_BYTES_MAX = 32 * 1024
+SCHEMA_DEPTH_MAX = 24
+SCHEMA_VALUES_MAX = 2_000
+PATTERN_CHARS_MAX = 256
+COUNT_MAX = 1_000
+COMPILE_TIMEOUT_S = 5.0
+_COUNTS = frozenset({"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"})
+_ERROR_CHARS = 200
+
+
+class GrammarJudge(Protocol):
+    """Says whether the engine takes a grammar."""
+
+    async def find_fault(self, kind: GrammarKind, text: str) -> str:
+        """What is wrong with it, in a line; empty when nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundGrammar:
+    """A grammar's text, and what an order says of it."""
+
+    reference: Grammar
+    text: bytes
+
+
+class EngineJudge:
+    """Asks llguidance, in a thread, two at a time, for COMPILE_TIMEOUT_S at most."""
+
+    def __init__(self) -> None:
+        self._threads = trio.CapacityLimiter(2)
+
+    async def find_fault(self, kind: GrammarKind, text: str) -> str:
+        """What is wrong with it, in a line; empty when nothing is."""
+        fault = f"it takes more than {COMPILE_TIMEOUT_S:.0f} s to compile: make it simpler"
+        with trio.move_on_after(COMPILE_TIMEOUT_S):
+            fault = await trio.to_thread.run_sync(_judge, kind, text, limiter=self._threads, abandon_on_cancel=True)
+        return fault
+
+
+def _judge(kind: GrammarKind, text: str) -> str:
+    try:
+        said = LLMatcher.validate_grammar(grammar_from("lark" if kind == GrammarKind.LARK else "json_schema", text))
+    except ValueError as error:
+        said = str(error) or "not a grammar"
+    return " ".join(str(said).split())[:_ERROR_CHARS]
+
+
+async def make_schema_grammar(judge: GrammarJudge, schema: dict[str, Any], param: str) -> BoundGrammar:
+    """The grammar of answers that fit a JSON schema. Raises ApiError 400 for a schema that is not taken."""
+    return await make_bound_grammar(judge, GrammarKind.JSON_SCHEMA, write_schema(schema, param), param)
+
+
+async def make_bound_grammar(judge: GrammarJudge, kind: GrammarKind, text: str, param: str) -> BoundGrammar:
+    """A grammar that the engine takes. Raises ApiError 400 for one that it does not."""
+    data = text.encode()
+    if len(data) > GRAMMAR_BYTES_MAX:
+        raise refuse(f"{param}: the schemas make a grammar of more than {GRAMMAR_BYTES_MAX} bytes", param)
+    fault = await judge.find_fault(kind, text)
+    if fault:
+        raise refuse_schema(param, fault)
+    return BoundGrammar(make_grammar(kind, data), data)
+
+
+def write_schema(schema: dict[str, Any], param: str) -> str:
+    """The schema's compact JSON; properties stay in their order, which answers follow. Raises ApiError 400."""
+    for count, (key, value, depth) in enumerate(_walk(schema)):
+        if count >= SCHEMA_VALUES_MAX or depth > SCHEMA_DEPTH_MAX:
+            limits = f"{SCHEMA_VALUES_MAX} values, nested {SCHEMA_DEPTH_MAX} deep"
+            raise refuse_schema(param, f"it is larger than {limits}")
+        if key == "$ref" and not (isinstance(value, str) and value.startswith("#")):
+            raise refuse_schema(param, "$ref points into the schema itself, with #/...")
+        if key == "pattern" and isinstance(value, str) and len(value) > PATTERN_CHARS_MAX:
+            raise refuse_schema(param, f"a pattern has at most {PATTERN_CHARS_MAX} characters")
+        if key in _COUNTS and isinstance(value, int | float) and value > COUNT_MAX:
+            raise refuse_schema(param, f"{key} is at most {COUNT_MAX}")
+    text = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+    if len(text.encode()) > SCHEMA_BYTES_MAX:
+        raise refuse_schema(param, f"it has more than {SCHEMA_BYTES_MAX} bytes")
+    return text
+
+
+def refuse_schema(param: str, fault: str) -> ApiError:
+    """400: the schema is not taken."""
+    return refuse(f"{param}: this JSON schema is not supported: {fault}", param, "invalid_json_schema")
+
+
+def _walk(schema: dict[str, Any]) -> Iterator[tuple[str, Any, int]]:
+    stack: list[tuple[str, Any, int]] = [("", schema, 0)]
+    while stack:
+        key, value, depth = stack.pop()
+        yield key, value, depth
+        if isinstance(value, dict):
+            stack += [(name, one, depth + 1) for name, one in value.items()]
+        elif isinstance(value, list):
+            stack += [("", one, depth + 1) for one in value]
