@@ -109,17 +109,6 @@ class StoredCatalog:
         return known
 
 
-class FixedCatalog:
-    """Models that are given: for what tests and embeds a gateway without a chain."""
-
-    def __init__(self, models: Iterable[OfferedModel]) -> None:
-        self._models = tuple(models)
-
-    async def list_models(self) -> tuple[OfferedModel, ...]:
-        """All of them."""
-        return self._models
-
-
 def _find_price(workers: Iterable[WorkerEntry], layers: int, max_price: int) -> tuple[ModelPrice | None, str]:
     active = (one for one in workers if one.is_active)
     offers = [LayerOffer(one.worker, one.start, one.end, one.prefill_price, one.decode_price) for one in active]
