@@ -12,6 +12,7 @@ from inference.routing import NoPathError
 from node.client.chain_view import ChainUnreachable
 from node.client.errors import CallFailed, InferenceRefused, RequestLost, TransactionLost
 from node.client.rpc_errors import RpcError
+from node.gateway.accounts.schema import DatabaseUnusable
 from proto_specs.errors import MyelinError
 from proto_specs.order_rules import OrderInvalid
 
@@ -127,6 +128,8 @@ def translate(error: BaseException) -> ApiError | None:
             return _make_upstream(error, "no_session")
         case OrderInvalid() | InferenceRefused() | TokenizerError():
             return refuse(error.message)
+        case DatabaseUnusable():
+            return _make_upstream(error, "database_unusable")
         case ModelError():
             return _make_upstream(error, "model_unusable")
         case _:

@@ -1,0 +1,217 @@
+"""A call of a client: what it asks of the network, each choice asked, paid and booked, all of them at once.
+
+Knows no HTTP: what comes is handed to a sink, and so is what it cost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import trio
+
+from inference.serving.client import PromptScored
+from node.client.answer import Answer, Ask, Inference, Resolution
+from node.gateway.accounts.budget import Budgets
+from node.gateway.accounts.keys import ApiKey
+from node.gateway.accounts.store import AccountStore, StoredRequest, get_day
+from node.gateway.catalog import OfferedModel
+from node.gateway.follow import Follower
+from node.gateway.generation import AnswerText, Ending, Piece
+from node.gateway.metrics import GatewayMetrics
+
+BOOKING_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a client wants. `operation` is its name in the metrics; `wait` what it waits for before the answer ends."""
+
+    key: ApiKey
+    model: OfferedModel
+    asks: tuple[Ask, ...]
+    stops: tuple[str, ...]
+    operation: str
+    wait: Resolution | None = None
+    drops_all: bool = False
+    created: int = field(default_factory=lambda: int(time.time()))
+
+
+@dataclass(slots=True)
+class Choice:
+    """One answer of a call: its text, and what is known of its request."""
+
+    index: int
+    ask: Ask
+    text: AnswerText
+    answer: Answer | None = None
+    state: str = "open"
+    cost: int = 0
+    resolution: Resolution = Resolution.PENDING
+
+    def describe(self) -> dict[str, Any]:
+        """What the client is told of the request."""
+        request = "" if self.answer is None else self.answer.request.hex()
+        state = self.state if self.resolution == Resolution.PENDING else self.resolution.value
+        return {"id": request, "cost_nmyl": self.cost, "state": state}
+
+
+class Sink(Protocol):
+    """Takes what comes."""
+
+    async def on_started(self, choices: Sequence[Choice]) -> None:
+        """Every choice is being answered: its path and highest price are known."""
+
+    async def on_piece(self, choice: Choice, piece: Piece) -> None:
+        """The next piece of a choice; its text may be empty."""
+
+    async def on_end(self, choice: Choice, ending: Ending) -> None:
+        """A choice is complete and paid for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What a call is asked of and booked in."""
+
+    inference: Inference
+    store: AccountStore
+    budgets: Budgets
+    follower: Follower
+    metrics: GatewayMetrics
+
+
+class CallRun:
+    """A call under way."""
+
+    def __init__(self, counters: Counters, call: Call) -> None:
+        self._counters = counters
+        self.call = call
+        has_logprobs = call.asks[0].sampling.logprobs > 0
+        self.choices = [
+            Choice(
+                index,
+                ask,
+                AnswerText(call.model.tokenizer, call.stops, has_logprobs=has_logprobs, drops_all=call.drops_all),
+            )
+            for index, ask in enumerate(call.asks)
+        ]
+        self._are_started = trio.Event()
+        self._began_s = trio.current_time()
+
+    async def run(self, sink: Sink) -> None:
+        """Ask, hand over, book. Raises what `Inference.ask` raises, in a group, and ApiError when the budget ends."""
+        self._counters.budgets.check(self.call.key)
+        with self._counters.metrics.measure(self.call.operation, self.call.model.name):
+            async with trio.open_nursery() as nursery:
+                for choice in self.choices:
+                    await nursery.start(self._run_choice, choice, sink)
+                await sink.on_started(self.choices)
+                self._are_started.set()
+
+    async def wait_resolved(self) -> None:
+        """Wait for what the client wants to wait for, for a while at most; then each choice says how far it is."""
+        wait = self.call.wait
+        if wait is None:
+            return
+        for choice in self.choices:
+            if choice.answer is not None and choice.cost:
+                stored = await self._counters.follower.wait_for(choice.answer.request, wait)
+                choice.resolution = stored.resolution
+                choice.cost = stored.cost
+
+    def describe(self) -> dict[str, Any]:
+        """What the client is told of cost and state."""
+        session = next((one.answer.session.hex() for one in self.choices if one.answer is not None), "")
+        return {
+            "requests": [one.describe() for one in self.choices],
+            "session": session,
+            "cost_nmyl": sum(one.cost for one in self.choices),
+        }
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompts, each prompt counted once."""
+        return sum(map(len, {id(one.prompt): one.prompt for one in self.call.asks}.values()))
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens of all answers."""
+        return 0 if self.call.drops_all else sum(one.text.tokens for one in self.choices)
+
+    async def _run_choice(self, choice: Choice, sink: Sink, task_status: trio.TaskStatus[None]) -> None:
+        reserved = 0
+        is_begun = False
+        try:
+            async with self._counters.inference.ask(choice.ask) as answer:
+                choice.answer = answer
+                self._counters.budgets.reserve(self.call.key, answer.cost_max_nmyl)
+                reserved = answer.cost_max_nmyl
+                await self._counters.store.begin(self._make_row(choice, answer))
+                is_begun = True
+                task_status.started()
+                await self._are_started.wait()
+                await self._read(choice, answer, sink)
+            choice.state = "done"
+        except trio.Cancelled:
+            choice.state = "cancelled"
+            raise
+        except BaseException:
+            choice.state = "failed"
+            raise
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(BOOKING_TIMEOUT_S):
+                await self._book(choice, reserved, is_begun)
+        await sink.on_end(choice, choice.text.ending)
+
+    async def _read(self, choice: Choice, answer: Answer, sink: Sink) -> None:
+        metrics = self._counters.metrics
+        last_s = self._began_s
+        async for item in answer:
+            if isinstance(item, PromptScored):
+                await sink.on_piece(choice, Piece("", (), item))
+                continue
+            now_s = trio.current_time()
+            metrics.note_token(self.call.model.name, now_s - last_s, is_first=choice.text.tokens == 0)
+            last_s = now_s
+            choice.cost = answer.cost_nmyl
+            await sink.on_piece(choice, choice.text.push(item))
+
+    async def _book(self, choice: Choice, reserved: int, is_begun: bool) -> None:
+        """What it cost, whatever became of it."""
+        answer = choice.answer
+        if answer is None:
+            return
+        try:
+            choice.cost = answer.cost_nmyl
+            store = self._counters.store
+            if not is_begun and choice.cost:
+                await store.begin(self._make_row(choice, answer))
+                is_begun = True
+            if is_begun:
+                await store.finish(answer.request, choice.state, choice.cost, choice.text.tokens)
+            if choice.cost:
+                self._counters.follower.follow(answer.request)
+        finally:
+            self._counters.budgets.release(self.call.key, reserved)
+        self._counters.metrics.note_usage(
+            self.call.operation, self.call.model.name, len(choice.ask.prompt), choice.text.tokens, choice.cost
+        )
+
+    def _make_row(self, choice: Choice, answer: Answer) -> StoredRequest:
+        call = self.call
+        return StoredRequest(
+            request=answer.request,
+            key=call.key.number,
+            day=get_day(call.created),
+            created=call.created,
+            session=answer.session,
+            model=call.model.model,
+            price_max=answer.cost_max_nmyl,
+            state="open",
+            cost=0,
+            prompt_tokens=len(choice.ask.prompt),
+            generated_tokens=0,
+            resolution=Resolution.PENDING,
+        )
