@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import trio
+
 from inference.errors import ModelError, TokenizerError
 from inference.routing import NoPathError
 from node.client.chain_view import ChainUnreachable
@@ -112,9 +114,10 @@ def refuse_quota(message: str, retry_after_s: float) -> ApiError:
 
 
 def translate(error: BaseException) -> ApiError | None:
-    """What a client is told of a failure; None for a bug of ours. Looks inside exception groups."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    """What a client is told of a failure; None for a bug of ours, and for a cancellation. Looks inside groups."""
+    if isinstance(error, BaseExceptionGroup):
+        told = [translate(one) for one in error.exceptions if not isinstance(one, trio.Cancelled)]
+        return told[0] if told and None not in told else None
     match error:
         case ApiError():
             return error
