@@ -39,6 +39,11 @@ def make_sampling(fields: DrawingFields, stops: Sequence[str], vocab: int, gramm
     return sampling
 
 
+def add_logprobs(sampling: SamplingParams, likeliest: int, *, of_prompt: bool = False) -> SamplingParams:
+    """The same rules, with the log-probability of each token and of so many likeliest; of the prompt's tokens too."""
+    return replace(sampling, logprobs=likeliest + 1, prompt_logprobs=of_prompt)
+
+
 def vary_seed(sampling: SamplingParams, number: int) -> SamplingParams:
     """The rules of choice `number`: the seed that much further."""
     return replace(sampling, seed=(sampling.seed + number) % _SEEDS)

@@ -26,6 +26,8 @@ class Tokenizer:
         kinds = (TokenType.CONTROL, TokenType.UNKNOWN)
         self._controls = tuple(one for one, kind in zip(data.tokens, data.types, strict=True) if kind in kinds)
         self._template = ChatTemplate(chat_template) if chat_template else None
+        self.template_text = chat_template
+        """The chat template's source; empty when the model has none."""
 
     @staticmethod
     def load(store: ShardStore, model_id: bytes) -> Tokenizer:

@@ -1,0 +1,150 @@
+"""From a parsed request to a call: the caller's key, the model, the prompt's tokens, how many may come, the rates.
+
+All of it is checked before the network is asked for anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+from starlette.requests import Request
+
+from node.client.answer import Ask, Resolution
+from node.gateway.accounts.keys import OPEN_KEY, ApiKey
+from node.gateway.accounts.rates import KeyRates
+from node.gateway.calls import Call, Counters
+from node.gateway.catalog import Catalog, OfferedModel, find_offered
+from node.gateway.drawing import vary_seed
+from node.gateway.errors import refuse, refuse_context, refuse_key, refuse_model
+from node.gateway.grammars import BoundGrammar, GrammarJudge
+from node.gateway.settings import GatewaySettings
+from proto_specs.types.request import compute_positions
+from proto_specs.types.sampling import SamplingParams
+
+WAIT_HEADER = "x-myelin-wait"
+REQUESTS_PER_CALL_MAX = 64
+_WAITS = {"settled": Resolution.SETTLED, "verified": Resolution.VERIFIED}
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every route works with."""
+
+    settings: GatewaySettings
+    catalog: Catalog
+    judge: GrammarJudge
+    counters: Counters
+    rates: KeyRates
+    threads: trio.CapacityLimiter
+
+    def authenticate(self, request: Request) -> ApiKey:
+        """Who asks. Raises ApiError 401."""
+        if self.settings.is_open:
+            return OPEN_KEY
+        scheme, _, text = request.headers.get("authorization", "").partition(" ")
+        given = text.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        key = self.counters.store.find_key(given)
+        if key is None:
+            raise refuse_key()
+        return key
+
+    def admit(self, request: Request) -> ApiKey:
+        """Who asks, and whether it may ask once more now. Raises ApiError 401 or 429."""
+        key = self.authenticate(request)
+        self.rates.take_request(key)
+        return key
+
+    async def list_models(self, key: ApiKey) -> tuple[OfferedModel, ...]:
+        """The models that the key may use. Raises ChainUnreachable."""
+        allowed = {one.lower().removeprefix("0x") for one in key.limits.models}
+        models = await self.catalog.list_models()
+        return tuple(one for one in models if not allowed or {one.name.lower(), one.model.hex()} & allowed)
+
+    async def find_model(self, key: ApiKey, name: str) -> OfferedModel:
+        """Raises ApiError 404, ChainUnreachable."""
+        found = find_offered(await self.list_models(key), name)
+        if found is None:
+            raise refuse_model(name)
+        return found
+
+    async def encode(self, function: Callable[[], list[int]]) -> tuple[int, ...]:
+        """Token ids that a function makes, in a thread. Raises TokenizerError."""
+        return tuple(await trio.to_thread.run_sync(function, limiter=self.threads))
+
+    async def encode_chat(
+        self, model: OfferedModel, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] | None = None
+    ) -> tuple[int, ...]:
+        """Token ids of a conversation; a model without a template goes on with the texts. Raises TokenizerError."""
+        tokenizer = model.tokenizer
+        if tokenizer.has_template:
+            return await self.encode(lambda: tokenizer.encode_chat(messages, tools=tools))
+        text = "\n".join(str(one["content"]) for one in messages)
+        return await self.encode(lambda: tokenizer.encode(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a call asks of a model, before prompts and numbers are checked. `stops` are those of `sampling`, as texts."""
+
+    key: ApiKey
+    model: OfferedModel
+    prompts: tuple[tuple[int, ...], ...]
+    tokens_max: int | None
+    sampling: SamplingParams
+    operation: str
+    choices: int = 1
+    stops: tuple[str, ...] = ()
+    grammar: BoundGrammar | None = None
+    drops_all: bool = False
+    prompt_param: str = "messages"
+
+
+def make_call(desk: Desk, request: Request, wish: Wish) -> Call:
+    """The call. Raises ApiError 400 or 429."""
+    if len(wish.prompts) * wish.choices > REQUESTS_PER_CALL_MAX:
+        raise refuse(f"prompts times n are {REQUESTS_PER_CALL_MAX} at most", "n")
+    asks = []
+    for prompt in wish.prompts:
+        tokens_max = _compute_tokens_max(desk, wish, len(prompt))
+        for _ in range(wish.choices):
+            sampling = vary_seed(wish.sampling, len(asks))
+            grammar = b"" if wish.grammar is None else wish.grammar.text
+            asks.append(Ask(wish.model.model, prompt, tokens_max, sampling, desk.settings.max_price, grammar))
+    desk.rates.take_tokens(wish.key, sum(len(one.prompt) + one.tokens_max for one in asks))
+    wait = read_wait(request)
+    return Call(wish.key, wish.model, tuple(asks), wish.stops, wish.operation, wait, wish.drops_all)
+
+
+def read_wait(request: Request) -> Resolution | None:
+    """What the client waits for before its answer ends. Raises ApiError 400."""
+    given = request.headers.get(WAIT_HEADER)
+    if given is None:
+        return None
+    if given.lower() not in _WAITS:
+        raise refuse(f"{WAIT_HEADER} is settled or verified", WAIT_HEADER)
+    return _WAITS[given.lower()]
+
+
+def _compute_tokens_max(desk: Desk, wish: Wish, prompt: int) -> int:
+    positions_max = wish.model.bounds.positions_max
+    if prompt < 1:
+        raise refuse("the prompt has no tokens: say something", wish.prompt_param)
+    room = positions_max - prompt + 1
+    if room < 1:
+        raise refuse_context(
+            f"this model's maximum context length is {positions_max} tokens, and your prompt has {prompt}: shorten it",
+            wish.prompt_param,
+        )
+    wanted = wish.tokens_max
+    if wanted is None:
+        return min(desk.settings.tokens_default, room)
+    if compute_positions(prompt, wanted) > positions_max:
+        raise refuse_context(
+            f"this model's maximum context length is {positions_max} tokens; you asked for {prompt + wanted} "
+            f"({prompt} in the prompt, {wanted} to generate): ask for less",
+            wish.prompt_param,
+        )
+    return wanted
