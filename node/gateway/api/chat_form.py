@@ -38,6 +38,7 @@ class ChatForm:
         self._has_logprobs = has_logprobs
         self._includes_usage = includes_usage
         self._is_parallel = is_parallel
+        self._is_waited_for = call.wait is not None
         count = len(call.asks)
         self._texts: list[list[str]] = [[] for _ in range(count)]
         self._logprobs: list[list[dict[str, Any]]] = [[] for _ in range(count)]
@@ -71,15 +72,15 @@ class ChatForm:
             for number, one in enumerate(calls):
                 data += self._make_chunk(index, {"tool_calls": [{"index": number, **_show_call(one)}]})
         self._finishes[index] = "tool_calls" if calls else FINISH[ending]
-        return data + self._make_chunk(index, {}, finish=self._finishes[index])
+        return data + self._make_chunk(index, {}, finish=self._finishes[index], myelin={"requests": [choice.describe()]})
 
     def close(self, totals: Totals) -> bytes:
-        """Usage if it is asked for, cost and states, and the end mark."""
-        chunk = self._make_base("chat.completion.chunk")
-        last: dict[str, Any] = {**chunk, "choices": [], "myelin": totals.myelin}
-        if self._includes_usage:
-            last["usage"] = make_usage(totals)
-        return encode_event(last) + DONE
+        """Usage or what was waited for, if asked, and the end mark. Else none: clients look for a choice in each chunk."""
+        if not self._includes_usage and not self._is_waited_for:
+            return DONE
+        base = self._make_base("chat.completion.chunk")
+        usage = {"usage": make_usage(totals)} if self._includes_usage else {}
+        return encode_event({**base, "choices": [], **usage, "myelin": totals.myelin}) + DONE
 
     def fail(self, error: ApiError) -> bytes:
         """An error's event, and the end mark: a client that reads no errors still sees no silent end."""
@@ -112,12 +113,18 @@ class ChatForm:
         return {"id": self._id, "object": kind, "created": self._created, "model": self._model}
 
     def _make_chunk(
-        self, index: int, delta: dict[str, Any], entries: Sequence[dict[str, Any]] = (), finish: str | None = None
+        self,
+        index: int,
+        delta: dict[str, Any],
+        entries: Sequence[dict[str, Any]] = (),
+        finish: str | None = None,
+        myelin: dict[str, Any] | None = None,
     ) -> bytes:
         choice: dict[str, Any] = {"index": index, "delta": delta, "finish_reason": finish}
         if entries:
             choice["logprobs"] = {"content": list(entries), "refusal": None}
-        return encode_event({**self._make_base("chat.completion.chunk"), "choices": [choice]})
+        extra = {} if myelin is None else {"myelin": myelin}
+        return encode_event({**self._make_base("chat.completion.chunk"), "choices": [choice], **extra})
 
 
 def make_usage(totals: Totals) -> dict[str, int]:
