@@ -1,1 +1,1 @@
-"""The gateway: a process that answers as OpenAI's and Anthropic's servers do, and pays the network for it."""
+"""The gateway: an HTTP server through which OpenAI and Anthropic clients ask models of the network."""

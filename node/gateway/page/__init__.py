@@ -1,1 +1,1 @@
-"""The chat page: static files, and how they are served."""
+"""The chat page that the gateway serves, and how its files are served."""
