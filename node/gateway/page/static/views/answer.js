@@ -55,7 +55,7 @@ function Figures({ node }) {
   const state = joinStates(requests.map((one) => one.state));
   const words = state && describeState(state);
   const tokens = node.usage?.completion;
-  const speed = tokens > 1 && node.writing_s > 0 ? `${((tokens - 1) / node.writing_s).toFixed(1)} tok/s` : null;
+  const speed = tokens > 1 && node.writing_s > 0.02 ? `${((tokens - 1) / node.writing_s).toFixed(1)} tok/s` : null;
   const figures = [
     Number.isFinite(tokens) && `${tokens.toLocaleString("en")} ${tokens === 1 ? "token" : "tokens"}`,
     Number.isFinite(node.first_s) && `first after ${formatSeconds(node.first_s)}`,

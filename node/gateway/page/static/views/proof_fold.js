@@ -9,7 +9,7 @@ export function Proof({ chat, node }) {
   const requests = listRequests(node);
   if (!requests.length) return null;
   return html`
-    <details class="proof">
+    <details class="proof" onToggle=${showOpened}>
       <summary>Route and proof</summary>
       ${requests.map((request) => html`<${RequestProof} key=${request.id} node=${node} request=${request} />`)}
       ${node.quiet && html`
@@ -17,6 +17,11 @@ export function Proof({ chat, node }) {
       `}
     </details>
   `;
+}
+
+/** What opens below the edge comes into view. */
+function showOpened({ target }) {
+  if (target.open) target.scrollIntoView({ block: "nearest" });
 }
 
 function RequestProof({ node, request }) {

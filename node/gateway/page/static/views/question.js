@@ -19,7 +19,7 @@ export function Question({ chat, node, isRunning, ask }) {
     document.querySelector("#question")?.focus();
   };
   return html`
-    <article class="question" aria-label="Your question">
+    <article class="question" aria-label="Question">
       ${isEdited
         ? html`<${Editor} text=${node.text} isRunning=${isRunning} save=${save} close=${close} />`
         : html`
