@@ -1,0 +1,104 @@
+// What the chain says of an answer, in words and figures. Pure: the sentences promise no more than was checked.
+
+const NMYL_PER_MYL = 1e9;
+
+/** 163200000 -> "0.1632 MYL"; null -> null. */
+export function formatMyl(nmyl) {
+  if (!Number.isFinite(nmyl)) return null;
+  const myl = nmyl / NMYL_PER_MYL;
+  const digits = myl === 0 || Math.abs(myl) >= 0.0001 ? 4 : 9;
+  return `${myl.toLocaleString("en", { maximumFractionDigits: digits })} MYL`;
+}
+
+/** 0.1532 -> "0.15 s", 12.34 -> "12.3 s". */
+export const formatSeconds = (seconds) => `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
+
+export const shortenHex = (hex) => (hex.length > 16 ? `${hex.slice(0, 8)}…${hex.slice(-6)}` : hex);
+
+/** State -> what the badge says, its tone, and a sentence that says honestly what it means. */
+const STATES = {
+  pending: {
+    label: "settling",
+    tone: "wait",
+    text: "The answer is here; its settlement is not on the chain yet. Nobody has been paid.",
+  },
+  settled: {
+    label: "settled",
+    tone: "wait",
+    text: "The workers' commitments to what they computed are on the chain. A random beacon now draws which parts are recomputed.",
+  },
+  paid: {
+    label: "paid, unsampled",
+    tone: "plain",
+    text: "No part of this request was drawn, so the workers were paid unverified. They could not know that beforehand; nobody has recomputed this answer.",
+  },
+  verified: {
+    label: "verified",
+    tone: "good",
+    text: "Verifiers recomputed the drawn parts and got the same within the threshold. A drawn part is one window of one worker's layers, not the whole answer.",
+  },
+  refunded: {
+    label: "refunded",
+    tone: "warn",
+    text: "A drawn part could not be checked, because its worker was unavailable or the verifiers reached no verdict. Its price came back to the payer; nothing was proven wrong, and nothing right.",
+  },
+  slashed: {
+    label: "proven wrong",
+    tone: "bad",
+    text: "Verifiers recomputed a drawn part and proved it wrong. Its worker was slashed and the payer compensated. Do not rely on this answer.",
+  },
+  cancelled: { label: "not charged", tone: "plain", text: "Nothing was delivered, so nothing is charged and nothing is settled." },
+};
+
+export function describeState(state) {
+  return STATES[state] ?? { label: String(state), tone: "plain", text: "The gateway gave this state; this page has no words for it." };
+}
+
+/** The states of one answer's requests as one: what should worry most comes first. */
+export function joinStates(states) {
+  const order = ["slashed", "refunded", "pending", "settled", "paid", "verified"];
+  const known = order.find((one) => states.includes(one));
+  return known ?? states[0] ?? null;
+}
+
+/** A stage's outcome in words. */
+export function describeStage(stage) {
+  if (!stage) return "not settled yet";
+  const status = String(stage.status ?? "").toLowerCase();
+  if (status === "slashed") return "wrong: slashed";
+  if (status === "refunded") return "unchecked: refunded";
+  if (status === "paid") return stage.drawn ? "recomputed: same" : "not drawn: paid";
+  if (status === "challenged") return "drawn: being recomputed";
+  return "awaiting the draw";
+}
+
+/** [{worker, start, end, prefill_price, decode_price, stage}] of an answer: its path joined with what became of it. */
+export function listStages(path, proof) {
+  const stages = Array.isArray(proof?.stages) ? proof.stages : [];
+  const base = path?.length ? path : stages;
+  return base.map((one, index) => ({
+    ...one,
+    stage: stages.find((stage) => stage.worker === one.worker && stage.start === one.start) ?? (path?.length ? null : stages[index]),
+  }));
+}
+
+/** Requests of an answer, each with what is known by now: {id, cost, returned, state, isFinal, proof}. */
+export function listRequests(node) {
+  return (node.requests ?? []).map((request) => {
+    const proof = node.proofs?.[request.id];
+    return {
+      id: request.id,
+      cost: proof?.price_nmyl ?? request.cost_nmyl ?? null,
+      returned: proof?.returned_nmyl ?? 0,
+      state: proof?.state ?? request.state ?? "pending",
+      isFinal: Boolean(proof?.final),
+      proof,
+    };
+  });
+}
+
+/** nmyl of all requests of an answer after what came back; null while no price is known. */
+export function sumCost(requests) {
+  const known = requests.filter((one) => Number.isFinite(one.cost));
+  return known.length ? known.reduce((sum, one) => sum + one.cost - one.returned, 0) : null;
+}
