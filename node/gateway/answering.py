@@ -109,7 +109,9 @@ class AnswerResponse:
             headers = make_headers(self._run.choices)
             totals = self._make_totals()
             headers["x-myelin-cost"] = str(totals.myelin["cost_nmyl"])
-            response = JSONResponse(self._form.make_whole(totals), headers={"x-request-id": self._request_id, **headers})
+            response = JSONResponse(
+                self._form.make_whole(totals), headers={"x-request-id": self._request_id, **headers}
+            )
         except Exception as error:
             known = translate(error) or _make_bug(error)
             known.myelin = self._run.describe()

@@ -21,8 +21,11 @@ from node.gateway.catalog import OfferedModel
 from node.gateway.follow import Follower
 from node.gateway.generation import AnswerText, Ending, Piece
 from node.gateway.metrics import GatewayMetrics
+from proto_specs.types.request import PathStage
 
 BOOKING_TIMEOUT_S = 10.0
+FREE_STATE = "cancelled"
+"""What a request is called that ended without a cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,8 @@ class Choice:
     def describe(self) -> dict[str, Any]:
         """What the client is told of the request."""
         request = "" if self.answer is None else self.answer.request.hex()
-        state = self.state if self.resolution == Resolution.PENDING else self.resolution.value
-        return {"id": request, "cost_nmyl": self.cost, "state": state}
+        is_free = self.cost == 0 and self.state != "open" and self.resolution == Resolution.PENDING
+        return {"id": request, "cost_nmyl": self.cost, "state": FREE_STATE if is_free else self.resolution.value}
 
 
 class Sink(Protocol):
@@ -123,10 +126,13 @@ class CallRun:
 
     def describe(self) -> dict[str, Any]:
         """What the client is told of cost and state."""
-        session = next((one.answer.session.hex() for one in self.choices if one.answer is not None), "")
+        answers = [one.answer for one in self.choices if one.answer is not None]
+        if not answers:
+            return {"requests": [], "session": None, "path": [], "cost_nmyl": 0}
         return {
-            "requests": [one.describe() for one in self.choices],
-            "session": session,
+            "requests": [one.describe() for one in self.choices if one.answer is not None],
+            "session": answers[0].session.hex(),
+            "path": [_describe_stage(one) for one in answers[0].path],
             "cost_nmyl": sum(one.cost for one in self.choices),
         }
 
@@ -215,3 +221,13 @@ class CallRun:
             generated_tokens=0,
             resolution=Resolution.PENDING,
         )
+
+
+def _describe_stage(stage: PathStage) -> dict[str, Any]:
+    return {
+        "worker": stage.worker.hex(),
+        "start": stage.start,
+        "end": stage.end,
+        "prefill_price": stage.prefill_price,
+        "decode_price": stage.decode_price,
+    }

@@ -9,7 +9,7 @@ from typing import Protocol
 import trio
 
 from consensus.runtime.inference import queries
-from inference.errors import ModelError, StoreError
+from inference.errors import ModelError
 from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
 from inference.routing import LayerOffer, NoPathError, choose_path

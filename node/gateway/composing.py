@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import trio
 from starlette.requests import Request
@@ -18,9 +19,9 @@ from node.gateway.accounts.rates import KeyRates
 from node.gateway.calls import Call, Counters
 from node.gateway.catalog import Catalog, OfferedModel, find_offered
 from node.gateway.drawing import vary_seed
-from node.gateway.errors import refuse, refuse_context, refuse_key, refuse_model
+from node.gateway.errors import ApiError, refuse, refuse_context, refuse_key, refuse_model
 from node.gateway.grammars import BoundGrammar, GrammarJudge
-from node.gateway.settings import GatewaySettings
+from node.gateway.settings import LOOPBACK, GatewaySettings
 from proto_specs.types.request import compute_positions
 from proto_specs.types.sampling import SamplingParams
 
@@ -43,6 +44,7 @@ class Desk:
     def authenticate(self, request: Request) -> ApiKey:
         """Who asks. Raises ApiError 401."""
         if self.settings.is_open:
+            self._require_own_page(request)
             return OPEN_KEY
         scheme, _, text = request.headers.get("authorization", "").partition(" ")
         given = text.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
@@ -50,6 +52,15 @@ class Desk:
         if key is None:
             raise refuse_key()
         return key
+
+    def _require_own_page(self, request: Request) -> None:
+        """Without keys any web page could ask at this account's cost, were it not for what a browser says of it."""
+        host = request.headers.get("host", "")
+        if urlsplit(f"//{host}").hostname not in LOOPBACK:
+            raise ApiError(403, "a gateway without keys is asked by its loopback address", code="forbidden_host")
+        origin = request.headers.get("origin")
+        if origin is not None and origin not in (f"http://{host}", *self.settings.origins):
+            raise ApiError(403, f"pages of {origin!r:.120} may not ask here", code="forbidden_origin")
 
     def admit(self, request: Request) -> ApiKey:
         """Who asks, and whether it may ask once more now. Raises ApiError 401 or 429."""

@@ -16,7 +16,9 @@ from proto_specs.types.sampling import SamplingParams, TokenBias
 _SEEDS = 1 << 64
 
 
-def make_sampling(fields: DrawingFields, stops: Sequence[str], vocab: int, grammar: BoundGrammar | None) -> SamplingParams:
+def make_sampling(
+    fields: DrawingFields, stops: Sequence[str], vocab: int, grammar: BoundGrammar | None
+) -> SamplingParams:
     """The rules of the first choice. Without a seed a random one is taken. Raises ApiError 400."""
     top_k = fields.top_k
     sampling = SamplingParams(

@@ -23,7 +23,9 @@ WAIT_S_MAX = 180.0
 class Follower:
     """One task asks for all of them, the young ones often and the old ones seldom."""
 
-    def __init__(self, inference: Inference, store: AccountStore, metrics: GatewayMetrics, poll_s: float = POLL_S) -> None:
+    def __init__(
+        self, inference: Inference, store: AccountStore, metrics: GatewayMetrics, poll_s: float = POLL_S
+    ) -> None:
         self._inference = inference
         self._store = store
         self._metrics = metrics

@@ -24,20 +24,26 @@ class GatewayMetrics:
         self._registry = CollectorRegistry()
         names = (_OPERATION, _MODEL, "error_type")
         self._duration = self._make_histogram("gen_ai_server_request_duration_seconds", "From ask to end.", names)
-        self._first = self._make_histogram("gen_ai_server_time_to_first_token_seconds", "To the first token.", (_MODEL,))
+        self._first = self._make_histogram(
+            "gen_ai_server_time_to_first_token_seconds", "To the first token.", (_MODEL,)
+        )
         self._each = self._make_histogram("gen_ai_server_time_per_output_token_seconds", "Between tokens.", (_MODEL,))
         labels = (_OPERATION, _MODEL, "gen_ai_token_type")
         self._tokens = Counter("gen_ai_client_token_usage", "Tokens.", labels, registry=self._registry)
         self._cost = Counter("myelin_gateway_cost_nmyl", "What answers cost.", (_MODEL,), registry=self._registry)
         self._outcomes = Counter("myelin_gateway_outcomes", "Final outcomes.", ("resolution",), registry=self._registry)
-        self._lost = Counter("myelin_gateway_paths_failed", "Asks that failed.", ("error_type",), registry=self._registry)
+        self._lost = Counter(
+            "myelin_gateway_paths_failed", "Asks that failed.", ("error_type",), registry=self._registry
+        )
         self._active = Gauge("myelin_gateway_requests_active", "Calls under way.", registry=self._registry)
         self._first_of: dict[str, Histogram] = {}
         self._each_of: dict[str, Histogram] = {}
 
     def show_escrow(self, read_reserved: Callable[[], int]) -> None:
         """Tell what is set aside for requests under way."""
-        gauge = Gauge("myelin_gateway_escrow_promised_nmyl", "Highest price of calls under way.", registry=self._registry)
+        gauge = Gauge(
+            "myelin_gateway_escrow_promised_nmyl", "Highest price of calls under way.", registry=self._registry
+        )
         gauge.set_function(read_reserved)
 
     def show_sessions(self, count_sessions: Callable[[], int]) -> None:

@@ -34,7 +34,9 @@ class GatewaySettings:
 
     def __post_init__(self) -> None:
         if self.is_open and self.host not in LOOPBACK:
-            raise SettingsInvalid(f"--open answers everybody at this account's cost: not on {self.host}; make keys instead")
+            raise SettingsInvalid(
+                f"--open answers everybody at this account's cost: not on {self.host}; make keys instead"
+            )
 
     @property
     def database(self) -> Path:

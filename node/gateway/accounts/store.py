@@ -78,19 +78,16 @@ class AccountStore:
         self._send, self._jobs = trio.open_memory_channel[_Job](WRITES_WAITING_MAX)
         self.trouble = ""
 
-    async def write_jobs(self) -> None:
-        """The writer: commits what waits, in one transaction. Runs until cancelled."""
-        async for first in self._jobs:
-            jobs = [first]
-            try:
-                while len(jobs) < BATCH_MAX:
+    async def write_jobs(self, scope: trio.CancelScope) -> None:
+        """The writer: commits what waits, in one transaction. Runs until `scope` is cancelled."""
+        with scope:
+            async for first in self._jobs:
+                jobs = [first]
+                while len(jobs) < BATCH_MAX and self._jobs.statistics().current_buffer_used:
                     jobs.append(self._jobs.receive_nowait())
-            except trio.WouldBlock:
-                pass
-            with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._commit, jobs)
-            for job in jobs:
-                job.done.set()
+                for job in jobs:
+                    job.done.set()
 
     def close(self) -> None:
         """Close the files."""
@@ -114,6 +111,10 @@ class AccountStore:
         """The chain says more of it; its cost is what the chain kept. Raises DatabaseUnusable."""
         cost = outcome.price - outcome.returned
         await self._do(lambda base: _resolve(base, outcome.request, outcome.resolution, cost))
+
+    async def close_interrupted(self) -> None:
+        """Requests that were open when an earlier run ended cost their highest price, until the chain says less."""
+        await self._do(_close_interrupted)
 
     async def check(self) -> None:
         """Raises DatabaseUnusable unless something can be written."""
@@ -176,10 +177,13 @@ async def open_store(path: Path) -> AsyncIterator[AccountStore]:
     store = AccountStore(path)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(store.write_jobs)
-            await store._do(_close_interrupted)  # noqa: SLF001 - the store's own opening
-            yield store
-            nursery.cancel_scope.cancel()
+            writing = trio.CancelScope(shield=True)  # answers that end when the process does are booked too
+            nursery.start_soon(store.write_jobs, writing)
+            try:
+                await store.close_interrupted()
+                yield store
+            finally:
+                writing.cancel()
     finally:
         store.close()
 
@@ -196,7 +200,7 @@ def list_usage(database: sqlite3.Connection, first_day: int) -> list[UsageDay]:
 
 
 def _insert(base: sqlite3.Connection, values: tuple[object, ...]) -> None:
-    base.execute(f"INSERT INTO requests VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608 - only marks
+    base.execute(f"INSERT INTO requests VALUES ({', '.join('?' * len(values))})", values)
 
 
 def _finish(base: sqlite3.Connection, request: bytes, values: tuple[object, ...]) -> None:

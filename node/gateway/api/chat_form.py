@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from inference.model.tokenizer.tokenizer import Tokenizer
 from node.client.answer import Generated
 from node.gateway.answering import Totals
 from node.gateway.calls import Call, Choice
@@ -13,7 +14,6 @@ from node.gateway.errors import ApiError
 from node.gateway.generation import Ending, Piece, show_token, to_nats
 from node.gateway.http.sse import DONE, encode_event
 from node.gateway.tools import ToolCall, ToolScanner
-from inference.model.tokenizer.tokenizer import Tokenizer
 
 FINISH = {Ending.STOP: "stop", Ending.STOP_STRING: "stop", Ending.LENGTH: "length"}
 
@@ -72,7 +72,9 @@ class ChatForm:
             for number, one in enumerate(calls):
                 data += self._make_chunk(index, {"tool_calls": [{"index": number, **_show_call(one)}]})
         self._finishes[index] = "tool_calls" if calls else FINISH[ending]
-        return data + self._make_chunk(index, {}, finish=self._finishes[index], myelin={"requests": [choice.describe()]})
+        return data + self._make_chunk(
+            index, {}, finish=self._finishes[index], myelin={"requests": [choice.describe()]}
+        )
 
     def close(self, totals: Totals) -> bytes:
         """Usage or what was waited for, if asked, and the end mark. Else none: clients look for a choice in each chunk."""

@@ -74,7 +74,9 @@ class MessagesForm:
         """The message."""
         blocks: list[dict[str, Any]] = [{"type": "text", "text": "".join(self._texts)}] if self._texts else []
         for one in self._get_calls():
-            blocks.append({"type": "tool_use", "id": _name_call(one), "name": one.name, "input": json.loads(one.arguments)})
+            blocks.append(
+                {"type": "tool_use", "id": _name_call(one), "name": one.name, "input": json.loads(one.arguments)}
+            )
         usage = {"input_tokens": totals.prompt_tokens, "output_tokens": totals.generated_tokens}
         message = self._make_message(blocks, self._reason, usage)
         return {**message, "stop_sequence": self._stop_sequence, "myelin": totals.myelin}

@@ -7,7 +7,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from node.client.answer import RequestOutcome
+from node.client.answer import Resolution, StageOutcome
+from node.gateway.calls import FREE_STATE
 from node.gateway.composing import Desk
 from node.gateway.errors import ApiError
 
@@ -23,42 +24,38 @@ async def show_request(desk: Desk, request: Request) -> JSONResponse:
         found = desk.counters.store.get_request(bytes.fromhex(text))
     if found is None or found.key != key.number:
         raise ApiError(404, "your key made no such request: take an id from x-myelin-request", code="request_not_found")
-    outcome = None if found.state == "open" else await desk.counters.inference.get_outcome(found.request)
+    is_asked = found.state != "open" and not (found.resolution.is_final and not found.cost)
+    outcome = await desk.counters.inference.get_outcome(found.request) if is_asked else None
     resolution = found.resolution if outcome is None else outcome.resolution
+    is_free = found.state != "open" and found.cost == 0 and resolution == Resolution.LOST
     body = {
         "id": found.request.hex(),
         "object": "myelin.request",
         "created": found.created,
         "model": found.model.hex(),
         "session": found.session.hex(),
-        "state": found.state,
-        "resolution": resolution.value,
-        "is_final": resolution.is_final,
+        "progress": found.state,
+        "state": FREE_STATE if is_free else resolution.value,
+        "final": resolution.is_final,
         "price_max_nmyl": found.price_max,
         "cost_nmyl": found.cost,
+        "price_nmyl": outcome.price if outcome is not None and outcome.stages else found.cost,
+        "returned_nmyl": 0 if outcome is None else outcome.returned,
         "prompt_tokens": found.prompt_tokens,
         "generated_tokens": found.generated_tokens,
-        "chain": None if outcome is None else _describe_outcome(outcome),
+        "height": None if outcome is None else outcome.height,
+        "stages": [] if outcome is None else [_describe_stage(one) for one in outcome.stages],
     }
     return JSONResponse(body)
 
 
-def _describe_outcome(outcome: RequestOutcome) -> dict[str, Any]:
-    stages = [
-        {
-            "worker": one.worker.hex(),
-            "start": one.start,
-            "end": one.end,
-            "status": one.status,
-            "is_drawn": one.is_drawn,
-            "distance_ppb": one.distance_ppb,
-            "threshold_ppb": one.threshold_ppb,
-        }
-        for one in outcome.stages
-    ]
+def _describe_stage(stage: StageOutcome) -> dict[str, Any]:
     return {
-        "height": outcome.height,
-        "price_nmyl": outcome.price,
-        "returned_nmyl": outcome.returned,
-        "stages": stages,
+        "worker": stage.worker.hex(),
+        "start": stage.start,
+        "end": stage.end,
+        "status": stage.status,
+        "drawn": stage.is_drawn,
+        "distance_ppb": stage.distance_ppb,
+        "threshold_ppb": stage.threshold_ppb,
     }

@@ -30,7 +30,9 @@ async def answer_responses(desk: Desk, request: Request) -> AnswerResponse:
     grammar = None if schema is None else await make_schema_grammar(desk.judge, schema, "text.format.schema")
     drawing = DrawingFields(temperature=asked.temperature, top_p=asked.top_p)
     sampling = make_sampling(drawing, (), model.bounds.vocab, grammar)
-    wish = Wish(key, model, (prompt,), asked.max_output_tokens, sampling, OPERATION, grammar=grammar, prompt_param="input")
+    wish = Wish(
+        key, model, (prompt,), asked.max_output_tokens, sampling, OPERATION, grammar=grammar, prompt_param="input"
+    )
     call = make_call(desk, request, wish)
     return AnswerResponse(CallRun(desk.counters, call), ResponsesForm(call, asked), is_streamed=bool(asked.stream))
 

@@ -34,7 +34,9 @@ class ResponsesForm:
             (
                 self._event("response.created", {"response": begun}),
                 self._event("response.in_progress", {"response": begun}),
-                self._event("response.output_item.added", {"output_index": 0, "item": self._make_item("in_progress", [])}),
+                self._event(
+                    "response.output_item.added", {"output_index": 0, "item": self._make_item("in_progress", [])}
+                ),
                 self._event("response.content_part.added", part),
             )
         )
