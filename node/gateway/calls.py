@@ -146,7 +146,7 @@ class CallRun:
         """Tokens of all answers."""
         return 0 if self.call.drops_all else sum(one.text.tokens for one in self.choices)
 
-    async def _run_choice(self, choice: Choice, sink: Sink, task_status: trio.TaskStatus[None]) -> None:
+    async def _run_choice(self, choice: Choice, sink: Sink, task_status: Any) -> None:
         reserved = 0
         is_begun = False
         try:

@@ -98,7 +98,7 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a call asks of a model, before prompts and numbers are checked. `stops` are those of `sampling`, as texts."""
+    """What a call asks of a model, before its numbers are checked. `stops` are those of `sampling`, as texts."""
 
     key: ApiKey
     model: OfferedModel
@@ -117,7 +117,7 @@ def make_call(desk: Desk, request: Request, wish: Wish) -> Call:
     """The call. Raises ApiError 400 or 429."""
     if len(wish.prompts) * wish.choices > REQUESTS_PER_CALL_MAX:
         raise refuse(f"prompts times n are {REQUESTS_PER_CALL_MAX} at most", "n")
-    asks = []
+    asks: list[Ask] = []
     for prompt in wish.prompts:
         tokens_max = _compute_tokens_max(desk, wish, len(prompt))
         for _ in range(wish.choices):

@@ -1,4 +1,4 @@
-"""What a client of the gateway is told when something fails: status, type and code, in OpenAI's words and in Anthropic's.
+"""What a client is told when something fails: status, type and code, in OpenAI's words and in Anthropic's.
 
 Knows no HTTP server. Every failure that a client can meet becomes an ApiError here; anything else is a bug.
 """

@@ -32,7 +32,7 @@ class Piece:
 
 
 class AnswerText:
-    """One answer as text, token by token. With `drops_all` the tokens are none of the client's: it had its prompt scored."""
+    """One answer as text, token by token. With `drops_all` no token is the client's: it has its prompt scored."""
 
     def __init__(
         self, tokenizer: Tokenizer, stops: Sequence[str], *, has_logprobs: bool = False, drops_all: bool = False

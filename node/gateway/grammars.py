@@ -50,10 +50,11 @@ class EngineJudge:
 
     async def find_fault(self, kind: GrammarKind, text: str) -> str:
         """What is wrong with it, in a line; empty when nothing is."""
-        fault = f"it takes more than {COMPILE_TIMEOUT_S:.0f} s to compile: make it simpler"
-        with trio.move_on_after(COMPILE_TIMEOUT_S):
-            fault = await trio.to_thread.run_sync(_judge, kind, text, limiter=self._threads, abandon_on_cancel=True)
-        return fault
+        try:
+            with trio.fail_after(COMPILE_TIMEOUT_S):
+                return await trio.to_thread.run_sync(_judge, kind, text, limiter=self._threads, cancellable=True)
+        except trio.TooSlowError:
+            return f"it takes more than {COMPILE_TIMEOUT_S:.0f} s to compile: make it simpler"
 
 
 def _judge(kind: GrammarKind, text: str) -> str:

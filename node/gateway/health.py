@@ -43,7 +43,7 @@ class HealthCheck:
         """What is missing; nothing when all is well."""
         async with self._lock:
             if trio.current_time() >= self._found_s + KEPT_S:
-                self._found = tuple([*await self._ask("database", self._check_database), *await self._check_network()])
+                self._found = (*await self._ask("database", self._check_database), *await self._check_network())
                 self._found_s = trio.current_time()
         return self._found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import trio
 
@@ -34,7 +35,7 @@ async def run_gateway(
     catalog: Catalog,
     probe_account: Probe,
     count_sessions: Callable[[], int] | None = None,
-    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+    task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled; starts with the port. Raises SettingsInvalid, DatabaseUnusable, OSError."""
     settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from node.gateway.accounts.schema import DATABASE_NAME
@@ -30,7 +30,7 @@ class GatewaySettings:
     is_open: bool = False
     origins: tuple[str, ...] = ()
     tokens_default: int = 2_048
-    bounds: ConnectionBounds = ConnectionBounds()
+    bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
 
     def __post_init__(self) -> None:
         if self.is_open and self.host not in LOOPBACK:

@@ -1,8 +1,8 @@
 """Calls of tools as models write them: how a conversation with tools reaches a model, and how its calls are read back.
 
-Three forms are known, told by the model's own template: `<tool_call>{json}</tool_call>` (Hermes, Qwen), a bare object with
-name and parameters (Llama 3), and `[TOOL_CALLS][...]` (Mistral). Models whose template ignores tools are told of them
-in a system text of the first form.
+Three forms are known, told by the model's own template: `<tool_call>{json}</tool_call>` (Hermes, Qwen), a bare object
+with name and parameters (Llama 3), and `[TOOL_CALLS][...]` (Mistral). Models whose template ignores tools are told of
+them in a system text of the first form.
 """
 
 from __future__ import annotations

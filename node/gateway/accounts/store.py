@@ -211,7 +211,8 @@ def _finish(base: sqlite3.Connection, request: bytes, values: tuple[object, ...]
     )
     if done.rowcount:
         base.execute(
-            "INSERT INTO usage SELECT key, day, 1, prompt_tokens, generated_tokens, cost FROM requests WHERE request = ?"
+            "INSERT INTO usage SELECT key, day, 1, prompt_tokens, generated_tokens, cost"
+            " FROM requests WHERE request = ?"
             " ON CONFLICT (key, day) DO UPDATE SET requests = requests + 1, cost = cost + excluded.cost,"
             " prompt_tokens = prompt_tokens + excluded.prompt_tokens,"
             " generated_tokens = generated_tokens + excluded.generated_tokens",

@@ -77,7 +77,7 @@ class ChatForm:
         )
 
     def close(self, totals: Totals) -> bytes:
-        """Usage or what was waited for, if asked, and the end mark. Else none: clients look for a choice in each chunk."""
+        """Usage and what was waited for, if asked, and the end mark. No other chunk may lack a choice."""
         if not self._includes_usage and not self._is_waited_for:
             return DONE
         base = self._make_base("chat.completion.chunk")

@@ -63,7 +63,7 @@ def _list_prompts(prompt: str | list[int] | list[str] | list[list[int]]) -> list
     if not prompt:
         raise refuse("the prompt is an empty list: say something", "prompt")
     if isinstance(prompt[0], int):
-        return [cast("list[int]", prompt)]
+        return [prompt]
     return list(cast("list[str | list[int]]", prompt))
 
 

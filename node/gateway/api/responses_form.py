@@ -100,7 +100,6 @@ class ResponsesForm:
 
     def _make_response(self, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
         asked = self._asked
-        chosen = {"type": "text"} if asked.text is None or asked.text.format is None else _show_format(asked)
         return {
             "id": self._id,
             "object": "response",
@@ -117,7 +116,7 @@ class ResponsesForm:
             "previous_response_id": None,
             "store": False,
             "temperature": 1.0 if asked.temperature is None else asked.temperature,
-            "text": {"format": chosen},
+            "text": {"format": _show_format(asked)},
             "tool_choice": "auto",
             "tools": [],
             "top_p": 1.0 if asked.top_p is None else asked.top_p,
@@ -131,8 +130,9 @@ def _make_part(text: str) -> dict[str, Any]:
 
 
 def _show_format(asked: ResponsesRequest) -> dict[str, Any]:
-    assert asked.text is not None and asked.text.format is not None, "asked before"
-    chosen = asked.text.format
+    chosen = None if asked.text is None else asked.text.format
+    if chosen is None:
+        return {"type": "text"}
     if chosen.type != "json_schema":
         return {"type": chosen.type}
     return {"type": "json_schema", "name": chosen.name or "schema", "schema": chosen.json_schema}

@@ -69,7 +69,7 @@ async def serve_http(
     host: str,
     port: int,
     bounds: ConnectionBounds,
-    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+    task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled; starts with the port. Answers under way then have STOPPING_S seconds to end."""
     config = _make_config(bounds)
@@ -85,7 +85,7 @@ async def serve_http(
             return
         try:
             bounded: Any = BoundedStream(stream, bounds.stall_timeout_s)
-            await TCPServer(wrapped, config, context, {}, bounded)  # type: ignore[arg-type]
+            await TCPServer(wrapped, config, context, {}, bounded)
         except* OSError:  # the connection broke where hypercorn does not look for it
             pass
         finally:

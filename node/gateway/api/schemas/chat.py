@@ -121,7 +121,7 @@ class ChatRequest(DrawingFields):
         if is_forced and not self.tools:
             raise ValueError("tool_choice needs tools")
         chosen = self.response_format
-        if chosen is not None and chosen.type == "json_schema":
-            if chosen.json_schema is None or chosen.json_schema.json_schema is None:
-                raise ValueError("response_format json_schema needs json_schema.schema")
+        schema = None if chosen is None or chosen.json_schema is None else chosen.json_schema.json_schema
+        if chosen is not None and chosen.type == "json_schema" and schema is None:
+            raise ValueError("response_format json_schema needs json_schema.schema")
         return self

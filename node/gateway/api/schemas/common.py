@@ -30,7 +30,7 @@ class RequestForm(BaseModel):
 
 
 class DrawingFields(RequestForm):
-    """How tokens are drawn, in the words of OpenAI's API; `top_k`, `min_p` and `repetition_penalty` are common extras."""
+    """How tokens are drawn, in OpenAI's words; `top_k`, `min_p` and `repetition_penalty` are common extras."""
 
     temperature: Annotated[float | None, Field(ge=0, le=2)] = None
     top_p: Annotated[float | None, Field(ge=0, le=1)] = None
