@@ -50,6 +50,8 @@ class Choice:
     ask: Ask
     text: AnswerText
     answer: Answer | None = None
+    request: bytes = b""
+    """The id under which it is booked."""
     state: str = "open"
     cost: int = 0
     resolution: Resolution = Resolution.PENDING
@@ -120,7 +122,7 @@ class CallRun:
             return
         for choice in self.choices:
             if choice.answer is not None and choice.cost:
-                stored = await self._counters.follower.wait_for(choice.answer.request, wait)
+                stored = await self._counters.follower.wait_for(choice.request, wait)
                 choice.resolution = stored.resolution
                 choice.cost = stored.cost
 
@@ -154,7 +156,7 @@ class CallRun:
                 choice.answer = answer
                 self._counters.budgets.reserve(self.call.key, answer.cost_max_nmyl)
                 reserved = answer.cost_max_nmyl
-                await self._counters.store.begin(self._make_row(choice, answer))
+                await self._begin(choice, answer)
                 is_begun = True
                 task_status.started()
                 await self._are_started.wait()
@@ -175,6 +177,9 @@ class CallRun:
         metrics = self._counters.metrics
         last_s = self._began_s
         async for item in answer:
+            if answer.request != choice.request:  # another path was taken before anything came
+                await self._counters.store.finish(choice.request, "failed", 0, 0)
+                await self._begin(choice, answer)
             if isinstance(item, PromptScored):
                 await sink.on_piece(choice, Piece("", (), item))
                 continue
@@ -183,6 +188,10 @@ class CallRun:
             last_s = now_s
             choice.cost = answer.cost_nmyl
             await sink.on_piece(choice, choice.text.push(item))
+
+    async def _begin(self, choice: Choice, answer: Answer) -> None:
+        choice.request = answer.request
+        await self._counters.store.begin(self._make_row(choice, answer))
 
     async def _book(self, choice: Choice, reserved: int, is_begun: bool) -> None:
         """What it cost, whatever became of it."""
@@ -193,12 +202,12 @@ class CallRun:
             choice.cost = answer.cost_nmyl
             store = self._counters.store
             if not is_begun and choice.cost:
-                await store.begin(self._make_row(choice, answer))
+                await self._begin(choice, answer)
                 is_begun = True
             if is_begun:
-                await store.finish(answer.request, choice.state, choice.cost, choice.text.tokens)
+                await store.finish(choice.request, choice.state, choice.cost, choice.text.tokens)
             if choice.cost:
-                self._counters.follower.follow(answer.request)
+                self._counters.follower.follow(choice.request)
         finally:
             self._counters.budgets.release(self.call.key, reserved)
         self._counters.metrics.note_usage(

@@ -135,6 +135,8 @@ def translate(error: BaseException) -> ApiError | None:
             return _make_upstream(error, "database_unusable")
         case ModelError():
             return _make_upstream(error, "model_unusable")
+        case MyelinError():
+            return _make_upstream(error, "upstream")
         case _:
             return None
 
