@@ -52,7 +52,9 @@ class EngineJudge:
         """What is wrong with it, in a line; empty when nothing is."""
         try:
             with trio.fail_after(COMPILE_TIMEOUT_S):
-                return await trio.to_thread.run_sync(_judge, kind, text, limiter=self._threads, cancellable=True)
+                return await trio.to_thread.run_sync(  # type: ignore[call-arg]  # the stubs are older than trio
+                    _judge, kind, text, limiter=self._threads, abandon_on_cancel=True
+                )
         except trio.TooSlowError:
             return f"it takes more than {COMPILE_TIMEOUT_S:.0f} s to compile: make it simpler"
 

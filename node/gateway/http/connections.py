@@ -92,15 +92,24 @@ async def serve_http(
             free.release_on_behalf_of(stream)
 
     listeners = await trio.open_tcp_listeners(port, host=host, backlog=1024)
-    async with trio.open_nursery() as handlers:
-        # Connections outlive the listeners: whoever is being answered is answered to the end.
-        handlers.cancel_scope.shield = True
+    closing = trio.Event()
+    async with trio.open_nursery() as nursery:
+        handlers = await nursery.start(_hold_handlers, closing)
         try:
             task_status.started(listeners[0].socket.getsockname()[1])
             await trio.serve_listeners(handle, listeners, handler_nursery=handlers)
         finally:
             await context.terminated.set()
             handlers.cancel_scope.deadline = trio.current_time() + limits.STOPPING_S
+            closing.set()
+
+
+async def _hold_handlers(closing: trio.Event, task_status: Any) -> None:
+    """A nursery that outlives the listeners: whoever is being answered is answered to the end."""
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.shield = True
+        task_status.started(nursery)
+        await closing.wait()
 
 
 def _make_config(bounds: ConnectionBounds) -> Config:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import openai
 import pytest
 from pydantic import BaseModel
 
+from inference.routing import NoPathError
 from node.gateway.accounts.keys import KeyLimits
 from tests.unit.node.gateway.fake_inference import NAME, say
-from tests.unit.node.gateway.running import RunningGateway
+from tests.unit.node.gateway.running import RunningGateway, poll_until
 
 HELLO = [{"role": "user", "content": "Hello"}]
 WEATHER = {
@@ -299,9 +301,7 @@ def test_a_lost_worker(gateway: RunningGateway, client: openai.OpenAI) -> None:
 
 
 def test_retries(gateway: RunningGateway, client: openai.OpenAI) -> None:
-    """The client asks again by itself when nobody serves the model."""
-    from inference.routing import NoPathError
-
+    """What a client that asks again by itself needs: a status that it knows, and how long to wait."""
     gateway.inference.refuse = NoPathError(((0, 3),))
     with pytest.raises(openai.InternalServerError) as gone:
         client.chat.completions.create(model=NAME, messages=HELLO)
@@ -309,23 +309,27 @@ def test_retries(gateway: RunningGateway, client: openai.OpenAI) -> None:
     assert gone.value.response.headers["retry-after"] == "5"
 
 
-async def test_asynchronous_and_cancelled(gateway: RunningGateway) -> None:
+def test_asynchronous_and_cancelled(gateway: RunningGateway) -> None:
     gateway.inference.script = say("abcdefghij" * 10)
+    assert asyncio.run(_ask_and_leave(gateway)) == ("abcdefghij" * 10, "abcde")
+    left = gateway.inference.answers[1]
+    poll_until(lambda: gateway.read_request(left.request).state == "cancelled")
+    assert gateway.read_request(left.request).cost == left.price(5)
+
+
+async def _ask_and_leave(gateway: RunningGateway) -> tuple[str, str]:
+    """A whole stream, and one that is left when it comes to rest."""
     async with openai.AsyncOpenAI(api_key=gateway.key, base_url=f"{gateway.url}/v1", max_retries=0) as client:
         stream = await client.chat.completions.create(model=NAME, messages=HELLO, stream=True)
         text = ""
         async for chunk in stream:
             text += chunk.choices[0].delta.content or ""
-        assert text == "abcdefghij" * 10
         gateway.inference.hold_at = 5
-        stream = await client.chat.completions.create(model=NAME, messages=HELLO, stream=True)
-        received = await _read_until(aiter(stream), "abcde")
-        await stream.close()
-    assert received == "abcde"
-
-
-async def _read_until(stream: AsyncIterator[openai.types.chat.ChatCompletionChunk], text: str) -> str:
-    received = ""
-    while received != text:
-        received += (await anext(stream)).choices[0].delta.content or ""
-    return received
+        left = await client.chat.completions.create(model=NAME, messages=HELLO, stream=True)
+        received = ""
+        async for chunk in left:
+            received += chunk.choices[0].delta.content or ""
+            if received == "abcde":
+                break
+        await left.close()
+        return text, received

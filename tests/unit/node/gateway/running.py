@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import trio
 
 from node.gateway.accounts.keys import KeyLimits, create_key, revoke_key
 from node.gateway.accounts.schema import open_database
+from node.gateway.accounts.store import AccountStore, StoredRequest
 from node.gateway.service import run_gateway
 from node.gateway.settings import GatewaySettings
 from tests.unit.node.gateway.fake_inference import FakeInference, FixedCatalog, make_model
@@ -45,6 +47,15 @@ class RunningGateway:
             return revoke_key(database, name)
         finally:
             database.close()
+
+    def read_request(self, request: bytes) -> StoredRequest:
+        store = AccountStore(self.settings.database)
+        try:
+            found = store.get_request(request)
+            assert found is not None
+            return found
+        finally:
+            store.close()
 
     async def probe_account(self) -> None:
         if self.account_failure is not None:
@@ -97,3 +108,11 @@ def make_gateway(directory: Path, **changes: object) -> RunningGateway:
     """One that is not running yet."""
     settings = GatewaySettings(directory, 200_000, port=0, **changes)  # type: ignore[arg-type]
     return RunningGateway(settings)
+
+
+def poll_until(holds: Callable[[], bool]) -> None:
+    """Until it holds: what another thread does after its client has left has no event to wait for."""
+    deadline_s = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline_s, "it never held"
+        threading.Event().wait(0.01)
