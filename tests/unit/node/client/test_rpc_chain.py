@@ -25,7 +25,7 @@ from node.client.rpc_chain import (
 from node.client.rpc_errors import RpcError
 
 PARAMS = build_dev_spec().params.inference
-SESSION = Session(bytes(32), bytes(32), bytes(32), SessionStatus.OPEN, 9, 100, 60, 5, 2, 1, 10, 1_000)
+SESSION = Session(bytes(32), bytes(32), bytes(32), SessionStatus.OPEN, 9, 100, 15, 60, 5, 2, 1, 10, 1_000)
 WORKER = Worker(
     bytes(32), bytes(32), 0, 2, WorkerStatus.ACTIVE, 150 * 10**9, 0, 0, 0, "peer", (), 1, 2, 1, 0, 10**6, 0, 0, 0, 0
 )
@@ -43,6 +43,7 @@ def test_a_session_under_notice_takes_none(status: SessionStatus, settleable: bo
     entry = make_session_entry(bytes(32), replace(SESSION, status=status), PARAMS, 20)
     assert (entry.is_open, entry.is_settleable) == (False, settleable)
     assert (entry.escrow, entry.requests_left) == (60, 3)
+    assert (entry.deposit, entry.released, entry.promisable) == (100, 15, 115)
 
 
 def test_the_largest_request_a_bond_bears_is_the_chain_s_own() -> None:
@@ -65,10 +66,10 @@ def test_a_jailed_operator_s_workers_wait() -> None:
     inference.workers_by_model.add(state, WORKER.model, b"w" * 32)
     inference.jails.write(state, WORKER.operator, 50)
     for height, is_active in ((49, False), (50, True)):
-        entry = read_worker_entry(state, b"w" * 32, height)
+        entry = read_worker_entry(state, b"w" * 32, PARAMS, height)
         assert entry is not None
         assert (entry.is_active, entry.is_leaving) == (is_active, False)
-        assert list_worker_entries(state, WORKER.model, height) == (entry,)
+        assert list_worker_entries(state, WORKER.model, PARAMS, height) == (entry,)
 
 
 class FakeRpc:
