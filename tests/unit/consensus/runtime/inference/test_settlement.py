@@ -25,7 +25,6 @@ from proto_specs.types.request import (
 )
 from tests.unit.consensus.runtime.inference.inference_world import BOND, DEPOSIT, PRICE, REQUEST_PRICE, SLICE, World
 
-
 CONTEXT_MAX = build_manifest(6).architecture.context_max
 
 
