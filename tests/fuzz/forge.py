@@ -73,8 +73,9 @@ class Forger:
         made = rng.choice(settlements)
         order = replace(made.order.order, session=session, sequence=rng.randrange(40))
         if rng.random() < 0.5:
-            start = rng.randrange(found.promisable + 1)
-            order = replace(order, slice_start=start, slice_end=rng.choice((found.promisable, start + 10**6)))
+            start, top = rng.randrange(found.promisable + 1), (1 << 64) - 1
+            end = rng.choice((found.promisable, start + 10**6))
+            order = replace(order, slice_start=min(start, top), slice_end=min(end, top))
         made = self._resign_settlement(replace(made, order=replace(made.order, order=order)))
         worker = self._scene.by_key.get(rng.choice(order.path).worker) if order.path else None
         return (worker.account if worker else found.client), made
