@@ -237,8 +237,7 @@ class StageRequest:
     def _on_computed(self, done: Computed) -> list[StageEffect]:
         if not self._place.is_last:
             self._output.append(done.start, done.count, done.payload)
-            frame = Rows(self.request, self._place.stage + 1, done.start, done.count, done.payload)
-            return [ToDownstream(frame)]
+            return [ToDownstream(Rows(self.request, self._place.stage + 1, done.start, done.count, done.payload))]
         self._output.append(done.start, done.count, pack_tokens([one.token for one in done.tokens]), done.trace)
         scored = PromptLogprobs(self.request, done.start, done.prompt_logprobs)
         effects: list[StageEffect] = [ToClient(scored)] if done.prompt_logprobs else []
@@ -246,7 +245,6 @@ class StageRequest:
         return [*effects, *self._answer_leaf()]
 
     def _emit_token(self, drawn: DrawnToken) -> list[StageEffect]:
-        index = self._book.tokens
         self._book.add_token(drawn.token)
         finish = FinishReason.NONE
         if drawn.is_end:
@@ -255,7 +253,7 @@ class StageRequest:
             finish = FinishReason.LENGTH
         if finish is not FinishReason.NONE:
             self._learn_length(compute_positions(self._order.prompt_tokens, self._book.tokens))
-        self._held.append(Token(self.request, index, drawn.token, finish, drawn.logprobs))
+        self._held.append(Token(self.request, self._book.tokens - 1, drawn.token, finish, drawn.logprobs))
         return self._release_held()
 
     def _learn_length(self, positions: int) -> None:
