@@ -1,6 +1,6 @@
-"""What whoever asks a model sees of a request: the wish, the answer as it comes, what it cost, what the chain made of it.
+"""What whoever asks a model sees of a request: the wish, the answer, what it cost, and what the chain made of it.
 
-Types alone. `node/client/inference.py` fulfils `Inference` over libp2p and the chain; a gateway's tests do without both.
+Types alone. `node/client/inference.py` fulfils `Inference` over libp2p and the chain; a gateway's tests do without.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Answer(Protocol):
 
     @property
     def cost_nmyl(self) -> int:
-        """What has been promised so far: it settles at this, also when the request is left early. 0: nothing is owed."""
+        """What has been promised so far: it settles at this, also when it is left early. 0: nothing is owed."""
 
     @property
     def cost_max_nmyl(self) -> int:
