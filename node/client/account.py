@@ -23,7 +23,7 @@ NONCE_TAKEN = frozenset({"ReplacementUnderpriced", "StaleNonce", "AlreadyKnown"}
 """The pool's reasons when another process of the account was sooner with this nonce."""
 
 Signed = Callable[[int, bytes], None]
-"""Told of a transaction's nonce and hash before it is submitted: again, when it had to be signed under another nonce."""
+"""Told of a transaction's nonce and hash before it is submitted; again, when it was signed under another nonce."""
 
 
 @dataclass(frozen=True, slots=True)

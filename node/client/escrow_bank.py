@@ -89,7 +89,9 @@ class EscrowBank(Protocol):
 class ChainBank:
     """Over a node. Each session's key and id are on disk before its opening is submitted."""
 
-    def __init__(self, account: SigningAccount, files: SessionFiles, random: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self, account: SigningAccount, files: SessionFiles, random: Callable[[int], bytes] = os.urandom
+    ) -> None:
         self._account = account
         self._files = files
         self._random = random

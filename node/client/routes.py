@@ -139,9 +139,7 @@ class Routes:
 
     def _make_offer(self, worker: WorkerEntry, now_s: float) -> LayerOffer:
         rank = self.memory.get_rank(worker.worker, now_s)
-        return LayerOffer(
-            worker.worker, worker.start, worker.end, worker.prefill_price, worker.decode_price, rank
-        )
+        return LayerOffer(worker.worker, worker.start, worker.end, worker.prefill_price, worker.decode_price, rank)
 
 
 def _bears(worker: WorkerEntry, ask: Ask) -> bool:

@@ -1,4 +1,4 @@
-"""What a client has seen of each worker: how fast it was reached, and whether it failed lately. Pure over given times."""
+"""What a client has seen of each worker: how fast it was reached, and whether it failed lately. Pure."""
 
 from __future__ import annotations
 
