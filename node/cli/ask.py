@@ -253,7 +253,7 @@ async def _chat(options: AskOptions) -> None:
         async with _open_inference(account, host, options, CONVERSATION, console) as inference:
             asker = Asker(account, inference, store, options)
             screen = await asker.make_screen(console, prefix, names)
-            while text := (await trio.to_thread.run_sync(_read_line, abandon_on_cancel=True)).strip():
+            while text := (await trio.to_thread.run_sync(_read_line)).strip():
                 screen.begin_answer()
                 messages.append({"role": "user", "content": text})
                 try:

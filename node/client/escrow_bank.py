@@ -191,9 +191,8 @@ async def close_left(bank: EscrowBank, files: SessionFiles) -> tuple[bytes, ...]
     for kept in await trio.to_thread.run_sync(lambda: list(files.take_left())):
         try:
             sight = await bank.look(kept.note.session)
-            is_awaited = sight is None and await bank.get_height() <= kept.note.expires_height
-            is_settled = sight is not None and sight.is_settleable and sight.requests_left == 0
-            if is_awaited or is_settled:  # settled in full, it ends by itself
+            may_come = sight is None or (kept.note.is_ended and sight.is_settleable)
+            if may_come and await bank.get_height() <= kept.note.rest_height:
                 kept.release()
                 continue
             if sight is not None and sight.is_settleable:

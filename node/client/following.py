@@ -64,7 +64,7 @@ async def follow_request(chain: RpcChain, request: bytes, report: Report) -> Req
     found = await _wait_settled(chain, request)
     if found is None:
         raise InferenceRefused(
-            f"nobody settled request 0x{request.hex()} within {SETTLE_TIMEOUT_S:.0f} s: nothing is paid until somebody does"
+            f"nobody settled request 0x{request.hex()} in {SETTLE_TIMEOUT_S:.0f} s: until then nothing is paid"
         )
     report(SettlementSeen(request, found))
     drawn: set[int] = set()

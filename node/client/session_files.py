@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -28,12 +28,16 @@ class SessionFileDamaged(MyelinError):
 
 @dataclass(frozen=True, slots=True)
 class SessionNote:
-    """What is kept of a session. Its opening is invalid after block `expires_height`."""
+    """What is kept of a session. Up to block `rest_height` its opening may come into a block.
+
+    `is_ended`: it takes no more orders and closes by itself when the last one settles, by `rest_height` as a rule.
+    """
 
     session: bytes
     seed: bytes
     model: bytes
-    expires_height: int
+    rest_height: int
+    is_ended: bool = False
 
 
 class KeptSession:
@@ -47,6 +51,14 @@ class KeptSession:
     def delete(self) -> None:
         """Remove the file: the session is closed."""
         self._path.unlink(missing_ok=True)
+        self.release()
+
+    def end(self, rest_height: int) -> None:
+        """Release it with a note that the session closes by itself."""
+        data = _pack(replace(self.note, rest_height=rest_height, is_ended=True))
+        os.pwrite(self._handle, data, 0)
+        os.ftruncate(self._handle, len(data))
+        os.fsync(self._handle)
         self.release()
 
     def release(self) -> None:
@@ -105,7 +117,8 @@ def _pack(note: SessionNote) -> bytes:
         "session": note.session.hex(),
         "seed": note.seed.hex(),
         "model": note.model.hex(),
-        "expires_height": note.expires_height,
+        "rest_height": note.rest_height,
+        "is_ended": note.is_ended,
     }
     return json.dumps(body).encode()
 
@@ -114,7 +127,7 @@ def _parse(path: Path, data: bytes) -> SessionNote:
     try:
         found = json.loads(data)
         session, seed, model = (bytes.fromhex(found[name]) for name in ("session", "seed", "model"))
-        return SessionNote(session, seed, model, int(found["expires_height"]))
+        return SessionNote(session, seed, model, int(found["rest_height"]), bool(found["is_ended"]))
     except (ValueError, KeyError, TypeError) as error:
         raise SessionFileDamaged(
             f"{path} is damaged: if session 0x{path.stem} is yours, close it with `myelin tx close-session`, then "

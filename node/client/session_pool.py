@@ -25,6 +25,8 @@ REFRESH_S = 2.0
 REST_S = 30.0
 """The same for one whose orders are all settled, and for what other processes left behind."""
 CLOSE_WAIT_S = 3.0
+SETTLED_BLOCKS = 128
+"""Within so many blocks the last order of a session that closes by itself has settled, or never does."""
 RETRY_S = 10.0
 """After a failed background top-up or replacement; a request that needs it tries at once."""
 
@@ -111,7 +113,10 @@ class SessionPool:
                             nursery.start_soon(self._close_quietly, purse, held)
         for purse in self._purses.values():
             for held in purse.retired:
-                held.opened.kept.release()
+                if held.ends_by_itself:
+                    held.opened.kept.end(held.height + SETTLED_BLOCKS)
+                else:
+                    held.opened.kept.release()
 
     def _get_purse(self, model: bytes, max_price: int, price: int) -> Purse:
         purse = self._purses.setdefault((model, max_price), Purse(model, max_price))
