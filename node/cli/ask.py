@@ -227,12 +227,11 @@ async def _infer(text: str, options: AskOptions, wait: bool, as_json: bool) -> i
             answer = await asker.ask([{"role": "user", "content": text}], screen)
             if not wait:
                 screen.show_cost(answer)
-        if not wait:
-            if as_json:
-                print(json.dumps(_make_json(screen, answer)))
-            return ExitStatus.DONE
-        done = await follow_request(account.chain, answer.request, screen)
-        statement = await _read_statement(account, screen, done)
+                if as_json:
+                    print(json.dumps(_make_json(screen, answer)))
+                return ExitStatus.DONE
+            done = await follow_request(account.chain, answer.request, screen)
+            statement = await _read_statement(account, screen, done)
     show_statement(console, statement, names)
     is_verified = all(one.status == StageStatus.PAID for one in done.found.stages)
     if as_json:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import trio
-
 from consensus.runtime.balances.state import read_account
 from consensus.runtime.inference import queries
 from node.client.account import PERIOD_BLOCKS, Included, SigningAccount
@@ -188,7 +186,7 @@ async def close_left(bank: EscrowBank, files: SessionFiles) -> tuple[bytes, ...]
     Raises as EscrowBank does. What may still come into a block, or ends by itself, is left for the next time.
     """
     closed: list[bytes] = []
-    for kept in await trio.to_thread.run_sync(lambda: list(files.take_left())):
+    for kept in list(files.take_left()):
         try:
             sight = await bank.look(kept.note.session)
             may_come = sight is None or (kept.note.is_ended and sight.is_settleable)

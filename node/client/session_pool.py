@@ -109,8 +109,7 @@ class SessionPool:
                 for purse in self._purses.values():
                     purse.retire()
                     for held in list(purse.retired):
-                        if not held.ends_by_itself:
-                            nursery.start_soon(self._close_quietly, purse, held)
+                        nursery.start_soon(self._close_quietly, purse, held)
         for purse in self._purses.values():
             for held in purse.retired:
                 if held.ends_by_itself:
@@ -212,7 +211,7 @@ class SessionPool:
             else:
                 self._look_ahead(purse)
         for one in list(purse.retired):
-            if not one.book.running and not one.ends_by_itself:
+            if not one.book.running:
                 await self._close_one(purse, one)
 
     async def _close_quietly(self, purse: Purse, held: HeldSession) -> None:
@@ -224,7 +223,10 @@ class SessionPool:
 
     async def _close_one(self, purse: Purse, held: HeldSession) -> None:
         sight = await self._bank.look(held.opened.session)
+        held.observe(sight)
         if sight is not None and sight.is_settleable:
+            if held.ends_by_itself:
+                return
             await self._bank.close(held.opened.session)
         if held in purse.retired:
             purse.retired.remove(held)

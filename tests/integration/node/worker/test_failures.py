@@ -11,7 +11,7 @@ import trio
 
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived
 from node.client.link import FrameLink
-from node.client.transport import AnswerSigned, StageAccepted, StageUnreachable, connect_stages, open_request
+from node.client.transport import AnswerSigned, Progress, StageAccepted, StageUnreachable, connect_stages, open_request
 from node.p2p.host import open_host
 from node.worker.refusal import OrderRefused
 from proto_specs.types.calls import Settle
@@ -51,12 +51,11 @@ async def asking(network: Network, order: SignedOrder) -> AsyncIterator[Asking]:
     found = Asking()
     machine = ClientRequest(order, PROMPT, SESSION_KEY)
 
-    async def read(progress: trio.MemoryReceiveChannel[object]) -> None:
+    async def read(progress: trio.MemoryReceiveChannel[Progress]) -> None:
         async for event in progress:
             if isinstance(event, TokenReceived):
                 found.tokens.append(event.token)
-            else:
-                assert isinstance(event, SettlementSent | RequestFailed)
+            elif isinstance(event, SettlementSent | RequestFailed):
                 found.end = event
             found.changed.set()
             found.changed = trio.Event()
