@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,7 +49,7 @@ def test_slices_never_overlap_and_stay_within_what_the_chain_shows(deposit: int,
         assert 0 <= book.unpromised <= promisable
         assert 0 <= book.requests_left <= requests_max
     assert [one.sequence for one in taken] == list(range(len(taken)))
-    assert all(before.end == after.start for before, after in zip(taken, taken[1:], strict=False))
+    assert all(before.end == after.start for before, after in pairwise(taken))
     assert not taken or taken[0].start == 0
     assert not taken or taken[-1].end <= promisable
 
@@ -55,9 +57,11 @@ def test_slices_never_overlap_and_stay_within_what_the_chain_shows(deposit: int,
 def test_what_fails_without_a_voucher_is_dead_and_takes_no_place() -> None:
     book = EscrowSession(100, 2)
     first, second = book.take(40), book.take(40)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert book.take(10) is None, "two requests at most"
     book.end(first.sequence, is_vouched=False)
     assert (book.dead, book.unpromised, book.requests_left) == (40, 20, 1)
     third = book.take(20)
-    assert third is not None and (third.start, third.end, third.sequence) == (80, 100, 2)
+    assert third is not None
+    assert (third.start, third.end, third.sequence) == (80, 100, 2)
