@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from inference.routing import NoPathError
-from inference.serving.client import ClientRequest, PromptScored, RequestFailed, SettlementSent, TokenReceived
+from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived
 from node.client.answer import Ask, Generated, Resolution
 from node.client.attempt import PATHS_MAX
 from node.client.chain_view import WorkerEntry
@@ -135,6 +135,7 @@ class FakeNetwork:
         sender.send_nowait(AnswerSigned())
         await trio.sleep(0.5)
         sender.send_nowait(SettlementSent(bytes(32)))
+        sender.close()
 
     def _peek(self, name: str) -> Script:
         return self.scripts[name][0] if self.scripts.get(name) else None
@@ -168,7 +169,7 @@ async def world(tmp_path: Path, autojump_clock) -> AsyncIterator[World]:
         nursery.cancel_scope.cancel()
 
 
-async def test_an_answer_tells_its_path_and_costs(world: World) -> None:
+async def test_an_answer_tells_its_path_and_costs(world: World, autojump_clock) -> None:
     world.chain.add("a", 0, 3, 2)
     world.chain.add("b", 3, 6, 3)
     async with world.inference.ask(ASK) as answer:
@@ -185,7 +186,7 @@ async def test_an_answer_tells_its_path_and_costs(world: World) -> None:
     assert times.routed_s <= times.connected_s <= times.ordered_s <= times.accepted_s <= times.first_token_s
 
 
-async def test_the_second_request_waits_for_no_chain(world: World) -> None:
+async def test_the_second_request_waits_for_no_chain(world: World, autojump_clock) -> None:
     world.chain.add("a")
     await world.ask()
     await trio.sleep(60)
@@ -194,7 +195,7 @@ async def test_the_second_request_waits_for_no_chain(world: World) -> None:
     assert len(world.bank.sessions) == 1
 
 
-async def test_workers_are_read_once_a_block_and_only_while_used(world: World) -> None:
+async def test_workers_are_read_once_a_block_and_only_while_used(world: World, autojump_clock) -> None:
     world.chain.add("a")
     await world.ask()
     assert world.chain.lists == 1
@@ -212,7 +213,7 @@ async def test_workers_are_read_once_a_block_and_only_while_used(world: World) -
 @pytest.mark.parametrize(
     "act", [UNREACHABLE, FailureCode.NO_CAPACITY, FailureCode.INTERNAL, FailureCode.NEIGHBOUR_LOST, 0]
 )
-async def test_another_path_is_taken_before_the_caller_sees_an_error(world: World, act: Script) -> None:
+async def test_another_path_is_taken_before_the_caller_sees_an_error(world: World, autojump_clock, act: Script) -> None:
     cheap = world.chain.add("cheap", price=1)
     world.chain.add("dear", price=5)
     world.network.scripts["cheap"] = [act]
@@ -227,7 +228,7 @@ async def test_another_path_is_taken_before_the_caller_sees_an_error(world: Worl
     assert later.workers[0].worker == cheap, "and tried again later"
 
 
-async def test_an_order_that_was_never_sent_loses_no_slice(world: World) -> None:
+async def test_an_order_that_was_never_sent_loses_no_slice(world: World, autojump_clock) -> None:
     world.chain.add("cheap", price=1)
     world.chain.add("dear", price=5)
     world.network.scripts["cheap"] = [UNREACHABLE]
@@ -237,7 +238,7 @@ async def test_an_order_that_was_never_sent_loses_no_slice(world: World) -> None
     assert held.book.dead == 0
 
 
-async def test_a_failing_worker_is_tried_when_nobody_else_serves(world: World) -> None:
+async def test_a_failing_worker_is_tried_when_nobody_else_serves(world: World, autojump_clock) -> None:
     world.chain.add("only")
     world.network.scripts["only"] = [UNREACHABLE]
     with pytest.raises(NobodyServes, match="only cannot be reached"):
@@ -246,7 +247,7 @@ async def test_a_failing_worker_is_tried_when_nobody_else_serves(world: World) -
     assert len(tokens) == 4
 
 
-async def test_capacity_is_told_from_failure(world: World) -> None:
+async def test_capacity_is_told_from_failure(world: World, autojump_clock) -> None:
     for name in "abcdef":
         world.chain.add(name)
         world.network.scripts[name] = [FailureCode.NO_CAPACITY]
@@ -257,7 +258,7 @@ async def test_capacity_is_told_from_failure(world: World) -> None:
 
 
 @pytest.mark.parametrize("code", [FailureCode.BAD_INPUT, FailureCode.CANCELLED, FailureCode.UNVOUCHED])
-async def test_what_another_path_cannot_cure_is_raised_at_once(world: World, code: FailureCode) -> None:
+async def test_what_another_path_cannot_cure_is_raised_at_once(world: World, autojump_clock, code: FailureCode) -> None:
     world.chain.add("a")
     world.chain.add("b")
     world.network.scripts["a"] = [code]
@@ -266,7 +267,7 @@ async def test_what_another_path_cannot_cure_is_raised_at_once(world: World, cod
     assert len(world.network.dialled) == 1
 
 
-async def test_a_price_that_rose_is_read_again_once(world: World) -> None:
+async def test_a_price_that_rose_is_read_again_once(world: World, autojump_clock) -> None:
     key = world.chain.add("a", price=1)
     await world.ask()
     world.chain.workers[key] = dataclasses.replace(world.chain.workers[key], prefill_price=2)
@@ -278,7 +279,7 @@ async def test_a_price_that_rose_is_read_again_once(world: World) -> None:
         await world.ask()
 
 
-async def test_a_node_that_has_not_seen_the_opening_yet_gets_the_same_order_again(world: World) -> None:
+async def test_a_node_that_has_not_seen_the_opening_yet_gets_the_same_order_again(world: World, autojump_clock) -> None:
     world.chain.add("a")
     world.network.scripts["a"] = [FailureCode.NO_ESCROW] * 3
     tokens, answer = await world.ask()
@@ -289,7 +290,7 @@ async def test_a_node_that_has_not_seen_the_opening_yet_gets_the_same_order_agai
     assert held.book.dead == 0
 
 
-async def test_a_failure_after_the_first_token_is_raised_with_what_it_cost(world: World) -> None:
+async def test_a_failure_after_the_first_token_is_raised_with_what_it_cost(world: World, autojump_clock) -> None:
     world.chain.add("a", price=1)
     world.chain.add("b", price=1)
     world.network.scripts["a"] = [2]
@@ -308,20 +309,19 @@ async def test_a_failure_after_the_first_token_is_raised_with_what_it_cost(world
     assert len(world.network.dialled) == 1
 
 
-async def test_leaving_early_cancels_and_owes_what_was_vouched(world: World) -> None:
+async def test_leaving_early_cancels_and_owes_what_was_vouched(world: World, autojump_clock) -> None:
     world.chain.add("a")
     async with world.inference.ask(ASK) as answer:
         async for _ in answer:
             break
     assert world.network.cancelled == 1
     assert answer.cost_nmyl == LAYERS * (3 + 1)
-    assert (await world.inference.get_outcome(answer.request)).resolution is Resolution.PENDING or True
     held = world.inference.find_session(answer.session)
     assert held is not None
     assert (held.book.running, held.book.vouched, held.book.dead) == (0, 1, 0)
 
 
-async def test_an_error_of_the_block_comes_through(world: World) -> None:
+async def test_an_error_of_the_block_comes_through(world: World, autojump_clock) -> None:
     world.chain.add("a")
 
     async def fail() -> None:
@@ -333,7 +333,7 @@ async def test_an_error_of_the_block_comes_through(world: World) -> None:
     assert world.network.cancelled == 1
 
 
-async def test_a_request_without_a_voucher_is_lost_and_one_with_it_may_come(world: World) -> None:
+async def test_a_request_without_a_voucher_is_lost_and_one_with_it_may_come(world: World, autojump_clock) -> None:
     world.chain.add("a")
     async with world.inference.ask(ASK) as early:
         pass
@@ -347,7 +347,7 @@ async def test_a_request_without_a_voucher_is_lost_and_one_with_it_may_come(worl
     assert (await world.inference.get_outcome(b"?" * 32)).resolution is Resolution.PENDING
 
 
-async def test_requests_at_once_share_a_session_and_no_position(world: World) -> None:
+async def test_requests_at_once_share_a_session_and_no_position(world: World, autojump_clock) -> None:
     world.chain.add("a")
     async with trio.open_nursery() as nursery:
         for _ in range(20):
@@ -372,7 +372,7 @@ async def test_requests_at_once_share_a_session_and_no_position(world: World) ->
     ],
 )
 async def test_what_cannot_be_asked_is_refused_before_anything_is_paid(
-    world: World, changes: dict[str, Any], reason: str
+    world: World, autojump_clock, changes: dict[str, Any], reason: str
 ) -> None:
     world.chain.add("a")
     with pytest.raises(InferenceRefused, match=reason):
@@ -380,19 +380,15 @@ async def test_what_cannot_be_asked_is_refused_before_anything_is_paid(
     assert not world.bank.sessions
 
 
-async def test_nobody_below_the_price(world: World) -> None:
+async def test_nobody_below_the_price(world: World, autojump_clock) -> None:
     world.chain.add("a", price=50)
     with pytest.raises(NoPathError, match="the cheapest is 50 nmyl"):
         await world.ask()
     assert not world.bank.sessions
 
 
-async def test_a_worker_whose_bond_is_too_small_for_the_request_is_left_out(world: World) -> None:
+async def test_a_worker_whose_bond_is_too_small_for_the_request_is_left_out(world: World, autojump_clock) -> None:
     world.chain.add("poor", price=1, gross_max=10)
     world.chain.add("rich", price=2)
     _, answer = await world.ask()
     assert answer.workers[0].peer_id == "rich"
-
-
-async def test_scores_of_the_prompt_are_passed_on(world: World) -> None:
-    assert PromptScored(0, ()) == PromptScored(0, ())
