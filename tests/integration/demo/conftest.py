@@ -43,7 +43,7 @@ class Running:
 
     async def infer(self, prompt: str, *options: str, stdin: str = "") -> tuple[int, dict[str, Any] | None, str]:
         """`myelin infer --json` as a process: status, what it printed, its errors."""
-        argv = [sys.executable, "-m", "node.cli.main", "infer", prompt, "--json", "--rpc", self.rpc_url]
+        argv = [sys.executable, "-m", "node.cli.main", "infer", prompt, "--json", "--wait", "--rpc", self.rpc_url]
         argv += ["--models", self.plan.models, *options]
         if "--account" not in options:
             argv += ["--account", f"dev:{CLIENT}"]

@@ -16,7 +16,7 @@ from inference.engine.ort import ShardSession
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived
 from inference.serving.record import RequestRecord
 from node.client.chain_view import SessionEntry, WorkerEntry
-from node.client.transport import StagePeer, open_request
+from node.client.transport import StagePeer, connect_stages, open_request
 from node.p2p.host import P2PHost, open_host
 from node.worker.archive import DiskRequestArchive
 from node.worker.compute import ComputeLoop
@@ -136,11 +136,12 @@ class Network:
         """Tokens and how it ended."""
         machine = ClientRequest(order, prompt, SESSION_KEY)
         tokens: list[int] = []
-        async with open_request(self.client, machine, self.make_peers()) as progress:
+        links = await connect_stages(self.client, self.make_peers())
+        async with open_request(machine, self.make_peers(), links) as progress:
             async for event in progress:
                 if isinstance(event, TokenReceived):
                     tokens.append(event.token)
-                else:
+                elif isinstance(event, SettlementSent | RequestFailed):
                     return tokens, event
         raise AssertionError("a request ends with a settlement or a failure")
 
