@@ -41,6 +41,9 @@ COMMANDS = {
     "signer": CommandEntry("nodes", "signer_app", "The signer's history."),
     "model": CommandEntry("models", "app", "Import checkpoints, list, fetch and verify them, put manifests on chain."),
     "worker": CommandEntry("workers", "app", "Serve layers of a model and earn; see how it goes."),
+    "gateway": CommandEntry(
+        "gateways", "app", "Answer OpenAI's and Anthropic's clients; make keys, see what they use."
+    ),
     "bench": CommandEntry("bench", "bench_app", "Benchmarks, side by side with a peer (from a checkout)."),
     "sim": CommandEntry("sims", "app", "Simulations: whole nodes on virtual time under a seed."),
     "infer": CommandEntry("ask", "infer_command", "Ask once: escrow, answer, settlement, verification, payment."),

@@ -12,7 +12,7 @@ import trio
 from inference.errors import ModelError, TokenizerError
 from inference.routing import NoPathError
 from node.client.chain_view import ChainUnreachable
-from node.client.errors import CallFailed, InferenceRefused, RequestLost, TransactionLost
+from node.client.errors import CallFailed, EscrowShort, InferenceRefused, NobodyServes, RequestLost, TransactionLost
 from node.client.rpc_errors import RpcError
 from node.gateway.accounts.schema import DatabaseUnusable
 from proto_specs.errors import MyelinError
@@ -125,6 +125,10 @@ def translate(error: BaseException) -> ApiError | None:
             return ApiError(502, error.message, code="worker_lost", kind="server_error")
         case NoPathError():
             return _make_upstream(error, "no_path")
+        case NobodyServes():
+            return _make_upstream(error, "workers_busy" if error.is_busy else "no_worker")
+        case EscrowShort():
+            return _make_upstream(error, "account_cannot_fund")
         case ChainUnreachable():
             return _make_upstream(error, "chain_unreachable")
         case CallFailed() | RpcError() | TransactionLost():

@@ -107,7 +107,7 @@ class FakeAnswer:
         at = max(self.vouched, 0)
         if owner.lose_at is not None and at >= owner.lose_at:
             failure = RequestFailed(1, FailureCode.NEIGHBOUR_LOST, "the worker is gone")
-            raise RequestLost(failure, SESSION, 10, 5)
+            raise RequestLost(failure, self.request, SESSION, self.cost_nmyl)
         if owner.hold_at is not None and at >= owner.hold_at:
             owner.holding.set()
             await trio.sleep_forever()

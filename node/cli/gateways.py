@@ -1,0 +1,199 @@
+"""`myelin gateway`: answer OpenAI's and Anthropic's clients over HTTP; make keys for them, see what they use."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import trio
+import typer
+
+from consensus.runtime.balances.state import read_account
+from consensus.runtime.inference import queries
+from inference.model.store import ShardStore
+from node.cli.amounts import format_myl
+from node.cli.ask import DEFAULT_MAX_PRICE, open_client_host
+from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
+from node.cli.errors import CliError
+from node.cli.keyring import KEY_HELP, KeysOption
+from node.cli.models_dir import ModelsOption, get_models_dir
+from node.cli.options import DEFAULT_BASE, JsonOption
+from node.cli.plain import print_table
+from node.cli.running import run_until_signalled, setup_logging
+from node.client.account import SigningAccount
+from node.client.errors import EscrowShort
+from node.client.inference import open_inference
+from node.client.purse import PoolRules
+from node.gateway.accounts.keys import KeyLimits, create_key, list_keys, revoke_key
+from node.gateway.accounts.schema import open_database
+from node.gateway.accounts.store import DAY_S, get_day, list_usage
+from node.gateway.catalog import StoredCatalog
+from node.gateway.service import run_gateway
+from node.gateway.settings import GatewaySettings
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+keys_app = typer.Typer(no_args_is_help=True, help="API keys: made, listed, revoked.")
+app.add_typer(keys_app, name="keys")
+
+BASE_HELP = "The gateway's directory: its keys, budgets and usage."
+DEFAULT_PORT = 8080
+DEFAULT_DAYS = 30
+GATEWAY_POOL = PoolRules()
+SESSIONS_NAME = "sessions"
+
+log = logging.getLogger("myelin.gateway")
+
+GatewayBaseOption = Annotated[Path, typer.Option("--base", help=BASE_HELP)]
+DEFAULT_GATEWAY_BASE = DEFAULT_BASE / "gateway"
+
+
+class KeyUnknown(CliError):
+    """No key is called so. See `myelin gateway keys list`."""
+
+
+@app.command("run")
+def run_command(
+    account: Annotated[str, typer.Option(help=f"Account that pays. {KEY_HELP}")],
+    rpc: RpcOption = DEFAULT_RPC,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen at.")] = DEFAULT_PORT,
+    base: GatewayBaseOption = DEFAULT_GATEWAY_BASE,
+    is_open: Annotated[bool, typer.Option("--open", help="Serve without keys, on loopback only.")] = False,
+    max_price: Annotated[int, typer.Option(min=1, help="Most nmyl per layer and token.")] = DEFAULT_MAX_PRICE,
+    origin: Annotated[list[str] | None, typer.Option(help="A web page's origin that may ask (CORS).")] = None,
+    models: ModelsOption = None,
+    keys: KeysOption = None,
+    log_level: str = "INFO",
+) -> None:
+    """Answer until SIGINT or SIGTERM."""
+    setup_logging(log_level)
+    settings = GatewaySettings(base, max_price, host=host, port=port, is_open=is_open, origins=tuple(origin or ()))
+    trio.run(run_until_signalled, serve, settings, rpc, account, models, keys)
+
+
+async def serve(settings: GatewaySettings, rpc: str, name: str, models: Path | None, keys: Path | None) -> None:
+    """Connect and serve."""
+    store = ShardStore(get_models_dir(models))
+    async with open_account(rpc, name, keys) as (account, _), open_client_host() as host, open_inference(
+        account, host, settings.directory / SESSIONS_NAME, GATEWAY_POOL, _report_closed
+    ) as inference:
+        catalog = StoredCatalog(store, account.chain, settings.max_price)
+        await run_gateway(settings, inference, catalog, lambda: _probe_account(account))
+
+
+def _report_closed(session: bytes) -> None:
+    log.info("session 0x%s was left open by an earlier run: closed", session.hex())
+
+
+async def _probe_account(account: SigningAccount) -> None:
+    """Raises EscrowShort for an account that could not open the smallest session, ChainUnreachable."""
+    needed = (await account.chain.read(queries.read_params)).session_deposit_min
+    free = (await account.chain.read(read_account, account.public_key)).free
+    if free < needed:
+        raise EscrowShort(needed, free)
+
+
+@keys_app.command("create")
+def create_command(
+    name: Annotated[str, typer.Argument(help="Whose key it is, for lists.")],
+    base: GatewayBaseOption = DEFAULT_GATEWAY_BASE,
+    budget: Annotated[int | None, typer.Option(min=0, help="Most nmyl in all.")] = None,
+    daily_budget: Annotated[int | None, typer.Option(min=0, help="Most nmyl a day (UTC).")] = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="Most requests a minute.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens a minute, prompt and answer.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model that it may use, by name or id (default: all).")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key and print it, this once: the database holds its hash alone."""
+    with _open(base) as database:
+        text = create_key(database, name, KeyLimits(budget, daily_budget, requests, tokens, tuple(model or ())))
+    print(json.dumps({"name": name, "key": text}) if as_json else text)
+
+
+@keys_app.command("list")
+def list_command(base: GatewayBaseOption = DEFAULT_GATEWAY_BASE, as_json: JsonOption = False) -> None:
+    """All keys, with their limits."""
+    with _open(base) as database:
+        found = list_keys(database)
+    rows: list[dict[str, Any]] = [
+        {
+            "number": one.number,
+            "name": one.name,
+            "created": _show_day(one.created // DAY_S),
+            "budget": one.limits.budget,
+            "dailyBudget": one.limits.daily_budget,
+            "requestsAMinute": one.limits.requests_a_minute,
+            "tokensAMinute": one.limits.tokens_a_minute,
+            "models": list(one.limits.models),
+            "revoked": one.is_revoked,
+        }
+        for one in found
+    ]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    header = ("number", "name", "created", "budget", "a day", "requests/min", "tokens/min", "models", "")
+    print_table(header, [_show_key(one) for one in rows], right=("number", "budget", "a day"))
+
+
+@keys_app.command("revoke")
+def revoke_command(
+    name: Annotated[str, typer.Argument(help="Name or number, as in `myelin gateway keys list`.")],
+    base: GatewayBaseOption = DEFAULT_GATEWAY_BASE,
+) -> None:
+    """Revoke a key, from its next request on."""
+    with _open(base) as database:
+        count = revoke_key(database, name)
+    if count == 0:
+        raise KeyUnknown(f"no key that is not revoked is called {name!r:.80}: see `myelin gateway keys list`")
+    print(f"revoked: {count}")
+
+
+@app.command("usage")
+def usage_command(
+    base: GatewayBaseOption = DEFAULT_GATEWAY_BASE,
+    days: Annotated[int, typer.Option(min=1, help="How many days back.")] = DEFAULT_DAYS,
+    as_json: JsonOption = False,
+) -> None:
+    """What each key used, by day."""
+    with _open(base) as database:
+        names = {one.number: one.name for one in list_keys(database)}
+        found = list_usage(database, get_day() - days + 1)
+    if as_json:
+        print(json.dumps([{name: getattr(one, name) for name in one.__slots__} for one in found]))
+        return
+    rows = [
+        (
+            _show_day(one.day),
+            names.get(one.key, "open"),
+            str(one.requests),
+            str(one.prompt_tokens),
+            str(one.generated_tokens),
+            format_myl(one.cost),
+        )
+        for one in found
+    ]
+    print_table(
+        ("day", "key", "requests", "prompt", "generated", "cost"), rows, right=("requests", "prompt", "generated")
+    )
+
+
+def _open(base: Path) -> Any:
+    return contextlib.closing(open_database(GatewaySettings(base, 1).database))
+
+
+def _show_key(row: dict[str, Any]) -> list[str]:
+    limits = [row[name] for name in ("budget", "dailyBudget", "requestsAMinute", "tokensAMinute")]
+    shown = ["" if one is None else str(one) for one in limits]
+    models = ", ".join(row["models"]) or "all"
+    return [str(row["number"]), row["name"], row["created"], *shown, models, "revoked" if row["revoked"] else ""]
+
+
+def _show_day(day: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(day * DAY_S))
