@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn, TypeVar
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, NoReturn, TypeVar, cast
 
 import trio
 from pydantic import BaseModel, ValidationError
@@ -41,11 +43,12 @@ async def _read_bytes(request: Request) -> bytes:
     parts: list[bytes] = []
     size = 0
     with trio.move_on_after(BODY_TIMEOUT_S) as scope:
-        async for part in request.stream():
-            size += len(part)
-            if size > BODY_BYTES_MAX:
-                break
-            parts.append(part)
+        async with aclosing(cast("AsyncGenerator[bytes, None]", request.stream())) as stream:
+            async for part in stream:
+                size += len(part)
+                if size > BODY_BYTES_MAX:
+                    break
+                parts.append(part)
     if scope.cancelled_caught:
         raise ApiError(408, f"the body did not come within {BODY_TIMEOUT_S:.0f} s: send it again", code="timeout")
     if size > BODY_BYTES_MAX:
