@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from node.gateway.stops import count_overlap
 
@@ -155,7 +155,7 @@ class ToolScanner:
     def _read(self, text: str) -> bool:
         """Take the calls of a JSON text; False when it holds none."""
         try:
-            value = json.loads(text)
+            value = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
             return False
         found = [self._read_call(one) for one in (value if isinstance(value, list) else [value])]
@@ -165,18 +165,23 @@ class ToolScanner:
         return True
 
     def _read_call(self, value: Any) -> ToolCall | None:
-        if not isinstance(value, dict) or value.get("name") not in self._names:
+        name = value.get("name") if isinstance(value, dict) else None
+        if not isinstance(name, str) or name not in self._names:
             return None
         arguments = value.get("arguments", value.get("parameters", {}))
         if isinstance(arguments, str):
             try:
-                arguments = json.loads(arguments)
+                arguments = json.loads(arguments, parse_constant=_refuse_constant)
             except (ValueError, RecursionError):
                 return None
         if not isinstance(arguments, dict):
             return None
         text = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
-        return ToolCall(f"call_{os.urandom(12).hex()}", value["name"], text)
+        return ToolCall(f"call_{os.urandom(12).hex()}", name, text)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _adapt_native(message: Mapping[str, Any], style: ToolStyle) -> dict[str, Any]:

@@ -118,8 +118,7 @@ def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
         many = {**BODY, "stream": True, "max_tokens": 3_900, "n": 8, "logprobs": True, "top_logprobs": 20}
         with open_raw(gateway, many, receive_bytes=2048):
             poll_until(lambda: len(gateway.inference.left) == 8)
-        states = {gateway.read_request(one.request).state for one in gateway.inference.answers}
-        assert "cancelled" in states
+        poll_until(lambda: _read_states(gateway) == {"cancelled"})
         assert ask(gateway, {**BODY, "max_tokens": 5}).status_code == 200
 
 
@@ -226,6 +225,10 @@ def test_a_killed_gateway_forgets_nothing_that_it_answered(tmp_path: Path) -> No
     with run_in_thread(make_gateway(tmp_path)) as gateway:
         stored = gateway.read_request(bytes.fromhex(request))
         assert (stored.state, stored.cost) == ("interrupted", price)
+
+
+def _read_states(gateway: RunningGateway) -> set[str]:
+    return {gateway.read_request(one.request).state for one in gateway.inference.answers}
 
 
 def _reasons(response: httpx.Response) -> list[str]:

@@ -1,0 +1,1 @@
+"""Tests of keys, budgets, rates and usage."""
