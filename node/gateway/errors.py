@@ -1,6 +1,6 @@
 """What a client is told when something fails: status, type and code, in OpenAI's words and in Anthropic's.
 
-Knows no HTTP server. Every failure that a client can meet becomes an ApiError here; anything else is a bug.
+Knows no HTTP server. Every failure that a client can meet becomes an GatewayRefusal here; anything else is a bug.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ANTHROPIC_TYPES = {
 }
 
 
-class ApiError(MyelinError):
+class GatewayRefusal(MyelinError):
     """A request cannot be answered. `status` is HTTP's; `retry_after_s` is sent as Retry-After.
 
     `myelin` says what it cost nevertheless; it is empty when nothing was asked of the network.
@@ -80,49 +80,51 @@ class ApiError(MyelinError):
         return {} if self.retry_after_s is None else {"retry-after": str(max(1, round(self.retry_after_s + 0.499)))}
 
 
-def refuse(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+def refuse(message: str, param: str | None = None, code: str | None = None) -> GatewayRefusal:
     """400: the request itself is wrong."""
-    return ApiError(400, message, param=param, code=code)
+    return GatewayRefusal(400, message, param=param, code=code)
 
 
-def refuse_context(message: str, param: str = "messages") -> ApiError:
+def refuse_context(message: str, param: str = "messages") -> GatewayRefusal:
     """400: prompt and answer do not fit the model."""
-    return ApiError(400, message, param=param, code="context_length_exceeded")
+    return GatewayRefusal(400, message, param=param, code="context_length_exceeded")
 
 
-def refuse_key() -> ApiError:
+def refuse_key() -> GatewayRefusal:
     """401: no key, an unknown one or a revoked one."""
     message = "the API key is missing, unknown or revoked: send `Authorization: Bearer sk-myelin-...` or x-api-key"
-    return ApiError(401, message, code="invalid_api_key")
+    return GatewayRefusal(401, message, code="invalid_api_key")
 
 
-def refuse_model(name: str) -> ApiError:
+def refuse_model(name: str) -> GatewayRefusal:
     """404: no such model here, or not for this key."""
     message = f"the model {name!r:.120} does not exist here or your key may not use it: see /v1/models"
-    return ApiError(404, message, param="model", code="model_not_found")
+    return GatewayRefusal(404, message, param="model", code="model_not_found")
 
 
-def refuse_rate(what: str, wait_s: float) -> ApiError:
+def refuse_rate(what: str, wait_s: float) -> GatewayRefusal:
     """429: too fast."""
     message = f"your key's rate limit of {what} is reached: try again in {wait_s:.1f} s"
-    return ApiError(429, message, code="rate_limit_exceeded", kind="rate_limit_error", retry_after_s=wait_s)
+    return GatewayRefusal(429, message, code="rate_limit_exceeded", kind="rate_limit_error", retry_after_s=wait_s)
 
 
-def refuse_quota(message: str, retry_after_s: float) -> ApiError:
+def refuse_quota(message: str, retry_after_s: float) -> GatewayRefusal:
     """429: the key's budget is used up."""
-    return ApiError(429, message, code="insufficient_quota", kind="insufficient_quota", retry_after_s=retry_after_s)
+    return GatewayRefusal(
+        429, message, code="insufficient_quota", kind="insufficient_quota", retry_after_s=retry_after_s
+    )
 
 
-def translate(error: BaseException) -> ApiError | None:
+def translate(error: BaseException) -> GatewayRefusal | None:
     """What a client is told of a failure; None for a bug of ours, and for a cancellation. Looks inside groups."""
     if isinstance(error, BaseExceptionGroup):
         told = [translate(one) for one in error.exceptions if not isinstance(one, trio.Cancelled)]
         return told[0] if told and None not in told else None
     match error:
-        case ApiError():
+        case GatewayRefusal():
             return error
         case RequestLost():
-            return ApiError(502, error.message, code="worker_lost", kind="server_error")
+            return GatewayRefusal(502, error.message, code="worker_lost", kind="server_error")
         case NoPathError():
             return _make_upstream(error, "no_path")
         case NobodyServes():
@@ -145,5 +147,5 @@ def translate(error: BaseException) -> ApiError | None:
             return None
 
 
-def _make_upstream(error: MyelinError, code: str) -> ApiError:
-    return ApiError(503, error.message, code=code, kind="server_error", retry_after_s=RETRY_UPSTREAM_S)
+def _make_upstream(error: MyelinError, code: str) -> GatewayRefusal:
+    return GatewayRefusal(503, error.message, code=code, kind="server_error", retry_after_s=RETRY_UPSTREAM_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from node.client.requests import Ask, Happening, StageResolved, run_inference
 
 from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import StageStatus
@@ -12,7 +13,6 @@ from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
 from node.cli.ask import open_client_host
 from node.cli.connect import open_account
-from node.client.requests import Ask, Happening, StageResolved, run_inference
 from proto_specs.types.calls import Outcome
 from proto_specs.types.sampling import SamplingParams
 from tests.integration.demo.conftest import open_running

@@ -60,7 +60,7 @@ class UsageDay:
     cost: int
 
 
-class _Job:
+class _WriteJob:
     def __init__(self, write: Write) -> None:
         self.write = write
         self.done = trio.Event()
@@ -74,8 +74,8 @@ class AccountStore:
         """Raises DatabaseUnusable."""
         self._reader = open_database(path)
         self._writer = open_database(path)
-        self._send: trio.MemorySendChannel[_Job]
-        self._send, self._jobs = trio.open_memory_channel[_Job](WRITES_WAITING_MAX)
+        self._send: trio.MemorySendChannel[_WriteJob]
+        self._send, self._jobs = trio.open_memory_channel[_WriteJob](WRITES_WAITING_MAX)
         self.trouble = ""
 
     async def write_jobs(self, scope: trio.CancelScope) -> None:
@@ -147,13 +147,13 @@ class AccountStore:
         return int(row[0]), int(row[1])
 
     async def _do(self, write: Write) -> None:
-        job = _Job(write)
+        job = _WriteJob(write)
         await self._send.send(job)
         await job.done.wait()
         if job.error is not None:
             raise DatabaseUnusable(f"the gateway's database cannot be written ({job.error}): check the disk")
 
-    def _commit(self, jobs: list[_Job]) -> None:
+    def _commit(self, jobs: list[_WriteJob]) -> None:
         try:
             self._writer.execute("BEGIN IMMEDIATE")
             for job in jobs:

@@ -1,17 +1,16 @@
-"""Reads a request's body within bounds and makes a typed value of it. Raises ApiError alone."""
+"""Reads a request's body within bounds and makes a typed value of it. Raises GatewayRefusal alone."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar
 
 import trio
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from node.gateway.errors import ApiError, refuse
+from node.gateway.errors import GatewayRefusal, refuse
 from node.gateway.http.limits import BODY_BYTES_MAX, BODY_TIMEOUT_S, JSON_DEPTH_MAX
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -19,7 +18,7 @@ _SHOWN_CHARS = 200
 
 
 async def read_json(request: Request, form: type[Body]) -> Body:
-    """The body as `form`. Raises ApiError: 400, 408 or 413; ClientDisconnect when the client has gone."""
+    """The body as `form`. Raises GatewayRefusal: 400, 408 or 413; ClientDisconnect when the client has gone."""
     data = await _read_bytes(request)
     try:
         value = json.loads(data, parse_constant=_refuse_constant)
@@ -35,7 +34,9 @@ async def read_json(request: Request, form: type[Body]) -> Body:
 
 
 async def _read_bytes(request: Request) -> bytes:
-    too_large = ApiError(413, f"the body has more than {BODY_BYTES_MAX} bytes: shorten it", code="request_too_large")
+    too_large = GatewayRefusal(
+        413, f"the body has more than {BODY_BYTES_MAX} bytes: shorten it", code="request_too_large"
+    )
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and (len(stated) > 18 or int(stated) > BODY_BYTES_MAX):
         await _drain(request)
@@ -43,14 +44,14 @@ async def _read_bytes(request: Request) -> bytes:
     parts: list[bytes] = []
     size = 0
     with trio.move_on_after(BODY_TIMEOUT_S) as scope:
-        async with aclosing(cast("AsyncGenerator[bytes, None]", request.stream())) as stream:
+        async with aclosing(request.stream()) as stream:
             async for part in stream:
                 size += len(part)
                 if size > BODY_BYTES_MAX:
                     break
                 parts.append(part)
     if scope.cancelled_caught:
-        raise ApiError(408, f"the body did not come within {BODY_TIMEOUT_S:.0f} s: send it again", code="timeout")
+        raise GatewayRefusal(408, f"the body did not come within {BODY_TIMEOUT_S:.0f} s: send it again", code="timeout")
     if size > BODY_BYTES_MAX:
         await _drain(request)
         raise too_large
@@ -93,7 +94,7 @@ def _check_values(value: Any) -> None:
                 raise refuse("a text in the body holds lone surrogates: send valid Unicode") from None
 
 
-def _explain(error: ValidationError) -> ApiError:
+def _explain(error: ValidationError) -> GatewayRefusal:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     first = max(found, key=lambda one: len(one["loc"]))  # of a union's branches, the one that got furthest
     places = [str(one) for one in first["loc"]]

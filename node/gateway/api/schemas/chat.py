@@ -97,8 +97,6 @@ class ChatRequest(DrawingFields):
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
-    user: Any = None
-    metadata: Any = None
 
     @model_validator(mode="before")
     @classmethod

@@ -36,7 +36,6 @@ class CompletionRequest(DrawingFields):
     logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: Any = None
 
     @model_validator(mode="before")
     @classmethod

@@ -42,7 +42,6 @@ class ToolResultBlock(RequestForm):
     type: Literal["tool_result"]
     tool_use_id: Text
     content: Text | Annotated[list[TextBlock], Field(max_length=PARTS_MAX)] | None = None
-    is_error: bool | None = None
 
 
 Block = Annotated[TextBlock | ToolUseBlock | ToolResultBlock, Field(discriminator="type")]
@@ -106,4 +105,3 @@ class MessagesRequest(CountTokensRequest):
     temperature: Annotated[float | None, Field(ge=0, le=1)] = None
     top_p: Annotated[float | None, Field(ge=0, le=1)] = None
     top_k: Annotated[int | None, Field(ge=0, lt=1 << 32)] = None
-    metadata: Any = None

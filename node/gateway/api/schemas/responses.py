@@ -58,7 +58,6 @@ class ResponsesRequest(RequestForm):
     stream: bool | None = None
     text: TextSettings | None = None
     metadata: dict[str, str] | None = None
-    user: Any = None
 
     @model_validator(mode="before")
     @classmethod

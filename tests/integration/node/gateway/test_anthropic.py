@@ -76,8 +76,8 @@ def test_errors_are_those_that_the_client_expects(gateway: RunningGateway, clien
         client.messages.create(model="other", max_tokens=5, messages=HELLO)
     with pytest.raises(anthropic.BadRequestError):
         client.messages.create(model=NAME, max_tokens=5_000, messages=HELLO)
+    thinking = {"type": "enabled", "budget_tokens": 1024}
     with pytest.raises(anthropic.BadRequestError, match="thinking"):
-        thinking = {"type": "enabled", "budget_tokens": 1024}
         client.messages.create(model=NAME, max_tokens=2_000, messages=HELLO, thinking=thinking)
     slow = client.with_options(api_key=gateway.make_key(KeyLimits(tokens_a_minute=60)))
     slow.messages.create(model=NAME, max_tokens=50, messages=HELLO)

@@ -9,12 +9,10 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import pytest
-import trio
 
 from inference.routing import NoPathError
 from node.client.answer import Resolution

@@ -145,7 +145,7 @@ class FakeAnswer:
 
 @dataclass
 class FakeInference:
-    """Answers by `script`. `refuse` is raised instead; `lose_at` and `hold_at` are tokens at which it fails or stops."""
+    """Answers by `script`. `refuse` is raised instead; At token `lose_at` it fails, at `hold_at` it stops."""
 
     script: Callable[[Ask], str] = babble
     refuse: Exception | None = None
