@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from node.gateway.calls import CallRun, Choice
-from node.gateway.errors import GatewayRefusal, translate
+from node.gateway.errors import ApiRefusal, translate
 from node.gateway.generation import Ending, Piece
 from node.gateway.http.sse import EventWriter
 
@@ -44,13 +44,13 @@ class AnswerForm(Protocol):
     def close(self, totals: Totals) -> bytes:
         """All is complete."""
 
-    def fail(self, error: GatewayRefusal) -> bytes:
+    def fail(self, error: ApiRefusal) -> bytes:
         """It fails in the middle: the last bytes."""
 
     def make_whole(self, totals: Totals) -> dict[str, Any]:
         """All of what was added and ended, as one object."""
 
-    def make_error(self, error: GatewayRefusal) -> dict[str, Any]:
+    def make_error(self, error: ApiRefusal) -> dict[str, Any]:
         """The body of an error before anything was sent."""
 
 
@@ -150,7 +150,7 @@ def make_headers(choices: Sequence[Choice]) -> dict[str, str]:
     }
 
 
-def make_error_response(body: dict[str, Any], error: GatewayRefusal, request_id: str | None = None) -> JSONResponse:
+def make_error_response(body: dict[str, Any], error: ApiRefusal, request_id: str | None = None) -> JSONResponse:
     """An error as a response of its status."""
     named = request_id or make_request_id()
     headers = {"x-request-id": named, "request-id": named, **error.make_headers()}
@@ -159,9 +159,9 @@ def make_error_response(body: dict[str, Any], error: GatewayRefusal, request_id:
     return JSONResponse(body, status_code=error.status, headers=headers)
 
 
-def _make_bug(error: BaseException) -> GatewayRefusal:
+def _make_bug(error: BaseException) -> ApiRefusal:
     log.error("an answer failed by a bug", exc_info=error)
-    return GatewayRefusal(500, "the gateway failed by a bug of its own: its log has the details", kind="server_error")
+    return ApiRefusal(500, "the gateway failed by a bug of its own: its log has the details", kind="server_error")
 
 
 async def _cancel_on_disconnect(receive: Receive, scope: trio.CancelScope) -> None:

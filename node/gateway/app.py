@@ -22,7 +22,7 @@ from node.gateway.api.models import list_models, show_model
 from node.gateway.api.requests import show_request
 from node.gateway.api.responses import answer_responses
 from node.gateway.composing import Desk
-from node.gateway.errors import GatewayRefusal, translate
+from node.gateway.errors import ApiRefusal, translate
 from node.gateway.health import HealthCheck
 from node.gateway.metrics import CONTENT_TYPE
 from node.gateway.openapi import make_document
@@ -98,7 +98,7 @@ def _guard(desk: Desk, function: Answering) -> Callable[[Request], Awaitable[Any
             if known is None:
                 log.exception("%s failed by a bug", request.url.path)
                 text = "the gateway failed by a bug of its own: its log has the details"
-                known = GatewayRefusal(500, text, kind="server_error")
+                known = ApiRefusal(500, text, kind="server_error")
             return _explain(known, request)
 
     return endpoint
@@ -107,22 +107,22 @@ def _guard(desk: Desk, function: Answering) -> Callable[[Request], Awaitable[Any
 async def _explain_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException), "registered for it alone"
     if error.status_code == 405:
-        known = GatewayRefusal(405, f"{request.method} is not what this path takes", code="method_not_allowed")
+        known = ApiRefusal(405, f"{request.method} is not what this path takes", code="method_not_allowed")
     else:
-        known = GatewayRefusal(error.status_code, "there is nothing at this path: see /openapi.json", code="not_found")
+        known = ApiRefusal(error.status_code, "there is nothing at this path: see /openapi.json", code="not_found")
     response = _explain(known, request)
     response.headers.update(error.headers or {})
     return response
 
 
-def _explain(error: GatewayRefusal, request: Request) -> Response:
+def _explain(error: ApiRefusal, request: Request) -> Response:
     is_anthropic = request.url.path.startswith("/v1/messages")
     return make_error_response(error.to_anthropic() if is_anthropic else error.to_openai(), error)
 
 
 def _serve_file(file: PageFile | None, request: Request) -> Response:
     if file is None:
-        raise GatewayRefusal(404, "there is no such page: the API is at /v1", code="not_found")
+        raise ApiRefusal(404, "there is no such page: the API is at /v1", code="not_found")
     headers = file.list_headers()
     if request.headers.get("if-none-match") == file.etag:
         return Response(status_code=304, headers=headers)

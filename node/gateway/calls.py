@@ -106,7 +106,7 @@ class CallRun:
         self._began_s = trio.current_time()
 
     async def run(self, sink: Sink) -> None:
-        """Ask, hand over, book. Raises what `Inference.ask` raises, in a group, and GatewayRefusal when the budget ends."""
+        """Ask, hand over, book. Raises what `Inference.ask` raises, in a group, and ApiRefusal when the budget ends."""
         self._counters.budgets.check(self.call.key)
         with self._counters.metrics.measure(self.call.operation, self.call.model.name):
             async with trio.open_nursery() as nursery:

@@ -19,7 +19,7 @@ from node.gateway.accounts.rates import KeyRates
 from node.gateway.calls import Call, Counters
 from node.gateway.catalog import Catalog, OfferedModel, find_offered
 from node.gateway.drawing import vary_seed
-from node.gateway.errors import GatewayRefusal, refuse, refuse_context, refuse_key, refuse_model
+from node.gateway.errors import ApiRefusal, refuse, refuse_context, refuse_key, refuse_model
 from node.gateway.grammars import BoundGrammar, GrammarJudge
 from node.gateway.settings import LOOPBACK, GatewaySettings
 from proto_specs.types.request import compute_positions
@@ -42,7 +42,7 @@ class Desk:
     threads: trio.CapacityLimiter
 
     def authenticate(self, request: Request) -> ApiKey:
-        """Who asks. Raises GatewayRefusal 401."""
+        """Who asks. Raises ApiRefusal 401."""
         if self.settings.is_open:
             self._require_own_page(request)
             return OPEN_KEY
@@ -57,13 +57,13 @@ class Desk:
         """Without keys any web page could ask at this account's cost, were it not for what a browser says of it."""
         host = request.headers.get("host", "")
         if urlsplit(f"//{host}").hostname not in LOOPBACK:
-            raise GatewayRefusal(403, "a gateway without keys is asked by its loopback address", code="forbidden_host")
+            raise ApiRefusal(403, "a gateway without keys is asked by its loopback address", code="forbidden_host")
         origin = request.headers.get("origin")
         if origin is not None and origin not in (f"http://{host}", *self.settings.origins):
-            raise GatewayRefusal(403, f"pages of {origin!r:.120} may not ask here", code="forbidden_origin")
+            raise ApiRefusal(403, f"pages of {origin!r:.120} may not ask here", code="forbidden_origin")
 
     def admit(self, request: Request) -> ApiKey:
-        """Who asks, and whether it may ask once more now. Raises GatewayRefusal 401 or 429."""
+        """Who asks, and whether it may ask once more now. Raises ApiRefusal 401 or 429."""
         key = self.authenticate(request)
         self.rates.take_request(key)
         return key
@@ -75,7 +75,7 @@ class Desk:
         return tuple(one for one in models if not allowed or {one.name.lower(), one.model.hex()} & allowed)
 
     async def find_model(self, key: ApiKey, name: str) -> OfferedModel:
-        """Raises GatewayRefusal 404, ChainUnreachable."""
+        """Raises ApiRefusal 404, ChainUnreachable."""
         found = find_offered(await self.list_models(key), name)
         if found is None:
             raise refuse_model(name)
@@ -114,7 +114,7 @@ class Wish:
 
 
 def make_call(desk: Desk, request: Request, wish: Wish) -> Call:
-    """The call. Raises GatewayRefusal 400 or 429."""
+    """The call. Raises ApiRefusal 400 or 429."""
     if len(wish.prompts) * wish.choices > REQUESTS_PER_CALL_MAX:
         raise refuse(f"prompts times n are {REQUESTS_PER_CALL_MAX} at most", "n")
     asks: list[Ask] = []
@@ -130,7 +130,7 @@ def make_call(desk: Desk, request: Request, wish: Wish) -> Call:
 
 
 def read_wait(request: Request) -> Resolution | None:
-    """What the client waits for before its answer ends. Raises GatewayRefusal 400."""
+    """What the client waits for before its answer ends. Raises ApiRefusal 400."""
     given = request.headers.get(WAIT_HEADER)
     if given is None:
         return None

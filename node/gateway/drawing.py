@@ -19,7 +19,7 @@ _SEEDS = 1 << 64
 def make_sampling(
     fields: DrawingFields, stops: Sequence[str], vocab: int, grammar: BoundGrammar | None
 ) -> SamplingParams:
-    """The rules of the first choice. Without a seed a random one is taken. Raises GatewayRefusal 400."""
+    """The rules of the first choice. Without a seed a random one is taken. Raises ApiRefusal 400."""
     top_k = fields.top_k
     sampling = SamplingParams(
         temperature_milli=_to_milli(fields.temperature, 1.0),
@@ -52,7 +52,7 @@ def vary_seed(sampling: SamplingParams, number: int) -> SamplingParams:
 
 
 def read_stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Stop strings, each once. Raises GatewayRefusal 400 for one that is empty or too long."""
+    """Stop strings, each once. Raises ApiRefusal 400 for one that is empty or too long."""
     given = (stop,) if isinstance(stop, str) else tuple(stop or ())
     if any(not one or len(one.encode()) > STOP_BYTES_MAX for one in given):
         raise refuse(f"a stop string has 1 to {STOP_BYTES_MAX} bytes", "stop")

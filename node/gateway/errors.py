@@ -1,6 +1,6 @@
 """What a client is told when something fails: status, type and code, in OpenAI's words and in Anthropic's.
 
-Knows no HTTP server. Every failure that a client can meet becomes an GatewayRefusal here; anything else is a bug.
+Knows no HTTP server. Every failure that a client can meet becomes an ApiRefusal here; anything else is a bug.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ANTHROPIC_TYPES = {
 }
 
 
-class GatewayRefusal(MyelinError):
+class ApiRefusal(MyelinError):
     """A request cannot be answered. `status` is HTTP's; `retry_after_s` is sent as Retry-After.
 
     `myelin` says what it cost nevertheless; it is empty when nothing was asked of the network.
@@ -80,51 +80,49 @@ class GatewayRefusal(MyelinError):
         return {} if self.retry_after_s is None else {"retry-after": str(max(1, round(self.retry_after_s + 0.499)))}
 
 
-def refuse(message: str, param: str | None = None, code: str | None = None) -> GatewayRefusal:
+def refuse(message: str, param: str | None = None, code: str | None = None) -> ApiRefusal:
     """400: the request itself is wrong."""
-    return GatewayRefusal(400, message, param=param, code=code)
+    return ApiRefusal(400, message, param=param, code=code)
 
 
-def refuse_context(message: str, param: str = "messages") -> GatewayRefusal:
+def refuse_context(message: str, param: str = "messages") -> ApiRefusal:
     """400: prompt and answer do not fit the model."""
-    return GatewayRefusal(400, message, param=param, code="context_length_exceeded")
+    return ApiRefusal(400, message, param=param, code="context_length_exceeded")
 
 
-def refuse_key() -> GatewayRefusal:
+def refuse_key() -> ApiRefusal:
     """401: no key, an unknown one or a revoked one."""
     message = "the API key is missing, unknown or revoked: send `Authorization: Bearer sk-myelin-...` or x-api-key"
-    return GatewayRefusal(401, message, code="invalid_api_key")
+    return ApiRefusal(401, message, code="invalid_api_key")
 
 
-def refuse_model(name: str) -> GatewayRefusal:
+def refuse_model(name: str) -> ApiRefusal:
     """404: no such model here, or not for this key."""
     message = f"the model {name!r:.120} does not exist here or your key may not use it: see /v1/models"
-    return GatewayRefusal(404, message, param="model", code="model_not_found")
+    return ApiRefusal(404, message, param="model", code="model_not_found")
 
 
-def refuse_rate(what: str, wait_s: float) -> GatewayRefusal:
+def refuse_rate(what: str, wait_s: float) -> ApiRefusal:
     """429: too fast."""
     message = f"your key's rate limit of {what} is reached: try again in {wait_s:.1f} s"
-    return GatewayRefusal(429, message, code="rate_limit_exceeded", kind="rate_limit_error", retry_after_s=wait_s)
+    return ApiRefusal(429, message, code="rate_limit_exceeded", kind="rate_limit_error", retry_after_s=wait_s)
 
 
-def refuse_quota(message: str, retry_after_s: float) -> GatewayRefusal:
+def refuse_quota(message: str, retry_after_s: float) -> ApiRefusal:
     """429: the key's budget is used up."""
-    return GatewayRefusal(
-        429, message, code="insufficient_quota", kind="insufficient_quota", retry_after_s=retry_after_s
-    )
+    return ApiRefusal(429, message, code="insufficient_quota", kind="insufficient_quota", retry_after_s=retry_after_s)
 
 
-def translate(error: BaseException) -> GatewayRefusal | None:
+def translate(error: BaseException) -> ApiRefusal | None:
     """What a client is told of a failure; None for a bug of ours, and for a cancellation. Looks inside groups."""
     if isinstance(error, BaseExceptionGroup):
         told = [translate(one) for one in error.exceptions if not isinstance(one, trio.Cancelled)]
         return told[0] if told and None not in told else None
     match error:
-        case GatewayRefusal():
+        case ApiRefusal():
             return error
         case RequestLost():
-            return GatewayRefusal(502, error.message, code="worker_lost", kind="server_error")
+            return ApiRefusal(502, error.message, code="worker_lost", kind="server_error")
         case NoPathError():
             return _make_upstream(error, "no_path")
         case NobodyServes():
@@ -147,5 +145,5 @@ def translate(error: BaseException) -> GatewayRefusal | None:
             return None
 
 
-def _make_upstream(error: MyelinError, code: str) -> GatewayRefusal:
-    return GatewayRefusal(503, error.message, code=code, kind="server_error", retry_after_s=RETRY_UPSTREAM_S)
+def _make_upstream(error: MyelinError, code: str) -> ApiRefusal:
+    return ApiRefusal(503, error.message, code=code, kind="server_error", retry_after_s=RETRY_UPSTREAM_S)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import trio
 from llguidance import LLMatcher, grammar_from
 
-from node.gateway.errors import GatewayRefusal, refuse
+from node.gateway.errors import ApiRefusal, refuse
 from proto_specs.limits import GRAMMAR_BYTES_MAX
 from proto_specs.types.sampling import Grammar, GrammarKind, make_grammar
 
@@ -68,12 +68,12 @@ def _judge(kind: GrammarKind, text: str) -> str:
 
 
 async def make_schema_grammar(judge: GrammarJudge, schema: dict[str, Any], param: str) -> BoundGrammar:
-    """The grammar of answers that fit a JSON schema. Raises GatewayRefusal 400 for a schema that is not taken."""
+    """The grammar of answers that fit a JSON schema. Raises ApiRefusal 400 for a schema that is not taken."""
     return await make_bound_grammar(judge, GrammarKind.JSON_SCHEMA, write_schema(schema, param), param)
 
 
 async def make_bound_grammar(judge: GrammarJudge, kind: GrammarKind, text: str, param: str) -> BoundGrammar:
-    """A grammar that the engine takes. Raises GatewayRefusal 400 for one that it does not."""
+    """A grammar that the engine takes. Raises ApiRefusal 400 for one that it does not."""
     data = text.encode()
     if len(data) > GRAMMAR_BYTES_MAX:
         raise refuse(f"{param}: the schemas make a grammar of more than {GRAMMAR_BYTES_MAX} bytes", param)
@@ -84,7 +84,7 @@ async def make_bound_grammar(judge: GrammarJudge, kind: GrammarKind, text: str, 
 
 
 def write_schema(schema: dict[str, Any], param: str) -> str:
-    """The schema's compact JSON; properties stay in their order, which answers follow. Raises GatewayRefusal 400."""
+    """The schema's compact JSON; properties stay in their order, which answers follow. Raises ApiRefusal 400."""
     for count, (key, value, depth) in enumerate(_walk(schema)):
         if count >= SCHEMA_VALUES_MAX or depth > SCHEMA_DEPTH_MAX:
             limits = f"{SCHEMA_VALUES_MAX} values, nested {SCHEMA_DEPTH_MAX} deep"
@@ -101,7 +101,7 @@ def write_schema(schema: dict[str, Any], param: str) -> str:
     return text
 
 
-def refuse_schema(param: str, fault: str) -> GatewayRefusal:
+def refuse_schema(param: str, fault: str) -> ApiRefusal:
     """400: the schema is not taken."""
     return refuse(f"{param}: this JSON schema is not supported: {fault}", param, "invalid_json_schema")
 

@@ -22,11 +22,11 @@ class Budgets:
         return sum(self._reserved.values())
 
     def check(self, key: ApiKey) -> None:
-        """Raises GatewayRefusal 429 when nothing is left, before anything is asked."""
+        """Raises ApiRefusal 429 when nothing is left, before anything is asked."""
         self._require(key, 1)
 
     def reserve(self, key: ApiKey, amount: int) -> None:
-        """Set `amount` nmyl aside. Raises GatewayRefusal 429 when the key's budget does not have it."""
+        """Set `amount` nmyl aside. Raises ApiRefusal 429 when the key's budget does not have it."""
         self._require(key, amount)
         self._reserved[key.number] = self._reserved.get(key.number, 0) + amount
 

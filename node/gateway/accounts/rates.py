@@ -19,11 +19,11 @@ class KeyRates:
         self._limits: dict[int, RateLimit] = {}
 
     def take_request(self, key: ApiKey) -> None:
-        """Raises GatewayRefusal 429 with the wait."""
+        """Raises ApiRefusal 429 with the wait."""
         self._take(key, key.limits.requests_a_minute, 1, "requests a minute")
 
     def take_tokens(self, key: ApiKey, tokens: int) -> None:
-        """`tokens` of prompt and answer, at most. Raises GatewayRefusal 429 with the wait."""
+        """`tokens` of prompt and answer, at most. Raises ApiRefusal 429 with the wait."""
         self._take(key, key.limits.tokens_a_minute, tokens, "tokens a minute")
 
     def _take(self, key: ApiKey, a_minute: int | None, count: int, what: str) -> None:

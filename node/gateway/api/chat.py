@@ -24,7 +24,7 @@ ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
 async def answer_chat(desk: Desk, request: Request) -> AnswerResponse:
-    """The route. Raises GatewayRefusal and what `translate` knows."""
+    """The route. Raises ApiRefusal and what `translate` knows."""
     key = desk.admit(request)
     asked = await read_json(request, ChatRequest)
     model = await desk.find_model(key, asked.model)
@@ -65,7 +65,7 @@ async def answer_chat(desk: Desk, request: Request) -> AnswerResponse:
 
 
 async def make_chat_grammar(desk: Desk, asked: ChatRequest, tools: list[ToolForm], use: ToolUse) -> BoundGrammar | None:
-    """The grammar that tool_choice and response_format ask for. Raises GatewayRefusal 400."""
+    """The grammar that tool_choice and response_format ask for. Raises ApiRefusal 400."""
     schema = find_answer_schema(asked.response_format)
     choice = asked.tool_choice
     is_forced = choice == "required" or isinstance(choice, NamedTool)

@@ -10,7 +10,7 @@ from inference.model.tokenizer.tokenizer import Tokenizer
 from node.client.answer import Generated
 from node.gateway.answering import Totals
 from node.gateway.calls import Call, Choice
-from node.gateway.errors import GatewayRefusal
+from node.gateway.errors import ApiRefusal
 from node.gateway.generation import Ending, Piece, show_token, to_nats
 from node.gateway.http.sse import DONE, encode_event
 from node.gateway.tools import ToolCall, ToolScanner
@@ -84,11 +84,11 @@ class ChatForm:
         usage = {"usage": make_usage(totals)} if self._includes_usage else {}
         return encode_event({**base, "choices": [], **usage, "myelin": totals.myelin}) + DONE
 
-    def fail(self, error: GatewayRefusal) -> bytes:
+    def fail(self, error: ApiRefusal) -> bytes:
         """An error's event, and the end mark: a client that reads no errors still sees no silent end."""
         return encode_event(error.to_openai()) + DONE
 
-    def make_error(self, error: GatewayRefusal) -> dict[str, Any]:
+    def make_error(self, error: ApiRefusal) -> dict[str, Any]:
         """OpenAI's."""
         return error.to_openai()
 

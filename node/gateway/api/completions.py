@@ -22,7 +22,7 @@ TOKENS_DEFAULT = 16
 
 
 async def answer_completion(desk: Desk, request: Request) -> AnswerResponse:
-    """The route. Raises GatewayRefusal and what `translate` knows."""
+    """The route. Raises ApiRefusal and what `translate` knows."""
     key = desk.admit(request)
     asked = await read_json(request, CompletionRequest)
     model = await desk.find_model(key, asked.model)

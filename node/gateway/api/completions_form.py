@@ -10,7 +10,7 @@ from typing import Any
 from node.gateway.answering import Totals
 from node.gateway.api.chat_form import FINISH, make_usage
 from node.gateway.calls import Call, Choice
-from node.gateway.errors import GatewayRefusal
+from node.gateway.errors import ApiRefusal
 from node.gateway.generation import Ending, Piece, show_token, to_nats
 from node.gateway.http.sse import DONE, encode_event
 from proto_specs.types.sampling import TokenLogprob
@@ -92,11 +92,11 @@ class CompletionForm:
         usage = {"usage": make_usage(totals)} if self._includes_usage else {}
         return encode_event({**self._make_base(), "choices": [], **usage, "myelin": totals.myelin}) + DONE
 
-    def fail(self, error: GatewayRefusal) -> bytes:
+    def fail(self, error: ApiRefusal) -> bytes:
         """As of chat completions."""
         return encode_event(error.to_openai()) + DONE
 
-    def make_error(self, error: GatewayRefusal) -> dict[str, Any]:
+    def make_error(self, error: ApiRefusal) -> dict[str, Any]:
         """OpenAI's."""
         return error.to_openai()
 

@@ -35,7 +35,7 @@ OPERATION = "messages"
 
 
 async def answer_messages(desk: Desk, request: Request) -> AnswerResponse:
-    """The route of answers. Raises GatewayRefusal and what `translate` knows."""
+    """The route of answers. Raises ApiRefusal and what `translate` knows."""
     key = desk.admit(request)
     asked = await read_json(request, MessagesRequest)
     model = await desk.find_model(key, asked.model)
@@ -54,7 +54,7 @@ async def answer_messages(desk: Desk, request: Request) -> AnswerResponse:
 
 
 async def count_tokens(desk: Desk, request: Request) -> JSONResponse:
-    """The route that counts. Raises GatewayRefusal and what `translate` knows."""
+    """The route that counts. Raises ApiRefusal and what `translate` knows."""
     key = desk.admit(request)
     asked = await read_json(request, CountTokensRequest)
     model = await desk.find_model(key, asked.model)

@@ -9,7 +9,7 @@ from typing import Any
 
 from node.gateway.answering import Totals
 from node.gateway.calls import Call, Choice
-from node.gateway.errors import GatewayRefusal
+from node.gateway.errors import ApiRefusal
 from node.gateway.generation import Ending, Piece
 from node.gateway.http.sse import encode_event
 from node.gateway.tools import ToolCall, ToolScanner
@@ -62,11 +62,11 @@ class MessagesForm:
         end = {"delta": delta, "usage": usage, "myelin": totals.myelin}
         return _event("message_delta", end) + _event("message_stop", {})
 
-    def fail(self, error: GatewayRefusal) -> bytes:
+    def fail(self, error: ApiRefusal) -> bytes:
         """An error's event."""
         return encode_event(error.to_anthropic(), "error")
 
-    def make_error(self, error: GatewayRefusal) -> dict[str, Any]:
+    def make_error(self, error: ApiRefusal) -> dict[str, Any]:
         """Anthropic's."""
         return error.to_anthropic()
 

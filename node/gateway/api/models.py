@@ -19,7 +19,7 @@ async def list_models(desk: Desk, request: Request) -> JSONResponse:
 
 
 async def show_model(desk: Desk, request: Request) -> JSONResponse:
-    """The route of one model. Raises GatewayRefusal 404."""
+    """The route of one model. Raises ApiRefusal 404."""
     found = await desk.find_model(desk.authenticate(request), request.path_params["model"])
     return JSONResponse(_describe_model(found))
 

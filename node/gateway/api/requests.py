@@ -10,20 +10,20 @@ from starlette.responses import JSONResponse
 from node.client.answer import Resolution, StageOutcome
 from node.gateway.calls import FREE_STATE
 from node.gateway.composing import Desk
-from node.gateway.errors import GatewayRefusal
+from node.gateway.errors import ApiRefusal
 
 _ID_CHARS = 64
 
 
 async def show_request(desk: Desk, request: Request) -> JSONResponse:
-    """The route. Raises GatewayRefusal 404, also for another key's request; ChainUnreachable."""
+    """The route. Raises ApiRefusal 404, also for another key's request; ChainUnreachable."""
     key = desk.authenticate(request)
     text = request.path_params["request"].removeprefix("0x")
     found = None
     if len(text) == _ID_CHARS and set(text.lower()) <= set("0123456789abcdef"):
         found = desk.counters.store.get_request(bytes.fromhex(text))
     if found is None or found.key != key.number:
-        raise GatewayRefusal(
+        raise ApiRefusal(
             404, "your key made no such request: take an id from x-myelin-request", code="request_not_found"
         )
     is_asked = found.state != "open" and not (found.resolution.is_final and not found.cost)

@@ -21,7 +21,7 @@ OPERATION = "responses"
 
 
 async def answer_responses(desk: Desk, request: Request) -> AnswerResponse:
-    """The route. Raises GatewayRefusal and what `translate` knows."""
+    """The route. Raises ApiRefusal and what `translate` knows."""
     key = desk.admit(request)
     asked = await read_json(request, ResponsesRequest)
     model = await desk.find_model(key, asked.model)

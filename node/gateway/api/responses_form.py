@@ -9,7 +9,7 @@ from typing import Any
 from node.gateway.answering import Totals
 from node.gateway.api.schemas.responses import ResponsesRequest
 from node.gateway.calls import Call, Choice
-from node.gateway.errors import GatewayRefusal
+from node.gateway.errors import ApiRefusal
 from node.gateway.generation import Ending, Piece
 from node.gateway.http.sse import encode_event
 
@@ -67,12 +67,12 @@ class ResponsesForm:
         """The whole response once more, with usage and cost."""
         return self._event(f"response.{self._get_status()}", {"response": self.make_whole(totals)})
 
-    def fail(self, error: GatewayRefusal) -> bytes:
+    def fail(self, error: ApiRefusal) -> bytes:
         """An error's event, which has the error both as this API and as the others say it."""
         fields = {"code": error.code, "message": error.message, "param": error.param}
         return self._event("error", {**fields, **error.to_openai()})
 
-    def make_error(self, error: GatewayRefusal) -> dict[str, Any]:
+    def make_error(self, error: ApiRefusal) -> dict[str, Any]:
         """OpenAI's."""
         return error.to_openai()
 

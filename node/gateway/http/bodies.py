@@ -1,4 +1,4 @@
-"""Reads a request's body within bounds and makes a typed value of it. Raises GatewayRefusal alone."""
+"""Reads a request's body within bounds and makes a typed value of it. Raises ApiRefusal alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from node.gateway.errors import GatewayRefusal, refuse
+from node.gateway.errors import ApiRefusal, refuse
 from node.gateway.http.limits import BODY_BYTES_MAX, BODY_TIMEOUT_S, JSON_DEPTH_MAX
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -18,7 +18,7 @@ _SHOWN_CHARS = 200
 
 
 async def read_json(request: Request, form: type[Body]) -> Body:
-    """The body as `form`. Raises GatewayRefusal: 400, 408 or 413; ClientDisconnect when the client has gone."""
+    """The body as `form`. Raises ApiRefusal: 400, 408 or 413; ClientDisconnect when the client has gone."""
     data = await _read_bytes(request)
     try:
         value = json.loads(data, parse_constant=_refuse_constant)
@@ -34,9 +34,7 @@ async def read_json(request: Request, form: type[Body]) -> Body:
 
 
 async def _read_bytes(request: Request) -> bytes:
-    too_large = GatewayRefusal(
-        413, f"the body has more than {BODY_BYTES_MAX} bytes: shorten it", code="request_too_large"
-    )
+    too_large = ApiRefusal(413, f"the body has more than {BODY_BYTES_MAX} bytes: shorten it", code="request_too_large")
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and (len(stated) > 18 or int(stated) > BODY_BYTES_MAX):
         await _drain(request)
@@ -51,7 +49,7 @@ async def _read_bytes(request: Request) -> bytes:
                     break
                 parts.append(part)
     if scope.cancelled_caught:
-        raise GatewayRefusal(408, f"the body did not come within {BODY_TIMEOUT_S:.0f} s: send it again", code="timeout")
+        raise ApiRefusal(408, f"the body did not come within {BODY_TIMEOUT_S:.0f} s: send it again", code="timeout")
     if size > BODY_BYTES_MAX:
         await _drain(request)
         raise too_large
@@ -94,7 +92,7 @@ def _check_values(value: Any) -> None:
                 raise refuse("a text in the body holds lone surrogates: send valid Unicode") from None
 
 
-def _explain(error: ValidationError) -> GatewayRefusal:
+def _explain(error: ValidationError) -> ApiRefusal:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     first = max(found, key=lambda one: len(one["loc"]))  # of a union's branches, the one that got furthest
     places = [str(one) for one in first["loc"]]

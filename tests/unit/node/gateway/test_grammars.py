@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from node.gateway.errors import GatewayRefusal
+from node.gateway.errors import ApiRefusal
 from node.gateway.grammars import write_schema
 
 
@@ -37,7 +37,7 @@ def test_a_schema_keeps_the_order_of_its_properties() -> None:
     ],
 )
 def test_what_is_beyond_a_bound_is_refused(schema: dict[str, Any]) -> None:
-    with pytest.raises(GatewayRefusal) as caught:
+    with pytest.raises(ApiRefusal) as caught:
         write_schema(schema, "response_format")
     assert (caught.value.status, caught.value.code) == (400, "invalid_json_schema")
 

@@ -14,7 +14,7 @@ from node.gateway.accounts.keys import ApiKey, KeyLimits, create_key, find_key, 
 from node.gateway.accounts.rates import KeyRates
 from node.gateway.accounts.schema import DATABASE_NAME, DatabaseUnusable, open_database
 from node.gateway.accounts.store import AccountStore, StoredRequest, get_day, list_usage, open_store
-from node.gateway.errors import GatewayRefusal
+from node.gateway.errors import ApiRefusal
 
 REQUEST = b"\x01" * 32
 
@@ -111,19 +111,19 @@ async def test_what_is_set_aside_cannot_be_set_aside_twice(tmp_path: Path) -> No
         budgets = Budgets(store)
         key = make_key(budget=150)
         budgets.reserve(key, 100)
-        with pytest.raises(GatewayRefusal) as caught:
+        with pytest.raises(ApiRefusal) as caught:
             budgets.reserve(key, 51)
         assert (caught.value.status, caught.value.code) == (429, "insufficient_quota")
         budgets.reserve(key, 50)
         assert budgets.reserved == 150
-        with pytest.raises(GatewayRefusal):
+        with pytest.raises(ApiRefusal):
             budgets.check(key)
         budgets.release(key, 150)
         await store.begin(make_row())
         await store.finish(REQUEST, "done", 140, 1)
         budgets.reserve(key, 10)
         daily = make_key(daily_budget=140)
-        with pytest.raises(GatewayRefusal, match="today"):
+        with pytest.raises(ApiRefusal, match="today"):
             budgets.reserve(daily, 1)
         budgets.reserve(make_key(), 1 << 60)
 
@@ -134,12 +134,12 @@ def test_rates_refill() -> None:
     key = make_key(requests_a_minute=2, tokens_a_minute=60)
     rates.take_request(key)
     rates.take_request(key)
-    with pytest.raises(GatewayRefusal) as caught:
+    with pytest.raises(ApiRefusal) as caught:
         rates.take_request(key)
     assert caught.value.retry_after_s == pytest.approx(30)
     now[0] = 30
     rates.take_request(key)
     rates.take_tokens(key, 10_000)
-    with pytest.raises(GatewayRefusal):
+    with pytest.raises(ApiRefusal):
         rates.take_tokens(key, 1)
     rates.take_tokens(make_key(), 1 << 40)
