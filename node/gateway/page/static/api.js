@@ -85,12 +85,13 @@ export async function* streamChat(body, signal, onHeaders) {
   const ids = (response.headers.get("x-myelin-request") ?? "").split(",").map((id) => id.trim());
   onHeaders({ requests: ids.filter(Boolean), session: response.headers.get("x-myelin-session") });
   const events = new EventReader();
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const decoder = new TextDecoder(); // not a TextDecoderStream: where a connection breaks, it would drop what had come
+  const reader = response.body.getReader();
   try {
     for (;;) {
       const { value, done } = await readOrCut(reader);
       if (done) throw new CutError("The connection closed before the answer was complete.");
-      for (const data of events.feed(value)) {
+      for (const data of events.feed(decoder.decode(value, { stream: true }))) {
         if (data === "[DONE]") return;
         yield readChunk(data);
       }
