@@ -67,7 +67,7 @@ def test_a_retried_answer_stands_beside_the_first(page: Page, gateway: FakeGatew
     gateway.script = lambda body: tell(f"Answer {len(gateway.asked)}.")
     ask(page, "one")
     expect(page.locator(".prose")).to_have_text("Answer 1.")
-    page.get_by_role("button", name="Answer again").click()
+    page.get_by_role("button", name="Retry this answer").click()
     expect(page.locator(".prose")).to_have_text("Answer 2.")
     expect(page.locator(".answer .branches")).to_contain_text("2 / 2")
     assert gateway.asked[0]["messages"] == gateway.asked[1]["messages"]
@@ -79,7 +79,7 @@ def test_a_reload_keeps_conversations_and_the_branch_shown(page: Page, gateway: 
     gateway.script = lambda body: tell(f"Answer {len(gateway.asked)}.")
     ask(page, "one")
     expect(page.locator(".figures")).to_have_count(1)
-    page.get_by_role("button", name="Answer again").click()
+    page.get_by_role("button", name="Retry this answer").click()
     expect(page.locator(".prose")).to_have_text("Answer 2.")
     expect(page.locator(".figures")).to_have_count(1)
     page.get_by_role("button", name="The version before").click()
@@ -199,10 +199,10 @@ def test_answers_and_code_are_copied(gateway: FakeGateway, open_page: OpenPage) 
     gateway.script = lambda body: tell("Code:\n\n```python\nprint(1)\n```\n")
     ask(page, "one")
     page.get_by_role("button", name="Copy the python code").click()
-    expect(page.get_by_role("button", name="Copy the python code")).to_have_text("Copied")
+    expect(page.locator(".code").get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == "print(1)"
     page.get_by_role("button", name="Copy the answer").click()
-    expect(page.get_by_role("button", name="Copy the answer")).to_have_text("Copied")
+    expect(page.locator(".tools").get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == "Code:\n\n```python\nprint(1)\n```\n"
 
 
@@ -221,6 +221,6 @@ def test_refusals_are_told_with_what_the_gateway_said(page: Page, gateway: FakeG
     expect(alert).to_contain_text("Too many requests with this key. Try again in 12 s.")
     expect(alert).to_contain_text("rate_limit_exceeded")
     gateway.script = lambda body: tell("Now it works.")
-    page.get_by_role("button", name="Answer again").click()
+    page.get_by_role("button", name="Retry this answer").click()
     expect(page.locator(".prose")).to_have_text("Now it works.")
     expect(page.locator(".ending")).to_have_count(0)

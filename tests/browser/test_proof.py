@@ -39,7 +39,7 @@ def test_the_state_is_followed_until_it_is_final(page: Page, gateway: FakeGatewa
     expect(badge).to_have_text("verified")
     page.get_by_text("Route and proof").click()
     rows = page.locator(".proof tbody tr")
-    expect(rows.nth(0)).to_contain_text("recomputed: same (distance 4.1 % of the threshold)")
+    expect(rows.nth(0)).to_contain_text("recomputed: samedistance 4.1 % of the threshold")
     expect(rows.nth(1)).to_contain_text("not drawn: paid")
     asked = [path for path in gateway.paths if path.startswith("/v1/requests/")]
     assert len(asked) == 3, "nothing is asked once the word is final"

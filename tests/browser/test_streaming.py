@@ -109,7 +109,7 @@ def test_a_stream_without_its_end_is_shown_as_cut(
     expect(page.locator(".ending")).to_contain_text(words)
     expect(page.locator(".prose")).to_have_text("Half an")
     gateway.script = lambda body: tell("A whole answer.")
-    page.get_by_role("button", name="Answer again").click()
+    page.get_by_role("button", name="Retry this answer").click()
     expect(page.locator(".prose")).to_have_text("A whole answer.")
 
 

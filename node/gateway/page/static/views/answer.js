@@ -20,7 +20,7 @@ export function Answer({ chat, node, isRunning, again }) {
         <div class="tools">
           <${Branches} chat=${chat} node=${node} isRunning=${isRunning} />
           ${node.text && html`<${CopyButton} text=${node.text} label="Copy the answer" />`}
-          <button type="button" class="text" disabled=${isRunning} aria-label="Answer again" onClick=${again}>Retry</button>
+          <button type="button" class="text" disabled=${isRunning} aria-label="Retry this answer" onClick=${again}>Retry</button>
         </div>
         <${Proof} chat=${chat} node=${node} />
       `}

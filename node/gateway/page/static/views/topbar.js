@@ -4,7 +4,7 @@ import { askKey, changeSettings, loadModels } from "../store.js";
 import { html, useState } from "../vendor/htm-preact.js";
 import { keyIcon, menuIcon } from "./icons.js";
 
-const THEMES = { system: "System colours", light: "Light", dark: "Dark" };
+const THEMES = { system: "Auto", light: "Light", dark: "Dark" };
 
 export function Topbar({ state, isNarrow, isOpen, open }) {
   return html`
