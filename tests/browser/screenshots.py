@@ -71,7 +71,7 @@ def take(page: Page, name: str) -> None:
 
 
 def take_all(browser: Browser, gateway: FakeGateway) -> None:
-    verified = make_proof("verified", "paid", "paid", "paid", drawn=(0, 2))
+    verified = make_proof("verified", "paid", "paid", "paid", drawn=(0, 1, 2))
     page = open_page(browser, gateway, **WIDE)
     take(page, "empty")
     show_answer(page, gateway, verified, "verified")

@@ -33,7 +33,7 @@ LOADED = """() => {
 
 def show_rich(page: Page, gateway: FakeGateway) -> None:
     gateway.script = lambda body: tell(RICH)
-    gateway.proofs[REQUEST] = [make_proof("verified", "paid", "paid", "paid", drawn=(0, 2))]
+    gateway.proofs[REQUEST] = [make_proof("verified", "paid", "paid", "paid", drawn=(0, 1, 2))]
     ask(page, "Show everything you have, with averyveryverylongwordwithoutanyspacesthatwouldpushthebubblewider.")
     expect(page.locator(".figures .badge")).to_have_text("verified")
     page.get_by_text("Route and proof").click()

@@ -194,6 +194,14 @@ def test_no_model_says_so_and_tries_again(gateway: FakeGateway, open_page: OpenP
     expect(page.get_by_label("Model", exact=True)).to_have_value("tiny")
 
 
+def test_a_model_without_workers_says_so_and_is_not_the_first_choice(gateway: FakeGateway, open_page: OpenPage) -> None:
+    gateway.unserved = {gateway.models[0]}
+    page = open_page()
+    choice = page.get_by_label("Model", exact=True)
+    expect(choice).to_have_value(gateway.models[1])
+    expect(choice.get_by_role("option", name=f"{gateway.models[0]} (no workers now)")).to_be_attached()
+
+
 def test_answers_and_code_are_copied(gateway: FakeGateway, open_page: OpenPage) -> None:
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     gateway.script = lambda body: tell("Code:\n\n```python\nprint(1)\n```\n")

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.answers import COST_NMYL, PATH, REQUEST, SESSION, make_proof
+from tests.browser.answers import (
+    COST_NMYL,
+    DONE,
+    PATH,
+    REQUEST,
+    SESSION,
+    make_delta,
+    make_event,
+    make_headers,
+    make_proof,
+)
 from tests.browser.conftest import ask
 from tests.browser.gateway import FakeGateway
 
@@ -31,12 +41,12 @@ def test_the_state_is_followed_until_it_is_final(page: Page, gateway: FakeGatewa
     gateway.proofs[REQUEST] = [
         make_proof("pending"),
         make_proof("settled", *AWAITED),
-        make_proof("verified", "paid", "paid", "paid", drawn=(0, 2)),
+        make_proof("paid", "paid", "paid", "paid", drawn=(0, 2)),
     ]
     ask(page, "one")
     badge = page.locator(".figures .badge")
     expect(badge).to_have_text("settled")
-    expect(badge).to_have_text("verified")
+    expect(badge).to_have_text("paid, not all checked")
     page.get_by_text("Route and proof").click()
     rows = page.locator(".proof tbody tr")
     expect(rows.nth(0)).to_contain_text("recomputed: samedistance 4.1 % of the threshold")
@@ -48,8 +58,15 @@ def test_the_state_is_followed_until_it_is_final(page: Page, gateway: FakeGatewa
 @pytest.mark.parametrize(
     ("proof", "badge", "sentence"),
     [
-        (make_proof("paid", "paid", "paid", "paid"), "paid, unsampled", "nobody has recomputed this answer"),
-        (make_proof("verified", "paid", "paid", "paid", drawn=(0,)), "verified", "not the whole answer"),
+        (make_proof("paid", "paid", "paid", "paid"), "paid, not all checked", "nobody has recomputed this answer"),
+        (
+            make_proof("paid", "paid", "paid", "paid", drawn=(1,)),
+            "paid, not all checked",
+            "1 of 3 workers' parts was drawn and recomputed",
+        ),
+        (make_proof("verified", "paid", "paid", "paid", drawn=(0, 1, 2)), "verified", "not the whole"),
+        (make_proof("lost"), "never settled", "nothing was paid"),
+        (make_proof("cancelled"), "not charged", "Nothing was charged"),
         (
             make_proof("refunded", "paid", "refunded", "paid", drawn=(1,), returned=50_000_000),
             "refunded",
@@ -86,7 +103,7 @@ def test_a_request_that_is_not_known_yet_is_asked_for_again(page: Page, gateway:
     ask(page, "one")
     expect(page.locator(".figures .badge")).to_have_text("settling")
     gateway.proofs[REQUEST] = [make_proof("paid", "paid", "paid", "paid")]
-    expect(page.locator(".figures .badge")).to_have_text("paid, unsampled")
+    expect(page.locator(".figures .badge")).to_have_text("paid, not all checked")
 
 
 def test_following_is_taken_up_after_a_reload(page: Page, gateway: FakeGateway) -> None:
@@ -95,4 +112,23 @@ def test_following_is_taken_up_after_a_reload(page: Page, gateway: FakeGateway) 
     expect(page.locator(".figures .badge")).to_have_text("settled")
     gateway.proofs[REQUEST] = [make_proof("paid", "paid", "paid", "paid")]
     page.reload()
-    expect(page.locator(".figures .badge")).to_have_text("paid, unsampled")
+    expect(page.locator(".figures .badge")).to_have_text("paid, not all checked")
+
+
+def test_what_a_failed_answer_cost_is_told_too(page: Page, gateway: FakeGateway) -> None:
+    cost = {"requests": [{"id": REQUEST, "cost_nmyl": 20_000_000, "state": "pending"}], "session": SESSION}
+    error = {"message": "No worker is left.", "type": "server_error", "code": "upstream_gone", "myelin": cost}
+    gateway.script = lambda body: [make_headers(), make_delta("Half an"), make_event({"error": error}), DONE]
+    ask(page, "one")
+    expect(page.locator(".ending")).to_contain_text("No worker is left.")
+    expect(page.locator(".figures")).to_contain_text("0.02 MYL")
+
+
+def test_a_request_that_was_never_booked_is_not_asked_for(page: Page, gateway: FakeGateway) -> None:
+    cost = {"requests": [{"id": "", "cost_nmyl": 0, "state": "cancelled"}]}
+    headers = {"x-request-id": "req_1"}
+    gateway.script = lambda body: [headers, make_event({"error": {"message": "No path.", "myelin": cost}}), DONE]
+    ask(page, "one")
+    expect(page.locator(".ending")).to_contain_text("No path.")
+    expect(page.locator(".proof")).to_have_count(0)
+    assert not any("/v1/requests" in path for path in gateway.paths)

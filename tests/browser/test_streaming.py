@@ -73,7 +73,7 @@ def test_stop_ends_the_request_and_keeps_what_came(page: Page, gateway: FakeGate
     expect(page.locator(".ending")).to_contain_text("You stopped this answer.")
     assert gateway.gone.wait(20), "the gateway sees that the client is gone"
     expect(page.locator(".prose")).to_have_text("Only this")
-    expect(page.locator(".badge").first).to_have_text("paid, unsampled")  # known from the header alone
+    expect(page.locator(".badge").first).to_have_text("paid, not all checked")  # known from the header alone
     gateway.script = lambda body: tell("Next.")
     ask(page, "two")
     expect(page.locator(".prose").last).to_have_text("Next.")

@@ -42,6 +42,7 @@ async function answer(chatId, parent) {
     for await (const chunk of streamChat(body, aborter.signal, (headers) => course.begin(headers))) course.take(chunk);
     end = { status: "done" };
   } catch (error) {
+    if (error.myelin) course.take({ myelin: error.myelin });
     end = describeEnd(error);
   }
   set({ running: null, status: END_WORDS[end.status] });
@@ -119,7 +120,8 @@ class Course {
   }
 
   #takeProof({ requests, session, path }) {
-    if (Array.isArray(requests) && requests.length) this.#known.requests = requests;
+    const named = Array.isArray(requests) ? requests.filter((one) => one?.id) : [];
+    if (named.length) this.#known.requests = named;
     if (session) this.#known.session = session;
     if (Array.isArray(path)) this.#known.path = path;
   }

@@ -20,43 +20,57 @@ const STATES = {
   pending: {
     label: "settling",
     tone: "wait",
-    text: "The answer is here; its settlement is not on the chain yet. Nobody has been paid.",
+    text: () => "The answer is here; its settlement is not on the chain yet. Nobody has been paid.",
   },
   settled: {
     label: "settled",
     tone: "wait",
-    text: "The workers' commitments to what they computed are on the chain. A random beacon now draws which parts are recomputed.",
+    text: () => "The workers' commitments to what they computed are on the chain. A random beacon draws which parts are recomputed.",
   },
   paid: {
-    label: "paid, unsampled",
+    label: "paid, not all checked",
     tone: "plain",
-    text: "No part of this request was drawn, so the workers were paid unverified. They could not know that beforehand; nobody has recomputed this answer.",
+    text: (drawn, count) =>
+      drawn === 0
+        ? "No part of this request was drawn, so the workers were paid unverified. They could not know that beforehand; nobody has recomputed this answer."
+        : `${drawn} of ${count} workers' parts ${drawn === 1 ? "was" : "were"} drawn and recomputed, with the same result. The others were not drawn: they were paid unverified.`,
   },
   verified: {
     label: "verified",
     tone: "good",
-    text: "Verifiers recomputed the drawn parts and got the same within the threshold. A drawn part is one window of one worker's layers, not the whole answer.",
+    text: () =>
+      "Every worker's part was drawn: verifiers recomputed one window of each and got the same within the threshold. A window is a part of the answer, not the whole.",
   },
   refunded: {
     label: "refunded",
     tone: "warn",
-    text: "A drawn part could not be checked, because its worker was unavailable or the verifiers reached no verdict. Its price came back to the payer; nothing was proven wrong, and nothing right.",
+    text: () =>
+      "A part could not be checked, because its worker was unavailable or the verifiers reached no verdict. Its price came back to the payer; nothing was proven wrong, and nothing right.",
   },
   slashed: {
     label: "proven wrong",
     tone: "bad",
-    text: "Verifiers recomputed a drawn part and proved it wrong. Its worker was slashed and the payer compensated. Do not rely on this answer.",
+    text: () =>
+      "Verifiers recomputed a drawn part and proved it wrong. Its worker was slashed and the payer compensated. Do not rely on this answer.",
   },
-  cancelled: { label: "not charged", tone: "plain", text: "Nothing was delivered, so nothing is charged and nothing is settled." },
+  lost: {
+    label: "never settled",
+    tone: "plain",
+    text: () => "The workers never settled this request: nothing was paid, nothing is committed on the chain, and nothing can be checked.",
+  },
+  cancelled: { label: "not charged", tone: "plain", text: () => "Nothing was charged for this request, and there is nothing to settle." },
 };
 
-export function describeState(state) {
-  return STATES[state] ?? { label: String(state), tone: "plain", text: "The gateway gave this state; this page has no words for it." };
+/** {label, tone, text} of a state; `stages` are those of the chain, where they are known. */
+export function describeState(state, stages = []) {
+  const known = Object.hasOwn(STATES, state) ? STATES[state] : null;
+  if (!known) return { label: String(state), tone: "plain", text: "The gateway gave this state; this page has no words for it." };
+  return { ...known, text: known.text(stages.filter((one) => one.drawn).length, stages.length) };
 }
 
 /** The states of one answer's requests as one: what should worry most comes first. */
 export function joinStates(states) {
-  const order = ["slashed", "refunded", "pending", "settled", "paid", "verified"];
+  const order = ["slashed", "refunded", "lost", "pending", "settled", "paid", "verified"];
   const known = order.find((one) => states.includes(one));
   return known ?? states[0] ?? null;
 }
@@ -84,7 +98,7 @@ export function listStages(path, proof) {
 
 /** Requests of an answer, each with what is known by now: {id, cost, returned, state, isFinal, proof}. */
 export function listRequests(node) {
-  return (node.requests ?? []).map((request) => {
+  return (node.requests ?? []).filter((request) => request.id).map((request) => {
     const proof = node.proofs?.[request.id];
     return {
       id: request.id,

@@ -25,7 +25,7 @@ function showOpened({ target }) {
 }
 
 function RequestProof({ node, request, isOne }) {
-  const words = describeState(request.state);
+  const words = describeState(request.state, request.proof?.stages);
   const stages = listStages(node.path, request.proof);
   return html`
     <div class="request">
