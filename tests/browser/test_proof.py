@@ -43,14 +43,18 @@ def test_the_state_is_followed_until_it_is_final(page: Page, gateway: FakeGatewa
         make_proof("settled", *AWAITED),
         make_proof("paid", "paid", "paid", "paid", drawn=(0, 2)),
     ]
+    page.clock.install()
     ask(page, "one")
     badge = page.locator(".figures .badge")
-    expect(badge).to_have_text("settled")
-    expect(badge).to_have_text("paid, not all checked")
+    for words in ("settling", "settled", "paid, not all checked"):
+        page.clock.run_for(1_000)
+        expect(badge).to_have_text(words)
     page.get_by_text("Route and proof").click()
     rows = page.locator(".proof tbody tr")
     expect(rows.nth(0)).to_contain_text("recomputed: samedistance 4.1 % of the threshold")
     expect(rows.nth(1)).to_contain_text("not drawn: paid")
+    page.clock.run_for(60_000)
+    page.evaluate("fetch('/v1/models').then((response) => response.text())")  # what was asked before has arrived
     asked = [path for path in gateway.paths if path.startswith("/v1/requests/")]
     assert len(asked) == 3, "nothing is asked once the word is final"
 

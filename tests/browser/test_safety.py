@@ -65,6 +65,18 @@ def test_raw_html_is_shown_as_it_was_written(page: Page, gateway: FakeGateway) -
     expect(page.locator(".prose sub")).to_have_text("2")
 
 
+def test_a_remote_image_is_a_link_that_says_so(page: Page, gateway: FakeGateway) -> None:
+    gateway.script = lambda body: tell(
+        "![a cat](https://example.org/cat.png) ![dot](data:image/gif;base64,R0lGODlhAQABAAAAACw=)"
+    )
+    ask(page, "one")
+    expect(page.locator(".figures")).to_have_count(1)
+    link = page.locator(".prose a")
+    expect(link).to_have_text("image: a cat")
+    expect(link).to_have_attribute("href", "https://example.org/cat.png")
+    expect(page.locator(".prose img")).to_have_attribute("alt", "dot")
+
+
 SANITISE = """async (html) => {
   const { sanitise } = await import("/page/markdown.js");
   const frame = document.createElement("div");
