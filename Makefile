@@ -33,7 +33,7 @@ test: $(VENV)/.dev-done browser check
 	@$(BIN)/python -m pytest tests $(PARALLEL) $(ARGS)
 
 # Everything but the tests that take tens of seconds.
-quick: $(VENV)/.dev-done browser
+quick: $(VENV)/.dev-done
 	@$(BIN)/python -m pytest tests -m "not slow and not soak and not nightly" $(PARALLEL) $(ARGS)
 
 # A hundred honest requests in a row on one network, every one verified; twenty prompts against one process;

@@ -32,6 +32,13 @@ AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text("utf-8")
 OpenPage = Callable[..., Page]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A page in a fresh profile takes a second, and there are a hundred: `make test` has them, `make quick` has not."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """For a module and no longer: while it lives, this thread has a running asyncio loop, which other tests mind."""

@@ -139,6 +139,19 @@ def test_damaged_storage_is_passed_over(page: Page, gateway: FakeGateway) -> Non
     expect(page.get_by_role("navigation").get_by_role("listitem")).to_have_count(1)
 
 
+def test_what_another_tab_adds_and_deletes_is_seen(page: Page, gateway: FakeGateway) -> None:
+    gateway.script = say_back
+    other = page.context.new_page()
+    other.goto(gateway.url)
+    other.get_by_label("Model", exact=True).wait_for()
+    ask(other, "from the other tab")
+    expect(other.locator(".figures")).to_have_count(1)
+    expect(page.locator(".bubble")).to_have_text("from the other tab")
+    expect(page.locator(".figures")).to_have_count(1)
+    page.get_by_role("button", name="Delete “from the other tab”").click()
+    expect(other.get_by_role("heading", name="Ask the network")).to_be_visible()
+
+
 def test_parameters_and_model_are_sent_and_kept(page: Page, gateway: FakeGateway) -> None:
     page.get_by_text("Parameters").click()
     for label, value in (("Temperature", "0.7"), ("Top p", "0.9"), ("Max tokens", "32"), ("Seed", "7")):

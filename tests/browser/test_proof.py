@@ -136,3 +136,18 @@ def test_a_request_that_was_never_booked_is_not_asked_for(page: Page, gateway: F
     expect(page.locator(".ending")).to_contain_text("No path.")
     expect(page.locator(".proof")).to_have_count(0)
     assert not any("/v1/requests" in path for path in gateway.paths)
+
+
+@pytest.mark.parametrize(
+    ("nmyl", "words"),
+    [
+        (COST_NMYL, "0.1632 MYL"),
+        (0, "0 MYL"),
+        (7_380, "7,380 nmyl"),
+        (100_000, "0.0001 MYL"),
+        (12_345_678_900_000, "12,345.6789 MYL"),
+        (None, None),
+    ],
+)
+def test_amounts_are_readable(page: Page, nmyl: int | None, words: str | None) -> None:
+    assert page.evaluate("async (nmyl) => (await import('/page/proof.js')).formatMyl(nmyl)", nmyl) == words

@@ -63,7 +63,7 @@ def test_a_block_that_is_complete_is_not_drawn_again(page: Page, gateway: FakeGa
 @pytest.mark.parametrize("means", ["button", "Escape"])
 def test_stop_ends_the_request_and_keeps_what_came(page: Page, gateway: FakeGateway, means: str) -> None:
     gateway.script = lambda body: [make_headers(), make_delta("Only this"), Gate(), make_delta(" never"), *make_end()]
-    gateway.proofs[REQUEST] = [make_proof("paid", "paid", "paid", "paid")]
+    gateway.proofs[REQUEST] = [{**make_proof("paid", "paid", "paid", "paid"), "generated_tokens": 2}]
     ask(page, "one")
     expect(page.locator(".prose")).to_have_text("Only this")
     if means == "button":
@@ -74,6 +74,7 @@ def test_stop_ends_the_request_and_keeps_what_came(page: Page, gateway: FakeGate
     assert gateway.gone.wait(20), "the gateway sees that the client is gone"
     expect(page.locator(".prose")).to_have_text("Only this")
     expect(page.locator(".badge").first).to_have_text("paid, not all checked")  # known from the header alone
+    expect(page.locator(".figures").first).to_contain_text("2 tokens")
     gateway.script = lambda body: tell("Next.")
     ask(page, "two")
     expect(page.locator(".prose").last).to_have_text("Next.")

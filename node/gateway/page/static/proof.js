@@ -2,12 +2,13 @@
 
 const NMYL_PER_MYL = 1e9;
 
-/** 163200000 -> "0.1632 MYL"; null -> null. */
+const LEAST_MYL_NMYL = 100_000;
+
+/** 163200000 -> "0.1632 MYL"; 7380 -> "7,380 nmyl", as four decimals of MYL would hide it; null -> null. */
 export function formatMyl(nmyl) {
   if (!Number.isFinite(nmyl)) return null;
-  const myl = nmyl / NMYL_PER_MYL;
-  const digits = myl === 0 || Math.abs(myl) >= 0.0001 ? 4 : 9;
-  return `${myl.toLocaleString("en", { maximumFractionDigits: digits })} MYL`;
+  if (nmyl !== 0 && Math.abs(nmyl) < LEAST_MYL_NMYL) return `${nmyl.toLocaleString("en")} nmyl`;
+  return `${(nmyl / NMYL_PER_MYL).toLocaleString("en", { maximumFractionDigits: 4 })} MYL`;
 }
 
 /** 0.1532 -> "0.15 s", 12.34 -> "12.3 s". */
@@ -115,4 +116,11 @@ export function listRequests(node) {
 export function sumCost(requests) {
   const known = requests.filter((one) => Number.isFinite(one.cost));
   return known.length ? known.reduce((sum, one) => sum + one.cost - one.returned, 0) : null;
+}
+
+/** Tokens of an answer: as its stream told, or, of one that was stopped, as its requests do. null: not known. */
+export function countTokens(node, requests) {
+  if (Number.isFinite(node.usage?.completion)) return node.usage.completion;
+  const known = requests.map((one) => one.proof?.generated_tokens).filter(Number.isFinite);
+  return known.length ? known.reduce((sum, one) => sum + one, 0) : null;
 }

@@ -1,6 +1,6 @@
 // One answer: its text as it streams, how it ended, and the line that says what it took.
 
-import { formatMyl, formatSeconds, describeState, joinStates, listRequests, sumCost } from "../proof.js";
+import { countTokens, formatMyl, formatSeconds, describeState, joinStates, listRequests, sumCost } from "../proof.js";
 import { askKey } from "../store.js";
 import { html } from "../vendor/htm-preact.js";
 import { Branches } from "./branches.js";
@@ -54,7 +54,7 @@ function Figures({ node }) {
   const requests = listRequests(node);
   const state = joinStates(requests.map((one) => one.state));
   const words = state && describeState(state);
-  const tokens = node.usage?.completion;
+  const tokens = countTokens(node, requests);
   const speed = tokens > 1 && node.writing_s > 0.02 ? `${((tokens - 1) / node.writing_s).toFixed(1)} tok/s` : null;
   const figures = [
     Number.isFinite(tokens) && `${tokens.toLocaleString("en")} ${tokens === 1 ? "token" : "tokens"}`,
