@@ -149,6 +149,15 @@ def test_a_long_answer_stays_at_its_end_and_lets_one_read_above(page: Page, gate
     expect(page.get_by_text("The end.")).to_be_in_viewport()
 
 
+def test_stop_stays_at_hand_while_text_comes_that_is_slow_to_lay_out(page: Page, gateway: FakeGateway) -> None:
+    """Emphasis without spaces between is quadratic in marked: 30,000 characters of it take it a second."""
+    gateway.script = lambda body: [make_headers(), *(make_delta("_a_" * 100) for _ in range(100)), Gate()]
+    ask(page, "one")
+    expect(page.locator(".prose")).to_contain_text("_a_")
+    page.keyboard.press("Escape")
+    expect(page.locator(".ending")).to_contain_text("You stopped this answer.")
+
+
 def test_another_conversation_can_be_read_while_one_streams(page: Page, gateway: FakeGateway) -> None:
     rest = Gate()
     ask(page, "first")
