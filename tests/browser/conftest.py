@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, expect, sync_playwright
 
 from tests.browser.chromium import LAUNCH_ARGS, NO_BROWSER, find_chromium
 from tests.browser.gateway import FakeGateway, serve_page
@@ -30,6 +30,13 @@ addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text("utf-8")
 
 OpenPage = Callable[..., Page]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A page in a fresh profile takes a second, and there are a hundred: `make test` has them, `make quick` has not."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +60,9 @@ def gateway() -> Iterator[FakeGateway]:
 @pytest.fixture
 def open_page(browser: Browser, gateway: FakeGateway) -> Iterator[OpenPage]:
     """Opens the page in a profile of its own; at the end nothing may have been asked elsewhere, refused or failed."""
-    contexts, faults, pages = [], [], []
+    contexts: list[BrowserContext] = []
+    faults: list[str] = []
+    pages: list[Page] = []
 
     def open_one(**options: Any) -> Page:
         context = browser.new_context(**options)
@@ -77,19 +86,23 @@ def open_page(browser: Browser, gateway: FakeGateway) -> Iterator[OpenPage]:
 def watch(page: Page, url: str, faults: list[str]) -> None:
     host = urlsplit(url).netloc
 
-    def on_request(request: Any) -> None:
+    def on_request(request: Request) -> None:
         parts = urlsplit(request.url)
         if parts.scheme not in ("data", "blob") and parts.netloc != host:
             faults.append(f"asked {request.url}")
 
-    def on_console(message: Any) -> None:
+    def on_console(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not REFUSED.match(message.text):
             faults.append(f"console: {message.text}")
+
+    def on_dialog(dialog: Dialog) -> None:
+        faults.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
     page.on("request", on_request)
     page.on("console", on_console)
     page.on("pageerror", lambda error: faults.append(f"error: {error}"))
-    page.on("dialog", lambda dialog: (faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("dialog", on_dialog)
 
 
 @pytest.fixture

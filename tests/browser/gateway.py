@@ -25,6 +25,7 @@ class FakeGateway:
 
     url: str = ""
     key: str | None = None
+    unserved: set[str] = field(default_factory=set)
     models: list[str] = field(default_factory=lambda: ["SmolLM2-135M-Instruct", "gemma-3-270m-it"])
     script: Callable[[dict[str, Any]], Iterable[Step]] = lambda body: tell("Hello.")
     proofs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -59,7 +60,10 @@ class Handler(BaseHTTPRequestHandler):
         elif not self.may_enter():
             self.refuse(Refuse(401, "This key is not known.", "invalid_api_key"))
         elif path == "/v1/models":
-            data = [{"id": name, "object": "model", "created": 0, "owned_by": "myelin"} for name in self.gateway.models]
+            data = [
+                {"id": name, "object": "model", "myelin": {"is_served": name not in self.gateway.unserved}}
+                for name in self.gateway.models
+            ]
             self.reply_json(200, {"object": "list", "data": data})
         elif path.startswith("/v1/requests/"):
             proof = self.gateway.answer_proof(path.rpartition("/")[2])

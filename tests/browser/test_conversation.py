@@ -67,7 +67,7 @@ def test_a_retried_answer_stands_beside_the_first(page: Page, gateway: FakeGatew
     gateway.script = lambda body: tell(f"Answer {len(gateway.asked)}.")
     ask(page, "one")
     expect(page.locator(".prose")).to_have_text("Answer 1.")
-    page.get_by_role("button", name="Answer again").click()
+    page.get_by_role("button", name="Retry this answer").click()
     expect(page.locator(".prose")).to_have_text("Answer 2.")
     expect(page.locator(".answer .branches")).to_contain_text("2 / 2")
     assert gateway.asked[0]["messages"] == gateway.asked[1]["messages"]
@@ -79,7 +79,7 @@ def test_a_reload_keeps_conversations_and_the_branch_shown(page: Page, gateway: 
     gateway.script = lambda body: tell(f"Answer {len(gateway.asked)}.")
     ask(page, "one")
     expect(page.locator(".figures")).to_have_count(1)
-    page.get_by_role("button", name="Answer again").click()
+    page.get_by_role("button", name="Retry this answer").click()
     expect(page.locator(".prose")).to_have_text("Answer 2.")
     expect(page.locator(".figures")).to_have_count(1)
     page.get_by_role("button", name="The version before").click()
@@ -139,6 +139,19 @@ def test_damaged_storage_is_passed_over(page: Page, gateway: FakeGateway) -> Non
     expect(page.get_by_role("navigation").get_by_role("listitem")).to_have_count(1)
 
 
+def test_what_another_tab_adds_and_deletes_is_seen(page: Page, gateway: FakeGateway) -> None:
+    gateway.script = say_back
+    other = page.context.new_page()
+    other.goto(gateway.url)
+    other.get_by_label("Model", exact=True).wait_for()
+    ask(other, "from the other tab")
+    expect(other.locator(".figures")).to_have_count(1)
+    expect(page.locator(".bubble")).to_have_text("from the other tab")
+    expect(page.locator(".figures")).to_have_count(1)
+    page.get_by_role("button", name="Delete “from the other tab”").click()
+    expect(other.get_by_role("heading", name="Ask the network")).to_be_visible()
+
+
 def test_parameters_and_model_are_sent_and_kept(page: Page, gateway: FakeGateway) -> None:
     page.get_by_text("Parameters").click()
     for label, value in (("Temperature", "0.7"), ("Top p", "0.9"), ("Max tokens", "32"), ("Seed", "7")):
@@ -194,15 +207,23 @@ def test_no_model_says_so_and_tries_again(gateway: FakeGateway, open_page: OpenP
     expect(page.get_by_label("Model", exact=True)).to_have_value("tiny")
 
 
+def test_a_model_without_workers_says_so_and_is_not_the_first_choice(gateway: FakeGateway, open_page: OpenPage) -> None:
+    gateway.unserved = {gateway.models[0]}
+    page = open_page()
+    choice = page.get_by_label("Model", exact=True)
+    expect(choice).to_have_value(gateway.models[1])
+    expect(choice.get_by_role("option", name=f"{gateway.models[0]} (no workers now)")).to_be_attached()
+
+
 def test_answers_and_code_are_copied(gateway: FakeGateway, open_page: OpenPage) -> None:
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     gateway.script = lambda body: tell("Code:\n\n```python\nprint(1)\n```\n")
     ask(page, "one")
     page.get_by_role("button", name="Copy the python code").click()
-    expect(page.get_by_role("button", name="Copy the python code")).to_have_text("Copied")
+    expect(page.locator(".code").get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == "print(1)"
     page.get_by_role("button", name="Copy the answer").click()
-    expect(page.get_by_role("button", name="Copy the answer")).to_have_text("Copied")
+    expect(page.locator(".tools").get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == "Code:\n\n```python\nprint(1)\n```\n"
 
 
@@ -221,6 +242,6 @@ def test_refusals_are_told_with_what_the_gateway_said(page: Page, gateway: FakeG
     expect(alert).to_contain_text("Too many requests with this key. Try again in 12 s.")
     expect(alert).to_contain_text("rate_limit_exceeded")
     gateway.script = lambda body: tell("Now it works.")
-    page.get_by_role("button", name="Answer again").click()
+    page.get_by_role("button", name="Retry this answer").click()
     expect(page.locator(".prose")).to_have_text("Now it works.")
     expect(page.locator(".ending")).to_have_count(0)

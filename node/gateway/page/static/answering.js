@@ -6,8 +6,8 @@ import { followProofs } from "./following.js";
 import { askKey, currentChat, ensureChat, findChat, get, putChat, set, updateNode } from "./store.js";
 
 const FLUSH_MS = 50;
-const LONG_FLUSH_MS = 400;
-const LONG_CHARS = 50_000;
+const FLUSH_MS_MAX = 2_000;
+const DRAWING_SHARE = 4; // drawing takes at most a quarter of the time, however odd the text: Stop stays at hand
 const KEEP_MS = 1_000;
 
 /** Says `text` after `parent` (a message's id; null: the conversation begins with it) and has it answered. */
@@ -42,6 +42,7 @@ async function answer(chatId, parent) {
     for await (const chunk of streamChat(body, aborter.signal, (headers) => course.begin(headers))) course.take(chunk);
     end = { status: "done" };
   } catch (error) {
+    if (error.myelin) course.take({ myelin: error.myelin });
     end = describeEnd(error);
   }
   set({ running: null, status: END_WORDS[end.status] });
@@ -85,6 +86,7 @@ class Course {
   #first = null;
   #last = null;
   #timer = null;
+  #pause = FLUSH_MS;
   #keptAt = performance.now();
 
   constructor(chatId, nodeId) {
@@ -109,8 +111,7 @@ class Course {
     if (choice?.finish_reason) this.#known.finish = choice.finish_reason;
     if (chunk.usage) this.#known.usage = { prompt: chunk.usage.prompt_tokens, completion: chunk.usage.completion_tokens };
     if (chunk.myelin) this.#takeProof(chunk.myelin);
-    const pause = this.#text.length > LONG_CHARS ? LONG_FLUSH_MS : FLUSH_MS;
-    this.#timer ??= setTimeout(() => this.#flush(), pause);
+    this.#timer ??= setTimeout(() => this.#flush(), this.#pause);
   }
 
   finish(end) {
@@ -119,16 +120,23 @@ class Course {
   }
 
   #takeProof({ requests, session, path }) {
-    if (Array.isArray(requests) && requests.length) this.#known.requests = requests;
+    const named = Array.isArray(requests) ? requests.filter((one) => one?.id) : [];
+    if (named.length) this.#known.requests = named;
     if (session) this.#known.session = session;
     if (Array.isArray(path)) this.#known.path = path;
   }
 
   #flush() {
     this.#timer = null;
+    const began = performance.now();
     const isKept = performance.now() - this.#keptAt > KEEP_MS;
     if (isKept) this.#keptAt = performance.now();
     updateNode(this.chatId, this.nodeId, this.#describe(), isKept);
+    // What was put is drawn before the next task.
+    setTimeout(() => {
+      const took = performance.now() - began;
+      this.#pause = Math.min(FLUSH_MS_MAX, Math.max(FLUSH_MS, DRAWING_SHARE * took));
+    });
   }
 
   #describe() {

@@ -7,11 +7,12 @@ const KEY = "myelin.key";
 export const readKey = () => sessionStorage.getItem(KEY) ?? "";
 export const saveKey = (key) => (key ? sessionStorage.setItem(KEY, key) : sessionStorage.removeItem(KEY));
 
-/** What the gateway refused, or that it cannot be reached (status 0). `retryAfter` is in seconds, or null. */
+/** What the gateway refused, or that it cannot be reached (status 0). `retryAfter` is in seconds, or null;
+ * `myelin` says which requests it cost nevertheless, or is null. */
 export class GatewayError extends Error {
-  constructor(message, { status = 0, code = null, retryAfter = null } = {}) {
+  constructor(message, { status = 0, code = null, retryAfter = null, myelin = null } = {}) {
     super(message);
-    Object.assign(this, { status, code, retryAfter });
+    Object.assign(this, { status, code, retryAfter, myelin });
   }
 }
 
@@ -48,7 +49,7 @@ async function readError(response) {
 
 function makeError(error, status, retryAfter = null) {
   const message = typeof error?.message === "string" && error.message ? error.message : `The gateway answered with status ${status}.`;
-  return new GatewayError(message, { status, code: error?.code ?? error?.type ?? null, retryAfter });
+  return new GatewayError(message, { status, code: error?.code ?? error?.type ?? null, retryAfter, myelin: error?.myelin ?? null });
 }
 
 async function readJson(response) {
@@ -60,10 +61,11 @@ async function readJson(response) {
   }
 }
 
-/** Names of the models that this key may ask. */
+/** [{id, isServed}]: the models that this key may ask, and whether workers serve them now. */
 export async function fetchModels() {
   const { data } = await readJson(await call("/v1/models"));
-  return (Array.isArray(data) ? data : []).map((one) => one?.id).filter((id) => typeof id === "string");
+  const named = (Array.isArray(data) ? data : []).filter((one) => typeof one?.id === "string");
+  return named.map((one) => ({ id: one.id, isServed: one.myelin?.is_served !== false }));
 }
 
 /** What the chain says of a request by now. */
@@ -85,12 +87,13 @@ export async function* streamChat(body, signal, onHeaders) {
   const ids = (response.headers.get("x-myelin-request") ?? "").split(",").map((id) => id.trim());
   onHeaders({ requests: ids.filter(Boolean), session: response.headers.get("x-myelin-session") });
   const events = new EventReader();
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const decoder = new TextDecoder(); // not a TextDecoderStream: where a connection breaks, it would drop what had come
+  const reader = response.body.getReader();
   try {
     for (;;) {
       const { value, done } = await readOrCut(reader);
       if (done) throw new CutError("The connection closed before the answer was complete.");
-      for (const data of events.feed(value)) {
+      for (const data of events.feed(decoder.decode(value, { stream: true }))) {
         if (data === "[DONE]") return;
         yield readChunk(data);
       }

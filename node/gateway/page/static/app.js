@@ -3,7 +3,7 @@
 import { stop } from "./answering.js";
 import { followShown } from "./following.js";
 import { currentChat, get, loadModels, set, subscribe } from "./store.js";
-import { html, render, useEffect, useState } from "./vendor/htm-preact.js";
+import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { Composer } from "./views/composer.js";
 import { KeyDialog } from "./views/key_dialog.js";
 import { Messages } from "./views/messages.js";
@@ -16,6 +16,7 @@ function App() {
   const [state, setState] = useState(get());
   const [isOpen, setOpen] = useState(false); // the list of conversations, on narrow screens
   const [isNarrow, setNarrow] = useState(NARROW.matches);
+  const focusNext = useRef(null);
   const chat = currentChat();
   const isDrawn = isNarrow && isOpen;
 
@@ -38,20 +39,23 @@ function App() {
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
   }, [isDrawn]);
+  // What is behind the drawn list takes no focus before the list is gone.
   useEffect(() => {
-    if (isDrawn) document.querySelector("#conversations button")?.focus();
+    const target = isDrawn ? "#conversations button" : focusNext.current;
+    focusNext.current = null;
+    if (target) document.querySelector(target)?.focus();
   }, [isDrawn]);
 
-  const close = () => {
+  const close = (target = "#open-conversations") => {
+    focusNext.current = target;
     setOpen(false);
-    document.querySelector("#open-conversations")?.focus();
   };
 
   return html`
     <a class="skip" href="#question" onClick=${skipToQuestion}>Skip to the question</a>
     <div class="page">
       <${Sidebar} state=${state} isHidden=${isNarrow && !isOpen} isDrawn=${isDrawn} close=${close} />
-      ${isDrawn && html`<div class="shade" onClick=${close}></div>`}
+      ${isDrawn && html`<div class="shade" onClick=${() => close()}></div>`}
       <div class="main" inert=${isDrawn}>
         <${Topbar} state=${state} isNarrow=${isNarrow} isOpen=${isOpen} open=${() => setOpen(true)} />
         <main><${Messages} state=${state} chat=${chat} /></main>

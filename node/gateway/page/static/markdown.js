@@ -101,12 +101,14 @@ function frameCode(pre) {
   label.textContent = language;
   const button = make("button", "quiet");
   button.type = "button";
-  button.textContent = "Copy";
-  button.setAttribute("aria-label", `Copy the ${language} code`);
+  const say = (word) => {
+    button.textContent = word;
+    button.setAttribute("aria-label", word === "Copy" ? `Copy the ${language} code` : word);
+  };
+  say("Copy");
   button.addEventListener("click", async () => {
-    const isDone = await copyText(pre.textContent.replace(/\n$/, ""));
-    button.textContent = isDone ? "Copied" : "Cannot copy";
-    setTimeout(() => (button.textContent = "Copy"), 1500);
+    say((await copyText(pre.textContent.replace(/\n$/, ""))) ? "Copied" : "Cannot copy");
+    setTimeout(() => say("Copy"), 1500);
   });
   const body = pre.cloneNode(true);
   body.tabIndex = 0;

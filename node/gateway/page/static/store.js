@@ -87,8 +87,9 @@ export async function loadModels() {
   set({ modelsState: "loading", modelsError: "" });
   try {
     const models = await fetchModels();
-    const isKnown = models.includes(state.settings.model);
-    if (!isKnown && models.length) changeSettings({ model: models[0] });
+    const isKnown = models.some((one) => one.id === state.settings.model);
+    const first = models.find((one) => one.isServed) ?? models[0];
+    if (!isKnown && first) changeSettings({ model: first.id });
     const modelsError = models.length ? "" : "This gateway offers no model now.";
     set({ models, modelsState: models.length ? "ready" : "failed", modelsError, keyAsked: false, keyError: "" });
   } catch (error) {

@@ -1,6 +1,6 @@
 // One answer: its text as it streams, how it ended, and the line that says what it took.
 
-import { formatMyl, formatSeconds, describeState, joinStates, listRequests, sumCost } from "../proof.js";
+import { countTokens, formatMyl, formatSeconds, describeState, joinStates, listRequests, sumCost } from "../proof.js";
 import { askKey } from "../store.js";
 import { html } from "../vendor/htm-preact.js";
 import { Branches } from "./branches.js";
@@ -20,7 +20,7 @@ export function Answer({ chat, node, isRunning, again }) {
         <div class="tools">
           <${Branches} chat=${chat} node=${node} isRunning=${isRunning} />
           ${node.text && html`<${CopyButton} text=${node.text} label="Copy the answer" />`}
-          <button type="button" class="text" disabled=${isRunning} aria-label="Answer again" onClick=${again}>Retry</button>
+          <button type="button" class="text" disabled=${isRunning} aria-label="Retry this answer" onClick=${again}>Retry</button>
         </div>
         <${Proof} chat=${chat} node=${node} />
       `}
@@ -54,7 +54,7 @@ function Figures({ node }) {
   const requests = listRequests(node);
   const state = joinStates(requests.map((one) => one.state));
   const words = state && describeState(state);
-  const tokens = node.usage?.completion;
+  const tokens = countTokens(node, requests);
   const speed = tokens > 1 && node.writing_s > 0.02 ? `${((tokens - 1) / node.writing_s).toFixed(1)} tok/s` : null;
   const figures = [
     Number.isFinite(tokens) && `${tokens.toLocaleString("en")} ${tokens === 1 ? "token" : "tokens"}`,

@@ -9,5 +9,5 @@ export function CopyButton({ text, label, className = "text" }) {
     setWord((await copyText(text)) ? "Copied" : "Cannot copy");
     setTimeout(() => setWord("Copy"), 1500);
   };
-  return html`<button type="button" class=${className} aria-label=${label} onClick=${copy}>${word}</button>`;
+  return html`<button type="button" class=${className} aria-label=${word === "Copy" ? label : word} onClick=${copy}>${word}</button>`;
 }

@@ -20,7 +20,7 @@ export function KeyDialog({ state }) {
         ${state.keyError && html`<p class="error" role="alert">${state.keyError}</p>`}
         <label>
           <span>Key</span>
-          <input type="password" autocomplete="off" spellcheck="false" autofocus value=${key} onInput=${(event) => setKey(event.target.value)} />
+          <input type="password" autocomplete="off" spellcheck="false" value=${key} onInput=${(event) => setKey(event.target.value)} />
         </label>
         <div class="row end">
           ${state.hasKey && html`<button type="button" onClick=${() => takeKey("")}>Forget the key</button>`}

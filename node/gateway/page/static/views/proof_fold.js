@@ -11,7 +11,7 @@ export function Proof({ chat, node }) {
   return html`
     <details class="proof" onToggle=${showOpened}>
       <summary>Route and proof</summary>
-      ${requests.map((request) => html`<${RequestProof} key=${request.id} node=${node} request=${request} />`)}
+      ${requests.map((request) => html`<${RequestProof} key=${request.id} node=${node} request=${request} isOne=${requests.length === 1} />`)}
       ${node.quiet && html`
         <p class="hint">${node.quiet} <button type="button" class="text" onClick=${() => followAgain(chat.id, node.id)}>Ask again</button></p>
       `}
@@ -24,12 +24,12 @@ function showOpened({ target }) {
   if (target.open) target.scrollIntoView({ block: "nearest" });
 }
 
-function RequestProof({ node, request }) {
-  const words = describeState(request.state);
+function RequestProof({ node, request, isOne }) {
+  const words = describeState(request.state, request.proof?.stages);
   const stages = listStages(node.path, request.proof);
   return html`
     <div class="request">
-      <p class="verdict"><span class=${`badge ${words.tone}`}>${words.label}</span> ${words.text}</p>
+      <p class="verdict">${!isOne && html`<span class=${`badge ${words.tone}`}>${words.label}</span> `}${words.text}</p>
       ${request.returned > 0 && html`<p>${formatMyl(request.returned)} of ${formatMyl(request.cost)} came back to the payer.</p>`}
       ${stages.length > 0 && html`<${Stages} stages=${stages} isSettled=${Boolean(request.proof?.stages?.length)} />`}
       <dl class="ids">
@@ -46,23 +46,25 @@ function RequestProof({ node, request }) {
 function Stages({ stages, isSettled }) {
   return html`
     <div class="scroll" tabindex="0" role="group" aria-label="Route">
-      <table>
-        <thead><tr><th scope="col">Layers</th><th scope="col">Worker</th><th scope="col">Read / written, nmyl</th><th scope="col">Outcome</th></tr></thead>
-        <tbody>
+      <table class="route" role="table">
+        <thead role="rowgroup">
+          <tr role="row">${["Layers", "Worker", "Read / written", "Outcome"].map((name) => html`<th scope="col" role="columnheader">${name}</th>`)}</tr>
+        </thead>
+        <tbody role="rowgroup">
           ${stages.map(
             (one) => html`
-              <tr>
-                <td>${one.start}–${one.end - 1}</td>
-                <td><code title=${one.worker}>${shortenHex(String(one.worker))}</code></td>
-                <td>${one.prefill_price ?? "?"} / ${one.decode_price ?? "?"}</td>
-                <td>${isSettled ? describeStage(one.stage) : "not settled yet"}<${Distance} stage=${one.stage} /></td>
+              <tr role="row">
+                <td role="cell">${one.start}–${one.end - 1}</td>
+                <td role="cell"><code title=${one.worker}>${shortenHex(String(one.worker))}</code></td>
+                <td role="cell">${one.prefill_price ?? "?"} / ${one.decode_price ?? "?"}</td>
+                <td role="cell">${isSettled ? describeStage(one.stage) : "not settled yet"}<${Distance} stage=${one.stage} /></td>
               </tr>
             `,
           )}
         </tbody>
       </table>
     </div>
-    <p class="hint">Prices are per layer and token; 1 MYL is 10⁹ nmyl.</p>
+    <p class="hint">Prices are in nmyl per layer and token, read and written; 1 MYL is 10⁹ nmyl.</p>
   `;
 }
 
@@ -71,7 +73,7 @@ function Distance({ stage }) {
   if (!stage?.drawn || !Number.isFinite(stage.distance_ppb) || !stage.threshold_ppb) return null;
   const share = (100 * stage.distance_ppb) / stage.threshold_ppb;
   const words = share < 0.1 ? "under 0.1" : share.toFixed(share < 10 ? 1 : 0);
-  return html`<span class="distance"> (distance ${words} % of the threshold)</span>`;
+  return html`<span class="distance">distance ${words} % of the threshold</span>`;
 }
 
 function Id({ name, hex }) {

@@ -9,8 +9,8 @@ export function Sidebar({ state, isHidden, isDrawn, close }) {
   const { chats, current } = state;
   const show = (id) => {
     openChat(id);
-    if (isDrawn) close();
-    document.querySelector("#question")?.focus();
+    if (isDrawn) close(id === null ? "#question" : "#open-conversations");
+    else document.querySelector("#question").focus();
   };
   return html`
     <nav id="conversations" class=${`sidebar${isDrawn ? " drawn" : ""}`} hidden=${isHidden} aria-label="Conversations">
@@ -36,7 +36,7 @@ export function Sidebar({ state, isHidden, isDrawn, close }) {
           <button type="button" class="text" disabled=${!chats.length} onClick=${() => exportChats(chats)}>Export all</button>
           <button type="button" class="text" disabled=${!chats.length} onClick=${() => removeChats(chats.map((chat) => chat.id))}>Delete all</button>
         </div>
-        ${isDrawn && html`<button type="button" class="text" onClick=${close}>Close</button>`}
+        ${isDrawn && html`<button type="button" class="text" onClick=${() => close()}>Close</button>`}
       </div>
     </nav>
   `;

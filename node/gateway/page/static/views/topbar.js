@@ -4,7 +4,7 @@ import { askKey, changeSettings, loadModels } from "../store.js";
 import { html, useState } from "../vendor/htm-preact.js";
 import { keyIcon, menuIcon } from "./icons.js";
 
-const THEMES = { system: "System colours", light: "Light", dark: "Dark" };
+const THEMES = { system: "Auto", light: "Light", dark: "Dark" };
 
 export function Topbar({ state, isNarrow, isOpen, open }) {
   return html`
@@ -32,7 +32,11 @@ function ModelChoice({ state }) {
   return html`
     <label class="hidden" for="model">Model</label>
     <select id="model" class="model" value=${state.settings.model} onChange=${(event) => changeSettings({ model: event.target.value })}>
-      ${state.models.map((id) => html`<option value=${id} selected=${id === state.settings.model}>${id}</option>`)}
+      ${state.models.map(
+        ({ id, isServed }) => html`
+          <option value=${id} selected=${id === state.settings.model}>${isServed ? id : `${id} (no workers now)`}</option>
+        `,
+      )}
     </select>
   `;
 }
