@@ -23,6 +23,18 @@ import msgpack
 from proto_specs import limits
 from proto_specs.codegen import Field, Pack, Parse, build_pack, build_parse
 from proto_specs.errors import DecodeError
+from proto_specs.scalars import (
+    LIST_HEADS,
+    NIL,
+    UINT_HEADS,
+    make_bytes_codec,
+    make_int_codec,
+    make_text_codec,
+    make_uint_codec,
+    pack_bool,
+    parse_bool,
+    parse_head,
+)
 
 T = TypeVar("T")
 
@@ -67,33 +79,6 @@ _Pack = Pack
 _Parse = Parse
 _CODECS: dict[Any, tuple[_Pack, _Parse]] = {}
 _TAGS: dict[type, int] = {}
-
-# First byte -> (bytes of the number that follows, the least number allowed in this form). When no bytes follow, the
-# first byte holds the number itself.
-_Heads = dict[int, tuple[int, int]]
-_UINT_HEADS: _Heads = {
-    **{number: (0, number) for number in range(1 << 7)},
-    **{0xCC: (1, 1 << 7), 0xCD: (2, 1 << 8), 0xCE: (4, 1 << 16), 0xCF: (8, 1 << 32)},
-}
-_BYTES_HEADS: _Heads = {0xC4: (1, 0), 0xC5: (2, 1 << 8), 0xC6: (4, 1 << 16)}
-_TEXT_HEADS: _Heads = {
-    **{0xA0 + length: (0, length) for length in range(1 << 5)},
-    **{0xD9: (1, 1 << 5), 0xDA: (2, 1 << 8), 0xDB: (4, 1 << 16)},
-}
-_LIST_HEADS: _Heads = {
-    **{0x90 + count: (0, count) for count in range(1 << 4)},
-    **{0xDC: (2, 1 << 4), 0xDD: (4, 1 << 16)},
-}
-_NIL, _FALSE, _TRUE = 0xC0, 0xC2, 0xC3
-_NEGATIVE_FIX = 0xE0
-"""Bytes from here on are -32 to -1."""
-_NEGATIVE_HEADS: _Heads = {
-    0xD0: (1, -(1 << 5)),
-    0xD1: (2, -(1 << 7)),
-    0xD2: (4, -(1 << 15)),
-    0xD3: (8, -(1 << 31)),
-}
-"""First byte -> (bytes of the signed number that follows, the bound it is below in this form)."""
 
 
 @dataclass_transform(frozen_default=True)
@@ -153,23 +138,6 @@ def decode_as(as_type: Any, data: bytes, max_bytes: int = limits.MESSAGE_BYTES_M
     return value
 
 
-def _parse_head(data: bytes, at: int, heads: _Heads, what: str) -> tuple[int, int]:
-    """The number in or behind the byte at `at`: an integer's value, or a length."""
-    found = heads.get(data[at])
-    if found is None:
-        raise DecodeError(f"expected {what} at byte {at}, got 0x{data[at]:02x}")
-    size, least = found
-    if not size:
-        return least, at + 1
-    end = at + 1 + size
-    if end > len(data):
-        raise DecodeError(f"ends early, after {len(data)} bytes")
-    number = int.from_bytes(data[at + 1 : end], "big")
-    if number < least:
-        raise DecodeError(f"{number} at byte {at} is not in its shortest form")
-    return number, end
-
-
 def _codec_of(as_type: Any) -> tuple[_Pack, _Parse]:
     found = _CODECS.get(as_type)
     if found is None:
@@ -185,144 +153,27 @@ def _build(as_type: Any) -> tuple[_Pack, _Parse]:
     if origin in (typing.Union, types.UnionType):
         return _build_union(typing.get_args(as_type))
     if as_type is bool:
-        return _pack_bool, _parse_bool
+        return pack_bool, parse_bool
     if isinstance(as_type, type) and dataclasses.is_dataclass(as_type):
         return _build_record(as_type)
     raise TypeError(f"{as_type!r} has no canonical encoding: annotate its bound")
 
 
-def _pack_bool(value: Any) -> bool:
-    if value is not True and value is not False:
-        raise DecodeError(f"expected a boolean, got {type(value).__name__}")
-    return value
-
-
-def _parse_bool(data: bytes, at: int) -> tuple[bool, int]:
-    if data[at] not in (_FALSE, _TRUE):
-        raise DecodeError(f"expected a boolean at byte {at}, got 0x{data[at]:02x}")
-    return data[at] == _TRUE, at + 1
-
-
 def _build_bounded(base: Any, mark: Any) -> tuple[_Pack, _Parse]:
     origin = typing.get_origin(base)
     if base is int and isinstance(mark, UInt):
-        return _uint_codec(mark.bits)
+        return make_uint_codec(mark.bits)
     if base is int and isinstance(mark, Int):
-        return _int_codec(mark.bits)
+        return make_int_codec(mark.bits)
     if base is bytes and isinstance(mark, Fixed | Max):
-        return _bytes_codec(mark)
+        return make_bytes_codec(mark.length, exact=isinstance(mark, Fixed))
     if base is str and isinstance(mark, Max):
-        return _text_codec(mark.length)
+        return make_text_codec(mark.length)
     if origin is tuple and isinstance(mark, Max):
         item, dots = typing.get_args(base)
         assert dots is Ellipsis, "lists are declared as tuple[X, ...]"
         return _list_codec(item, mark.length)
     raise TypeError(f"{base!r} with {mark!r} has no canonical encoding")
-
-
-def _uint_codec(bits: int) -> tuple[_Pack, _Parse]:
-    top = 1 << bits
-
-    def pack(value: Any) -> int:
-        """Members of an IntEnum are encoded as their number and decoded as plain integers."""
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise DecodeError(f"expected an unsigned {bits}-bit integer, got {type(value).__name__}")
-        if not 0 <= value < top:
-            raise DecodeError(f"{int(value)} is no unsigned {bits}-bit integer")
-        return int(value)
-
-    def parse(data: bytes, at: int) -> tuple[int, int]:
-        number, end = _parse_head(data, at, _UINT_HEADS, "an unsigned integer")
-        if number >= top:
-            raise DecodeError(f"{number} at byte {at} is no unsigned {bits}-bit integer")
-        return number, end
-
-    return pack, parse
-
-
-def _int_codec(bits: int) -> tuple[_Pack, _Parse]:
-    """Signed integers; those that are not negative are encoded as unsigned ones are."""
-    top = 1 << (bits - 1)
-
-    def check(value: int, where: str) -> int:
-        if not -top <= value < top:
-            raise DecodeError(f"{value}{where} is no signed {bits}-bit integer")
-        return value
-
-    def pack(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise DecodeError(f"expected a signed {bits}-bit integer, got {type(value).__name__}")
-        return check(int(value), "")
-
-    def parse(data: bytes, at: int) -> tuple[int, int]:
-        head = data[at]
-        if head >= _NEGATIVE_FIX:
-            return check(head - 0x100, f" at byte {at}"), at + 1
-        negative = _NEGATIVE_HEADS.get(head)
-        if negative is None:
-            number, end = _parse_head(data, at, _UINT_HEADS, "an integer")
-            return check(number, f" at byte {at}"), end
-        size, bound = negative
-        end = at + 1 + size
-        number = int.from_bytes(_slice(data, at + 1, end), "big", signed=True)
-        if number >= bound:
-            raise DecodeError(f"{number} at byte {at} is not in its shortest form")
-        return check(number, f" at byte {at}"), end
-
-    return pack, parse
-
-
-def _bytes_codec(mark: Fixed | Max) -> tuple[_Pack, _Parse]:
-    exact, most = isinstance(mark, Fixed), mark.length
-    wanted = f"{'' if exact else 'at most '}{most} bytes"
-
-    def check(length: int) -> None:
-        if length > most or (exact and length != most):
-            raise DecodeError(f"expected {wanted}, got {length}")
-
-    def pack(value: Any) -> bytes:
-        if type(value) is not bytes:
-            raise DecodeError(f"expected bytes, got {type(value).__name__}")
-        check(len(value))
-        return value
-
-    def parse(data: bytes, at: int) -> tuple[bytes, int]:
-        length, start = _parse_head(data, at, _BYTES_HEADS, wanted)
-        check(length)
-        return _slice(data, start, start + length), start + length
-
-    return pack, parse
-
-
-def _text_codec(most: int) -> tuple[_Pack, _Parse]:
-    def check(length: int) -> None:
-        if length > most:
-            raise DecodeError(f"expected at most {most} bytes of text, got {length}")
-
-    def pack(value: Any) -> str:
-        if type(value) is not str:
-            raise DecodeError(f"expected text, got {type(value).__name__}")
-        try:
-            check(len(value.encode()))
-        except UnicodeEncodeError as error:
-            raise DecodeError(f"text has no UTF-8 form: {error}") from error
-        return value
-
-    def parse(data: bytes, at: int) -> tuple[str, int]:
-        length, start = _parse_head(data, at, _TEXT_HEADS, "text")
-        check(length)
-        try:
-            return _slice(data, start, start + length).decode(), start + length
-        except UnicodeDecodeError as error:
-            raise DecodeError(f"text at byte {at} is not UTF-8: {error.reason}") from error
-
-    return pack, parse
-
-
-def _slice(data: bytes, start: int, end: int) -> bytes:
-    if end > len(data):
-        raise DecodeError(f"ends early, after {len(data)} bytes")
-    return data[start:end]
 
 
 def _list_codec(item: Any, most: int) -> tuple[_Pack, _Parse]:
@@ -340,7 +191,7 @@ def _list_codec(item: Any, most: int) -> tuple[_Pack, _Parse]:
         return [pack_item(one) for one in value]
 
     def parse(data: bytes, at: int) -> tuple[tuple[Any, ...], int]:
-        count, at = _parse_head(data, at, _LIST_HEADS, "a list")
+        count, at = parse_head(data, at, LIST_HEADS, "a list")
         check(count)
         items: list[Any] = []
         for _ in range(count):
@@ -406,10 +257,10 @@ def _build_union(members: tuple[Any, ...]) -> tuple[_Pack, _Parse]:
         raise TypeError(f"{type(value).__name__} is not a member of the union")
 
     def parse(data: bytes, at: int) -> tuple[Any, int]:
-        if optional and data[at] == _NIL:
+        if optional and data[at] == NIL:
             return None, at + 1
-        found, at = _parse_head(data, at, _LIST_HEADS, "[tag, fields...]")
-        tag, at = _parse_head(data, at, _UINT_HEADS, "a tag")
+        found, at = parse_head(data, at, LIST_HEADS, "[tag, fields...]")
+        tag, at = parse_head(data, at, UINT_HEADS, "a tag")
         member = by_tag.get(tag)
         if member is None:
             raise DecodeError(f"unknown tag {tag}")
@@ -428,6 +279,6 @@ def _build_optional(inner: Any) -> tuple[_Pack, _Parse]:
         return None if value is None else pack_inner(value)
 
     def parse(data: bytes, at: int) -> tuple[Any, int]:
-        return (None, at + 1) if data[at] == _NIL else parse_inner(data, at)
+        return (None, at + 1) if data[at] == NIL else parse_inner(data, at)
 
     return pack, parse

@@ -125,4 +125,6 @@ def compute_opening_bytes_max(window: int, windows: int, stages: int, row_bytes:
 
 
 def _show(milli: int) -> str:
-    return f"{milli / MILLI:g}"
+    """Without floats: what the chain computes is of integers alone, be it only a text."""
+    whole, part = divmod(abs(milli), MILLI)
+    return f"{'-' if milli < 0 else ''}{whole}.{part:03d}".rstrip("0").rstrip(".")

@@ -89,6 +89,24 @@ class OurSide:
         self._close(_ONE)
         return {"seconds": seconds, "tokens": [token]}
 
+    def prefill_by_chunks(self, prompt: list[int], chunk: int) -> dict[str, Any]:
+        """Seconds that each shard takes for a prompt in calls of `chunk` rows, one shard after another."""
+        self._open(_ONE, len(prompt))
+        rows: Rows = np.array(prompt, dtype=np.uint32)
+        taken_s = []
+        for engine in self._path:
+            started_s = time.perf_counter()
+            outputs: list[StageOutput] = []
+            for start in range(0, len(prompt), chunk):
+                part = rows[start : start + chunk]
+                is_end = engine.shard.is_last and start + chunk >= len(prompt)
+                asked = (len(part) - 1,) if is_end else ()
+                outputs += self._forward(engine, [ForwardCall(_ONE, start, part, asked)])
+            rows = np.concatenate([one.hidden for one in outputs])
+            taken_s.append(time.perf_counter() - started_s)
+        self._close(_ONE)
+        return {"seconds": taken_s}
+
     def parallel(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
         """Seconds for `tokens` greedy tokens of every session after prompts of one length, and the tokens of each."""
         length = len(prompts[0])
@@ -192,6 +210,7 @@ def main() -> None:
         side.load,
         side.decode,
         side.prefill,
+        side.prefill_by_chunks,
         side.parallel,
         side.hold,
         side.extend_rows,

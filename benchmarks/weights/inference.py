@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from benchmarks.manifests import build_manifest
 from benchmarks.weights.sample import NOTHING, Measurement, Sample
 from benchmarks.weights.serving import CLIENT, Serving, build_verdict
-from benchmarks.weights.worlds import SEATS, VALIDATORS, get_payer, get_validator
+from benchmarks.weights.worlds import MYL, SEATS, VALIDATORS, get_payer, get_validator
 from consensus.runtime.inference.state import challenges, due
 from genesis.dev import DevIdentity
 from proto_specs.codec import encode
@@ -61,6 +61,8 @@ def _measure_sessions() -> Iterator[Measurement]:
     serving = Serving(1, session_expiry_blocks=15, retention_blocks=100)
     rig = serving.rig
     sample = rig.measure_call(CLIENT, serving.build_session())
+    topping_up = calls.TopUpSession(serving.session, MYL)
+    yield Measurement("TopUpSession", "topped up", "", 0, rig.measure_call(CLIENT, topping_up))
     closing = calls.CloseSession(serving.session)
     yield Measurement("CloseSession", "closing", "", 0, rig.measure_call(CLIENT, closing))
     yield Measurement("OpenSession", "until it is forgotten", "", 0, sample + _sum_deadlines(serving))

@@ -11,7 +11,11 @@ from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.limits import (
     ADDRESS_BYTES_MAX,
     FINGERPRINT_BYTES,
+    LOGIT_BIAS_MAX,
+    LOGPROBS_MAX,
     PEER_ID_BYTES_MAX,
+    STOP_BYTES_MAX,
+    STOPS_MAX,
     WORKER_ADDRESSES_MAX,
 )
 from proto_specs.types import calls
@@ -30,7 +34,7 @@ from proto_specs.types.request import (
     sign_stage_roots,
     sign_voucher,
 )
-from proto_specs.types.sampling import SamplingParams
+from proto_specs.types.sampling import GrammarKind, SamplingParams, TokenBias, make_grammar
 from proto_specs.types.verdict import VerdictPreimage, compute_commitment
 
 CLIENT = get_payer(100)
@@ -38,6 +42,22 @@ SESSION_KEY = get_dev_identity("session").account_key
 PRICE = 1_000
 BOND = 1_000 * MYL
 PROMPT_TOKENS, TOKENS = 40, 60
+RULES = SamplingParams(
+    temperature_milli=1_000,
+    top_k=50,
+    top_p_milli=900,
+    seed=7,
+    min_p_milli=10,
+    repetition_penalty_milli=1_100,
+    presence_penalty_milli=-100,
+    frequency_penalty_milli=100,
+    logit_bias=tuple(TokenBias(token, -100_000 - token) for token in range(LOGIT_BIAS_MAX)),
+    stop=tuple(bytes([number]) * STOP_BYTES_MAX for number in range(STOPS_MAX)),
+    grammar=make_grammar(GrammarKind.LARK, b"start: /.*/"),
+    logprobs=LOGPROBS_MAX,
+    prompt_logprobs=True,
+)
+"""As many rules as an order may have: they are decoded, checked and hashed with it."""
 _PEER_ID = "1" * PEER_ID_BYTES_MAX
 _ADDRESSES = ("/" + "a" * (ADDRESS_BYTES_MAX - 1),) * WORKER_ADDRESSES_MAX
 
@@ -97,7 +117,7 @@ class Serving:
             prompt_hash=hash_tagged(Tag.PROMPT, b"prompt"),
             prompt_tokens=PROMPT_TOKENS,
             tokens_max=100,
-            sampling=SamplingParams(0, 0, 1000, 7),
+            sampling=RULES,
             path=path,
         )
         request = compute_request_id(order)

@@ -44,6 +44,7 @@ HANDLERS: dict[type, Handler] = {
     calls.RetireWorker: inference.retire_worker,
     calls.RegisterVerifier: inference.register_verifier,
     calls.OpenSession: sessions.open_session,
+    calls.TopUpSession: sessions.top_up_session,
     calls.CloseSession: sessions.close_session,
     calls.Settle: settlement.settle,
     calls.CommitVerdict: verdicts.commit_verdict,

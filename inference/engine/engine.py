@@ -24,6 +24,8 @@ from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore, find_unit
 from proto_specs.limits import WINDOW_POSITIONS
 
+IDLE_SLOTS_MAX = 8
+"""Slots between two sequences that run along idle in one call; more of them cost more than a second call."""
 PROMISED_SHARE_MAX = 4
 """Requests may together ask for so many times the memory there is: few answers grow as long as they may."""
 
@@ -162,8 +164,9 @@ class StageEngine:
                     together.setdefault(kv.memory, []).append(place)
                 else:
                     answers[place] = self._run(call)
-            for places in together.values():
-                answers |= self._run_together(calls, places)
+            for memory_places in together.values():
+                for places in self._group_near(calls, memory_places):
+                    answers |= self._run_together(calls, places)
             for place, call in enumerate(calls):
                 if isinstance(answers[place], StageOutput):
                     self._remember(call)
@@ -203,6 +206,17 @@ class StageEngine:
             return self.session.run(kv, call.rows, call.logit_rows)
         except ModelError as error:
             return error
+
+    def _group_near(self, calls: Sequence[ForwardCall], places: Sequence[int]) -> list[list[int]]:
+        """Calls of one memory in order of their slots, parted where too many slots lie idle between two."""
+        slots = {place: kv.slot for place in places if (kv := self._get(calls[place].request_id).kv) is not None}
+        groups: list[list[int]] = []
+        for place in sorted(slots, key=slots.__getitem__):
+            if groups and slots[place] - slots[groups[-1][-1]] - 1 <= IDLE_SLOTS_MAX:
+                groups[-1].append(place)
+            else:
+                groups.append([place])
+        return groups
 
     def _run_together(self, calls: Sequence[ForwardCall], places: Sequence[int]) -> dict[int, StageOutput | ModelError]:
         """One call for single rows of one memory; each alone when that fails, so that the one at fault is found."""

@@ -39,7 +39,7 @@ CALL_ROWS_MAX = 256
 
 _ERROR_SEVERITY = 3
 _TABLE_POSITIONS_MIN = 512
-_STEP_ROWS_MAX = 16
+_STEP_ROWS_MAX = 32
 """Calls of so few rows use the same arrays each time, bound once: binding is a tenth of a small model's decode."""
 KEPT_LOGITS_MAX = 1 << 18
 """Unless their logits are more than so many: there is a binding for every range of slots, and it keeps its arrays."""

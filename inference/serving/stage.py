@@ -57,6 +57,7 @@ from proto_specs.types.request import (
     compute_positions,
     compute_windows,
     is_voucher_signed,
+    pack_tokens,
     sign_stage_roots,
 )
 from proto_specs.types.wire import (
@@ -236,18 +237,14 @@ class StageRequest:
     def _on_computed(self, done: Computed) -> list[StageEffect]:
         if not self._place.is_last:
             self._output.append(done.start, done.count, done.payload)
-            frame = Rows(self.request, self._place.stage + 1, done.start, done.count, done.payload)
-            return [ToDownstream(frame)]
-        tokens = b"".join(one.token.to_bytes(TOKEN_BYTES, "little") for one in done.tokens)
-        self._output.append(done.start, done.count, tokens, done.trace)
-        effects: list[StageEffect] = []
-        if done.prompt_logprobs:
-            effects.append(ToClient(PromptLogprobs(self.request, done.start, done.prompt_logprobs)))
+            return [ToDownstream(Rows(self.request, self._place.stage + 1, done.start, done.count, done.payload))]
+        self._output.append(done.start, done.count, pack_tokens([one.token for one in done.tokens]), done.trace)
+        scored = PromptLogprobs(self.request, done.start, done.prompt_logprobs)
+        effects: list[StageEffect] = [ToClient(scored)] if done.prompt_logprobs else []
         effects += [effect for drawn in done.tokens for effect in self._emit_token(drawn)]
         return [*effects, *self._answer_leaf()]
 
     def _emit_token(self, drawn: DrawnToken) -> list[StageEffect]:
-        index = self._book.tokens
         self._book.add_token(drawn.token)
         finish = FinishReason.NONE
         if drawn.is_end:
@@ -256,7 +253,7 @@ class StageRequest:
             finish = FinishReason.LENGTH
         if finish is not FinishReason.NONE:
             self._learn_length(compute_positions(self._order.prompt_tokens, self._book.tokens))
-        self._held.append(Token(self.request, index, drawn.token, finish, drawn.logprobs))
+        self._held.append(Token(self.request, self._book.tokens - 1, drawn.token, finish, drawn.logprobs))
         return self._release_held()
 
     def _learn_length(self, positions: int) -> None:
@@ -267,12 +264,12 @@ class StageRequest:
         """Send the generated tokens, unless too few are vouched for. The first stage gets the end too."""
         if self._book.is_behind:
             return []
+        held, self._held = self._held, []
         effects: list[StageEffect] = []
-        for frame in self._held:
+        for frame in held:
             effects.append(ToClient(frame))
             if not self._place.is_first or frame.finish == FinishReason.NONE:
                 effects.append(ToFirst(replace(frame, logprobs=())))
-        self._held = []
         return effects
 
     # Leaves -----------------------------------------------------------------------------------------------------

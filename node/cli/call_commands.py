@@ -29,6 +29,7 @@ PLAIN_COMMANDS: dict[str, type] = {
     "register-model": calls.RegisterModel,
     "register-verifier": calls.RegisterVerifier,
     "open-session": calls.OpenSession,
+    "top-up-session": calls.TopUpSession,
     "commit-verdict": calls.CommitVerdict,
     "reveal-verdict": calls.RevealVerdict,
 }

@@ -53,7 +53,20 @@ async def collect_session(node: Connection, session_id: bytes) -> dict[str, Any]
         "session": f"0x{session_id.hex()}",
         **to_json(found, node.prefix),
         "status": SessionStatus(found.status).name.lower(),
+        "promisable": found.promisable,
         "requests": [{"sequence": sequence, "request": f"0x{one.hex()}"} for sequence, one in requests],
+    }
+
+
+async def list_open_sessions(node: Connection, account: bytes) -> dict[str, Any]:
+    """The sessions that an account can close, with what is left in each."""
+    found = await node.chain.read(queries.list_sessions, account)
+    return {
+        "sessions": [
+            {"session": f"0x{key.hex()}", **to_json(one, node.prefix), "status": "open"}
+            for key, one in found
+            if one.status == SessionStatus.OPEN
+        ]
     }
 
 

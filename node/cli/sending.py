@@ -6,7 +6,7 @@ import enum
 import inspect
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,14 +82,30 @@ class CallSigner:
 MakeCall = Callable[[CallSigner], Call]
 
 
-def register_sender(app: typer.Typer, name: str) -> Callable[[Callable[..., MakeCall]], None]:
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """In place of a call: what there is to choose from, when a command is used without saying which."""
+
+    read: Callable[[Connection, bytes], Awaitable[dict[str, Any]]]
+    """(connection, account) -> what is shown, as JSON."""
+    show: Callable[[dict[str, Any]], None]
+
+
+def register_sender(app: typer.Typer, name: str) -> Callable[[Callable[..., MakeCall | Listing]], None]:
     """Make a command of a function that returns the call: the function's parameters, then the options of `Sending`."""
 
-    def register(function: Callable[..., MakeCall]) -> None:
+    def register(function: Callable[..., MakeCall | Listing]) -> None:
         def command(**values: Any) -> None:
             options = Sending(**{one.name: values.pop(one.name) for one in fields(Sending)})
-            found = trio.run(_send, options, parse_amount(options.tip), function(**values))
-            _show(found, options.as_json)
+            made = function(**values)
+            if isinstance(made, Listing):
+                found, show = trio.run(_list, options, made), made.show
+            else:
+                found, show = trio.run(_send, options, parse_amount(options.tip), made), _show
+            if options.as_json:
+                print(json.dumps(found))
+            else:
+                show(found)
 
         own, shared = (inspect.signature(one, eval_str=True).parameters.values() for one in (function, Sending))
         parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *shared)]
@@ -98,6 +114,12 @@ def register_sender(app: typer.Typer, name: str) -> Callable[[Callable[..., Make
         app.command(name)(command)
 
     return register
+
+
+async def _list(options: Sending, listing: Listing) -> dict[str, Any]:
+    account = find_public_key(options.account, KeyKind.ACCOUNT, options.keys)
+    async with open_connection(options.rpc) as connection:
+        return await listing.read(connection, account)
 
 
 async def _send(options: Sending, tip: int, make_call: MakeCall) -> dict[str, Any]:
@@ -197,10 +219,7 @@ def _read_outcome(found: dict[str, Any], extrinsic: str, call: str) -> dict[str,
     }
 
 
-def _show(found: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(found))
-        return
+def _show(found: dict[str, Any]) -> None:
     print_pairs((name.replace("_", " "), _format(name, value)) for name, value in found.items() if name != "events")
     if found.get("can_pay") is False:
         print("\nthe account cannot pay this: the node would refuse it (CannotPayFee)")

@@ -109,8 +109,10 @@ def show_session(node: Connection, found: Json) -> None:
             ("client", node.name(found["client"])),
             ("model", found["model"]),
             ("max price", f"{found['max_price']} nmyl per layer and token"),
-            ("deposit", f"{format_myl(found['deposit'])} in block {found['opened_height']}"),
+            ("deposit", f"{format_myl(found['deposit'])} since block {found['opened_height']}"),
             ("escrow left", format_myl(found["escrow"])),
+            ("released", f"{format_myl(found['released'])} of slices that requests did not use up"),
+            ("can be promised", f"positions 0 to {found['promisable']} nmyl"),
             (
                 "requests",
                 f"{found['requests_settled']} of {found['requests_max']} settled, {found['requests_open']} open",
@@ -121,6 +123,25 @@ def show_session(node: Connection, found: Json) -> None:
         print()
         rows = [(str(one["sequence"]), one["request"]) for one in found["requests"]]
         print_table(("sequence", "request"), rows, right=("sequence",))
+
+
+def show_open_sessions(found: Json) -> None:
+    """Print the sessions that an account can close."""
+    if not found["sessions"]:
+        print("the account has no open session")
+        return
+    rows = [
+        (
+            one["session"],
+            format_myl(one["escrow"]),
+            format_myl(one["deposit"]),
+            f"{one['requests_settled']} of {one['requests_max']}",
+            str(one["close_height"]),
+        )
+        for one in found["sessions"]
+    ]
+    columns = ("left", "deposit", "settled", "ends in block")
+    print_table(("session", *columns), rows, right=columns)
 
 
 def show_request(node: Connection, found: Json) -> None:

@@ -11,7 +11,9 @@ from node.cli.call_commands import register_calls
 from node.cli.call_forms import read_fields
 from node.cli.errors import CliError
 from node.cli.keyring import ACCOUNT_HELP, KEY_HELP, find_public_key, load_signing_key, parse_hash
-from node.cli.sending import CallSigner, MakeCall, register_sender
+from node.cli.read_request import list_open_sessions
+from node.cli.sending import CallSigner, Listing, MakeCall, register_sender
+from node.cli.show_records import show_open_sessions
 from node.keys.derivation import KeyKind
 from proto_specs.hashing import Tag
 from proto_specs.types.calls import (
@@ -89,9 +91,13 @@ def retire_worker_command(
 
 @register_sender(app, "close-session")
 def close_session_command(
-    session: Annotated[str, typer.Argument(help="Session id: 0x and 64 hex digits.")],
-) -> MakeCall:
+    session: Annotated[
+        str | None, typer.Argument(help="Session id: 0x and 64 hex digits. Without it the open ones are listed.")
+    ] = None,
+) -> MakeCall | Listing:
     """Give notice; what no request has claimed of the escrow comes back after the notice period."""
+    if session is None:
+        return Listing(list_open_sessions, show_open_sessions)
     session_id = parse_hash(session)
     return lambda signer: CloseSession(session_id)
 

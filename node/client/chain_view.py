@@ -47,6 +47,7 @@ class WorkerEntry:
 class SessionEntry:
     """A session: its payer, the key that signs its orders, its highest price, and its remaining escrow in nmyl.
 
+    `deposit` is all that was ever escrowed, `released` what settled requests left of their slices of it.
     An open session takes `requests_left` more requests and lasts at least a notice period from now, which the chain
     considers enough to settle running requests. A session in its notice period is still settleable. `height` is the
     block of this state; `opened_height` and, while it is open, `expiry_height` never change.
@@ -57,6 +58,8 @@ class SessionEntry:
     session_key: bytes
     model: bytes
     max_price: int
+    deposit: int
+    released: int
     escrow: int
     requests_left: int
     is_open: bool
@@ -64,6 +67,11 @@ class SessionEntry:
     opened_height: int
     expiry_height: int
     height: int
+
+    @property
+    def promisable(self) -> int:
+        """The end of the positions that orders may promise. It never falls."""
+        return self.deposit + self.released
 
 
 class ChainView(Protocol):

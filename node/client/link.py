@@ -7,7 +7,7 @@ import trio
 from node.p2p.errors import NetworkError
 from node.p2p.framing import FramedStream
 from proto_specs.codec import decode_as, encode
-from proto_specs.limits import FAILURE_TEXT_BYTES_MAX, FRAME_BYTES_MAX, MIB
+from proto_specs.limits import FAILURE_TEXT_BYTES_MAX, FRAME_BYTES_MAX, KIB, MIB
 from proto_specs.types.wire import (
     Accepted,
     Countersign,
@@ -26,6 +26,8 @@ from proto_specs.types.wire import (
 
 SEND_TIMEOUT_S = 20.0
 OUTBOX_FRAMES_MAX = 4096
+TOGETHER_BYTES = 32 * KIB
+"""Queued frames are written together up to about so much."""
 OUTBOX_BYTES_MAX = 256 * MIB
 """Bytes that a peer may fall behind: a slow or stopped reader costs this much memory and no more."""
 
@@ -53,14 +55,27 @@ class FrameLink:
         try:
             async with self._to_write:
                 async for data in self._to_write:
+                    together = self._gather(data)
                     with trio.fail_after(SEND_TIMEOUT_S):
-                        await self._stream.send(data)
-                    self._queued_bytes -= len(data)
+                        await self._stream.send_together(together)
+                    self._queued_bytes -= sum(map(len, together))
             await self._stream.close()
         except (NetworkError, trio.TooSlowError):
             self.reset("the peer takes no frames")
         finally:
             self._written.set()
+
+    def _gather(self, first: bytes) -> list[bytes]:
+        """What is queued by now and costs one write: many requests make many small frames on one link."""
+        together, size = [first], len(first)
+        while size < TOGETHER_BYTES:
+            try:
+                data = self._to_write.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                break
+            together.append(data)
+            size += len(data)
+        return together
 
     def send(self, frame: Frame) -> None:
         """Queue a frame. Raises LinkLost when the link is gone or the peer is too far behind."""
@@ -81,6 +96,14 @@ class FrameLink:
     async def receive(self) -> Frame:
         """The next frame. Raises NetworkError at the end of the stream and DecodeError for garbage."""
         frame: Frame = decode_as(Frame, await self._stream.receive(), FRAME_BYTES_MAX)
+        return frame
+
+    def receive_ready(self) -> Frame | None:
+        """A frame that has arrived already; None when `receive` would wait. Raises DecodeError."""
+        data = self._stream.receive_ready()
+        if data is None:
+            return None
+        frame: Frame = decode_as(Frame, data, FRAME_BYTES_MAX)
         return frame
 
     async def finish(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import trio
@@ -26,6 +26,10 @@ from proto_specs.types.manifest import Manifest
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+HEIGHT_AGE_S = 0.25
+"""How long a height counts as that of now: less than any block interval, so answers are a block late at most."""
 
 
 class Rpc(Protocol):
@@ -66,6 +70,16 @@ class Health:
     is_current: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """What was read at a height, and by when the height has to be asked for again. Only registered workers are kept."""
+
+    height: int
+    params: InferenceParams
+    until_s: float
+    workers: dict[bytes, WorkerEntry]
+
+
 class RpcChain:
     """`ChainView` of a node reached by JSON-RPC. Manifests never change under their id, so they are kept."""
 
@@ -73,6 +87,8 @@ class RpcChain:
         self.rpc = rpc
         self.genesis = genesis
         self._manifests: dict[bytes, Manifest] = {}
+        self._block: _Block | None = None
+        self._asking = trio.Lock()
 
     @classmethod
     async def connect(cls, rpc: Rpc) -> RpcChain:
@@ -88,7 +104,11 @@ class RpcChain:
             raise ReadRefused(f"the node refuses to be read: {error}") from error
 
     async def get_height(self) -> int:
-        """Height of the last finalized block. Raises ChainUnreachable."""
+        """Height of the last finalized block. What is asked after it is read anew. Raises ChainUnreachable."""
+        self._block = None
+        return await self._ask_height()
+
+    async def _ask_height(self) -> int:
         try:
             header = await self.rpc.call("chain_getHeader")
         except RpcError as error:
@@ -105,21 +125,29 @@ class RpcChain:
         return Health(height, is_current=bool(found["isHealthy"]) and height > 0)
 
     async def get_session(self, session: bytes) -> SessionEntry | None:
-        """See ChainView."""
-        height = await self.get_height()
-        return await self.read(read_session_entry, session, height)
+        """See ChainView. The session itself is read anew each time, since others settle in it."""
+        block = await self._get_block()
+        found = await self.read(queries.read_session, session)
+        return None if found is None else make_session_entry(session, found, block.params, block.height)
 
     async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
         """See ChainView."""
         return await self.read(inference.requests_by_session.read, session, sequence) is not None
 
     async def get_worker(self, worker: bytes) -> WorkerEntry | None:
-        """See ChainView."""
-        return await self.read(read_worker_entry, worker, await self.get_height())
+        """See ChainView. Each is read once a block."""
+        block = await self._get_block()
+        if worker not in block.workers:
+            found = await self.read(read_worker_entry, worker, block.params, block.height)
+            if found is None:
+                return None
+            block.workers[worker] = found
+        return block.workers[worker]
 
     async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
         """See ChainView."""
-        return await self.read(list_worker_entries, model, await self.get_height())
+        block = await self._get_block()
+        return await self.read(list_worker_entries, model, block.params, block.height)
 
     async def get_manifest(self, model: bytes) -> Manifest | None:
         """See ChainView."""
@@ -130,29 +158,38 @@ class RpcChain:
             self._manifests[model] = found
         return self._manifests[model]
 
+    async def _get_block(self) -> _Block:
+        """The block of now, at most `HEIGHT_AGE_S` old. Whoever asks at the same time waits for the same answer."""
+        async with self._asking:
+            now_s, kept = trio.current_time(), self._block
+            if kept is not None and now_s < kept.until_s:
+                return kept
+            height, until_s = await self._ask_height(), now_s + HEIGHT_AGE_S
+            if kept is not None and kept.height == height:
+                self._block = replace(kept, until_s=until_s)
+            else:
+                self._block = _Block(height, await self.read(queries.read_params), until_s, {})
+            return self._block
+
     async def get_request(self, request: bytes) -> Request | None:
         """A settled request."""
         return await self.read(queries.read_request, request)
 
 
-def read_session_entry(state: StateReader, session: bytes, height: int) -> SessionEntry | None:
-    """A session's fields for serving, at a height."""
-    found = queries.read_session(state, session)
-    return None if found is None else make_session_entry(session, found, queries.read_params(state), height)
-
-
-def read_worker_entry(state: StateReader, worker: bytes, height: int) -> WorkerEntry | None:
+def read_worker_entry(state: StateReader, worker: bytes, params: InferenceParams, height: int) -> WorkerEntry | None:
     """A worker's fields for serving, at a height."""
     found = queries.read_worker(state, worker)
     if found is None:
         return None
     is_jailed = queries.read_jail(state, found.operator) > height
-    return make_worker_entry(worker, found, queries.read_params(state), is_jailed=is_jailed)
+    return make_worker_entry(worker, found, params, is_jailed=is_jailed)
 
 
-def list_worker_entries(state: StateReader, model: bytes, height: int) -> tuple[WorkerEntry, ...]:
+def list_worker_entries(
+    state: StateReader, model: bytes, params: InferenceParams, height: int
+) -> tuple[WorkerEntry, ...]:
     """The fields for serving of all workers of a model, at a height."""
-    params, found = queries.read_params(state), queries.list_workers(state, model)
+    found = queries.list_workers(state, model)
     jails = {one: queries.read_jail(state, one) for one in sorted({worker.operator for _, worker in found})}
     return tuple(
         make_worker_entry(key, worker, params, is_jailed=jails[worker.operator] > height) for key, worker in found
@@ -168,6 +205,8 @@ def make_session_entry(session: bytes, found: Session, params: InferenceParams, 
         session_key=found.session_key,
         model=found.model,
         max_price=found.max_price,
+        deposit=found.deposit,
+        released=found.released,
         escrow=found.escrow,
         requests_left=found.requests_max - found.requests_settled,
         is_open=found.status == SessionStatus.OPEN and lasts,

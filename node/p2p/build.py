@@ -30,7 +30,7 @@ class HostLimits:
 
     connections_max: int = 512
     connections_per_peer_max: int = 4
-    inbound_streams_per_peer_max: int = 128
+    inbound_streams_per_peer_max: int = 256
     streams_max: int = 8192
     upgrade_timeout_s: float = 5.0
     close_timeout_s: float = 2.0

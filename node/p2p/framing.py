@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -169,11 +169,11 @@ class FramedStream:
             if self._readable.is_set():
                 self._readable = trio.Event()
             await self._readable.wait()
-        frame = self._queue.popleft()
-        self._queued_bytes -= len(frame)
-        if self._queued_bytes <= self.limits.queue_bytes_max // 2:
-            self._drained.set()
-        return frame
+        return self._take()
+
+    def receive_ready(self) -> bytes | None:
+        """A frame that has arrived already; None when `receive` would wait."""
+        return self._take() if self._queue else None
 
     async def send(self, payload: bytes | bytearray | memoryview) -> None:
         """Send one frame of 1..frame_bytes_max bytes; returns once the transport has taken it, not when it arrived.
@@ -186,6 +186,20 @@ class FramedStream:
         if len(payload) > self.limits.frame_bytes_max:
             raise FrameTooLarge(f"frame of {len(payload)} bytes offered, limit is {self.limits.frame_bytes_max}")
         await self._write(_HEADER.pack(len(payload)) + payload)
+
+    async def send_together(self, payloads: Sequence[bytes]) -> None:
+        """Send frames, at least one, in a single write, which costs the transport little more than one of them alone.
+
+        As `send` otherwise.
+        """
+        parts: list[bytes] = []
+        for payload in payloads:
+            if not payload:
+                raise ValueError("an empty frame is a heartbeat and cannot be sent as a message")
+            if len(payload) > self.limits.frame_bytes_max:
+                raise FrameTooLarge(f"frame of {len(payload)} bytes offered, limit is {self.limits.frame_bytes_max}")
+            parts += (_HEADER.pack(len(payload)), payload)
+        await self._write(b"".join(parts))
 
     async def close(self) -> None:
         """End the stream in order: sent frames still arrive, later incoming ones are discarded. Idempotent."""
@@ -258,6 +272,13 @@ class FramedStream:
             raise StreamReset("the stream ended inside a frame")
         self._peer_finished = True
         self._end_receiving(StreamClosed("the peer has closed the stream"))
+
+    def _take(self) -> bytes:
+        frame = self._queue.popleft()
+        self._queued_bytes -= len(frame)
+        if self._queued_bytes <= self.limits.queue_bytes_max // 2:
+            self._drained.set()
+        return frame
 
     def _deliver(self, frame: bytes) -> None:
         if self._receive_end is None:

@@ -6,11 +6,14 @@ client that knew such a way would never pay.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from node.client.chain_view import ChainView, SessionEntry, WorkerEntry
-from node.worker.outstanding import Outstanding
+from node.worker.outstanding import Outstanding, compute_price_max
 from node.worker.refusal import OrderRefused
+from node.worker.together import run_each
 from proto_specs.order_rules import OrderInvalid, make_bounds, validate_order
 from proto_specs.types.manifest import Manifest
 from proto_specs.types.request import (
@@ -49,16 +52,21 @@ async def admit_order(
         validate_order(order, make_bounds(manifest))
     except OrderInvalid as error:
         raise OrderRefused(FailureCode.BAD_ORDER, str(error)) from error
-    await outstanding.forget(order.session, chain)
-    if await chain.is_sequence_used(order.session, order.sequence):
-        raise OrderRefused(FailureCode.BAD_ORDER, f"request {order.sequence} of the session is settled")
-    session = await chain.get_session(order.session)
-    if session is None or not session.is_open:
-        raise OrderRefused(FailureCode.NO_ESCROW, "the session is not open on chain (yet), or about to close")
-    _check_session(signed, session)
-    outstanding.reserve(order, session)
+    price, size = compute_price_max(order), order.slice_end - order.slice_start
+    if price > size:
+        raise OrderRefused(FailureCode.BAD_ORDER, f"the request may cost {price} nmyl, its slice is of {size}")
+    asked: list[Callable[[], Awaitable[SessionEntry | None]]]
+    asked = [partial(chain.get_session, order.session), partial(_check_sequence, order, chain)]
+    session = _check_session(signed, (await run_each(asked))[0])
     try:
-        path = [await _read_worker(order, number, chain) for number in range(len(order.path))]
+        outstanding.reserve(order, session)
+    except OrderRefused:  # perhaps only because what is settled by now is still counted
+        if not await outstanding.forget(order.session, chain):
+            raise
+        session = _check_session(signed, await chain.get_session(order.session))
+        outstanding.reserve(order, session)
+    try:
+        path = await run_each([partial(_read_worker, order, number, chain) for number in range(len(order.path))])
     except BaseException:
         outstanding.release(order)
         raise
@@ -76,8 +84,15 @@ def _find_stage(order: Order, own: WorkerEntry) -> int:
     return mine[0]
 
 
-def _check_session(signed: SignedOrder, session: SessionEntry) -> None:
+async def _check_sequence(order: Order, chain: ChainView) -> None:
+    if await chain.is_sequence_used(order.session, order.sequence):
+        raise OrderRefused(FailureCode.BAD_ORDER, f"request {order.sequence} of the session is settled")
+
+
+def _check_session(signed: SignedOrder, session: SessionEntry | None) -> SessionEntry:
     order = signed.order
+    if session is None or not session.is_open:
+        raise OrderRefused(FailureCode.NO_ESCROW, "the session is not open on chain (yet), or about to close")
     if session.model != order.model:
         raise OrderRefused(FailureCode.BAD_ORDER, "the session is for another model")
     if any(max(one.prefill_price, one.decode_price) > session.max_price for one in order.path):
@@ -85,6 +100,7 @@ def _check_session(signed: SignedOrder, session: SessionEntry) -> None:
         raise OrderRefused(FailureCode.BAD_ORDER, f"the session pays {most} nmyl per layer and token at most")
     if not is_order_signed(signed, session.session_key):
         raise OrderRefused(FailureCode.BAD_ORDER, "the order is not signed by the session key")
+    return session
 
 
 async def _read_worker(order: Order, number: int, chain: ChainView) -> WorkerEntry:

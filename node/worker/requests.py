@@ -43,8 +43,10 @@ class Requests:
         """
         try:
             while True:
-                frame = await link.receive()
-                self.route(frame, link)
+                frame: Frame | None = await link.receive()
+                while frame is not None:  # many small frames arrive at once; each wait costs more than routing one
+                    self.route(frame, link)
+                    frame = link.receive_ready()
         except NetworkError:
             pass
         finally:

@@ -32,7 +32,7 @@ from proto_specs.types.wire import REQUEST_PROTOCOL, STAGE_PROTOCOL, FailureCode
 logger = logging.getLogger("myelin.worker")
 
 OPEN_TIMEOUT_S = 10.0
-CLIENT_STREAMS_PER_PEER_MAX = 16
+CLIENT_STREAMS_PER_PEER_MAX = 256
 EDGE_STREAMS_PER_PEER_MAX = 4
 SESSION_POLL_S = 2.0
 

@@ -89,6 +89,7 @@ def serve(story: Story) -> Iterator[None]:
     session = story.receipt.events[0].session  # type: ignore[union-attr]
     move = calls.UpdateWorker(CHARLIE.worker_key.public_key, "12D3KooWmoved", ("/ip4/127.0.0.1/tcp/2",))
     yield from story.expect(CHARLIE, move)
+    yield from story.expect(story.client, calls.TopUpSession(session, DEPOSIT // 3))
     yield from story.expect(story.client, calls.CloseSession(session))
     yield from story.wait(8)
     yield from story.expect(CHARLIE, calls.RetireWorker(CHARLIE.worker_key.public_key))

@@ -156,6 +156,7 @@ def make_noise(story: Story) -> Iterator[None]:
                     calls.WithdrawUnbonded(),
                     calls.Remark(story.random.randbytes(story.random.randrange(40))),
                     calls.CloseSession(story.random.randbytes(32)),
+                    calls.TopUpSession(story.random.randbytes(32), amount),
                 ]
             )
             fields = {"tip": story.random.choice((0, 0, 1, 77, 10**6))}

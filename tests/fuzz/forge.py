@@ -63,13 +63,19 @@ class Forger:
         if not sessions:
             return None
         (session,), found = rng.choice(sessions)
-        if rng.random() < 0.1:
-            return found.client, calls.CloseSession(session)
+        if rng.random() < 0.2:
+            amount = rng.choice((0, 1, 10**9, 10**18, (1 << 64) - 1))
+            call = rng.choice((calls.CloseSession(session), calls.TopUpSession(session, amount)))
+            return found.client, call
         settlements = self._scene.settlements
         if not settlements:
             return None
         made = rng.choice(settlements)
         order = replace(made.order.order, session=session, sequence=rng.randrange(40))
+        if rng.random() < 0.5:
+            start, top = rng.randrange(found.promisable + 1), (1 << 64) - 1
+            end = rng.choice((found.promisable, start + 10**6))
+            order = replace(order, slice_start=min(start, top), slice_end=min(end, top))
         made = self._resign_settlement(replace(made, order=replace(made.order, order=order)))
         worker = self._scene.by_key.get(rng.choice(order.path).worker) if order.path else None
         return (worker.account if worker else found.client), made

@@ -116,7 +116,10 @@ class StakingBook(Book):
 
 
 class SessionsBook(Book):
-    """Escrows of clients whose requests nobody settles: `data[session]` is [client, escrow, status, height due]."""
+    """Escrows of clients whose requests nobody settles: `data[session]` is [client, escrow, status, height due].
+
+    Without settlements escrow and deposit are one number until the session ends.
+    """
 
     reason = HoldReason.ESCROW
 
@@ -126,7 +129,11 @@ class SessionsBook(Book):
 
     def list_calls(self) -> dict[type, Handler]:
         """See Book."""
-        return {calls.OpenSession: self._open, calls.CloseSession: self._close}
+        return {
+            calls.OpenSession: self._open,
+            calls.TopUpSession: self._top_up,
+            calls.CloseSession: self._close,
+        }
 
     def begin_block(self, ledger: Ledger) -> list[Told]:
         """Sessions end at their height and are forgotten some blocks later."""
@@ -154,7 +161,7 @@ class SessionsBook(Book):
             one = found[key]
             assert (one.client, one.escrow, one.status) == (client, escrow, status)
             if status != SessionStatus.CLOSED:
-                assert one.close_height == height
+                assert (one.close_height, one.deposit, one.released) == (height, escrow, 0)
 
     def _open(self, ledger: Ledger, who: bytes, call: calls.OpenSession) -> list[Told]:
         least = max(self.params.inference.session_deposit_min, 1)
@@ -173,14 +180,29 @@ class SessionsBook(Book):
     def _expiry(self) -> int:
         return self.params.inference.session_expiry_blocks
 
-    def _close(self, ledger: Ledger, who: bytes, call: calls.CloseSession) -> list[Told]:
-        found = self.data.get(call.session)
+    def _find_open(self, who: bytes, session: bytes) -> list[Any]:
+        found: list[Any] | None = self.data.get(session)
         if found is None:
             raise Refused(ModuleIndex.INFERENCE, "UnknownSession")
         if found[0] != who:
             raise Refused(ModuleIndex.INFERENCE, "NotClient")
         if found[2] != SessionStatus.OPEN:
             raise Refused(ModuleIndex.INFERENCE, "SessionNotOpen")
+        return found
+
+    def _top_up(self, ledger: Ledger, who: bytes, call: calls.TopUpSession) -> list[Told]:
+        found = self._find_open(who, call.session)
+        if call.amount == 0:
+            raise Refused(ModuleIndex.BALANCES, "ZeroAmount")
+        deposit = found[1] + call.amount
+        if deposit >= 1 << 64:
+            raise Refused(ModuleIndex.INFERENCE, "DepositTooHigh")
+        ledger.take(who, call.amount)
+        self.data[call.session] = [who, deposit, *found[2:]]
+        return [("SessionToppedUp", call.session, who, call.amount, deposit)]
+
+    def _close(self, ledger: Ledger, who: bytes, call: calls.CloseSession) -> list[Told]:
+        found = self._find_open(who, call.session)
         height = min(ledger.height + self.params.inference.session_notice_blocks, found[3])
         self.data[call.session] = [who, found[1], SessionStatus.CLOSING, height]
         return [("SessionClosing", call.session, who, height)]

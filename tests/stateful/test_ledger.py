@@ -97,6 +97,9 @@ CALLS: dict[type, st.SearchStrategy[MakeCall]] = {
         st.sampled_from([MODEL, MODEL, MODEL, bytes(32)]),
         st.integers(0, 3),
     ),
+    calls.TopUpSession: _late(
+        lambda m, w, index, one: calls.TopUpSession(m.session(index), m.amount(one, w)), st.integers(0, 40), AMOUNTS
+    ),
     calls.CloseSession: _late(lambda m, w, index: calls.CloseSession(m.session(index)), st.integers(0, 40)),
 }
 

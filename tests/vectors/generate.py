@@ -33,10 +33,12 @@ from proto_specs.types.request import (
     compute_session_id,
     compute_stage_price,
     compute_windows,
+    pack_tokens,
     sign_order,
     sign_stage_roots,
     sign_voucher,
 )
+from proto_specs.types.sampling import TokenLogprob
 from proto_specs.types.verdict import (
     VerdictPreimage,
     compute_challenge_id,
@@ -188,16 +190,19 @@ def build_merkle() -> Vectors:
 def build_frames() -> Vectors:
     """One of each frame, as it is encoded and as it crosses a stream."""
     frames: list[wire.Frame] = [
-        wire.OpenRequest(sign_order(samples.make_order(), samples.SESSION_KEY)),
+        wire.OpenRequest(
+            sign_order(samples.make_order(), samples.SESSION_KEY), pack_tokens(samples.PROMPT), samples.GRAMMAR
+        ),
         wire.Accepted(samples.REQUEST),
         wire.Failed(samples.REQUEST, wire.FailureCode.NEIGHBOUR_LOST, "stage 1 went away"),
         wire.Rows(samples.REQUEST, 1, 0, 32, samples.make_payloads(1)[0][0]),
         wire.OutputLeaf(samples.make_leaves(1)[0].leaf, samples.make_leaves(1)[0].output_signature),
         wire.Countersign(samples.REQUEST, 1, 0, samples.make_leaves(1)[0].input_signature),
-        wire.Token(samples.REQUEST, 5, samples.GENERATED[5], wire.FinishReason.STOP),
+        wire.Token(samples.REQUEST, 5, samples.GENERATED[5], wire.FinishReason.STOP, (TokenLogprob(9, -75_000),)),
         wire.VoucherFrame(sign_voucher(samples.make_voucher(6), samples.SESSION_KEY)),
         wire.RootsFrame((sign_stage_roots(samples.make_stage_roots(0), samples.WORKER_KEYS[0]),)),
         wire.Settled(samples.REQUEST, bytes(range(32))),
+        wire.PromptLogprobs(samples.REQUEST, 1, ((TokenLogprob(5, -1), TokenLogprob(7, -40_000)), ())),
     ]
     shown = []
     for frame in frames:
@@ -214,7 +219,7 @@ def build_requests() -> Vectors:
     order = samples.make_order()
     signed = sign_order(order, samples.SESSION_KEY)
     keys = {"session": samples.SESSION_KEY, **{f"worker{n}": key for n, key in enumerate(samples.WORKER_KEYS)}}
-    prompt = samples.pack_tokens(samples.PROMPT)
+    prompt = pack_tokens(samples.PROMPT)
     roots = [samples.make_stage_roots(stage) for stage in range(samples.STAGES)]
     vouchers = [sign_voucher(samples.make_voucher(tokens), samples.SESSION_KEY) for tokens in (0, 3, 6)]
     return {

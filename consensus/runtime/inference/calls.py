@@ -38,6 +38,7 @@ from proto_specs.ed25519 import is_signature_valid
 from proto_specs.errors import DecodeError
 from proto_specs.hashing import Tag
 from proto_specs.limits import MANIFEST_BYTES_MAX
+from proto_specs.order_rules import make_bounds
 from proto_specs.types.calls import RegisterModel, RegisterVerifier, RegisterWorker, RetireWorker, UpdateWorker
 from proto_specs.types.manifest import Manifest, compute_model_id, validate_manifest
 
@@ -52,12 +53,16 @@ def register_model(env: Environment, signer: bytes, call: RegisterModel) -> None
     model = compute_model_id(manifest)
     if inference.models.read(env.state, model) is not None:
         raise ModelExists(f"model {model.hex()} is registered")
+    bounds = make_bounds(manifest)
     summary = inference.Model(
         owner=signer,
         height=env.block.height,
-        layers=manifest.architecture.layers,
-        service_class=manifest.service_class,
+        layers=bounds.layers,
+        service_class=bounds.service_class,
         threshold_ppb=manifest.profile.threshold_ppb,
+        vocab=bounds.vocab,
+        context_max=bounds.context_max,
+        row_bytes=bounds.row_bytes,
     )
     inference.models.write(env.state, model, summary)
     inference.manifests.write(env.state, model, manifest)

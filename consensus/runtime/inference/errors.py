@@ -68,6 +68,10 @@ class DepositTooLow(InferenceCallError):
     """The deposit is below the minimum deposit of a session."""
 
 
+class DepositTooHigh(InferenceCallError):
+    """With this amount the session's deposit would no longer be a 64-bit number."""
+
+
 class NoRequests(InferenceCallError):
     """A session must be for at least one request."""
 
@@ -97,7 +101,7 @@ class BadOrderSignature(InferenceCallError):
 
 
 class WrongModel(InferenceCallError):
-    """The order's model or service class is not the session's."""
+    """The order's model is not the session's."""
 
 
 class SequenceUsed(InferenceCallError):
@@ -105,7 +109,7 @@ class SequenceUsed(InferenceCallError):
 
 
 class BadPath(InferenceCallError):
-    """The path does not cover all layers in order, or names a range its worker does not hold."""
+    """The path names a range that its worker does not hold."""
 
 
 class PriceTooHigh(InferenceCallError):
@@ -116,8 +120,12 @@ class PriceTooLow(InferenceCallError):
     """A stage is priced below its worker's ask."""
 
 
-class EmptyPrompt(InferenceCallError):
-    """An order without prompt tokens has no position to compute."""
+class BadOrder(InferenceCallError):
+    """Nobody could compute or judge the order: `proto_specs.order_rules` refuses it."""
+
+
+class BadSlice(InferenceCallError):
+    """The order's slice is beyond what the session may promise, or smaller than the price."""
 
 
 class BadVoucher(InferenceCallError):
@@ -133,7 +141,7 @@ class NotParty(InferenceCallError):
 
 
 class EscrowTooLow(InferenceCallError):
-    """The price exceeds the session's remaining escrow."""
+    """The price exceeds the session's remaining escrow: the client promised its slice more than once."""
 
 
 class ExposureExceeded(InferenceCallError):

@@ -99,6 +99,16 @@ class SessionOpened:
     expiry_height: U64
 
 
+@variant(0x041E)
+class SessionToppedUp:
+    """`amount` more is escrowed, and `deposit` in all has been."""
+
+    session: Hash32
+    client: AccountId
+    amount: Balance
+    deposit: Balance
+
+
 @variant(0x040A)
 class SessionClosing:
     """The client gave notice: settlements are accepted before block `close_height`."""
@@ -331,6 +341,7 @@ InferenceEvent = (
     | WorkerEjected
     | VerifierRegistered
     | SessionOpened
+    | SessionToppedUp
     | SessionClosing
     | SessionClosed
     | RequestSettled

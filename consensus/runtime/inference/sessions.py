@@ -1,4 +1,4 @@
-"""Sessions: a client's escrow from its opening to the return of the rest.
+"""Sessions: a client's escrow from its opening, over top-ups, to the return of the rest.
 
 A client cannot escape a bill by closing: settlements are accepted through the notice period, and a settlement moves
 its money to the request. `close_height` is public: the expiry at first, or the end of the notice period.
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from consensus.runtime.arithmetic import BALANCE_MAX
 from consensus.runtime.balances import ledger
+from consensus.runtime.balances.errors import ZeroAmount
 from consensus.runtime.balances.state import HoldReason, read_account
 from consensus.runtime.context import Environment
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import (
+    DepositTooHigh,
     DepositTooLow,
     NoRequests,
     NotClient,
@@ -20,9 +23,9 @@ from consensus.runtime.inference.errors import (
     UnknownModel,
     UnknownSession,
 )
-from consensus.runtime.inference.events import SessionClosed, SessionClosing, SessionOpened
+from consensus.runtime.inference.events import SessionClosed, SessionClosing, SessionOpened, SessionToppedUp
 from consensus.runtime.inference.state import DueKind, Session, SessionStatus
-from proto_specs.types.calls import CloseSession, OpenSession
+from proto_specs.types.calls import CloseSession, OpenSession, TopUpSession
 from proto_specs.types.request import compute_session_id
 
 
@@ -47,6 +50,7 @@ def open_session(env: Environment, signer: bytes, call: OpenSession) -> None:
         status=SessionStatus.OPEN,
         max_price=call.max_price,
         deposit=call.deposit,
+        released=0,
         escrow=call.deposit,
         requests_max=call.requests_max,
         requests_settled=0,
@@ -60,15 +64,26 @@ def open_session(env: Environment, signer: bytes, call: OpenSession) -> None:
     env.emit(SessionOpened(session, signer, call.model, call.deposit, expiry))
 
 
+def top_up_session(env: Environment, signer: bytes, call: TopUpSession) -> None:
+    """Escrow more, to be promised like the first deposit. A session that closes takes nothing more.
+
+    Raises UnknownSession, NotClient, SessionNotOpen, ZeroAmount, DepositTooHigh, InsufficientBalance.
+    """
+    session = _read_own_open(env, signer, call.session)
+    if call.amount == 0:
+        raise ZeroAmount("a session is topped up by at least 1 nmyl")
+    deposit = session.deposit + call.amount
+    if deposit > BALANCE_MAX:
+        raise DepositTooHigh(f"the session has escrowed {session.deposit} nmyl in all: open another one")
+    ledger.hold(env.state, signer, HoldReason.ESCROW, call.amount)
+    topped_up = replace(session, deposit=deposit, escrow=session.escrow + call.amount)
+    inference.sessions.write(env.state, call.session, topped_up)
+    env.emit(SessionToppedUp(call.session, signer, call.amount, deposit))
+
+
 def close_session(env: Environment, signer: bytes, call: CloseSession) -> None:
     """Give notice. Raises UnknownSession, NotClient, SessionNotOpen."""
-    session = inference.sessions.read(env.state, call.session)
-    if session is None:
-        raise UnknownSession(f"no session {call.session.hex()}")
-    if session.client != signer:
-        raise NotClient("another account opened this session")
-    if session.status != SessionStatus.OPEN:
-        raise SessionNotOpen(f"the session is {SessionStatus(session.status).name}")
+    session = _read_own_open(env, signer, call.session)
     notice = env.block.height + inference.params.read(env.state).session_notice_blocks
     height = min(notice, session.close_height)
     inference.due.remove(env.state, session.close_height, DueKind.SESSION_CLOSE, call.session)
@@ -102,3 +117,14 @@ def note_request_resolved(env: Environment, session_id: bytes) -> None:
     is_used_up = left.requests_settled == left.requests_max and left.requests_open == 0
     if is_used_up and left.status != SessionStatus.CLOSED:
         finish_session(env, session_id)
+
+
+def _read_own_open(env: Environment, signer: bytes, session_id: bytes) -> Session:
+    session = inference.sessions.read(env.state, session_id)
+    if session is None:
+        raise UnknownSession(f"no session {session_id.hex()}")
+    if session.client != signer:
+        raise NotClient("another account opened this session")
+    if session.status != SessionStatus.OPEN:
+        raise SessionNotOpen(f"the session is {SessionStatus(session.status).name}")
+    return session

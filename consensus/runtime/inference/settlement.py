@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from consensus.runtime.arithmetic import PERMILLE, PPM
+from consensus.runtime.arithmetic import BALANCE_MAX, PERMILLE, PPM
 from consensus.runtime.context import Environment
 from consensus.runtime.inference import payments
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import (
+    BadOrder,
     BadOrderSignature,
     BadPath,
+    BadSlice,
     BadStageRoots,
     BadVoucher,
-    EmptyPrompt,
     EscrowReturned,
     EscrowTooLow,
     ExposureExceeded,
@@ -45,7 +46,8 @@ from consensus.runtime.inference.state import (
     WorkerStatus,
 )
 from consensus.state.reader import StateReader
-from proto_specs.limits import POSITIONS_MAX, UNVOUCHED_TOKENS_MAX
+from proto_specs.limits import UNVOUCHED_TOKENS_MAX
+from proto_specs.order_rules import OrderInvalid, validate_order
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.request import (
@@ -74,7 +76,7 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
     model = inference.models.read(state, session.model)
     assert model is not None, "a session's model is registered"
     _check_order(session, model, order)
-    workers = _check_path(env, session, model, order)
+    workers = _check_path(env, session, order)
     if all(worker.operator != signer for worker in workers):
         raise NotParty("only an operator of one of the stages settles")
     tokens = call.voucher.voucher.tokens
@@ -83,8 +85,7 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
     check_voucher(session, order, request_id, call.voucher)
     check_stage_roots(order, request_id, call.voucher, call.stage_roots)
     prices = [compute_stage_price(stage, order.prompt_tokens, tokens) for stage in order.path]
-    if sum(prices) > session.escrow:
-        raise EscrowTooLow(f"{sum(prices)} nmyl are due, {session.escrow} are left in the session")
+    _check_payable(session, order, sum(prices))
 
     params = inference.params.read(state)
     height = env.block.height
@@ -131,7 +132,7 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
         open_stages=len(stages),
         stages=tuple(stages),
     )
-    _commit(env, signer, request_id, session, request)
+    _commit(env, signer, request_id, session, order.slice_end - order.slice_start, request)
     for index in idle:
         payments.refund_stage(env, request_id, index, is_unavailable=False)
 
@@ -175,29 +176,38 @@ def _check_session(env: Environment, order: Order) -> Session:
 def _check_order(session: Session, model: Model, order: Order) -> None:
     if order.model != session.model:
         raise WrongModel(f"the session is for model {session.model.hex()}")
-    if order.service_class != model.service_class:
-        raise WrongModel(f"the model serves class {model.service_class}, not {order.service_class}")
-    if order.prompt_tokens == 0:
-        raise EmptyPrompt("a prompt has at least one token")
+    try:
+        validate_order(order, model.bounds)
+    except OrderInvalid as error:
+        raise BadOrder(str(error)) from error
 
 
-def _check_path(env: Environment, session: Session, model: Model, order: Order) -> list[Worker]:
-    """The stages cover [0, layers) in order; a bonded worker holds each, at a price that both sides agreed to."""
-    expected_start, workers = 0, []
+def _check_payable(session: Session, order: Order, price: int) -> None:
+    """The order's slice is within the session's positions and covers the price, and the escrow still holds it.
+
+    The escrow covers all orders with disjoint slices (inference_settlement.md). So it falls short only when the client
+    has signed slices that overlap, which the chain does not look for.
+    """
+    if order.slice_end > session.promisable:
+        raise BadSlice(f"the slice ends at {order.slice_end}, the session's positions at {session.promisable}")
+    if price > order.slice_end - order.slice_start:
+        raise BadSlice(f"{price} nmyl are due, the slice is of {order.slice_end - order.slice_start}")
+    if price > session.escrow:
+        raise EscrowTooLow(f"{price} nmyl are due, {session.escrow} are left in the session")
+
+
+def _check_path(env: Environment, session: Session, order: Order) -> list[Worker]:
+    """A bonded worker holds each stage, at a price that both sides agreed to."""
+    workers = []
     for number, stage in enumerate(order.path):
         worker = inference.workers.read(env.state, stage.worker)
         if worker is None or worker.model != order.model or (worker.start, worker.end) != (stage.start, stage.end):
             raise BadPath(f"stage {number}: the worker does not hold [{stage.start}, {stage.end}) of this model")
-        if stage.start != expected_start:
-            raise BadPath(f"stage {number} starts at layer {stage.start}, not {expected_start}")
         if max(stage.prefill_price, stage.decode_price) > session.max_price:
             raise PriceTooHigh(f"stage {number} is above the session's {session.max_price} nmyl")
         if stage.prefill_price < worker.prefill_price or stage.decode_price < worker.decode_price:
             raise PriceTooLow(f"stage {number} is below the worker's ask")
-        expected_start = stage.end
         workers.append(worker)
-    if expected_start != model.layers:
-        raise BadPath(f"the path ends at layer {expected_start} of {model.layers}")
     if not any(is_working(env.state, worker, env.block.height) for worker in workers):
         raise WorkerNotActive("no stage's worker is active")
     return workers
@@ -235,8 +245,6 @@ def check_stage_roots(
         most = compute_positions(order.prompt_tokens, ahead)
     if not billed <= positions <= most:
         raise BadStageRoots(f"{positions} positions computed, {billed} to {most} expected")
-    if positions > POSITIONS_MAX:
-        raise BadStageRoots(f"{positions} positions, at most {POSITIONS_MAX} can be opened")
     previous: bytes | None = None
     for number, (stage, signed) in enumerate(zip(order.path, stage_roots, strict=True)):
         roots = signed.roots
@@ -251,11 +259,17 @@ def check_stage_roots(
         previous = roots.output_root
 
 
-def _commit(env: Environment, signer: bytes, request_id: bytes, session: Session, request: Request) -> None:
-    """Store the request, take its price from the session, and schedule the draw."""
+def _commit(
+    env: Environment, signer: bytes, request_id: bytes, session: Session, slice_size: int, request: Request
+) -> None:
+    """Store the request, take its price from the session, and schedule the draw.
+
+    What is left of the slice can be promised again. `released` stops at 64 bits: no order names a position beyond them.
+    """
     state = env.state
     charged = replace(
         session,
+        released=min(session.released + slice_size - request.price, BALANCE_MAX),
         escrow=session.escrow - request.price,
         requests_settled=session.requests_settled + 1,
         requests_open=session.requests_open + 1,

@@ -12,6 +12,7 @@ from consensus.state.reader import StateReader
 from consensus.state.storage import StorageMap, StorageSet, StorageValue
 from proto_specs import limits
 from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, record
+from proto_specs.order_rules import ModelBounds
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey
 from proto_specs.types.manifest import Manifest
 
@@ -111,6 +112,14 @@ class Model:
     layers: U16
     service_class: U8
     threshold_ppb: U64
+    vocab: U32
+    context_max: U32
+    row_bytes: U32
+
+    @property
+    def bounds(self) -> ModelBounds:
+        """What an order for the model has to fit."""
+        return ModelBounds(self.layers, self.vocab, self.context_max, self.row_bytes, self.service_class)
 
 
 @record
@@ -144,7 +153,11 @@ class Worker:
 
 @record
 class Session:
-    """A client's escrow. `escrow` is the part that no settled request has claimed; it is returned at `close_height`."""
+    """A client's escrow. `escrow` is the part that no settled request has claimed; it is returned at `close_height`.
+
+    `deposit` is all that was ever escrowed, `released` what settled requests left of their slices: so orders may
+    promise the positions [0, deposit + released).
+    """
 
     client: AccountId
     model: Hash32
@@ -152,12 +165,18 @@ class Session:
     status: U8
     max_price: Balance
     deposit: Balance
+    released: Balance
     escrow: Balance
     requests_max: U32
     requests_settled: U32
     requests_open: U32
     opened_height: U64
     close_height: U64
+
+    @property
+    def promisable(self) -> int:
+        """The end of the positions that orders may promise. It never falls."""
+        return self.deposit + self.released
 
 
 @record

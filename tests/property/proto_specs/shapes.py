@@ -116,3 +116,21 @@ def list_bounded_fields() -> Iterator[tuple[Any, str, Any, Any]]:
             base, mark = split(hint)
             if isinstance(mark, UInt | Int | Fixed | Max):
                 yield cls, name, base, mark
+
+
+def list_negatives(value: Any, as_type: Any) -> Iterator[type]:
+    """The kind of bound of every negative number in a value."""
+    base, mark = split(as_type)
+    if value is None:
+        return
+    members = get_members(base)
+    if members is not None:
+        base = type(value)
+    if dataclasses.is_dataclass(base):
+        for name, hint in get_fields(typing.cast(type, base)):
+            yield from list_negatives(getattr(value, name), hint)
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from list_negatives(item, typing.get_args(base)[0])
+    elif isinstance(value, int) and value < 0:
+        yield type(mark if members is None else split(next(iter(members)))[1])

@@ -17,11 +17,20 @@ INTRUDERS: dict[str, bytes] = {
     "timestamp": b"\xd6\xff\x00\x00\x00\x00",
     "empty ext8": b"\xc7\x00\x01",
     "never used": b"\xc1",
-    "minus one": b"\xff",
     "int8": b"\xd0\xff",
     "int64": b"\xd3" + b"\xff" * 8,
 }
 """Nothing of this stands in any record of the protocol."""
+
+NEGATIVE: dict[str, bytes] = {
+    "minus one": b"\xff",
+    "minus 32": b"\xe0",
+    "minus 33": b"\xd0\xdf",
+    "minus 2^15": b"\xd1\x80\x00",
+    "minus 2^31": b"\xd2\x80\x00\x00\x00",
+    "minus 2^63": b"\xd3\x80" + bytes(7),
+}
+"""Numbers in their shortest form that only signed fields may hold."""
 
 MISPLACED: dict[str, bytes] = {
     "nil": b"\xc0",
@@ -65,6 +74,10 @@ def write_longer(value: Any) -> Iterator[bytes]:
     match value:
         case bool() | None:
             return
+        case int() if value < 0:
+            for head, size in ((0xD0, 1), (0xD1, 2), (0xD2, 4), (0xD3, 8)):
+                if size + 1 > len(pack(value)):
+                    yield bytes([head]) + value.to_bytes(size, "big", signed=True)
         case int():
             yield from _longer_heads(pack(value), value, (0xCC, 0xCD, 0xCE, 0xCF))
             for head, size in ((0xD0, 1), (0xD1, 2), (0xD2, 4), (0xD3, 8)):

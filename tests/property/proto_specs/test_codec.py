@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from proto_specs.codec import Fixed, Int, Max, UInt, decode_as, encode
 from proto_specs.errors import DecodeError
 from proto_specs.limits import MESSAGE_BYTES_MAX, OPENING_BYTES_MAX
-from tests.property.proto_specs.shapes import TYPES, list_bounded_fields, make_smallest, values_of
+from tests.property.proto_specs.shapes import TYPES, list_bounded_fields, list_negatives, make_smallest, values_of
 from tests.property.proto_specs.spoiling import (
     INTRUDERS,
     MISPLACED,
+    NEGATIVE,
     pack,
     replace_by,
     spoil_each,
@@ -80,6 +81,18 @@ def test_no_value_may_be_written_longer_or_be_of_a_kind_that_does_not_exist(name
     for intruder in INTRUDERS.values():
         for spoiled in spoil_each(tree, replace_by(intruder)):
             assert not accepts(as_type, spoiled)
+
+
+@EVERY_TYPE
+@given(data=st.data())
+@settings(max_examples=4)
+def test_only_what_is_declared_signed_may_be_negative(name: str, data: st.DataObject) -> None:
+    as_type = TYPES[name]
+    tree = unpack(encode(data.draw(values_of(as_type)), as_type))
+    for negative in NEGATIVE.values():
+        for spoiled in spoil_each(tree, replace_by(negative)):
+            if accepts(as_type, spoiled):
+                assert set(list_negatives(decode_as(as_type, spoiled), as_type)) == {Int}
 
 
 @EVERY_TYPE

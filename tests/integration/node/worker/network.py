@@ -164,7 +164,20 @@ async def open_network(
     chain = DictChain(GENESIS, manifests={model.model_id: model.manifest})
     client_account = b"a" * 32
     chain.sessions[SESSION] = SessionEntry(
-        SESSION, client_account, SESSION_KEY.public_key, model.model_id, 10, 10**9, 1000, True, True, 1, 3_601, 1
+        SESSION,
+        client_account,
+        SESSION_KEY.public_key,
+        model.model_id,
+        10,
+        10**9,
+        0,
+        10**9,
+        1000,
+        True,
+        True,
+        1,
+        3_601,
+        1,
     )
     directory = Path(tempfile.mkdtemp())
     async with AsyncExitStack() as stack:

@@ -30,7 +30,7 @@ class Vouched:
 def assert_chain_takes(path: Path, outcome: Outcome) -> None:
     settle = outcome.settlement
     assert settle is not None
-    session = Session(bytes(32), ZERO_HASH, SESSION_KEY.public_key, 0, 9, 9**9, 9**9, 9, 0, 0, 0, 0)
+    session = Session(bytes(32), ZERO_HASH, SESSION_KEY.public_key, 0, 9, 9**9, 0, 9**9, 9, 0, 0, 0, 0)
     check_voucher(session, settle.order.order, path.client.request, settle.voucher)
     check_stage_roots(settle.order.order, path.client.request, settle.voucher, settle.stage_roots)
 

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from inference.engine.engine import PROMISED_SHARE_MAX, ForwardCall, StageEngine, load_session
+from inference.engine.engine import IDLE_SLOTS_MAX, PROMISED_SHARE_MAX, ForwardCall, StageEngine, load_session
 from inference.engine.kv import KvBudget
-from inference.engine.kv_memory import KvMemory
+from inference.engine.kv_memory import KvCache, KvMemory
 from inference.engine.rows import Rows, StageOutput
 from inference.engine.scheduler import EngineStep, Scheduler, Work
 from inference.errors import EngineError, KvExhaustedError, ModelError, StoreError
@@ -68,6 +70,33 @@ def test_interleaved_requests_do_not_touch_each_other(engine: StageEngine) -> No
         assert_array_equal(second.hidden, other.hidden[start : start + 4])
     assert_length(engine, A, 20)
     assert_length(engine, B, 20)
+
+
+def test_sequences_far_apart_in_memory_run_in_calls_of_their_own(
+    model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StageEngine(load_session(model.store, model.model_id, 0, 3), kv_positions=1_000)
+    names = [bytes([at]) * 32 for at in range(IDLE_SLOTS_MAX + 6)]
+    for name in names:
+        engine.open(name, 20)
+        forward(engine, name, 0, TOKENS[:8])
+    for name in names[2:-2]:
+        engine.close(name)
+    left = [*names[:2], *names[-2:]]
+    alone = engine.session.run(engine.session.open_kv(20), TOKENS[:9])
+    together: list[int] = []
+    run_together = engine.session.run_together
+
+    def spy(sequences: Sequence[KvCache], *rest: Any) -> list[StageOutput]:
+        together.append(len(sequences))
+        return run_together(sequences, *rest)
+
+    monkeypatch.setattr(engine.session, "run_together", spy)
+    answers = engine.forward_batch([ForwardCall(name, 8, TOKENS[8:9]) for name in left])
+    assert together == [2, 2]
+    for answer in answers:
+        assert isinstance(answer, StageOutput)
+        assert_allclose(answer.hidden, alone.hidden[8:], rtol=1e-4, atol=1e-4)
 
 
 def test_a_request_is_admitted_by_what_it_may_grow_to(engine: StageEngine) -> None:

@@ -66,6 +66,7 @@ CASES: list[tuple[list[Any], Call]] = [
     (["retire-worker", ID_TEXT], calls.RetireWorker(ID)),
     (["register-verifier", ID_TEXT], calls.RegisterVerifier(ID)),
     (["open-session", ID_TEXT, ID_TEXT, "5nmyl", "7", "9"], calls.OpenSession(ID, ID, 5, 7 * MYL, 9)),
+    (["top-up-session", ID_TEXT, "1.5"], calls.TopUpSession(ID, 1_500_000_000)),
     (["close-session", ID_TEXT], calls.CloseSession(ID)),
     (["commit-verdict", ID_TEXT, ID_TEXT], calls.CommitVerdict(ID, ID)),
     (
@@ -234,3 +235,10 @@ def test_files_are_read_at_the_edge(node: World, cli: Cli, tmp_path: Path) -> No
     (tmp_path / "bad").write_text("[")
     assert "no JSON" in cli.refuse("tx", "batch-all", str(tmp_path / "bad"), "--account", "dev:alice")
     assert "error:" in cli.refuse("tx", "batch-all", str(tmp_path / "none"), "--account", "dev:alice")
+
+
+def test_close_session_without_a_session_lists_the_open_ones(node: World, cli: Cli) -> None:
+    assert cli.ask("tx", "close-session", "--account", "dev:alice") == {"sessions": []}
+    done = cli.run("tx", "close-session", "--account", "dev:alice")
+    assert done.output == "the account has no open session\n"
+    assert len(node.pool) == 0

@@ -10,14 +10,20 @@ from consensus.runtime.executive import execute_block
 from consensus.runtime.receipts import BlockEvents, Receipt
 from node.cli import show_records
 from node.cli.connect import Connection
-from node.cli.read_request import collect_request, collect_session
+from node.cli.read_request import collect_request, collect_session, list_open_sessions
 from node.client.rpc_chain import RpcChain
 from proto_specs.jsonform import to_json
 from proto_specs.ss58 import encode_address
-from proto_specs.types.calls import Outcome, Remark
+from proto_specs.types.calls import CloseSession, Outcome, Remark, TopUpSession
 from proto_specs.types.request import compute_request_id
 from tests.unit.consensus.runtime import chain as chain_module
-from tests.unit.consensus.runtime.inference.inference_world import THRESHOLD_PPB, World
+from tests.unit.consensus.runtime.inference.inference_world import (
+    DEPOSIT,
+    REQUEST_PRICE,
+    SLICE,
+    THRESHOLD_PPB,
+    World,
+)
 
 PREFIX = 42
 
@@ -195,3 +201,35 @@ async def test_models_and_workers(world: World, node: Connection, capsys: pytest
     show_records.show_workers(node, [])
     show_records.show_models(node, [])
     assert "worker run" in capsys.readouterr().out
+
+
+async def test_open_sessions_are_listed_with_what_is_left(
+    node: Connection, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle(world)
+    second = world.open_session(deposit=5 * SLICE)
+    closed = world.open_session(deposit=7 * SLICE)
+    world.chain.expect_ok(world.client, CloseSession(closed))
+    found = await list_open_sessions(node, world.client.account)
+    left = {one["session"]: one["escrow"] for one in found["sessions"]}
+    assert left == {f"0x{world.session.hex()}": DEPOSIT - REQUEST_PRICE, f"0x{second.hex()}": 5 * SLICE}
+    show_records.show_open_sessions(found)
+    printed = capsys.readouterr().out
+    assert all(one in printed for one in (*left, "1 of 100", "0 of 100"))
+    assert f"0x{closed.hex()}" not in printed
+    assert await list_open_sessions(node, world.workers[0].account) == {"sessions": []}
+
+
+async def test_a_session_says_what_can_be_promised(
+    node: Connection, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle(world)
+    world.chain.expect_ok(world.client, TopUpSession(world.session, 7))
+    found = await collect_session(node, world.session)
+    assert found is not None
+    released = SLICE - REQUEST_PRICE
+    assert (found["deposit"], found["released"]) == (DEPOSIT + 7, released)
+    assert found["promisable"] == DEPOSIT + 7 + released
+    show_records.show_session(node, found)
+    printed = capsys.readouterr().out
+    assert f"positions 0 to {found['promisable']} nmyl" in printed

@@ -19,15 +19,17 @@ class FakeStream:
     def __init__(self) -> None:
         self.gate = trio.Event()
         self.taken: list[bytes] = []
+        self.writes: list[int] = []
         self.incoming: list[bytes] = []
         self.resets: list[str] = []
         self.is_closed = False
 
-    async def send(self, payload: bytes) -> None:
+    async def send_together(self, payloads: list[bytes]) -> None:
         await self.gate.wait()
         if self.resets:
             raise StreamReset("reset")
-        self.taken.append(payload)
+        self.taken += payloads
+        self.writes.append(len(payloads))
 
     async def receive(self) -> bytes:
         return self.incoming.pop(0)
@@ -58,9 +60,20 @@ async def test_frames_keep_their_order_and_finish_waits_for_them(nursery) -> Non
     stream.gate.set()
     await link.finish()
     assert [decode_as(Frame, one) for one in stream.taken] == frames
+    assert stream.writes == [1, 49] or stream.writes == [50]
     assert stream.is_closed
     with pytest.raises(LinkLost):
         link.send(frames[0])
+
+
+async def test_large_frames_are_written_one_by_one(nursery) -> None:
+    link, stream = make_link()
+    stream.gate.set()
+    for _ in range(3):
+        link.send(make_rows(module.TOGETHER_BYTES))
+    nursery.start_soon(link.run)
+    await link.finish()
+    assert stream.writes == [1, 1, 1]
 
 
 async def test_a_peer_that_reads_nothing_costs_so_many_bytes(nursery, monkeypatch: pytest.MonkeyPatch) -> None:

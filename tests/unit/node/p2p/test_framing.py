@@ -100,6 +100,23 @@ async def test_frames_arrive_whole_and_in_order() -> None:
         assert [await receiver.receive() for _ in sent] == sent
 
 
+async def test_frames_sent_together_arrive_one_by_one_and_in_one_write() -> None:
+    left, right = make_pair()
+    async with running(left) as ours, running(right) as theirs:
+        payloads = [bytes([at]) * (at + 1) for at in range(20)]
+        await ours.send_together(payloads)
+        got = [await theirs.receive()]
+        while (ready := theirs.receive_ready()) is not None:
+            got.append(ready)
+        assert got == payloads
+        with pytest.raises(ValueError, match="heartbeat"):
+            await ours.send_together([b"a", b""])
+        with pytest.raises(FrameTooLarge):
+            await ours.send_together([b"a", bytes(1001)])
+        await ours.send(b"still open")
+        assert await theirs.receive() == b"still open"
+
+
 async def test_concurrent_senders_do_not_mix_their_frames() -> None:
     left, right = make_pair(capacity=5)
     async with running(left) as sender, running(right) as receiver, trio.open_nursery() as nursery:

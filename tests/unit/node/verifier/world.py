@@ -107,7 +107,9 @@ class FakeChain:
 
     async def get_session(self, session: bytes) -> SessionEntry | None:
         self._check()
-        return SessionEntry(session, b"a" * 32, SESSION_KEY.public_key, bytes(32), 5, 1, 1, False, True, 1, 3_601, 1)
+        return SessionEntry(
+            session, b"a" * 32, SESSION_KEY.public_key, bytes(32), 5, 1, 0, 1, 1, False, True, 1, 3_601, 1
+        )
 
     async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
         raise NotImplementedError

@@ -11,7 +11,7 @@ import trio
 from node.worker.orders import OrderAdmission, admit_order
 from node.worker.outstanding import ENDED_S_MAX, Outstanding, compute_price_max
 from node.worker.refusal import OrderRefused
-from proto_specs.types.request import SignedOrder
+from proto_specs.types.request import SignedOrder, is_order_signed
 from proto_specs.types.sampling import SamplingParams
 from proto_specs.types.wire import FailureCode
 from tests.property.inference.serving.harness import SESSION_KEY, WORKER_KEYS, make_manifest, make_order
@@ -86,6 +86,10 @@ def with_path(at: int, **fields: object) -> tuple:
         ({"path": with_path(2, decode_price=1)}, FailureCode.PRICE_TOO_LOW),
         ({"path": with_path(0, decode_price=6)}, FailureCode.BAD_ORDER),
         ({"path": with_path(0, worker=b"n" * 32)}, FailureCode.BAD_ORDER),
+        ({"slice_start": 5, "slice_end": 5}, FailureCode.BAD_ORDER),
+        ({"slice_start": 5, "slice_end": 4}, FailureCode.BAD_ORDER),
+        ({"slice_start": 5, "slice_end": 5 + 479}, FailureCode.BAD_ORDER),
+        ({"slice_start": 9_500, "slice_end": 10_001}, FailureCode.NO_ESCROW),
     ],
 )
 async def test_orders_that_cannot_be_settled_are_refused(fields: dict[str, object], code: FailureCode) -> None:
@@ -95,6 +99,8 @@ async def test_orders_that_cannot_be_settled_are_refused(fields: dict[str, objec
 CHAINS: list[tuple[Callable[[DictChain], object], FailureCode]] = [
     (lambda chain: change_session(chain, is_open=False), FailureCode.NO_ESCROW),
     (lambda chain: change_session(chain, escrow=479), FailureCode.NO_ESCROW),
+    (lambda chain: change_session(chain, deposit=999), FailureCode.NO_ESCROW),
+    (lambda chain: change_session(chain, deposit=900, released=99), FailureCode.NO_ESCROW),
     (lambda chain: change_session(chain, requests_left=0), FailureCode.NO_ESCROW),
     (lambda chain: change_session(chain, model=b"x" * 32), FailureCode.BAD_ORDER),
     (lambda chain: change_session(chain, max_price=1), FailureCode.BAD_ORDER),
@@ -117,9 +123,9 @@ async def test_the_chain_decides_who_is_paid(change: Callable[[DictChain], objec
 
 async def test_bounds_are_inclusive() -> None:
     chain = make_chain()
-    change_session(chain, escrow=480, requests_left=1, max_price=2)
+    change_session(chain, deposit=400, released=87, escrow=480, requests_left=1, max_price=2)
     change_worker(chain, 2, gross_max=160)
-    order = change_order(sampling=SamplingParams(100_000, 2**32 - 1, 1, 2**64 - 1))
+    order = change_order(sampling=SamplingParams(100_000, 2**32 - 1, 1, 2**64 - 1), slice_start=7, slice_end=487)
     assert compute_price_max(order.order) == 480
     await admit(chain, order)
 
@@ -160,8 +166,39 @@ async def test_the_same_order_or_number_twice_is_refused() -> None:
     chain, outstanding = make_chain(), Outstanding()
     await admit(chain, change_order(), outstanding)
     assert (await get_refusal(chain, change_order(), outstanding)).code == FailureCode.BAD_ORDER
-    other = change_order(tokens_max=19)
-    assert (await get_refusal(chain, other, outstanding)).code == FailureCode.BAD_ORDER
+    other = change_order(tokens_max=19, slice_start=2_000, slice_end=3_000)
+    refusal = await get_refusal(chain, other, outstanding)
+    assert (refusal.code, "is taken" in str(refusal)) == (FailureCode.BAD_ORDER, True)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 1_000), (999, 2_000), (0, 3_000), (400, 900)])
+async def test_no_position_is_taken_twice(start: int, end: int) -> None:
+    chain, outstanding = make_chain(), Outstanding()
+    await admit(chain, change_order(), outstanding)
+    refusal = await get_refusal(chain, change_order(sequence=1, slice_start=start, slice_end=end), outstanding)
+    assert (refusal.code, "overlaps" in str(refusal)) == (FailureCode.BAD_ORDER, True)
+    await admit(chain, change_order(sequence=1, slice_start=1_000, slice_end=1_500), outstanding)
+
+
+async def test_positions_are_of_a_session() -> None:
+    chain, outstanding = make_chain(), Outstanding()
+    chain.sessions[b"2" * 32] = dataclasses.replace(chain.sessions[SESSION], session=b"2" * 32)
+    await admit(chain, change_order(), outstanding)
+    await admit(chain, change_order(session=b"2" * 32), outstanding)
+
+
+@pytest.mark.parametrize("is_settling", [True, False])
+async def test_an_ended_order_keeps_its_slice_while_it_may_still_settle(autojump_clock, is_settling: bool) -> None:
+    """Another worker of its path may settle it though this one does not."""
+    chain, outstanding = make_chain(), Outstanding()
+    order = change_order()
+    again = change_order(sequence=1, slice_start=0, slice_end=1_000)
+    await admit(chain, order, outstanding)
+    outstanding.end(order.order, is_settling)
+    await trio.sleep(ENDED_S_MAX)
+    assert "overlaps" in str(await get_refusal(chain, again, outstanding))
+    await trio.sleep(1)
+    await admit(chain, again, outstanding)
 
 
 async def test_a_session_takes_no_more_requests_than_it_was_opened_for() -> None:
@@ -203,22 +240,43 @@ async def test_a_failed_request_owes_nothing_but_its_order_does_not_run_again(au
 
 async def test_what_ended_long_ago_is_forgotten(autojump_clock) -> None:
     chain, outstanding = make_chain(), Outstanding()
+    change_session(chain, escrow=900)
     order = change_order()
     await admit(chain, order, outstanding)
     outstanding.end(order.order, is_settling=True)
     await trio.sleep(ENDED_S_MAX + 1)
-    await outstanding.forget(b"another" * 4, chain)
-    assert len(outstanding) == 0
+    await admit(chain, change_order(sequence=1), outstanding)
+    assert len(outstanding) == 1
 
 
 async def test_a_running_request_is_never_forgotten(autojump_clock) -> None:
     chain, outstanding = make_chain(), Outstanding()
     await admit(chain, change_order(), outstanding)
     await trio.sleep(10 * ENDED_S_MAX)
-    await outstanding.forget(SESSION, chain)
+    chain.used.add((SESSION, 0))
+    assert not await outstanding.forget(SESSION, chain)
+    assert "overlaps" in str(await get_refusal(chain, change_order(sequence=1, slice_start=0), outstanding))
     assert len(outstanding) == 1
 
 
+async def test_the_chain_is_asked_at_once_and_not_in_turn(autojump_clock) -> None:
+    """Every answer takes a second: two rounds of questions, one of the session and one of the path."""
+    chain = make_chain()
+
+    def slow(ask):
+        async def ask_slowly(*args):
+            await trio.sleep(1)
+            return await ask(*args)
+
+        return ask_slowly
+
+    for name in ("get_session", "is_sequence_used", "get_worker"):
+        setattr(chain, name, slow(getattr(chain, name)))
+    started_s = trio.current_time()
+    await admit(chain, change_order())
+    assert trio.current_time() - started_s == pytest.approx(2)
+
+
 def test_the_order_of_these_tests_is_signed() -> None:
-    assert change_order().signature == make_order(PROMPT, 20, 3).signature
+    assert is_order_signed(change_order(), make_chain().sessions[SESSION].session_key)
     assert SESSION_KEY.public_key == make_chain().sessions[SESSION].session_key

@@ -108,7 +108,9 @@ class FakeAccount:
 def make_chain() -> DictChain:
     """Three workers of two layers each at prices 1 and 2, a session of 10,000 nmyl for three requests."""
     chain = DictChain(bytes(32), manifests={MODEL: make_manifest()})
-    session = SessionEntry(SESSION, b"a" * 32, SESSION_KEY.public_key, MODEL, 5, 10_000, 3, True, True, 1, 3_601, 1)
+    session = SessionEntry(
+        SESSION, b"a" * 32, SESSION_KEY.public_key, MODEL, 5, 10_000, 0, 10_000, 3, True, True, 1, 3_601, 1
+    )
     chain.sessions[SESSION] = session
     for at, key in enumerate(WORKER_KEYS):
         entry = WorkerEntry(
@@ -130,5 +132,10 @@ def change_worker(chain: DictChain, stage: int, **fields: Any) -> None:
 
 
 def change_order(**fields: Any) -> SignedOrder:
-    """An order for 40 prompt and 20 new tokens (480 nmyl over all stages) with other fields, signed."""
+    """An order for 40 prompt and 20 new tokens (480 nmyl over all stages) with other fields, signed.
+
+    Each sequence number has a slice of 1,000 nmyl of its own.
+    """
+    start = 1_000 * fields.get("sequence", 0)
+    fields = {"slice_start": start, "slice_end": start + 1_000, **fields}
     return sign_order(dataclasses.replace(make_order(PROMPT, 20, 3).order, **fields), SESSION_KEY)

@@ -66,6 +66,10 @@ class Market(RuleBasedStateMachine):
         who = self.world.workers[worker]
         self.world.chain.submit(who, calls.RetireWorker(who.worker_key.public_key))
 
+    @rule(amount=st.integers(0, 10**10))
+    def top_up(self, amount: int) -> None:
+        self.world.chain.submit(self.world.client, calls.TopUpSession(self.world.session, amount))
+
     @rule()
     def close(self) -> None:
         self.world.chain.submit(self.world.client, calls.CloseSession(self.world.session))

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from benchmarks.manifests import build_manifest
 from consensus.runtime.inference import errors, queries
 from consensus.runtime.inference.events import StageRefunded
 from consensus.runtime.inference.state import SessionStatus, StageStatus, WorkerStatus
 from genesis.dev import get_dev_identity
-from proto_specs.limits import POSITIONS_MAX
+from proto_specs.codec import encode
 from proto_specs.types import calls
+from proto_specs.types.manifest import compute_model_id
 from proto_specs.types.request import (
     compute_commitment_root,
     compute_request_id,
@@ -21,7 +23,9 @@ from proto_specs.types.request import (
     sign_stage_roots,
     sign_voucher,
 )
-from tests.unit.consensus.runtime.inference.inference_world import BOND, DEPOSIT, PRICE, World
+from tests.unit.consensus.runtime.inference.inference_world import BOND, DEPOSIT, PRICE, REQUEST_PRICE, SLICE, World
+
+CONTEXT_MAX = build_manifest(6).architecture.context_max
 
 
 @pytest.fixture(name="world")
@@ -98,8 +102,6 @@ def test_order_must_be_of_a_known_session_and_its_model(world: World) -> None:
     worker = world.workers[0]
     world.chain.expect_error(worker, world.settle(session=bytes(32)), errors.UnknownSession)
     world.chain.expect_error(worker, world.settle(model=bytes(32)), errors.WrongModel)
-    world.chain.expect_error(worker, world.settle(service_class=1), errors.WrongModel)
-    world.chain.expect_error(worker, world.settle(prompt_tokens=0), errors.EmptyPrompt)
 
 
 def test_only_the_session_key_orders(world: World) -> None:
@@ -111,17 +113,23 @@ def test_only_the_session_key_orders(world: World) -> None:
 def test_the_path_must_cover_the_model_by_its_workers(world: World) -> None:
     path = world.order().order.path
     worker = world.workers[0]
-    cases = [
-        (),
-        path[:2],
-        path[1:],
-        (path[1], path[0], path[2]),
-        (path[0], path[0], path[2]),
-        (replace(path[0], end=4), path[2]),
-        (replace(path[0], worker=get_dev_identity("eve").worker_key.public_key), *path[1:]),
-    ]
-    for bad in cases:
+    gaps = [(), path[:2], path[1:], (path[1], path[0], path[2]), (path[0], path[0], path[2])]
+    for bad in gaps:
+        world.chain.expect_error(worker, replace(world.settle(), order=world.order(path=bad)), errors.BadOrder)
+    eve = get_dev_identity("eve").worker_key.public_key
+    strangers = [(replace(path[0], end=4), path[2]), (replace(path[0], worker=eve), *path[1:])]
+    for bad in strangers:
         world.chain.expect_error(worker, replace(world.settle(), order=world.order(path=bad)), errors.BadPath)
+
+
+def test_a_worker_of_another_model_is_no_stage(world: World) -> None:
+    other = build_manifest(6, name="other")
+    world.chain.expect_ok(world.client, calls.RegisterModel(encode(other)))
+    eve = get_dev_identity("eve")
+    world.chain.expect_ok(eve, replace(world.register_worker(eve, 0, 2), model=compute_model_id(other)))
+    path = world.order().order.path
+    bad = (replace(path[0], worker=eve.worker_key.public_key), *path[1:])
+    world.chain.expect_error(world.workers[1], replace(world.settle(), order=world.order(path=bad)), errors.BadPath)
 
 
 def test_prices_are_between_ask_and_limit(world: World) -> None:
@@ -182,7 +190,7 @@ def test_positions_must_carry_the_bill(world: World) -> None:
 
 
 def test_an_old_voucher_does_not_settle_what_was_vouched_for_since(world: World) -> None:
-    signed = world.order(tokens_max=400)
+    signed = world.order(tokens_max=400, slice_end=3 * SLICE)
     roots = world.stage_roots(signed.order, 40 + 300 - 1)
     for tokens in (0, 1, 202):
         stale = replace(world.settle_order(signed, tokens, final=False), stage_roots=roots)
@@ -191,13 +199,13 @@ def test_an_old_voucher_does_not_settle_what_was_vouched_for_since(world: World)
 
 
 def test_the_escrow_is_the_limit(world: World) -> None:
-    world.session = world.open_session(deposit=1_000_000)
-    price = 6 * (500 * 40 + 1000 * 60)
-    first, second = world.settle(), world.settle(sequence=1)
-    world.chain.expect_ok(world.workers[0], first)
-    world.chain.expect_ok(world.workers[0], second)
-    assert 2 * price < 1_000_000 < 3 * price
-    world.chain.expect_error(world.workers[0], world.settle(sequence=2), errors.EscrowTooLow)
+    """Only a client that promises the same positions again and again gets there."""
+    world.session = world.open_session(deposit=SLICE)
+    same = {"slice_start": 0, "slice_end": SLICE}
+    world.chain.expect_ok(world.workers[0], world.settle(**same))
+    world.chain.expect_ok(world.workers[0], world.settle(sequence=1, **same))
+    assert 2 * REQUEST_PRICE < SLICE < 3 * REQUEST_PRICE
+    world.chain.expect_error(world.workers[0], world.settle(sequence=2, **same), errors.EscrowTooLow)
 
 
 def test_requests_max_is_the_limit() -> None:
@@ -231,10 +239,10 @@ def test_exposure_of_a_later_stage_undoes_the_earlier_ones() -> None:
     assert worker.unresolved == 0
 
 
-def test_more_positions_than_an_opening_holds_are_refused(world: World) -> None:
-    call = world.settle(prompt_tokens=POSITIONS_MAX + 1, tokens=1)
-    world.chain.expect_error(world.workers[0], call, errors.BadStageRoots)
-    world.chain.expect_ok(world.workers[0], world.settle(prompt_tokens=POSITIONS_MAX, tokens=1))
+def test_more_positions_than_the_model_has_are_refused(world: World) -> None:
+    one = {"tokens": 1, "tokens_max": 1, "slice_end": 20 * SLICE}
+    world.chain.expect_error(world.workers[0], world.settle(prompt_tokens=CONTEXT_MAX + 1, **one), errors.BadOrder)
+    world.chain.expect_ok(world.workers[0], world.settle(prompt_tokens=CONTEXT_MAX, **one))
 
 
 def test_exposure_raises_the_probability() -> None:
