@@ -182,10 +182,18 @@ class Client:
         stored = self._store.list_models()
         if name is not None:
             wanted = name.removeprefix("0x")
-            stored = [one for one in stored if wanted in (one.hex(), self._store.load_manifest(one).name)]
+            stored = [one for one in stored if one.hex() == wanted] or [
+                one for one in stored if self._is_called(one, name)
+            ]
         if len(stored) != 1:
             raise ModelAmbiguous(f"{len(stored)} stored models are meant by {name!r}: name one of `myelin model list`")
         return stored[0]
+
+    def _is_called(self, model: bytes, name: str) -> bool:
+        try:
+            return self._store.load_manifest(model).name == name
+        except StoreError:
+            return False  # one of another version lies beside it
 
 
 def ignore_closed(_session: bytes) -> None:

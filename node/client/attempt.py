@@ -143,7 +143,7 @@ class RequestAttempts:
             failure = StageLost(error.stage, FailureCode.NEIGHBOUR_LOST, str(error))
         finally:
             answer.requests[machine.request] = machine.vouched >= 0
-            self._pool.end(order, machine.vouched >= 0)
+            self._pool.end(order, is_vouched=machine.vouched >= 0, is_signed=answer.is_signed)
         if failure is None:
             return True
         if answer.has_begun:

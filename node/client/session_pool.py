@@ -75,12 +75,13 @@ class SessionPool:
                 return SessionOrder(held.opened.session, held.opened.key, found, held.funded_s)
             await self._make_room(purse, price)
 
-    def end(self, order: SessionOrder, is_vouched: bool) -> None:
-        """The order ended; without a voucher nobody can settle it."""
+    def end(self, order: SessionOrder, *, is_vouched: bool, is_signed: bool = True) -> None:
+        """The order ended; without a voucher nobody can settle it, and unless all was signed it may be so with one."""
         held = self.find(order.session)
         if held is None:
             return
         held.book.end(order.slice.sequence, is_vouched)
+        held.is_unsure = held.is_unsure or (is_vouched and not is_signed)
         held.used_s = trio.current_time()
 
     def find(self, session: bytes) -> HeldSession | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -178,4 +177,4 @@ async def converse(running: Running, tmp_path: Path) -> None:
     assert found.status != SessionStatus.OPEN
     status, answer, errors = await running.infer("Hi", "--seed", str(2**64), "--tokens", "2")
     assert (status, answer) == (2, None), errors
-    assert json.loads(errors or "{}") is not None or errors
+    assert "seed" in errors
