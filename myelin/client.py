@@ -22,10 +22,10 @@ from consensus.runtime.inference.state import Request
 from inference.errors import StoreError
 from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
+from inference.serving.client import PromptScored
 from node.client.account import SigningAccount
-from node.client.answer import Ask, Generated, RequestOutcome
-from node.client.inference import PaidInference, open_inference
-from node.client.paid_answer import PaidAnswer
+from node.client.answer import Answer, Ask, Generated, Inference, RequestOutcome
+from node.client.inference import open_inference
 from node.client.purse import PoolRules
 from node.client.read_proof import read_proven
 from node.client.rpc import open_rpc
@@ -50,7 +50,7 @@ class ModelAmbiguous(MyelinError):
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class AnswerReceipt:
     """What an answer was and cost. `cost_nmyl` is what it settles at."""
 
     request: bytes
@@ -75,23 +75,24 @@ class Payment:
 class AnswerText:
     """An answer as pieces of text. Use it as a block: leaving early cancels the request."""
 
-    def __init__(self, inference: PaidInference, ask: Ask, tokenizer: Tokenizer) -> None:
+    def __init__(self, inference: Inference, ask: Ask, tokenizer: Tokenizer) -> None:
         self._inference = inference
         self._ask = ask
         self._tokenizer = tokenizer
         self._text = tokenizer.stream()
         self._stack = AsyncExitStack()
-        self._answer: PaidAnswer | None = None
+        self._answer: Answer | None = None
+        self._items: AsyncIterator[Generated | PromptScored]
         self._tokens = 0
         self._finish = FinishReason.NONE
 
     @property
-    def receipt(self) -> Receipt:
+    def receipt(self) -> AnswerReceipt:
         """What it is so far; final once it has ended. Raises MyelinError before it began."""
         if self._answer is None:
             raise MyelinError("the request has not begun: read a piece of it first")
         one = self._answer
-        return Receipt(one.request, one.session, one.path, self._tokens, self._finish, one.cost_nmyl)
+        return AnswerReceipt(one.request, one.session, one.path, self._tokens, self._finish, one.cost_nmyl)
 
     def __aiter__(self) -> AnswerText:
         """Pieces of text, none of them empty."""
@@ -124,8 +125,9 @@ class AnswerText:
     async def _read(self) -> str:
         if self._answer is None:
             self._answer = await self._stack.enter_async_context(self._inference.ask(self._ask))
+            self._items = aiter(self._answer)
         try:
-            item = await anext(self._answer)
+            item = await anext(self._items)
         except BaseException:
             await self.aclose()
             raise
@@ -140,7 +142,7 @@ class AnswerText:
 class Client:
     """Asks stored models and pays by one account. Made by `connect` only."""
 
-    def __init__(self, chain: RpcChain, inference: PaidInference, store: ShardStore) -> None:
+    def __init__(self, chain: RpcChain, inference: Inference, store: ShardStore) -> None:
         self._chain = chain
         self._inference = inference
         self._store = store

@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from myelin.client import AnswerText, Client, Message, Payment, Receipt, connect
+from myelin.client import AnswerReceipt, AnswerText, Client, Message, Payment, connect
 from node.client.answer import RequestOutcome
 
 
@@ -23,7 +23,7 @@ class SyncAnswer:
         self._answer = answer
 
     @property
-    def receipt(self) -> Receipt:
+    def receipt(self) -> AnswerReceipt:
         """See AnswerText."""
         return self._answer.receipt
 

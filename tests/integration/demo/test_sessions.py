@@ -51,6 +51,7 @@ async def test_sessions_that_last(running: Running, tmp_path: Path) -> None:
     assert list_files(sessions) == []
     assert {one.status for one in (await list_sessions(running)).values()} == {SessionStatus.CLOSING}
     await trio.to_thread.run_sync(ask_without_async, running, models, sessions)
+    await run_the_page_s_example(running, tmp_path)
     await infer_twice_at_once(running)
     await die(running, sessions)
     await converse(running, tmp_path)
@@ -107,6 +108,19 @@ def ask_without_async(running: Running, models: Path, sessions: Path) -> None:
         assert "".join(answer)
         assert client.outcome(answer.receipt.request).request == answer.receipt.request
     assert list_files(sessions) == []
+
+
+async def run_the_page_s_example(running: Running, home: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "client.md").read_text("utf-8")
+    code = (
+        page.partition("```python\n")[2]
+        .partition("```")[0]
+        .replace("max_tokens=16", "max_tokens=16, model=sys.argv[3]")
+    )
+    code = code.replace("(rpc: str, models: str)", "(rpc: str, models: str, _model: str)")
+    argv = [sys.executable, "-c", code, running.rpc_url, running.plan.models, running.plan.model]
+    done = await trio.run_process(argv, capture_stdout=True, env={**os.environ, "HOME": str(home)})
+    assert "verified, proven under block" in done.stdout.decode()
 
 
 async def infer_twice_at_once(running: Running) -> None:
