@@ -1,6 +1,6 @@
-"""What whoever asks a model sees of a request: the wish, the answer as it comes, its cost, what the chain made of it.
+"""What whoever asks a model sees of a request: the wish, the answer, what it cost, and what the chain made of it.
 
-Types alone. `node/client/inference.py` fulfils `Inference` over libp2p and the chain; a gateway's tests need neither.
+Types alone. `node/client/inference.py` fulfils `Inference` over libp2p and the chain; a gateway's tests do without.
 """
 
 from __future__ import annotations

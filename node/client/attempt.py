@@ -24,10 +24,11 @@ from node.client.transport import (
     StageLost,
     StageUnreachable,
 )
+from proto_specs.errors import DecodeError
 from proto_specs.order_rules import OrderInvalid, make_bounds, validate_order
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.manifest import ServiceClass
-from proto_specs.types.request import Order, compute_prompt_hash, pack_tokens, sign_order
+from proto_specs.types.request import Order, compute_prompt_hash, compute_request_id, pack_tokens, sign_order
 from proto_specs.types.sampling import compute_grammar_hash
 from proto_specs.types.wire import FailureCode, FinishReason
 
@@ -116,9 +117,11 @@ class RequestAttempts:
         wanted = None if grammar is None else grammar.text_hash
         if wanted != (compute_grammar_hash(ask.grammar) if ask.grammar else None):
             raise InferenceRefused("the grammar is not the one that the sampling rules name")
+        order = self._make_order(ask, route, ZERO_HASH, EscrowSlice(0, 0, 1))
         try:
-            validate_order(self._make_order(ask, route, ZERO_HASH, EscrowSlice(0, 0, 1)), make_bounds(route.manifest))
-        except OrderInvalid as error:
+            compute_request_id(order)
+            validate_order(order, make_bounds(route.manifest))
+        except (OrderInvalid, DecodeError) as error:
             raise InferenceRefused(str(error)) from error
 
     async def _run_order(self, answer: PaidAnswer, route: Route, order: SessionOrder, links: list[FrameLink]) -> bool:
@@ -140,7 +143,7 @@ class RequestAttempts:
             failure = StageLost(error.stage, FailureCode.NEIGHBOUR_LOST, str(error))
         finally:
             answer.requests[machine.request] = machine.vouched >= 0
-            self._pool.end(order, machine.vouched >= 0)
+            self._pool.end(order, is_vouched=machine.vouched >= 0, is_signed=answer.is_signed)
         if failure is None:
             return True
         if answer.has_begun:

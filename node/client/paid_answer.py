@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import asdict, dataclass
 
 import trio
 
@@ -13,6 +14,8 @@ from node.client.routes import Route
 from proto_specs.limits import POSITIONS_MAX
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.request import PathStage
+
+logger = logging.getLogger("myelin.client")
 
 
 @dataclass(slots=True)
@@ -127,6 +130,7 @@ class PaidAnswer:
         self._has_begun = True
         if isinstance(item, Generated) and not self.times.first_token_s:
             self.times.first_token_s = item.seconds
+            logger.info("first token", extra=asdict(self.times))
         self._sender.send_nowait(item)
 
     def end(self, failure: Exception | None) -> None:

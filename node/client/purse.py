@@ -42,6 +42,8 @@ class HeldSession:
     height: int
     looked_s: float
     settled: int = 0
+    is_unsure: bool = False
+    """An order ended with a voucher, but before everything was signed: perhaps nobody can settle it."""
     is_lost: bool = False
     """The chain takes no more orders in it."""
 
@@ -53,7 +55,7 @@ class HeldSession:
     @property
     def ends_by_itself(self) -> bool:
         """Whether it closes when its last order settles."""
-        return self.book.requests_left < 1 and not self.book.running
+        return self.book.requests_left < 1 and not self.book.running and not self.is_unsure
 
     @property
     def expiry_height(self) -> int:

@@ -35,7 +35,7 @@ ReportClosed = Callable[[bytes], None]
 
 
 @dataclass(slots=True)
-class _Job:
+class _Errand:
     """A transaction under way for a purse: whoever needs it waits for the same one."""
 
     done: trio.Event = field(default_factory=trio.Event)
@@ -51,7 +51,7 @@ class SessionPool:
         self._rules = rules
         self._nursery = nursery
         self._purses: dict[tuple[bytes, int], Purse] = {}
-        self._jobs: dict[tuple[bytes, int], _Job] = {}
+        self._jobs: dict[tuple[bytes, int], _Errand] = {}
         self._retry_s: dict[tuple[bytes, int], float] = {}
 
     async def prepare(self, model: bytes, max_price: int, price: int) -> None:
@@ -75,12 +75,13 @@ class SessionPool:
                 return SessionOrder(held.opened.session, held.opened.key, found, held.funded_s)
             await self._make_room(purse, price)
 
-    def end(self, order: SessionOrder, is_vouched: bool) -> None:
-        """The order ended; without a voucher nobody can settle it."""
+    def end(self, order: SessionOrder, *, is_vouched: bool, is_signed: bool = True) -> None:
+        """The order ended; without a voucher nobody can settle it, and unless all was signed it may be so with one."""
         held = self.find(order.session)
         if held is None:
             return
         held.book.end(order.slice.sequence, is_vouched)
+        held.is_unsure = held.is_unsure or (is_vouched and not is_signed)
         held.used_s = trio.current_time()
 
     def find(self, session: bytes) -> HeldSession | None:
@@ -149,8 +150,8 @@ class SessionPool:
         elif purse.is_low(self._rules):
             self._start(key, lambda: self._top_up(purse, held, 0))
 
-    def _start(self, key: tuple[bytes, int], act: Callable[[], Awaitable[None]]) -> _Job:
-        job = self._jobs[key] = _Job()
+    def _start(self, key: tuple[bytes, int], act: Callable[[], Awaitable[None]]) -> _Errand:
+        job = self._jobs[key] = _Errand()
 
         async def run() -> None:
             try:

@@ -363,7 +363,7 @@ async def test_requests_at_once_share_a_session_and_no_position(world: World, au
     ("changes", "reason"),
     [
         ({"sampling": SamplingParams(10**6, 0, 1000, 0)}, "temperature 1000"),
-        ({"sampling": SamplingParams(0, 0, 1000, 2**64)}, "seed"),
+        ({"sampling": SamplingParams(0, 0, 1000, 2**64)}, "no unsigned 64-bit"),
         ({"tokens_max": 0}, "at least one"),
         ({"tokens_max": 10**6}, "positions"),
         ({"prompt": ()}, "at least one"),

@@ -191,6 +191,13 @@ async def test_a_session_for_one_request_closes_by_itself(bank: FakeBank, autoju
     assert bank.closed == []
 
 
+async def test_a_session_whose_only_request_may_never_settle_is_closed(bank: FakeBank, autojump_clock) -> None:
+    async with opened(bank, PoolRules(asks_target=1, requests_max=1)) as pool:
+        order = await pool.take(MODEL, 5, PRICE)
+        pool.end(order, is_vouched=True, is_signed=False)
+    assert bank.closed == [order.session]
+
+
 async def test_what_a_dead_process_left_is_closed_and_reported_once(bank: FakeBank, autojump_clock) -> None:
     left = await bank.open(MODEL, 5, PRICE, 10)
     left.kept.release()  # as the end of a process does
