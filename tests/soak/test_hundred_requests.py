@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from node.client.requests import Ask, Happening, StageResolved, run_inference
 
 from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import StageStatus
