@@ -74,7 +74,7 @@ class AnswerResponse:
     async def on_started(self, choices: Sequence[Choice]) -> None:
         """Headers, and the first events."""
         if self._writer is not None:
-            await self._writer.start({"x-request-id": self._request_id, **make_headers(choices)})
+            await self._writer.start({**self._make_ids(), **make_headers(choices)})
             if data := self._form.open(choices):
                 await self._writer.write(data)
         else:
@@ -109,9 +109,7 @@ class AnswerResponse:
             headers = make_headers(self._run.choices)
             totals = self._make_totals()
             headers["x-myelin-cost"] = str(totals.myelin["cost_nmyl"])
-            response = JSONResponse(
-                self._form.make_whole(totals), headers={"x-request-id": self._request_id, **headers}
-            )
+            response = JSONResponse(self._form.make_whole(totals), headers={**self._make_ids(), **headers})
         except Exception as error:
             known = translate(error) or _make_bug(error)
             known.myelin = self._run.describe()
@@ -121,6 +119,10 @@ class AnswerResponse:
                 return
             response = make_error_response(self._form.make_error(known), known, self._request_id)
         await response(scope, receive, send)
+
+    def _make_ids(self) -> dict[str, str]:
+        """The request's id under both names: OpenAI's and Anthropic's."""
+        return {"x-request-id": self._request_id, "request-id": self._request_id}
 
     def _make_totals(self) -> Totals:
         run = self._run

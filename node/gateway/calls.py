@@ -19,7 +19,7 @@ from node.gateway.accounts.keys import ApiKey
 from node.gateway.accounts.store import AccountStore, StoredRequest, get_day
 from node.gateway.catalog import OfferedModel
 from node.gateway.follow import Follower
-from node.gateway.generation import AnswerText, Ending, Piece
+from node.gateway.generation import ChoiceText, Ending, Piece
 from node.gateway.metrics import GatewayMetrics
 from proto_specs.types.request import PathStage
 
@@ -48,7 +48,7 @@ class Choice:
 
     index: int
     ask: Ask
-    text: AnswerText
+    text: ChoiceText
     answer: Answer | None = None
     request: bytes = b""
     """The id under which it is booked."""
@@ -98,7 +98,7 @@ class CallRun:
             Choice(
                 index,
                 ask,
-                AnswerText(call.model.tokenizer, call.stops, has_logprobs=has_logprobs, drops_all=call.drops_all),
+                ChoiceText(call.model.tokenizer, call.stops, has_logprobs=has_logprobs, drops_all=call.drops_all),
             )
             for index, ask in enumerate(call.asks)
         ]

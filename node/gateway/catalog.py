@@ -73,7 +73,8 @@ class StoredCatalog:
 
     async def list_models(self) -> tuple[OfferedModel, ...]:
         """All of them; what was known last while the chain is out of reach. Raises ChainUnreachable at first."""
-        if trio.current_time() < self._listed_s + PRICES_KEPT_S:
+        is_fresh = trio.current_time() < self._listed_s + PRICES_KEPT_S
+        if is_fresh or (self._listed and self._lock.locked()):  # nobody waits for another's question
             return self._listed
         async with self._lock:
             if trio.current_time() >= self._listed_s + PRICES_KEPT_S:

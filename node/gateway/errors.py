@@ -5,6 +5,7 @@ Knows no HTTP server. Every failure that a client can meet becomes an ApiRefusal
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import trio
@@ -77,7 +78,10 @@ class ApiRefusal(MyelinError):
 
     def make_headers(self) -> dict[str, str]:
         """Headers that go with it."""
-        return {} if self.retry_after_s is None else {"retry-after": str(max(1, round(self.retry_after_s + 0.499)))}
+        headers = {} if self.retry_after_s is None else {"retry-after": str(max(1, math.ceil(self.retry_after_s)))}
+        if self.code == "insufficient_quota":
+            headers["x-should-retry"] = "false"  # OpenAI's clients heed it: asking again soon is no use
+        return headers
 
 
 def refuse(message: str, param: str | None = None, code: str | None = None) -> ApiRefusal:

@@ -31,7 +31,7 @@ class Piece:
     scored: PromptScored | None = None
 
 
-class AnswerText:
+class ChoiceText:
     """One answer as text, token by token. With `drops_all` no token is the client's: it has its prompt scored."""
 
     def __init__(

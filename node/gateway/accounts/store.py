@@ -154,18 +154,28 @@ class AccountStore:
             raise DatabaseUnusable(f"the gateway's database cannot be written ({job.error}): check the disk")
 
     def _commit(self, jobs: list[_WriteJob]) -> None:
+        """All in one transaction; if that fails each in its own, so that one cannot fail the others."""
+        if not self._try_commit(jobs) and len(jobs) > 1:
+            for job in jobs:
+                self._try_commit([job])
+
+    def _try_commit(self, jobs: list[_WriteJob]) -> bool:
         try:
             self._writer.execute("BEGIN IMMEDIATE")
             for job in jobs:
                 job.write(self._writer)
             self._writer.execute("COMMIT")
-            self.trouble = ""
         except sqlite3.Error as error:
             self.trouble = str(error)
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             for job in jobs:
                 job.error = error
+            return False
+        self.trouble = ""
+        for job in jobs:
+            job.error = None
+        return True
 
 
 @asynccontextmanager

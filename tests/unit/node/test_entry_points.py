@@ -25,12 +25,13 @@ LIBRARIES = frozenset(
             "rich",
         ),
         *("rich", "starlette", "tokenizers", "torch", "transformers", "trio", "uvicorn", "zeroconf"),
+        *("hypercorn", "llguidance", "prometheus_client", "pydantic"),
     }
 )
 """Heavy ones, each with a reason to be where it is."""
 
 OURS = frozenset({"proto_specs", "consensus", "inference", "genesis", "tests", "benchmarks"})
-LIBP2P = "libp2p trio plyvel cryptography nacl httpx rich zeroconf"
+LIBP2P = "libp2p trio plyvel cryptography nacl httpx pydantic rich zeroconf"
 """py-libp2p loads the others by itself, LevelDB where it is installed (findings/libp2p-import-loads-leveldb.sh)."""
 
 
@@ -67,7 +68,19 @@ ENTRY_POINTS = (
         "proto_specs consensus inference",
         "client local_api machine p2p verifier",
     ),
+    EntryPoint(
+        "node.gateway.service",
+        "hypercorn jinja2 llguidance nacl numpy prometheus_client pydantic starlette tokenizers trio",
+        "proto_specs consensus inference",
+        "client gateway machine",
+    ),
     EntryPoint("node.cli.main", "", "proto_specs", "cli"),
+    EntryPoint(
+        "node.cli.gateways",
+        f"{LIBP2P} hypercorn jinja2 llguidance numpy prometheus_client pydantic starlette tokenizers",
+        "proto_specs consensus genesis inference",
+        "cli client gateway keys local_api machine p2p",
+    ),
     EntryPoint("node.cli.bench", "", "proto_specs inference", "cli"),
     EntryPoint("node.cli.keys", "cryptography nacl", "proto_specs consensus genesis", "cli keys"),
     EntryPoint(

@@ -88,6 +88,23 @@ async def test_many_writers_wait_for_one(tmp_path: Path) -> None:
         assert store.get_request((499).to_bytes(32, "big")) is not None
 
 
+async def test_a_write_that_fails_fails_no_other(tmp_path: Path) -> None:
+    failed: list[int] = []
+
+    async def begin(store: AccountStore, number: int) -> None:
+        try:
+            await store.begin(make_row((number % 8).to_bytes(32, "big")))
+        except DatabaseUnusable:
+            failed.append(number)
+
+    async with open_store(tmp_path / DATABASE_NAME) as store:
+        async with trio.open_nursery() as nursery:
+            for number in range(9):
+                nursery.start_soon(begin, store, number)
+        assert len(failed) == 1
+        assert all(store.get_request(one.to_bytes(32, "big")) is not None for one in range(8))
+
+
 async def test_a_database_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     async with open_store(tmp_path / DATABASE_NAME) as store:
         await store.begin(make_row())
