@@ -31,7 +31,7 @@ LIBRARIES = frozenset(
 """Heavy ones, each with a reason to be where it is."""
 
 OURS = frozenset({"proto_specs", "consensus", "inference", "genesis", "tests", "benchmarks"})
-LIBP2P = "libp2p trio plyvel cryptography nacl httpx pydantic rich zeroconf"
+LIBP2P = "libp2p trio plyvel cryptography nacl httpx prometheus_client rich zeroconf"
 """py-libp2p loads the others by itself, LevelDB where it is installed (findings/libp2p-import-loads-leveldb.sh)."""
 
 
