@@ -1,6 +1,6 @@
 """Rules that change logits before a token is drawn: repetition, frequency and presence penalties, biases.
 
-What they do depends on tokens alone, so worker and verifier change the same logits. Formula: fingerprint.md, "Sampling".
+What they do depends on tokens alone, so worker and verifier change logits alike. Formulas: fingerprint.md, "Sampling".
 """
 
 from __future__ import annotations

@@ -60,7 +60,8 @@ class Judge:
     def judge(
         self, opening: AuthenticOpening, model: bytes, manifest: Manifest, layers: tuple[int, int], seed: bytes
     ) -> Judgement:
-        """Raises StoreError when this verifier lacks the shard, or the tokenizer that the rules need, EngineError when it cannot run it."""
+        """Raises StoreError when this verifier lacks the shard, or the tokenizer that the order's rules read, and
+        EngineError when it cannot run the shard."""
         session = self._get_session(model, *layers)
         wire, hidden = WireDtype(manifest.wire_dtype), manifest.architecture.hidden
         try:

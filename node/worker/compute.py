@@ -90,6 +90,4 @@ class ComputeLoop:
                         reply(answer)
                         continue
                     rows, trace = (b"", answer.rows) if self._is_last else (answer.rows, b"")
-                    reply(
-                        Computed(answer.start, answer.count, rows, trace, answer.tokens, answer.prompt_logprobs)
-                    )
+                    reply(Computed(answer.start, answer.count, rows, trace, answer.tokens, answer.prompt_logprobs))

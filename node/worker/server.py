@@ -15,9 +15,9 @@ from node.p2p.errors import NetworkError
 from node.p2p.framing import FramedStream
 from node.p2p.host import P2PHost
 from node.worker.active import ActiveRequest, PathPeers, RequestArchive
+from node.worker.attachments import check_attached
 from node.worker.compute import ComputeLoop
 from node.worker.edges import EdgePool
-from node.worker.attachments import check_attached
 from node.worker.orders import OrderAdmission, admit_order
 from node.worker.outstanding import Outstanding, compute_price_max
 from node.worker.refusal import OrderRefused

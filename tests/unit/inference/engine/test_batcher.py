@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 
+from inference.decoding.chooser import TokenChooser
 from inference.engine.batcher import StageAnswer, StageBatcher
 from inference.engine.engine import StageEngine
 from inference.engine.ort import ShardSession
@@ -18,6 +19,11 @@ from tests.unit.inference.conftest import TinyModel
 
 GREEDY = SamplingParams(0, 0, 1000, 0)
 WIDTH = 64
+
+
+def make_chooser(session: ShardSession, params: SamplingParams = GREEDY) -> TokenChooser | None:
+    """What a request of a last shard brings."""
+    return TokenChooser(params, ()) if session.shard.is_last else None
 
 
 class Player:
@@ -100,7 +106,7 @@ def assert_as_alone(session: ShardSession, one: Player) -> None:
     alone = session.run(session.open_kv(len(one.rows)), one.rows, asked)
     found = decode_rows(b"".join(answer.rows for answer in one.answers), WireDtype.FP32, WIDTH)
     assert np.abs(found - alone.hidden).max() <= 1e-5 * np.abs(alone.hidden).max()
-    tokens = [token for answer in one.answers for token in answer.tokens]
+    tokens = [drawn.token for answer in one.answers for drawn in answer.tokens]
     if alone.logits is not None:
         best = alone.logits.max(axis=1)
         chosen = alone.logits[np.arange(len(tokens)), tokens]
@@ -124,7 +130,7 @@ def test_schedules_give_each_request_what_it_has_alone(
         players = []
         for one in make_players(model, chance, shard):
             try:
-                batcher.open(one.key, len(one.rows), one.prompt - 1, GREEDY)
+                batcher.open(one.key, len(one.rows), one.prompt - 1, make_chooser(engine.session))
                 players.append(one)
             except KvExhaustedError:
                 assert kv_positions == 200
@@ -158,7 +164,7 @@ def test_one_request_s_fault_is_its_own(model: TinyModel) -> None:
         batcher = StageBatcher(engine)
         players = make_players(model, chance, (1, 3))
         for one in players:
-            batcher.open(one.key, len(one.rows), one.prompt - 1, GREEDY)
+            batcher.open(one.key, len(one.rows), one.prompt - 1, make_chooser(engine.session))
         broken = chance.choice(players)
         at = chance.randrange(len(broken.rows))
         broken.rows = broken.rows.copy()
@@ -190,7 +196,7 @@ def test_the_oldest_request_gets_on_when_memory_is_short(model: TinyModel) -> No
     rows = np.random.default_rng(0).standard_normal((128, WIDTH)).astype(np.float32)
     players = [Player(bytes([number]) * 32, rows[: 120 + number], 60) for number in range(4)]
     for one in players:
-        batcher.open(one.key, 128, one.prompt - 1, GREEDY)
+        batcher.open(one.key, 128, one.prompt - 1, make_chooser(engine.session))
     finished: list[bytes] = []
     close = batcher.close
 
@@ -208,11 +214,12 @@ def test_the_oldest_request_gets_on_when_memory_is_short(model: TinyModel) -> No
 def test_a_request_that_failed_is_planned_no_more(model: TinyModel) -> None:
     """Its owner may hear of it late: until then it must not be computed again from rows that were never kept."""
     session = model.load(1, 3)
-    batcher = StageBatcher(StageEngine(session, 64))
+    engine = StageEngine(session, 64)
+    batcher = StageBatcher(engine)
     old, young = b"o" * 32, b"y" * 32
     rows = np.random.default_rng(0).standard_normal((64, WIDTH)).astype(np.float32)
-    batcher.open(old, 64, 63, GREEDY)
-    batcher.open(young, 64, 63, GREEDY)
+    batcher.open(old, 64, 63, make_chooser(engine.session))
+    batcher.open(young, 64, 63, make_chooser(engine.session))
     broken = rows[:32].copy()
     broken[0, 0] = np.nan
     batcher.submit(young, 0, 32, encode_anything(broken, WireDtype.FP32))
@@ -242,8 +249,8 @@ def test_memory_that_the_system_does_not_give_is_the_request_s_answer(
     batcher = StageBatcher(engine)
     small, large = b"s" * 32, b"l" * 32
     rows = encode_anything(np.random.default_rng(0).standard_normal((32, WIDTH)), WireDtype.FP32)
-    batcher.open(large, 64, 63, GREEDY)
-    batcher.open(small, 64, 63, GREEDY)
+    batcher.open(large, 64, 63, make_chooser(engine.session))
+    batcher.open(small, 64, 63, make_chooser(engine.session))
     batcher.submit(small, 0, 32, rows)
     planned = batcher.plan()
     assert planned is not None

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from inference.decoding.chooser import TokenChooser
+from inference.decoding.draw import sample
 from inference.engine.ort import ShardSession
 from inference.engine.rows import StageOutput
 from inference.engine.verify import SampledTokens, VerificationResult, verify_window
@@ -17,7 +19,6 @@ from inference.errors import EngineError, FingerprintError, StoreError
 from inference.fingerprint import compute_projection_distance
 from inference.model.graph.shard import ShardRange
 from inference.model.profiles import make_profile
-from inference.sampling import sample
 from proto_specs.types.manifest import ServiceClass, WireDtype
 from proto_specs.types.sampling import SamplingParams
 from tests.actors.cheating import load_doctored
@@ -74,7 +75,7 @@ def test_tokens_of_a_last_shard_are_derived_again(model: TinyModel) -> None:
     claimed, tokens = _run(last, inputs)[32:], _draw(last, inputs)
 
     def judge(drawn: tuple[int, ...], eos: frozenset[int] = frozenset(), start: int = START) -> tuple[int, ...]:
-        sampled = SampledTokens(drawn, start, SAMPLING, eos)
+        sampled = SampledTokens(drawn, start, TokenChooser(SAMPLING, eos))
         result = verify_window(last, inputs, 32, claimed, model.manifest.profile, SEED, sampled)
         assert result.distance_ppb == 0
         assert result.ok == (not result.token_mismatches)
@@ -150,7 +151,7 @@ def test_another_seed_or_temperature_does_not_explain_the_tokens(model: TinyMode
     inputs, last = _run(model.load(0, 2), TOKENS), model.load(2, 3)
     claimed, tokens = _run(last, inputs)[32:], _draw(last, inputs)
     for sampling in (replace(SAMPLING, seed=100), replace(SAMPLING, temperature_milli=0)):
-        sampled = SampledTokens(tokens, START, sampling, frozenset())
+        sampled = SampledTokens(tokens, START, TokenChooser(sampling, ()))
         result = verify_window(last, inputs, 32, claimed, model.manifest.profile, SEED, sampled)
         assert len(result.token_mismatches) >= 4
 
@@ -175,7 +176,7 @@ def test_claims_that_are_not_the_window_are_never_matched(model: TinyModel) -> N
         with pytest.raises(EngineError, match="the window starts"):
             verify_window(session, TOKENS, start, claimed, profile, SEED)
     with pytest.raises(EngineError, match="judged on a last shard"):
-        verify_window(session, TOKENS, 32, claimed, profile, SEED, SampledTokens((1,), 47, SAMPLING, frozenset()))
+        verify_window(session, TOKENS, 32, claimed, profile, SEED, SampledTokens((1,), 47, TokenChooser(SAMPLING, ())))
 
 
 def test_doctoring_is_seeded_touches_its_range_alone_and_overwrites_nothing(model: TinyModel, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import trio
 
 from inference.errors import EngineError
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, ToStage
-from inference.serving.events import Compute, Computed
+from inference.serving.events import Compute, Computed, DrawnToken
 from inference.serving.record import RequestRecord
 from inference.serving.stage import StageSetup
 from node.client.link import LinkLost, make_failed
@@ -20,7 +20,7 @@ from node.worker.requests import Requests
 from proto_specs.limits import FAILURE_TEXT_BYTES_MAX
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
-from proto_specs.types.request import SignedStageRoots, StageRoots
+from proto_specs.types.request import Order, SignedStageRoots, StageRoots
 from proto_specs.types.wire import (
     Accepted,
     Countersign,
@@ -68,9 +68,9 @@ class FakeCompute:
     refused: set[bytes] = field(default_factory=set)
     reply: Callable[[Computed | EngineError], None] = lambda _answer: None
 
-    async def open(self, request: bytes, positions: int, sample_from: int, sampling: object, reply) -> None:
+    async def open(self, request: bytes, order: Order, prompt: bytes, grammar: bytes, reply) -> None:
         self.open_requests.add(request)
-        self.sample_from, self.reply = sample_from, reply
+        self.sample_from, self.reply = order.prompt_tokens - 1, reply
 
     async def close(self, request: bytes) -> None:
         self.open_requests.discard(request)
@@ -84,7 +84,8 @@ class FakeCompute:
         if self.failure is not None:
             self.reply(self.failure)
             return
-        tokens = tuple(1000 + at for at in range(max(work.start, self.sample_from), work.start + work.count))
+        first = max(work.start, self.sample_from)
+        tokens = tuple(DrawnToken(1000 + at, False) for at in range(first, work.start + work.count))
         self.reply(Computed(work.start, work.count, b"", bytes(4 * HIDDEN * work.count), tokens))
 
 
