@@ -8,24 +8,14 @@ from typing import Any
 
 import jsonschema
 import numpy as np
-import pytest
 
 from inference.decoding.source import ChooserSource
-from inference.model.fetch import SMOLLM2, cache_dir, fetch_sample
-from inference.model.importing import import_model
-from inference.model.store import ShardStore
 from inference.model.tokenizer.vocabulary import Vocabulary
-from proto_specs.types.manifest import Manifest, compute_model_id
 from proto_specs.types.sampling import GrammarKind, SamplingParams, make_grammar
+from tests.integration.conftest import Model
 
 SCHEMAS = 200
 TOKENS_MAX = 400
-
-
-@pytest.fixture(scope="module")
-def manifest() -> Manifest:
-    path = fetch_sample(SMOLLM2, cache_dir(), lambda _done, _total: None)
-    return import_model(path, cache_dir() / "models", lambda _done, _total: None, name=SMOLLM2.model)
 
 
 def make_schema(chance: random.Random, depth: int = 0) -> dict[str, Any]:
@@ -60,11 +50,10 @@ def make_schema(chance: random.Random, depth: int = 0) -> dict[str, Any]:
     }
 
 
-def test_answers_of_random_schemas_parse_and_fit(manifest: Manifest) -> None:
-    store, model = ShardStore(cache_dir() / "models"), compute_model_id(manifest)
-    source = ChooserSource(store, model, manifest)
-    vocabulary = Vocabulary.load(store, model)
-    logits = np.random.default_rng(0).standard_normal((64, manifest.architecture.vocab)).astype(np.float32) * 4
+def test_answers_of_random_schemas_parse_and_fit(model: Model) -> None:
+    source = ChooserSource(model.store, model.model_id, model.manifest)
+    vocabulary = Vocabulary.load(model.store, model.model_id)
+    logits = np.random.default_rng(0).standard_normal((64, model.manifest.architecture.vocab)).astype(np.float32) * 4
     ended = 0
     for seed in range(SCHEMAS):
         chance = random.Random(seed)
