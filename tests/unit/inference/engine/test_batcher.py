@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from inference.decoding.chooser import TokenChooser
+from inference.decoding.source import ChooserSource
 from inference.engine.batcher import StageAnswer, StageBatcher
 from inference.engine.engine import StageEngine
 from inference.engine.ort import ShardSession
 from inference.engine.wire_dtype import decode_rows, encode_rows
-from inference.errors import EngineError, KvExhaustedError, ModelError, WireDtypeError
+from inference.errors import EngineError, GrammarError, KvExhaustedError, ModelError, WireDtypeError
+from inference.serving.events import DrawnToken
 from proto_specs.types.manifest import WireDtype
-from proto_specs.types.sampling import SamplingParams
+from proto_specs.types.sampling import GrammarKind, SamplingParams, TokenBias, TokenLogprob, make_grammar
 from tests.unit.inference.conftest import TinyModel
 
 GREEDY = SamplingParams(0, 0, 1000, 0)
@@ -279,3 +282,89 @@ def test_memory_that_the_system_does_not_give_is_the_request_s_answer(
     assert planned is not None
     ((_, answer),) = batcher.run(planned)
     assert isinstance(answer, StageAnswer)
+
+
+RULES = SamplingParams(
+    800, 0, 1000, 5, 0, 1300, 500, 200, (TokenBias(7, 900),), stop=(b"hello",), logprobs=2, prompt_logprobs=True
+)
+
+
+def play_alone(model: TinyModel, kv_positions: int, others: int) -> tuple[Player, list[TokenLogprob], int]:
+    """One request by RULES among greedy ones: what it was told, its prompt's log-probabilities, how often it drew."""
+    session = model.load(1, 3)
+    engine = StageEngine(session, kv_positions)
+    batcher = StageBatcher(engine)
+    source = ChooserSource(model.store, model.model_id, model.manifest)
+    rows = np.random.default_rng(3).standard_normal((others + 1, 90, WIDTH)).astype(np.float32)
+    players = [Player(bytes([number]) * 32, rows[number], 40) for number in reversed(range(others + 1))]
+    chooser = source.make(RULES, tuple(range(40)))
+    draws = 0
+    choose = chooser.choose
+
+    def count(logits: np.ndarray, position: int) -> DrawnToken:
+        nonlocal draws
+        draws += 1
+        return choose(logits, position)
+
+    chooser.choose = count  # type: ignore[method-assign]
+    for one in players[:-1]:
+        batcher.open(one.key, 90, 39, make_chooser(session))
+    watched = players[-1]  # the youngest: it loses its memory first
+    batcher.open(watched.key, 90, 39, chooser)
+    play(batcher, players, random.Random(2), WireDtype.FP32)
+    return watched, [row[0] for answer in watched.answers for row in answer.prompt_logprobs], draws
+
+
+def test_a_request_that_lost_its_memory_draws_each_token_once(
+    model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Penalties, stop strings and grammars remember: a token drawn again for a replay would be counted twice."""
+    evicted: list[bytes] = []
+    make_room = StageEngine.make_room
+
+    def watch(self: StageEngine, *given: object) -> list[bytes] | None:
+        found = make_room(self, *given)  # type: ignore[arg-type]
+        evicted.extend(found or ())
+        return found
+
+    monkeypatch.setattr(StageEngine, "make_room", watch)
+    alone, alone_scores, _ = play_alone(model, 10_000, 0)
+    assert not evicted
+    crowded, crowded_scores, draws = play_alone(model, 192, 3)
+    assert crowded.key in evicted
+    assert draws == 90 - 39
+    alone_drawn, crowded_drawn = ([one for answer in who.answers for one in answer.tokens] for who in (alone, crowded))
+    assert [one.token for one in crowded_drawn] == [one.token for one in alone_drawn]
+    assert [one.is_end for one in crowded_drawn] == [one.is_end for one in alone_drawn]
+    assert [one.token for one in crowded_scores] == [one.token for one in alone_scores] == list(range(1, 40))
+
+
+def test_prompt_logprobs_are_those_of_the_rows_before_the_first_draw(model: TinyModel) -> None:
+    watched, scores, _ = play_alone(model, 10_000, 0)
+    session = model.load(1, 3)
+    logits = session.run(session.open_kv(40), watched.rows[:40], tuple(range(39))).logits
+    assert logits is not None
+    values = logits.astype(np.float64)
+    exact = [row[at + 1] - np.log(np.exp(row).sum()) for at, row in enumerate(values)]
+    assert [one.logprob_micro / 1e6 for one in scores] == pytest.approx(exact, abs=1e-4)
+    assert [len(answer.prompt_logprobs) for answer in watched.answers if answer.start >= 40] == [0] * 50
+    for answer in watched.answers:
+        assert len(answer.prompt_logprobs) + len(answer.tokens) == answer.count
+
+
+def test_a_grammar_that_cannot_go_on_fails_its_request_alone(model: TinyModel) -> None:
+    session = model.load(1, 3)
+    batcher = StageBatcher(StageEngine(session, 200))
+    text = b'start: "hello"'
+    source = ChooserSource(model.store, model.model_id, model.manifest)
+    chooser = source.make(replace(GREEDY, grammar=make_grammar(GrammarKind.LARK, text)), (), text)
+    chooser.advance(200)
+    rows = encode_rows(np.random.default_rng(0).standard_normal((1, WIDTH)).astype(np.float32), WireDtype.FP32)
+    for key, one in ((b"g" * 32, chooser), (b"h" * 32, make_chooser(session))):
+        batcher.open(key, 10, 0, one)
+        batcher.submit(key, 0, 1, rows)
+    planned = batcher.plan()
+    assert planned is not None
+    answers = dict(batcher.run(planned))
+    assert isinstance(answers[b"g" * 32], GrammarError)
+    assert isinstance(answers[b"h" * 32], StageAnswer)

@@ -19,6 +19,7 @@ from inference.errors import EngineError, FingerprintError, StoreError
 from inference.fingerprint import compute_projection_distance
 from inference.model.graph.shard import ShardRange
 from inference.model.profiles import make_profile
+from inference.model.tokenizer.vocabulary import Vocabulary
 from proto_specs.types.manifest import ServiceClass, WireDtype
 from proto_specs.types.sampling import SamplingParams
 from tests.actors.cheating import load_doctored
@@ -89,6 +90,34 @@ def test_tokens_of_a_last_shard_are_derived_again(model: TinyModel) -> None:
     assert tokens[-1] not in tokens[:-1]
     assert judge(tokens, frozenset({tokens[-1]})) == ()
     assert judge(tokens, frozenset({tokens[0]})) == tuple(range(START + 1, 48))
+
+
+def test_the_tokens_drawn_before_count(model: TinyModel) -> None:
+    """Rules remember: the same tokens after another history are others, and none follow an end."""
+    inputs, last = _run(model.load(0, 2), TOKENS), model.load(2, 3)
+    claimed = _run(last, inputs)[32:]
+    logits = last.run(last.open_kv(len(inputs)), inputs, tuple(range(START, len(inputs)))).logits
+    assert logits is not None
+    rules = replace(SAMPLING, temperature_milli=0, presence_penalty_milli=10_000, stop=(b"end",))
+    vocabulary = Vocabulary((*(b"-" for _ in range(198)), b"en", b"d"), {})
+    drawn = tuple(int(one) for one in np.argsort(-logits[0])[:3])
+    worker = TokenChooser(rules, (), (), vocabulary)
+    for one in drawn:
+        worker.advance(one)
+    tokens = tuple(worker.choose(row, START + place).token for place, row in enumerate(logits))
+
+    def judge(claims: tuple[int, ...], before: tuple[int, ...], has_rules: bool = True) -> tuple[int, ...]:
+        chooser = TokenChooser(rules, (), (), vocabulary) if has_rules else None
+        sampled = SampledTokens(claims, START, chooser, before)
+        return verify_window(last, inputs, 32, claimed, model.manifest.profile, SEED, sampled).token_mismatches
+
+    assert judge(tokens, drawn) == ()
+    assert judge(tokens, ())[0] == START
+    assert judge(tokens, (*drawn, tokens[3]))[0] == START + 3
+    everything = tuple(range(START, 48))
+    assert judge(tokens, (198, 199)) == everything, "a stop string ended it in the windows before"
+    assert judge(tokens, drawn, has_rules=False) == everything
+    assert judge((*tokens[:2], 198, 199, *tokens[4:]), drawn)[-4:] == tuple(range(44, 48)), "and in this window"
 
 
 @pytest.mark.parametrize("dtype", [WireDtype.FP16, WireDtype.BF16])
