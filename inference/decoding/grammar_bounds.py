@@ -26,7 +26,14 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+def _refuse_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name comes twice in an object")
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_refuse_doubles)
 
 
 def check_json_schema(text: str) -> None:
@@ -80,10 +87,10 @@ def _count_remainders(value: object) -> int:
     """How many remainders there are by a `multipleOf`, whose decimal point is moved to the end."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 1  # a property of that name, or what the engine refuses
-    sign, digits, exponent = Decimal(repr(value)).as_tuple()
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
     if sign or not isinstance(exponent, int) or len(digits) + max(exponent, 0) > len(str(MULTIPLES_MAX)):
         return MULTIPLES_MAX + 1
-    return max(int("".join(map(str, digits))) * 10 ** max(exponent, 0), 1)
+    return max(int("".join(map(str, digits)) + "0" * exponent), 1)
 
 
 def _check_size(text: str) -> None:

@@ -161,6 +161,7 @@ REFUSED = {
     "no object": (JSON, "[]"),
     "true": (JSON, "true"),
     "NaN": (JSON, '{"minimum":NaN}'),
+    "a name twice": (JSON, '{"multipleOf":3,"multipleOf":5}'),
     "lone surrogate": (JSON, '{"const":"\\ud800"}'),
     "deep": (JSON, DEEP),
     "deeper than Python goes": (JSON, "[" * 30_000 + "]" * 30_000),
@@ -205,7 +206,8 @@ def test_bytes_that_are_no_text_are_refused() -> None:
 
 
 def test_what_is_at_the_bounds_compiles() -> None:
-    compile_text(JSON, MULTIPLE % (MULTIPLES_MAX - 1))
+    for multiple in (MULTIPLES_MAX - 1, MULTIPLES_MAX, "1e4", 0.001, "12.5"):
+        compile_text(JSON, (MULTIPLE % multiple).replace("integer", "number"))
     compile_text(JSON, json.dumps({"enum": [f"x{one}" for one in range(SCHEMA_NODES_MAX // 2)]}))
     compile_text(LARK, "start: A0\n" + "\n".join(f"A{n}: A{n + 1}" for n in range(LARK_LINES_MAX - 3)) + '\nA997: "x"')
     compile_text(LARK, "start: %json " + json.dumps(SCHEMA) + ' "\\n"')
