@@ -171,6 +171,11 @@ def test_a_stop_string_ends_on_the_token_that_completes_it_wherever_it_lies() ->
     ]
 
 
+def test_a_stop_string_may_be_spread_over_as_many_tokens_as_it_has_bytes() -> None:
+    chooser = TokenChooser(replace(GREEDY, stop=(b"abcd", b"x")), {EOS}, (), VOCABULARY)
+    assert [chooser.advance(one) for one in (4, 5, 4, 5, 8, 6, 7)] == [False] * 6 + [True]
+
+
 def test_a_chosen_token_tells_whether_it_ends() -> None:
     chooser = TokenChooser(replace(GREEDY, stop=(b"zerozero",)), {EOS}, (), VOCABULARY)
     assert [chooser.choose(LOGITS, at).is_end for at in range(2)] == [False, True]

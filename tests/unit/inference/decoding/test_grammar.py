@@ -67,6 +67,7 @@ def test_what_is_forced_is_drawn_like_anything_else() -> None:
 def test_all_eos_tokens_are_allowed_when_one_is_and_never_as_text() -> None:
     state = compile_text(LARK, 'start: "a"*')
     assert {1, 2} <= set(state.get_allowed().tolist())
+    assert write(compile_text(LARK, 'start: "a" <end>'), b"a").get_allowed().tolist() == [1, 2], "by name too"
     spelled = (b"</s>", *BYTES)
     engine = GrammarEngine(Vocabulary(spelled, {}), (0,), len(spelled))  # an eos token that is no control token
     inside = engine.compile(LARK, b'start: "x" /[<\\/s>]+/ "y"')
