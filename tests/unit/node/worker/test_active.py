@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 import trio
 
-from inference.errors import EngineError
+from inference.errors import EngineError, GrammarError, ModelError
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, ToStage
 from inference.serving.events import Compute, Computed, DrawnToken
 from inference.serving.record import RequestRecord
@@ -64,9 +64,9 @@ class FakeCompute:
     """Answers at once, or fails; knows whether memory is reserved."""
 
     open_requests: set[bytes] = field(default_factory=set)
-    failure: EngineError | None = None
+    failure: ModelError | None = None
     refused: set[bytes] = field(default_factory=set)
-    reply: Callable[[Computed | EngineError], None] = lambda _answer: None
+    reply: Callable[[Computed | ModelError], None] = lambda _answer: None
 
     async def open(self, request: bytes, order: Order, prompt: bytes, grammar: bytes, reply) -> None:
         self.open_requests.add(request)
@@ -296,11 +296,15 @@ async def test_a_flood_ends_the_request_with_its_reason(autojump_clock) -> None:
     assert bench.client.get_failure() == FailureCode.NO_CAPACITY
 
 
-async def test_a_shard_that_fails_ends_the_request(autojump_clock) -> None:
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [(EngineError("broken"), FailureCode.INTERNAL), (GrammarError("it cannot go on"), FailureCode.BAD_ORDER)],
+)
+async def test_a_shard_that_fails_ends_the_request(autojump_clock, failure: ModelError, code: FailureCode) -> None:
     bench = Bench()
-    bench.compute.failure = EngineError("broken")
+    bench.compute.failure = failure
     await bench.run()
-    assert bench.client.get_failure() == FailureCode.INTERNAL
+    assert bench.client.get_failure() == code
 
 
 async def test_rows_that_cannot_be_computed_are_not_signed_for(autojump_clock) -> None:
