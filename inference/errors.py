@@ -29,6 +29,14 @@ class SamplingError(ModelError):
     """No token can be drawn from these logits or parameters (NaN, infinite, empty, out of range)."""
 
 
+class DecodingError(ModelError):
+    """The decoding rules of an order cannot be followed by anybody."""
+
+
+class GrammarError(DecodingError):
+    """The grammar of an order is malformed or too large, or the text cannot go on by it."""
+
+
 class FingerprintError(ModelError):
     """The rows have no distance: wrong shape, NaN, infinite, or an all-zero delta."""
 

@@ -7,24 +7,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from inference.decoding.chooser import TokenChooser
 from inference.engine.engine import ForwardCall, StageEngine
 from inference.engine.rows import Rows, StageOutput, validate_rows
 from inference.engine.scheduler import EngineStep, Scheduler, Work
 from inference.engine.wire_dtype import decode_rows, decode_tokens, encode_rows
 from inference.errors import EngineError, ModelError
-from inference.sampling import sample
+from inference.serving.events import DrawnToken
 from proto_specs.types.manifest import TOKEN_BYTES
-from proto_specs.types.sampling import SamplingParams
+from proto_specs.types.sampling import TokenLogprob
 
 
 @dataclass(frozen=True)
 class StageAnswer:
-    """A work's output: wire bytes of its rows, and on a last shard the tokens drawn from the rows that are sampled."""
+    """A work's output: wire bytes of its rows, and on a last shard the tokens drawn from the rows that are sampled.
+
+    `prompt_logprobs` has an entry for each row before those, where the order asks for them.
+    """
 
     start: int
     count: int
     rows: bytes
-    tokens: tuple[int, ...]
+    tokens: tuple[DrawnToken, ...]
+    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class PlannedCall:
     work: Work
     payload: bytes
     replayed: Rows | None
-    sampling: SamplingParams
+    chooser: TokenChooser | None
     sample_from: int
 
 
@@ -50,7 +55,7 @@ class PlannedStep:
 class _Job:
     """Wire rows of a request that wait to be computed."""
 
-    sampling: SamplingParams
+    chooser: TokenChooser | None
     sample_from: int
     waiting: bytearray = field(default_factory=bytearray)
     is_failed: bool = False
@@ -69,10 +74,14 @@ class StageBatcher:
         self._scheduler = Scheduler()
         self._jobs: dict[bytes, _Job] = {}
 
-    def open(self, request_id: bytes, positions_max: int, sample_from: int, sampling: SamplingParams) -> None:
-        """Admit a request; rows from `sample_from` on are sampled by a last shard. Raises KvExhaustedError."""
+    def open(self, request_id: bytes, positions_max: int, sample_from: int, chooser: TokenChooser | None) -> None:
+        """Admit a request. From the rows from `sample_from` on, a last shard's `chooser` draws tokens, one from each.
+
+        A row is drawn from once: a replay draws nothing. Raises KvExhaustedError.
+        """
+        assert (chooser is not None) == self._shard.is_last, "tokens are drawn on a last shard"
         self._engine.open(request_id, positions_max)
-        self._jobs[request_id] = _Job(sampling, sample_from)
+        self._jobs[request_id] = _Job(chooser, sample_from)
 
     def check(self, payload: bytes) -> None:
         """Raises WireDtypeError or EngineError for what are no rows of this shard's input, or beyond their range."""
@@ -148,14 +157,17 @@ class StageBatcher:
         size = 0 if work.is_replay else work.count * self._row_bytes
         payload = bytes(job.waiting[:size])
         del job.waiting[:size]
-        return PlannedCall(work, payload, replayed, job.sampling, job.sample_from)
+        return PlannedCall(work, payload, replayed, job.chooser, job.sample_from)
 
     def _make_call(self, planned: PlannedCall) -> ForwardCall:
         work = planned.work
         if planned.replayed is not None:
             return ForwardCall(work.request_id, work.start, planned.replayed)
         rows = self._decode(planned.payload)
-        first = max(work.start, planned.sample_from) if self._shard.is_last else work.start + work.count
+        first = work.start + work.count
+        if planned.chooser is not None:
+            scored_from = 0 if planned.chooser.params.prompt_logprobs else planned.sample_from
+            first = max(work.start, scored_from)
         return ForwardCall(work.request_id, work.start, rows, tuple(range(first - work.start, work.count)))
 
     def _decode(self, payload: bytes) -> Rows:
@@ -164,11 +176,17 @@ class StageBatcher:
         return decode_rows(payload, self._wire, self._shard.architecture.hidden)
 
     def _finish(self, planned: PlannedCall, call: ForwardCall, output: StageOutput) -> StageAnswer | ModelError:
+        tokens: list[DrawnToken] = []
+        scores: list[tuple[TokenLogprob, ...]] = []
         try:
             rows = encode_rows(output.hidden, self._wire)
-            logits = () if output.logits is None else tuple(output.logits)
-            sampled = zip(logits, call.logit_rows, strict=True)
-            tokens = tuple(sample(row, planned.sampling, call.start + at) for row, at in sampled)
+            for row, at in zip(() if output.logits is None else output.logits, call.logit_rows, strict=True):
+                assert planned.chooser is not None, "logits are asked where tokens are drawn"
+                position = call.start + at
+                if position < planned.sample_from:
+                    scores.append(planned.chooser.score_prompt(row, position))
+                else:
+                    tokens.append(planned.chooser.choose(row, position))
         except ModelError as error:
             return error
-        return StageAnswer(call.start, len(output.hidden), rows, tokens)
+        return StageAnswer(call.start, len(output.hidden), rows, tuple(tokens), tuple(scores))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from inference.decoding.chooser import TokenChooser
 from inference.engine.ort import ShardSession
 from inference.engine.rows import Hidden, Rows
 from inference.engine.wire_dtype import encode_rows
@@ -22,9 +23,7 @@ from inference.fingerprint import (
     compute_projection,
     compute_scale,
 )
-from inference.sampling import is_sample_consistent
 from proto_specs.types.manifest import ExecutionProfile, WireDtype
-from proto_specs.types.sampling import SamplingParams
 
 _MICRO = 1_000_000
 
@@ -33,13 +32,14 @@ _MICRO = 1_000_000
 class SampledTokens:
     """The tokens that a last stage claims to have drawn: `tokens[i]` from the logits of position `start + i`.
 
-    Every position of the window from `start` on must have its token; generation ends at one of `eos_tokens`.
+    `drawn` are those of the windows before. Every position of the window from `start` on must have its token, unless
+    the generation ended. `chooser` has seen none of them; None: by these rules nobody could have drawn a token.
     """
 
     tokens: tuple[int, ...]
     start: int
-    sampling: SamplingParams
-    eos_tokens: frozenset[int]
+    chooser: TokenChooser | None
+    drawn: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class VerificationResult:
     """The comparison: `ok` iff the distance is within the threshold and no token is wrong.
 
     `projection` is of the verifier's OWN delta over the window. `token_mismatches` lists, ascending, the positions
-    whose token differs from what logits and seed give, is missing, is surplus, or follows an end of sequence.
+    whose token differs from what logits and seed give, is missing, is surplus, or follows the generation's end.
     """
 
     distance_ppb: int
@@ -115,7 +115,8 @@ def _compare_tokens(
 ) -> tuple[int, ...]:
     margin = profile.token_margin_micro / _MICRO
     wrong: list[int] = []
-    ended = False
+    chooser = sampled.chooser
+    ended = chooser is None or any(chooser.advance(one) for one in sampled.drawn)
     for offset in range(max(len(sampled.tokens), positions - first)):
         position = sampled.start + offset
         if offset >= len(sampled.tokens) or position >= positions or ended:
@@ -123,7 +124,8 @@ def _compare_tokens(
             continue
         token = sampled.tokens[offset]
         assert logits is not None, "logits were asked for every sampled position"
-        if not is_sample_consistent(logits[offset], sampled.sampling, position, token, margin):
+        assert chooser is not None, "without rules nothing gets here"
+        if not chooser.is_consistent(logits[offset], position, token, margin):
             wrong.append(position)
-        ended = ended or token in sampled.eos_tokens
+        ended = chooser.advance(token)
     return tuple(wrong)

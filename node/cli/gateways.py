@@ -78,9 +78,11 @@ def run_command(
 async def serve(settings: GatewaySettings, rpc: str, name: str, models: Path | None, keys: Path | None) -> None:
     """Connect and serve."""
     store = ShardStore(get_models_dir(models))
-    async with open_account(rpc, name, keys) as (account, _), open_client_host() as host, open_inference(
-        account, host, settings.directory / SESSIONS_NAME, GATEWAY_POOL, _report_closed
-    ) as inference:
+    async with (
+        open_account(rpc, name, keys) as (account, _),
+        open_client_host() as host,
+        open_inference(account, host, settings.directory / SESSIONS_NAME, GATEWAY_POOL, _report_closed) as inference,
+    ):
         catalog = StoredCatalog(store, account.chain, settings.max_price)
         await run_gateway(settings, inference, catalog, lambda: _probe_account(account))
 

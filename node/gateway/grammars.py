@@ -1,18 +1,17 @@
-"""Schemas of clients, bounded before a grammar engine sees them, and the grammars that orders name.
-
-`GrammarJudge` is what says whether the engine takes a grammar.
-"""
+"""Schemas of clients, bounded before a grammar engine sees them, and the grammars that orders name."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import trio
-from llguidance import LLMatcher, grammar_from
 
+from inference.decoding.grammar import GrammarEngine
+from inference.errors import GrammarError
+from node.gateway.catalog import OfferedModel
 from node.gateway.errors import ApiRefusal, refuse
 from proto_specs.limits import GRAMMAR_BYTES_MAX
 from proto_specs.types.sampling import Grammar, GrammarKind, make_grammar
@@ -27,13 +26,6 @@ _COUNTS = frozenset({"minItems", "maxItems", "minLength", "maxLength", "minPrope
 _ERROR_CHARS = 200
 
 
-class GrammarJudge(Protocol):
-    """Says whether the engine takes a grammar."""
-
-    async def find_fault(self, kind: GrammarKind, text: str) -> str:
-        """What is wrong with it, in a line; empty when nothing is."""
-
-
 @dataclass(frozen=True, slots=True)
 class BoundGrammar:
     """A grammar's text, and what an order says of it."""
@@ -42,42 +34,61 @@ class BoundGrammar:
     text: bytes
 
 
-class EngineJudge:
-    """Asks llguidance, in a thread, two at a time, for COMPILE_TIMEOUT_S at most."""
+class GrammarJudge:
+    """Says whether the engine that workers draw with takes a grammar, over the same vocabulary and with its limits.
+
+    Compiles in threads, two at a time. An engine is made once for each model.
+    """
 
     def __init__(self) -> None:
         self._threads = trio.CapacityLimiter(2)
+        self._lock = trio.Lock()
+        self._engines: dict[bytes, GrammarEngine] = {}
 
-    async def find_fault(self, kind: GrammarKind, text: str) -> str:
+    async def find_fault(self, model: OfferedModel, kind: GrammarKind, text: str) -> str:
         """What is wrong with it, in a line; empty when nothing is."""
+        async with self._lock:
+            engine = self._engines.get(model.model)
+            if engine is None:
+                engine = await trio.to_thread.run_sync(_make_engine, model, limiter=self._threads)
+                self._engines[model.model] = engine
         try:
             with trio.fail_after(COMPILE_TIMEOUT_S):
                 return await trio.to_thread.run_sync(  # type: ignore[call-arg]  # the stubs are older than trio
-                    _judge, kind, text, limiter=self._threads, abandon_on_cancel=True
+                    _judge, engine, kind, text, limiter=self._threads, abandon_on_cancel=True
                 )
         except trio.TooSlowError:
             return f"it takes more than {COMPILE_TIMEOUT_S:.0f} s to compile: make it simpler"
 
 
-def _judge(kind: GrammarKind, text: str) -> str:
+def _make_engine(model: OfferedModel) -> GrammarEngine:
+    tokenizer = model.tokenizer
+    return GrammarEngine(tokenizer.vocabulary, tokenizer.eos_tokens, model.bounds.vocab)
+
+
+def _judge(engine: GrammarEngine, kind: GrammarKind, text: str) -> str:
     try:
-        said = LLMatcher.validate_grammar(grammar_from("lark" if kind == GrammarKind.LARK else "json_schema", text))
-    except ValueError as error:
-        said = str(error) or "not a grammar"
-    return " ".join(str(said).split())[:_ERROR_CHARS]
+        engine.compile(kind, text.encode())
+    except GrammarError as error:
+        return error.message[:_ERROR_CHARS]
+    return ""
 
 
-async def make_schema_grammar(judge: GrammarJudge, schema: dict[str, Any], param: str) -> BoundGrammar:
+async def make_schema_grammar(
+    judge: GrammarJudge, model: OfferedModel, schema: dict[str, Any], param: str
+) -> BoundGrammar:
     """The grammar of answers that fit a JSON schema. Raises ApiRefusal 400 for a schema that is not taken."""
-    return await make_bound_grammar(judge, GrammarKind.JSON_SCHEMA, write_schema(schema, param), param)
+    return await make_bound_grammar(judge, model, GrammarKind.JSON_SCHEMA, write_schema(schema, param), param)
 
 
-async def make_bound_grammar(judge: GrammarJudge, kind: GrammarKind, text: str, param: str) -> BoundGrammar:
+async def make_bound_grammar(
+    judge: GrammarJudge, model: OfferedModel, kind: GrammarKind, text: str, param: str
+) -> BoundGrammar:
     """A grammar that the engine takes. Raises ApiRefusal 400 for one that it does not."""
     data = text.encode()
     if len(data) > GRAMMAR_BYTES_MAX:
         raise refuse(f"{param}: the schemas make a grammar of more than {GRAMMAR_BYTES_MAX} bytes", param)
-    fault = await judge.find_fault(kind, text)
+    fault = await judge.find_fault(model, kind, text)
     if fault:
         raise refuse_schema(param, fault)
     return BoundGrammar(make_grammar(kind, data), data)

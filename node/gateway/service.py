@@ -17,7 +17,7 @@ from node.gateway.calls import Counters
 from node.gateway.catalog import Catalog
 from node.gateway.composing import Desk
 from node.gateway.follow import Follower
-from node.gateway.grammars import EngineJudge
+from node.gateway.grammars import GrammarJudge
 from node.gateway.health import HealthCheck, Probe
 from node.gateway.http.connections import serve_http
 from node.gateway.metrics import GatewayMetrics
@@ -56,7 +56,7 @@ async def run_gateway(
             counters = Counters(inference, store, budgets, follower, metrics)
             rates = KeyRates(trio.current_time)
             threads = trio.CapacityLimiter(ENCODING_THREADS)
-            desk = Desk(settings, catalog, EngineJudge(), counters, rates, threads)
+            desk = Desk(settings, catalog, GrammarJudge(), counters, rates, threads)
             app = make_app(desk, HealthCheck(catalog, store, probe_account))
             nursery.start_soon(follower.run)
             port = await nursery.start(serve_http, app, settings.host, settings.port, settings.bounds)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
+from inference.decoding.chooser import TokenChooser
+from inference.decoding.source import ChooserSource
 from inference.engine.cuda import require_exact
 from inference.engine.device import CPU, Device
 from inference.engine.engine import load_session
@@ -11,7 +14,7 @@ from inference.engine.ort import ShardSession
 from inference.engine.rows import Rows
 from inference.engine.verify import SampledTokens, verify_window
 from inference.engine.wire_dtype import decode_rows, decode_tokens
-from inference.errors import FingerprintError, WireDtypeError
+from inference.errors import DecodingError, FingerprintError, WireDtypeError
 from inference.model.graph.provider import Provider
 from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore
@@ -44,6 +47,7 @@ class Judge:
     def __init__(self, store: ShardStore, device: Device = CPU) -> None:
         self._store = store
         self._device = device
+        self._choosers: tuple[bytes, ChooserSource] | None = None
         self._loaded: tuple[tuple[bytes, int, int], ShardSession] | None = None
 
     def require(self, model: bytes) -> None:
@@ -56,7 +60,8 @@ class Judge:
     def judge(
         self, opening: AuthenticOpening, model: bytes, manifest: Manifest, layers: tuple[int, int], seed: bytes
     ) -> Judgement:
-        """Raises StoreError when this verifier does not hold the shard, EngineError when it cannot run it."""
+        """Raises StoreError when this verifier lacks the shard, or the tokenizer that the order's rules read, and
+        EngineError when it cannot run the shard."""
         session = self._get_session(model, *layers)
         wire, hidden = WireDtype(manifest.wire_dtype), manifest.architecture.hidden
         try:
@@ -68,17 +73,21 @@ class Judge:
             claimed = decode_rows(opening.output, wire, hidden)
             if len(inputs) != opening.positions or len(claimed) != opening.positions - opening.window_start:
                 return NOT_ROWS
-            sampled = self._make_sampled(opening, manifest) if session.shard.is_last else None
+            sampled = self._make_sampled(opening, model, manifest) if session.shard.is_last else None
             found = verify_window(session, inputs, opening.window_start, claimed, manifest.profile, seed, sampled)
         except (WireDtypeError, FingerprintError):
             return NOT_ROWS
         outcome = Outcome.PASS if found.ok else Outcome.FAIL
         return Judgement(outcome, found.distance_ppb, len(found.token_mismatches), found.projection)
 
-    def _make_sampled(self, opening: AuthenticOpening, manifest: Manifest) -> SampledTokens:
-        return SampledTokens(
-            opening.tokens, opening.sampled_from, opening.order.sampling, frozenset(manifest.eos_tokens)
-        )
+    def _make_sampled(self, opening: AuthenticOpening, model: bytes, manifest: Manifest) -> SampledTokens:
+        """The claimed tokens and the rules. Rules that nobody can follow are the worker's fault: it signed tokens."""
+        if self._choosers is None or self._choosers[0] != model:
+            self._choosers = model, ChooserSource(self._store, model, manifest)
+        chooser: TokenChooser | None = None
+        with contextlib.suppress(DecodingError):
+            chooser = self._choosers[1].make(opening.order.sampling, opening.prompt, opening.grammar)
+        return SampledTokens(opening.tokens, opening.sampled_from, chooser, opening.drawn)
 
     def _get_session(self, model: bytes, start: int, end: int) -> ShardSession:
         key = (model, start, end)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import trio
 
-from inference.errors import ModelError, WireDtypeError
+from inference.errors import DecodingError, ModelError, WireDtypeError
 from inference.serving.events import (
     Compute,
     Computed,
@@ -140,10 +140,9 @@ class ActiveRequest:
         return self.stage == len(self.order.path) - 1
 
     async def open(self) -> None:
-        """Reserve the request's memory. Raises KvExhaustedError when there is no room."""
-        positions = compute_positions(self.order.prompt_tokens, self.order.tokens_max)
-        sample_from = self.order.prompt_tokens - 1
-        await self._compute.open(self.request, positions, sample_from, self.order.sampling, self._on_answer)
+        """Read the request's rules and reserve its memory. Raises a ModelError as `ComputeLoop.open`."""
+        setup = self._setup
+        await self._compute.open(self.request, self.order, setup.prompt, setup.grammar, self._on_answer)
 
     async def run(self) -> None:
         """Handle events until the request finishes or fails; then free everything."""
@@ -281,6 +280,7 @@ class ActiveRequest:
     def _on_answer(self, answer: Answer) -> None:
         if isinstance(answer, ModelError):
             code = FailureCode.BAD_INPUT if isinstance(answer, WireDtypeError) else FailureCode.INTERNAL
+            code = FailureCode.BAD_ORDER if isinstance(answer, DecodingError) else code
             self._put(GiveUp(code, str(answer)))
         else:
             self._put(answer)

@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 import trio
 
+from inference.decoding.source import ChooserSource
 from inference.engine.batcher import StageBatcher
 from inference.engine.engine import StageEngine
 from inference.errors import ModelError
-from inference.serving.events import Compute, Computed, DrawnToken
-from proto_specs.types.sampling import SamplingParams
+from inference.serving.events import Compute, Computed
+from proto_specs.types.request import Order, compute_positions, read_tokens
 
 Answer = Computed | ModelError
 Reply = Callable[[Answer], None]
@@ -26,21 +27,30 @@ class ComputeLoop:
     heartbeats and other requests must not wait for it.
     """
 
-    def __init__(self, engine: StageEngine) -> None:
+    def __init__(self, engine: StageEngine, choosers: ChooserSource) -> None:
         self._batcher = StageBatcher(engine)
         self._is_last = engine.shard.is_last
-        self._eos = frozenset(engine.shard.manifest.eos_tokens)
+        self._choosers = choosers
         self._replies: dict[bytes, Reply] = {}
         self._work = trio.Event()
         self._turn = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)  # of our own: whatever fills the common one, the shard has its thread
+        self._reading = trio.CapacityLimiter(1)  # so do the rules of a request, which must hold up no other's tokens
 
-    async def open(
-        self, request: bytes, positions: int, sample_from: int, sampling: SamplingParams, reply: Reply
-    ) -> None:
-        """Admit a request of up to `positions`. Raises KvExhaustedError when too much is promised to others."""
+    async def open(self, request: bytes, order: Order, prompt: bytes, grammar: bytes, reply: Reply) -> None:
+        """Admit a request. `prompt` (token ids) and `grammar` are what the last stage's rules read besides tokens.
+
+        Raises KvExhaustedError when too much is promised to others, DecodingError for rules that nobody can follow,
+        StoreError where this worker lacks what they need.
+        """
+        chooser = None
+        if self._is_last:
+            chooser = await trio.to_thread.run_sync(
+                self._choosers.make, order.sampling, read_tokens(prompt), grammar, limiter=self._reading
+            )
         async with self._turn:
-            self._batcher.open(request, positions, sample_from, sampling)
+            positions = compute_positions(order.prompt_tokens, order.tokens_max)
+            self._batcher.open(request, positions, order.prompt_tokens - 1, chooser)
             self._replies[request] = reply
 
     async def close(self, request: bytes) -> None:
@@ -80,5 +90,4 @@ class ComputeLoop:
                         reply(answer)
                         continue
                     rows, trace = (b"", answer.rows) if self._is_last else (answer.rows, b"")
-                    drawn = tuple(DrawnToken(one, one in self._eos) for one in answer.tokens)
-                    reply(Computed(answer.start, answer.count, rows, trace, drawn))
+                    reply(Computed(answer.start, answer.count, rows, trace, answer.tokens, answer.prompt_logprobs))

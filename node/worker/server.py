@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import trio
 
-from inference.errors import KvExhaustedError, ModelError
+from inference.errors import DecodingError, KvExhaustedError, ModelError
 from inference.serving.stage import StageSetup
 from node.client.chain_view import ChainUnreachable, ChainView, WorkerEntry
 from node.client.link import FrameLink, make_failed
@@ -15,6 +15,7 @@ from node.p2p.errors import NetworkError
 from node.p2p.framing import FramedStream
 from node.p2p.host import P2PHost
 from node.worker.active import ActiveRequest, PathPeers, RequestArchive
+from node.worker.attachments import check_attached
 from node.worker.compute import ComputeLoop
 from node.worker.edges import EdgePool
 from node.worker.orders import OrderAdmission, admit_order
@@ -26,7 +27,7 @@ from proto_specs.ed25519 import SigningKey
 from proto_specs.errors import DecodeError
 from proto_specs.limits import FRAME_BYTES_MAX
 from proto_specs.types.manifest import Manifest
-from proto_specs.types.request import SignedOrder, compute_request_id
+from proto_specs.types.request import compute_request_id
 from proto_specs.types.wire import REQUEST_PROTOCOL, STAGE_PROTOCOL, FailureCode, OpenRequest
 
 logger = logging.getLogger("myelin.worker")
@@ -78,11 +79,11 @@ class WorkerServer:
         link = FrameLink(stream, peer_id)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.run)
-            order = await _receive_order(link)
+            opened = await _receive_order(link)
             try:
-                active = await self._open(order, link)
+                active = await self._open(opened, link)
             except OrderRefused as refusal:
-                request = compute_request_id(order.order)
+                request = compute_request_id(opened.order.order)
                 logger.info("request %s refused: %s", request.hex()[:12], refusal)
                 link.send(make_failed(request, refusal.code, str(refusal)))
                 await link.finish()
@@ -98,25 +99,25 @@ class WorkerServer:
             await self.requests.read_link(link)
             nursery.cancel_scope.cancel()
 
-    async def _open(self, order: SignedOrder, client: FrameLink) -> ActiveRequest:
+    async def _open(self, opened: OpenRequest, client: FrameLink) -> ActiveRequest:
         """Take an order: reserve its price and its memory, reach its neighbours. Raises OrderRefused."""
-        parts = self._parts
+        parts, order = self._parts, opened.order
         try:
             admission = await admit_order(order, parts.entry, parts.manifest, parts.chain, self.outstanding)
         except ChainUnreachable as error:
             raise OrderRefused(FailureCode.INTERNAL, f"this worker's node does not answer: {error}") from error
         try:
+            check_attached(opened, admission.stage, parts.manifest.architecture.vocab)
             parts.journal.check(compute_request_id(order.order), admission.session)
             peers = await self._reach_peers(admission, client)
-            setup = StageSetup(order, admission.stage, parts.manifest, admission.session.session_key, parts.worker_key)
+            session_key, attached = admission.session.session_key, (opened.prompt, opened.grammar)
+            setup = StageSetup(order, admission.stage, parts.manifest, session_key, parts.worker_key, *attached)
             active = ActiveRequest(setup, peers, parts.compute, parts.archive)
             await self._reserve(active, admission)
         except BaseException as error:
             self.outstanding.release(order.order)
             if isinstance(error, ModelError):
-                is_full = isinstance(error, KvExhaustedError)
-                code = FailureCode.NO_CAPACITY if is_full else FailureCode.INTERNAL
-                raise OrderRefused(code, str(error)) from error
+                raise OrderRefused(_classify(error), str(error)) from error
             raise
         self.requests.add(active)
         return active
@@ -176,10 +177,20 @@ class WorkerServer:
                     active.stop(FailureCode.NO_ESCROW, "the session's escrow went to other requests")
 
 
-async def _receive_order(link: FrameLink) -> SignedOrder:
+def _classify(error: ModelError) -> FailureCode:
+    match error:
+        case KvExhaustedError():
+            return FailureCode.NO_CAPACITY
+        case DecodingError():
+            return FailureCode.BAD_ORDER
+        case _:
+            return FailureCode.INTERNAL
+
+
+async def _receive_order(link: FrameLink) -> OpenRequest:
     with trio.move_on_after(OPEN_TIMEOUT_S):
         frame = await link.receive()
         if not isinstance(frame, OpenRequest):
             raise DecodeError(f"a request begins with OpenRequest, not {type(frame).__name__}")
-        return frame.order
+        return frame
     raise DecodeError(f"no order came within {OPEN_TIMEOUT_S:.0f} s")

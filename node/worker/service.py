@@ -10,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from inference.decoding.source import ChooserSource
 from inference.engine.device import CPU, Device
 from inference.engine.engine import StageEngine, load_session
 from inference.engine.golden import check_golden
@@ -90,7 +91,8 @@ async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader
             "golden windows of the layers: %.1e off, %.1e allowed", distance / PPB, manifest.profile.golden_ppb / PPB
         )
     archive = DiskRequestArchive(config.directory, account)
-    compute = ComputeLoop(StageEngine(session, config.kv_positions))
+    choosers = ChooserSource(store, config.model, manifest)
+    compute = ComputeLoop(StageEngine(session, config.kv_positions), choosers)
     with contextlib.closing(await open_request_journal(config, account)) as journal:
         async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
             serve_openings(host, archive)

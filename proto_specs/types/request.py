@@ -176,6 +176,13 @@ def pack_tokens(tokens: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(tokens)}I", *tokens)
 
 
+def read_tokens(payload: bytes) -> tuple[int, ...]:
+    """The ids that `pack_tokens` wrote. Raises ValueError when these are not whole numbers of 4 bytes."""
+    if len(payload) % 4:
+        raise ValueError("token ids are whole numbers of 4 bytes")
+    return struct.unpack(f"<{len(payload) // 4}I", payload)
+
+
 def compute_prompt_hash(tokens: bytes) -> bytes:
     """Hash of the prompt's token ids (uint32 little-endian)."""
     return hash_tagged(Tag.PROMPT, tokens)

@@ -24,6 +24,7 @@ ADAPTERS = {
     "multiaddr": ("node/p2p/",),
     "zeroconf": ("node/p2p/mdns.py",),
     "ifaddr": ("node/p2p/mdns.py",),
+    "llguidance": ("inference/decoding/grammar.py",),
     "onnxruntime": ("inference/engine/ort.py",),
     "torch": (),
     "transformers": (),

@@ -9,7 +9,7 @@ from inference.model.tokenizer.data import TokenizerData, TokenizerKind, TokenTy
 from inference.model.tokenizer.pipeline import Pipeline
 from inference.model.tokenizer.sentencepiece import build_sentencepiece
 from inference.model.tokenizer.special import Partition, build_leftmost, build_longest_first
-from inference.model.tokenizer.spelling import spell_byte_level, spell_sentencepiece
+from inference.model.tokenizer.vocabulary import spell_tokens
 
 _PLAIN = (TokenType.USER_DEFINED,)
 _ALL = (TokenType.USER_DEFINED, TokenType.CONTROL, TokenType.UNKNOWN)
@@ -23,18 +23,16 @@ class Codec:
         self._prefix = " " if data.kind == TokenizerKind.SENTENCEPIECE and data.space_prefix else ""
         self._encode: Callable[[str], list[int]]
         self._encode_first: Callable[[str], list[int]] | None = None
-        is_byte_level = data.kind == TokenizerKind.BYTE_LEVEL
         late: frozenset[int] = frozenset()
         if data.kind == TokenizerKind.PIPELINE:
             pipeline = Pipeline(data)
             self._encode, self._encode_first = pipeline.encode, pipeline.encode_first
-            is_byte_level, late = pipeline.is_byte_level, pipeline.late
-        elif is_byte_level:
+            late = pipeline.late
+        elif data.kind == TokenizerKind.BYTE_LEVEL:
             self._encode = build_byte_level(data)
         else:
             self._encode = build_sentencepiece(data)
-        spell = spell_byte_level if is_byte_level else spell_sentencepiece
-        self.spelled = spell(data.tokens, data.types)
+        self.spelled = spell_tokens(data)
         self._find_plain = _build_partition(data, _PLAIN, late)
         self._find_all = _build_partition(data, _ALL, late)
 

@@ -48,10 +48,9 @@ class Pipeline:
     def __init__(self, data: TokenizerData) -> None:
         """Raises TokenizerError, with the reason, for a pipeline that is not on our list."""
         parts = _parse(data.pipeline)
-        self.is_byte_level = bool(parts["is_byte_level"])
         self.late = frozenset(parts["late"])
         """Tokens that are looked for after the others."""
-        _check_coverage(data, self.is_byte_level, parts["byte_fallback"])
+        _check_coverage(data, parts["is_byte_level"], parts["byte_fallback"])
         options = {name: parts[name] for name in ("byte_fallback", "fuse_unk", "ignore_merges")}
         model = build_bpe(data, **options)
         first, others = _split_first(parts["pre_tokenizer"])
@@ -65,6 +64,11 @@ class Pipeline:
     def encode_first(self, text: str) -> list[int]:
         """Token ids of a text at the very beginning."""
         return list(self._first.encode(text, add_special_tokens=False).ids)
+
+
+def is_byte_level(data: TokenizerData) -> bool:
+    """Whether tokens are spelled in GPT-2's byte alphabet. Raises TokenizerError for a pipeline not on our list."""
+    return bool(_parse(data.pipeline)["is_byte_level"])
 
 
 def check_parts(normalizer: object, pre_tokenizer: object) -> None:

@@ -12,6 +12,7 @@ from inference.model.tokenizer.data import TokenizerData, TokenizerKind, TokenTy
 from inference.model.tokenizer.detokenizer import Detokenizer
 from inference.model.tokenizer.shield import Shield
 from inference.model.tokenizer.template import ChatTemplate
+from inference.model.tokenizer.vocabulary import Vocabulary
 from proto_specs.types.manifest import UnitKind
 
 
@@ -41,6 +42,13 @@ class Tokenizer:
     def has_template(self) -> bool:
         """Whether the model has a chat template: conversations can be encoded."""
         return self._template is not None
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The bytes of every token, for a grammar engine."""
+        named = enumerate(zip(self._data.tokens, self._data.types, strict=True))
+        controls = {index: token.encode() for index, (token, kind) in named if kind == TokenType.CONTROL}
+        return Vocabulary(self._codec.spelled, controls)
 
     @property
     def vocab(self) -> int:

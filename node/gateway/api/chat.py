@@ -11,6 +11,7 @@ from node.gateway.api.chat_form import ChatForm
 from node.gateway.api.schemas.chat import ChatMessage, ChatRequest, NamedTool, ResponseFormat
 from node.gateway.api.schemas.common import ToolForm
 from node.gateway.calls import CallRun
+from node.gateway.catalog import OfferedModel
 from node.gateway.composing import Desk, Wish, make_call
 from node.gateway.drawing import add_logprobs, make_sampling, read_stops
 from node.gateway.errors import refuse
@@ -34,7 +35,7 @@ async def answer_chat(desk: Desk, request: Request) -> AnswerResponse:
     described = [_describe(one) for one in tools]
     adapted = adapt_messages(messages, described, use)
     prompt = await desk.encode_chat(model, adapted, described if described and use.is_native else None)
-    grammar = await make_chat_grammar(desk, asked, tools, use)
+    grammar = await make_chat_grammar(desk, model, asked, tools, use)
     stops = read_stops(asked.stop)
     sampling = make_sampling(asked, stops, model.bounds.vocab, grammar)
     if asked.logprobs:
@@ -64,7 +65,9 @@ async def answer_chat(desk: Desk, request: Request) -> AnswerResponse:
     return AnswerResponse(CallRun(desk.counters, call), form, is_streamed=bool(asked.stream))
 
 
-async def make_chat_grammar(desk: Desk, asked: ChatRequest, tools: list[ToolForm], use: ToolUse) -> BoundGrammar | None:
+async def make_chat_grammar(
+    desk: Desk, model: OfferedModel, asked: ChatRequest, tools: list[ToolForm], use: ToolUse
+) -> BoundGrammar | None:
     """The grammar that tool_choice and response_format ask for. Raises ApiRefusal 400."""
     schema = find_answer_schema(asked.response_format)
     choice = asked.tool_choice
@@ -77,10 +80,10 @@ async def make_chat_grammar(desk: Desk, asked: ChatRequest, tools: list[ToolForm
         parameters = [(one.name, write_schema(one.parameters or ANY_OBJECT, "tools")) for one in allowed]
         answer = None if is_forced or schema is None else write_schema(schema, "response_format")
         lark = make_tool_lark(parameters, use.style, answer)
-        return await make_bound_grammar(desk.judge, GrammarKind.LARK, lark, "tools")
+        return await make_bound_grammar(desk.judge, model, GrammarKind.LARK, lark, "tools")
     if schema is None:
         return None
-    return await make_schema_grammar(desk.judge, schema, "response_format")
+    return await make_schema_grammar(desk.judge, model, schema, "response_format")
 
 
 def find_answer_schema(chosen: ResponseFormat | None) -> dict[str, Any] | None:

@@ -83,7 +83,7 @@ async def _make_grammar(desk: Desk, model: OfferedModel, asked: MessagesRequest)
         raise refuse(f"tool_choice: {choice.name!r} is none of the tools", "tool_choice")
     parameters = [(one.name, write_schema(one.input_schema or ANY_OBJECT, "tools")) for one in allowed]
     lark = make_tool_lark(parameters, find_tool_use(model.tokenizer.template_text).style)
-    return await make_bound_grammar(desk.judge, GrammarKind.LARK, lark, "tools")
+    return await make_bound_grammar(desk.judge, model, GrammarKind.LARK, lark, "tools")
 
 
 def _get_tools(asked: CountTokensRequest) -> list[AnthropicTool]:

@@ -27,7 +27,7 @@ async def answer_responses(desk: Desk, request: Request) -> AnswerResponse:
     model = await desk.find_model(key, asked.model)
     prompt = await desk.encode_chat(model, _make_messages(asked))
     schema = _find_schema(asked)
-    grammar = None if schema is None else await make_schema_grammar(desk.judge, schema, "text.format.schema")
+    grammar = None if schema is None else await make_schema_grammar(desk.judge, model, schema, "text.format.schema")
     drawing = DrawingFields(temperature=asked.temperature, top_p=asked.top_p)
     sampling = make_sampling(drawing, (), model.bounds.vocab, grammar)
     wish = Wish(

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from inference.decoding.draw import sample
 from inference.engine.engine import load_session
 from inference.engine.ort import ShardSession
 from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
-from inference.sampling import sample
 from proto_specs.types.manifest import Manifest, compute_model_id
 from proto_specs.types.sampling import SamplingParams
 from tests.integration.conftest import Model

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import trio
 
+from inference.decoding.source import ChooserSource
 from inference.engine.engine import StageEngine, load_session
 from inference.engine.ort import ShardSession
-from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived
+from inference.serving.client import ClientRequest, PromptScored, RequestFailed, SettlementSent, TokenReceived
 from inference.serving.record import RequestRecord
 from node.client.chain_view import SessionEntry, WorkerEntry
 from node.client.transport import StagePeer, connect_stages, open_request
@@ -40,9 +41,10 @@ from tests.unit.node.worker.world import DictChain, FakeAccount
 GENESIS = b"g" * 32
 SESSION = b"s" * 32
 SESSION_KEY = SigningKey.from_seed(b"c" * 32)
-SLICE = 10_000
+SLICE = 100_000
 """What each order may cost at most, of the deposit."""
 GREEDY = SamplingParams(0, 0, 1000, 0)
+Told = TokenReceived | PromptScored
 
 
 @dataclass
@@ -131,18 +133,20 @@ class Network:
         return [StagePeer(f"stage {at}", one.host.peer_id, one.entry.addresses) for at, one in enumerate(self.stages)]
 
     async def ask(
-        self, order: SignedOrder, prompt: tuple[int, ...]
+        self, order: SignedOrder, prompt: tuple[int, ...], grammar: bytes = b"", told: list[Told] | None = None
     ) -> tuple[list[int], SettlementSent | RequestFailed]:
-        """Tokens and how it ended."""
-        machine = ClientRequest(order, prompt, SESSION_KEY)
+        """Tokens and how it ended. `told` gets everything that came before."""
+        machine = ClientRequest(order, prompt, SESSION_KEY, grammar)
         tokens: list[int] = []
         links = await connect_stages(self.client, self.make_peers())
         async with open_request(machine, self.make_peers(), links) as progress:
             async for event in progress:
+                if isinstance(event, SettlementSent | RequestFailed):
+                    return tokens, event
                 if isinstance(event, TokenReceived):
                     tokens.append(event.token)
-                elif isinstance(event, SettlementSent | RequestFailed):
-                    return tokens, event
+                if told is not None:
+                    told.append(event)
         raise AssertionError("a request ends with a settlement or a failure")
 
     async def wait_idle(self, timeout_s: float = 10.0) -> None:
@@ -239,7 +243,7 @@ async def _run_stage(made: _Made, task_status: trio.TaskStatus[Stage] = trio.TAS
             )
             made.chain.workers[entry.worker] = entry
             engine = StageEngine(made.session, made.kv_positions)
-            compute = ComputeLoop(engine)
+            compute = ComputeLoop(engine, ChooserSource(made.model.store, made.model.model_id, made.model.manifest))
             nursery.start_soon(compute.run)
             account = FakeAccount()
             disk = DiskRequestArchive(made.directory, account)  # type: ignore[arg-type]

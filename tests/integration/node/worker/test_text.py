@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import trio
 
+from inference.decoding.draw import sample
 from inference.engine.engine import load_session
 from inference.engine.ort import ShardSession
 from inference.model.tokenizer.tokenizer import Tokenizer
-from inference.sampling import sample
 from inference.serving.client import SettlementSent
 from node.verifier.judge import Judge
 from proto_specs.types.calls import Outcome

@@ -14,6 +14,7 @@ from inference.serving.client import ClientRequest, RequestFailed, SettlementSen
 from inference.serving.events import (
     Compute,
     Computed,
+    DrawnToken,
     Finished,
     GiveUp,
     Retain,
@@ -219,11 +220,11 @@ class Path:
         row = 4 if stage == 0 else HIDDEN * 4
         rows = [work.payload[at * row : (at + 1) * row] for at in range(work.count)]
         outputs = b"".join(hashlib.blake2b(bytes([stage]) + one, digest_size=HIDDEN * 4).digest() for one in rows)
-        tokens: list[int] = []
         if is_last:
             first = max(work.start, len(self._prompt) - 1)
-            tokens = [self._sample(position) for position in range(first, work.start + work.count)]
-            return Computed(work.start, work.count, b"", outputs, tuple(tokens))
+            drawn = (self._sample(position) for position in range(first, work.start + work.count))
+            tokens = tuple(DrawnToken(one, one == EOS) for one in drawn)
+            return Computed(work.start, work.count, b"", outputs, tokens)
         return Computed(work.start, work.count, outputs, b"", ())
 
     def _sample(self, position: int) -> int:

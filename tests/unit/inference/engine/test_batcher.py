@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from inference.decoding.chooser import TokenChooser
+from inference.decoding.source import ChooserSource
 from inference.engine.batcher import StageAnswer, StageBatcher
 from inference.engine.engine import StageEngine
 from inference.engine.ort import ShardSession
 from inference.engine.wire_dtype import decode_rows, encode_rows
-from inference.errors import EngineError, KvExhaustedError, ModelError, WireDtypeError
+from inference.errors import EngineError, GrammarError, KvExhaustedError, ModelError, WireDtypeError
+from inference.serving.events import DrawnToken
 from proto_specs.types.manifest import WireDtype
-from proto_specs.types.sampling import SamplingParams
+from proto_specs.types.sampling import GrammarKind, SamplingParams, TokenBias, TokenLogprob, make_grammar
 from tests.unit.inference.conftest import TinyModel
 
 GREEDY = SamplingParams(0, 0, 1000, 0)
 WIDTH = 64
+
+
+def make_chooser(session: ShardSession, params: SamplingParams = GREEDY) -> TokenChooser | None:
+    """What a request of a last shard brings."""
+    return TokenChooser(params, ()) if session.shard.is_last else None
 
 
 class Player:
@@ -100,7 +109,7 @@ def assert_as_alone(session: ShardSession, one: Player) -> None:
     alone = session.run(session.open_kv(len(one.rows)), one.rows, asked)
     found = decode_rows(b"".join(answer.rows for answer in one.answers), WireDtype.FP32, WIDTH)
     assert np.abs(found - alone.hidden).max() <= 1e-5 * np.abs(alone.hidden).max()
-    tokens = [token for answer in one.answers for token in answer.tokens]
+    tokens = [drawn.token for answer in one.answers for drawn in answer.tokens]
     if alone.logits is not None:
         best = alone.logits.max(axis=1)
         chosen = alone.logits[np.arange(len(tokens)), tokens]
@@ -124,7 +133,7 @@ def test_schedules_give_each_request_what_it_has_alone(
         players = []
         for one in make_players(model, chance, shard):
             try:
-                batcher.open(one.key, len(one.rows), one.prompt - 1, GREEDY)
+                batcher.open(one.key, len(one.rows), one.prompt - 1, make_chooser(engine.session))
                 players.append(one)
             except KvExhaustedError:
                 assert kv_positions == 200
@@ -158,7 +167,7 @@ def test_one_request_s_fault_is_its_own(model: TinyModel) -> None:
         batcher = StageBatcher(engine)
         players = make_players(model, chance, (1, 3))
         for one in players:
-            batcher.open(one.key, len(one.rows), one.prompt - 1, GREEDY)
+            batcher.open(one.key, len(one.rows), one.prompt - 1, make_chooser(engine.session))
         broken = chance.choice(players)
         at = chance.randrange(len(broken.rows))
         broken.rows = broken.rows.copy()
@@ -190,7 +199,7 @@ def test_the_oldest_request_gets_on_when_memory_is_short(model: TinyModel) -> No
     rows = np.random.default_rng(0).standard_normal((128, WIDTH)).astype(np.float32)
     players = [Player(bytes([number]) * 32, rows[: 120 + number], 60) for number in range(4)]
     for one in players:
-        batcher.open(one.key, 128, one.prompt - 1, GREEDY)
+        batcher.open(one.key, 128, one.prompt - 1, make_chooser(engine.session))
     finished: list[bytes] = []
     close = batcher.close
 
@@ -208,11 +217,12 @@ def test_the_oldest_request_gets_on_when_memory_is_short(model: TinyModel) -> No
 def test_a_request_that_failed_is_planned_no_more(model: TinyModel) -> None:
     """Its owner may hear of it late: until then it must not be computed again from rows that were never kept."""
     session = model.load(1, 3)
-    batcher = StageBatcher(StageEngine(session, 64))
+    engine = StageEngine(session, 64)
+    batcher = StageBatcher(engine)
     old, young = b"o" * 32, b"y" * 32
     rows = np.random.default_rng(0).standard_normal((64, WIDTH)).astype(np.float32)
-    batcher.open(old, 64, 63, GREEDY)
-    batcher.open(young, 64, 63, GREEDY)
+    batcher.open(old, 64, 63, make_chooser(engine.session))
+    batcher.open(young, 64, 63, make_chooser(engine.session))
     broken = rows[:32].copy()
     broken[0, 0] = np.nan
     batcher.submit(young, 0, 32, encode_anything(broken, WireDtype.FP32))
@@ -242,8 +252,8 @@ def test_memory_that_the_system_does_not_give_is_the_request_s_answer(
     batcher = StageBatcher(engine)
     small, large = b"s" * 32, b"l" * 32
     rows = encode_anything(np.random.default_rng(0).standard_normal((32, WIDTH)), WireDtype.FP32)
-    batcher.open(large, 64, 63, GREEDY)
-    batcher.open(small, 64, 63, GREEDY)
+    batcher.open(large, 64, 63, make_chooser(engine.session))
+    batcher.open(small, 64, 63, make_chooser(engine.session))
     batcher.submit(small, 0, 32, rows)
     planned = batcher.plan()
     assert planned is not None
@@ -272,3 +282,89 @@ def test_memory_that_the_system_does_not_give_is_the_request_s_answer(
     assert planned is not None
     ((_, answer),) = batcher.run(planned)
     assert isinstance(answer, StageAnswer)
+
+
+RULES = SamplingParams(
+    800, 0, 1000, 5, 0, 1300, 500, 200, (TokenBias(7, 900),), stop=(b"hello",), logprobs=2, prompt_logprobs=True
+)
+
+
+def play_alone(model: TinyModel, kv_positions: int, others: int) -> tuple[Player, list[TokenLogprob], int]:
+    """One request by RULES among greedy ones: what it was told, its prompt's log-probabilities, how often it drew."""
+    session = model.load(1, 3)
+    engine = StageEngine(session, kv_positions)
+    batcher = StageBatcher(engine)
+    source = ChooserSource(model.store, model.model_id, model.manifest)
+    rows = np.random.default_rng(3).standard_normal((others + 1, 90, WIDTH)).astype(np.float32)
+    players = [Player(bytes([number]) * 32, rows[number], 40) for number in reversed(range(others + 1))]
+    chooser = source.make(RULES, tuple(range(40)))
+    draws = 0
+    choose = chooser.choose
+
+    def count(logits: np.ndarray, position: int) -> DrawnToken:
+        nonlocal draws
+        draws += 1
+        return choose(logits, position)
+
+    chooser.choose = count  # type: ignore[method-assign]
+    for one in players[:-1]:
+        batcher.open(one.key, 90, 39, make_chooser(session))
+    watched = players[-1]  # the youngest: it loses its memory first
+    batcher.open(watched.key, 90, 39, chooser)
+    play(batcher, players, random.Random(2), WireDtype.FP32)
+    return watched, [row[0] for answer in watched.answers for row in answer.prompt_logprobs], draws
+
+
+def test_a_request_that_lost_its_memory_draws_each_token_once(
+    model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Penalties, stop strings and grammars remember: a token drawn again for a replay would be counted twice."""
+    evicted: list[bytes] = []
+    make_room = StageEngine.make_room
+
+    def watch(self: StageEngine, *given: object) -> list[bytes] | None:
+        found = make_room(self, *given)  # type: ignore[arg-type]
+        evicted.extend(found or ())
+        return found
+
+    monkeypatch.setattr(StageEngine, "make_room", watch)
+    alone, alone_scores, _ = play_alone(model, 10_000, 0)
+    assert not evicted
+    crowded, crowded_scores, draws = play_alone(model, 192, 3)
+    assert crowded.key in evicted
+    assert draws == 90 - 39
+    alone_drawn, crowded_drawn = ([one for answer in who.answers for one in answer.tokens] for who in (alone, crowded))
+    assert [one.token for one in crowded_drawn] == [one.token for one in alone_drawn]
+    assert [one.is_end for one in crowded_drawn] == [one.is_end for one in alone_drawn]
+    assert [one.token for one in crowded_scores] == [one.token for one in alone_scores] == list(range(1, 40))
+
+
+def test_prompt_logprobs_are_those_of_the_rows_before_the_first_draw(model: TinyModel) -> None:
+    watched, scores, _ = play_alone(model, 10_000, 0)
+    session = model.load(1, 3)
+    logits = session.run(session.open_kv(40), watched.rows[:40], tuple(range(39))).logits
+    assert logits is not None
+    values = logits.astype(np.float64)
+    exact = [row[at + 1] - np.log(np.exp(row).sum()) for at, row in enumerate(values)]
+    assert [one.logprob_micro / 1e6 for one in scores] == pytest.approx(exact, abs=1e-4)
+    assert [len(answer.prompt_logprobs) for answer in watched.answers if answer.start >= 40] == [0] * 50
+    for answer in watched.answers:
+        assert len(answer.prompt_logprobs) + len(answer.tokens) == answer.count
+
+
+def test_a_grammar_that_cannot_go_on_fails_its_request_alone(model: TinyModel) -> None:
+    session = model.load(1, 3)
+    batcher = StageBatcher(StageEngine(session, 200))
+    text = b'start: "hello"'
+    source = ChooserSource(model.store, model.model_id, model.manifest)
+    chooser = source.make(replace(GREEDY, grammar=make_grammar(GrammarKind.LARK, text)), (), text)
+    chooser.advance(200)
+    rows = encode_rows(np.random.default_rng(0).standard_normal((1, WIDTH)).astype(np.float32), WireDtype.FP32)
+    for key, one in ((b"g" * 32, chooser), (b"h" * 32, make_chooser(session))):
+        batcher.open(key, 10, 0, one)
+        batcher.submit(key, 0, 1, rows)
+    planned = batcher.plan()
+    assert planned is not None
+    answers = dict(batcher.run(planned))
+    assert isinstance(answers[b"g" * 32], GrammarError)
+    assert isinstance(answers[b"h" * 32], StageAnswer)

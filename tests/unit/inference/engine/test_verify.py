@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from inference.decoding.chooser import TokenChooser
+from inference.decoding.draw import sample
 from inference.engine.ort import ShardSession
 from inference.engine.rows import StageOutput
 from inference.engine.verify import SampledTokens, VerificationResult, verify_window
@@ -17,7 +19,7 @@ from inference.errors import EngineError, FingerprintError, StoreError
 from inference.fingerprint import compute_projection_distance
 from inference.model.graph.shard import ShardRange
 from inference.model.profiles import make_profile
-from inference.sampling import sample
+from inference.model.tokenizer.vocabulary import Vocabulary
 from proto_specs.types.manifest import ServiceClass, WireDtype
 from proto_specs.types.sampling import SamplingParams
 from tests.actors.cheating import load_doctored
@@ -74,7 +76,7 @@ def test_tokens_of_a_last_shard_are_derived_again(model: TinyModel) -> None:
     claimed, tokens = _run(last, inputs)[32:], _draw(last, inputs)
 
     def judge(drawn: tuple[int, ...], eos: frozenset[int] = frozenset(), start: int = START) -> tuple[int, ...]:
-        sampled = SampledTokens(drawn, start, SAMPLING, eos)
+        sampled = SampledTokens(drawn, start, TokenChooser(SAMPLING, eos))
         result = verify_window(last, inputs, 32, claimed, model.manifest.profile, SEED, sampled)
         assert result.distance_ppb == 0
         assert result.ok == (not result.token_mismatches)
@@ -88,6 +90,34 @@ def test_tokens_of_a_last_shard_are_derived_again(model: TinyModel) -> None:
     assert tokens[-1] not in tokens[:-1]
     assert judge(tokens, frozenset({tokens[-1]})) == ()
     assert judge(tokens, frozenset({tokens[0]})) == tuple(range(START + 1, 48))
+
+
+def test_the_tokens_drawn_before_count(model: TinyModel) -> None:
+    """Rules remember: the same tokens after another history are others, and none follow an end."""
+    inputs, last = _run(model.load(0, 2), TOKENS), model.load(2, 3)
+    claimed = _run(last, inputs)[32:]
+    logits = last.run(last.open_kv(len(inputs)), inputs, tuple(range(START, len(inputs)))).logits
+    assert logits is not None
+    rules = replace(SAMPLING, temperature_milli=0, presence_penalty_milli=10_000, stop=(b"end",))
+    vocabulary = Vocabulary((*(b"-" for _ in range(198)), b"en", b"d"), {})
+    drawn = tuple(int(one) for one in np.argsort(-logits[0])[:3])
+    worker = TokenChooser(rules, (), (), vocabulary)
+    for one in drawn:
+        worker.advance(one)
+    tokens = tuple(worker.choose(row, START + place).token for place, row in enumerate(logits))
+
+    def judge(claims: tuple[int, ...], before: tuple[int, ...], has_rules: bool = True) -> tuple[int, ...]:
+        chooser = TokenChooser(rules, (), (), vocabulary) if has_rules else None
+        sampled = SampledTokens(claims, START, chooser, before)
+        return verify_window(last, inputs, 32, claimed, model.manifest.profile, SEED, sampled).token_mismatches
+
+    assert judge(tokens, drawn) == ()
+    assert judge(tokens, ())[0] == START
+    assert judge(tokens, (*drawn, tokens[3]))[0] == START + 3
+    everything = tuple(range(START, 48))
+    assert judge(tokens, (198, 199)) == everything, "a stop string ended it in the windows before"
+    assert judge(tokens, drawn, has_rules=False) == everything
+    assert judge((*tokens[:2], 198, 199, *tokens[4:]), drawn)[-4:] == tuple(range(44, 48)), "and in this window"
 
 
 @pytest.mark.parametrize("dtype", [WireDtype.FP16, WireDtype.BF16])
@@ -150,7 +180,7 @@ def test_another_seed_or_temperature_does_not_explain_the_tokens(model: TinyMode
     inputs, last = _run(model.load(0, 2), TOKENS), model.load(2, 3)
     claimed, tokens = _run(last, inputs)[32:], _draw(last, inputs)
     for sampling in (replace(SAMPLING, seed=100), replace(SAMPLING, temperature_milli=0)):
-        sampled = SampledTokens(tokens, START, sampling, frozenset())
+        sampled = SampledTokens(tokens, START, TokenChooser(sampling, ()))
         result = verify_window(last, inputs, 32, claimed, model.manifest.profile, SEED, sampled)
         assert len(result.token_mismatches) >= 4
 
@@ -175,7 +205,7 @@ def test_claims_that_are_not_the_window_are_never_matched(model: TinyModel) -> N
         with pytest.raises(EngineError, match="the window starts"):
             verify_window(session, TOKENS, start, claimed, profile, SEED)
     with pytest.raises(EngineError, match="judged on a last shard"):
-        verify_window(session, TOKENS, 32, claimed, profile, SEED, SampledTokens((1,), 47, SAMPLING, frozenset()))
+        verify_window(session, TOKENS, 32, claimed, profile, SEED, SampledTokens((1,), 47, TokenChooser(SAMPLING, ())))
 
 
 def test_doctoring_is_seeded_touches_its_range_alone_and_overwrites_nothing(model: TinyModel, tmp_path: Path) -> None:

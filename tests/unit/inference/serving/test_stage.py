@@ -7,7 +7,17 @@ import dataclasses
 import pytest
 
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived
-from inference.serving.events import Compute, Computed, GiveUp, StageEffect, Stop, StopComputing, ToClient, ToFirst
+from inference.serving.events import (
+    Compute,
+    Computed,
+    DrawnToken,
+    GiveUp,
+    StageEffect,
+    Stop,
+    StopComputing,
+    ToClient,
+    ToFirst,
+)
 from inference.serving.opening import OpeningError, authenticate_opening
 from inference.serving.record import make_opening
 from inference.serving.stage import StageRequest, StageSetup
@@ -91,7 +101,7 @@ def test_a_last_stage_computes_nothing_ahead_of_its_own_tokens(order: SignedOrde
     machine.handle(make_rows(machine, 2, 0, 32))
     machine.handle(make_rows(machine, 2, 32, 8))
     answer = machine.handle(Computed(0, 32, b"", bytes(32 * ROW), ()))
-    answer += machine.handle(Computed(32, 8, b"", bytes(8 * ROW), (1000,)))
+    answer += machine.handle(Computed(32, 8, b"", bytes(8 * ROW), (DrawnToken(1000, False),)))
     assert [type(one) for one in answer] == [ToClient, ToFirst]
     assert isinstance(machine.handle(make_rows(machine, 2, 40, 1))[0], Compute)
     get_gave_up(machine.handle(make_rows(machine, 2, 41, 1)))
@@ -142,7 +152,7 @@ def test_roots_that_the_chain_would_refuse_are_refused(changes: dict[str, object
     machine = make_stage(2, make_order((100,), 1, STAGES))
     rows = make_rows(machine, 2, 0, 1)
     machine.handle(rows)
-    machine.handle(Computed(0, 1, b"", bytes(ROW), (1000,)))
+    machine.handle(Computed(0, 1, b"", bytes(ROW), (DrawnToken(1000, False),)))
     leaf = make_sent_leaf(rows)
     machine.handle(OutputLeaf(leaf, sign_output(leaf, WORKER_KEYS[1])))
     root = compute_root([compute_leaf_hash(leaf)])

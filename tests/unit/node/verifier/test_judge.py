@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from inference.errors import EngineError
+from inference.engine.verify import SampledTokens
+from inference.errors import EngineError, GrammarError, StoreError
 from inference.serving.opening import AuthenticOpening
 from node.verifier import judge as module
 from node.verifier.judge import NOT_ROWS, Judge
@@ -92,3 +93,30 @@ def test_one_shard_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch, judge: Jud
         judge.judge(make_opening(), bytes(32), make_manifest(), (start, start + 2), bytes(32))
         assert alive == {start}
     assert most == [0, 0, 0], "three loads, each with nothing else in memory"
+
+
+def test_tokens_of_rules_that_nobody_can_follow_are_the_worker_s_fault(
+    monkeypatch: pytest.MonkeyPatch, judge: Judge
+) -> None:
+    """No honest worker accepts such an order, so whoever signed tokens for it fails; silence would let it be paid."""
+    given: list[SampledTokens] = []
+    shard = SimpleNamespace(is_first=False, is_last=True)
+    monkeypatch.setattr(module, "load_session", lambda *_: SimpleNamespace(shard=shard))
+    found = SimpleNamespace(ok=False, distance_ppb=0, token_mismatches=(39,), projection=b"p")
+    monkeypatch.setattr(module, "verify_window", lambda *args: given.append(args[-1]) or found)
+
+    class Source:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def make(self, *_: object) -> None:
+            raise error
+
+    monkeypatch.setattr(module, "ChooserSource", Source)
+    error: Exception = GrammarError("not a grammar")
+    judgement = judge_one(judge, make_opening(tokens=(5,), sampled_from=39, drawn=(1, 2)))
+    assert (judgement.outcome, judgement.token_mismatches) == (Outcome.FAIL, 1)
+    assert given == [SampledTokens((5,), 39, None, (1, 2))]
+    error = StoreError("no tokenizer here")
+    with pytest.raises(StoreError):
+        judge_one(judge, make_opening(tokens=(5,), sampled_from=39))

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import pytest
 import trio
 
-from inference.errors import EngineError
+from inference.errors import EngineError, GrammarError, ModelError
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, ToStage
-from inference.serving.events import Compute, Computed
+from inference.serving.events import Compute, Computed, DrawnToken
 from inference.serving.record import RequestRecord
 from inference.serving.stage import StageSetup
 from node.client.link import LinkLost, make_failed
@@ -20,7 +20,7 @@ from node.worker.requests import Requests
 from proto_specs.limits import FAILURE_TEXT_BYTES_MAX
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
-from proto_specs.types.request import SignedStageRoots, StageRoots
+from proto_specs.types.request import Order, SignedStageRoots, StageRoots
 from proto_specs.types.wire import (
     Accepted,
     Countersign,
@@ -64,13 +64,13 @@ class FakeCompute:
     """Answers at once, or fails; knows whether memory is reserved."""
 
     open_requests: set[bytes] = field(default_factory=set)
-    failure: EngineError | None = None
+    failure: ModelError | None = None
     refused: set[bytes] = field(default_factory=set)
-    reply: Callable[[Computed | EngineError], None] = lambda _answer: None
+    reply: Callable[[Computed | ModelError], None] = lambda _answer: None
 
-    async def open(self, request: bytes, positions: int, sample_from: int, sampling: object, reply) -> None:
+    async def open(self, request: bytes, order: Order, prompt: bytes, grammar: bytes, reply) -> None:
         self.open_requests.add(request)
-        self.sample_from, self.reply = sample_from, reply
+        self.sample_from, self.reply = order.prompt_tokens - 1, reply
 
     async def close(self, request: bytes) -> None:
         self.open_requests.discard(request)
@@ -84,7 +84,8 @@ class FakeCompute:
         if self.failure is not None:
             self.reply(self.failure)
             return
-        tokens = tuple(1000 + at for at in range(max(work.start, self.sample_from), work.start + work.count))
+        first = max(work.start, self.sample_from)
+        tokens = tuple(DrawnToken(1000 + at, False) for at in range(first, work.start + work.count))
         self.reply(Computed(work.start, work.count, b"", bytes(4 * HIDDEN * work.count), tokens))
 
 
@@ -295,11 +296,15 @@ async def test_a_flood_ends_the_request_with_its_reason(autojump_clock) -> None:
     assert bench.client.get_failure() == FailureCode.NO_CAPACITY
 
 
-async def test_a_shard_that_fails_ends_the_request(autojump_clock) -> None:
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [(EngineError("broken"), FailureCode.INTERNAL), (GrammarError("it cannot go on"), FailureCode.BAD_ORDER)],
+)
+async def test_a_shard_that_fails_ends_the_request(autojump_clock, failure: ModelError, code: FailureCode) -> None:
     bench = Bench()
-    bench.compute.failure = EngineError("broken")
+    bench.compute.failure = failure
     await bench.run()
-    assert bench.client.get_failure() == FailureCode.INTERNAL
+    assert bench.client.get_failure() == code
 
 
 async def test_rows_that_cannot_be_computed_are_not_signed_for(autojump_clock) -> None:

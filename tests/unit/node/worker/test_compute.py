@@ -16,10 +16,7 @@ from inference.errors import EngineError, KvExhaustedError, ModelError, WireDtyp
 from inference.serving.events import Compute, Computed
 from node.worker.compute import Answer, ComputeLoop
 from proto_specs.types.manifest import WireDtype
-from proto_specs.types.sampling import SamplingParams
-from tests.property.inference.serving.harness import HIDDEN, make_manifest
-
-GREEDY = SamplingParams(0, 0, 1000, 0)
+from tests.property.inference.serving.harness import HIDDEN, make_manifest, make_order
 
 
 class FakeEngine:
@@ -64,11 +61,12 @@ class FakeEngine:
 class Bench:
     def __init__(self, positions: int = 100) -> None:
         self.engine = FakeEngine(positions)
-        self.loop = ComputeLoop(self.engine)  # type: ignore[arg-type]
+        self.loop = ComputeLoop(self.engine, None)  # type: ignore[arg-type]
         self.sent, self.answers = trio.open_memory_channel[tuple[bytes, Answer]](1000)
 
     async def open(self, request: bytes, positions: int = 10) -> None:
-        await self.loop.open(request, positions, 0, GREEDY, lambda one: self.sent.send_nowait((request, one)))
+        order = make_order((1,), positions, 3).order
+        await self.loop.open(request, order, b"", b"", lambda one: self.sent.send_nowait((request, one)))
 
 
 def rows(value: float, count: int = 1) -> bytes:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import proto_specs
+from inference.decoding.draw import compute_noise, is_sample_consistent, sample
 from inference.errors import SamplingError
-from inference.sampling import compute_noise, is_sample_consistent, sample
 from proto_specs.types.sampling import SamplingParams
 
 VECTORS = json.loads((Path(proto_specs.__file__).parent / "vectors" / "sampling.json").read_text())
