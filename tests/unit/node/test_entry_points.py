@@ -58,13 +58,13 @@ ENTRY_POINTS = (
     ),
     EntryPoint(
         "node.worker.service",
-        f"{LIBP2P} numpy onnx onnxruntime",
+        f"{LIBP2P} llguidance numpy onnx onnxruntime tokenizers",
         "proto_specs consensus inference",
         "client machine p2p transfer worker",
     ),
     EntryPoint(
         "node.verifier.__main__",
-        f"{LIBP2P} numpy onnx onnxruntime",
+        f"{LIBP2P} llguidance numpy onnx onnxruntime tokenizers",
         "proto_specs consensus inference",
         "client local_api machine p2p verifier",
     ),
