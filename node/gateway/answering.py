@@ -102,7 +102,7 @@ class AnswerResponse:
                     await self._run.wait_resolved()
                     nursery.cancel_scope.cancel()
                 await self._writer.write(self._form.close(self._make_totals()))
-                await self._writer.finish()
+                await _finish(self._writer)
                 return
             await self._run.run(self)
             await self._run.wait_resolved()
@@ -115,10 +115,11 @@ class AnswerResponse:
             known.myelin = self._run.describe()
             if self._writer is not None and self._writer.is_started:
                 await self._writer.write(self._form.fail(known))
-                await self._writer.finish()
+                await _finish(self._writer)
                 return
             response = make_error_response(self._form.make_error(known), known, self._request_id)
-        await response(scope, receive, send)
+        with trio.CancelScope(shield=True):
+            await response(scope, receive, send)
 
     def _make_ids(self) -> dict[str, str]:
         """The request's id under both names: OpenAI's and Anthropic's."""
@@ -164,6 +165,12 @@ def make_error_response(body: dict[str, Any], error: ApiRefusal, request_id: str
 def _make_bug(error: BaseException) -> ApiRefusal:
     log.error("an answer failed by a bug", exc_info=error)
     return ApiRefusal(500, "the gateway failed by a bug of its own: its log has the details", kind="server_error")
+
+
+async def _finish(writer: EventWriter) -> None:
+    """hypercorn says "disconnect" within the last send: cancelled there, it would neither close nor go on."""
+    with trio.CancelScope(shield=True):
+        await writer.finish()
 
 
 async def _cancel_on_disconnect(receive: Receive, scope: trio.CancelScope) -> None:

@@ -33,7 +33,7 @@ def ask(gateway: RunningGateway, body: dict[str, object], **headers: str) -> htt
     return httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers=named, timeout=20)
 
 
-def open_raw(gateway: RunningGateway, body: dict[str, object], receive_bytes: int = 0) -> socket.socket:
+def open_raw(gateway: RunningGateway, body: dict[str, object], receive_bytes: int = 0, line: str = "") -> socket.socket:
     """A request over a plain socket."""
     data = json.dumps(body).encode()
     made = socket.socket()
@@ -41,7 +41,7 @@ def open_raw(gateway: RunningGateway, body: dict[str, object], receive_bytes: in
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     made.connect(("127.0.0.1", gateway.port))
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {gateway.key}\r\n"
-    made.sendall(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
+    made.sendall(f"{head}{line}content-length: {len(data)}\r\n\r\n".encode() + data)
     return made
 
 
@@ -118,6 +118,20 @@ def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
             poll_until(lambda: len(gateway.inference.left) == 8)
         poll_until(lambda: _read_states(gateway) == {"cancelled"})
         assert ask(gateway, {**BODY, "max_tokens": 5}).status_code == 200
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_connection_ends_or_goes_on_after_an_answer(tmp_path: Path, is_streamed: bool) -> None:
+    """It ends when the client says so, else when it has been idle."""
+    made = make_gateway(tmp_path, bounds=ConnectionBounds(idle_timeout_s=0.5))
+    with run_in_thread(made) as gateway:
+        for line in ("connection: close\r\n", ""):
+            with open_raw(gateway, {**BODY, "stream": is_streamed}, line=line) as client:
+                client.settimeout(20)
+                received = b""
+                while data := client.recv(65_536):
+                    received += data
+                assert b'"finish_reason":"stop"' in received
 
 
 def test_idle_connections_are_closed_and_do_not_disturb(tmp_path: Path) -> None:
