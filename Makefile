@@ -9,7 +9,7 @@ PARALLEL := --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 CHECKS := check-types check-style check-imports check-dead
 
-.PHONY: setup demo test quick soak sim bench weights fuzz nightly determinism check $(CHECKS) format clean
+.PHONY: setup browser demo test quick soak sim bench weights fuzz nightly determinism check $(CHECKS) format clean
 
 setup: $(VENV)/.setup-done
 
@@ -21,11 +21,15 @@ $(VENV)/.dev-done: $(VENV)/.setup-done
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev,reference]'
 	@touch $@
 
+# What the tests of the chat page need beside; they are skipped, with the reason, where it cannot be had.
+browser:
+	@scripts/browser.sh
+
 # make demo ARGS="--cheat quantise" | ARGS="--keep"
 demo: setup
 	@$(BIN)/myelin demo $(ARGS)
 
-test: $(VENV)/.dev-done check
+test: $(VENV)/.dev-done browser check
 	@$(BIN)/python -m pytest tests $(PARALLEL) $(ARGS)
 
 # Everything but the tests that take tens of seconds.

@@ -1,0 +1,1 @@
+"""The chat page that the gateway serves, and how its files are served."""

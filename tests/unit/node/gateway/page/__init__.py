@@ -1,0 +1,1 @@
+"""Tests of how the chat page is served, and of its files."""
