@@ -40,7 +40,7 @@ from tests.unit.node.worker.world import DictChain, FakeAccount
 GENESIS = b"g" * 32
 SESSION = b"s" * 32
 SESSION_KEY = SigningKey.from_seed(b"c" * 32)
-SLICE = 10_000
+SLICE = 100_000
 """What each order may cost at most, of the deposit."""
 GREEDY = SamplingParams(0, 0, 1000, 0)
 
