@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,33 +19,52 @@ from inference.errors import TokenizerError
 from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
-from node.cli.keyring import KEY_HELP, KeysOption
+from node.cli.keyring import KEY_HELP, KeysOption, get_sessions_dir
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.names import make_dev_names
 from node.cli.options import JsonOption
+from node.cli.sampling_options import (
+    DecodingRules,
+    FrequencyOption,
+    MinPOption,
+    PresenceOption,
+    RepetitionOption,
+    SchemaOption,
+    SeedOption,
+    StopOption,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+    make_rules,
+)
 from node.cli.show_inference import InferenceScreen, show_statement
 from node.cli.stored_models import find_model
 from node.client.account import SigningAccount
-from node.client.errors import InferenceRefused
-from node.client.requests import Ask, RequestDone, run_inference
+from node.client.answer import Ask, Generated
+from node.client.errors import InferenceRefused, NobodyServes, RequestLost
+from node.client.following import RequestDone, follow_request
+from node.client.inference import PaidInference, open_inference
+from node.client.paid_answer import PaidAnswer
+from node.client.purse import PoolRules
 from node.client.statement import Statement, collect_statement
 from node.p2p.host import P2PHost, open_host
 from proto_specs.errors import ExitStatus
 from proto_specs.types.request import compute_positions
-from proto_specs.types.sampling import SamplingParams
 
 DEFAULT_TOKENS = 96
 DEFAULT_MAX_PRICE = 200_000
 DEV_CHAIN = "myelin-dev"
+ONE_REQUEST = PoolRules(asks_target=1, requests_max=1)
+"""The session closes by itself when its request is resolved."""
+CONVERSATION = PoolRules(asks_target=4, requests_max=1_000)
 
 ModelArgument = Annotated[
     str | None, typer.Option(help="Name, id, or the start of an id, as in `myelin model list` (default: the only one).")
 ]
 AccountOption = Annotated[str, typer.Option(help=f"Account that pays. {KEY_HELP}")]
 TokensOption = Annotated[int, typer.Option("--tokens", min=1, help="Most tokens to generate.")]
-TemperatureOption = Annotated[float, typer.Option(min=0.0, max=100.0, help="0 is greedy.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the sampling, so that it can be derived again.")]
 PriceOption = Annotated[int, typer.Option(min=1, help="Most nmyl per layer and token.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Wait for settlement, verification and payment; show them.")]
 
 
 @dataclass(frozen=True)
@@ -53,8 +73,12 @@ class AskOptions:
 
     model: str | None
     tokens: int
-    sampling: SamplingParams
+    rules: DecodingRules
     max_price: int
+    rpc: str
+    account: str
+    models: Path | None
+    keys: Path | None
 
 
 def infer_command(
@@ -64,20 +88,37 @@ def infer_command(
     rpc: RpcOption = DEFAULT_RPC,
     tokens: TokensOption = DEFAULT_TOKENS,
     temperature: TemperatureOption = 0.0,
-    top_k: Annotated[int, typer.Option(min=0, help="Draw from the k likeliest; 0 is all.")] = 0,
-    top_p: Annotated[float, typer.Option(min=0.001, max=1.0, help="Draw from this share of likelihood.")] = 1.0,
+    top_k: TopKOption = 0,
+    top_p: TopPOption = 1.0,
+    min_p: MinPOption = 0.0,
+    repetition_penalty: RepetitionOption = 1.0,
+    presence_penalty: PresenceOption = 0.0,
+    frequency_penalty: FrequencyOption = 0.0,
     seed: SeedOption = 0,
+    stop: StopOption = None,
+    json_schema: SchemaOption = None,
     max_price: PriceOption = DEFAULT_MAX_PRICE,
+    wait: WaitOption = False,
     models: ModelsOption = None,
     keys: KeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask once: escrow, answer, settlement, verification, payment. Status 3 when a stage failed verification."""
+    """Ask once, in a session of its own. With --wait, status 3 says that a stage failed verification."""
+    rules = make_rules(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        seed=seed,
+        stop=stop,
+        schema=json_schema,
+    )
     text = typer.get_text_stream("stdin").read() if prompt == "-" else prompt
-    sampling = SamplingParams(round(temperature * 1000), top_k, round(top_p * 1000), seed)
-    options = AskOptions(model, tokens, sampling, max_price)
-    status = trio.run(_infer, text, options, rpc, account, models, keys, as_json)
-    raise typer.Exit(status)
+    options = AskOptions(model, tokens, rules, max_price, rpc, account, models, keys)
+    raise typer.Exit(trio.run(_infer, text, options, wait, as_json))
 
 
 def chat_command(
@@ -86,51 +127,82 @@ def chat_command(
     rpc: RpcOption = DEFAULT_RPC,
     tokens: TokensOption = DEFAULT_TOKENS,
     temperature: TemperatureOption = 0.7,
+    top_k: TopKOption = 0,
+    top_p: TopPOption = 0.95,
+    min_p: MinPOption = 0.0,
+    repetition_penalty: RepetitionOption = 1.0,
+    presence_penalty: PresenceOption = 0.0,
+    frequency_penalty: FrequencyOption = 0.0,
     seed: SeedOption = 0,
+    stop: StopOption = None,
+    json_schema: SchemaOption = None,
     max_price: PriceOption = DEFAULT_MAX_PRICE,
     models: ModelsOption = None,
     keys: KeysOption = None,
 ) -> None:
-    """Talk with a model; each answer is paid and verified like one of `infer`. An empty line ends it."""
-    options = AskOptions(model, tokens, SamplingParams(round(temperature * 1000), 0, 950, seed), max_price)
-    trio.run(_chat, options, rpc, account, models, keys)
+    """Talk with a model in one session; each answer's verification is told before a later prompt. Empty line: end."""
+    rules = make_rules(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        seed=seed,
+        stop=stop,
+        schema=json_schema,
+    )
+    trio.run(_chat, AskOptions(model, tokens, rules, max_price, rpc, account, models, keys))
 
 
 class Asker:
-    """A connected client that asks a model."""
+    """A connected client that asks a model and shows the answer."""
 
     def __init__(
-        self, account: SigningAccount, host: P2PHost, prefix: int, names: dict[str, str], store: ShardStore
+        self, account: SigningAccount, inference: PaidInference, store: ShardStore, options: AskOptions
     ) -> None:
         self._account = account
-        self._host = host
-        self._prefix = prefix
-        self.names = names
+        self._inference = inference
         self._store = store
+        self._options = options
+        self._model: bytes | None = None
 
-    async def ask(
-        self, messages: list[dict[str, str]], options: AskOptions, console: Console
-    ) -> tuple[InferenceScreen, RequestDone, Statement]:
-        """Ask once; wait for settlement and verification. Raises InferenceRefused, and what `run_inference` raises."""
-        model = await self._choose_model(options.model)
+    async def make_screen(self, console: Console, prefix: int, names: dict[str, str]) -> InferenceScreen:
+        """A screen for answers of the model."""
+        return InferenceScreen(console, Tokenizer.load(self._store, await self._get_model()), prefix, names)
+
+    async def ask(self, messages: list[dict[str, str]], screen: InferenceScreen) -> PaidAnswer:
+        """Ask once and show the answer. Raises what `Inference.ask` and iterating an answer raise."""
+        model = await self._get_model()
         tokenizer = Tokenizer.load(self._store, model)
         if tokenizer.has_template or len(messages) > 1:
             prompt = tuple(tokenizer.encode_chat(messages))
         else:  # a model that was never taught to chat goes on with the text
             prompt = tuple(tokenizer.encode(messages[0]["content"]))
+        options = self._options
         context = self._store.load_manifest(model).architecture.context_max
         if compute_positions(len(prompt), options.tokens) > context:
             raise InferenceRefused(
                 f"the prompt has {len(prompt)} tokens; with {options.tokens} to generate that is more than the "
                 f"{context} positions of the model: shorten the prompt or ask for fewer --tokens"
             )
-        screen = InferenceScreen(console, tokenizer, self._prefix, self.names)
-        ask = Ask(model, prompt, options.tokens, options.sampling, options.max_price)
-        done = await run_inference(self._account, self._host, ask, screen)
-        return screen, done, await self._read_statement(screen, done)
+        rules = options.rules
+        ask = Ask(model, prompt, options.tokens, rules.sampling, options.max_price, rules.grammar)
+        async with self._inference.ask(ask) as answer:
+            screen.show_start(answer, self._inference.find_session(answer.session))
+            async for item in answer:
+                if isinstance(item, Generated):
+                    screen.show_token(item)
+        return answer
+
+    async def _get_model(self) -> bytes:
+        """A stored model by what it is called; without that, the only one that is on chain too. Raises StoreError."""
+        if self._model is None:
+            self._model = await self._choose_model(self._options.model)
+        return self._model
 
     async def _choose_model(self, wanted: str | None) -> bytes:
-        """A stored model by what it is called; without that, the only one that is on chain too. Raises StoreError."""
         if wanted is None:
             registered = {model for model, _ in await self._account.chain.read(queries.list_models)}
             both = [one for one in self._store.list_models() if one in registered]
@@ -138,43 +210,80 @@ class Asker:
                 return both[0]
         return find_model(self._store, wanted)
 
-    async def _read_statement(self, screen: InferenceScreen, done: RequestDone) -> Statement:
-        """The payments, from the receipts of all blocks since the escrow."""
-        assert screen.session is not None, "a resolved request has a session"
-        blocks: list[tuple[int, Any]] = []
-        for height in range(screen.first_height, done.height + 1):
-            blocks.append((height, await self._account.chain.rpc.call("chain_getReceipts", height)))
-        return collect_statement(f"0x{done.request.hex()}", f"0x{screen.session.hex()}", blocks)
 
-
-async def _infer(
-    text: str, options: AskOptions, rpc: str, name: str, models: Path | None, keys: Path | None, as_json: bool
-) -> int:
+async def _infer(text: str, options: AskOptions, wait: bool, as_json: bool) -> int:
     if not text.strip():
         raise TokenizerError("the prompt is empty: say what to ask")
-    store = ShardStore(get_models_dir(models))
+    store = ShardStore(get_models_dir(options.models))
     console = Console(quiet=as_json)
-    async with open_account(rpc, name, keys) as (account, prefix), open_client_host() as host:
-        asker = Asker(account, host, prefix, await read_names(account, prefix), store)
-        messages = [{"role": "user", "content": text}]
-        screen, done, statement = await asker.ask(messages, options, console)
-    show_statement(console, statement, asker.names)
+    async with (
+        open_account(options.rpc, options.account, options.keys) as (account, prefix),
+        open_client_host() as host,
+    ):
+        names = await read_names(account, prefix)
+        async with _open_inference(account, host, options, ONE_REQUEST, console) as inference:
+            asker = Asker(account, inference, store, options)
+            screen = await asker.make_screen(console, prefix, names)
+            answer = await asker.ask([{"role": "user", "content": text}], screen)
+            if not wait:
+                screen.show_cost(answer)
+                if as_json:
+                    print(json.dumps(_make_json(screen, answer)))
+                return ExitStatus.DONE
+            done = await follow_request(account.chain, answer.request, screen)
+            statement = await _read_statement(account, screen, done)
+    show_statement(console, statement, names)
     is_verified = all(one.status == StageStatus.PAID for one in done.found.stages)
     if as_json:
-        print(json.dumps(_make_json(screen, done, statement, is_verified)))
+        print(json.dumps({**_make_json(screen, answer), **_make_chain_json(done, statement, is_verified)}))
     return ExitStatus.DONE if is_verified else ExitStatus.NOT_VERIFIED
 
 
-async def _chat(options: AskOptions, rpc: str, name: str, models: Path | None, keys: Path | None) -> None:
+async def _chat(options: AskOptions) -> None:
     console = Console()
-    store = ShardStore(get_models_dir(models))
+    store = ShardStore(get_models_dir(options.models))
     messages: list[dict[str, str]] = []
-    async with open_account(rpc, name, keys) as (account, prefix), open_client_host() as host:
-        asker = Asker(account, host, prefix, await read_names(account, prefix), store)
-        while text := (await trio.to_thread.run_sync(_read_line)).strip():
-            messages.append({"role": "user", "content": text})
-            screen, _, _ = await asker.ask(messages, options, console)
-            messages.append({"role": "assistant", "content": screen.answer})
+    pending: dict[int, bytes] = {}
+    async with (
+        open_account(options.rpc, options.account, options.keys) as (account, prefix),
+        open_client_host() as host,
+    ):
+        names = await read_names(account, prefix)
+        async with _open_inference(account, host, options, CONVERSATION, console) as inference:
+            asker = Asker(account, inference, store, options)
+            screen = await asker.make_screen(console, prefix, names)
+            while text := (await trio.to_thread.run_sync(_read_line)).strip():
+                screen.begin_answer()
+                messages.append({"role": "user", "content": text})
+                try:
+                    answer = await asker.ask(messages, screen)
+                except (RequestLost, NobodyServes) as error:
+                    console.print(f"[red]{error.message}[/red]", highlight=False)
+                    messages.pop()
+                    continue
+                messages.append({"role": "assistant", "content": screen.answer})
+                screen.show_cost(answer)
+                pending[len(messages) // 2] = answer.request
+                await _show_outcomes(inference, screen, pending)
+            await _show_outcomes(inference, screen, pending)
+
+
+async def _show_outcomes(inference: PaidInference, screen: InferenceScreen, pending: dict[int, bytes]) -> None:
+    """What has been verified of earlier answers since the last prompt."""
+    for number, request in list(pending.items()):
+        outcome = await inference.get_outcome(request)
+        if outcome.resolution.is_final:
+            screen.show_outcome(number, outcome)
+            del pending[number]
+
+
+def _open_inference(
+    account: SigningAccount, host: P2PHost, options: AskOptions, rules: PoolRules, console: Console
+) -> AbstractAsyncContextManager[PaidInference]:
+    def report(session: bytes) -> None:
+        console.print(f"[dim]session 0x{session.hex()} was left open by an earlier run: closed[/dim]", highlight=False)
+
+    return open_inference(account, host, get_sessions_dir(options.keys), rules, report)
 
 
 def _read_line() -> str:
@@ -194,18 +303,34 @@ async def read_names(account: SigningAccount, prefix: int) -> dict[str, str]:
     return make_dev_names(prefix) if await account.chain.rpc.call("system_chain") == DEV_CHAIN else {}
 
 
-def _make_json(screen: InferenceScreen, done: RequestDone, statement: Statement, is_verified: bool) -> dict[str, Any]:
+async def _read_statement(account: SigningAccount, screen: InferenceScreen, done: RequestDone) -> Statement:
+    """The payments, from the receipts of all blocks since the escrow."""
+    assert screen.session is not None, "a resolved request has a session"
+    blocks: list[tuple[int, Any]] = []
+    for height in range(screen.first_height, done.height + 1):
+        blocks.append((height, await account.chain.rpc.call("chain_getReceipts", height)))
+    return collect_statement(f"0x{done.request.hex()}", f"0x{screen.session.hex()}", blocks)
+
+
+def _make_json(screen: InferenceScreen, answer: PaidAnswer) -> dict[str, Any]:
+    return {
+        "request": f"0x{answer.request.hex()}",
+        "session": f"0x{answer.session.hex()}",
+        "answer": screen.answer,
+        "tokens": len(screen.speed.times_s),
+        "firstTokenSeconds": round(screen.speed.first_token_s, 3),
+        "tokensPerSecond": round(screen.speed.tokens_per_s, 2),
+        "price": answer.cost_nmyl,
+    }
+
+
+def _make_chain_json(done: RequestDone, statement: Statement, is_verified: bool) -> dict[str, Any]:
     rows = [
         {"who": one.who, "as": one.role, "for": one.what_for, "amount": one.amount, "height": one.height}
         for one in statement.rows
     ]
     return {
-        "request": f"0x{done.request.hex()}",
-        "answer": screen.answer,
         "verified": is_verified,
-        "tokens": len(screen.speed.times_s),
-        "firstTokenSeconds": round(screen.speed.first_token_s, 3),
-        "tokensPerSecond": round(screen.speed.tokens_per_s, 2),
         "price": done.found.price,
         "returned": done.found.returned,
         "stages": [StageStatus(one.status).name.lower() for one in done.found.stages],

@@ -127,7 +127,16 @@ def make_cheating_program(cheat: Cheat) -> tuple[str, ...]:
 
 async def _ask(options: DemoOptions, plan: LocalnetPlan) -> int:
     """Run `myelin infer` on this terminal, as a user does; returns its exit status."""
-    argv = [sys.executable, "-m", "node.cli.main", "infer", options.prompt, "--rpc", plan.validators[0].rpc_url]
+    argv = [
+        sys.executable,
+        "-m",
+        "node.cli.main",
+        "infer",
+        options.prompt,
+        "--wait",
+        "--rpc",
+        plan.validators[0].rpc_url,
+    ]
     argv += ["--model", plan.model, "--models", plan.models, "--account", f"dev:{CLIENT}"]
     process = await trio.run_process([*argv, "--tokens", str(options.tokens)], check=False)
     return int(process.returncode or 0)

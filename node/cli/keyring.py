@@ -43,6 +43,11 @@ def get_keys_dir(keys: Path | None) -> Path:
     return keys if keys is not None else default / "myelin" / "keys"
 
 
+def get_sessions_dir(keys: Path | None) -> Path:
+    """The directory for open sessions: in the given directory of keys, or beside the default one."""
+    return keys / "sessions" if keys is not None else get_keys_dir(None).with_name("sessions")
+
+
 def load_signing_key(name: str, kind: KeyKind, keys: Path | None) -> SigningKey:
     """The key of a name. It must be of `kind`: no key serves two purposes. Raises KeystoreError."""
     if name.startswith(DEV_PREFIX):

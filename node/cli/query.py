@@ -19,8 +19,8 @@ from node.cli.errors import CliError
 from node.cli.failing import answer_in_json
 from node.cli.keyring import ACCOUNT_HELP, KeysOption, find_account, parse_hash
 from node.cli.options import JsonOption
-from node.cli.read_proof import read_proven
 from node.cli.read_request import collect_request, collect_session
+from node.client.read_proof import read_proven
 from proto_specs.jsonform import to_json
 
 app = typer.Typer(no_args_is_help=True, help="Ask a node about the chain; check proofs of its state.")

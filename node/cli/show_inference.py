@@ -11,16 +11,10 @@ from rich.table import Table
 from consensus.runtime.inference.state import Challenge, StageStatus
 from inference.model.tokenizer.tokenizer import Tokenizer
 from node.cli.amounts import format_distance, format_myl
-from node.client.requests import (
-    EscrowOpened,
-    Generated,
-    Happening,
-    PathChosen,
-    RequestDone,
-    SettlementSeen,
-    StageDrawn,
-    StageResolved,
-)
+from node.client.answer import Generated, RequestOutcome, Resolution
+from node.client.following import Happening, RequestDone, SettlementSeen, StageDrawn, StageResolved
+from node.client.paid_answer import PaidAnswer
+from node.client.purse import HeldSession
 from node.client.statement import Row, Statement
 from proto_specs.ss58 import encode_address
 from proto_specs.types.calls import Outcome
@@ -46,7 +40,7 @@ class Speed:
 
 
 class InferenceScreen:
-    """A `Report` that prints. `names` are readable names of addresses."""
+    """Prints an answer, and as a `Report` what the chain makes of it. `names` are readable names of addresses."""
 
     def __init__(self, console: Console, tokenizer: Tokenizer, prefix: int, names: Mapping[str, str]) -> None:
         self._console = console
@@ -60,17 +54,39 @@ class InferenceScreen:
         self.session: bytes | None = None
         self.first_height = 0
 
+    def begin_answer(self) -> None:
+        """Another answer is about to come."""
+        self._text, self.answer, self.speed = self._tokenizer.stream(), "", Speed()
+
+    def show_start(self, answer: PaidAnswer, session: HeldSession | None) -> None:
+        """The path, and the session that pays. It may be an older one."""
+        parts = []
+        for number, one in enumerate(answer.workers):
+            self._operators[number] = self.name(one.operator)
+            parts.append(f"{self._operators[number]} [dim](layers {one.start}-{one.end - 1})[/dim]")
+        self._line("path", " → ".join(parts))
+        if session is not None and self.session != session.opened.session:
+            self.session, self.first_height = session.opened.session, session.opened.height
+            self._line("escrow", f"{format_myl(session.opened.deposit)} in block {session.opened.height}")
+        self._console.print()
+
+    def show_cost(self, answer: PaidAnswer) -> None:
+        """What was promised, and how to see the verification."""
+        request = f"0x{answer.request.hex()}"
+        see = f"its verification: `myelin query request {request}`"
+        self._line("request", f"{request} costs {format_myl(answer.cost_nmyl)}; {see}")
+
+    def show_outcome(self, number: int, outcome: RequestOutcome) -> None:
+        """One line about an earlier answer."""
+        colour = {Resolution.VERIFIED: "green", Resolution.PAID: "green", Resolution.SLASHED: "red"}
+        word = colour.get(outcome.resolution, "yellow")
+        returned = f", {format_myl(outcome.returned)} returned" if outcome.returned else ""
+        paid = f"{format_myl(outcome.price)}{returned}"
+        self._line(f"answer {number}", f"[{word}]{outcome.resolution}[/{word}], {paid}")
+
     def __call__(self, happening: Happening) -> None:
         """Show an event."""
         match happening:
-            case PathChosen():
-                self._show_path(happening)
-            case EscrowOpened():
-                self.session, self.first_height = happening.session, happening.height
-                self._line("escrow", f"{format_myl(happening.deposit)} in block {happening.height}")
-                self._console.print()
-            case Generated():
-                self._show_token(happening)
             case SettlementSeen():
                 found = happening.found
                 self._line("request", f"0x{happening.request.hex()}")
@@ -88,14 +104,8 @@ class InferenceScreen:
         address = encode_address(account, self._prefix)
         return self._names.get(address, f"{address[:8]}…{address[-4:]}")
 
-    def _show_path(self, path: PathChosen) -> None:
-        parts = []
-        for number, one in enumerate(path.stages):
-            self._operators[number] = self.name(one.operator)
-            parts.append(f"{self._operators[number]} [dim](layers {one.start}-{one.end - 1})[/dim]")
-        self._line("path", " → ".join(parts))
-
-    def _show_token(self, token: Generated) -> None:
+    def show_token(self, token: Generated) -> None:
+        """A token of the answer."""
         self.speed.times_s.append(token.seconds)
         if not self._tokenizer.is_eos(token.token):
             self._write(self._text.push(token.token))

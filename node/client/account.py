@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import trio
 
 from node.client.errors import CallFailed, TransactionLost
 from node.client.rpc_chain import RpcChain
+from node.client.rpc_errors import RpcError
 from proto_specs.codec import encode
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Call
@@ -16,6 +18,12 @@ from proto_specs.types.chain import TransactionBody, compute_extrinsic_hash, sig
 
 PERIOD_BLOCKS = 128
 POLL_S = 0.1
+NONCE_TRIES_MAX = 16
+NONCE_TAKEN = frozenset({"ReplacementUnderpriced", "StaleNonce", "AlreadyKnown"})
+"""The pool's reasons when another process of the account was sooner with this nonce."""
+
+Signed = Callable[[int, bytes], None]
+"""Told of a transaction's nonce and hash before it is submitted; again, when it was signed under another nonce."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,11 @@ class Included:
 
 
 class SigningAccount:
-    """Signs for one account over one node. Sending is serialised, so nonces never collide among its own tasks."""
+    """Signs for one account over one node.
+
+    Sending is serialised, so nonces never collide among its own tasks; where another process of the same account was
+    sooner, the transaction is signed again under the next nonce.
+    """
 
     def __init__(self, chain: RpcChain, key: SigningKey, address: str) -> None:
         self.chain = chain
@@ -38,17 +50,30 @@ class SigningAccount:
         self._key = key
         self._sending = trio.Lock()
 
-    async def send(self, call: Call, tip: int = 0) -> bytes:
+    async def send(self, call: Call, tip: int = 0, signed: Signed | None = None) -> bytes:
         """Submit a call; returns the extrinsic hash. Raises RpcError with the node's reason."""
         async with self._sending:
-            rpc = self.chain.rpc
-            nonce = int(await rpc.call("system_accountNextIndex", self.address))
-            birth = await self.chain.get_height()
-            birth_hash = bytes.fromhex((await rpc.call("chain_getBlockHash", birth))[2:])
-            body = TransactionBody(self.public_key, nonce, call, tip, birth, PERIOD_BLOCKS)
-            transaction = sign_transaction(body, self.chain.genesis, birth_hash, self._key)
-            await rpc.call("author_submitExtrinsic", f"0x{encode(transaction).hex()}")
-            return compute_extrinsic_hash(transaction)
+            for _ in range(NONCE_TRIES_MAX - 1):
+                try:
+                    return await self._submit(call, tip, signed)
+                except RpcError as error:
+                    reason = error.data.get("reason") if isinstance(error.data, dict) else None
+                    if reason not in NONCE_TAKEN:
+                        raise
+            return await self._submit(call, tip, signed)
+
+    async def _submit(self, call: Call, tip: int, signed: Signed | None) -> bytes:
+        rpc = self.chain.rpc
+        nonce = int(await rpc.call("system_accountNextIndex", self.address))
+        birth = await self.chain.get_height()
+        birth_hash = bytes.fromhex((await rpc.call("chain_getBlockHash", birth))[2:])
+        body = TransactionBody(self.public_key, nonce, call, tip, birth, PERIOD_BLOCKS)
+        transaction = sign_transaction(body, self.chain.genesis, birth_hash, self._key)
+        extrinsic = compute_extrinsic_hash(transaction)
+        if signed is not None:
+            signed(nonce, extrinsic)
+        await rpc.call("author_submitExtrinsic", f"0x{encode(transaction).hex()}")
+        return extrinsic
 
     async def execute(self, call: Call, tip: int = 0) -> Included:
         """Submit a call and wait until it is finalized. Raises CallFailed, TransactionLost or RpcError."""

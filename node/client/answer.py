@@ -45,7 +45,8 @@ class Generated:
 class Answer(Protocol):
     """A request under way. Iterating gives its tokens until the one with a finish reason, once everything is signed.
 
-    Iterating raises RequestLost when a stage fails after the first token; before it another path was tried.
+    Iterating raises RequestLost when a stage fails after the first token. Before it another path is tried: `request`,
+    `session` and `path` may change until the first item; NobodyServes is raised when no other path is left.
     """
 
     @property
@@ -111,7 +112,10 @@ class StageOutcome:
 
 @dataclass(frozen=True, slots=True)
 class RequestOutcome:
-    """A request as the chain has it. `price` is what it settled at, `returned` what came back of it, in nmyl."""
+    """A request as the chain has it, settled in block `height` (0: not on chain).
+
+    `price` is what it settled at, `returned` what came back of it, in nmyl.
+    """
 
     request: bytes
     resolution: Resolution
@@ -125,10 +129,11 @@ class Inference(Protocol):
     """Asks models and pays for the answers."""
 
     def ask(self, ask: Ask) -> AbstractAsyncContextManager[Answer]:
-        """Make a request; leaving the block early cancels it at every stage.
+        """Make a request; the block begins when every stage has accepted. Leaving it early cancels at every stage.
 
         Raises InferenceRefused for what cannot be asked, NoPathError when nobody serves the model at this price,
-        CallFailed or RpcError when no session can be opened or paid for, ChainUnreachable.
+        NobodyServes when every path failed, EscrowShort, CallFailed or RpcError when no session can be opened or paid
+        for, ChainUnreachable.
         """
 
     async def get_outcome(self, request: bytes) -> RequestOutcome:

@@ -26,14 +26,43 @@ class InferenceRefused(MyelinError):
     """The request cannot be made, with nothing escrowed; or the chain tells no more of it. The message says which."""
 
 
-class RequestLost(MyelinError):
-    """A worker failed in mid-request, or none settled. The escrow comes back; `refund_height` says when."""
+class EscrowShort(MyelinError):
+    """The account cannot escrow what a request may cost. `needed` and `free` are nmyl."""
+
+    def __init__(self, needed: int, free: int) -> None:
+        super().__init__(
+            f"{needed} nmyl have to be escrowed, and the account has {free} nmyl free: transfer the difference and the "
+            "fees to it, or ask for fewer tokens"
+        )
+        self.needed = needed
+        self.free = free
+
+
+class NobodyServes(MyelinError):
+    """Every path that was tried failed before the first token; nothing is owed. `reasons` has one line a path.
+
+    `is_busy`: all that was missing is capacity, so the same request may be served later.
+    """
 
     exit_status = ExitStatus.WORKER_LOST
 
-    def __init__(self, failure: RequestFailed, session: bytes, refund_height: int, refund: int) -> None:
-        super().__init__(f"stage {failure.stage}: {failure.message} ({failure.code.name})")
+    def __init__(self, reasons: tuple[str, ...], is_busy: bool) -> None:
+        advice = "try again in a moment" if is_busy else "try again, or at a higher price for other workers"
+        super().__init__(f"no worker serves the request, nothing was paid: {'; '.join(reasons)}: {advice}")
+        self.reasons = reasons
+        self.is_busy = is_busy
+
+
+class RequestLost(MyelinError):
+    """A stage failed in mid-request. `cost` nmyl were promised for what came, and settle; the rest is not paid."""
+
+    exit_status = ExitStatus.WORKER_LOST
+
+    def __init__(self, failure: RequestFailed, request: bytes, session: bytes, cost: int) -> None:
+        paid = f"{cost} nmyl were promised for what came" if cost else "nothing was promised"
+        rest = f"{paid}, the rest of its slice returns when session 0x{session.hex()} closes"
+        super().__init__(f"stage {failure.stage}: {failure.message} ({failure.code.name}); {rest}")
         self.failure = failure
+        self.request = request
         self.session = session
-        self.refund_height = refund_height
-        self.refund = refund
+        self.cost = cost

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
@@ -22,14 +23,33 @@ from node.client.link import FrameLink
 from node.p2p.errors import NetworkError, PeerUnreachable
 from node.p2p.host import P2PHost
 from proto_specs.errors import ProtocolError
-from proto_specs.limits import FRAME_BYTES_MAX
-from proto_specs.types.wire import REQUEST_PROTOCOL, Failed, FailureCode
+from proto_specs.limits import FRAME_BYTES_MAX, POSITIONS_MAX
+from proto_specs.types.wire import REQUEST_PROTOCOL, Accepted, Failed, FailureCode, Frame
 
 DIAL_TIMEOUT_S = 5.0
+ACCEPT_TIMEOUT_S = 10.0
 PROGRESS_TIMEOUT_S = 30.0
 DRAIN_TIMEOUT_S = 1.0
 
-Progress = TokenReceived | PromptScored | SettlementSent | RequestFailed
+
+@dataclass(frozen=True, slots=True)
+class StageAccepted:
+    """Stage number `stage` takes part."""
+
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSigned:
+    """The answer is complete and everything is signed: the stages settle, whether the client stays or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageLost(RequestFailed):
+    """What this side found of a stage: it went away, is silent, or breaks the protocol. It has not said so itself."""
+
+
+Progress = StageAccepted | TokenReceived | PromptScored | AnswerSigned | SettlementSent | RequestFailed
 
 
 class StageUnreachable(PeerUnreachable):
@@ -49,18 +69,71 @@ class StagePeer:
     addresses: tuple[str, ...]
 
 
+class RequestTransport(Protocol):
+    """How requests reach workers."""
+
+    async def connect(self, peers: Sequence[StagePeer]) -> list[FrameLink]:
+        """A link to every stage. Raises StageUnreachable."""
+
+    def open(
+        self, machine: ClientRequest, peers: Sequence[StagePeer], links: list[FrameLink]
+    ) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Progress]]:
+        """Run a request over links; see `open_request`."""
+
+
+class P2PTransport:
+    """Over a libp2p host: a stream for each stage and request, on connections that stay."""
+
+    def __init__(self, host: P2PHost) -> None:
+        self._host = host
+
+    async def connect(self, peers: Sequence[StagePeer]) -> list[FrameLink]:
+        """See `connect_stages`."""
+        return await connect_stages(self._host, peers)
+
+    def open(
+        self, machine: ClientRequest, peers: Sequence[StagePeer], links: list[FrameLink]
+    ) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Progress]]:
+        """See `open_request`."""
+        return open_request(machine, peers, links)
+
+
+async def connect_stages(host: P2PHost, peers: Sequence[StagePeer]) -> list[FrameLink]:
+    """A stream to every stage, all dialled at once. Raises StageUnreachable for the first that cannot be reached."""
+    links: dict[int, FrameLink] = {}
+    failures: list[StageUnreachable] = []
+
+    async def connect(number: int, peer: StagePeer) -> None:
+        try:
+            links[number] = await _connect(host, number, peer)
+        except StageUnreachable as error:
+            failures.append(error)
+            nursery.cancel_scope.cancel()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for number, peer in enumerate(peers):
+                nursery.start_soon(connect, number, peer)
+        if failures:
+            raise failures[0]
+    except BaseException:
+        for link in links.values():
+            link.reset("another stage cannot be reached")
+        raise
+    return [links[number] for number in range(len(peers))]
+
+
 @asynccontextmanager
 async def open_request(
-    host: P2PHost, machine: ClientRequest, peers: Sequence[StagePeer]
+    machine: ClientRequest, peers: Sequence[StagePeer], links: list[FrameLink]
 ) -> AsyncIterator[trio.MemoryReceiveChannel[Progress]]:
     """Run a request; the channel yields tokens as they come and ends with SettlementSent or RequestFailed.
 
-    Leaving the block early cancels the request at every stage. Raises StageUnreachable for the first unreachable stage;
-    exceptions of the block pass through unchanged.
+    Leaving the block before AnswerSigned cancels the request at every stage. Exceptions of the block pass through
+    unchanged.
     """
-    links = await _connect_all(host, peers)
     # Room for every item that can come: a slow reader loses nothing, and no stage can send more than was ordered.
-    sender, receiver = trio.open_memory_channel[Progress](machine.tokens_max + 1)
+    sender, receiver = trio.open_memory_channel[Progress](machine.tokens_max + POSITIONS_MAX + len(links) + 2)
     run = _RequestRun(machine, peers, links, sender)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
@@ -81,18 +154,6 @@ async def open_request(
             nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
-
-
-async def _connect_all(host: P2PHost, peers: Sequence[StagePeer]) -> list[FrameLink]:
-    links: list[FrameLink] = []
-    try:
-        for number, peer in enumerate(peers):
-            links.append(await _connect(host, number, peer))
-    except BaseException:
-        for link in links:
-            link.reset("another stage cannot be reached")
-        raise
-    return links
 
 
 async def _connect(host: P2PHost, number: int, peer: StagePeer) -> FrameLink:
@@ -124,6 +185,8 @@ class _RequestRun:
         self._links = links
         self._progress = progress
         self._heard_s = trio.current_time()
+        self._accepted = 0
+        self._is_signed = False
         self._is_done = False
 
     async def read(self, number: int, link: FrameLink) -> None:
@@ -133,13 +196,25 @@ class _RequestRun:
         """
         try:
             while not self._is_done:
-                self.perform(self._machine.handle(number, await link.receive()))
-                self._heard_s = trio.current_time()
+                self._take(number, await link.receive())
         except NetworkError as error:
             if not (self._machine.is_signed and number < len(self._links) - 1):
                 self._fail(number, FailureCode.NEIGHBOUR_LOST, f"{self._peers[number].name} went away ({error})")
         except ProtocolError as error:
             self._fail(number, FailureCode.BAD_INPUT, f"{self._peers[number].name} sent garbage ({error})")
+
+    def _take(self, number: int, frame: Frame) -> None:
+        effects = self._machine.handle(number, frame)
+        self._heard_s = trio.current_time()
+        if isinstance(frame, Accepted) and not any(isinstance(one, RequestFailed) for one in effects):
+            self._accepted += 1
+            self._report(StageAccepted(number))
+        if not isinstance(frame, Failed):
+            effects = [_blame(one) for one in effects]
+        self.perform(effects)
+        if self._machine.is_signed and not self._is_signed and not self._is_done:
+            self._is_signed = True
+            self._report(AnswerSigned())
 
     def perform(self, effects: list[ClientEffect]) -> None:
         """Send the machine's frames, and report progress to the user."""
@@ -152,21 +227,27 @@ class _RequestRun:
                 self._report(effect)
 
     async def watch(self) -> None:
-        """Fail the request when no due frame came for 30 s. The machine itself fails it for a frame that is not due."""
+        """Fail the request when no due frame came for 30 s, or no acceptance for 10 s.
+
+        The machine itself fails it for a frame that is not due.
+        """
         while not self._is_done:
-            left_s = self._heard_s + PROGRESS_TIMEOUT_S - trio.current_time()
+            timeout_s = PROGRESS_TIMEOUT_S if self._accepted == len(self._links) else ACCEPT_TIMEOUT_S
+            left_s = self._heard_s + timeout_s - trio.current_time()
             if left_s <= 0:
                 number = self._machine.get_awaited_stage()
-                silent = f"nothing came from {self._peers[number].name} for {PROGRESS_TIMEOUT_S:.0f} s"
+                silent = f"nothing came from {self._peers[number].name} for {timeout_s:.0f} s"
                 self._fail(number, FailureCode.NEIGHBOUR_LOST, silent)
                 return
             await trio.sleep(left_s)
 
     def cancel(self) -> None:
-        """Tell every stage that the client cancels the request; does nothing when it is done."""
+        """Tell every stage that the client cancels the request; does nothing when it is done, or all is signed."""
         if self._is_done:
             return
         self._is_done = True
+        if self._is_signed:
+            return
         for link in self._links:
             if not link.is_lost:
                 try:
@@ -188,7 +269,7 @@ class _RequestRun:
 
     def _fail(self, number: int, code: FailureCode, message: str) -> None:
         if not self._is_done:
-            self._report(RequestFailed(number, code, message))
+            self._report(StageLost(number, code, message))
 
     def _report(self, progress: Progress) -> None:
         with contextlib.suppress(trio.BrokenResourceError):  # the reader has left
@@ -198,3 +279,8 @@ class _RequestRun:
                 self.cancel()
             self._is_done = True
             self._progress.close()
+
+
+def _blame(effect: ClientEffect) -> ClientEffect:
+    """A failure that the stage did not state itself."""
+    return StageLost(effect.stage, effect.code, effect.message) if isinstance(effect, RequestFailed) else effect

@@ -12,7 +12,10 @@ from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
 from node.cli.ask import open_client_host
 from node.cli.connect import open_account
-from node.client.requests import Ask, Happening, StageResolved, run_inference
+from node.client.answer import Ask
+from node.client.following import Happening, StageResolved, follow_request
+from node.client.inference import open_inference
+from node.client.purse import PoolRules
 from proto_specs.types.calls import Outcome
 from proto_specs.types.sampling import SamplingParams
 from tests.integration.demo.conftest import open_running
@@ -32,12 +35,19 @@ async def test_hundred_honest_requests_accuse_nobody(tmp_path: Path) -> None:
 
     async with open_running(tmp_path) as running:
         tokenizer = Tokenizer.load(ShardStore(Path(running.plan.models)), running.model)
-        async with open_account(running.rpc_url, "dev:client", None) as (account, _), open_client_host() as host:
+        async with (
+            open_account(running.rpc_url, "dev:client", None) as (account, _),
+            open_client_host() as host,
+            open_inference(account, host, tmp_path / "sessions", PoolRules(), lambda _: None) as inference,
+        ):
             for number in range(REQUESTS):
                 question = f"Tell me one thing about the number {number}."
                 prompt = tuple(tokenizer.encode_chat([{"role": "user", "content": question}]))
                 sampling = SamplingParams(700 if number % 2 else 0, 0, 950, number)
-                done = await run_inference(account, host, Ask(running.model, prompt, 12, sampling, MAX_PRICE), report)
+                async with inference.ask(Ask(running.model, prompt, 12, sampling, MAX_PRICE)) as answer:
+                    async for _ in answer:
+                        pass
+                done = await follow_request(account.chain, answer.request, report)
                 assert done.found.returned == 0
         assert len(resolved) == 3 * REQUESTS
         assert all(one.status is StageStatus.PAID for one in resolved)

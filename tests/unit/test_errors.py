@@ -15,7 +15,7 @@ from node.cli.errors import explain_system_error
 from node.sim.consensus.disk import Crashed
 from proto_specs.errors import ExitStatus, MyelinError
 
-PACKAGES = ("proto_specs", "consensus", "inference", "genesis", "node")
+PACKAGES = ("proto_specs", "consensus", "inference", "genesis", "node", "myelin")
 README = Path(__file__).parents[2] / "README.md"
 INTERRUPTIONS = {Crashed}
 """No errors, but the end of a simulated machine: `except Exception` must not stop them, as with KeyboardInterrupt."""

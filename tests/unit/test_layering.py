@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("proto_specs", "consensus", "inference", "genesis", "node")
+PACKAGES = ("proto_specs", "consensus", "inference", "genesis", "node", "myelin")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 BESIDE = sorted(path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 LINES_MAX, FUNCTION_LINES_MAX = 400, 70

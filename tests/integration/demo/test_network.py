@@ -83,7 +83,7 @@ async def refuse_bad_input(running: Running) -> None:
         (("   ",), {}, "the prompt is empty"),
         (("-",), {"stdin": "word " * 20_480}, "at most 65536 are allowed"),
         (("Hi.", "--model", "ab" * 32), {}, "no stored model"),
-        (("Hi.", "--account", "dev:nobody"), {}, "CannotPayFee"),
+        (("Hi.", "--account", "dev:nobody"), {}, "the account has 0 nmyl free"),
         (("Hi.", "--max-price", "1"), {}, "no path through the model"),
         (("Hi.", "--tokens", "100000"), {}, "8192 positions"),
     ]

@@ -17,7 +17,7 @@ from inference.engine.ort import ShardSession
 from inference.serving.client import ClientRequest, PromptScored, RequestFailed, SettlementSent, TokenReceived
 from inference.serving.record import RequestRecord
 from node.client.chain_view import SessionEntry, WorkerEntry
-from node.client.transport import StagePeer, open_request
+from node.client.transport import StagePeer, connect_stages, open_request
 from node.p2p.host import P2PHost, open_host
 from node.worker.archive import DiskRequestArchive
 from node.worker.compute import ComputeLoop
@@ -41,7 +41,7 @@ from tests.unit.node.worker.world import DictChain, FakeAccount
 GENESIS = b"g" * 32
 SESSION = b"s" * 32
 SESSION_KEY = SigningKey.from_seed(b"c" * 32)
-SLICE = 10_000
+SLICE = 100_000
 """What each order may cost at most, of the deposit."""
 GREEDY = SamplingParams(0, 0, 1000, 0)
 Told = TokenReceived | PromptScored
@@ -138,7 +138,8 @@ class Network:
         """Tokens and how it ended. `told` gets everything that came before."""
         machine = ClientRequest(order, prompt, SESSION_KEY, grammar)
         tokens: list[int] = []
-        async with open_request(self.client, machine, self.make_peers()) as progress:
+        links = await connect_stages(self.client, self.make_peers())
+        async with open_request(machine, self.make_peers(), links) as progress:
             async for event in progress:
                 if isinstance(event, SettlementSent | RequestFailed):
                     return tokens, event

@@ -11,7 +11,7 @@ import trio
 
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived
 from node.client.link import FrameLink
-from node.client.transport import StageUnreachable, open_request
+from node.client.transport import AnswerSigned, Progress, StageAccepted, StageUnreachable, connect_stages, open_request
 from node.p2p.host import open_host
 from node.worker.refusal import OrderRefused
 from proto_specs.types.calls import Settle
@@ -51,17 +51,17 @@ async def asking(network: Network, order: SignedOrder) -> AsyncIterator[Asking]:
     found = Asking()
     machine = ClientRequest(order, PROMPT, SESSION_KEY)
 
-    async def read(progress: trio.MemoryReceiveChannel[object]) -> None:
+    async def read(progress: trio.MemoryReceiveChannel[Progress]) -> None:
         async for event in progress:
             if isinstance(event, TokenReceived):
                 found.tokens.append(event.token)
-            else:
-                assert isinstance(event, SettlementSent | RequestFailed)
+            elif isinstance(event, SettlementSent | RequestFailed):
                 found.end = event
             found.changed.set()
             found.changed = trio.Event()
 
-    async with open_request(network.client, machine, network.make_peers()) as progress, trio.open_nursery() as nursery:
+    links = await connect_stages(network.client, network.make_peers())
+    async with open_request(machine, network.make_peers(), links) as progress, trio.open_nursery() as nursery:
         nursery.start_soon(read, progress)
         yield found
         nursery.cancel_scope.cancel()
@@ -255,8 +255,10 @@ async def test_what_the_asker_raises_comes_out_as_it_is(model: Model) -> None:
     async with open_network(model, RANGES) as network:
         machine = ClientRequest(network.make_order(PROMPT, 40, 0), PROMPT, SESSION_KEY)
         try:
-            async with open_request(network.client, machine, network.make_peers()) as progress:
-                await progress.receive()
+            links = await connect_stages(network.client, network.make_peers())
+            async with open_request(machine, network.make_peers(), links) as progress:
+                while not isinstance(await progress.receive(), TokenReceived):
+                    pass
                 raise Broken
         except Broken:  # and no group around it
             pass
@@ -267,8 +269,15 @@ async def test_what_the_asker_raises_comes_out_as_it_is(model: Model) -> None:
 async def test_an_asker_that_reads_slowly_loses_nothing(model: Model) -> None:
     async with open_network(model, RANGES) as network:
         machine = ClientRequest(network.make_order(PROMPT, 40, 0), PROMPT, SESSION_KEY)
-        async with open_request(network.client, machine, network.make_peers()) as progress:
+        links = await connect_stages(network.client, network.make_peers())
+        async with open_request(machine, network.make_peers(), links) as progress:
             await network.wait_idle(30)  # the whole answer, before any of it is read
             events = [one async for one in progress]
-        assert [one.index for one in events[:-1]] == list(range(len(events) - 1))
+        tokens = [one for one in events if isinstance(one, TokenReceived)]
+        assert [one.index for one in tokens] == list(range(len(tokens)))
+        assert [type(one) for one in events if one not in tokens] == [
+            *[StageAccepted] * 3,
+            AnswerSigned,
+            SettlementSent,
+        ]
         assert isinstance(events[-1], SettlementSent)

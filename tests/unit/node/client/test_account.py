@@ -122,3 +122,29 @@ async def test_waiting_ends_with_the_transaction_s_validity(
     with pytest.raises(TransactionLost):
         await account.wait(extrinsic, "CloseSession")
     assert PERIOD_BLOCKS < node.height - started <= PERIOD_BLOCKS + 2
+
+
+@pytest.mark.parametrize("reason", ["ReplacementUnderpriced", "StaleNonce", "AlreadyKnown"])
+async def test_another_process_of_the_account_may_be_sooner(
+    node: FakeNode, account: SigningAccount, autojump_clock, reason: str
+) -> None:
+    """The pool refuses the nonce that the other one took; what is told of nonces ends with the one that was used."""
+    told: list[tuple[int, bytes]] = []
+
+    def signed(nonce: int, extrinsic: bytes) -> None:
+        told.append((nonce, extrinsic))
+        node.refusal = RpcError(1, "taken", {"reason": reason}) if len(told) == 1 else None
+        if len(told) == 1:
+            node.pool.append(None)  # type: ignore[arg-type]  # the other's transaction
+
+    extrinsic = await account.send(CALL, signed=signed)
+    assert [nonce for nonce, _ in told] == [0, 1]
+    assert told[-1][1] == extrinsic
+
+
+async def test_a_nonce_that_is_always_taken_is_given_up(
+    node: FakeNode, account: SigningAccount, autojump_clock
+) -> None:
+    node.refusal = RpcError(1, "taken", {"reason": "ReplacementUnderpriced"})
+    with pytest.raises(RpcError, match="taken"):
+        await account.send(CALL)

@@ -10,14 +10,13 @@ from dataclasses import fields
 from typing import Any
 
 from consensus.state.tree import StateProof, verify_proof
-from node.cli.errors import CliError
 from node.client.rpc_chain import Rpc
 from proto_specs.codec import decode
-from proto_specs.errors import DecodeError
+from proto_specs.errors import DecodeError, MyelinError
 from proto_specs.types.chain import Header, compute_block_hash
 
 
-class ProofRefused(CliError):
+class ProofRefused(MyelinError):
     """What the node answered does not prove what it says. Nothing of it is shown."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from consensus.runtime.balances.state import accounts
-from node.cli.read_proof import ProofRefused, read_proven
+from node.client.read_proof import ProofRefused, read_proven
 from node.local_api.methods.all import NodeView, call_method
 from proto_specs.codec import encode
 from tests.unit.node.world import ALICE, BOB, World

@@ -1,0 +1,1 @@
+"""What application developers import: a client of the network."""

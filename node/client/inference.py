@@ -1,0 +1,139 @@
+"""Asks models over libp2p and pays from sessions that last: fulfils `Inference` of `answer.py`.
+
+A request that fails before its first token is made again over another path; the caller sees only the last failure.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from node.client.account import SigningAccount
+from node.client.answer import Ask, RequestOutcome
+from node.client.attempt import RequestAttempts
+from node.client.escrow_bank import ChainBank
+from node.client.outcome import make_absent, read_outcome
+from node.client.paid_answer import PaidAnswer
+from node.client.purse import HeldSession, PoolRules
+from node.client.routes import Routes
+from node.client.rpc_chain import RpcChain
+from node.client.session_files import SessionFiles
+from node.client.session_pool import ReportClosed, SessionPool, open_pool
+from node.client.transport import P2PTransport, RequestTransport
+from node.client.worker_memory import WorkerMemory
+from node.p2p.host import P2PHost
+
+SETTLING_WAIT_S = 2.0
+REQUESTS_KEPT_MAX = 10_000
+
+logger = logging.getLogger("myelin.client")
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceParts:
+    """What requests are made with. `nursery` runs what outlives a caller's block."""
+
+    chain: RpcChain
+    transport: RequestTransport
+    pool: SessionPool
+    routes: Routes
+    nursery: trio.Nursery
+
+
+class PaidInference:
+    """Fulfils `Inference`. Made by `open_inference` only."""
+
+    def __init__(self, parts: InferenceParts) -> None:
+        self._parts = parts
+        self._made: dict[bytes, PaidAnswer] = {}
+        self._running: set[PaidAnswer] = set()
+
+    @asynccontextmanager
+    async def ask(self, ask: Ask) -> AsyncIterator[PaidAnswer]:
+        """See Inference. The block begins when every stage has accepted."""
+        answer = PaidAnswer(ask)
+        parts = self._parts
+        attempts = RequestAttempts(parts.chain.genesis, parts.transport, parts.pool, parts.routes)
+        self._running.add(answer)
+        parts.nursery.start_soon(self._run, attempts, answer)
+        try:
+            await answer.wait_accepted()
+            yield answer
+        finally:
+            if not answer.is_signed:
+                answer.scope.cancel()
+                with trio.CancelScope(shield=True):
+                    await answer.ended.wait()
+
+    async def prepare(self, model: bytes, max_price: int, price: int) -> None:
+        """Have a session open in which a request of this price fits, and the model's workers known."""
+        await self._parts.pool.prepare(model, max_price, price)
+
+    def find_session(self, session: bytes) -> HeldSession | None:
+        """A session that pays for requests made here."""
+        return self._parts.pool.find(session)
+
+    async def get_outcome(self, request: bytes) -> RequestOutcome:
+        """See Inference. Only of a request that was made here can be said that it is lost."""
+        chain = self._parts.chain
+        found = await chain.read(read_outcome, request)
+        if found is not None:
+            return found
+        answer = self._made.get(request)
+        if answer is None or not answer.ended.is_set():
+            return make_absent(request, is_lost=False)
+        if not answer.is_owed(request):
+            return make_absent(request, is_lost=True)
+        session = await chain.get_session(answer.session)
+        return make_absent(request, is_lost=session is None or not session.is_settleable)
+
+    async def finish(self) -> None:
+        """Let signed requests be settled, for a moment."""
+        with trio.move_on_after(SETTLING_WAIT_S) as scope:
+            scope.shield = True
+            for answer in list(self._running):
+                if answer.is_signed:
+                    await answer.ended.wait()
+
+    async def _run(self, attempts: RequestAttempts, answer: PaidAnswer) -> None:
+        try:
+            await attempts.run(answer)
+        finally:
+            self._running.discard(answer)
+            for request in answer.requests:
+                self._made[request] = answer
+            while len(self._made) > REQUESTS_KEPT_MAX:
+                del self._made[next(iter(self._made))]
+
+
+@asynccontextmanager
+async def open_inference(
+    account: SigningAccount, host: P2PHost, base: Path, rules: PoolRules, report_closed: ReportClosed
+) -> AsyncIterator[PaidInference]:
+    """Inference paid by an account, for the block; its sessions are kept in files under `base` and closed at the end.
+
+    `report_closed` is told of each session that a process of this account had left open.
+    """
+    chain = account.chain
+    files = SessionFiles(base, chain.genesis, account.public_key)
+    failure: Exception | None = None
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(ChainBank(account, files), files, rules, report_closed))
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        routes = Routes(chain, WorkerMemory())
+        nursery.start_soon(routes.run)
+        inference = PaidInference(InferenceParts(chain, P2PTransport(host), pool, routes, nursery))
+        try:
+            yield inference
+        except Exception as error:
+            failure = error  # raised once outside, so that the nursery does not wrap it in a group
+        finally:
+            await inference.finish()
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

@@ -1,0 +1,141 @@
+"""An answer as its caller sees it, while the attempts behind it change."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+
+import trio
+
+from inference.serving.client import ClientRequest, PromptScored
+from node.client.answer import Ask, Generated
+from node.client.chain_view import WorkerEntry
+from node.client.routes import Route
+from proto_specs.limits import POSITIONS_MAX
+from proto_specs.types.common import ZERO_HASH
+from proto_specs.types.request import PathStage
+
+logger = logging.getLogger("myelin.client")
+
+
+@dataclass(slots=True)
+class StartTimes:
+    """When the parts of a request's start were over, in seconds after it was asked; the last attempt's."""
+
+    routed_s: float = 0.0
+    connected_s: float = 0.0
+    ordered_s: float = 0.0
+    accepted_s: float = 0.0
+    first_token_s: float = 0.0
+
+
+class PaidAnswer:
+    """Fulfils `Answer`. Request, session, path and costs are those of the present attempt."""
+
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+        self.times = StartTimes()
+        self.scope = trio.CancelScope()
+        self.ended = trio.Event()
+        """Nothing of it runs any more."""
+        self.requests: dict[bytes, bool] = {}
+        """Every request id that an order was signed under, and whether something is owed for it."""
+        self.is_signed = False
+        self.workers: tuple[WorkerEntry, ...] = ()
+        self._started_s = trio.current_time()
+        self._promised_before = 0
+        self._has_begun = False
+        self._is_over = False
+        self._route: Route | None = None
+        self._session = ZERO_HASH
+        self._machine: ClientRequest | None = None
+        self._accepted = trio.Event()
+        self._failure: Exception | None = None
+        room = ask.tokens_max + POSITIONS_MAX
+        self._sender, self._items = trio.open_memory_channel[Generated | PromptScored](room)
+
+    @property
+    def request(self) -> bytes:
+        """See Answer."""
+        return ZERO_HASH if self._machine is None else self._machine.request
+
+    @property
+    def session(self) -> bytes:
+        """See Answer."""
+        return self._session
+
+    @property
+    def path(self) -> tuple[PathStage, ...]:
+        """See Answer."""
+        return () if self._route is None else self._route.path
+
+    @property
+    def cost_nmyl(self) -> int:
+        """See Answer. What an attempt before this one promised for the prompt is in it."""
+        if self._route is None or self._machine is None or self._machine.vouched < 0:
+            return self._promised_before
+        return self._promised_before + self._route.compute_price(len(self.ask.prompt), self._machine.vouched)
+
+    @property
+    def cost_max_nmyl(self) -> int:
+        """See Answer."""
+        return 0 if self._route is None else self._route.compute_price(len(self.ask.prompt), self.ask.tokens_max)
+
+    def __aiter__(self) -> PaidAnswer:
+        """See Answer."""
+        return self
+
+    async def __anext__(self) -> Generated | PromptScored:
+        """The next item. Raises RequestLost, NobodyServes, InferenceRefused."""
+        try:
+            return await self._items.receive()
+        except trio.EndOfChannel:
+            if self._failure is not None:
+                raise self._failure from None
+            raise StopAsyncIteration from None
+
+    async def wait_accepted(self) -> None:
+        """Until every stage takes part. Raises what prevented it."""
+        await self._accepted.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def get_elapsed(self) -> float:
+        """Seconds since it was asked."""
+        return trio.current_time() - self._started_s
+
+    def is_owed(self, request: bytes) -> bool:
+        """Whether something was promised under this request id."""
+        return self.requests.get(request, False)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the caller was handed anything: from then on no other path is tried."""
+        return self._has_begun
+
+    def begin(self, route: Route, session: bytes, machine: ClientRequest) -> None:
+        """An order is signed: this is the present attempt."""
+        self._promised_before = self.cost_nmyl
+        self._route, self._session, self._machine = route, session, machine
+        self.workers = route.workers
+        self.requests[machine.request] = False
+
+    def note_accepted(self) -> None:
+        """Every stage takes part."""
+        self.times.accepted_s = self.get_elapsed()
+        self._accepted.set()
+
+    def put(self, item: Generated | PromptScored) -> None:
+        """Hand something to the caller. There is room for all that was ordered."""
+        self._has_begun = True
+        if isinstance(item, Generated) and not self.times.first_token_s:
+            self.times.first_token_s = item.seconds
+            logger.info("first token", extra=asdict(self.times))
+        self._sender.send_nowait(item)
+
+    def end(self, failure: Exception | None) -> None:
+        """Nothing more comes. The first end counts."""
+        if not self._is_over:
+            self._is_over, self._failure = True, failure
+        self._sender.close()
+        self._accepted.set()
