@@ -1,4 +1,4 @@
-"""How the pipeline of a tokenizer.json runs: through the `tokenizers` library, which is the reference for these files."""
+"""How the pipeline of a tokenizer.json runs: through the `tokenizers` library, the reference for these files."""
 
 from __future__ import annotations
 
