@@ -22,12 +22,24 @@ TokenIds = NDArray[np.int64]
 _Floats = NDArray[np.float64]
 
 
+_BOUND_SLACK = 1e-6
+"""Far above what rounding does to a score."""
+_RANKED_FIRST = 512
+"""How many of the likeliest are ranked before it is known how many top-p keeps: sorting all costs far more."""
+
+
 @dataclass(frozen=True)
 class _Support:
-    """Places of tokens in rank order (logit down, id up). Those whose logit is at least `least` may be drawn."""
+    """Places of tokens that top-k and top-p keep, None for all. Those whose logit is at least `least` may be drawn."""
 
-    ranked: TokenIds
+    kept: TokenIds | None
     least: float
+
+    def list_above(self, values: _Floats, least: float) -> TokenIds:
+        """Kept places, ascending, whose value is at least `least`."""
+        if self.kept is None:
+            return np.flatnonzero(values >= least)
+        return np.sort(self.kept[values[self.kept] >= least])
 
 
 def sample(logits: Logits, params: SamplingParams, position: int, allowed: TokenIds | None = None) -> int:
@@ -41,9 +53,13 @@ def sample(logits: Logits, params: SamplingParams, position: int, allowed: Token
         return int(np.argmax(logits)) if allowed is None else int(allowed[np.argmax(logits[allowed])])
     values = _take(logits, allowed)
     support = _compute_support(values, params, 0.0, strict=True)
-    kept = np.sort(support.ranked[values[support.ranked] >= support.least])
-    scores = _compute_scores(values, params, position, logits.size, allowed)
-    place = int(kept[np.argmax(scores[kept])])
+    words = _draw_words(params.seed, position, logits.size)
+    words = words if allowed is None else words[allowed]
+    least = support.least
+    if support.kept is None:
+        least = max(least, _bound_winner(values, words, params.temperature_milli / MILLI))
+    kept = support.list_above(values, least)
+    place = int(kept[np.argmax(_compute_scores(values, words, kept, params))])
     return place if allowed is None else int(allowed[place])
 
 
@@ -72,9 +88,11 @@ def is_sample_consistent(
     if values[place] < maybe.least - margin:
         return False
     surely = _compute_support(values, params, margin, strict=True)
-    certain = surely.ranked[values[surely.ranked] >= surely.least + margin]
-    scores = _compute_scores(values, params, position, logits.size, allowed)
-    return not certain.size or bool(scores[place] >= scores[certain].max() - margin)
+    certain = surely.list_above(values, surely.least + margin)
+    words = _draw_words(params.seed, position, logits.size)
+    words = words if allowed is None else words[allowed]
+    scores = _compute_scores(values, words, np.append(certain, place), params)
+    return not certain.size or bool(scores[-1] >= scores[:-1].max() - margin)
 
 
 def compute_noise(seed: int, position: int, count: int) -> _Floats:
@@ -83,10 +101,17 @@ def compute_noise(seed: int, position: int, count: int) -> _Floats:
     Token 4b + j takes word j of the block with counter (b + 1, position, 0, 0) and key (seed, 0), all 64-bit;
     u = (floor(word / 2^11) + 1/2) / 2^53. (numpy steps the counter before its first block: start it at (0, position).)
     """
-    generator = np.random.Philox(counter=position << 64, key=seed)
-    words = generator.random_raw(count)
-    uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-    return -np.log(-np.log(uniform))
+    return _make_noise(_draw_words(seed, position, count))
+
+
+def _draw_words(seed: int, position: int, count: int) -> NDArray[np.uint64]:
+    words: NDArray[np.uint64] = np.random.Philox(counter=position << 64, key=seed).random_raw(count)
+    return words
+
+
+def _make_noise(words: NDArray[np.uint64]) -> _Floats:
+    leading = (words >> np.uint64(11)).view(np.int64)  # signed numbers become floats several times faster
+    return -np.log(-np.log((leading.astype(np.float64) + 0.5) * 2.0**-53))
 
 
 def _validate(logits: Logits, params: SamplingParams, allowed: TokenIds | None) -> None:
@@ -118,30 +143,56 @@ def _find_place(token: int, count: int, allowed: TokenIds | None) -> int | None:
     return place if place < allowed.size and allowed[place] == token else None
 
 
-def _compute_scores(
-    values: _Floats, params: SamplingParams, position: int, count: int, allowed: TokenIds | None
-) -> _Floats:
-    """logit + temperature x noise: its argmax is a draw from softmax(logit / temperature), in logit units."""
-    noise = compute_noise(params.seed, position, count)
-    return values + (params.temperature_milli / MILLI) * (noise if allowed is None else noise[allowed])
+def _compute_scores(values: _Floats, words: NDArray[np.uint64], places: TokenIds, params: SamplingParams) -> _Floats:
+    """logit + temperature x noise of places: its argmax is a draw from softmax(logit / temperature), in logit units."""
+    return values[places] + (params.temperature_milli / MILLI) * _make_noise(words[places])
+
+
+def _bound_winner(values: _Floats, words: NDArray[np.uint64], temperature: float) -> float:
+    """A logit that the winner among all places is not below: most of a vocabulary needs no noise.
+
+    The likeliest place has a score; any other needs at least that, and no noise is above that of the largest word.
+    """
+    likeliest, luckiest = int(np.argmax(values)), int(np.argmax(words))
+    noise = _make_noise(words[[likeliest, luckiest]])
+    score = max(values[likeliest] + temperature * noise[0], values[luckiest] + temperature * noise[1])
+    return float(score - temperature * noise[1]) - _BOUND_SLACK * (1.0 + temperature)
 
 
 def _compute_support(values: _Floats, params: SamplingParams, margin: float, strict: bool) -> _Support:
     """Top-k, then top-p of what is left, then min-p. With a margin, top-p's running sums are taken as wrong by what the
     margin allows, in the direction that keeps fewer tokens (`strict`) or more."""
-    ranked = _rank(values, params.top_k or values.size)
     temperature = params.temperature_milli / MILLI
-    highest = float(values[ranked[0]])
+    highest = float(values.max())
+    kept = _rank(values, params.top_k) if params.top_k else None
     if params.top_p_milli < MILLI:
-        weights = np.exp((values[ranked] - highest) / temperature)
-        before = np.concatenate([[0.0], np.cumsum(weights)[:-1]]) / weights.sum()
-        slack = np.exp(min(2.0 * margin / temperature, 700.0))
-        before = before * slack if strict else before / slack
-        ranked = ranked[before < params.top_p_milli / MILLI]
-    least = float(values[ranked[-1]])
+        slack = math.exp(min(2.0 * margin / temperature, 700.0))
+        limit = params.top_p_milli / MILLI
+        kept = _keep_mass(values, highest, temperature, kept, limit / slack if strict else limit * slack)
+    least = float(values.min() if kept is None else values[kept[-1]])
     if params.min_p_milli:
         least = max(least, highest + temperature * math.log(params.min_p_milli / MILLI))
-    return _Support(ranked, least)
+    return _Support(kept, least)
+
+
+def _keep_mass(values: _Floats, highest: float, temperature: float, ranked: TokenIds | None, limit: float) -> TokenIds:
+    """Of the ranked places, or of all, in rank order those before which less than `limit` of the probability lies."""
+    if ranked is not None:
+        weights = np.exp((values[ranked] - highest) / temperature)
+        kept: TokenIds = ranked[_sum_before(weights) / weights.sum() < limit]
+        return kept
+    total = float(np.exp((values - highest) / temperature).sum())
+    count = min(_RANKED_FIRST, values.size)
+    while True:
+        ranked = _rank(values, count)
+        before = _sum_before(np.exp((values[ranked] - highest) / temperature)) / total
+        if before[-1] >= limit or count == values.size:
+            return ranked[before < limit]
+        count = min(8 * count, values.size)
+
+
+def _sum_before(weights: _Floats) -> _Floats:
+    return np.concatenate([[0.0], np.cumsum(weights)[:-1]])
 
 
 def _rank(values: _Floats, count: int) -> TokenIds:

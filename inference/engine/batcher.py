@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from inference.decoding.chooser import TokenChooser
@@ -14,6 +16,7 @@ from inference.engine.scheduler import EngineStep, Scheduler, Work
 from inference.engine.wire_dtype import decode_rows, decode_tokens, encode_rows
 from inference.errors import EngineError, ModelError
 from inference.serving.events import DrawnToken
+from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.manifest import TOKEN_BYTES
 from proto_specs.types.sampling import TokenLogprob
 
@@ -57,6 +60,8 @@ class _Job:
 
     chooser: TokenChooser | None
     sample_from: int
+    chunk_rows: int
+    is_decoding: bool = False
     waiting: bytearray = field(default_factory=bytearray)
     is_failed: bool = False
     """It got an error as an answer: nothing that follows can run, and what it was given is not all recorded."""
@@ -74,14 +79,22 @@ class StageBatcher:
         self._scheduler = Scheduler()
         self._jobs: dict[bytes, _Job] = {}
 
-    def open(self, request_id: bytes, positions_max: int, sample_from: int, chooser: TokenChooser | None) -> None:
-        """Admit a request. From the rows from `sample_from` on, a last shard's `chooser` draws tokens, one from each.
+    def open(
+        self,
+        request_id: bytes,
+        positions_max: int,
+        sample_from: int,
+        chooser: TokenChooser | None,
+        chunk_rows: int = WINDOW_POSITIONS,
+    ) -> None:
+        """Admit a request, whose prompt is computed in chunks of `chunk_rows` while nobody decodes.
 
-        A row is drawn from once: a replay draws nothing. Raises KvExhaustedError.
+        From the rows from `sample_from` on, a last shard's `chooser` draws tokens, one from each. A row is drawn from
+        once: a replay draws nothing. Raises KvExhaustedError.
         """
         assert (chooser is not None) == self._shard.is_last, "tokens are drawn on a last shard"
         self._engine.open(request_id, positions_max)
-        self._jobs[request_id] = _Job(chooser, sample_from)
+        self._jobs[request_id] = _Job(chooser, sample_from, chunk_rows)
 
     def check(self, payload: bytes) -> None:
         """Raises WireDtypeError or EngineError for what are no rows of this shard's input, or beyond their range."""
@@ -121,13 +134,22 @@ class StageBatcher:
             evicted.update(lost)
             return True
 
-        step = self._scheduler.schedule(has_room)
+        step = self._scheduler.schedule(has_room, self._choose_chunk_rows())
         for request_id in evicted:
             self._scheduler.restart(request_id)
         return PlannedStep(step, tuple(map(self._take, step.works))) if step.works else None
 
+    def _choose_chunk_rows(self) -> Callable[[bytes], int]:
+        """A window's while any request decodes, which waits for the chunk; else what suits the prompt."""
+        if any(job.is_decoding for job in self._jobs.values()):
+            return lambda request_id: WINDOW_POSITIONS
+        return lambda request_id: self._jobs[request_id].chunk_rows
+
     def run(self, planned: PlannedStep) -> list[tuple[bytes, StageAnswer | ModelError]]:
-        """Decode rows, run the shard, sample, encode. A failing request gets its error as its answer; a replay none."""
+        """Decode rows, run the shard, sample, encode. A failing request gets its error as its answer; a replay none.
+
+        There is an answer for each window of a chunk, in order.
+        """
         answers: list[tuple[bytes, StageAnswer | ModelError]] = []
         calls: list[tuple[PlannedCall, ForwardCall]] = []
         for planned_call in planned.calls:
@@ -140,7 +162,7 @@ class StageBatcher:
             if isinstance(output, ModelError):
                 answers.append((call.request_id, output))
             elif not planned_call.work.is_replay:
-                answers.append((call.request_id, self._finish(planned_call, call, output)))
+                answers += ((call.request_id, one) for one in self._finish(planned_call, call, output))
         for request_id, answer in answers:
             job = self._jobs.get(request_id)
             if job is not None and isinstance(answer, ModelError):
@@ -153,6 +175,7 @@ class StageBatcher:
 
     def _take(self, work: Work) -> PlannedCall:
         job = self._jobs[work.request_id]
+        job.is_decoding = work.start + work.count > job.sample_from
         replayed = self._engine.get_record(work.request_id, work.start, work.count) if work.is_replay else None
         size = 0 if work.is_replay else work.count * self._row_bytes
         payload = bytes(job.waiting[:size])
@@ -175,7 +198,9 @@ class StageBatcher:
             return decode_tokens(payload, self._shard.architecture.vocab)
         return decode_rows(payload, self._wire, self._shard.architecture.hidden)
 
-    def _finish(self, planned: PlannedCall, call: ForwardCall, output: StageOutput) -> StageAnswer | ModelError:
+    def _finish(
+        self, planned: PlannedCall, call: ForwardCall, output: StageOutput
+    ) -> list[StageAnswer] | list[ModelError]:
         tokens: list[DrawnToken] = []
         scores: list[tuple[TokenLogprob, ...]] = []
         try:
@@ -188,5 +213,25 @@ class StageBatcher:
                 else:
                     tokens.append(planned.chooser.choose(row, position))
         except ModelError as error:
-            return error
-        return StageAnswer(call.start, len(output.hidden), rows, tuple(tokens), tuple(scores))
+            return [error]
+        return _cut_into_windows(StageAnswer(call.start, len(output.hidden), rows, tuple(tokens), tuple(scores)))
+
+
+def _cut_into_windows(answer: StageAnswer) -> list[StageAnswer]:
+    """The answer by windows. Its scores are of its first rows, its tokens of its last ones."""
+    end = answer.start + answer.count
+    if answer.start // WINDOW_POSITIONS == (end - 1) // WINDOW_POSITIONS:
+        return [answer]
+    row_bytes = len(answer.rows) // answer.count
+    drawn_from = answer.count - len(answer.tokens)
+    cuts = [answer.start, *range(_align(answer.start) + WINDOW_POSITIONS, end, WINDOW_POSITIONS), end]
+    pieces = []
+    for first, last in itertools.pairwise(one - answer.start for one in cuts):
+        tokens = answer.tokens[max(0, first - drawn_from) : max(0, last - drawn_from)]
+        rows = answer.rows[first * row_bytes : last * row_bytes]
+        pieces.append(StageAnswer(answer.start + first, last - first, rows, tokens, answer.prompt_logprobs[first:last]))
+    return pieces
+
+
+def _align(position: int) -> int:
+    return position // WINDOW_POSITIONS * WINDOW_POSITIONS

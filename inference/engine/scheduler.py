@@ -1,18 +1,24 @@
 """Continuous batching as a pure state machine: `schedule()` returns the next step, `update()` reports that it ran.
 
 A step is every decode that is ready, then at most one chunk of one prompt: a decode never waits for more than a chunk.
-Chunks end at window boundaries, so that every finished window can be hashed and signed at once. Prompts take turns in
-order of arrival. Knows no tensors: the caller keeps the rows and hands them to the engine.
+Chunks end at window boundaries, so that every finished window can be hashed and signed at once, and are as long as the
+caller says. Prompts take turns in order of arrival. Knows no tensors: the caller keeps the rows and hands them to the
+engine.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
 from inference.errors import EngineError
 from proto_specs.limits import WINDOW_POSITIONS
+
+CHUNK_ROWS_MAX = 256
+CALL_COST_ROWS = 18
+"""Rows that a call costs before its first one, measured: 15 layers of 576 took 11 ms and 0.63 ms a row."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,15 @@ class Scheduler:
             raise EngineError(f"position {start} does not follow {pending.end} of request {request_id.hex()[:16]}")
         pending.end = start + count
 
-    def schedule(self, has_room: Callable[[Work], bool] = lambda work: True) -> EngineStep:
+    def schedule(
+        self,
+        has_room: Callable[[Work], bool] = lambda work: True,
+        get_chunk_rows: Callable[[bytes], int] = lambda request_id: WINDOW_POSITIONS,
+    ) -> EngineStep:
         """The next step, of works for which there is room, asked in the order of the step.
 
-        Its positions are not scheduled again before `update`. What has no room keeps its turn and holds up nobody.
+        A request's chunk has at most `get_chunk_rows` rows, a multiple of a window's. Its positions are not scheduled
+        again before `update`. What has no room keeps its turn and holds up nobody.
         """
         decodes: list[Work] = []
         chunks: list[Work] = []
@@ -72,7 +83,8 @@ class Scheduler:
             if pending.running or pending.start == pending.end or pending.end == pending.answered:
                 continue
             is_replay = pending.start < pending.answered
-            end = min(pending.answered if is_replay else pending.end, _next_boundary(pending.start))
+            boundary = _next_boundary(pending.start, get_chunk_rows(request_id))
+            end = min(pending.answered if is_replay else pending.end, boundary)
             work = Work(request_id, pending.start, end - pending.start, is_replay)
             (decodes if pending.end - pending.start == 1 else chunks).append(work)
         works = list(islice(filter(has_room, decodes), self._decodes_max))
@@ -111,5 +123,17 @@ class Scheduler:
         self._pending.pop(request_id, None)
 
 
-def _next_boundary(position: int) -> int:
-    return (position // WINDOW_POSITIONS + 1) * WINDOW_POSITIONS
+def compute_chunk_rows(prompt_tokens: int, stages: int) -> int:
+    """Rows of a chunk with which a prompt is through a path of equal stages first.
+
+    Of a prompt of N rows in chunks of c the last stage sees the last row after (N / c + stages - 1) chunks, each of
+    which costs as much as c + k rows: c = sqrt(k N / (stages - 1)).
+    """
+    if stages < 2:
+        return CHUNK_ROWS_MAX
+    windows = round(math.sqrt(CALL_COST_ROWS * prompt_tokens / (stages - 1)) / WINDOW_POSITIONS)
+    return min(max(windows, 1) * WINDOW_POSITIONS, CHUNK_ROWS_MAX)
+
+
+def _next_boundary(position: int, chunk_rows: int) -> int:
+    return position // WINDOW_POSITIONS * WINDOW_POSITIONS + chunk_rows

@@ -6,6 +6,7 @@ ever share one: a file that is not locked was left behind.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -52,6 +53,8 @@ class KeptSession:
         """Remove the file: the session is closed."""
         self._path.unlink(missing_ok=True)
         self.release()
+        with contextlib.suppress(OSError):
+            self._path.parent.rmdir()  # unless it holds others
 
     def end(self, rest_height: int) -> None:
         """Release it with a note that the session closes by itself."""
@@ -74,11 +77,14 @@ class SessionFiles:
 
     def keep(self, note: SessionNote) -> KeptSession:
         """Write a session's file, locked, on disk before this returns. Raises OSError."""
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self.directory / f"{note.session.hex()}{SUFFIX}"
         partial = path.with_suffix(SUFFIX + PARTIAL_SUFFIX)
-        partial.unlink(missing_ok=True)
-        handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        while True:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            partial.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another process has just removed the empty directory
+                handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+                break
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.write(handle, _pack(note))

@@ -12,6 +12,7 @@ import trio
 from inference.decoding.source import ChooserSource
 from inference.engine.batcher import StageBatcher
 from inference.engine.engine import StageEngine
+from inference.engine.scheduler import compute_chunk_rows
 from inference.errors import ModelError
 from inference.serving.events import Compute, Computed
 from proto_specs.types.request import Order, compute_positions, read_tokens
@@ -50,7 +51,8 @@ class ComputeLoop:
             )
         async with self._turn:
             positions = compute_positions(order.prompt_tokens, order.tokens_max)
-            self._batcher.open(request, positions, order.prompt_tokens - 1, chooser)
+            chunk_rows = compute_chunk_rows(order.prompt_tokens, len(order.path))
+            self._batcher.open(request, positions, order.prompt_tokens - 1, chooser, chunk_rows)
             self._replies[request] = reply
 
     async def close(self, request: bytes) -> None:

@@ -15,7 +15,7 @@ from inference.errors import ModelFormatError
 from inference.model.tokenizer.codec import Codec
 from inference.model.tokenizer.data import TOKENS_MAX, TokenizerData, TokenizerKind, TokenType
 from inference.model.tokenizer.end_of_generation import find_end_tokens, is_end_text
-from inference.model.tokenizer.pipeline import check_parts
+from inference.model.tokenizer.pipeline_parts import check_parts
 from inference.model.tokenizer.template import ChatTemplate
 
 FILE_BYTES_MAX = 64 << 20

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from inference.model.store import ShardStore
 from inference.model.tokenizer.data import TokenizerData, TokenizerKind, TokenType
-from inference.model.tokenizer.pipeline import is_byte_level
+from inference.model.tokenizer.pipeline_parts import is_byte_level
 from inference.model.tokenizer.spelling import spell_byte_level, spell_sentencepiece
 from proto_specs.types.manifest import UnitKind
 

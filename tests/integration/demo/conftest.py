@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -32,6 +33,7 @@ class Running:
     network: Localnet
     chain: RpcChain
     plan: LocalnetPlan
+    home: Path
 
     @property
     def model(self) -> bytes:
@@ -49,7 +51,10 @@ class Running:
             argv += ["--account", f"dev:{CLIENT}"]
         if "--model" not in options:
             argv += ["--model", self.plan.model]
-        done = await trio.run_process(argv, check=False, capture_stdout=True, capture_stderr=True, stdin=stdin.encode())
+        environment = {**os.environ, "XDG_DATA_HOME": str(self.home)}
+        done = await trio.run_process(
+            argv, check=False, capture_stdout=True, capture_stderr=True, stdin=stdin.encode(), env=environment
+        )
         found = json.loads(done.stdout) if done.stdout.strip() else None
         return done.returncode or 0, found, done.stderr.decode()
 
@@ -70,7 +75,7 @@ async def open_running(base: Path) -> AsyncIterator[Running]:
         await network.up(lambda: plan, lambda _text: None)
         try:
             async with open_rpc(plan.validators[0].rpc_url) as rpc:
-                yield Running(network, await RpcChain.connect(rpc), plan)
+                yield Running(network, await RpcChain.connect(rpc), plan, base / "home")
         finally:
             with trio.CancelScope(shield=True):
                 await network.down()
