@@ -53,7 +53,7 @@ def sample(logits: Logits, params: SamplingParams, position: int, allowed: Token
         return int(np.argmax(logits)) if allowed is None else int(allowed[np.argmax(logits[allowed])])
     values = _take(logits, allowed)
     support = _compute_support(values, params, 0.0, strict=True)
-    words = _draw_words(params.seed, position, logits.size)
+    words = draw_words(params.seed, position, logits.size)
     words = words if allowed is None else words[allowed]
     least = support.least
     if support.kept is None:
@@ -89,27 +89,24 @@ def is_sample_consistent(
         return False
     surely = _compute_support(values, params, margin, strict=True)
     certain = surely.list_above(values, surely.least + margin)
-    words = _draw_words(params.seed, position, logits.size)
+    words = draw_words(params.seed, position, logits.size)
     words = words if allowed is None else words[allowed]
     scores = _compute_scores(values, words, np.append(certain, place), params)
     return not certain.size or bool(scores[-1] >= scores[:-1].max() - margin)
 
 
-def compute_noise(seed: int, position: int, count: int) -> _Floats:
-    """Standard Gumbel noise [count] of tokens 0.. for one position: -ln(-ln u), u from Philox4x64-10.
+def draw_words(seed: int, position: int, count: int) -> NDArray[np.uint64]:
+    """The random words [count] of tokens 0.. for one position, from Philox4x64-10.
 
-    Token 4b + j takes word j of the block with counter (b + 1, position, 0, 0) and key (seed, 0), all 64-bit;
-    u = (floor(word / 2^11) + 1/2) / 2^53. (numpy steps the counter before its first block: start it at (0, position).)
+    Token 4b + j takes word j of the block with counter (b + 1, position, 0, 0) and key (seed, 0), all 64-bit. (numpy
+    steps the counter before its first block: start it at (0, position).)
     """
-    return _make_noise(_draw_words(seed, position, count))
-
-
-def _draw_words(seed: int, position: int, count: int) -> NDArray[np.uint64]:
     words: NDArray[np.uint64] = np.random.Philox(counter=position << 64, key=seed).random_raw(count)
     return words
 
 
-def _make_noise(words: NDArray[np.uint64]) -> _Floats:
+def compute_noise(words: NDArray[np.uint64]) -> _Floats:
+    """Standard Gumbel noise of words: -ln(-ln u), u = (floor(word / 2^11) + 1/2) / 2^53."""
     leading = (words >> np.uint64(11)).view(np.int64)  # signed numbers become floats several times faster
     return -np.log(-np.log((leading.astype(np.float64) + 0.5) * 2.0**-53))
 
@@ -145,7 +142,7 @@ def _find_place(token: int, count: int, allowed: TokenIds | None) -> int | None:
 
 def _compute_scores(values: _Floats, words: NDArray[np.uint64], places: TokenIds, params: SamplingParams) -> _Floats:
     """logit + temperature x noise of places: its argmax is a draw from softmax(logit / temperature), in logit units."""
-    return values[places] + (params.temperature_milli / MILLI) * _make_noise(words[places])
+    return values[places] + (params.temperature_milli / MILLI) * compute_noise(words[places])
 
 
 def _bound_winner(values: _Floats, words: NDArray[np.uint64], temperature: float) -> float:
@@ -154,7 +151,7 @@ def _bound_winner(values: _Floats, words: NDArray[np.uint64], temperature: float
     The likeliest place has a score; any other needs at least that, and no noise is above that of the largest word.
     """
     likeliest, luckiest = int(np.argmax(values)), int(np.argmax(words))
-    noise = _make_noise(words[[likeliest, luckiest]])
+    noise = compute_noise(words[[likeliest, luckiest]])
     score = max(values[likeliest] + temperature * noise[0], values[luckiest] + temperature * noise[1])
     return float(score - temperature * noise[1]) - _BOUND_SLACK * (1.0 + temperature)
 

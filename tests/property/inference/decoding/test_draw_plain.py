@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.decoding.draw import compute_noise, sample
+from inference.decoding.draw import compute_noise, draw_words, sample
 from proto_specs.types.sampling import SamplingParams
 
 
@@ -24,7 +24,7 @@ def draw_plainly(logits: np.ndarray, params: SamplingParams, position: int, allo
         least = values[ranked[0]] + temperature * np.log(params.min_p_milli / 1000)
         ranked = [one for one in ranked if values[one] >= least]
     kept = np.sort(ranked)
-    scores = values[kept] + temperature * compute_noise(params.seed, position, logits.size)[kept]
+    scores = values[kept] + temperature * compute_noise(draw_words(params.seed, position, logits.size))[kept]
     return int(kept[np.argmax(scores)])
 
 

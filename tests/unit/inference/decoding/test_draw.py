@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import proto_specs
-from inference.decoding.draw import compute_noise, is_sample_consistent, sample
+from inference.decoding.draw import compute_noise, draw_words, is_sample_consistent, sample
 from inference.errors import SamplingError
 from proto_specs.types.sampling import SamplingParams
 
@@ -50,7 +50,7 @@ def test_noise_vectors_hold_for_numpy_and_for_the_paper(case: dict[str, Any]) ->
     assert word == int(case["word"])
     uniform = ((word >> 11) + 0.5) / 2**53
     assert math.isclose(-math.log(-math.log(uniform)), case["noise"], rel_tol=1e-12)
-    assert math.isclose(compute_noise(seed, position, token + 1)[token], case["noise"], rel_tol=1e-12)
+    assert math.isclose(compute_noise(draw_words(seed, position, token + 1))[token], case["noise"], rel_tol=1e-12)
 
 
 @pytest.mark.parametrize("case", VECTORS["samples"], ids=lambda one: one["name"])
@@ -120,7 +120,7 @@ def test_the_margin_widens_top_p_by_what_it_allows_the_sums() -> None:
 
 
 def test_the_margin_allows_near_ties_of_scores() -> None:
-    logits = -compute_noise(9, 2, 40)
+    logits = -compute_noise(draw_words(9, 2, 40))
     logits[3] += 0.001
     params = SamplingParams(1000, 0, 1000, 9)
     values = logits.astype(np.float32)

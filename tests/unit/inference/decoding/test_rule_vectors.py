@@ -12,7 +12,7 @@ import pytest
 
 import proto_specs
 from inference.decoding.chooser import TokenChooser
-from inference.decoding.draw import compute_noise
+from inference.decoding.draw import compute_noise, draw_words
 from inference.decoding.grammar import GrammarEngine
 from inference.model.tokenizer.vocabulary import Vocabulary
 from proto_specs.codec import decode
@@ -72,7 +72,7 @@ def draw_plainly(params: SamplingParams, prompt: list[int], before: list[int], r
         kept = [i for k, i in enumerate(kept) if sum(weights[:k]) / sum(weights) < params.top_p_milli / 1000]
     if params.min_p_milli:
         kept = [i for i in kept if math.exp((x[i] - x[ranks[0]]) / heat) >= params.min_p_milli / 1000 - 1e-12]
-    noise = compute_noise(params.seed, position, len(x))
+    noise = compute_noise(draw_words(params.seed, position, len(x)))
     return max(kept, key=lambda i: (x[i] + heat * noise[i], -i))
 
 
