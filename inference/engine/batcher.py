@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from inference.decoding.chooser import TokenChooser
 from inference.engine.engine import ForwardCall, StageEngine
 from inference.engine.rows import Rows, StageOutput, validate_rows
-from inference.engine.scheduler import EngineStep, Scheduler, Work
+from inference.engine.scheduler import CHUNK_ROWS_MAX, EngineStep, Scheduler, Work
 from inference.engine.wire_dtype import decode_rows, decode_tokens, encode_rows
 from inference.errors import EngineError, ModelError
 from inference.serving.events import DrawnToken
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.manifest import TOKEN_BYTES
 from proto_specs.types.sampling import TokenLogprob
+
+CHUNK_ROWS_BESIDE_DECODES = 2 * WINDOW_POSITIONS
+"""A chunk of so many rows takes about as long as a full batch of decodes, and most prompts of a chat are one."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +143,12 @@ class StageBatcher:
         return PlannedStep(step, tuple(map(self._take, step.works))) if step.works else None
 
     def _choose_chunk_rows(self) -> Callable[[bytes], int]:
-        """A window's while any request decodes, which waits for the chunk; else what suits the prompt."""
+        """Few while any request decodes, which waits for the chunk; many when prompts wait for each other, for then the
+        path is busy anyway; else what suits the prompt."""
         if any(job.is_decoding for job in self._jobs.values()):
-            return lambda request_id: WINDOW_POSITIONS
+            return lambda request_id: CHUNK_ROWS_BESIDE_DECODES
+        if sum(len(job.waiting) > self._row_bytes for job in self._jobs.values()) > 1:
+            return lambda request_id: CHUNK_ROWS_MAX
         return lambda request_id: self._jobs[request_id].chunk_rows
 
     def run(self, planned: PlannedStep) -> list[tuple[bytes, StageAnswer | ModelError]]:

@@ -26,6 +26,8 @@ from proto_specs.limits import WINDOW_POSITIONS
 
 IDLE_SLOTS_MAX = 8
 """Slots between two sequences that run along idle in one call; more of them cost more than a second call."""
+APART_MAX = 2
+"""So few single rows take less time one after another: several at once pay for unpacking the weights, one does not."""
 PROMISED_SHARE_MAX = 4
 """Requests may together ask for so many times the memory there is: few answers grow as long as they may."""
 
@@ -219,8 +221,9 @@ class StageEngine:
         return groups
 
     def _run_together(self, calls: Sequence[ForwardCall], places: Sequence[int]) -> dict[int, StageOutput | ModelError]:
-        """One call for single rows of one memory; each alone when that fails, so that the one at fault is found."""
-        if len(places) > 1:
+        """One call for single rows of one memory; each alone when they are few, or when that fails: so the one at fault
+        is found."""
+        if len(places) > APART_MAX:
             chosen = [calls[place] for place in places]
             caches = [kv for call in chosen if (kv := self._get(call.request_id).kv) is not None]
             asked = [bool(call.logit_rows) for call in chosen]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import trio
@@ -77,7 +77,9 @@ class _Block:
     height: int
     params: InferenceParams
     until_s: float
-    workers: dict[bytes, WorkerEntry]
+    workers: dict[bytes, WorkerEntry] = field(default_factory=dict)
+    reading: dict[bytes, trio.Lock] = field(default_factory=dict)
+    """Whoever asks for a worker while it is read waits for that answer."""
 
 
 class RpcChain:
@@ -137,12 +139,13 @@ class RpcChain:
     async def get_worker(self, worker: bytes) -> WorkerEntry | None:
         """See ChainView. Each is read once a block."""
         block = await self._get_block()
-        if worker not in block.workers:
-            found = await self.read(read_worker_entry, worker, block.params, block.height)
-            if found is None:
-                return None
-            block.workers[worker] = found
-        return block.workers[worker]
+        async with block.reading.setdefault(worker, trio.Lock()):
+            if worker not in block.workers:
+                found = await self.read(read_worker_entry, worker, block.params, block.height)
+                if found is None:
+                    return None
+                block.workers[worker] = found
+            return block.workers[worker]
 
     async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
         """See ChainView."""
@@ -168,7 +171,7 @@ class RpcChain:
             if kept is not None and kept.height == height:
                 self._block = replace(kept, until_s=until_s)
             else:
-                self._block = _Block(height, await self.read(queries.read_params), until_s, {})
+                self._block = _Block(height, await self.read(queries.read_params), until_s)
             return self._block
 
     async def get_request(self, request: bytes) -> Request | None:

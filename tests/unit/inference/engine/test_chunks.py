@@ -34,9 +34,24 @@ def test_a_long_prompt_runs_in_long_chunks_while_nobody_decodes(model: TinyModel
     assert run() == {prompts[0]: 128}
     batcher.submit(prompts[1], 0, 150, encode_rows(rows, WireDtype.FP32))
     batcher.submit(decoder, 0, 4, encode_rows(rows[:4], WireDtype.FP32))
-    assert [run(), run(), run()] == [{prompts[0]: 22}, {prompts[1]: 32}, {decoder: 4}], "one decodes from now on"
+    assert [run(), run(), run()] == [{prompts[0]: 22}, {prompts[1]: 64}, {decoder: 4}], "one decodes from now on"
     batcher.submit(decoder, 4, 1, encode_rows(rows[:1], WireDtype.FP32))
-    assert run() == {decoder: 1, prompts[1]: 32}
+    assert run() == {decoder: 1, prompts[1]: 64}
+
+
+def test_prompts_that_wait_for_each_other_run_in_the_longest_chunks(model: TinyModel) -> None:
+    session = model.load(1, 3)
+    batcher = StageBatcher(StageEngine(session, 10_000))
+    rows = np.random.default_rng(3).standard_normal((100, WIDTH)).astype(np.float32)
+    counts = []
+    for key in (b"p" * 32, b"q" * 32):
+        batcher.open(key, 150, 149, make_chooser(session), 32)
+        batcher.submit(key, 0, 100, encode_rows(rows, WireDtype.FP32))
+    while (planned := batcher.plan()) is not None:
+        batcher.run(planned)
+        batcher.finish(planned)
+        counts += [work.count for work in planned.step.works]
+    assert counts == [100, 32, 32, 32, 4]
 
 
 @pytest.mark.parametrize(

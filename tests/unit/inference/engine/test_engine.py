@@ -17,7 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from inference.engine.engine import IDLE_SLOTS_MAX, PROMISED_SHARE_MAX, ForwardCall, StageEngine, load_session
+from inference.engine.engine import (
+    APART_MAX,
+    IDLE_SLOTS_MAX,
+    PROMISED_SHARE_MAX,
+    ForwardCall,
+    StageEngine,
+    load_session,
+)
 from inference.engine.kv import KvBudget
 from inference.engine.kv_memory import KvCache, KvMemory
 from inference.engine.rows import Rows, StageOutput
@@ -80,9 +87,9 @@ def test_sequences_far_apart_in_memory_run_in_calls_of_their_own(
     for name in names:
         engine.open(name, 20)
         forward(engine, name, 0, TOKENS[:8])
-    for name in names[2:-2]:
+    for name in names[APART_MAX + 1 : -APART_MAX]:
         engine.close(name)
-    left = [*names[:2], *names[-2:]]
+    left = [*names[: APART_MAX + 1], *names[-APART_MAX:]]
     alone = engine.session.run(engine.session.open_kv(20), TOKENS[:9])
     together: list[int] = []
     run_together = engine.session.run_together
@@ -93,7 +100,7 @@ def test_sequences_far_apart_in_memory_run_in_calls_of_their_own(
 
     monkeypatch.setattr(engine.session, "run_together", spy)
     answers = engine.forward_batch([ForwardCall(name, 8, TOKENS[8:9]) for name in left])
-    assert together == [2, 2]
+    assert together == [APART_MAX + 1], "the others are so few that each runs alone"
     for answer in answers:
         assert isinstance(answer, StageOutput)
         assert_allclose(answer.hidden, alone.hidden[8:], rtol=1e-4, atol=1e-4)
