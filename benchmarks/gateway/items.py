@@ -134,7 +134,8 @@ async def _stream_together(port: int, model: str, texts: Sequence[str], tokens: 
 
 
 def _make_body(model: str, text: str, tokens: int) -> dict[str, Any]:
-    return {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": tokens, **GREEDY}
+    body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": tokens, **GREEDY}
+    return {**body, "logit_bias": {"0": -100, "2": -100}}
 
 
 def _repeat(words: Sequence[str], count: int) -> str:

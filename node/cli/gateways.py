@@ -26,7 +26,7 @@ from node.cli.plain import print_table
 from node.cli.running import run_until_signalled, setup_logging
 from node.client.account import SigningAccount
 from node.client.errors import EscrowShort
-from node.client.inference import open_inference
+from node.client.inference import PaidInference, open_inference
 from node.client.purse import PoolRules
 from node.gateway.accounts.keys import KeyLimits, create_key, list_keys, revoke_key
 from node.gateway.accounts.schema import open_database
@@ -34,6 +34,7 @@ from node.gateway.accounts.store import DAY_S, get_day, list_usage
 from node.gateway.catalog import StoredCatalog
 from node.gateway.service import run_gateway
 from node.gateway.settings import GatewaySettings
+from proto_specs.errors import MyelinError
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 keys_app = typer.Typer(no_args_is_help=True, help="API keys: made, listed, revoked.")
@@ -42,7 +43,9 @@ app.add_typer(keys_app, name="keys")
 BASE_HELP = "The gateway's directory: its keys, budgets and usage."
 DEFAULT_PORT = 8080
 DEFAULT_DAYS = 30
-GATEWAY_POOL = PoolRules()
+DEFAULT_PARALLEL = 32
+TYPICAL_PROMPT_TOKENS = 512
+"""The first session is opened before any request, for as many requests at once as asked for, each of this prompt."""
 SESSIONS_NAME = "sessions"
 
 log = logging.getLogger("myelin.gateway")
@@ -64,6 +67,9 @@ def run_command(
     base: GatewayBaseOption = DEFAULT_GATEWAY_BASE,
     is_open: Annotated[bool, typer.Option("--open", help="Serve without keys, on loopback only.")] = False,
     max_price: Annotated[int, typer.Option(min=1, help="Most nmyl per layer and token.")] = DEFAULT_MAX_PRICE,
+    parallel: Annotated[
+        int, typer.Option(min=2, max=1_000, help="Requests at once that the deposit covers before it is topped up.")
+    ] = DEFAULT_PARALLEL,
     origin: Annotated[list[str] | None, typer.Option(help="A web page's origin that may ask (CORS).")] = None,
     models: ModelsOption = None,
     keys: KeysOption = None,
@@ -72,19 +78,37 @@ def run_command(
     """Answer until SIGINT or SIGTERM."""
     setup_logging(log_level)
     settings = GatewaySettings(base, max_price, host=host, port=port, is_open=is_open, origins=tuple(origin or ()))
-    trio.run(run_until_signalled, serve, settings, rpc, account, models, keys)
+    trio.run(run_until_signalled, serve, settings, PoolRules(parallel), rpc, account, models, keys)
 
 
-async def serve(settings: GatewaySettings, rpc: str, name: str, models: Path | None, keys: Path | None) -> None:
+async def serve(
+    settings: GatewaySettings, rules: PoolRules, rpc: str, name: str, models: Path | None, keys: Path | None
+) -> None:
     """Connect and serve."""
     store = ShardStore(get_models_dir(models))
     async with (
         open_account(rpc, name, keys) as (account, _),
         open_client_host() as host,
-        open_inference(account, host, settings.directory / SESSIONS_NAME, GATEWAY_POOL, _report_closed) as inference,
+        open_inference(account, host, settings.directory / SESSIONS_NAME, rules, _report_closed) as inference,
+        trio.open_nursery() as nursery,
     ):
         catalog = StoredCatalog(store, account.chain, settings.max_price)
-        await run_gateway(settings, inference, catalog, lambda: _probe_account(account))
+        nursery.start_soon(_prepare, inference, catalog, settings)
+        await run_gateway(
+            settings, inference, catalog, lambda: _probe_account(account), lambda: inference.count_sessions()
+        )
+
+
+async def _prepare(inference: PaidInference, catalog: StoredCatalog, settings: GatewaySettings) -> None:
+    """Open a session for each model that is served, so that its first request waits for no block."""
+    try:
+        for one in await catalog.list_models():
+            if one.price is not None:
+                tokens = min(settings.tokens_default, one.bounds.positions_max)
+                price = TYPICAL_PROMPT_TOKENS * one.price.prompt_nmyl + tokens * one.price.generated_nmyl
+                await inference.prepare(one.model, settings.max_price, price)
+    except MyelinError as error:  # the first request tries again, and tells whoever asked
+        log.warning("no session is open yet: %s", error.message)
 
 
 def _report_closed(session: bytes) -> None:

@@ -74,6 +74,10 @@ class PaidInference:
         """Have a session open in which a request of this price fits, and the model's workers known."""
         await self._parts.pool.prepare(model, max_price, price)
 
+    def count_sessions(self) -> int:
+        """Sessions that are open, as far as known here."""
+        return self._parts.pool.count()
+
     def find_session(self, session: bytes) -> HeldSession | None:
         """A session that pays for requests made here."""
         return self._parts.pool.find(session)

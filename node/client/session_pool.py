@@ -84,6 +84,10 @@ class SessionPool:
         held.is_unsure = held.is_unsure or (is_vouched and not is_signed)
         held.used_s = trio.current_time()
 
+    def count(self) -> int:
+        """Sessions that are not closed yet."""
+        return sum(len(purse.retired) + (purse.held is not None) for purse in self._purses.values())
+
     def find(self, session: bytes) -> HeldSession | None:
         """A session of this pool."""
         for purse in self._purses.values():
