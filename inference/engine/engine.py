@@ -24,8 +24,9 @@ from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore, find_unit
 from proto_specs.limits import WINDOW_POSITIONS
 
-IDLE_SLOTS_MAX = 8
-"""Slots between two sequences that run along idle in one call; more of them cost more than a second call."""
+IDLE_POSITIONS_MAX = 4_096
+"""Positions of sequences that lie between two others in memory and are attended to in vain; more of them cost more than
+a second call."""
 APART_MAX = 2
 """So few single rows take less time one after another: several at once pay for unpacking the weights, one does not."""
 PROMISED_SHARE_MAX = 4
@@ -210,11 +211,13 @@ class StageEngine:
             return error
 
     def _group_near(self, calls: Sequence[ForwardCall], places: Sequence[int]) -> list[list[int]]:
-        """Calls of one memory in order of their slots, parted where too many slots lie idle between two."""
-        slots = {place: kv.slot for place in places if (kv := self._get(calls[place].request_id).kv) is not None}
+        """Calls of one memory in order of their slots, parted where long sequences lie idle between two."""
+        held = {place: kv for place in places if (kv := self._get(calls[place].request_id).kv) is not None}
         groups: list[list[int]] = []
-        for place in sorted(slots, key=slots.__getitem__):
-            if groups and slots[place] - slots[groups[-1][-1]] - 1 <= IDLE_SLOTS_MAX:
+        for place in sorted(held, key=lambda one: held[one].slot):
+            kv = held[place]
+            before = held[groups[-1][-1]].slot + 1 if groups else kv.slot
+            if groups and sum(kv.memory.lengths[before : kv.slot]) <= IDLE_POSITIONS_MAX:
                 groups[-1].append(place)
             else:
                 groups.append([place])

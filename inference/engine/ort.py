@@ -120,19 +120,21 @@ class ShardSession:
         memory = sequences[0].memory
         slots = [one.slot for one in sequences]
         first, count = min(slots), max(slots) - min(slots) + 1
-        hidden = np.zeros((count, self.shard.decoder.hidden), np.float32)
-        for kv, row in zip(sequences, rows, strict=True):
-            hidden[kv.slot - first] = self._enter(row)[0]
+        places = [slot - first for slot in slots]
+        hidden = np.concatenate([self._enter(row) for row in rows])
+        if self.is_on_device:  # its graph wants a row of every slot
+            given, hidden = hidden, np.zeros((count, self.shard.decoder.hidden), np.float32)
+            hidden[places] = given
+        at = places if self.is_on_device else list(range(len(places)))
         last = np.array(memory.lengths[first : first + count], dtype=np.int32)  # idle slots write behind their length
-        asked = [kv.slot - first for kv, one in zip(sequences, with_logits, strict=True) if one]
-        hidden_out, logits = self._call(memory, first, hidden, last, asked)
+        asked = [one for one, is_asked in zip(at, with_logits, strict=True) if is_asked]
+        hidden_out, logits = self._call(memory, first, hidden, last, asked, places)
         outputs = []
-        for kv in sequences:
-            place = kv.slot - first
+        for kv, one in zip(sequences, at, strict=True):
             kv.length += 1
-            embedded = hidden[place : place + 1] if self.shard.is_first else None
-            mine = logits[asked.index(place)][None] if logits is not None and place in asked else None
-            outputs.append(StageOutput(hidden_out[place : place + 1], embedded, mine))
+            embedded = hidden[one : one + 1] if self.shard.is_first else None
+            mine = logits[asked.index(one)][None] if logits is not None and one in asked else None
+            outputs.append(StageOutput(hidden_out[one : one + 1], embedded, mine))
         return outputs
 
     def _run_each(
@@ -178,12 +180,22 @@ class ShardSession:
         return StageOutput(hidden_out[:count], hidden if self.shard.is_first else None, logits if asked else None)
 
     def _call(
-        self, memory: KvMemory, slot: int, hidden: Hidden, last: NDArray[np.int32], asked: Sequence[int]
+        self,
+        memory: KvMemory,
+        slot: int,
+        hidden: Hidden,
+        last: NDArray[np.int32],
+        asked: Sequence[int],
+        places: Sequence[int] | None = None,
     ) -> tuple[Hidden, Hidden | None]:
-        """One call over `len(last)` slots from `slot` on: the rows after the last layer, and logits of `asked` rows."""
+        """One call over `len(last)` slots from `slot` on: the rows after the last layer, and logits of `asked` rows.
+
+        `places` says which of the slots each row is of; without it every slot has as many rows, in order.
+        """
         logits: Hidden | None = None
+        place_of_row = np.array(range(len(hidden)) if places is None else places, dtype=np.int64)
         for piece in self._pieces:
-            hidden, logits = piece.call(memory, slot, hidden, last, asked)
+            hidden, logits = piece.call(memory, slot, hidden, last, asked, place_of_row)
         return hidden, logits
 
     def _allocate(self, shape: tuple[int, ...]) -> Any:
@@ -264,10 +276,20 @@ class _Piece:
         self._inputs = frozenset(one.name for one in self._session.get_inputs())
 
     def call(
-        self, memory: KvMemory, slot: int, hidden: Hidden, last: NDArray[np.int32], asked: Sequence[int]
+        self,
+        memory: KvMemory,
+        slot: int,
+        hidden: Hidden,
+        last: NDArray[np.int32],
+        asked: Sequence[int],
+        place_of_row: NDArray[np.int64],
     ) -> tuple[Hidden, Hidden | None]:
         """The layers over `len(last)` slots from `slot` on, as `ShardSession._call`."""
         inputs: dict[str, NDArray[Any]] = {"hidden": hidden, "last_position": last}
+        if "place_of_row" in self._inputs:
+            inputs["place_of_row"] = place_of_row
+            inputs["row_of_place"] = np.zeros(max(len(last), len(hidden)), dtype=np.int64)
+            inputs["row_of_place"][place_of_row] = np.arange(len(hidden))
         inputs["total"] = np.array(last.max() + 1, dtype=np.int32)
         if "positions" in self._inputs:
             rows = len(hidden) // len(last)

@@ -1,10 +1,12 @@
 """Builds the ONNX graph of any layer range [start, end) over unit files as external data. Reads no weight itself.
 
-Shapes: R = B x T rows of a call, B sequences of T positions each; C hidden width; P positions of KV memory; A rows
-whose logits are asked; V vocabulary.
+Shapes: R rows of a call; B sequences of T positions each, which all have rows, or on a CPU some of them; C hidden
+width; P positions of KV memory; A rows whose logits are asked; V vocabulary.
 
     inputs   hidden [R,C] fp32: the residual stream before layer `start` (embedded rows for a first shard)
-             batch [1] int64 = B;  last_position [B] int32 = length of each sequence after this call - 1
+             batch [1] int64 = B;  row_of_place [B T], place_of_row [R] int64: which row is which position of which
+             sequence, and the other way round; a place without a row names any
+             last_position [B] int32 = length of each sequence after this call - 1
              total [] int32 = the longest of those lengths;  cos.NAME, sin.NAME [P',dims/2] fp32 per rotary embedding
              past_key.i [B,heads,P,key width], past_value.i per layer
              logit_rows [A] int64 (last shard)
@@ -90,6 +92,8 @@ def _declare_inputs(kit: GraphKit, shard: ShardRange) -> None:
     kit.declare("hidden", TensorProto.FLOAT, ["R", shard.decoder.hidden])
     if kit.provider is Provider.CPU:
         kit.declare("batch", TensorProto.INT64, [1])
+        kit.declare("row_of_place", TensorProto.INT64, ["places"])
+        kit.declare("place_of_row", TensorProto.INT64, ["R"])
     kit.declare("last_position", TensorProto.INT32, ["B"])
     if kit.provider is Provider.CUDA:
         kit.declare("total", TensorProto.INT64, [1])

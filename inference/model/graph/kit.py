@@ -1,7 +1,8 @@
 """The nodes families build layers from: norms, products with stored tensors, attention over KV memory.
 
-A row is one position of one sequence. R rows of a call are B sequences x T positions, in that order. Rows stay flat,
-[R, width]; attention alone sees [B, T, width].
+A row is one position of one sequence. Rows stay flat, [R, width]; attention alone sees [B, T, width], B sequences x T
+positions, in that order. On a CPU a call may have rows of some of its sequences only: what attention does for the
+others is dropped, and nothing else is done for them.
 """
 
 from __future__ import annotations
@@ -230,15 +231,21 @@ class GraphKit:
         return self.batch_as(rows, width)
 
     def batch_as(self, rows: str, *shape: int) -> str:
-        """[R, product of shape] as [B, T, *shape]."""
+        """[R, product of shape] as [B, T, *shape]. Sequences without a row get another's."""
         if self.provider is Provider.CUDA:
             return self.node("Reshape", [rows, self._declare_shape("B", -1, *shape)])
+        rows = self.node("Gather", [rows, "row_of_place"], axis=0)
 
         def make() -> str:
             tail = self.constant(f"tail.{'.'.join(map(str, shape))}", np.array([-1, *shape], np.int64))
             return self.node("Concat", ["batch", tail], axis=0)
 
         return self.node("Reshape", [rows, self.once(f"batched.{'.'.join(map(str, shape))}", make)])
+
+    def flatten(self, batched: str, width: int) -> str:
+        """[B, T, width] as [R, width]."""
+        rows = self.reshape(batched, -1, width)
+        return rows if self.provider is Provider.CUDA else self.node("Gather", [rows, "place_of_row"], axis=0)
 
     def attend(
         self,
@@ -283,7 +290,7 @@ class GraphKit:
             do_rotary=int(bool(rope)),
             **more,
         )
-        return self.reshape(outputs[0], -1, widths[0])
+        return self.flatten(outputs[0], widths[0])
 
     def rotate(self, rows: str, heads: int, dims: int, rope: str = "rope", is_interleaved: bool = False) -> str:
         """[R, heads dims] with each head turned by its row's position; pairs are neighbours where `is_interleaved`."""
@@ -296,7 +303,7 @@ class GraphKit:
             rotary_embedding_dim=dims,
             interleaved=int(is_interleaved),
         )
-        return self.reshape(turned, -1, heads * dims)
+        return self.flatten(turned, heads * dims)
 
     def get_positions(self) -> str:
         """The position of each row, [B, T] int64."""
@@ -304,7 +311,7 @@ class GraphKit:
 
     def _build_positions(self) -> str:
         one = self.constant("integer.1", np.array(1, np.int64))
-        length = self.node("Div", [self.node("Shape", ["hidden"], end=1), "batch"])  # [1]: T
+        length = self.node("Div", [self.node("Shape", ["row_of_place"], end=1), "batch"])  # [1]: T
         length = self.node("Squeeze", [length])
         steps = self.node("Range", [self.node("Sub", [one, length]), one, one])  # 1 - T .. 0
         last = self.node("Cast", ["last_position"], to=TensorProto.INT64)

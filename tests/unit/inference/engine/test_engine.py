@@ -18,8 +18,6 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from inference.engine.engine import (
-    APART_MAX,
-    IDLE_SLOTS_MAX,
     PROMISED_SHARE_MAX,
     ForwardCall,
     StageEngine,
@@ -79,18 +77,17 @@ def test_interleaved_requests_do_not_touch_each_other(engine: StageEngine) -> No
     assert_length(engine, B, 20)
 
 
-def test_sequences_far_apart_in_memory_run_in_calls_of_their_own(
-    model: TinyModel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("idle_positions_max", "expected"), [(4_096, [6]), (10, [3, 3])])
+def test_sequences_run_together_over_idle_ones_that_are_short(
+    model: TinyModel, monkeypatch: pytest.MonkeyPatch, idle_positions_max: int, expected: list[int]
 ) -> None:
+    monkeypatch.setattr("inference.engine.engine.IDLE_POSITIONS_MAX", idle_positions_max)
     engine = StageEngine(load_session(model.store, model.model_id, 0, 3), kv_positions=1_000)
-    names = [bytes([at]) * 32 for at in range(IDLE_SLOTS_MAX + 6)]
+    names = [bytes([at]) * 32 for at in range(10)]
     for name in names:
         engine.open(name, 20)
         forward(engine, name, 0, TOKENS[:8])
-    for name in names[APART_MAX + 1 : -APART_MAX]:
-        engine.close(name)
-    left = [*names[: APART_MAX + 1], *names[-APART_MAX:]]
-    alone = engine.session.run(engine.session.open_kv(20), TOKENS[:9])
+    alone = engine.session.run(engine.session.open_kv(20), TOKENS[:10])
     together: list[int] = []
     run_together = engine.session.run_together
 
@@ -99,11 +96,12 @@ def test_sequences_far_apart_in_memory_run_in_calls_of_their_own(
         return run_together(sequences, *rest)
 
     monkeypatch.setattr(engine.session, "run_together", spy)
-    answers = engine.forward_batch([ForwardCall(name, 8, TOKENS[8:9]) for name in left])
-    assert together == [APART_MAX + 1], "the others are so few that each runs alone"
-    for answer in answers:
-        assert isinstance(answer, StageOutput)
-        assert_allclose(answer.hidden, alone.hidden[8:], rtol=1e-4, atol=1e-4)
+    for at, chosen in ((8, [*names[:3], *names[-3:]]), (8, names[3:7]), (9, names)):
+        answers = engine.forward_batch([ForwardCall(name, at, TOKENS[at : at + 1]) for name in chosen])
+        for answer in answers:
+            assert isinstance(answer, StageOutput)
+            assert_allclose(answer.hidden, alone.hidden[at : at + 1], rtol=1e-4, atol=1e-4)
+    assert together == [*expected, 4, 10], "and those that lay idle lost nothing"
 
 
 def test_a_request_is_admitted_by_what_it_may_grow_to(engine: StageEngine) -> None:
