@@ -15,7 +15,9 @@ import pytest
 
 from consensus.runtime.inference import queries
 from inference.engine.engine import load_session
+from inference.engine.wire_dtype import decode_rows, encode_rows
 from inference.model.tokenizer.tokenizer import Tokenizer
+from proto_specs.types.manifest import WireDtype
 from proto_specs.types.request import PathStage, compute_stage_price
 from tests.integration.conftest import Model
 from tests.integration.gateway.conftest import RANGES
@@ -56,7 +58,9 @@ def client(net: GatewayNet) -> Iterator[openai.OpenAI]:
 
 def test_whole_and_streamed_answers_are_one(net: GatewayNet, client: openai.OpenAI) -> None:
     assert [one.id for one in client.models.list()] == [net.model]
-    raw = client.chat.completions.with_raw_response.create(model=net.model, messages=HELLO, max_tokens=24, temperature=0)
+    raw = client.chat.completions.with_raw_response.create(
+        model=net.model, messages=HELLO, max_tokens=24, temperature=0
+    )
     whole = raw.parse()
     text = whole.choices[0].message.content
     assert text is not None
@@ -84,11 +88,11 @@ def test_a_left_stream_stops_the_workers_and_costs_what_was_delivered(net: Gatew
     seen = 0
     for chunk in stream:
         seen += bool(chunk.choices[0].delta.content)
-        if seen == 8:
+        if seen == 40:
             break
     stream.close()
     told = net.wait_for(request, lambda one: one["progress"] == "cancelled", 10)
-    assert 8 <= told["generated_tokens"] < 100, "the pipeline went on"
+    assert 40 <= told["generated_tokens"] < 140, "the pipeline went on"
     settled = net.wait_for(request, lambda one: one["state"] not in ("pending", "lost"))
     assert settled["price_nmyl"] == settled["cost_nmyl"] < settled["price_max_nmyl"] / 10
     on_chain = net.read(queries.read_request, bytes.fromhex(request))
@@ -98,10 +102,10 @@ def test_a_left_stream_stops_the_workers_and_costs_what_was_delivered(net: Gatew
         for one in on_chain.stages
         for entry in [entries[one.worker]]
     ]
-    assert on_chain.tokens == told["generated_tokens"]
-    assert on_chain.price == sum(
-        compute_stage_price(one, on_chain.prompt_tokens, on_chain.tokens) for one in stages
-    ), "billed for other than what was delivered"
+    assert on_chain.tokens <= told["generated_tokens"], "whole windows are vouched for, of what was delivered"
+    assert on_chain.price == sum(compute_stage_price(one, on_chain.prompt_tokens, on_chain.tokens) for one in stages), (
+        "billed for other than what was delivered"
+    )
     poll_until(lambda: _is_quiet(net), 20)
 
 
@@ -178,12 +182,15 @@ def test_a_scored_prompt_is_what_the_shards_say(net: GatewayNet, client: openai.
 def _compute_scores(model: Model, tokens: list[int]) -> list[float]:
     """Log-probabilities of all tokens but the first, in nats, from the shards that the workers serve."""
     rows: Any = np.array(tokens, np.uint32)
+    wire = WireDtype(model.manifest.wire_dtype)
     for start, end in dict.fromkeys(RANGES):
         session = load_session(model.store, model.model_id, start, end)
         output = session.run(
             session.open_kv(len(tokens)), rows, tuple(range(len(tokens))) if session.shard.is_last else ()
         )
         rows = output.hidden
+        if rows is not None:
+            rows = decode_rows(encode_rows(rows, wire), wire, rows.shape[1])
     assert output.logits is not None
     logits = np.asarray(output.logits, np.float64)[:-1]
     top = logits.max(axis=1, keepdims=True)
