@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from consensus.runtime.inference import queries
-from genesis.dev import KeyKind, get_dev_key
+from node.keys.keystore import get_dev_key
 from tests.integration.gateway.network import GatewayNet, make_key, open_gateway, poll_until
 
 pytestmark = pytest.mark.slow
