@@ -24,9 +24,11 @@ settings.load_profile("shared")
 
 TESTS = Path(__file__).parent
 DEMO = TESTS / "integration" / "demo"
+GATEWAY = TESTS / "integration" / "gateway"
 MODELS = tuple(TESTS / "integration" / "node" / name for name in ("worker", "verifier"))
 LONGEST_FIRST = (
     DEMO,
+    GATEWAY,
     TESTS / "unit" / "benchmarks" / "weights",  # beside the demo come tests that compute and wait for no clock
     TESTS / "integration" / "inference",
     *MODELS,
@@ -50,7 +52,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):  # one of several processes: whoever runs a few tests alone has its own order
         items.sort(key=compute_rank)
     for item in items:
-        group = "demo" if item.path.is_relative_to(DEMO) else item.nodeid.partition("::")[0]
+        is_network = any(item.path.is_relative_to(folder) for folder in (DEMO, GATEWAY))
+        group = "networks" if is_network else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
 
 
