@@ -25,6 +25,10 @@ class TokenizerError(ModelError):
     """The tokenizer cannot accept the text, messages or token ids."""
 
 
+class TextTooLong(TokenizerError):
+    """A text has more bytes than any model's context takes."""
+
+
 class SamplingError(ModelError):
     """No token can be drawn from these logits or parameters (NaN, infinite, empty, out of range)."""
 

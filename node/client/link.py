@@ -50,6 +50,11 @@ class FrameLink:
         self.is_lost = False
         self._written = trio.Event()
 
+    @property
+    def is_written(self) -> bool:
+        """Whether the writer has ended: all that was queued is written, or lost."""
+        return self._written.is_set()
+
     async def run(self) -> None:
         """Write queued frames until the link is closed or lost. Run it in a nursery beside the reader."""
         try:

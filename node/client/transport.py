@@ -138,8 +138,8 @@ async def open_request(
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         try:
+            nursery.start_soon(run.write)
             for number, link in enumerate(links):
-                nursery.start_soon(link.run)
                 nursery.start_soon(run.read, number, link)
             run.perform(machine.start())
             nursery.start_soon(run.watch)
@@ -151,6 +151,7 @@ async def open_request(
             with trio.move_on_after(DRAIN_TIMEOUT_S) as scope:
                 scope.shield = True
                 await run.drain()
+            run.stop_writing()
             nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
@@ -188,6 +189,21 @@ class _RequestRun:
         self._accepted = 0
         self._is_signed = False
         self._is_done = False
+        self._writing = trio.CancelScope(shield=True)
+
+    async def write(self) -> None:
+        """Write to every stage until `stop_writing`: a caller that is cancelled still tells them that it is."""
+        with self._writing:
+            async with trio.open_nursery() as nursery:
+                for link in self._links:
+                    nursery.start_soon(link.run)
+
+    def stop_writing(self) -> None:
+        """Drop what is not written by now, and the streams of those who do not take it."""
+        self._writing.cancel()
+        for link in self._links:
+            if not link.is_written:
+                link.reset("the peer takes no frames")
 
     async def read(self, number: int, link: FrameLink) -> None:
         """Feed one stage's frames to the machine until the request is done.

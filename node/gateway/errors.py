@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from inference.errors import ModelError, TokenizerError
+from inference.errors import ModelError, TextTooLong, TokenizerError
 from inference.routing import NoPathError
 from node.client.chain_view import ChainUnreachable
 from node.client.errors import CallFailed, EscrowShort, InferenceRefused, NobodyServes, RequestLost, TransactionLost
@@ -137,6 +137,8 @@ def translate(error: BaseException) -> ApiRefusal | None:
             return _make_upstream(error, "chain_unreachable")
         case CallFailed() | RpcError() | TransactionLost():
             return _make_upstream(error, "no_session")
+        case TextTooLong():
+            return refuse_context(error.message)
         case OrderInvalid() | InferenceRefused() | TokenizerError():
             return refuse(error.message)
         case DatabaseUnusable():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from inference.errors import TokenizerError
+from inference.errors import TextTooLong, TokenizerError
 from proto_specs.limits import PROMPT_TEXT_BYTES_MAX
 
 MESSAGES_MAX = 1024
@@ -46,7 +46,7 @@ def check_text(text: str) -> None:
     except UnicodeEncodeError as error:
         raise TokenizerError("the text holds lone surrogates: send valid Unicode") from error
     if size > PROMPT_TEXT_BYTES_MAX:
-        raise TokenizerError(f"the text has {size} bytes, at most {PROMPT_TEXT_BYTES_MAX} are allowed: shorten it")
+        raise TextTooLong(f"the text has {size} bytes, at most {PROMPT_TEXT_BYTES_MAX} are allowed: shorten it")
 
 
 def _walk(value: object, depth: int = 0) -> Iterator[object]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import trio
 from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import wrap_app
 
 from node.gateway.http import limits
+from node.gateway.http.plain import PlainServer
 
 AsgiApp = Callable[..., Awaitable[None]]
 
@@ -85,7 +85,7 @@ async def serve_http(
             return
         try:
             bounded: Any = BoundedStream(stream, bounds.stall_timeout_s)
-            await TCPServer(wrapped, config, context, {}, bounded)
+            await PlainServer(wrapped, config, context, {}, bounded)
         except* OSError:  # the connection broke where hypercorn does not look for it
             pass
         finally:

@@ -16,7 +16,7 @@ from node.p2p.host import open_host
 from node.worker.refusal import OrderRefused
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import SignedOrder, compute_positions
-from proto_specs.types.wire import FailureCode
+from proto_specs.types.wire import FailureCode, OpenRequest
 from tests.integration.conftest import Model
 from tests.integration.node.worker.network import SESSION_KEY, Network, open_network, replace_session
 
@@ -114,8 +114,8 @@ async def test_a_worker_that_restarts_in_mid_generation_does_not_run_the_order_a
         assert not len(restarted.outstanding)
         client = FrameLink(None, "client")  # type: ignore[arg-type]
         with pytest.raises(OrderRefused, match="run here before"):
-            await restarted._open(order, client)  # noqa: SLF001
-        assert (await restarted._open(network.make_order(PROMPT, 40, 1), client)).stage == 1  # noqa: SLF001
+            await restarted._open(OpenRequest(order), client)  # noqa: SLF001
+        assert (await restarted._open(OpenRequest(network.make_order(PROMPT, 40, 1)), client)).stage == 1  # noqa: SLF001
 
 
 @pytest.mark.slow
@@ -140,6 +140,18 @@ async def test_a_client_that_cancels_pays_what_it_vouched_for(model: Model) -> N
         await network.wait_idle()
         assert_paid_for(get_settlement(network), len(request.tokens))
         assert all(len(one.archive.records) == 1 for one in network.stages)
+
+
+async def test_a_client_whose_task_is_cancelled_tells_every_stage(model: Model) -> None:
+    """Not only one that leaves the block: else the stages would wait half a minute for its signatures."""
+    async with open_network(model, RANGES) as network:
+        with trio.CancelScope() as scope:
+            async with asking(network, network.make_order(PROMPT, 400, 0)) as request:
+                await request.wait_tokens(70)
+                scope.cancel()
+                await trio.sleep_forever()
+        await network.wait_idle()
+        assert_paid_for(get_settlement(network), len(request.tokens))
 
 
 async def test_a_client_that_cancels_at_once_owes_nothing(model: Model) -> None:

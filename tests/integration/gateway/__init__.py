@@ -1,0 +1,1 @@
+"""Clients that others wrote against a gateway before a real network with real models."""

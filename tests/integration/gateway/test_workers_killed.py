@@ -1,0 +1,126 @@
+"""`kill -9` of one of two workers that serve the same layers: other requests do not notice, the cut one says so."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from consensus.runtime.balances.state import read_account
+from consensus.runtime.inference import queries
+from genesis.dev import get_dev_identity
+from node.keys.derivation import KeyKind
+from node.keys.keystore import get_dev_key
+from tests.integration.gateway.network import GatewayNet, make_key, open_gateway, poll_until
+
+pytestmark = pytest.mark.slow
+
+HELLO: Any = [{"role": "user", "content": "What is the capital of France?"}]
+WORDS = "The river runs past the old mill and the town where nobody sleeps. " * 200
+
+
+def find_upper(net: GatewayNet, path: str) -> str:
+    """Name of the worker of the upper layers in an x-myelin-path."""
+    place = path.split(",")[1].partition(":")[0]
+    (name,) = [
+        one.name for one in net.plan.workers if get_dev_key(one.name, KeyKind.WORKER).public_key.hex().startswith(place)
+    ]
+    return name
+
+
+def read_events(lines: Iterator[str]) -> list[Any]:
+    told = [one.removeprefix("data: ") for one in lines if one.startswith("data: ")]
+    assert told[-1] == "[DONE]"
+    return [json.loads(one) for one in told[:-1]]
+
+
+def read_escrow(net: GatewayNet, session: str) -> int:
+    """What the chain holds for a session; 0 once it was returned."""
+    found = net.read(queries.read_session, bytes.fromhex(session))
+    return 0 if found is None else int(found.escrow)
+
+
+def read_free(net: GatewayNet) -> int:
+    """The free money of the account that both gateways pay from."""
+    return int(net.read(read_account, get_dev_identity("client").account).free)
+
+
+@contextmanager
+def killed(net: GatewayNet, name: str) -> Iterator[None]:
+    net.kill(name)
+    try:
+        yield
+    finally:
+        net.start(name)
+
+
+def test_before_the_first_token_another_worker_takes_over(net: GatewayNet) -> None:
+    body = {"model": net.model, "messages": [{"role": "user", "content": WORDS}], "stream": True, "max_tokens": 8}
+    with httpx.stream("POST", f"{net.url}/v1/chat/completions", json=body, headers=net.headers, timeout=120) as answer:
+        first = answer.headers["x-myelin-request"]
+        with killed(net, find_upper(net, answer.headers["x-myelin-path"])):
+            events = read_events(answer.iter_lines())
+            assert not [one for one in events if "error" in one]
+            assert "".join(one["choices"][0]["delta"].get("content") or "" for one in events)
+            (served,) = events[-1]["myelin"]["requests"]
+            assert served["id"] != first, "it was over before the worker died"
+            took_s = []
+            with openai.OpenAI(api_key=net.key, base_url=f"{net.url}/v1", max_retries=0, timeout=60) as client:
+                for _ in range(7):
+                    began_s = time.monotonic()
+                    done = client.chat.completions.create(model=net.model, messages=HELLO, max_tokens=24, temperature=0)
+                    took_s.append(time.monotonic() - began_s)
+                    assert "Paris" in (done.choices[0].message.content or "")
+            print("seconds of the next seven:", [round(one, 2) for one in took_s])
+    assert net.look_up(first)["cost_nmyl"] == 0
+
+
+def test_in_mid_stream_the_client_is_told_and_the_escrow_comes_back(net: GatewayNet, tmp_path: Path) -> None:
+    """Through a gateway of its own, whose session closes with it."""
+    with open_gateway(tmp_path, net.plan) as (url, pid):
+        own = replace(
+            net, url=url, gateway_pid=pid, base=tmp_path / "gateway", key=make_key(tmp_path / "gateway", "own")
+        )
+        with openai.OpenAI(api_key=own.key, base_url=f"{url}/v1", max_retries=0, timeout=60) as client:
+            raw = client.chat.completions.with_raw_response.create(
+                model=net.model, messages=HELLO, max_tokens=2_000, stream=True, logit_bias={"0": -100, "2": -100}
+            )
+            request, session = raw.headers["x-myelin-request"], raw.headers["x-myelin-session"]
+            stream = raw.parse()
+            pieces = 0
+            name = find_upper(net, raw.headers["x-myelin-path"])
+            with pytest.raises(openai.APIError) as lost:  # noqa: PT012
+                for chunk in stream:
+                    pieces += bool(chunk.choices[0].delta.content)
+                    if pieces == 100:
+                        net.kill(name)
+                        pieces += 1
+            try:
+                assert pieces > 100
+                assert lost.value.code == "worker_lost"
+                assert isinstance(lost.value.body, dict)
+                told = lost.value.body["myelin"]
+                assert told["cost_nmyl"] > 0
+                known = own.look_up(request)
+                assert (known["progress"], known["cost_nmyl"]) == ("failed", told["cost_nmyl"])
+                assert known["cost_nmyl"] < known["price_max_nmyl"] / 4
+                after = client.chat.completions.with_raw_response.create(model=net.model, messages=HELLO, max_tokens=24)
+                assert after.headers["x-myelin-session"] == session, "the deposit goes on paying"
+                assert find_upper(net, after.headers["x-myelin-path"]) != name
+                paid = own.wait_for(after.headers["x-myelin-request"], lambda one: one["final"])
+                assert paid["state"] == "verified"
+                held, free = read_escrow(net, session), read_free(net)
+                deposit = net.read(queries.read_session, bytes.fromhex(session)).deposit
+                assert held == deposit - paid["price_nmyl"]
+            finally:
+                net.start(name)
+    poll_until(lambda: read_escrow(net, session) == 0, 60)
+    assert 0 <= free + held - read_free(net) < held // 100, "all but a fee came back, the lost request's part too"
