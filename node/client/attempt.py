@@ -132,7 +132,7 @@ class RequestAttempts:
         ask = answer.ask
         signed = sign_order(self._make_order(ask, route, order.session, order.slice), order.key)
         answer.times.ordered_s = answer.get_elapsed()
-        machine = ClientRequest(signed, ask.prompt, order.key, ask.grammar)
+        machine = ClientRequest(signed, ask.prompt, order.key, ask.grammar, route.manifest.eos_tokens)
         try:
             while True:
                 answer.begin(route, order.session, machine)
@@ -142,7 +142,7 @@ class RequestAttempts:
                 # The worker's node has not seen the opening or top-up yet. Nobody took this order: it may come again.
                 await trio.sleep(RESEND_S)
                 links = await self._transport.connect(route.peers)
-                machine = ClientRequest(signed, ask.prompt, order.key, ask.grammar)
+                machine = ClientRequest(signed, ask.prompt, order.key, ask.grammar, route.manifest.eos_tokens)
         except StageUnreachable as error:
             failure = StageLost(error.stage, FailureCode.NEIGHBOUR_LOST, str(error))
         finally:
