@@ -6,6 +6,7 @@ last as receiver. It never relays activations.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from inference.serving.boundary import BoundaryError, BoundaryLog
@@ -96,9 +97,16 @@ class ClientRequest:
     """State of a request at the client. `start` opens it; `handle` takes a stage's frame."""
 
     def __init__(
-        self, order: SignedOrder, prompt: tuple[int, ...], session_key: SigningKey, grammar: bytes = b""
+        self,
+        order: SignedOrder,
+        prompt: tuple[int, ...],
+        session_key: SigningKey,
+        grammar: bytes = b"",
+        eos_tokens: Collection[int] | None = None,
     ) -> None:
+        """`eos_tokens` are the model's, by which an answer may end before its length; None: unknown here."""
         self._order = order
+        self._eos = None if eos_tokens is None or order.order.sampling.stop else frozenset(eos_tokens)
         self._grammar = grammar
         self._key = session_key
         self.request = compute_request_id(order.order)
@@ -210,6 +218,9 @@ class ClientRequest:
         if frame.finish not in allowed:
             asked = self._order.order.tokens_max
             raise BoundaryError(f"token {frame.index + 1} of {asked} came with finish reason {frame.finish}")
+        if frame.finish == FinishReason.STOP and self._eos is not None and frame.token not in self._eos:
+            raise BoundaryError(f"token {frame.index + 1} is said to end the answer, and is none that ends one")
+        self._check_logprobs(frame.token, frame.logprobs)
         self._tokens.append(frame.token)
         self._tokens_hashes.append(compute_tokens_hash(self._tokens_hashes[-1], frame.token))
         self._is_finished = frame.finish != FinishReason.NONE
@@ -223,8 +234,16 @@ class ClientRequest:
         is_asked = self._order.order.sampling.prompt_logprobs
         if not is_asked or frame.start != self._scored or not frame.rows or end >= len(self._prompt):
             raise BoundaryError(f"log-probabilities of the prompt from {frame.start} on are not due")
+        for token, row in zip(self._prompt[frame.start + 1 : end + 1], frame.rows, strict=True):
+            self._check_logprobs(token, row)
         self._scored = end
         return [PromptScored(frame.start, frame.rows)]
+
+    def _check_logprobs(self, token: int, scores: Sequence[TokenLogprob]) -> None:
+        """What was ordered: the token's own first, and no more than asked for."""
+        asked = self._order.order.sampling.logprobs
+        if len(scores) > asked or (asked and (not scores or scores[0].token != token)):
+            raise BoundaryError(f"log-probabilities of token {token} are not those that were ordered")
 
     def _on_leaf(self, stage: int, frame: OutputLeaf) -> list[ClientEffect]:
         """Countersign the last boundary's window and vouch for the tokens up to its end."""

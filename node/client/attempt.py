@@ -65,6 +65,8 @@ class RequestAttempts:
         self._reasons: list[str] = []
         self._is_busy = True
         self._is_reread = False
+        self._refusal: InferenceRefused | None = None
+        """What one worker said of the request itself. It may lie, so another one is asked before it is believed."""
 
     async def run(self, answer: PaidAnswer) -> None:
         """Until the request is settled, has failed for good, or its scope is cancelled. Never raises for a failure."""
@@ -107,6 +109,8 @@ class RequestAttempts:
         try:
             return await self._routes.choose(ask, self._excluded)
         except NoPathError:
+            if self._refusal is not None:
+                raise self._refusal from None
             if self._reasons:
                 raise NobodyServes(tuple(self._reasons), self._is_busy) from None
             raise
@@ -128,17 +132,17 @@ class RequestAttempts:
         ask = answer.ask
         signed = sign_order(self._make_order(ask, route, order.session, order.slice), order.key)
         answer.times.ordered_s = answer.get_elapsed()
-        machine = ClientRequest(signed, ask.prompt, order.key, ask.grammar)
+        machine = ClientRequest(signed, ask.prompt, order.key, ask.grammar, route.manifest.eos_tokens)
         try:
             while True:
                 answer.begin(route, order.session, machine)
                 failure = await self._follow(answer, route, machine, links)
-                if failure is None or not _is_unknown_yet(failure, order):
+                if failure is None or not _is_unknown_yet(failure, order) or _has_promised(answer, machine):
                     break
                 # The worker's node has not seen the opening or top-up yet. Nobody took this order: it may come again.
                 await trio.sleep(RESEND_S)
                 links = await self._transport.connect(route.peers)
-                machine = ClientRequest(signed, ask.prompt, order.key, ask.grammar)
+                machine = ClientRequest(signed, ask.prompt, order.key, ask.grammar, route.manifest.eos_tokens)
         except StageUnreachable as error:
             failure = StageLost(error.stage, FailureCode.NEIGHBOUR_LOST, str(error))
         finally:
@@ -186,7 +190,7 @@ class RequestAttempts:
         return None
 
     def _judge(self, ask: Ask, route: Route, failure: RequestFailed) -> None:
-        """A failure before the first token: raises InferenceRefused when another path would not help."""
+        """A failure before the first token: raises InferenceRefused when two workers say that no path would help."""
         if isinstance(failure, StageLost) or failure.code in CURABLE:
             self._note_failed(route, failure)
             return
@@ -195,7 +199,11 @@ class RequestAttempts:
             self._reasons.append(f"stage {failure.stage}: {failure.message}")
             self._routes.forget(ask.model)
             return
-        raise InferenceRefused(f"stage {failure.stage} refuses: {failure.message} ({failure.code.name})")
+        refusal = InferenceRefused(f"stage {failure.stage} refuses: {failure.message} ({failure.code.name})")
+        if self._refusal is not None:
+            raise refusal
+        self._refusal = refusal
+        self._note_failed(route, failure)
 
     def _note_failed(self, route: Route, failure: RequestFailed) -> None:
         stage = failure.stage
@@ -232,6 +240,11 @@ def _read_end(event: Progress, answer: PaidAnswer) -> RequestFailed | None:
         return None
     assert isinstance(event, RequestFailed), "every other progress was handled"
     return event
+
+
+def _has_promised(answer: PaidAnswer, machine: ClientRequest) -> bool:
+    """Whether a stage took the order, whatever it says now: the same order must not be promised twice."""
+    return answer.has_begun or machine.vouched >= 0
 
 
 def _is_unknown_yet(failure: RequestFailed, order: SessionOrder) -> bool:

@@ -112,9 +112,9 @@ class ChainBank:
 
         def keep(nonce: int, _extrinsic: bytes) -> None:
             session = compute_session_id(self._account.public_key, nonce)
+            while kept:  # refused under its nonce, which may be the same again: it was never submitted
+                kept.pop().delete()
             kept.append(self._files.keep(SessionNote(session, seed, model, expires)))
-            while len(kept) > 1:  # refused under its nonce: it was never submitted
-                kept.pop(0).delete()
 
         call = OpenSession(model, key.public_key, max_price, deposit, requests_max)
         try:
@@ -186,7 +186,7 @@ async def close_left(bank: EscrowBank, files: SessionFiles) -> tuple[bytes, ...]
     Raises as EscrowBank does. What may still come into a block, or ends by itself, is left for the next time.
     """
     closed: list[bytes] = []
-    for kept in list(files.take_left()):
+    for kept in files.take_left():
         try:
             sight = await bank.look(kept.note.session)
             may_come = sight is None or (kept.note.is_ended and sight.is_settleable)

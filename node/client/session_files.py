@@ -27,6 +27,14 @@ class SessionFileDamaged(MyelinError):
     """A session's file cannot be read. The message names it."""
 
 
+class SessionTaken(MyelinError):
+    """Another process of the account holds the session. The message names it."""
+
+
+class SessionUnwritable(MyelinError):
+    """A session's file cannot be written, so no session is opened. The message names it."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionNote:
     """What is kept of a session. Up to block `rest_height` its opening may come into a block.
@@ -76,28 +84,26 @@ class SessionFiles:
         self.directory = base / f"{genesis[:_SHOWN_BYTES].hex()}-{account[:_SHOWN_BYTES].hex()}"
 
     def keep(self, note: SessionNote) -> KeptSession:
-        """Write a session's file, locked, on disk before this returns. Raises OSError."""
+        """Write a session's file, locked, on disk before this returns.
+
+        Raises SessionTaken when another process of the account holds a session of this id: both have read the same
+        nonce, and one of them opens it. Raises SessionUnwritable.
+        """
         path = self.directory / f"{note.session.hex()}{SUFFIX}"
-        partial = path.with_suffix(SUFFIX + PARTIAL_SUFFIX)
-        while True:
-            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            partial.unlink(missing_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # another process has just removed the empty directory
-                handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-                break
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(handle, _pack(note))
-            os.fsync(handle)
-            partial.replace(path)
-            sync_directory(self.directory)
-        except BaseException:
-            os.close(handle)
-            raise
-        return KeptSession(path, handle, note)
+            while True:
+                self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with contextlib.suppress(FileNotFoundError), _locking_directory(self.directory):
+                    return _write(path, note)  # else another process has just removed the empty directory
+        except OSError as error:
+            raise SessionUnwritable(f"{path} cannot be written ({error}): check the disk, then ask again") from error
 
     def take_left(self) -> Iterator[KeptSession]:
-        """The files that no process uses, each held from now on. Raises SessionFileDamaged for one that is not one."""
+        """The files that no process uses, each held from now on.
+
+        Raises SessionFileDamaged for those that are none, when all others were handed out.
+        """
+        damaged: SessionFileDamaged | None = None
         for path in sorted(self.directory.glob(f"*{SUFFIX}")):
             try:
                 handle = os.open(path, os.O_RDWR)
@@ -109,6 +115,8 @@ class SessionFiles:
                 note = None if is_gone else _parse(path, os.read(handle, FILE_BYTES_MAX))
             except BlockingIOError:
                 note = None
+            except SessionFileDamaged as error:
+                note, damaged = None, error
             except BaseException:
                 os.close(handle)
                 raise
@@ -116,6 +124,46 @@ class SessionFiles:
                 os.close(handle)
             else:
                 yield KeptSession(path, handle, note)
+        if damaged is not None:
+            raise damaged
+
+
+@contextlib.contextmanager
+def _locking_directory(directory: Path) -> Iterator[None]:
+    """One writer at a time, for as long as a file takes."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _write(path: Path, note: SessionNote) -> KeptSession:
+    """Make or replace a file that nobody holds."""
+    with contextlib.suppress(FileNotFoundError):
+        before = os.open(path, os.O_RDWR)
+        try:
+            fcntl.flock(before, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SessionTaken(
+                f"another process of this account is opening session 0x{note.session.hex()} now: ask again"
+            ) from error
+        finally:
+            os.close(before)
+    partial = path.with_suffix(SUFFIX + PARTIAL_SUFFIX)
+    partial.unlink(missing_ok=True)
+    handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(handle, _pack(note))
+        os.fsync(handle)
+        partial.replace(path)
+        sync_directory(path.parent)
+    except BaseException:
+        os.close(handle)
+        raise
+    return KeptSession(path, handle, note)
 
 
 def _pack(note: SessionNote) -> bytes:

@@ -107,7 +107,7 @@ class CallRun:
 
     async def run(self, sink: Sink) -> None:
         """Ask, hand over, book. Raises what `Inference.ask` raises, in a group, and ApiRefusal when the budget ends."""
-        self._counters.budgets.check(self.call.key)
+        self._counters.budgets.check(self.call.key, self._estimate())
         with self._counters.metrics.measure(self.call.operation, self.call.model.name):
             async with trio.open_nursery() as nursery:
                 for choice in self.choices:
@@ -147,6 +147,14 @@ class CallRun:
     def generated_tokens(self) -> int:
         """Tokens of all answers."""
         return 0 if self.call.drops_all else sum(one.text.tokens for one in self.choices)
+
+    def _estimate(self) -> int:
+        """The most that all choices may cost on the cheapest path, in nmyl; at least 1."""
+        price = self.call.model.price
+        if price is None:
+            return 1
+        costs = (len(one.prompt) * price.prompt_nmyl + one.tokens_max * price.generated_nmyl for one in self.call.asks)
+        return max(1, sum(costs))
 
     async def _run_choice(self, choice: Choice, sink: Sink, task_status: Any) -> None:
         reserved = 0

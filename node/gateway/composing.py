@@ -56,7 +56,7 @@ class Desk:
     def _require_own_page(self, request: Request) -> None:
         """Without keys any web page could ask at this account's cost, were it not for what a browser says of it."""
         host = request.headers.get("host", "")
-        if urlsplit(f"//{host}").hostname not in LOOPBACK:
+        if _read_hostname(host) not in LOOPBACK:
             raise ApiRefusal(403, "a gateway without keys is asked by its loopback address", code="forbidden_host")
         origin = request.headers.get("origin")
         if origin is not None and origin not in (f"http://{host}", *self.settings.origins):
@@ -111,6 +111,13 @@ class Wish:
     grammar: BoundGrammar | None = None
     drops_all: bool = False
     prompt_param: str = "messages"
+
+
+def _read_hostname(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:  # brackets that hold no address
+        return None
 
 
 def make_call(desk: Desk, request: Request, wish: Wish) -> Call:

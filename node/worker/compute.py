@@ -36,7 +36,8 @@ class ComputeLoop:
         self._work = trio.Event()
         self._turn = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)  # of our own: whatever fills the common one, the shard has its thread
-        self._reading = trio.CapacityLimiter(1)  # so do the rules of a request, which must hold up no other's tokens
+        self._taking = trio.CapacityLimiter(1)  # so do the rules of a request, which must hold up no other's tokens
+        self._reading = trio.CapacityLimiter(1)  # grammars, which cost their sender nothing, hold up no other request
 
     async def open(self, request: bytes, order: Order, prompt: bytes, grammar: bytes, reply: Reply) -> None:
         """Admit a request. `prompt` (token ids) and `grammar` are what the last stage's rules read besides tokens.
@@ -46,8 +47,9 @@ class ComputeLoop:
         """
         chooser = None
         if self._is_last:
+            limiter = self._taking if order.sampling.grammar is None else self._reading
             chooser = await trio.to_thread.run_sync(
-                self._choosers.make, order.sampling, read_tokens(prompt), grammar, limiter=self._reading
+                self._choosers.make, order.sampling, read_tokens(prompt), grammar, limiter=limiter
             )
         async with self._turn:
             positions = compute_positions(order.prompt_tokens, order.tokens_max)

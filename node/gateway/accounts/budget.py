@@ -21,9 +21,9 @@ class Budgets:
         """All that is set aside, in nmyl."""
         return sum(self._reserved.values())
 
-    def check(self, key: ApiKey) -> None:
-        """Raises ApiRefusal 429 when nothing is left, before anything is asked."""
-        self._require(key, 1)
+    def check(self, key: ApiKey, amount: int) -> None:
+        """Raises ApiRefusal 429 when `amount` is not left: before anything is asked, for each order takes escrow."""
+        self._require(key, amount)
 
     def reserve(self, key: ApiKey, amount: int) -> None:
         """Set `amount` nmyl aside. Raises ApiRefusal 429 when the key's budget does not have it."""

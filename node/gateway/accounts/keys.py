@@ -14,9 +14,15 @@ import sqlite3
 import time
 from dataclasses import dataclass
 
+from proto_specs.errors import MyelinError
+
 KEY_PREFIX = "sk-myelin-"
 NAME_CHARS_MAX = 64
 _FORM = re.compile(r"sk-myelin-[A-Za-z0-9_-]{43}")
+
+
+class KeyInvalid(MyelinError):
+    """A key cannot be made like that. The text says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,9 @@ def compute_key_hash(key: str) -> bytes:
 
 
 def create_key(database: sqlite3.Connection, name: str, limits: KeyLimits) -> str:
-    """Make a key. The text is shown this once: nothing here can tell it again."""
+    """Make a key. The text is shown this once: nothing here can tell it again. Raises KeyInvalid."""
+    if any(not one.strip() or "\n" in one for one in limits.models):
+        raise KeyInvalid("a model that a key may use has a name, in one line: an empty list would allow every model")
     text = KEY_PREFIX + base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")
     database.execute(
         "INSERT INTO keys (hash, name, created, budget, daily_budget, requests_a_minute, tokens_a_minute, models)"

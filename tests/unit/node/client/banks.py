@@ -54,7 +54,11 @@ class FakeBank:
         number = len(self.sessions)
         session = bytes([number + 1]) * 32
         kept = self.files.keep(SessionNote(session, bytes(32), model, self.height + 128))
-        await self._transact()
+        try:
+            await self._transact()
+        except CallFailed:
+            kept.delete()
+            raise
         self.free -= deposit
         self.sessions[session] = FakeSession(deposit, requests_max, self.height)
         key = SigningKey.from_seed(bytes([number]) * 32)

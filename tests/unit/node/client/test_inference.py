@@ -258,13 +258,20 @@ async def test_capacity_is_told_from_failure(world: World, autojump_clock) -> No
 
 
 @pytest.mark.parametrize("code", [FailureCode.BAD_INPUT, FailureCode.CANCELLED, FailureCode.UNVOUCHED])
-async def test_what_another_path_cannot_cure_is_raised_at_once(world: World, autojump_clock, code: FailureCode) -> None:
-    world.chain.add("a")
-    world.chain.add("b")
-    world.network.scripts["a"] = [code]
+async def test_what_two_paths_refuse_is_raised(world: World, autojump_clock, code: FailureCode) -> None:
+    for name in "abc":
+        world.chain.add(name)
+        world.network.scripts[name] = [code]
     with pytest.raises(InferenceRefused, match=code.name):
         await world.ask()
-    assert len(world.network.dialled) == 1
+    assert len(world.network.dialled) == 2
+
+
+async def test_what_the_only_path_refuses_is_raised(world: World, autojump_clock) -> None:
+    world.chain.add("a")
+    world.network.scripts["a"] = [FailureCode.BAD_INPUT]
+    with pytest.raises(InferenceRefused, match="BAD_INPUT"):
+        await world.ask()
 
 
 async def test_a_price_that_rose_is_read_again_once(world: World, autojump_clock) -> None:

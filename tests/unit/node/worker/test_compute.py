@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from inference.errors import EngineError, KvExhaustedError, ModelError, WireDtyp
 from inference.serving.events import Compute, Computed
 from node.worker.compute import Answer, ComputeLoop
 from proto_specs.types.manifest import WireDtype
+from proto_specs.types.sampling import GrammarKind, SamplingParams, make_grammar
 from tests.property.inference.serving.harness import HIDDEN, make_manifest, make_order
 
 
@@ -181,3 +183,27 @@ async def test_one_request_s_fault_is_its_own(nursery) -> None:
     assert isinstance(found[b"nan"], WireDtypeError)
     assert isinstance(found[b"broken"], EngineError)
     assert isinstance(found[b"good"], Computed)
+
+
+async def test_a_grammar_that_is_read_holds_up_no_other_opening() -> None:
+    """Its text costs the sender nothing: orders are released when it is refused, and may come again."""
+    gate, is_reading = threading.Event(), threading.Event()
+
+    class Choosers:
+        def make(self, params: SamplingParams, prompt: object, grammar: bytes) -> None:
+            if params.grammar is not None:
+                is_reading.set()
+                assert gate.wait(5)
+
+    bench = Bench()
+    bench.engine.shard.is_last = True
+    bench.loop = ComputeLoop(bench.engine, Choosers())  # type: ignore[arg-type]
+    bench.loop._batcher.open = lambda *_: None  # type: ignore[method-assign]  # noqa: SLF001
+    plain = make_order((1,), 10, 3).order
+    slow = replace(plain, sampling=replace(plain.sampling, grammar=make_grammar(GrammarKind.LARK, b"x")))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.loop.open, b"slow", slow, b"", b"x", lambda _: None)
+        await trio.to_thread.run_sync(is_reading.wait)
+        with trio.fail_after(3):
+            await bench.loop.open(b"plain", plain, b"", b"", lambda _: None)
+        gate.set()

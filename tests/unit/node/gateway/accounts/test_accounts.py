@@ -134,7 +134,7 @@ async def test_what_is_set_aside_cannot_be_set_aside_twice(tmp_path: Path) -> No
         budgets.reserve(key, 50)
         assert budgets.reserved == 150
         with pytest.raises(ApiRefusal):
-            budgets.check(key)
+            budgets.check(key, 1)
         budgets.release(key, 150)
         await store.begin(make_row())
         await store.finish(REQUEST, "done", 140, 1)
