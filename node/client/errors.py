@@ -61,7 +61,9 @@ class RequestLost(MyelinError):
     def __init__(self, failure: RequestFailed, request: bytes, session: bytes, cost: int) -> None:
         paid = f"{cost} nmyl were promised for what came" if cost else "nothing was promised"
         rest = f"{paid}, the rest of its slice returns when session 0x{session.hex()} closes"
-        super().__init__(f"stage {failure.stage}: {failure.message} ({failure.code.name}); {rest}")
+        where = f"stage {failure.stage}"
+        what = failure.message if failure.message.startswith(where) else f"{where}: {failure.message}"
+        super().__init__(f"{what} ({failure.code.name}); {rest}")
         self.failure = failure
         self.request = request
         self.session = session
