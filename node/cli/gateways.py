@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,9 +101,10 @@ async def serve(
     ):
         catalog = StoredCatalog(store, account.chain, settings.max_price)
         nursery.start_soon(_prepare, inference, catalog, settings)
-        await run_gateway(
-            settings, inference, catalog, lambda: _probe_account(account), lambda: inference.count_sessions()
-        )
+        probe, count = partial(_probe_account, account), inference.count_sessions
+        # A signal of its own: what is being answered goes on for a moment, and needs its session until then.
+        await run_until_signalled(run_gateway, settings, inference, catalog, probe, count)
+        nursery.cancel_scope.cancel()
 
 
 async def _prepare(inference: PaidInference, catalog: StoredCatalog, settings: GatewaySettings) -> None:

@@ -68,3 +68,11 @@ class RequestLost(MyelinError):
         self.request = request
         self.session = session
         self.cost = cost
+
+
+class AskingEnded(MyelinError):
+    """Whoever asks was told to end before the answer did. `cost` nmyl were promised for what came."""
+
+    def __init__(self, cost: int) -> None:
+        super().__init__(f"the answer was cut short, because its client ends: {cost} nmyl were promised for what came")
+        self.cost = cost
