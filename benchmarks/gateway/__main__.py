@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import trio
 from rich.console import Console
 
-from benchmarks.gateway.items import Prompts, Say, measure_first, measure_long, measure_streams
-from benchmarks.gateway.network import open_network
+from benchmarks.gateway.items import Measured, Prompts, measure_first, measure_http, measure_long, measure_streams
+from benchmarks.gateway.network import Running, open_network
 from benchmarks.inference.lines import Child, start_child
 from benchmarks.inference.run import TEXT
 from benchmarks.machine import describe_machine
@@ -23,7 +25,7 @@ from node.cli.models import import_sample
 from node.cli.models_dir import get_models_dir
 from proto_specs.types.manifest import Manifest, compute_model_id
 
-GROUPS = ("cpu", "streams", "first", "long")
+GROUPS = ("http", "first", "streams", "long")
 POSITIONS = 8_192
 
 
@@ -47,46 +49,40 @@ async def _measure(groups: tuple[str, ...], rounds: int, models: Path, console: 
 
     manifest = import_sample(models, console)
     found: dict[str, Any] = {"machine": describe_machine(), "load_before": round(os.getloadavg()[0], 2)}
-    if "cpu" in groups:
-        with start_child("benchmarks.gateway.standin") as child:
-            found["http"] = child.call("measure", rounds=rounds)
     tokenizer = Tokenizer.load(ShardStore(models), compute_model_id(manifest))
     prompts = Prompts(TEXT, lambda text: len(tokenizer.encode_chat([{"role": "user", "content": text}])))
-    if "streams" in groups or "first" in groups:
-        await _measure_three(groups, rounds, models, manifest, prompts, found, say)
+    measured = Measured(manifest.name, manifest.eos_tokens, prompts)
+    if "http" in groups:
+        with start_child("benchmarks.gateway.standin") as child:
+            port = child.call("open_gateway", models=str(models), model=compute_model_id(manifest).hex(), text=TEXT)
+            found["http"] = await measure_http(child, port, measured, rounds, say)
+    if "first" in groups or "streams" in groups:
+        async with _open(models, manifest, 3) as running:
+            if "first" in groups:
+                with _start_ours(models, manifest, 3) as ours:
+                    found["first"] = await measure_first(running, measured, ours, rounds, say)
+            if "streams" in groups:
+                found["streams"] = await measure_streams(running, measured, rounds, say)
     if "long" in groups:
-        layers = manifest.architecture.layers
-        async with open_network(compute_model_id(manifest).hex(), models, layers, 2) as running:
-            with start_child("benchmarks.inference.ours") as ours:
-                _load(ours, models, manifest, 2)
-                found["long"] = await measure_long(running, manifest.name, prompts, ours, rounds, say)
+        async with _open(models, manifest, 2) as running:
+            with _start_ours(models, manifest, 2) as ours:
+                found["long"] = await measure_long(running, measured, ours, rounds, say)
     return found
 
 
-async def _measure_three(
-    groups: tuple[str, ...],
-    rounds: int,
-    models: Path,
-    manifest: Manifest,
-    prompts: Prompts,
-    found: dict[str, Any],
-    say: Say,
-) -> None:
-    layers = manifest.architecture.layers
-    async with open_network(compute_model_id(manifest).hex(), models, layers, 3) as running:
-        if "first" in groups:
-            with start_child("benchmarks.inference.ours") as ours:
-                _load(ours, models, manifest, 3)
-                found["first"] = await measure_first(running, manifest.name, prompts, ours, rounds, say)
-        if "streams" in groups:
-            found["streams"] = await measure_streams(running, manifest.name, prompts, rounds, say)
+def _open(models: Path, manifest: Manifest, workers: int) -> AbstractAsyncContextManager[Running]:
+    return open_network(compute_model_id(manifest).hex(), models, manifest.architecture.layers, workers)
 
 
-def _load(ours: Child, models: Path, manifest: Manifest, shards: int) -> None:
+@contextmanager
+def _start_ours(models: Path, manifest: Manifest, shards: int) -> Iterator[Child]:
+    """The same shards in one process."""
     layers = manifest.architecture.layers
-    ours.call("open_store", models=str(models), model=compute_model_id(manifest).hex())
-    cuts = [layers * at // shards for at in range(shards + 1)]
-    ours.call("load", cuts=cuts, positions=POSITIONS, threads=1, verify=False)
+    with start_child("benchmarks.inference.ours") as ours:
+        ours.call("open_store", models=str(models), model=compute_model_id(manifest).hex())
+        cuts = [layers * at // shards for at in range(shards + 1)]
+        ours.call("load", cuts=cuts, positions=POSITIONS, threads=1, verify=False)
+        yield ours
 
 
 if __name__ == "__main__":

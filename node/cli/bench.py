@@ -68,6 +68,18 @@ def inference(
     _run("benchmarks.inference", _write_flags(as_json, False) + options)
 
 
+@bench_app.command()
+def gateway(
+    only: Annotated[str, typer.Option(help="Some of these.")] = "http,first,streams,long",
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each.")] = 5,
+    models: ModelsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """A gateway before a network of its own: streams at once, the first token, a long prompt, the processor's time."""
+    options = [f"--only={only}", f"--rounds={rounds}", f"--models={get_models_dir(models).absolute()}"]
+    _run("benchmarks.gateway", _write_flags(as_json, False) + options)
+
+
 def _write_flags(as_json: bool, quick: bool) -> list[str]:
     return (["--json"] if as_json else []) + (["--quick"] if quick else [])
 

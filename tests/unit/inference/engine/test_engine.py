@@ -26,7 +26,7 @@ from inference.engine.engine import (
 from inference.engine.kv import KvBudget
 from inference.engine.kv_memory import KvCache, KvMemory
 from inference.engine.rows import Rows, StageOutput
-from inference.engine.scheduler import EngineStep, Scheduler, Work
+from inference.engine.scheduler import CHUNK_ROWS_MAX, TAIL_ROWS_MAX, EngineStep, Scheduler, Work
 from inference.errors import EngineError, KvExhaustedError, ModelError, StoreError
 from inference.model.graph.shard import ShardRange
 from inference.model.store import find_unit
@@ -209,7 +209,7 @@ def test_a_reservation_is_a_context_and_is_given_back_once() -> None:
 
 def test_every_decode_goes_first_then_one_chunk_that_ends_at_a_window() -> None:
     scheduler = Scheduler()
-    scheduler.enqueue(A, 5, 100)
+    scheduler.enqueue(A, 5, 100 + TAIL_ROWS_MAX)
     scheduler.enqueue(C, 0, 64)
     scheduler.enqueue(B, 40, 1)
     step = scheduler.schedule()
@@ -221,7 +221,21 @@ def test_every_decode_goes_first_then_one_chunk_that_ends_at_a_window() -> None:
     while (step := scheduler.schedule()).works:
         seen += [(work.start, work.count) for work in step.works]
         scheduler.update(step)
-    assert seen == [(32, 32), (64, 32), (96, 9)]
+    assert seen == [(32, 32), (64, 32), (96, 9 + TAIL_ROWS_MAX)]
+
+
+def test_a_tail_that_costs_less_than_a_call_goes_along() -> None:
+    for count, pieces in ((64, [32, 32]), (64 + TAIL_ROWS_MAX, [32, 32 + TAIL_ROWS_MAX]), (1 + 32, [33])):
+        scheduler = Scheduler()
+        scheduler.enqueue(A, 0, count)
+        seen = []
+        while (step := scheduler.schedule()).works:
+            seen += [work.count for work in step.works]
+            scheduler.update(step)
+        assert seen == pieces
+    scheduler = Scheduler()
+    scheduler.enqueue(A, 0, CHUNK_ROWS_MAX + 1)
+    assert [work.count for work in scheduler.schedule(get_chunk_rows=lambda _: CHUNK_ROWS_MAX).works] == [256]
 
 
 def test_a_long_prompt_shares_steps_with_decoding_requests() -> None:
@@ -248,16 +262,16 @@ def test_prompts_take_turns_chunk_by_chunk() -> None:
 
 def test_a_request_that_lost_its_memory_runs_again_from_the_start() -> None:
     scheduler = Scheduler()
-    scheduler.enqueue(A, 0, 40)
+    scheduler.enqueue(A, 0, 60)
     for _ in range(2):
         scheduler.update(scheduler.schedule())
-    scheduler.enqueue(A, 40, 1)
+    scheduler.enqueue(A, 60, 1)
     scheduler.restart(A)
     seen = []
     while (step := scheduler.schedule()).works:
         seen += step.works
         scheduler.update(step)
-    assert seen == [Work(A, 0, 32, True), Work(A, 32, 8, True), Work(A, 40, 1)]
+    assert seen == [Work(A, 0, 32, True), Work(A, 32, 28, True), Work(A, 60, 1)]
 
 
 def test_scheduler_rejects_gaps_and_forgets_removed_requests() -> None:
@@ -291,7 +305,8 @@ def test_every_enqueued_position_runs_exactly_once_in_order(arrivals: list[tuple
         for work in step.works:
             key = work.request_id[0]
             assert work.start == done[key]
-            assert work.start // 32 == (work.start + work.count - 1) // 32, "a chunk stays in its window"
+            tail = work.start + work.count - (work.start // 32 + 1) * 32
+            assert tail <= 0 or (tail <= TAIL_ROWS_MAX and work.start + work.count == lengths[key])
             done[key] += work.count
         scheduler.update(step)
     assert done == lengths
