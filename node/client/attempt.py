@@ -77,7 +77,9 @@ class RequestAttempts:
                 raise NobodyServes(tuple(self._reasons), self._is_busy)
         except Exception as error:
             failure = error
-        except trio.Cancelled:  # from outside: whoever still reads must not take what came for the whole answer
+        except (
+            BaseException
+        ):  # cancelled from outside: whoever still reads must not take what came for the whole answer
             failure = AskingEnded(answer.cost_nmyl)
             raise
         finally:

@@ -72,7 +72,7 @@ def test_a_file_that_is_no_schema_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_a_schema_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SystemRefused, match="missing: .*check the path"):
+    with pytest.raises(SystemRefused, match=r"missing: .*check the path"):
         make_rules(**{**OFF, "schema": tmp_path / "missing"})
 
 
