@@ -103,7 +103,7 @@ async def serve(
         nursery.start_soon(_prepare, inference, catalog, settings)
         probe, count = partial(_probe_account, account), inference.count_sessions
         # A signal of its own: what is being answered goes on for a moment, and needs its session until then.
-        await run_until_signalled(run_gateway, settings, inference, catalog, probe, count)
+        await run_until_signalled(run_gateway, settings, inference, catalog, probe, count, inference.probe_workers)
         nursery.cancel_scope.cancel()
 
 

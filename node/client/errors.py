@@ -53,6 +53,14 @@ class NobodyServes(MyelinError):
         self.is_busy = is_busy
 
 
+class WorkersAway(MyelinError):
+    """Some layers are served only by workers that could not be reached lately, or did not serve."""
+
+    def __init__(self, workers: list[bytes]) -> None:
+        named = ", ".join(one.hex()[:12] for one in workers)
+        super().__init__(f"nobody else serves the layers of workers that failed lately: {named}; they are tried again")
+
+
 class RequestLost(MyelinError):
     """A stage failed in mid-request. `cost` nmyl were promised for what came, and settle; the rest is not paid."""
 

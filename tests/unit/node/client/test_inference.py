@@ -18,7 +18,7 @@ from inference.serving.client import ClientRequest, RequestFailed, SettlementSen
 from node.client.answer import Ask, Generated, Resolution
 from node.client.attempt import PATHS_MAX
 from node.client.chain_view import WorkerEntry
-from node.client.errors import AskingEnded, InferenceRefused, NobodyServes, RequestLost
+from node.client.errors import AskingEnded, InferenceRefused, NobodyServes, RequestLost, WorkersAway
 from node.client.inference import InferenceParts, PaidInference
 from node.client.purse import PoolRules
 from node.client.routes import Routes
@@ -246,6 +246,19 @@ async def test_a_failing_worker_is_tried_when_nobody_else_serves(world: World, a
         await world.ask()
     tokens, _ = await world.ask()
     assert len(tokens) == 4
+
+
+async def test_layers_whose_only_worker_failed_lately_are_told(world: World, autojump_clock) -> None:
+    world.chain.add("a")
+    await world.ask()
+    await world.inference.probe_workers()
+    world.network.scripts["a"] = [UNREACHABLE, None]
+    with pytest.raises(NobodyServes):
+        await world.ask()
+    with pytest.raises(WorkersAway, match="failed lately"):
+        await world.inference.probe_workers()
+    await world.ask()
+    await world.inference.probe_workers()
 
 
 async def test_capacity_is_told_from_failure(world: World, autojump_clock) -> None:
