@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -256,6 +257,9 @@ def open_asking(
 
 def open_client_host() -> Any:
     """A libp2p host that only dials, under a fresh identity."""
+    logger = logging.getLogger("libp2p")  # cut off from the root when it is imported: it would print as it likes
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())  # what it logs of a failed call, the error says
     return open_host(os.urandom(32), [])
 
 

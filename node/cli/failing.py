@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -61,7 +60,6 @@ def end_in_one_line(is_in_json: Callable[[], bool]) -> Iterator[None]:
 
 def run(app: Callable[[], Any]) -> None:
     """Run the command line as a process. A bug shows its traceback, and the last line asks to report it."""
-    logging.getLogger("libp2p").addHandler(logging.NullHandler())  # what it logs of a failed call, the error says
     try:
         app()
     except (Exception, BaseExceptionGroup) as error:
