@@ -1,8 +1,10 @@
-"""`myelin infer` and `myelin chat`: pay for an answer, watch it being verified."""
+"""`myelin infer`: pay for an answer, watch it being verified; and what `myelin chat` shares with it."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import logging
 import os
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.names import make_dev_names
 from node.cli.options import JsonOption
 from node.cli.sampling_options import (
+    SEED_MAX,
     DecodingRules,
     FrequencyOption,
     MinPOption,
@@ -35,13 +38,15 @@ from node.cli.sampling_options import (
     TemperatureOption,
     TopKOption,
     TopPOption,
+    check_schema,
     make_rules,
 )
 from node.cli.show_inference import InferenceScreen, show_statement
+from node.cli.stop_key import open_stop_key
 from node.cli.stored_models import find_model
 from node.client.account import SigningAccount
 from node.client.answer import Ask, Generated
-from node.client.errors import InferenceRefused, NobodyServes, RequestLost
+from node.client.errors import InferenceRefused
 from node.client.following import RequestDone, follow_request
 from node.client.inference import PaidInference, open_inference
 from node.client.paid_answer import PaidAnswer
@@ -56,7 +61,6 @@ DEFAULT_MAX_PRICE = 200_000
 DEV_CHAIN = "myelin-dev"
 ONE_REQUEST = PoolRules(asks_target=1, requests_max=1)
 """The session closes by itself when its request is resolved."""
-CONVERSATION = PoolRules(asks_target=4, requests_max=1_000)
 
 ModelArgument = Annotated[
     str | None, typer.Option(help="Name, id, or the start of an id, as in `myelin model list` (default: the only one).")
@@ -121,47 +125,13 @@ def infer_command(
     raise typer.Exit(trio.run(_infer, text, options, wait, as_json))
 
 
-def chat_command(
-    model: ModelArgument = None,
-    account: AccountOption = "dev:client",
-    rpc: RpcOption = DEFAULT_RPC,
-    tokens: TokensOption = DEFAULT_TOKENS,
-    temperature: TemperatureOption = 0.7,
-    top_k: TopKOption = 0,
-    top_p: TopPOption = 0.95,
-    min_p: MinPOption = 0.0,
-    repetition_penalty: RepetitionOption = 1.0,
-    presence_penalty: PresenceOption = 0.0,
-    frequency_penalty: FrequencyOption = 0.0,
-    seed: SeedOption = 0,
-    stop: StopOption = None,
-    json_schema: SchemaOption = None,
-    max_price: PriceOption = DEFAULT_MAX_PRICE,
-    models: ModelsOption = None,
-    keys: KeysOption = None,
-) -> None:
-    """Talk with a model in one session; each answer's verification is told before a later prompt. Empty line: end."""
-    rules = make_rules(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        presence_penalty=presence_penalty,
-        frequency_penalty=frequency_penalty,
-        seed=seed,
-        stop=stop,
-        schema=json_schema,
-    )
-    trio.run(_chat, AskOptions(model, tokens, rules, max_price, rpc, account, models, keys))
-
-
 class Asker:
-    """A connected client that asks a model and shows the answer."""
+    """A connected client that asks a model and shows the answer. `answer` is the one under way, or the last."""
 
     def __init__(
         self, account: SigningAccount, inference: PaidInference, store: ShardStore, options: AskOptions
     ) -> None:
+        self.answer: PaidAnswer | None = None
         self._account = account
         self._inference = inference
         self._store = store
@@ -169,11 +139,20 @@ class Asker:
         self._model: bytes | None = None
 
     async def make_screen(self, console: Console, prefix: int, names: dict[str, str]) -> InferenceScreen:
-        """A screen for answers of the model."""
-        return InferenceScreen(console, Tokenizer.load(self._store, await self._get_model()), prefix, names)
+        """A screen for answers of the model. Raises GrammarError for a schema that its workers would not take."""
+        model = await self._get_model()
+        tokenizer = Tokenizer.load(self._store, model)
+        if self._options.rules.grammar:
+            vocab = self._store.load_manifest(model).architecture.vocab
+            await trio.to_thread.run_sync(check_schema, tokenizer, vocab, self._options.rules.grammar)
+        return InferenceScreen(console, tokenizer, prefix, names, self._options.rpc)
 
-    async def ask(self, messages: list[dict[str, str]], screen: InferenceScreen) -> PaidAnswer:
-        """Ask once and show the answer. Raises what `Inference.ask` and iterating an answer raise."""
+    async def ask(self, messages: list[dict[str, str]], screen: InferenceScreen, turn: int = 0) -> None:
+        """Ask once and show the answer. Raises what `Inference.ask` and iterating an answer raise.
+
+        Each `turn` of a conversation draws with a seed of its own.
+        """
+        self.answer = None
         model = await self._get_model()
         tokenizer = Tokenizer.load(self._store, model)
         if tokenizer.has_template or len(messages) > 1:
@@ -188,13 +167,20 @@ class Asker:
                 f"{context} positions of the model: shorten the prompt or ask for fewer --tokens"
             )
         rules = options.rules
-        ask = Ask(model, prompt, options.tokens, rules.sampling, options.max_price, rules.grammar)
-        async with self._inference.ask(ask) as answer:
-            screen.show_start(answer, self._inference.find_session(answer.session))
-            async for item in answer:
-                if isinstance(item, Generated):
-                    screen.show_token(item)
-        return answer
+        sampling = dataclasses.replace(rules.sampling, seed=(rules.sampling.seed + turn) % (SEED_MAX + 1))
+        ask = Ask(model, prompt, options.tokens, sampling, options.max_price, rules.grammar)
+        with screen.show_progress("finding workers, and a session that pays"):
+            async with self._inference.ask(ask) as answer:
+                self.answer = answer
+                screen.show_start(answer, self._inference.find_session(answer.session))
+                async for item in answer:
+                    if isinstance(item, Generated):
+                        screen.show_token(item)
+
+    def require_answer(self) -> PaidAnswer:
+        """The last answer, of an `ask` that has returned."""
+        assert self.answer is not None, "ask returned"
+        return self.answer
 
     async def _get_model(self) -> bytes:
         """A stored model by what it is called; without that, the only one that is on chain too. Raises StoreError."""
@@ -212,89 +198,68 @@ class Asker:
 
 
 async def _infer(text: str, options: AskOptions, wait: bool, as_json: bool) -> int:
+    """Returns the exit status. Ctrl-C stops the answer, tells its cost and ends the command."""
     if not text.strip():
         raise TokenizerError("the prompt is empty: say what to ask")
     store = ShardStore(get_models_dir(options.models))
     console = Console(quiet=as_json)
+    paid: tuple[RequestDone, Statement] | None = None
     async with (
         open_account(options.rpc, options.account, options.keys) as (account, prefix),
         open_client_host() as host,
     ):
         names = await read_names(account, prefix)
-        async with _open_inference(account, host, options, ONE_REQUEST, console) as inference:
+        async with open_asking(account, host, options, ONE_REQUEST, console) as inference:
             asker = Asker(account, inference, store, options)
             screen = await asker.make_screen(console, prefix, names)
-            answer = await asker.ask([{"role": "user", "content": text}], screen)
-            if not wait:
-                screen.show_cost(answer)
-                if as_json:
-                    print(json.dumps(_make_json(screen, answer)))
-                return ExitStatus.DONE
-            done = await follow_request(account.chain, answer.request, screen)
-            statement = await _read_statement(account, screen, done)
+            async with open_stop_key() as key:
+                with key.stopping_answer() as stopped:
+                    await asker.ask([{"role": "user", "content": text}], screen)
+                if wait and not stopped.cancel_called:
+                    with key.stopping_answer() as stopped:
+                        paid = await _wait_for_chain(account, asker.require_answer(), screen)
+            if asker.answer is None:
+                console.print("stopped: nothing was paid")
+                return ExitStatus.INTERRUPTED
+            if paid is None:
+                screen.show_cost(asker.answer)
+    made = _make_json(screen, asker.answer)
+    if paid is None:
+        if as_json:
+            print(json.dumps(made))
+        return ExitStatus.INTERRUPTED if stopped.cancel_called else ExitStatus.DONE
+    done, statement = paid
     show_statement(console, statement, names)
     is_verified = all(one.status == StageStatus.PAID for one in done.found.stages)
     if as_json:
-        print(json.dumps({**_make_json(screen, answer), **_make_chain_json(done, statement, is_verified)}))
+        print(json.dumps({**made, **_make_chain_json(done, statement, is_verified)}))
     return ExitStatus.DONE if is_verified else ExitStatus.NOT_VERIFIED
 
 
-async def _chat(options: AskOptions) -> None:
-    console = Console()
-    store = ShardStore(get_models_dir(options.models))
-    messages: list[dict[str, str]] = []
-    pending: dict[int, bytes] = {}
-    async with (
-        open_account(options.rpc, options.account, options.keys) as (account, prefix),
-        open_client_host() as host,
-    ):
-        names = await read_names(account, prefix)
-        async with _open_inference(account, host, options, CONVERSATION, console) as inference:
-            asker = Asker(account, inference, store, options)
-            screen = await asker.make_screen(console, prefix, names)
-            while text := (await trio.to_thread.run_sync(_read_line)).strip():
-                screen.begin_answer()
-                messages.append({"role": "user", "content": text})
-                try:
-                    answer = await asker.ask(messages, screen)
-                except (RequestLost, NobodyServes) as error:
-                    console.print(f"[red]{error.message}[/red]", highlight=False)
-                    messages.pop()
-                    continue
-                messages.append({"role": "assistant", "content": screen.answer})
-                screen.show_cost(answer)
-                pending[len(messages) // 2] = answer.request
-                await _show_outcomes(inference, screen, pending)
-            await _show_outcomes(inference, screen, pending)
+async def _wait_for_chain(
+    account: SigningAccount, answer: PaidAnswer, screen: InferenceScreen
+) -> tuple[RequestDone, Statement]:
+    with screen.show_progress("waiting for the chain to settle, verify and pay"):
+        done = await follow_request(account.chain, answer.request, screen)
+        return done, await _read_statement(account, screen, done)
 
 
-async def _show_outcomes(inference: PaidInference, screen: InferenceScreen, pending: dict[int, bytes]) -> None:
-    """What has been verified of earlier answers since the last prompt."""
-    for number, request in list(pending.items()):
-        outcome = await inference.get_outcome(request)
-        if outcome.resolution.is_final:
-            screen.show_outcome(number, outcome)
-            del pending[number]
-
-
-def _open_inference(
+def open_asking(
     account: SigningAccount, host: P2PHost, options: AskOptions, rules: PoolRules, console: Console
 ) -> AbstractAsyncContextManager[PaidInference]:
+    """Inference for the block; a session that an earlier run left open is closed, and reported."""
+
     def report(session: bytes) -> None:
         console.print(f"[dim]session 0x{session.hex()} was left open by an earlier run: closed[/dim]", highlight=False)
 
     return open_inference(account, host, get_sessions_dir(options.keys), rules, report)
 
 
-def _read_line() -> str:
-    try:
-        return input("you> ")
-    except EOFError:
-        return ""
-
-
 def open_client_host() -> Any:
     """A libp2p host that only dials, under a fresh identity."""
+    logger = logging.getLogger("libp2p")  # cut off from the root when it is imported: it would print as it likes
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())  # what it logs of a failed call, the error says
     return open_host(os.urandom(32), [])
 
 
@@ -318,6 +283,7 @@ def _make_json(screen: InferenceScreen, answer: PaidAnswer) -> dict[str, Any]:
         "session": f"0x{answer.session.hex()}",
         "answer": screen.answer,
         "tokens": len(screen.speed.times_s),
+        "finish": screen.finish,
         "firstTokenSeconds": round(screen.speed.first_token_s, 3),
         "tokensPerSecond": round(screen.speed.tokens_per_s, 2),
         "price": answer.cost_nmyl,

@@ -22,6 +22,7 @@ from node.cli.amounts import format_myl
 from node.cli.checkout import find_in_checkout
 from node.cli.models import import_sample
 from node.cli.models_dir import ModelsOption, get_models_dir
+from node.cli.next_steps import make_next_steps
 from node.cli.running import run_until_signalled, wait_for_signal
 from node.client.rpc import open_rpc
 from node.client.rpc_chain import RpcChain
@@ -91,7 +92,7 @@ async def run_demo(options: DemoOptions, console: Console) -> int:
             answered = await _ask(options, plan)
             async with open_rpc(plan.validators[0].rpc_url) as rpc:
                 status = await judge_outcome(await RpcChain.connect(rpc), options, plan, answered, console)
-            _show_next(console, plan)
+            _show_next(console, plan, base)
             if options.keep:
                 console.print("The network stays up; Ctrl-C stops it.")
                 await wait_for_signal()
@@ -206,11 +207,11 @@ def _show_network(console: Console, plan: LocalnetPlan) -> None:
         console.print(f"[bold]{'worker':>10}[/bold]  {worker.name}: layers {worker.start}-{worker.end - 1}")
 
 
-def _show_next(console: Console, plan: LocalnetPlan) -> None:
-    """Print the address, and two commands to try while the network is up (`--keep`)."""
+def _show_next(console: Console, plan: LocalnetPlan, base: Path) -> None:
+    """Print the address, and commands to try while the network is up (`--keep`)."""
     url = plan.validators[0].rpc_url
     body = '{"jsonrpc":"2.0","id":1,"method":"inference_models","params":[]}'
     console.print()
     console.print(f"JSON-RPC: {url}   (stays up with `--keep`); try:", highlight=False)
-    console.print(f"  .venv/bin/myelin infer 'Tell me a joke.' --rpc {url}", highlight=False, markup=False)
-    console.print(f"  curl -s {url} -d '{body}'", highlight=False, markup=False, soft_wrap=True)
+    for line in (*make_next_steps(url, base, Path(plan.models)), f"curl -s {url} -d '{body}'"):
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.errors import CliError
 from node.cli.keyring import KEY_HELP, KeysOption
 from node.cli.models_dir import ModelsOption, get_models_dir
-from node.cli.options import DEFAULT_BASE, JsonOption
+from node.cli.options import DEFAULT_BASE, JsonOption, LogLevelOption
 from node.cli.plain import print_table
 from node.cli.running import run_until_signalled, setup_logging
 from node.client.account import SigningAccount
@@ -30,7 +31,7 @@ from node.client.inference import PaidInference, open_inference
 from node.client.purse import PoolRules
 from node.gateway.accounts.keys import KeyLimits, create_key, list_keys, revoke_key
 from node.gateway.accounts.schema import open_database
-from node.gateway.accounts.store import DAY_S, get_day, list_usage
+from node.gateway.accounts.store import DAY_S, UsageDay, get_day, list_usage
 from node.gateway.catalog import StoredCatalog
 from node.gateway.service import run_gateway
 from node.gateway.settings import GatewaySettings
@@ -58,6 +59,10 @@ class KeyUnknown(CliError):
     """No key is called so. See `myelin gateway keys list`."""
 
 
+class KeyNameEmpty(CliError):
+    """A key needs a name, for lists."""
+
+
 @app.command("run")
 def run_command(
     account: Annotated[str, typer.Option(help=f"Account that pays. {KEY_HELP}")],
@@ -73,10 +78,12 @@ def run_command(
     origin: Annotated[list[str] | None, typer.Option(help="A web page's origin that may ask (CORS).")] = None,
     models: ModelsOption = None,
     keys: KeysOption = None,
-    log_level: str = "INFO",
+    log_level: LogLevelOption = "INFO",
 ) -> None:
     """Answer until SIGINT or SIGTERM."""
     setup_logging(log_level)
+    if not is_open and not _has_key(base):
+        log.warning("no key yet, so every request is refused: `myelin gateway keys create NAME --base %s`", base)
     settings = GatewaySettings(base, max_price, host=host, port=port, is_open=is_open, origins=tuple(origin or ()))
     trio.run(run_until_signalled, serve, settings, PoolRules(parallel), rpc, account, models, keys)
 
@@ -94,9 +101,10 @@ async def serve(
     ):
         catalog = StoredCatalog(store, account.chain, settings.max_price)
         nursery.start_soon(_prepare, inference, catalog, settings)
-        await run_gateway(
-            settings, inference, catalog, lambda: _probe_account(account), lambda: inference.count_sessions()
-        )
+        probe, count = partial(_probe_account, account), inference.count_sessions
+        # A signal of its own: what is being answered goes on for a moment, and needs its session until then.
+        await run_until_signalled(run_gateway, settings, inference, catalog, probe, count, inference.probe_workers)
+        nursery.cancel_scope.cancel()
 
 
 async def _prepare(inference: PaidInference, catalog: StoredCatalog, settings: GatewaySettings) -> None:
@@ -137,6 +145,8 @@ def create_command(
     as_json: JsonOption = False,
 ) -> None:
     """Make a key and print it, this once: the database holds its hash alone."""
+    if not name.strip():
+        raise KeyNameEmpty("the key's name is empty: say whose it is")
     with _open(base) as database:
         text = create_key(database, name, KeyLimits(budget, daily_budget, requests, tokens, tuple(model or ())))
     print(json.dumps({"name": name, "key": text}) if as_json else text)
@@ -164,6 +174,9 @@ def list_command(base: GatewayBaseOption = DEFAULT_GATEWAY_BASE, as_json: JsonOp
     if as_json:
         print(json.dumps(rows))
         return
+    if not rows:
+        print(f"no keys in {base}: make one with `myelin gateway keys create NAME`")
+        return
     header = ("number", "name", "created", "budget", "a day", "requests/min", "tokens/min", "models", "")
     print_table(header, [_show_key(one) for one in rows], right=("number", "budget", "a day"))
 
@@ -172,13 +185,14 @@ def list_command(base: GatewayBaseOption = DEFAULT_GATEWAY_BASE, as_json: JsonOp
 def revoke_command(
     name: Annotated[str, typer.Argument(help="Name or number, as in `myelin gateway keys list`.")],
     base: GatewayBaseOption = DEFAULT_GATEWAY_BASE,
+    as_json: JsonOption = False,
 ) -> None:
-    """Revoke a key, from its next request on."""
+    """Revoke a key, from its next request on; by name, all keys of that name."""
     with _open(base) as database:
         count = revoke_key(database, name)
     if count == 0:
         raise KeyUnknown(f"no key that is not revoked is called {name!r:.80}: see `myelin gateway keys list`")
-    print(f"revoked: {count}")
+    print(json.dumps({"revoked": count}) if as_json else f"revoked: {count}")
 
 
 @app.command("usage")
@@ -192,7 +206,10 @@ def usage_command(
         names = {one.number: one.name for one in list_keys(database)}
         found = list_usage(database, get_day() - days + 1)
     if as_json:
-        print(json.dumps([{name: getattr(one, name) for name in one.__slots__} for one in found]))
+        print(json.dumps([_describe_usage(one, names) for one in found]))
+        return
+    if not found:
+        print(f"no requests in {base} in the last {days} days")
         return
     rows = [
         (
@@ -206,8 +223,27 @@ def usage_command(
         for one in found
     ]
     print_table(
-        ("day", "key", "requests", "prompt", "generated", "cost"), rows, right=("requests", "prompt", "generated")
+        ("day", "key", "requests", "prompt", "generated", "cost"),
+        rows,
+        right=("requests", "prompt", "generated", "cost"),
     )
+
+
+def _has_key(base: Path) -> bool:
+    with _open(base) as database:
+        return any(not one.is_revoked for one in list_keys(database))
+
+
+def _describe_usage(row: UsageDay, names: dict[int, str]) -> dict[str, Any]:
+    return {
+        "day": _show_day(row.day),
+        "number": row.key,
+        "name": names.get(row.key),
+        "requests": row.requests,
+        "promptTokens": row.prompt_tokens,
+        "generatedTokens": row.generated_tokens,
+        "cost": row.cost,
+    }
 
 
 def _open(base: Path) -> Any:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from genesis.spec import compute_genesis_hash
 from node.cli.models_dir import ModelsOption, get_models_dir
+from node.cli.next_steps import make_next_steps
 from node.cli.options import JsonOption
 from node.cli.plain import print_pairs, print_table
 from node.cli.running import run_until_signalled
@@ -73,6 +74,11 @@ def up_command(
 
     _act(base, up)
     _show(trio.run(read_status, base.absolute()))
+    if workers:
+        made = load_localnet(base.absolute()).plan
+        print("try:")
+        for line in make_next_steps(made.validators[0].rpc_url, base, Path(made.models)):
+            print(f"  {line}")
 
 
 @app.command("status")

@@ -47,7 +47,7 @@ COMMANDS = {
     "bench": CommandEntry("bench", "bench_app", "Benchmarks, side by side with a peer (from a checkout)."),
     "sim": CommandEntry("sims", "app", "Simulations: whole nodes on virtual time under a seed."),
     "infer": CommandEntry("ask", "infer_command", "Ask once: escrow, answer, settlement, verification, payment."),
-    "chat": CommandEntry("ask", "chat_command", "Talk with a model; each answer is paid and verified."),
+    "chat": CommandEntry("chat", "chat_command", "Talk with a model; each answer is paid and verified."),
 }
 """The commands in the order of `--help`, which imports none of their modules."""
 

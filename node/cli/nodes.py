@@ -18,7 +18,7 @@ from genesis.spec import compute_genesis_hash, load_spec, save_spec
 from inference.engine.device import CPU, Device
 from node.cli.keyring import KEY_HELP, KeysOption, load_node_seed, load_signing_key, parse_block_id
 from node.cli.models_dir import ModelsOption, get_models_dir
-from node.cli.options import DEFAULT_BASE, BaseOption, DeviceOption
+from node.cli.options import DEFAULT_BASE, BaseOption, DeviceOption, LogLevelOption
 from node.cli.running import STOP_SIGNALS, run_until_signalled, setup_logging
 from node.full.settings import SNAPSHOT_INTERVAL_DEFAULT, NodeConfig, NodePaths, NodeRefused, ValidatorKeys
 from node.keys.derivation import KeyKind
@@ -114,7 +114,7 @@ def run_command(
     keep_blocks: Annotated[str, typer.Option(help="Blocks whose body and receipts are kept, or `all`.")] = "all",
     models: ModelsOption = None,
     keys: KeysOption = None,
-    log_level: str = "INFO",
+    log_level: LogLevelOption = "INFO",
 ) -> None:
     """Run a node until SIGINT or SIGTERM."""
     setup_logging(log_level)
@@ -216,7 +216,7 @@ def signer_serve_command(
     socket_path: Annotated[Path, typer.Option("--socket", help="Where the node connects; this user's alone.")],
     base: BaseOption = DEFAULT_BASE,
     keys: KeysOption = None,
-    log_level: str = "INFO",
+    log_level: LogLevelOption = "INFO",
 ) -> None:
     """Hold a validator's key and history in a process of their own, for one node on this machine, until SIGTERM."""
     setup_logging(log_level)

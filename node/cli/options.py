@@ -29,6 +29,7 @@ BaseOption = Annotated[Path, typer.Option("--base", help="The node's directory."
 DeviceOption = Annotated[
     str, typer.Option(help="What computes: cpu, cuda, or cuda:N for GPU N. Never another one than was asked for.")
 ]
+LogLevelOption = Annotated[str, typer.Option(help="What to log: DEBUG, INFO, WARNING, ERROR or CRITICAL.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_note_json)]
 
 

@@ -10,16 +10,30 @@ from typing import Any, TypeVar
 
 import trio
 
+from node.cli.errors import CliError
+from proto_specs.errors import ExitStatus
+
 T = TypeVar("T")
 
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def setup_logging(level: str = "INFO") -> None:
-    """Log each event as a line on standard error; libraries log errors only."""
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    """Log each event as a line on standard error; libraries log errors only. Raises LogLevelInvalid."""
+    if level.upper() not in LOG_LEVELS:
+        raise LogLevelInvalid(f"{level!r:.40} is no log level: write one of {', '.join(LOG_LEVELS)}")
+    logging.basicConfig(
+        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     for name in ("libp2p", "httpx", "httpcore", "multiaddr"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class LogLevelInvalid(CliError):
+    """Not the name of a log level."""
+
+    exit_status = ExitStatus.WRONG_USAGE
 
 
 async def run_until_signalled(function: Callable[..., Awaitable[T]], *args: object) -> T | None:

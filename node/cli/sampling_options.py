@@ -9,7 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from node.cli.errors import CliError
+from inference.decoding.grammar import GrammarEngine
+from inference.errors import GrammarError
+from inference.model.tokenizer.tokenizer import Tokenizer
+from node.cli.errors import CliError, explain_system_error
 from proto_specs.limits import GRAMMAR_BYTES_MAX, STOP_BYTES_MAX, STOPS_MAX
 from proto_specs.order_rules import validate_sampling
 from proto_specs.types.sampling import GrammarKind, SamplingParams, make_grammar
@@ -83,6 +86,14 @@ def make_rules(
     return DecodingRules(sampling, grammar)
 
 
+def check_schema(tokenizer: Tokenizer, vocab: int, schema: bytes) -> None:
+    """Compile a schema as the workers would: nothing is escrowed for one that they refuse. Raises SchemaInvalid."""
+    try:
+        GrammarEngine(tokenizer.vocabulary, tokenizer.eos_tokens, vocab).compile(GrammarKind.JSON_SCHEMA, schema)
+    except GrammarError as error:
+        raise SchemaInvalid(f"--json-schema: {error.message}") from error
+
+
 def _to_milli(value: float) -> int:
     return round(value * 1000)
 
@@ -90,8 +101,11 @@ def _to_milli(value: float) -> int:
 def _read_schema(path: Path) -> bytes:
     try:
         text = path.read_bytes()
+    except OSError as error:
+        raise explain_system_error(error) from error
+    try:
         found: Any = json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise SchemaInvalid(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(found, dict):
         raise SchemaInvalid(f"{path} is no JSON schema: a schema is an object")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 
 from consensus.runtime.inference.state import Challenge, StageStatus
 from inference.model.tokenizer.tokenizer import Tokenizer
 from node.cli.amounts import format_distance, format_myl
+from node.cli.connect import DEFAULT_RPC
 from node.client.answer import Generated, RequestOutcome, Resolution
 from node.client.following import Happening, RequestDone, SettlementSeen, StageDrawn, StageResolved
 from node.client.paid_answer import PaidAnswer
@@ -19,6 +22,9 @@ from node.client.statement import Row, Statement
 from proto_specs.ss58 import encode_address
 from proto_specs.types.calls import Outcome
 from proto_specs.types.wire import FinishReason
+
+UNFINISHED = "stopped"
+"""What stands for an answer's finish reason while it has none."""
 
 
 @dataclass
@@ -42,14 +48,19 @@ class Speed:
 class InferenceScreen:
     """Prints an answer, and as a `Report` what the chain makes of it. `names` are readable names of addresses."""
 
-    def __init__(self, console: Console, tokenizer: Tokenizer, prefix: int, names: Mapping[str, str]) -> None:
+    def __init__(
+        self, console: Console, tokenizer: Tokenizer, prefix: int, names: Mapping[str, str], rpc: str = DEFAULT_RPC
+    ) -> None:
         self._console = console
+        self._query = "myelin query {} {}" + ("" if rpc == DEFAULT_RPC else f" --rpc {rpc}")
+        self._progress: Status | None = None
         self._text = tokenizer.stream()
         self._tokenizer = tokenizer
         self._prefix = prefix
         self._names = names
         self._operators: dict[int, str] = {}
         self.answer = ""
+        self.finish = UNFINISHED
         self.speed = Speed()
         self.session: bytes | None = None
         self.first_height = 0
@@ -57,6 +68,17 @@ class InferenceScreen:
     def begin_answer(self) -> None:
         """Another answer is about to come."""
         self._text, self.answer, self.speed = self._tokenizer.stream(), "", Speed()
+        self.finish = UNFINISHED
+
+    @contextmanager
+    def show_progress(self, what: str) -> Iterator[None]:
+        """Say on a terminal what is waited for, until the block or the wait ends."""
+        self._progress = self._console.status(what)
+        try:
+            with self._progress:
+                yield
+        finally:
+            self._progress = None
 
     def show_start(self, answer: PaidAnswer, session: HeldSession | None) -> None:
         """The path, and the session that pays. It may be an older one."""
@@ -69,12 +91,25 @@ class InferenceScreen:
             self.session, self.first_height = session.opened.session, session.opened.height
             self._line("escrow", f"{format_myl(session.opened.deposit)} in block {session.opened.height}")
         self._console.print()
+        if self._progress is not None:
+            self._progress.update("computing the prompt")
 
     def show_cost(self, answer: PaidAnswer) -> None:
         """What was promised, and how to see the verification."""
+        if self.finish == UNFINISHED:
+            self._console.print("\n")
+            self._line("stopped", f"after {len(self.speed.times_s)} tokens")
         request = f"0x{answer.request.hex()}"
-        see = f"its verification: `myelin query request {request}`"
+        if not answer.cost_nmyl:
+            self._line("request", f"{request} costs nothing")
+            return
+        see = f"its verification: `{self._query.format('request', request)}`"
         self._line("request", f"{request} costs {format_myl(answer.cost_nmyl)}; {see}")
+
+    def show_pending(self, session: bytes, count: int) -> None:
+        """How many answers the chain has not resolved yet, and where to see it."""
+        what = "1 answer is" if count == 1 else f"{count} answers are"
+        self._line("session", f"{what} not verified yet; see `{self._query.format('session', f'0x{session.hex()}')}`")
 
     def show_outcome(self, number: int, outcome: RequestOutcome) -> None:
         """One line about an earlier answer."""
@@ -106,6 +141,8 @@ class InferenceScreen:
 
     def show_token(self, token: Generated) -> None:
         """A token of the answer."""
+        if self._progress is not None:
+            self._progress.stop()
         self.speed.times_s.append(token.seconds)
         if not self._tokenizer.is_eos(token.token):
             self._write(self._text.push(token.token))
@@ -113,6 +150,7 @@ class InferenceScreen:
             self._write(self._text.finish())
             self._console.print("\n")
             speed, reason = self.speed, token.finish.name.lower()
+            self.finish = reason
             numbers = f"first token {speed.first_token_s:.2f} s, {speed.tokens_per_s:.1f} tok/s"
             self._line("generated", f"{len(speed.times_s)} tokens ({reason}), {numbers}")
 

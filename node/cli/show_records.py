@@ -142,6 +142,7 @@ def show_open_sessions(found: Json) -> None:
     ]
     columns = ("left", "deposit", "settled", "ends in block")
     print_table(("session", *columns), rows, right=columns)
+    print("`close-session SESSION` ends one. A gateway or chat that runs closes its own.")
 
 
 def show_request(node: Connection, found: Json) -> None:

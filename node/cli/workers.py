@@ -20,7 +20,7 @@ from node.cli.amounts import format_myl
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.keyring import KEY_HELP, KeysOption, load_node_seed, load_signing_key
 from node.cli.models_dir import ModelsOption, get_models_dir
-from node.cli.options import DeviceOption, JsonOption, parse_layers
+from node.cli.options import DeviceOption, JsonOption, LogLevelOption, parse_layers
 from node.cli.running import run_until_signalled, setup_logging
 from node.cli.stored_models import find_model
 from node.keys.derivation import KeyKind
@@ -55,7 +55,7 @@ def run_command(
     device: DeviceOption = "cpu",
     models: ModelsOption = None,
     keys: KeysOption = None,
-    log_level: str = "INFO",
+    log_level: LogLevelOption = "INFO",
 ) -> None:
     """Bond, announce and serve layers START to END of a model until SIGINT or SIGTERM."""
     setup_logging(log_level)

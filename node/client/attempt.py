@@ -9,7 +9,7 @@ import trio
 from inference.routing import NoPathError
 from inference.serving.client import ClientRequest, PromptScored, RequestFailed, SettlementSent, TokenReceived
 from node.client.answer import Ask, Generated
-from node.client.errors import InferenceRefused, NobodyServes, RequestLost
+from node.client.errors import AskingEnded, InferenceRefused, NobodyServes, RequestLost
 from node.client.escrow_session import EscrowSlice
 from node.client.link import FrameLink
 from node.client.paid_answer import PaidAnswer
@@ -79,6 +79,11 @@ class RequestAttempts:
                 raise NobodyServes(tuple(self._reasons), self._is_busy)
         except Exception as error:
             failure = error
+        except (
+            BaseException
+        ):  # cancelled from outside: whoever still reads must not take what came for the whole answer
+            failure = AskingEnded(answer.cost_nmyl)
+            raise
         finally:
             answer.end(failure)
             answer.ended.set()

@@ -53,6 +53,14 @@ class NobodyServes(MyelinError):
         self.is_busy = is_busy
 
 
+class WorkersAway(MyelinError):
+    """Some layers are served only by workers that could not be reached lately, or did not serve."""
+
+    def __init__(self, workers: list[bytes]) -> None:
+        named = ", ".join(one.hex()[:12] for one in workers)
+        super().__init__(f"nobody else serves the layers of workers that failed lately: {named}; they are tried again")
+
+
 class RequestLost(MyelinError):
     """A stage failed in mid-request. `cost` nmyl were promised for what came, and settle; the rest is not paid."""
 
@@ -61,8 +69,18 @@ class RequestLost(MyelinError):
     def __init__(self, failure: RequestFailed, request: bytes, session: bytes, cost: int) -> None:
         paid = f"{cost} nmyl were promised for what came" if cost else "nothing was promised"
         rest = f"{paid}, the rest of its slice returns when session 0x{session.hex()} closes"
-        super().__init__(f"stage {failure.stage}: {failure.message} ({failure.code.name}); {rest}")
+        where = f"stage {failure.stage}"
+        what = failure.message if failure.message.startswith(where) else f"{where}: {failure.message}"
+        super().__init__(f"{what} ({failure.code.name}); {rest}")
         self.failure = failure
         self.request = request
         self.session = session
+        self.cost = cost
+
+
+class AskingEnded(MyelinError):
+    """Whoever asks was told to end before the answer did. `cost` nmyl were promised for what came."""
+
+    def __init__(self, cost: int) -> None:
+        super().__init__(f"the answer was cut short, because its client ends: {cost} nmyl were promised for what came")
         self.cost = cost

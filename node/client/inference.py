@@ -78,6 +78,10 @@ class PaidInference:
         """Sessions that are open, as far as known here."""
         return self._parts.pool.count()
 
+    async def probe_workers(self) -> None:
+        """Raises WorkersAway when a model in use has no path but over workers that failed lately."""
+        self._parts.routes.require_workers()
+
     def find_session(self, session: bytes) -> HeldSession | None:
         """A session that pays for requests made here."""
         return self._parts.pool.find(session)

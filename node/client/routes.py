@@ -15,7 +15,7 @@ import trio
 from inference.routing import LayerOffer, NoPathError, choose_path
 from node.client.answer import Ask
 from node.client.chain_view import WorkerEntry
-from node.client.errors import InferenceRefused
+from node.client.errors import InferenceRefused, WorkersAway
 from node.client.transport import StagePeer
 from node.client.worker_memory import WorkerMemory
 from proto_specs.errors import MyelinError
@@ -111,6 +111,20 @@ class Routes:
         except NoPathError:
             path = choose_path(offers, layers, ask.max_price, excluded)
         return Route(listed.manifest, tuple(workers[one.worker] for one in path))
+
+    def require_workers(self) -> None:
+        """Raises WorkersAway when a model in use has no path but over workers that failed lately."""
+        now_s = trio.current_time()
+        for listed in self._listed.values():
+            active = [one for one in listed.workers if one.is_active]
+            offers = [self._make_offer(one, now_s) for one in active]
+            avoided = [one.worker for one in active if self.memory.is_avoided(one.worker, now_s)]
+            try:
+                dearest = max((one.price for one in offers), default=0)
+                choose_path(offers, listed.manifest.architecture.layers, dearest, avoided)
+            except NoPathError:
+                if avoided:  # else nobody is registered, which the chain tells
+                    raise WorkersAway(avoided) from None
 
     def forget(self, model: bytes) -> None:
         """What is known of a model's workers proved wrong: read it again before the next path."""

@@ -31,10 +31,13 @@ class Fault:
 class HealthCheck:
     """Asks everything that answers need; the result is kept for KEPT_S, so that asking often costs nothing."""
 
-    def __init__(self, catalog: Catalog, store: AccountStore, probe_account: Probe) -> None:
+    def __init__(
+        self, catalog: Catalog, store: AccountStore, probe_account: Probe, probe_workers: Probe | None = None
+    ) -> None:
         self._catalog = catalog
         self._store = store
         self._probe_account = probe_account
+        self._probe_workers = probe_workers
         self._found: tuple[Fault, ...] = ()
         self._found_s = -KEPT_S
         self._lock = trio.Lock()
@@ -49,7 +52,10 @@ class HealthCheck:
 
     async def _check_network(self) -> list[Fault]:
         faults = await self._ask("node_unreachable", self._check_models)
-        return faults or [*self._list_unserved(), *await self._ask("account_cannot_fund", self._probe_account)]
+        if faults:
+            return faults
+        away = [] if self._probe_workers is None else await self._ask("no_worker", self._probe_workers)
+        return [*self._list_unserved(), *away, *await self._ask("account_cannot_fund", self._probe_account)]
 
     async def _ask(self, reason: str, check: Probe) -> list[Fault]:
         try:

@@ -35,6 +35,7 @@ async def run_gateway(
     catalog: Catalog,
     probe_account: Probe,
     count_sessions: Callable[[], int] | None = None,
+    probe_workers: Probe | None = None,
     task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled; starts with the port. Raises SettingsInvalid, DatabaseUnusable, OSError."""
@@ -57,7 +58,7 @@ async def run_gateway(
             rates = KeyRates(trio.current_time)
             threads = trio.CapacityLimiter(ENCODING_THREADS)
             desk = Desk(settings, catalog, GrammarJudge(), counters, rates, threads)
-            app = make_app(desk, HealthCheck(catalog, store, probe_account))
+            app = make_app(desk, HealthCheck(catalog, store, probe_account, probe_workers))
             nursery.start_soon(follower.run)
             port = await nursery.start(serve_http, app, settings.host, settings.port, settings.bounds)
             log.info("the gateway listens on http://%s:%d", settings.host, port)

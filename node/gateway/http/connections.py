@@ -91,7 +91,10 @@ async def serve_http(
         finally:
             free.release_on_behalf_of(stream)
 
-    listeners = await trio.open_tcp_listeners(port, host=host, backlog=1024)
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host, backlog=1024)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"{host}:{port}") from error  # whoever reads it sees which address
     closing = trio.Event()
     async with trio.open_nursery() as nursery:
         handlers = await nursery.start(_hold_handlers, closing)

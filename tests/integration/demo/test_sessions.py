@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ async def test_sessions_that_last(running: Running, tmp_path: Path) -> None:
     await infer_twice_at_once(running)
     await die(running, sessions)
     await converse(running, tmp_path)
+    await interrupt(running, tmp_path)
 
 
 async def talk(running: Running, client: Client) -> None:
@@ -192,3 +194,33 @@ async def converse(running: Running, tmp_path: Path) -> None:
     status, answer, errors = await running.infer("Hi", "--seed", str(2**64), "--tokens", "2")
     assert (status, answer) == (2, None), errors
     assert "seed" in errors
+
+
+async def interrupt(running: Running, tmp_path: Path) -> None:
+    """Ctrl-C in mid-answer: the chat tells what it cost and goes on; at its prompt it ends the chat."""
+    argv = [sys.executable, "-m", "node.cli.main", "chat", "--rpc", running.rpc_url, "--models", running.plan.models]
+    argv += ["--model", running.plan.model, "--temperature", "0", "--tokens", "400"]
+    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "data")}
+    async with trio.open_nursery() as nursery:
+        start = partial(trio.run_process, argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        process = await nursery.start(start)
+        heard = b""
+
+        async def hear(text: bytes, times: int = 1) -> None:
+            nonlocal heard
+            with trio.fail_after(60):
+                while heard.count(text) < times:
+                    heard += await process.stdout.receive_some()
+
+        await hear(b"you> ")
+        await process.stdin.send_all(b"Tell a long story of a river.\n")
+        await hear(b"river")
+        process.send_signal(signal.SIGINT)
+        await hear(b"you> ", 2)
+        assert b"stopped  after" in heard
+        await process.stdin.send_all(b"Name the capital of France.\n")
+        await hear(b"you> ", 3)
+        assert b"generated" in heard
+        process.send_signal(signal.SIGINT)
+        await hear(b"not verified yet")
+    assert process.returncode == 0

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from node.cli.sampling_options import SchemaInvalid, StopInvalid, make_rules
+from node.cli.errors import SystemRefused
+from node.cli.sampling_options import SchemaInvalid, StopInvalid, check_schema, make_rules
 from proto_specs.limits import GRAMMAR_BYTES_MAX
 from proto_specs.order_rules import OrderInvalid
 from proto_specs.types.sampling import SamplingParams, compute_grammar_hash
+from tests.unit.node.gateway.fake_inference import make_tokenizer
 
 OFF: dict[str, Any] = {
     "temperature": 0.0,
@@ -67,5 +69,14 @@ def test_a_file_that_is_no_schema_is_named(tmp_path: Path, text: str) -> None:
     schema.write_text(text)
     with pytest.raises(SchemaInvalid, match="schema"):
         make_rules(**{**OFF, "schema": schema})
-    with pytest.raises(SchemaInvalid, match="missing"):
+
+
+def test_a_schema_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SystemRefused, match=r"missing: .*check the path"):
         make_rules(**{**OFF, "schema": tmp_path / "missing"})
+
+
+def test_a_schema_that_workers_would_refuse() -> None:
+    tokenizer = make_tokenizer()
+    with pytest.raises(SchemaInvalid, match="--json-schema: "):
+        check_schema(tokenizer, tokenizer.vocab, b'{"type": "frob"}')
