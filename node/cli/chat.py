@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from typing import Annotated
 
 import trio
@@ -25,6 +26,7 @@ from node.cli.ask import (
 )
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.keyring import KeysOption
+from node.cli.lines import LineReader
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.sampling_options import (
     SEED_MAX,
@@ -157,9 +159,10 @@ async def _chat(options: AskOptions) -> int:
         async with open_asking(account, host, options, CONVERSATION, console) as inference:
             asker = Asker(account, inference, store, options)
             screen = await asker.make_screen(console, prefix, names)
+            lines = LineReader(sys.stdin.fileno())
             talk = Conversation(asker, inference, screen, console)
             async with open_stop_key() as key:
-                while text := (await _read_line()).strip():
+                while text := await _read_prompt(console, lines):
                     await talk.take_turn(text, key)
                 await talk.show_outcomes()
             if key.is_leaving:
@@ -168,13 +171,11 @@ async def _chat(options: AskOptions) -> int:
     return talk.status
 
 
-async def _read_line() -> str:
-    """A line of the user; empty at the end of the input. Cancelled, it leaves the thread that reads behind."""
-    return await trio.to_thread.run_sync(_input, abandon_on_cancel=True)  # type: ignore[call-arg]  # stubs: see grammars
-
-
-def _input() -> str:
-    try:
-        return input("you> ")
-    except EOFError:
-        return ""
+async def _read_prompt(console: Console, lines: LineReader) -> str:
+    """What the user says; empty at the end of the input."""
+    console.out("you> ", end="", highlight=False)
+    console.file.flush()
+    line = await lines.read_line()
+    if line is None:
+        console.print()
+    return (line or "").strip()

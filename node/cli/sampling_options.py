@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from inference.decoding.grammar import GrammarEngine
 from inference.errors import GrammarError
 from inference.model.tokenizer.tokenizer import Tokenizer
 from node.cli.errors import CliError, explain_system_error
@@ -88,6 +87,8 @@ def make_rules(
 
 def check_schema(tokenizer: Tokenizer, vocab: int, schema: bytes) -> None:
     """Compile a schema as the workers would: nothing is escrowed for one that they refuse. Raises SchemaInvalid."""
+    from inference.decoding.grammar import GrammarEngine  # most questions have no schema
+
     try:
         GrammarEngine(tokenizer.vocabulary, tokenizer.eos_tokens, vocab).compile(GrammarKind.JSON_SCHEMA, schema)
     except GrammarError as error:

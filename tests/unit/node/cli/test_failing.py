@@ -114,6 +114,7 @@ CASES: dict[str, tuple[ExitStatus, list[str]]] = {
     "gateway keys list": (REFUSED, ["--base", "{tmp}/file/gw"]),
     "gateway keys revoke": (REFUSED, ["nobody", "--base", "{tmp}/gw"]),
     "gateway usage": (REFUSED, ["--base", "{tmp}/file/gw"]),
+    "bench gateway": (ExitStatus.WRONG_USAGE, []),
     "bench chain": (ExitStatus.WRONG_USAGE, []),
     "bench inference": (ExitStatus.WRONG_USAGE, []),
     "bench sync": (ExitStatus.WRONG_USAGE, []),

@@ -18,7 +18,7 @@ from inference.serving.client import ClientRequest, RequestFailed, SettlementSen
 from node.client.answer import Ask, Generated, Resolution
 from node.client.attempt import PATHS_MAX
 from node.client.chain_view import WorkerEntry
-from node.client.errors import AskingEnded, InferenceRefused, NobodyServes, RequestLost, WorkersAway
+from node.client.errors import InferenceRefused, NobodyServes, RequestLost
 from node.client.inference import InferenceParts, PaidInference
 from node.client.purse import PoolRules
 from node.client.routes import Routes
@@ -248,19 +248,6 @@ async def test_a_failing_worker_is_tried_when_nobody_else_serves(world: World, a
     assert len(tokens) == 4
 
 
-async def test_layers_whose_only_worker_failed_lately_are_told(world: World, autojump_clock) -> None:
-    world.chain.add("a")
-    await world.ask()
-    await world.inference.probe_workers()
-    world.network.scripts["a"] = [UNREACHABLE, None]
-    with pytest.raises(NobodyServes):
-        await world.ask()
-    with pytest.raises(WorkersAway, match="failed lately"):
-        await world.inference.probe_workers()
-    await world.ask()
-    await world.inference.probe_workers()
-
-
 async def test_capacity_is_told_from_failure(world: World, autojump_clock) -> None:
     for name in "abcdef":
         world.chain.add(name)
@@ -340,21 +327,6 @@ async def test_leaving_early_cancels_and_owes_what_was_vouched(world: World, aut
     held = world.inference.find_session(answer.session)
     assert held is not None
     assert (held.book.running, held.book.vouched, held.book.dead) == (0, 1, 0)
-
-
-async def test_an_answer_that_its_client_ends_is_not_taken_for_whole(world: World, autojump_clock) -> None:
-    world.chain.add("a")
-
-    async def ask(nursery: trio.Nursery) -> None:
-        inference = PaidInference(dataclasses.replace(world.parts, nursery=nursery))
-        async with inference.ask(ASK) as answer:
-            async for _ in answer:
-                nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        with trio.CancelScope(shield=True), pytest.raises(AskingEnded) as ended:
-            await ask(nursery)
-    assert ended.value.cost == LAYERS * (3 + 1)
 
 
 async def test_an_error_of_the_block_comes_through(world: World, autojump_clock) -> None:
