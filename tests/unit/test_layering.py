@@ -171,8 +171,8 @@ def test_private_names_are_not_imported() -> None:
 
 
 MIRRORS = ("unit", "property", "integration")
-SUBJECTS = {"integration/demo"}
-"""Folders of tests about no single folder of ours: the demo is every process at once."""
+SUBJECTS = {"integration/demo", "integration/gateway"}
+"""Folders of tests about no single folder of ours: every process at once, alone or before other people's clients."""
 
 
 def find_unmirrored(tests: Path, root: Path) -> list[str]:

@@ -24,7 +24,7 @@ from tests.integration.gateway.network import GatewayNet, make_key, open_gateway
 pytestmark = pytest.mark.slow
 
 HELLO: Any = [{"role": "user", "content": "What is the capital of France?"}]
-WORDS = "The river runs past the old mill and the town where nobody sleeps. " * 200
+WORDS = "The river runs past the old mill and the town where nobody sleeps. " * 120
 
 
 def find_upper(net: GatewayNet, path: str) -> str:

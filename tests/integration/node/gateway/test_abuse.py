@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -228,11 +227,22 @@ def test_a_body_that_comes_byte_by_byte(tmp_path: Path, monkeypatch: pytest.Monk
         assert received.startswith(b"HTTP/1.1 408"), received
 
 
-def ask_raw(gateway: RunningGateway, body: dict[str, Any]) -> bytes:
-    data = json.dumps(body).encode()
-    head = HEAD.replace(b"KEY", gateway.key.encode()) + b"content-length: %d\r\n\r\n" % len(data)
-    return send_and_read(gateway.port, head + data)
+@pytest.mark.parametrize("switch", ["h2c", "websocket"])
+def test_who_asks_for_another_protocol_is_answered_in_this_one(gateway: RunningGateway, switch: str) -> None:
+    """As clients do that would rather have HTTP/2; a request with a body cannot be one for a websocket."""
+    data = json.dumps(VALID["/v1/chat/completions"]).encode()
+    head = HEAD.replace(b"KEY", gateway.key.encode()) + b"content-length: %d\r\n" % len(data)
+    head += b"connection: upgrade, http2-settings\r\nupgrade: %s\r\nhttp2-settings: AAMAAABk\r\n\r\n" % switch.encode()
+    received = send_and_read(gateway.port, head + data)
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b'"finish_reason"' in received
 
 
-def test_an_answer_after_all_of_it(gateway: RunningGateway) -> None:
-    assert b'"finish_reason"' in ask_raw(gateway, VALID["/v1/chat/completions"])
+def test_a_text_too_long_for_any_model_is_too_long_for_its_context(client: httpx.Client) -> None:
+    """Clients cut a conversation short by this code."""
+    long = "word " * 20_000
+    asked = {"messages": [{"role": "user", "content": long}], "prompt": long, "input": long}
+    for path in POSTS:
+        found = client.post(path, json={**VALID[path], **{one: asked[one] for one in asked if one in VALID[path]}})
+        assert found.status_code == 400
+        assert path.startswith("/v1/messages") or found.json()["error"]["code"] == "context_length_exceeded"
