@@ -23,7 +23,7 @@ from proto_specs.types.sampling import GrammarKind
 ITEMS_IN_ROW_MAX = 2_000
 COMPILE_FUEL = 1_000_000
 STEP_FUEL = 200_000
-STEP_ITEMS_MAX = 50_000
+STEP_ITEMS_MAX = 5_000
 LEXER_STATES_MAX = 50_000
 GRAMMAR_SYMBOLS_MAX = 100_000
 """Normative, as the text of fingerprint.md: what an engine with other limits gives up, another one would draw."""

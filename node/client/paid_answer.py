@@ -78,8 +78,10 @@ class PaidAnswer:
 
     @property
     def cost_max_nmyl(self) -> int:
-        """See Answer."""
-        return 0 if self._route is None else self._route.compute_price(len(self.ask.prompt), self.ask.tokens_max)
+        """See Answer. What attempts before this one promised is in it."""
+        if self._route is None:
+            return 0
+        return self._promised_before + self._route.compute_price(len(self.ask.prompt), self.ask.tokens_max)
 
     def __aiter__(self) -> PaidAnswer:
         """See Answer."""

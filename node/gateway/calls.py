@@ -53,6 +53,7 @@ class Choice:
     request: bytes = b""
     """The id under which it is booked."""
     state: str = "open"
+    reserved: int = 0
     cost: int = 0
     resolution: Resolution = Resolution.PENDING
 
@@ -157,13 +158,11 @@ class CallRun:
         return max(1, sum(costs))
 
     async def _run_choice(self, choice: Choice, sink: Sink, task_status: Any) -> None:
-        reserved = 0
         is_begun = False
         try:
             async with self._counters.inference.ask(choice.ask) as answer:
                 choice.answer = answer
-                self._counters.budgets.reserve(self.call.key, answer.cost_max_nmyl)
-                reserved = answer.cost_max_nmyl
+                self._reserve(choice, answer)
                 await self._begin(choice, answer)
                 is_begun = True
                 task_status.started()
@@ -178,7 +177,7 @@ class CallRun:
             raise
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(BOOKING_TIMEOUT_S):
-                await self._book(choice, reserved, is_begun)
+                await self._book(choice, is_begun)
         await sink.on_end(choice, choice.text.ending)
 
     async def _read(self, choice: Choice, answer: Answer, sink: Sink) -> None:
@@ -188,6 +187,7 @@ class CallRun:
             if answer.request != choice.request:  # another path was taken before anything came
                 await self._counters.store.finish(choice.request, "failed", 0, 0)
                 await self._begin(choice, answer)
+                self._reserve(choice, answer)
             if isinstance(item, PromptScored):
                 await sink.on_piece(choice, Piece("", (), item))
                 continue
@@ -197,11 +197,17 @@ class CallRun:
             choice.cost = answer.cost_nmyl
             await sink.on_piece(choice, choice.text.push(item))
 
+    def _reserve(self, choice: Choice, answer: Answer) -> None:
+        """Set aside what its present path may cost: more than the one before, where that one was promised something."""
+        more = max(0, answer.cost_max_nmyl - choice.reserved)
+        self._counters.budgets.reserve(self.call.key, more)
+        choice.reserved += more
+
     async def _begin(self, choice: Choice, answer: Answer) -> None:
         choice.request = answer.request
         await self._counters.store.begin(self._make_row(choice, answer))
 
-    async def _book(self, choice: Choice, reserved: int, is_begun: bool) -> None:
+    async def _book(self, choice: Choice, is_begun: bool) -> None:
         """What it cost, whatever became of it."""
         answer = choice.answer
         if answer is None:
@@ -217,7 +223,7 @@ class CallRun:
             if choice.cost:
                 self._counters.follower.follow(choice.request)
         finally:
-            self._counters.budgets.release(self.call.key, reserved)
+            self._counters.budgets.release(self.call.key, choice.reserved)
         self._counters.metrics.note_usage(
             self.call.operation, self.call.model.name, len(choice.ask.prompt), choice.text.tokens, choice.cost
         )

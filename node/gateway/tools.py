@@ -176,7 +176,11 @@ class ToolScanner:
                 return None
         if not isinstance(arguments, dict):
             return None
-        text = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
+        try:
+            text = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            text.encode()
+        except ValueError:  # numbers beyond a float's range, halves of surrogate pairs: no JSON that can be sent
+            return None
         return ToolCall(f"call_{os.urandom(12).hex()}", name, text)
 
 

@@ -41,3 +41,14 @@ def test_an_empty_list_of_models_is_not_every_model(tmp_path: Path, models: tupl
     """As an unset variable of a shell makes it."""
     with run_in_thread(make_gateway(tmp_path)) as gateway, pytest.raises(KeyInvalid, match="every model"):
         gateway.make_key(KeyLimits(models=models), "narrow")
+
+
+def test_a_dearer_second_path_is_set_aside_too(tmp_path: Path) -> None:
+    """Else requests side by side overdraw a key by what the paths of failed attempts cost less, and were promised."""
+    with run_in_thread(make_gateway(tmp_path)) as gateway:
+        gateway.inference.fail_over_at = 1
+        gateway.inference.script = lambda _ask: "x" * 50
+        whole = 8 * 120 * 20
+        named = {"authorization": f"Bearer {gateway.make_key(KeyLimits(budget=whole), 'tight')}"}
+        answer = httpx.post(f"{gateway.url}/v1/chat/completions", json={**BODY, "max_tokens": 20}, headers=named)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "insufficient_quota")

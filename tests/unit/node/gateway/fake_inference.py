@@ -85,6 +85,7 @@ class FakeAnswer:
         self.session = SESSION
         self.path = PATH
         self.vouched = -1
+        self.promised_before = 0
         self._owner = owner
         self._items = self._make_items()
 
@@ -97,7 +98,7 @@ class FakeAnswer:
 
     @property
     def cost_max_nmyl(self) -> int:
-        return self.price(self.ask.tokens_max)
+        return self.price(self.ask.tokens_max) + self.promised_before
 
     def __aiter__(self) -> AsyncIterator[Generated | PromptScored]:
         return self
@@ -111,6 +112,9 @@ class FakeAnswer:
         if owner.hold_at is not None and at >= owner.hold_at:
             owner.holding.set()
             await trio.sleep_forever()
+        if owner.fail_over_at == at and not self.promised_before:
+            self.request = hashlib.sha256(self.request).digest()
+            self.promised_before = 10**9
         await owner.pause()
         try:
             item = next(self._items)
@@ -145,12 +149,16 @@ class FakeAnswer:
 
 @dataclass
 class FakeInference:
-    """Answers by `script`. `refuse` is raised instead; At token `lose_at` it fails, at `hold_at` it stops."""
+    """Answers by `script`. `refuse` is raised instead; At token `lose_at` it fails, at `hold_at` it stops.
+
+    At `fail_over_at` it goes on over another path, after this one was promised a lot.
+    """
 
     script: Callable[[Ask], str] = babble
     refuse: Exception | None = None
     lose_at: int | None = None
     hold_at: int | None = None
+    fail_over_at: int | None = None
     asked: list[Ask] = field(default_factory=list)
     answers: list[FakeAnswer] = field(default_factory=list)
     left: list[FakeAnswer] = field(default_factory=list)

@@ -116,3 +116,12 @@ def test_conversations_reach_a_model_without_tools_as_text() -> None:
     assert native[1]["tool_calls"][0]["function"]["arguments"] == {"a": 1}
     assert native[1]["tool_calls"][0]["id"] == native[2]["tool_call_id"]
     assert len(native[2]["tool_call_id"]) == 9
+
+
+@pytest.mark.parametrize("value", ["1e999", "-1e999", '"\\ud800"', '{"\\udfff": 1}'])
+def test_arguments_that_no_answer_could_carry_are_text(value: str) -> None:
+    """A client can have a model write them, and they would fail where the answer becomes JSON or UTF-8."""
+    text = f'{{"name": "f", "arguments": {{"a": {value}}}}}'
+    scanner = ToolScanner(["f"])
+    assert scanner.push(text) + scanner.finish() == text
+    assert not scanner.calls
