@@ -16,7 +16,7 @@ from node.p2p.host import open_host
 from node.worker.refusal import OrderRefused
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import SignedOrder, compute_positions
-from proto_specs.types.wire import FailureCode
+from proto_specs.types.wire import FailureCode, OpenRequest
 from tests.integration.conftest import Model
 from tests.integration.node.worker.network import SESSION_KEY, Network, open_network, replace_session
 
@@ -114,8 +114,9 @@ async def test_a_worker_that_restarts_in_mid_generation_does_not_run_the_order_a
         assert not len(restarted.outstanding)
         client = FrameLink(None, "client")  # type: ignore[arg-type]
         with pytest.raises(OrderRefused, match="run here before"):
-            await restarted._open(order, client)  # noqa: SLF001
-        assert (await restarted._open(network.make_order(PROMPT, 40, 1), client)).stage == 1  # noqa: SLF001
+            await restarted._open(OpenRequest(order), client)  # noqa: SLF001
+        again = OpenRequest(network.make_order(PROMPT, 40, 1))
+        assert (await restarted._open(again, client)).stage == 1  # noqa: SLF001
 
 
 @pytest.mark.slow
