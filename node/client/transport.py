@@ -288,6 +288,8 @@ class _RequestRun:
             self._report(StageLost(number, code, message))
 
     def _report(self, progress: Progress) -> None:
+        if self._is_done:  # what another stage sent before it learned of the end
+            return
         with contextlib.suppress(trio.BrokenResourceError):  # the reader has left
             self._progress.send_nowait(progress)
         if isinstance(progress, SettlementSent | RequestFailed):

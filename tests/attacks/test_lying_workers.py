@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from inference.serving.client import ClientRequest, RequestFailed, TokenReceived
+from node.client import transport
 from node.client.answer import Generated
 from node.client.errors import RequestLost
 from node.client.inference import InferenceParts, PaidInference
@@ -19,7 +20,8 @@ from node.client.session_files import SessionFiles
 from node.client.session_pool import open_pool
 from node.client.transport import StageAccepted
 from node.client.worker_memory import WorkerMemory
-from proto_specs.types.wire import FailureCode, FinishReason
+from proto_specs.types.wire import Accepted, Failed, FailureCode, FinishReason
+from tests.property.inference.serving.harness import SESSION_KEY, make_order
 from tests.unit.node.client.banks import FakeBank
 from tests.unit.node.client.test_inference import ASK, FakeChain, FakeNetwork, World
 
@@ -45,7 +47,7 @@ async def fixture_world(tmp_path: Path, autojump_clock: Any) -> AsyncIterator[Wo
     routes = Routes(chain, WorkerMemory())
     async with open_pool(bank, bank.files, PoolRules(), lambda _: None) as pool, trio.open_nursery() as nursery:
         parts = InferenceParts(chain, network, pool, routes, nursery)  # type: ignore[arg-type]
-        yield World(chain, network, bank, PaidInference(parts))
+        yield World(chain, network, bank, PaidInference(parts), parts)
         nursery.cancel_scope.cancel()
 
 
@@ -102,3 +104,14 @@ async def test_one_liar_does_not_end_requests_that_others_serve(
     world.network.scripts["cheap"] = [FailureCode.BAD_ORDER] * 2
     tokens, _ = await world.ask()
     assert len(tokens) == 4
+
+
+async def test_an_acceptance_after_the_refusal_of_another_stage_breaks_nothing() -> None:
+    """Each stage answers by itself, so one may accept what another has refused already."""
+    order = make_order((1, 2, 3), 4, 2)
+    machine = ClientRequest(order, (1, 2, 3), SESSION_KEY)
+    sender, receiver = trio.open_memory_channel[Any](10)
+    run = transport._RequestRun(machine, [], [], sender)  # noqa: SLF001
+    run._take(1, Failed(machine.request, FailureCode.NO_CAPACITY, "full"))  # noqa: SLF001
+    run._take(0, Accepted(machine.request))  # noqa: SLF001
+    assert [one async for one in receiver] == [RequestFailed(1, FailureCode.NO_CAPACITY, "full")]

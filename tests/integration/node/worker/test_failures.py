@@ -115,7 +115,8 @@ async def test_a_worker_that_restarts_in_mid_generation_does_not_run_the_order_a
         client = FrameLink(None, "client")  # type: ignore[arg-type]
         with pytest.raises(OrderRefused, match="run here before"):
             await restarted._open(OpenRequest(order), client)  # noqa: SLF001
-        assert (await restarted._open(OpenRequest(network.make_order(PROMPT, 40, 1)), client)).stage == 1  # noqa: SLF001
+        again = OpenRequest(network.make_order(PROMPT, 40, 1))
+        assert (await restarted._open(again, client)).stage == 1  # noqa: SLF001
 
 
 @pytest.mark.slow
