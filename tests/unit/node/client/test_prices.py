@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from inference.routing import NoPathError
-from tests.unit.node.client.test_inference import World, fixture_world
+from tests.unit.node.client.test_inference import World, world
 
-__all__ = ["fixture_world"]
+__all__ = ["world"]
 
 
 async def test_nobody_below_the_price(world: World, autojump_clock) -> None:
