@@ -30,7 +30,8 @@ def make_logits(kind: str, scale: float, seed: int) -> Any:
         "one high": np.eye(1, VOCAB, int(drawn.integers(VOCAB)))[0],
         "denormal": drawn.integers(-3, 3, VOCAB) * 1.4e-45,
     }[kind]
-    return (values * (1.0 if kind == "denormal" else scale)).astype(np.float32)
+    scaled = values * (1.0 if kind == "denormal" else scale)
+    return np.clip(scaled, -3.4e38, 3.4e38).astype(np.float32)
 
 
 def sample_plainly(logits: Any, params: SamplingParams, position: int) -> int:
