@@ -10,13 +10,14 @@ async with connect(rpc="http://127.0.0.1:9944", seed=seed, models=models) as cli
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from consensus.runtime.inference import queries
 from consensus.runtime.inference import state as inference_state
 from consensus.runtime.inference.state import Request
 from inference.errors import StoreError
@@ -142,8 +143,11 @@ class AnswerText:
 class Client:
     """Asks stored models and pays by one account. Made by `connect` only."""
 
-    def __init__(self, chain: RpcChain, inference: Inference, store: ShardStore) -> None:
+    def __init__(
+        self, chain: RpcChain, inference: Inference, store: ShardStore, registered: Collection[bytes] = ()
+    ) -> None:
         self._chain = chain
+        self._registered = frozenset(registered)
         self._inference = inference
         self._store = store
 
@@ -157,7 +161,7 @@ class Client:
         grammar: bytes = b"",
         max_price: int = MAX_PRICE,
     ) -> AnswerText:
-        """An answer to a conversation. `model`: a stored model's name or id in hex; none names the only one.
+        """An answer to a conversation. `model`: a stored model's name or id in hex; none names the only one on chain.
 
         Raises ModelAmbiguous, StoreError, TokenizerError; iterating raises the rest.
         """
@@ -187,6 +191,8 @@ class Client:
             stored = [one for one in stored if one.hex() == wanted] or [
                 one for one in stored if self._is_called(one, name)
             ]
+        if len(stored) > 1:  # what nobody can serve is not meant
+            stored = [one for one in stored if one in self._registered] or stored
         if len(stored) != 1:
             raise ModelAmbiguous(f"{len(stored)} stored models are meant by {name!r}: name one of `myelin model list`")
         return stored[0]
@@ -226,4 +232,5 @@ async def connect(
         account = SigningAccount(chain, key, encode_address(key.public_key, int(properties["ss58Format"])))
         base = Path.home() / ".myelin" / "sessions" if sessions is None else sessions
         async with open_inference(account, host, base, rules or PoolRules(), report_closed) as inference:
-            yield Client(chain, inference, ShardStore(models))
+            registered = [model for model, _ in await chain.read(queries.list_models)]
+            yield Client(chain, inference, ShardStore(models), registered)

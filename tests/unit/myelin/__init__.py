@@ -1,0 +1,1 @@
+"""The client for application developers, without a network."""
