@@ -78,7 +78,7 @@ class TimedInference:
         self._count += 1
         yield TimedAnswer(ask, self._count.to_bytes(32, "big"), self._tokens, self._layers)
 
-    async def get_outcome(self, request: bytes) -> RequestOutcome:
+    async def get_outcome(self, request: bytes, session: bytes | None = None) -> RequestOutcome:
         """See Inference."""
         await trio.lowlevel.checkpoint()
         return RequestOutcome(request, Resolution.PENDING, 0, 0, 0, ())

@@ -136,5 +136,8 @@ class Inference(Protocol):
         for, ChainUnreachable.
         """
 
-    async def get_outcome(self, request: bytes) -> RequestOutcome:
-        """What the chain has of a request. Raises ChainUnreachable."""
+    async def get_outcome(self, request: bytes, session: bytes | None = None) -> RequestOutcome:
+        """What the chain has of a request. `session` is the one that pays, for whoever remembers it.
+
+        Raises ChainUnreachable.
+        """

@@ -86,19 +86,28 @@ class PaidInference:
         """A session that pays for requests made here."""
         return self._parts.pool.find(session)
 
-    async def get_outcome(self, request: bytes) -> RequestOutcome:
-        """See Inference. Only of a request that was made here can be said that it is lost."""
+    async def get_outcome(self, request: bytes, session: bytes | None = None) -> RequestOutcome:
+        """See Inference. A request of an earlier run is lost once its session settles nothing more."""
         chain = self._parts.chain
         found = await chain.read(read_outcome, request)
         if found is not None:
             return found
         answer = self._made.get(request)
-        if answer is None or not answer.ended.is_set():
+        if answer is None:
+            is_running = any(request in one.requests for one in self._running)
+            is_lost = session is not None and not is_running and await self._is_over(session)
+            return make_absent(request, is_lost=is_lost)
+        if not answer.ended.is_set():
             return make_absent(request, is_lost=False)
-        if not answer.is_owed(request):
-            return make_absent(request, is_lost=True)
-        session = await chain.get_session(answer.session)
-        return make_absent(request, is_lost=session is None or not session.is_settleable)
+        is_lost = not answer.is_owed(request) or await self._is_over(answer.session)
+        return make_absent(request, is_lost=is_lost)
+
+    async def _is_over(self, session: bytes) -> bool:
+        """Whether the session settles nothing more. A node that catches up does not know which ones there are."""
+        found = await self._parts.chain.get_session(session)
+        if found is not None:
+            return not found.is_settleable
+        return (await self._parts.chain.get_health()).is_current
 
     async def finish(self) -> None:
         """Let signed requests be settled, for a moment."""

@@ -67,7 +67,7 @@ class Follower:
             self._forget(request)
             return
         try:
-            outcome = await self._inference.get_outcome(request)
+            outcome = await self._inference.get_outcome(request, before.session)
             if outcome.resolution != before.resolution:
                 await self._store.resolve(outcome)
                 self._tell(outcome)

@@ -27,7 +27,7 @@ async def show_request(desk: Desk, request: Request) -> JSONResponse:
             404, "your key made no such request: take an id from x-myelin-request", code="request_not_found"
         )
     is_asked = found.state != "open" and not (found.resolution.is_final and not found.cost)
-    outcome = await desk.counters.inference.get_outcome(found.request) if is_asked else None
+    outcome = await desk.counters.inference.get_outcome(found.request, found.session) if is_asked else None
     resolution = found.resolution if outcome is None else outcome.resolution
     is_free = found.state != "open" and found.cost == 0 and resolution == Resolution.LOST
     body = {

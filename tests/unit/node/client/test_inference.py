@@ -21,6 +21,7 @@ from node.client.errors import InferenceRefused, NobodyServes, RequestLost
 from node.client.inference import InferenceParts, PaidInference
 from node.client.purse import PoolRules
 from node.client.routes import Routes
+from node.client.rpc_chain import Health
 from node.client.session_files import SessionFiles
 from node.client.session_pool import open_pool
 from node.client.transport import AnswerSigned, StageAccepted, StageLost, StagePeer, StageUnreachable
@@ -48,6 +49,7 @@ class FakeChain:
     height: int = 1
     lists: int = 0
     sessions: dict[bytes, Any] = field(default_factory=dict)
+    is_current: bool = True
 
     async def get_height(self) -> int:
         await trio.sleep(0.05)
@@ -63,6 +65,10 @@ class FakeChain:
 
     async def read(self, query: Any, *args: Any) -> Any:
         return None
+
+    async def get_health(self) -> Health:
+        await trio.sleep(0.05)
+        return Health(self.height, is_current=self.is_current)
 
     async def get_session(self, session: bytes) -> Any:
         return self.sessions.get(session)

@@ -180,7 +180,7 @@ class FakeInference:
         finally:
             self.left.append(answer)
 
-    async def get_outcome(self, request: bytes) -> RequestOutcome:
+    async def get_outcome(self, request: bytes, session: bytes | None = None) -> RequestOutcome:
         """See Inference."""
         await trio.lowlevel.checkpoint()
         found = next((one for one in self.answers if one.request == request), None)
