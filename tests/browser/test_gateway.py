@@ -11,9 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from node.client.answer import Resolution
 from tests.browser.conftest import WAIT_MS, ask, watch
-
-running = pytest.importorskip("tests.unit.node.gateway.running", reason="the gateway's own tests are not here yet")
-fake_inference = pytest.importorskip("tests.unit.node.gateway.fake_inference")
+from tests.unit.node.gateway import fake_inference, running
 
 TEXT = "The capital is **Paris**.\n\n```python\nx = 1\n```\n"
 
@@ -24,7 +22,7 @@ async def pause() -> None:
 
 
 @pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[running.RunningGateway]:  # type: ignore[name-defined]
+def gateway(tmp_path: Path) -> Iterator[running.RunningGateway]:
     gateway = running.make_gateway(tmp_path)
     gateway.inference.script = fake_inference.say(TEXT)
     gateway.inference.pause = pause
@@ -33,7 +31,7 @@ def gateway(tmp_path: Path) -> Iterator[running.RunningGateway]:  # type: ignore
 
 
 @pytest.fixture
-def page(browser: Browser, gateway: running.RunningGateway) -> Iterator[Page]:  # type: ignore[name-defined]
+def page(browser: Browser, gateway: running.RunningGateway) -> Iterator[Page]:
     """The page, with its key entered."""
     faults: list[str] = []
     with browser.new_context() as context:
@@ -48,7 +46,7 @@ def page(browser: Browser, gateway: running.RunningGateway) -> Iterator[Page]:  
     assert faults == []
 
 
-def test_an_answer_is_written_paid_and_verified(page: Page, gateway: running.RunningGateway) -> None:  # type: ignore[name-defined]
+def test_an_answer_is_written_paid_and_verified(page: Page, gateway: running.RunningGateway) -> None:
     ask(page, "capital?")
     expect(page.locator(".prose strong")).to_have_text("Paris")
     expect(page.locator(".figures")).to_contain_text("48 tokens")
@@ -60,7 +58,7 @@ def test_an_answer_is_written_paid_and_verified(page: Page, gateway: running.Run
     expect(page.locator(".route tbody tr").first).to_contain_text("recomputed: same")
 
 
-def test_stop_reaches_the_network(page: Page, gateway: running.RunningGateway) -> None:  # type: ignore[name-defined]
+def test_stop_reaches_the_network(page: Page, gateway: running.RunningGateway) -> None:
     gateway.inference.hold_at = 8
     ask(page, "capital?")
     expect(page.locator(".prose")).to_have_text("The capi")
@@ -70,7 +68,7 @@ def test_stop_reaches_the_network(page: Page, gateway: running.RunningGateway) -
     expect(page.locator(".figures")).to_contain_text("8 tokens")
 
 
-def test_failures_are_told_as_the_gateway_has_them(page: Page, gateway: running.RunningGateway) -> None:  # type: ignore[name-defined]
+def test_failures_are_told_as_the_gateway_has_them(page: Page, gateway: running.RunningGateway) -> None:
     gateway.inference.lose_at = 5
     ask(page, "capital?")
     expect(page.locator(".ending")).to_contain_text("the worker is gone")
