@@ -20,7 +20,7 @@ STREAMS = 32
 STREAM_TOKENS = 128
 FIRST_TOKENS = 100
 LONG_TOKENS = 4_000
-QUIET_SHARE = 0.15
+QUIET_SHARE = 0.06
 QUIET_S_MAX = 120.0
 GREEDY: dict[str, Any] = {"temperature": 0, "seed": 0}
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -147,7 +147,7 @@ async def wait_quiet() -> None:
     with trio.move_on_after(QUIET_S_MAX):
         while True:
             before = _read_busy()
-            await trio.sleep(1.0)
+            await trio.sleep(2.0)
             busy, total = (now - then for now, then in zip(_read_busy(), before, strict=True))
             if busy < QUIET_SHARE * total:
                 return

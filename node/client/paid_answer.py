@@ -132,7 +132,8 @@ class PaidAnswer:
         self._has_begun = True
         if isinstance(item, Generated) and not self.times.first_token_s:
             self.times.first_token_s = item.seconds
-            logger.info("first token", extra=asdict(self.times))
+            steps = ", ".join(f"{name.removesuffix('_s')} {1e3 * at:.0f}" for name, at in asdict(self.times).items())
+            logger.info("request %s, ms since it was asked: %s", self.request.hex()[:12], steps)
         self._sender.send_nowait(item)
 
     def end(self, failure: Exception | None) -> None:

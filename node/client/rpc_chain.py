@@ -28,6 +28,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+SLOW_AGE_S = 20.0
+"""How long parameters and workers count as those of now. A worker that was jailed or ejected meanwhile is paid nothing
+for its stage and hurts no other (inference_settlement.md), and prices and ranges never change under a key."""
 HEIGHT_AGE_S = 0.25
 """How long a height counts as that of now: less than any block interval, so answers are a block late at most."""
 
@@ -72,11 +75,13 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """What was read at a height, and by when the height has to be asked for again. Only registered workers are kept."""
+    """The height and what was read lately, and by when either has to be asked for again. Only registered workers are
+    kept."""
 
     height: int
     params: InferenceParams
     until_s: float
+    slow_until_s: float
     workers: dict[bytes, WorkerEntry] = field(default_factory=dict)
     reading: dict[bytes, trio.Lock] = field(default_factory=dict)
     """Whoever asks for a worker while it is read waits for that answer."""
@@ -137,7 +142,7 @@ class RpcChain:
         return await self.read(inference.requests_by_session.read, session, sequence) is not None
 
     async def get_worker(self, worker: bytes) -> WorkerEntry | None:
-        """See ChainView. Each is read once a block."""
+        """See ChainView. Each is read once in `SLOW_AGE_S`."""
         block = await self._get_block()
         async with block.reading.setdefault(worker, trio.Lock()):
             if worker not in block.workers:
@@ -168,10 +173,10 @@ class RpcChain:
             if kept is not None and now_s < kept.until_s:
                 return kept
             height, until_s = await self._ask_height(), now_s + HEIGHT_AGE_S
-            if kept is not None and kept.height == height:
-                self._block = replace(kept, until_s=until_s)
+            if kept is not None and now_s < kept.slow_until_s:
+                self._block = replace(kept, height=height, until_s=until_s)
             else:
-                self._block = _Block(height, await self.read(queries.read_params), until_s)
+                self._block = _Block(height, await self.read(queries.read_params), until_s, now_s + SLOW_AGE_S)
             return self._block
 
     async def get_request(self, request: bytes) -> Request | None:

@@ -19,6 +19,7 @@ from genesis.dev import build_dev_spec
 from node.client.chain_view import ChainUnreachable, ReadRefused
 from node.client.rpc_chain import (
     HEIGHT_AGE_S,
+    SLOW_AGE_S,
     RpcChain,
     list_worker_entries,
     make_session_entry,
@@ -115,7 +116,7 @@ async def test_what_the_chain_does_not_know_is_none() -> None:
     assert not await chain.is_sequence_used(bytes(32), 3)
 
 
-async def test_what_a_block_cannot_change_is_read_once_a_block(mock_clock: trio.testing.MockClock) -> None:
+async def test_what_changes_seldom_is_read_seldom(mock_clock: trio.testing.MockClock) -> None:
     """A request over a path asks for its session and each worker; only the session is read each time."""
     rpc = FakeRpc()
     inference.workers.write(rpc.state, b"w" * 32, WORKER)
@@ -140,6 +141,8 @@ async def test_what_a_block_cannot_change_is_read_once_a_block(mock_clock: trio.
     assert moved is not None
     assert moved.peer_id == WORKER.peer_id
     mock_clock.jump(HEIGHT_AGE_S)
+    assert await ask() == [header, read], "a block later too"
+    mock_clock.jump(SLOW_AGE_S)
     assert await ask() == [header, read, read, read, read]
     moved = await chain.get_worker(b"w" * 32)
     assert moved is not None
