@@ -90,7 +90,7 @@ def client(gateway: RunningGateway) -> Iterator[httpx.Client]:
         yield made
 
 
-def check(response: httpx.Response, sent: object) -> None:
+def assert_answered(response: httpx.Response, sent: object) -> None:
     """An answer, or an error in its API's shape."""
     if response.status_code == 200:
         return
@@ -132,7 +132,7 @@ def test_every_place_spoilt(client: httpx.Client, path: str) -> None:
     for place in list_places(VALID[path]):
         for spoilt in drawn.sample(SPOILS, 8):
             body = spoil(VALID[path], place, spoilt)
-            check(client.post(path, content=json.dumps(body)), body)
+            assert_answered(client.post(path, content=json.dumps(body)), body)
 
 
 @pytest.mark.parametrize("path", POSTS)
@@ -144,7 +144,7 @@ def test_fields_of_the_schema_with_any_json(client: httpx.Client, path: str) -> 
     @given(st.dictionaries(st.sampled_from(fields), JSON_VALUES, max_size=4))
     def probe(changes: dict[str, Any]) -> None:
         body = {**VALID[path], **changes}
-        check(client.post(path, content=json.dumps(body)), body)
+        assert_answered(client.post(path, content=json.dumps(body)), body)
 
     probe()
 
@@ -168,7 +168,7 @@ def test_bodies_that_are_no_request(client: httpx.Client, content: bytes) -> Non
     for path in POSTS:
         found = client.post(path, content=content)
         assert found.status_code == 400, found.text
-        check(found, content[:20])
+        assert_answered(found, content[:20])
 
 
 def test_every_get_with_odd_names(client: httpx.Client) -> None:
@@ -176,5 +176,5 @@ def test_every_get_with_odd_names(client: httpx.Client) -> None:
         if "get" in methods:
             for name in ("x", "%00", "a" * 2_000, "..%2f..", "%F0%9F%99%82", "0x" + "00" * 32):
                 url = path.replace("{model}", name).replace("{request}", name)
-                check(client.get(url), url)
-        check(client.request("DELETE", path.replace("{", "").replace("}", "")), path)
+                assert_answered(client.get(url), url)
+        assert_answered(client.request("DELETE", path.replace("{", "").replace("}", "")), path)
