@@ -34,6 +34,7 @@ from node.localnet.state import FILE_NAME, LocalnetState, Phase, ProcessRecord, 
 from node.machine import processes
 from node.machine.files import lock_beside
 from node.machine.processes import RunState
+from node.p2p.address import decode_address
 from node.p2p.identity import compute_peer_id
 from node.signer.signer import Signer
 
@@ -321,15 +322,31 @@ class Localnet:
 
 
 async def is_serving(plan: LocalnetPlan, name: str) -> bool:
-    """Whether the worker is active on chain and its model has a verifier. Raises ChainUnreachable."""
+    """Whether the worker is active on chain, answers there, and its model has a verifier. Raises ChainUnreachable.
+
+    One that was started again is on chain before it listens, at the addresses of its last life.
+    """
     (worker,) = [one for one in plan.workers if one.name == name]
     key = get_dev_key(name, KeyKind.WORKER).public_key
     async with open_rpc(plan.find_validator(worker.validator).rpc_url) as rpc:
         chain = await RpcChain.connect(rpc)
         entry = await chain.get_worker(key)
-        if entry is None or not entry.is_active:
+        if entry is None or not entry.is_active or not await _listens(entry.addresses):
             return False
         return bool(await chain.read(queries.list_verifiers, bytes.fromhex(plan.model)))
+
+
+async def _listens(addresses: tuple[str, ...]) -> bool:
+    """Whether somebody accepts connections at one of the addresses."""
+    for text in addresses:
+        address, _ = decode_address(text)
+        assert address is not None, "workers announce addresses to dial"
+        try:
+            await (await trio.open_tcp_stream(LOOPBACK, int(address.value_for_protocol("tcp") or 0))).aclose()
+        except OSError:
+            continue
+        return True
+    return False
 
 
 def list_process_names(plan: LocalnetPlan) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog,
 from tests.browser.chromium import LAUNCH_ARGS, NO_BROWSER, find_chromium
 from tests.browser.gateway import FakeGateway, serve_page
 
-WAIT_MS = 20_000
+WAIT_MS = 60_000
 """How long a busy machine may take to show something."""
 expect.set_options(timeout=WAIT_MS)
 
