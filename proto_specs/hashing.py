@@ -49,6 +49,7 @@ class Tag(enum.Enum):
     TOKENS = b"myelin/tokens"
     VOUCHER_SIGN = b"myelin/voucher-sign"
     STAGE_ROOTS_SIGN = b"myelin/stage-roots-sign"
+    PROBE_SIGN = b"myelin/probe-sign"
     SESSION = b"myelin/session"
     CHALLENGE = b"myelin/challenge"
     DRAW = b"myelin/draw"
