@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from proto_specs.errors import MyelinError
 from proto_specs.limits import WINDOW_POSITIONS
-from proto_specs.merkle import compute_root
+from proto_specs.merkle import EMPTY_ROOT, MerkleFrontier
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.request import (
     FIRST_PREVIOUS,
@@ -32,6 +32,7 @@ class _Window:
     payload: bytearray = field(default_factory=bytearray)
     trace: bytearray = field(default_factory=bytearray)
     leaf: Leaf | None = None
+    leaf_hash: bytes = b""
     output_signature: bytes = b""
     input_signature: bytes = b""
 
@@ -45,6 +46,8 @@ class BoundaryLog:
         self._width = width
         self._dtype = dtype
         self._windows: list[_Window] = []
+        self._frontier = MerkleFrontier()
+        self._roots: list[bytes] = []
         self.positions = 0
         self.leaves = 0
         """Windows with a leaf; the next leaf is for the window of this number."""
@@ -99,14 +102,15 @@ class BoundaryLog:
             dtype=self._dtype,
             payload_hash=compute_payload_hash(bytes(logged.payload)),
             trace_hash=compute_payload_hash(bytes(logged.trace)) if logged.trace else ZERO_HASH,
-            previous=FIRST_PREVIOUS if before is None else compute_leaf_hash(before),
+            previous=FIRST_PREVIOUS if before is None else self._windows[window - 1].leaf_hash,
         )
 
     def close_window(self, leaf: Leaf, output_signature: bytes) -> None:
         """Fix the leaf of the next window, with the sender's signature; from then on the window takes no more rows."""
         assert leaf.window == self.leaves, "leaves are closed in order"
         window = self._windows[leaf.window]
-        window.leaf, window.output_signature = leaf, output_signature
+        window.leaf, window.leaf_hash, window.output_signature = leaf, compute_leaf_hash(leaf), output_signature
+        self._roots.append(self._frontier.append(window.leaf_hash))
         self.leaves += 1
 
     def get_leaf(self, window: int) -> Leaf | None:
@@ -119,18 +123,21 @@ class BoundaryLog:
         self._windows[self.signed].input_signature = input_signature
         self.signed += 1
 
-    def get_signed(self) -> tuple[SignedLeaf, ...]:
-        """All leaves, when each of them has both signatures."""
-        assert self.signed == len(self._windows), "asked for before every leaf was countersigned"
+    def get_signed(self, windows: int | None = None) -> tuple[SignedLeaf, ...]:
+        """The leaves of the first `windows` windows (None: all), when each of them has both signatures."""
+        windows = len(self._windows) if windows is None else windows
+        assert windows <= self.signed, "asked for before every leaf was countersigned"
         return tuple(
             SignedLeaf(one.leaf, one.output_signature, one.input_signature)
-            for one in self._windows
+            for one in self._windows[:windows]
             if one.leaf is not None
         )
 
-    def compute_root(self) -> bytes:
-        """Merkle root over the leaf hashes of all windows."""
-        return compute_root([compute_leaf_hash(one.leaf) for one in self._windows if one.leaf is not None])
+    def compute_root(self, windows: int | None = None) -> bytes:
+        """Merkle root over the leaf hashes of the first `windows` windows (None: all), which have their leaves."""
+        windows = len(self._windows) if windows is None else windows
+        assert windows <= self.leaves, "asked for before every window had its leaf"
+        return self._roots[windows - 1] if windows else EMPTY_ROOT
 
     def cut(self, windows: int) -> None:
         """Forget everything after the first `windows` windows."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from inference.serving.boundary import BoundaryError, BoundaryLog
 from inference.serving.record import RequestRecord
+from inference.serving.setup import StageSetup
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.request import (
-    SignedOrder,
     is_input_signed,
     is_output_signed,
     sign_input,
@@ -49,19 +49,17 @@ def accept_countersign(log: BoundaryLog, boundary: int, frame: Countersign, rece
     log.add_signed(frame.signature)
 
 
-def make_record(
-    order: SignedOrder, stage: int, received: BoundaryLog, sent: BoundaryLog, prompt: bytes = b"", grammar: bytes = b""
-) -> RequestRecord:
-    """The record of both boundaries of a stage, when every leaf has both signatures."""
-    windows = range(received.windows)
+def make_record(setup: StageSetup, received: BoundaryLog, sent: BoundaryLog, windows: int) -> RequestRecord:
+    """The record of the first `windows` windows of both boundaries of a stage, whose leaves have both signatures."""
+    numbers = range(windows)
     return RequestRecord(
-        order=order,
-        stage=stage,
-        input_leaves=received.get_signed(),
-        input_payloads=tuple(received.get_payload(one) for one in windows),
-        output_leaves=sent.get_signed(),
-        output_payloads=tuple(sent.get_payload(one) for one in windows),
-        traces=tuple(sent.get_trace(one) for one in windows),
-        prompt=prompt,
-        grammar=grammar,
+        order=setup.order,
+        stage=setup.stage,
+        input_leaves=received.get_signed(windows),
+        input_payloads=tuple(received.get_payload(one) for one in numbers),
+        output_leaves=sent.get_signed(windows),
+        output_payloads=tuple(sent.get_payload(one) for one in numbers),
+        traces=tuple(sent.get_trace(one) for one in numbers),
+        prompt=setup.prompt,
+        grammar=setup.grammar,
     )

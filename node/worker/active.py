@@ -27,7 +27,8 @@ from inference.serving.events import (
     read_failure_code,
 )
 from inference.serving.record import RequestRecord
-from inference.serving.stage import StageRequest, StageSetup
+from inference.serving.setup import StageSetup
+from inference.serving.stage import StageRequest
 from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
 from node.worker.compute import Answer, ComputeLoop

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import trio
 
+from inference.decoding.chooser import TokenChooser
 from inference.decoding.source import ChooserSource
 from inference.engine.batcher import StageBatcher
 from inference.engine.engine import StageEngine
@@ -45,17 +46,39 @@ class ComputeLoop:
         Raises KvExhaustedError when too much is promised to others, DecodingError for rules that nobody can follow,
         StoreError where this worker lacks what they need.
         """
-        chooser = None
-        if self._is_last:
-            limiter = self._taking if order.sampling.grammar is None else self._reading
-            chooser = await trio.to_thread.run_sync(
-                self._choosers.make, order.sampling, read_tokens(prompt), grammar, limiter=limiter
-            )
+        chooser = await self._make_chooser(order, prompt, grammar)
         async with self._turn:
-            positions = compute_positions(order.prompt_tokens, order.tokens_max)
-            chunk_rows = compute_chunk_rows(order.prompt_tokens, len(order.path))
-            self._batcher.open(request, positions, order.prompt_tokens - 1, chooser, chunk_rows)
+            self._batcher.open(request, *self._measure(order), chooser, self._choose_chunk(order))
             self._replies[request] = reply
+
+    async def adopt(self, before: bytes, request: bytes, order: Order, reply: Reply) -> None:
+        """As `open`, for an order that goes on from the request `before` on a shard that draws no tokens.
+
+        Raises EngineError when its memory is gone.
+        """
+        async with self._turn:
+            self._batcher.adopt(before, request, *self._measure(order), None, self._choose_chunk(order))
+            self._replies.pop(before, None)
+            self._replies[request] = reply
+
+    async def rewind(self, request: bytes, position: int) -> None:
+        """Forget what an adopted request has from `position` on."""
+        async with self._turn:
+            self._batcher.rewind(request, position)
+
+    async def _make_chooser(self, order: Order, prompt: bytes, grammar: bytes) -> TokenChooser | None:
+        if not self._is_last:
+            return None
+        limiter = self._taking if order.sampling.grammar is None else self._reading
+        tokens = read_tokens(prompt)
+        known = tokens[: order.answer_start], grammar, tokens[order.answer_start :]
+        return await trio.to_thread.run_sync(self._choosers.make, order.sampling, *known, limiter=limiter)
+
+    def _measure(self, order: Order) -> tuple[int, int]:
+        return compute_positions(order.prompt_tokens, order.tokens_max), order.prompt_tokens - 1
+
+    def _choose_chunk(self, order: Order) -> int:
+        return compute_chunk_rows(order.prompt_tokens, len(order.path))
 
     async def close(self, request: bytes) -> None:
         """Free a request's memory, also when cancelled; results of a running step are dropped."""

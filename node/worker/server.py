@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import trio
 
 from inference.errors import DecodingError, KvExhaustedError, ModelError
-from inference.serving.stage import StageSetup
+from inference.serving.setup import StageSetup
 from node.client.chain_view import ChainUnreachable, ChainView, WorkerEntry
 from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
@@ -19,7 +19,7 @@ from node.worker.attachments import check_attached
 from node.worker.compute import ComputeLoop
 from node.worker.edges import EdgePool
 from node.worker.orders import OrderAdmission, admit_order
-from node.worker.outstanding import Outstanding, compute_price_max
+from node.worker.outstanding import Outstanding
 from node.worker.refusal import OrderRefused
 from node.worker.request_journal import RequestJournal
 from node.worker.requests import Requests
@@ -27,7 +27,7 @@ from proto_specs.ed25519 import SigningKey
 from proto_specs.errors import DecodeError
 from proto_specs.limits import FRAME_BYTES_MAX
 from proto_specs.types.manifest import Manifest
-from proto_specs.types.request import compute_request_id
+from proto_specs.types.request import compute_price_max, compute_request_id
 from proto_specs.types.wire import REQUEST_PROTOCOL, STAGE_PROTOCOL, FailureCode, OpenRequest
 
 logger = logging.getLogger("myelin.worker")

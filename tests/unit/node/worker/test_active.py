@@ -12,7 +12,7 @@ from inference.errors import EngineError, GrammarError, ModelError
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, ToStage
 from inference.serving.events import Compute, Computed, DrawnToken
 from inference.serving.record import RequestRecord
-from inference.serving.stage import StageSetup
+from inference.serving.setup import StageSetup
 from node.client.link import LinkLost, make_failed
 from node.worker import active as module
 from node.worker.active import ActiveRequest, PathPeers, StrayFrame
