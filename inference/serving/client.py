@@ -89,11 +89,15 @@ class SettlementSent:
 
 @dataclass(frozen=True, slots=True)
 class RequestFailed:
-    """Stage `stage` cannot serve (any longer), or reports another that cannot; only vouched tokens are settled."""
+    """Stage `stage` cannot serve (any longer), or reports another that cannot; only vouched tokens are settled.
+
+    `lost`: the stage that it says it has lost.
+    """
 
     stage: int
     code: FailureCode
     message: str
+    lost: int | None = None
 
 
 ClientEffect = ToStage | TokenReceived | PromptScored | SettlementSent | RequestFailed
@@ -206,7 +210,8 @@ class ClientRequest:
             ):
                 raise BoundaryError(f"a {type(frame).__name__} frame of another request")
             case Failed():
-                return [RequestFailed(stage, read_failure_code(frame.code), frame.message)]
+                lost = frame.lost if frame.lost is not None and frame.lost < self._stages else None
+                return [RequestFailed(stage, read_failure_code(frame.code), frame.message, lost)]
             case Accepted():
                 return self._on_accepted(stage)
             case Token() if is_last:

@@ -182,12 +182,16 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The request cannot go on: tell the client and both neighbours, free everything. Nothing answers."""
+    """The request cannot go on: tell the client and both neighbours, free everything. Nothing answers.
+
+    `lost`: the stage of the path that is gone, if that is why.
+    """
 
     answered_by: ClassVar[Answers] = ()
 
     code: FailureCode
     message: str
+    lost: int | None = None
 
 
 StageEffect: TypeAlias = (

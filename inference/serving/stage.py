@@ -218,7 +218,7 @@ class StageRequest:
             case Stop():
                 return self._on_stop(event)
             case Failed():
-                return [GiveUp(read_failure_code(event.code), event.message)]
+                return [GiveUp(read_failure_code(event.code), event.message, event.lost)]
             case _:
                 raise AssertionError(f"the table refuses {type(event).__name__} frames")
 

@@ -58,7 +58,7 @@ class PaidInference:
         """See Inference. The block begins when every stage has accepted."""
         answer = PaidAnswer(ask)
         parts = self._parts
-        attempts = RequestAttempts(parts.chain.genesis, parts.transport, parts.pool, parts.routes)
+        attempts = RequestAttempts(parts.chain.genesis, parts.transport, parts.pool, parts.routes, ask)
         self._running.add(answer)
         parts.nursery.start_soon(self._run, attempts, answer)
         try:

@@ -5,6 +5,7 @@ The model runs in a thread (ONNX Runtime releases the GIL), so frames and heartb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import trio
@@ -17,6 +18,9 @@ from inference.engine.scheduler import compute_chunk_rows
 from inference.errors import ModelError
 from inference.serving.events import Compute, Computed
 from proto_specs.types.request import Order, compute_positions, read_tokens
+
+LONGEST_DECAY = 0.98
+"""Of the longest pass with each later one."""
 
 Answer = Computed | ModelError
 Reply = Callable[[Answer], None]
@@ -34,11 +38,19 @@ class ComputeLoop:
         self._is_last = engine.shard.is_last
         self._choosers = choosers
         self._replies: dict[bytes, Reply] = {}
+        self.steps = 0
+        """Passes of the shard so far: a loop whose number stands still computes nothing."""
+        self._longest_s = 0.0
         self._work = trio.Event()
         self._turn = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)  # of our own: whatever fills the common one, the shard has its thread
         self._taking = trio.CapacityLimiter(1)  # so do the rules of a request, which must hold up no other's tokens
         self._reading = trio.CapacityLimiter(1)  # grammars, which cost their sender nothing, hold up no other request
+
+    @property
+    def pass_ms(self) -> int:
+        """About how long the longest of the latest passes took."""
+        return math.ceil(1e3 * self._longest_s)
 
     async def open(self, request: bytes, order: Order, prompt: bytes, grammar: bytes, reply: Reply) -> None:
         """Admit a request. `prompt` (token ids) and `grammar` are what the last stage's rules read besides tokens.
@@ -107,8 +119,11 @@ class ComputeLoop:
                 if planned is None:
                     self._work = trio.Event()
                     continue
+                began_s = trio.current_time()
                 answers = await trio.to_thread.run_sync(self._batcher.run, planned, limiter=self._limiter)
                 self._batcher.finish(planned)
+                self.steps += 1
+                self._longest_s = max(trio.current_time() - began_s, LONGEST_DECAY * self._longest_s)
                 for request, answer in answers:
                     reply = self._replies.get(request)
                     if reply is None:

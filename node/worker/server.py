@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -14,12 +14,14 @@ from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
 from node.p2p.framing import FramedStream
 from node.p2p.host import P2PHost
-from node.worker.active import ActiveRequest, PathPeers, RequestArchive
+from node.worker.active import ActiveRequest, RequestArchive
 from node.worker.attachments import check_attached
 from node.worker.compute import ComputeLoop
 from node.worker.edges import EdgePool
+from node.worker.handover import Handover, prepare_handover
 from node.worker.orders import OrderAdmission, admit_order
 from node.worker.outstanding import Outstanding
+from node.worker.path_peers import PathPeers
 from node.worker.refusal import OrderRefused
 from node.worker.request_journal import RequestJournal
 from node.worker.requests import Requests
@@ -109,22 +111,24 @@ class WorkerServer:
         try:
             check_attached(opened, admission.stage, parts.manifest.architecture.vocab)
             parts.journal.check(compute_request_id(order.order), admission.session)
-            peers = await self._reach_peers(admission, client)
             session_key, attached = admission.session.session_key, (opened.prompt, opened.grammar)
+            handover = prepare_handover(opened, session_key, parts.entry.worker, self.requests)
+            peers = await self._reach_peers(admission, client)
             setup = StageSetup(order, admission.stage, parts.manifest, session_key, parts.worker_key, *attached)
-            active = ActiveRequest(setup, peers, parts.compute, parts.archive)
-            await self._reserve(active, admission)
+            active = ActiveRequest(replace(setup, kept=handover.get_kept()), peers, parts.compute, parts.archive)
+            await self._reserve(active, admission, handover)
         except BaseException as error:
             self.outstanding.release(order.order)
             if isinstance(error, ModelError):
                 raise OrderRefused(_classify(error), str(error)) from error
             raise
         self.requests.add(active)
+        await handover.complete(parts.archive)
         return active
 
-    async def _reserve(self, active: ActiveRequest, admission: OrderAdmission) -> None:
+    async def _reserve(self, active: ActiveRequest, admission: OrderAdmission, handover: Handover) -> None:
         """Reserves memory, then writes the journal. The journal uses the order up, so this comes last."""
-        await active.open()
+        await active.open(handover.memory_of)
         try:
             await self._parts.journal.take(active.request, admission.session)
         except BaseException as error:

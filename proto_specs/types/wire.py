@@ -32,6 +32,8 @@ class FailureCode(enum.IntEnum):
     UNVOUCHED = 9
     CANCELLED = 10
     INTERNAL = 11
+    MOVED = 13
+    """Client -> stage: another order goes on from this one. Hold what it needs for a while."""
 
 
 class FinishReason(enum.IntEnum):
@@ -171,13 +173,17 @@ class Ping:
 
 @variant(14)
 class Pong:
-    """Stage -> client, at once: positions received and computed, and the passes of its engine since it started."""
+    """Stage -> client, at once: positions received and computed, and the passes of its engine since it started.
+
+    `pass_ms` is how long the longest of its latest passes took.
+    """
 
     request: Hash32
     nonce: U32
     received: U32
     computed: U32
     steps: U64
+    pass_ms: U32
 
 
 Frame = (
