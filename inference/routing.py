@@ -9,9 +9,9 @@
     + (round_trip_1 + round_trip_n) / 2                the prompt's way there, the answer's way back
 
 `hop_i` leads from stage i to the next one, from the last to the first; one stage alone has none. Nobody measures it for
-the client, which knows its own round trips: half of the one's and half of the other's is the way through the client
-itself, and the way between two is not longer where the triangle inequality holds. So a hop is never promised faster than
-what was shown; a measured one (`hops`, one way) takes its place.
+the client, which knows its own round trips: half of the one's and half of the other's is the way through the client,
+and the direct way is not longer where the triangle inequality holds. So no hop is promised faster than was shown; a
+measured one (`hops`, one way) takes its place.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from proto_specs.limits import STAGES_MAX
 CHUNK_ROWS = 64
 TOLERANCE_PERMILLE = 100
 """So much slower than the fastest path the cheapest one may be that `FAST` takes: nobody pays ten times for 1 %."""
+GAIN_PERMILLE = 100
+"""So much a path has to gain over the one taken last: below, the choice would follow noise."""
 NO_HOPS: Mapping[tuple[bytes, bytes], int] = MappingProxyType({})
 
 
@@ -169,6 +171,21 @@ def choose_path(
         budget_us = search.predict_us(fastest) * (1_000 + TOLERANCE_PERMILLE) // 1_000
         found = search.find_cheapest(budget_us, fastest)
     return tuple(usable[at] for at in found)
+
+
+def is_kept(last: Sequence[LayerOffer], best: Sequence[LayerOffer], load: PathLoad, prefer: Prefer) -> bool:
+    """Whether the path taken last stays, rather than the best one of now: it has to gain GAIN_PERMILLE.
+
+    In time; or, for FAST, in price. A path that was taken for its price is left only when it is slower than
+    TOLERANCE_PERMILLE allows by that much more, so that it is not left and taken again at that limit.
+    """
+    last_price, price = load.compute_price(last), load.compute_price(best)
+    last_us, best_us = load.predict_us(last), load.predict_us(best)
+    if last_price > price and (prefer is Prefer.CHEAP or price * (1_000 + GAIN_PERMILLE) <= last_price * 1_000):
+        return False
+    if last_price < price and prefer is Prefer.FAST:
+        best_us = best_us * (1_000 + TOLERANCE_PERMILLE) // 1_000
+    return last_us * 1_000 <= best_us * (1_000 + GAIN_PERMILLE)
 
 
 def _is_joined(offers: Sequence[LayerOffer], layers: int) -> bool:

@@ -166,6 +166,7 @@ class RequestAttempts:
     ) -> RequestFailed | None:
         """Hand on what comes; the failure, unless everything was signed. The last token waits for the signatures."""
         began_s = trio.current_time()
+        sight = self._routes.watch(route)
         last: Generated | None = None
         left = set(range(len(links)))
         async with self._transport.open(machine, route.peers, links) as progress:
@@ -176,8 +177,10 @@ class RequestAttempts:
                         self._routes.memory.note_reached(route.workers[event.stage].worker, now_s - began_s, now_s)
                         left.discard(event.stage)
                         if not left:
+                            sight.note_accepted(now_s)
                             answer.note_accepted()
                     case TokenReceived():
+                        sight.note_token(trio.current_time())
                         seconds = answer.get_elapsed()
                         token = Generated(event.token, event.finish, seconds, event.logprobs)
                         if event.finish is FinishReason.NONE:
@@ -188,6 +191,7 @@ class RequestAttempts:
                         answer.put(event)
                     case AnswerSigned():
                         assert last is not None, "an answer is signed after its last token"
+                        sight.note_completed(trio.current_time())
                         answer.is_signed = True
                         answer.put(last)
                         answer.end(None)

@@ -1,4 +1,4 @@
-"""Paths are contiguous, affordable, and the best of all by predicted time and price, whatever the order of the offers."""
+"""Paths are contiguous, affordable, and the best of all by predicted time and price, in whatever order offers come."""
 
 from __future__ import annotations
 
@@ -129,9 +129,7 @@ def test_a_worker_that_becomes_slower_is_not_preferred_for_it(offers, load, hops
     assume(find_all(offers))
 
     def choose(of: list[LayerOffer]) -> Path:
-        return choose_path(
-            of, LAYERS, prompt_tokens=load[0], new_tokens=load[1], max_price=9, prefer=prefer, hops=hops
-        )
+        return choose_path(of, LAYERS, prompt_tokens=load[0], new_tokens=load[1], max_price=9, prefer=prefer, hops=hops)
 
     at = data.draw(st.integers(0, len(offers) - 1))
     name = data.draw(st.sampled_from(["wait_us", "prefill_us", "decode_us", "round_trip_us"]))
