@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from inference.routing import Prefer
 from inference.serving.client import PromptScored
 from proto_specs.types.request import PathStage
 from proto_specs.types.sampling import SamplingParams, TokenLogprob
@@ -21,7 +22,7 @@ from proto_specs.types.wire import FinishReason
 class Ask:
     """The client's wish: a prompt for a model, at most at this price per layer and token (nmyl).
 
-    `grammar` is the text of `sampling.grammar`.
+    `grammar` is the text of `sampling.grammar`. `prefer` says what matters most when a path is chosen.
     """
 
     model: bytes
@@ -30,6 +31,7 @@ class Ask:
     sampling: SamplingParams
     max_price: int
     grammar: bytes = b""
+    prefer: Prefer = Prefer.FAST
 
 
 @dataclass(frozen=True, slots=True)

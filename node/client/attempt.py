@@ -49,6 +49,7 @@ CURABLE = frozenset(
         FailureCode.NEIGHBOUR_LOST,
         FailureCode.UNKNOWN_MODEL,
         FailureCode.MOVED,
+        FailureCode.LEAVING,
     }
 )
 """What another path may not suffer from."""
@@ -211,6 +212,7 @@ class RequestAttempts:
     ) -> RequestFailed | None:
         """Hand on what comes; the failure, unless everything was signed. The last token waits for the signatures."""
         began_s = trio.current_time()
+        sight = self._routes.watch(route)
         left = set(range(len(links)))
 
         def may_replace(stage: int) -> bool:
@@ -225,14 +227,17 @@ class RequestAttempts:
                         self._routes.memory.note_reached(route.workers[event.stage].worker, now_s - began_s, now_s)
                         left.discard(event.stage)
                         if not left:
+                            sight.note_accepted(now_s)
                             answer.note_accepted()
                     case TokenReceived():
+                        sight.note_token(trio.current_time())
                         self._so_far.tokens.append(event.token)
                         token = Generated(event.token, event.finish, answer.get_elapsed(), event.logprobs)
                         answer.put_token(token)
                     case PromptScored():
                         self._put_scored(answer, event)
                     case AnswerSigned():
+                        sight.note_completed(trio.current_time())
                         answer.is_signed = True
                         answer.finish()
                     case _ if (failure := _read_end(event, answer)) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -22,6 +22,7 @@ from node.worker.handover import Handover, prepare_handover
 from node.worker.orders import OrderAdmission, admit_order
 from node.worker.outstanding import Outstanding
 from node.worker.path_peers import PathPeers
+from node.worker.presence import Presence
 from node.worker.refusal import OrderRefused
 from node.worker.request_journal import RequestJournal
 from node.worker.requests import Requests
@@ -51,6 +52,7 @@ class WorkerParts:
     compute: ComputeLoop
     archive: RequestArchive
     journal: RequestJournal
+    presence: Presence = field(default_factory=Presence)
 
 
 class WorkerServer:
@@ -104,6 +106,8 @@ class WorkerServer:
     async def _open(self, opened: OpenRequest, client: FrameLink) -> ActiveRequest:
         """Take an order: reserve its price and its memory, reach its neighbours. Raises OrderRefused."""
         parts, order = self._parts, opened.order
+        if parts.presence.leaving is not None:
+            raise OrderRefused(FailureCode.LEAVING, parts.presence.leaving)
         try:
             admission = await admit_order(order, parts.entry, parts.manifest, parts.chain, self.outstanding)
         except ChainUnreachable as error:

@@ -32,6 +32,7 @@ class FailureCode(enum.IntEnum):
     UNVOUCHED = 9
     CANCELLED = 10
     INTERNAL = 11
+    LEAVING = 12
     MOVED = 13
     """Client -> stage: another order goes on from this one. Hold what it needs for a while."""
 
