@@ -152,6 +152,11 @@ class Client:
         self._inference = inference
         self._store = store
 
+    @property
+    def inference(self) -> Inference:
+        """What asks by tokens, for whoever wants no text."""
+        return self._inference
+
     def chat(
         self,
         messages: Sequence[Message],
