@@ -45,7 +45,9 @@ class Kill:
 
 
 @asynccontextmanager
-async def open_spared(model: str, models: Path, layers: int, base: Path) -> AsyncIterator[tuple[Localnet, LocalnetPlan]]:
+async def open_spared(
+    model: str, models: Path, layers: int, base: Path
+) -> AsyncIterator[tuple[Localnet, LocalnetPlan]]:
     """One validator, and two workers for each third of the layers."""
     wanted = Wanted(1, 2 * STAGES, 1_000, Partitions.NONE, delay_ms=0, payers=0)
     plan = make_plan(base, wanted, time.time_ns() // 1_000_000, model, str(models), layers)
@@ -68,7 +70,7 @@ async def measure_kills(
     model: bytes, models: Path, layers: int, tokenizer: Tokenizer, rounds: int, seed: int, say: Say
 ) -> dict[str, Any]:
     """`rounds` answers, each with a worker killed in its middle and started again afterwards."""
-    drawn = random.Random(seed)  # noqa: S311
+    drawn = random.Random(seed)
     base = Path(tempfile.mkdtemp(prefix="myelin-kills-"))
     try:
         async with open_spared(model.hex(), models, layers, base) as (net, plan):
@@ -129,8 +131,10 @@ async def _run(
         assert found is not None, f"the answer did not move: killed {name} at token {at}"
         read = _count_read(net, plan, name) - before
         kill = replace(found, is_same=tokens == whole[is_sampled], read_bytes=read)
-        say(f"{number + 1:>4} stage {stage} token {at:>3}: lost after {kill.detected_s:.2f} s, next token after "
-            f"{kill.resumed_s:.2f} s, {'same text' if kill.is_same else 'OTHER TEXT'}")
+        say(
+            f"{number + 1:>4} stage {stage} token {at:>3}: lost after {kill.detected_s:.2f} s, next token after "
+            f"{kill.resumed_s:.2f} s, {'same text' if kill.is_same else 'OTHER TEXT'}"
+        )
         yield kill
         await net.start(name)
 

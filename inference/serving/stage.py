@@ -35,7 +35,7 @@ from inference.serving.events import (
 from inference.serving.generation import Generation
 from inference.serving.intake import Intake
 from inference.serving.kept import KeptRows
-from inference.serving.leaves import accept_countersign, countersign_leaf, make_record, sign_next_leaf
+from inference.serving.leaves import accept_countersign, countersign_leaf, make_record, sign_next_leaf, store_windows
 from inference.serving.place import compute_place
 from inference.serving.prefix import PrefixBook
 from inference.serving.roots import validate_roots
@@ -146,8 +146,7 @@ class StageRequest:
         """The rows in and out, for an order that goes on from here. A last stage's tokens are drawn anew."""
         if self._place.is_last:
             return None
-        inputs, outputs = ([log.get_payload(one) for one in range(log.windows)] for log in (self._input, self._output))
-        return KeptRows(inputs, outputs, *self._row_bytes)
+        return KeptRows(self._input, self._output, *self._row_bytes)
 
     @property
     def needs_upstream(self) -> bool:
@@ -305,8 +304,11 @@ class StageRequest:
 
     def _sign_prefix(self) -> list[StageEffect]:
         """The roots over the whole windows that all stages up to this one have signed, as soon as there are more."""
+        before = self._prefix.windows
         if self._phase not in COMPUTING or not self._prefix.sign_next(self._input, self._output):
             return []
+        if self._setup.store is not None:
+            store_windows(self._setup.store, self._input, self._output, range(before, self._prefix.windows))
         frame = PrefixRoots(self._prefix.roots)
         return [ToClient(frame) if self._place.is_last else ToDownstream(frame)]
 

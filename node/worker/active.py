@@ -35,6 +35,7 @@ from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
 from node.worker.compute import Answer, ComputeLoop
 from node.worker.path_peers import PathPeers
+from node.worker.window_files import WindowFile
 from proto_specs.errors import ProtocolError
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import Order, compute_positions, compute_request_id
@@ -80,6 +81,9 @@ class StrayFrame(ProtocolError):
 class RequestArchive(Protocol):
     """Where finished requests go: to disk and to the chain."""
 
+    def open_windows(self, setup: StageSetup) -> WindowFile:
+        """A place for the signed windows of a request while it runs."""
+
     async def retain(self, record: RequestRecord) -> None:
         """Write the record durably. Raises OSError."""
 
@@ -106,6 +110,8 @@ class ActiveRequest:
     """One request on this stage."""
 
     def __init__(self, setup: StageSetup, peers: PathPeers, compute: ComputeLoop, archive: RequestArchive) -> None:
+        self._windows = archive.open_windows(setup)
+        setup = replace(setup, store=self._windows)
         self.machine = StageRequest(setup)
         self.request = self.machine.request
         self.is_settling = False
@@ -172,6 +178,7 @@ class ActiveRequest:
                 await self._hold()
         finally:
             self._events.close()
+            self._windows.delete()
             await self._compute.close(self.request)
 
     def conclude(self, told: Conclude) -> None:
