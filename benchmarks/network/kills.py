@@ -1,4 +1,4 @@
-"""`kill -9` of a random stage at a random token, with a warm spare of each range: what the reader of the answer sees."""
+"""`kill -9` of a random stage at a random token, with a warm spare of each range: what a reader sees."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import trio
 
 from inference.model.tokenizer.tokenizer import Tokenizer
 from myelin.client import connect
-from node.client.answer import Ask, Inference
+from node.client.answer import Ask, Generated, Inference
 from node.keys.derivation import KeyKind
 from node.keys.keystore import get_dev_key
 from node.localnet.localnet import Localnet, open_localnet
@@ -152,4 +152,5 @@ async def _read(
     ask = Ask(model, prompt, 160, SAMPLED if is_sampled else GREEDY, MAX_PRICE)
     async with inference.ask(ask) as answer:
         async for item in answer:
+            assert isinstance(item, Generated), "no scores are asked for"
             yield item.token, answer

@@ -38,6 +38,7 @@ from inference.serving.kept import KeptRows
 from inference.serving.leaves import accept_countersign, countersign_leaf, make_record, sign_next_leaf, store_windows
 from inference.serving.place import compute_place
 from inference.serving.prefix import PrefixBook
+from inference.serving.record import RequestRecord
 from inference.serving.roots import validate_roots
 from inference.serving.setup import StageSetup
 from inference.serving.stage_phases import (
@@ -141,6 +142,12 @@ class StageRequest:
         """On a last stage: what settles the windows that all have signed, as far as the client vouched for them."""
         voucher = self._book.get_voucher(self._prefix.windows)
         return None if voucher is None else Settle(self._setup.order, voucher, self._prefix.roots)
+
+    def get_prefix_record(self) -> RequestRecord | None:
+        """The windows that all stages up to this one have signed; None without any, and once the request is kept."""
+        if not self._prefix.windows or self._phase is StagePhase.FINISHED:
+            return None
+        return make_record(self._setup, self._input, self._output, self._prefix.windows)
 
     def get_kept(self) -> KeptRows | None:
         """The rows in and out, for an order that goes on from here. A last stage's tokens are drawn anew."""

@@ -190,6 +190,10 @@ class ActiveRequest:
     async def _hold(self) -> None:
         """Wait for an order that goes on from here; if none comes, what all have signed is settled."""
         self._events.close()
+        kept = self.machine.get_prefix_record()
+        if kept is not None:  # the others of the path may settle it at once, and it may be drawn
+            with contextlib.suppress(OSError):  # the end tries again, and tells
+                await self._archive.retain(kept)
         with trio.move_on_after(HOLD_S):
             await self._concluded.wait()
         told = self._conclusion
@@ -392,7 +396,8 @@ class ActiveRequest:
 
     def _give_up(self, reason: GiveUp) -> None:
         self._is_done = True
-        logger.warning("request %s: given up at stage %d: %s", self._short, self.stage, reason.message)
+        level = logging.INFO if reason.code is FailureCode.MOVED else logging.WARNING
+        logger.log(level, "request %s: given up at stage %d: %s", self._short, self.stage, reason.message)
         self._given_up = reason.code
         told = make_failed(self.request, reason.code, reason.message, reason.lost)
         # Along the path a stop means something else: it asks for signatures, which this stage does not give any more.
