@@ -83,6 +83,10 @@ class BoundaryLog:
         """The exact wire bytes of a window."""
         return bytes(self._windows[window].payload)
 
+    def get_payloads(self) -> list[bytes]:
+        """The wire bytes logged so far, by window."""
+        return [bytes(one.payload) for one in self._windows]
+
     def get_trace(self, window: int) -> bytes:
         """The sender's private trace of a window."""
         return bytes(self._windows[window].trace)

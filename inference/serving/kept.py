@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inference.serving.events import Compute, Computed
 from proto_specs.limits import WINDOW_POSITIONS
 
 
@@ -26,6 +27,13 @@ class KeptRows:
         """Rows that were received and answered."""
         received = sum(map(len, self.inputs)) // self.input_bytes
         return min(received, sum(map(len, self.outputs)) // self.output_bytes)
+
+    def split(self, work: Compute) -> tuple[Computed | None, Compute | None]:
+        """The answer to the first rows of `work`, which were computed before, and the work that is left."""
+        same = self.count_same(work.start, work.payload)
+        known = Computed(work.start, same, self.read_output(work.start, same), b"", ()) if same else None
+        rest = work.payload[same * self.input_bytes :]
+        return known, Compute(work.start + same, work.count - same, rest) if rest else None
 
     def count_same(self, start: int, payload: bytes) -> int:
         """How many rows of `payload`, from position `start` on within a window, are those received before."""

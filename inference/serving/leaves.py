@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from inference.serving.boundary import BoundaryError, BoundaryLog
-from inference.serving.record import RequestRecord
-from inference.serving.setup import StageSetup
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.request import (
     is_input_signed,
@@ -47,19 +45,3 @@ def accept_countersign(log: BoundaryLog, boundary: int, frame: Countersign, rece
     if not is_input_signed(leaf, receiver, frame.signature):
         raise BoundaryError(f"the countersignature of window {frame.window} is not the receiver's")
     log.add_signed(frame.signature)
-
-
-def make_record(setup: StageSetup, received: BoundaryLog, sent: BoundaryLog, windows: int) -> RequestRecord:
-    """The record of the first `windows` windows of both boundaries of a stage, whose leaves have both signatures."""
-    numbers = range(windows)
-    return RequestRecord(
-        order=setup.order,
-        stage=setup.stage,
-        input_leaves=received.get_signed(windows),
-        input_payloads=tuple(received.get_payload(one) for one in numbers),
-        output_leaves=sent.get_signed(windows),
-        output_payloads=tuple(sent.get_payload(one) for one in numbers),
-        traces=tuple(sent.get_trace(one) for one in numbers),
-        prompt=setup.prompt,
-        grammar=setup.grammar,
-    )
