@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from inference.serving.boundary import BoundaryError
+from inference.serving.boundary import BoundaryError, BoundaryLog
 from inference.serving.roots import validate_roots
+from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.calls import Settle
+from proto_specs.types.manifest import TOKEN_BYTES, WireDtype
 from proto_specs.types.request import (
     Order,
     compute_request_id,
@@ -38,6 +40,20 @@ def validate_settled(order: Order, settled: Settle, session_key: bytes) -> None:
         raise BoundaryError("its voucher is not for the tokens of those positions", FailureCode.BAD_ORDER)
     if not is_order_signed(settled.order, session_key) or not is_voucher_signed(settled.voucher, session_key):
         raise BoundaryError("the session key signed neither order nor voucher of it", FailureCode.BAD_ORDER)
+
+
+def validate_settled_tokens(order: Order, settled: Settle, prompt: bytes) -> None:
+    """Raises BoundaryError unless the settled positions hold the first tokens of `prompt`, the order's (uint32 ids).
+
+    So nothing but the answer itself goes on from what was paid. Whoever has the prompt can tell: the last stage.
+    """
+    log = BoundaryLog(compute_request_id(settled.order.order), 0, 1, WireDtype.TOKEN)
+    window_bytes = WINDOW_POSITIONS * TOKEN_BYTES
+    for start in range(0, order.settled_positions, WINDOW_POSITIONS):
+        log.append(start, WINDOW_POSITIONS, prompt[start * TOKEN_BYTES :][:window_bytes])
+        log.close_window(log.make_leaf(log.leaves), b"")
+    if log.compute_root() != settled.stage_roots[0].roots.input_root:
+        raise BoundaryError("the settlement is over other tokens than those of the order", FailureCode.BAD_ORDER)
 
 
 def find_submitter(order: Order, settled: Settle) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from inference.serving.boundary import BoundaryLog
+from inference.serving.events import Compute, Computed
 from proto_specs.limits import WINDOW_POSITIONS
 
 
@@ -20,6 +21,13 @@ class KeptRows:
     sent: BoundaryLog
     input_bytes: int
     output_bytes: int
+
+    def split(self, work: Compute) -> tuple[Computed | None, Compute | None]:
+        """The answer to the first rows of `work`, which were computed before, and the work that is left."""
+        same = self.count_same(work.start, work.payload)
+        known = Computed(work.start, same, self.read_output(work.start, same), b"", ()) if same else None
+        rest = work.payload[same * self.input_bytes :]
+        return known, Compute(work.start + same, work.count - same, rest) if rest else None
 
     def count_same(self, start: int, payload: bytes) -> int:
         """How many rows of `payload`, from position `start` on within a window, are those received and answered."""

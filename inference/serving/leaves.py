@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from inference.serving.boundary import BoundaryError, BoundaryLog
-from inference.serving.record import RequestRecord
-from inference.serving.setup import StageSetup
 from inference.serving.window_store import SignedWindow, WindowStore
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.request import (
@@ -65,19 +63,3 @@ def store_windows(store: WindowStore, received: BoundaryLog, sent: BoundaryLog, 
         store.put(SignedWindow(received.get_signed_leaf(number), *rows, sent.get_trace(number)))
         received.release(number, read_input)
         sent.release(number, read_output)
-
-
-def make_record(setup: StageSetup, received: BoundaryLog, sent: BoundaryLog, windows: int) -> RequestRecord:
-    """The record of the first `windows` windows of both boundaries of a stage, whose leaves have both signatures."""
-    numbers = range(windows)
-    return RequestRecord(
-        order=setup.order,
-        stage=setup.stage,
-        input_leaves=received.get_signed(windows),
-        input_payloads=tuple(received.get_payload(one) for one in numbers),
-        output_leaves=sent.get_signed(windows),
-        output_payloads=tuple(sent.get_payload(one) for one in numbers),
-        traces=tuple(sent.get_trace(one) for one in numbers),
-        prompt=setup.prompt,
-        grammar=setup.grammar,
-    )

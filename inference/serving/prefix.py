@@ -12,7 +12,7 @@ from inference.serving.place import Place
 from inference.serving.roots import validate_roots
 from proto_specs.ed25519 import SigningKey
 from proto_specs.limits import WINDOW_POSITIONS
-from proto_specs.types.request import Order, SignedStageRoots, StageRoots, sign_stage_roots
+from proto_specs.types.request import Order, SignedStageRoots, StageRoots, compute_windows, sign_stage_roots
 
 
 class PrefixBook:
@@ -51,13 +51,14 @@ class PrefixBook:
         for one in [one for one in self._before if one <= most]:
             del self._before[one]
         self.windows = most
-        own = StageRoots(
-            self._place.request,
-            self._place.stage,
-            most,
-            most * WINDOW_POSITIONS,
-            received.compute_root(most),
-            sent.compute_root(most),
-        )
-        self.roots = (*before, sign_stage_roots(own, self._key))
+        self.roots = (*before, sign_roots(self._place, self._key, received, sent, most * WINDOW_POSITIONS))
         return True
+
+
+def sign_roots(
+    place: Place, key: SigningKey, received: BoundaryLog, sent: BoundaryLog, positions: int
+) -> SignedStageRoots:
+    """A stage's roots over the windows of its first `positions`, whose leaves both boundaries have."""
+    windows = compute_windows(positions)
+    roots = received.compute_root(windows), sent.compute_root(windows)
+    return sign_stage_roots(StageRoots(place.request, place.stage, windows, positions, *roots), key)

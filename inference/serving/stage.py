@@ -35,9 +35,9 @@ from inference.serving.events import (
 from inference.serving.generation import Generation
 from inference.serving.intake import Intake
 from inference.serving.kept import KeptRows
-from inference.serving.leaves import accept_countersign, countersign_leaf, make_record, sign_next_leaf, store_windows
+from inference.serving.leaves import accept_countersign, countersign_leaf, sign_next_leaf, store_windows
 from inference.serving.place import compute_place
-from inference.serving.prefix import PrefixBook
+from inference.serving.pledges import Pledges
 from inference.serving.record import RequestRecord
 from inference.serving.roots import validate_roots
 from inference.serving.setup import StageSetup
@@ -57,12 +57,9 @@ from proto_specs.types.manifest import TOKEN_BYTES, WireDtype
 from proto_specs.types.request import (
     SignedStageRoots,
     SignedVoucher,
-    StageRoots,
     compute_positions,
     compute_windows,
-    is_voucher_signed,
     pack_tokens,
-    sign_stage_roots,
 )
 from proto_specs.types.wire import (
     Countersign,
@@ -97,7 +94,7 @@ class StageRequest:
         self._positions_total: int | None = None
         self._upstream_roots: tuple[SignedStageRoots, ...] | None = () if place.is_first else None
         self._book = VoucherBook(self.request, order.prompt_tokens, setup.session_key)
-        self._prefix = PrefixBook(order, place, setup.worker_key)
+        self._pledges = Pledges(setup, place, self._input, self._output)
         self._row_bytes = (row_bytes, TOKEN_BYTES if place.is_last else hidden * wire.item_bytes)
         self._kept = setup.kept
         self._generation = Generation(order, place, self._book)
@@ -115,39 +112,27 @@ class StageRequest:
         return self._phase in OVER
 
     @property
-    def needs_client(self) -> bool:
-        """Whether the client still owes this stage a signature; afterwards the stage goes on without the client."""
-        return (
-            self._phase in (*COMPUTING, StagePhase.STOPPED)
-            and self._place.is_end
-            and not self._dues.are_signed(self._positions_total)
-        )
+    def is_finished(self) -> bool:
+        """Whether the request ended as it should: its settlement is under way."""
+        return self._phase is StagePhase.FINISHED
 
     @property
     def prefix_windows(self) -> int:
         """Whole windows whose roots this stage has signed: what another order may go on from."""
-        return self._prefix.windows
+        return self._pledges.prefix.windows
 
     @property
-    def received(self) -> int:
-        """Positions whose rows came in."""
-        return self._input.positions
-
-    @property
-    def computed(self) -> int:
-        """Positions whose rows went out."""
-        return self._output.positions
+    def progress(self) -> tuple[int, int]:
+        """Positions whose rows came in, and those whose rows went out."""
+        return self._input.positions, self._output.positions
 
     def get_settlement(self) -> Settle | None:
         """On a last stage: what settles the windows that all have signed, as far as the client vouched for them."""
-        voucher = self._book.get_voucher(self._prefix.windows)
-        return None if voucher is None else Settle(self._setup.order, voucher, self._prefix.roots)
+        return self._pledges.make_settlement(self._book)
 
     def get_prefix_record(self) -> RequestRecord | None:
         """The windows that all stages up to this one have signed; None without any, and once the request is kept."""
-        if not self._prefix.windows or self._phase is StagePhase.FINISHED:
-            return None
-        return make_record(self._setup, self._input, self._output, self._prefix.windows)
+        return None if self.is_finished else self._pledges.conclude(0)
 
     def get_kept(self) -> KeptRows | None:
         """The rows in and out, for an order that goes on from here. A last stage's tokens are drawn anew."""
@@ -217,7 +202,7 @@ class StageRequest:
             case RootsFrame():
                 return self._on_roots(event.roots)
             case PrefixRoots():
-                self._prefix.take(event.roots, self._input)
+                self._pledges.prefix.take(event.roots, self._input)
                 return []
             case Conclude():
                 return self._on_conclude(event)
@@ -243,17 +228,13 @@ class StageRequest:
 
     def _compute(self, work: Compute) -> list[StageEffect]:
         """Have rows computed, but for those that the order before had computed here."""
-        kept = self._kept
-        if kept is None:
+        if self._kept is None:
             return [work]
-        same = kept.count_same(work.start, work.payload)
-        effects: list[StageEffect] = []
-        if same:
-            effects = self._on_computed(Computed(work.start, same, kept.read_output(work.start, same), b"", ()))
-        if same < work.count:
-            self._kept, at = None, work.start + same
-            rest = work.payload[same * self._row_bytes[0] :]
-            effects += [Rewind(at), Compute(at, work.count - same, rest)]
+        known, rest = self._kept.split(work)
+        effects = [] if known is None else self._on_computed(known)
+        if rest is not None:
+            self._kept = None
+            effects += [Rewind(rest.start), rest]
         return effects
 
     def _compute_positions_due(self) -> int:
@@ -311,21 +292,19 @@ class StageRequest:
 
     def _sign_prefix(self) -> list[StageEffect]:
         """The roots over the whole windows that all stages up to this one have signed, as soon as there are more."""
-        before = self._prefix.windows
-        if self._phase not in COMPUTING or not self._prefix.sign_next(self._input, self._output):
+        prefix = self._pledges.prefix
+        before = prefix.windows
+        if self._phase not in COMPUTING or not prefix.sign_next(self._input, self._output):
             return []
         if self._setup.store is not None:
-            store_windows(self._setup.store, self._input, self._output, range(before, self._prefix.windows))
-        frame = PrefixRoots(self._prefix.roots)
+            store_windows(self._setup.store, self._input, self._output, range(before, prefix.windows))
+        frame = PrefixRoots(prefix.roots)
         return [ToClient(frame) if self._place.is_last else ToDownstream(frame)]
 
     def _on_conclude(self, told: Conclude) -> list[StageEffect]:
         """Keep what may be drawn, and free everything."""
-        if told.windows > self._prefix.windows:
-            raise BoundaryError(f"{told.windows} windows are to count, {self._prefix.windows} are signed here")
-        effects: list[StageEffect] = []
-        if told.windows:
-            effects.append(Retain(make_record(self._setup, self._input, self._output, told.windows)))
+        record = self._pledges.conclude(told.windows)
+        effects: list[StageEffect] = [] if record is None else [Retain(record)]
         if told.settlement is not None:
             effects.append(SubmitSettlement(told.settlement))
         return [*effects, Finished()]
@@ -343,12 +322,10 @@ class StageRequest:
             is_finished = self._phase is not StagePhase.SERVING and not self._generation.held
             self._book.accept(voucher, self._output.signed, is_finished)
             return self._generation.release()
-        promised = voucher.voucher
-        if not self._place.is_first or promised.request != self.request:
-            raise BoundaryError("a voucher for another request or stage")
-        if not is_voucher_signed(voucher, self._setup.session_key):
-            raise BoundaryError("the voucher is not signed by the session key")
-        return self._cut(self._book.compute_windows_of(promised.tokens))
+        if not self._place.is_first:
+            raise BoundaryError("a voucher came to a stage in the middle")
+        self._book.validate(voucher)
+        return self._cut(self._book.compute_windows_of(voucher.voucher.tokens))
 
     def _on_stop(self, stop: Stop) -> list[StageEffect]:
         """End early. The first and middle stages pass the stop on; the last stage knows what can be settled."""
@@ -365,8 +342,7 @@ class StageRequest:
         total = self._positions_total
         if not self._place.is_last or self._phase is not StagePhase.FED or total is None or self._generation.held:
             return []
-        windows = compute_windows(total)
-        return self._settle(windows) if self._dues.are_vouched(total) else []
+        return self._settle(compute_windows(total)) if self._dues.are_vouched(total) else []
 
     def _settle(self, windows: int) -> list[StageEffect]:
         """Ask the path for its roots over the windows that the client's voucher covers."""
@@ -379,6 +355,7 @@ class StageRequest:
         if windows > self._output.leaves:
             raise BoundaryError(f"{windows} windows are to be settled, {self._output.leaves} are complete")
         self._advance(StageEvent.WINDOWS_FIXED)
+        self._pledges.note_cut(windows)
         self._intake.cut(windows)
         self._output.cut(windows)
         self._positions_total = self._output.positions
@@ -394,9 +371,8 @@ class StageRequest:
         if total < self._input.positions and not self._place.is_last and total % WINDOW_POSITIONS == 0:
             effects = self._cut(total // WINDOW_POSITIONS)
         self._end_at(total)
-        if self._input.leaves != compute_windows(total) or roots[-1].roots.output_root != self._input.compute_root(
-            compute_windows(total)
-        ):
+        windows = compute_windows(total)
+        if self._input.leaves != windows or roots[-1].roots.output_root != self._input.compute_root(windows):
             raise BoundaryError("the stage before commits to other leaves than it sent")
         self._upstream_roots = roots
         return effects
@@ -415,19 +391,11 @@ class StageRequest:
         if total is None or before is None or not is_fixed:
             return []
         windows = compute_windows(total)
-        if self._input.signed < windows or self._output.signed < windows:
+        if min(self._input.signed, self._output.signed) < windows:
             return []
-        own = StageRoots(
-            self.request,
-            self._place.stage,
-            windows,
-            total,
-            self._input.compute_root(windows),
-            self._output.compute_root(windows),
-        )
-        roots = (*before, sign_stage_roots(own, self._setup.worker_key))
+        roots = (*before, self._pledges.sign_roots(total))
         self._advance(StageEvent.ALL_SIGNED)
-        effects: list[StageEffect] = [Retain(make_record(self._setup, self._input, self._output, windows))]
+        effects: list[StageEffect] = [Retain(self._pledges.make_record(windows))]
         if self._place.is_last:
             assert self._book.voucher is not None, "a last stage finishes with a voucher"
             effects.append(SubmitSettlement(Settle(self._setup.order, self._book.voucher, roots)))

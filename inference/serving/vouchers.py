@@ -59,8 +59,6 @@ class VoucherBook:
         promise can be settled even if nothing more comes from the client. The final voucher comes after the end.
         """
         promised = signed.voucher
-        if promised.request != self._request:
-            raise BoundaryError("a voucher for another request")
         if promised.tokens >= len(self._hashes) or promised.tokens_hash != self._hashes[promised.tokens]:
             raise BoundaryError(f"the voucher's hash over {promised.tokens} tokens is not of the tokens sent")
         if promised.tokens < self.vouched:
@@ -69,11 +67,17 @@ class VoucherBook:
             raise BoundaryError(f"a voucher for {promised.tokens} tokens whose leaves are not countersigned")
         if promised.final and not (is_finished and promised.tokens == self.tokens):
             raise BoundaryError("a final voucher before the end")
-        if not is_voucher_signed(signed, self._session_key):
-            raise BoundaryError("the voucher is not signed by the session key")
+        self.validate(signed)
         self.voucher = self._by_tokens[promised.tokens] = signed
         if len(self._by_tokens) > VOUCHERS_KEPT:
             del self._by_tokens[min(self._by_tokens)]
+
+    def validate(self, signed: SignedVoucher) -> None:
+        """Raises BoundaryError for a voucher of another request, or one that the session key did not sign."""
+        if signed.voucher.request != self._request:
+            raise BoundaryError("a voucher for another request")
+        if not is_voucher_signed(signed, self._session_key):
+            raise BoundaryError("the voucher is not signed by the session key")
 
     def get_voucher(self, windows: int) -> SignedVoucher | None:
         """The voucher for what the first `windows` whole windows hold, if the client has given it; 0 has none."""

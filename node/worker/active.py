@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import trio
 
@@ -28,14 +27,14 @@ from inference.serving.events import (
     ToUpstream,
     read_failure_code,
 )
-from inference.serving.record import RequestRecord
 from inference.serving.setup import StageSetup
 from inference.serving.stage import StageRequest
 from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
+from node.worker.archive import RequestArchive
 from node.worker.compute import Answer, ComputeLoop
+from node.worker.ends import STOP_CODES, get_hold_s
 from node.worker.path_peers import PathPeers
-from node.worker.window_files import WindowFile
 from proto_specs.errors import ProtocolError
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import Order, compute_positions, compute_request_id
@@ -66,32 +65,10 @@ STOP_S_MAX = 20.0
 REQUEST_S_BASE = 180.0
 POSITION_S_MAX = 1.0
 """A request may take three minutes and a second per position: slow clients must not hold memory for longer."""
-HOLD_S = 20.0
-"""How long a request that lost a stage keeps its memory for an order that goes on from it."""
-HOLDING_CODES = frozenset({FailureCode.NEIGHBOUR_LOST, FailureCode.MOVED, FailureCode.INTERNAL, FailureCode.BAD_INPUT})
-"""Failures after which the client may go on with other workers."""
-STOP_CODES = frozenset({FailureCode.CANCELLED, FailureCode.UNVOUCHED, FailureCode.NO_ESCROW})
-"""Failures that are the client's fault: what it vouched for is settled before the request ends."""
 
 
 class StrayFrame(ProtocolError):
     """A peer sent a frame about a request in which it has no such part."""
-
-
-class RequestArchive(Protocol):
-    """Where finished requests go: to disk and to the chain."""
-
-    def open_windows(self, setup: StageSetup) -> WindowFile:
-        """A place for the signed windows of a request while it runs."""
-
-    async def retain(self, record: RequestRecord) -> None:
-        """Write the record durably. Raises OSError."""
-
-    async def settle(self, request: bytes, call: Settle) -> bytes | None:
-        """Keep and submit a settlement; returns the extrinsic hash, or None when the chain is unreachable now.
-
-        Raises OSError when it cannot be kept.
-        """
 
 
 @dataclass(frozen=True)
@@ -130,6 +107,8 @@ class ActiveRequest:
         self._given_up: FailureCode | None = None
         self._conclusion: Conclude | None = None
         self._concluded = trio.Event()
+        self._is_frozen = False
+        self._is_over = False
 
     @property
     def order(self) -> Order:
@@ -174,27 +153,39 @@ class ActiveRequest:
                 for effect in effects:
                     if not self._is_done:
                         await self._perform(effect)
-            if self._given_up in HOLDING_CODES:
-                await self._hold()
+            if self._given_up is not None and not self.machine.is_finished:
+                await self._conclude_alone(get_hold_s(self._given_up))
         finally:
+            self._is_over = True
             self._events.close()
             self._windows.delete()
             await self._compute.close(self.request)
 
-    def conclude(self, told: Conclude) -> None:
-        """Another order goes on from here: the windows that count are known. A request that is over takes no notice."""
+    def freeze(self) -> None:
+        """Another order is about to take over the memory: nothing that comes is handled until this one is concluded."""
+        self._is_frozen = True
+
+    def conclude(self, told: Conclude) -> bool:
+        """Another order goes on from here: the windows that count are known. False for a request that is over."""
+        if self._is_over or self.machine.is_finished:
+            return False
         self._conclusion = told
         self._concluded.set()
         self._put(told)
+        return True
 
-    async def _hold(self) -> None:
+    def abandon(self, message: str) -> None:
+        """The order that was to go on from here was not taken: as if a stage was lost."""
+        self._put(GiveUp(FailureCode.MOVED, message))
+
+    async def _conclude_alone(self, hold_s: float) -> None:
         """Wait for an order that goes on from here; if none comes, what all have signed is settled."""
         self._events.close()
         kept = self.machine.get_prefix_record()
         if kept is not None:  # the others of the path may settle it at once, and it may be drawn
             with contextlib.suppress(OSError):  # the end tries again, and tells
                 await self._archive.retain(kept)
-        with trio.move_on_after(HOLD_S):
+        with trio.move_on_after(hold_s):
             await self._concluded.wait()
         told = self._conclusion
         if told is None:
@@ -212,7 +203,7 @@ class ActiveRequest:
             raise StrayFrame(f"request {self._short}: {type(frame).__name__} from a peer that may not send it")
         if isinstance(frame, Ping):
             with contextlib.suppress(NetworkError):
-                progress = (self.machine.received, self.machine.computed, self._compute.steps, self._compute.pass_ms)
+                progress = (*self.machine.progress, self._compute.steps, self._compute.pass_ms)
                 link.send(Pong(self.request, frame.nonce, *progress))
             return
         if isinstance(frame, Rows | OutputLeaf | RootsFrame | PrefixRoots):
@@ -287,10 +278,12 @@ class ActiveRequest:
         match event:
             case GiveUp():
                 effects: list[StageEffect] = [event]
-            case _LinkGone():
-                effects = self._on_link_gone(event.link)
             case _Wake():
                 effects = []
+            case _ if self._is_frozen and not isinstance(event, Conclude):
+                effects = []
+            case _LinkGone():
+                effects = self._on_link_gone(event.link)
             case _:
                 effects = self.machine.handle(event)
         owed = self.machine.owed_by_client

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import trio
 
@@ -43,6 +44,22 @@ class _Sent:
     extrinsic: bytes
     due_s: float
     wait_s: float
+
+
+class RequestArchive(Protocol):
+    """Where requests go: to disk and to the chain."""
+
+    def open_windows(self, setup: StageSetup) -> WindowFile:
+        """A place for the signed windows of a request while it runs."""
+
+    async def retain(self, record: RequestRecord) -> None:
+        """Write the record durably. Raises OSError."""
+
+    async def settle(self, request: bytes, call: Settle) -> bytes | None:
+        """Keep and submit a settlement; returns the extrinsic hash, or None when the chain is unreachable now.
+
+        Raises OSError when it cannot be kept.
+        """
 
 
 class DiskRequestArchive:
@@ -89,16 +106,12 @@ class DiskRequestArchive:
         try:
             challenge_id = compute_challenge_id(asked.request, asked.stage)
             challenge = await self._account.chain.read(queries.read_challenge, challenge_id)
-        except ChainUnreachable as error:
-            raise OpeningUnavailable("this worker's node does not answer: ask again") from error
-        if challenge is None or challenge.window != asked.window or challenge.outcome is not None:
-            raise OpeningUnavailable(f"window {asked.window} of stage {asked.stage} is not challenged (yet)")
-        try:
             settled = await self._account.chain.get_request(asked.request)
         except ChainUnreachable as error:
             raise OpeningUnavailable("this worker's node does not answer: ask again") from error
-        windows = None if settled is None else settled.windows
-        return await trio.to_thread.run_sync(self.openings.open, body, windows, limiter=self._limiter)
+        if challenge is None or challenge.window != asked.window or challenge.outcome is not None or settled is None:
+            raise OpeningUnavailable(f"window {asked.window} of stage {asked.stage} is not challenged (yet)")
+        return await trio.to_thread.run_sync(self.openings.open, body, settled.windows, limiter=self._limiter)
 
     async def run(self) -> None:
         """Submit pending settlements and forget resolved requests, until cancelled."""

@@ -6,10 +6,12 @@ import logging
 from dataclasses import dataclass
 
 from inference.serving.boundary import BoundaryError
-from inference.serving.continuing import find_submitter, validate_settled
+from inference.serving.continuing import find_submitter, validate_settled, validate_settled_tokens
 from inference.serving.events import Conclude
 from inference.serving.kept import KeptRows
-from node.worker.active import ActiveRequest, RequestArchive
+from node.worker.active import ActiveRequest
+from node.worker.archive import RequestArchive
+from node.worker.fence import Fence
 from node.worker.refusal import OrderRefused
 from node.worker.requests import Requests
 from proto_specs.types.calls import Settle
@@ -39,17 +41,27 @@ class Handover:
         """The rows of that request; None where it has none, or draws tokens."""
         return self.before[0].machine.get_kept() if self.before else None
 
+    def freeze(self) -> None:
+        """From now on the requests before do nothing until they are concluded, or left alone."""
+        for one in self.before:
+            one.freeze()
+
+    def abandon(self) -> None:
+        """The order is not taken after all, but may have taken their memory: another one may go on from them."""
+        for one in self.before:
+            one.abandon("the order that goes on from it was not taken")
+
     async def complete(self, archive: RequestArchive) -> None:
         """End the requests before: their writes count no more."""
         settled = self.settled
         paid = None if settled is None else compute_request_id(settled.order.order)
         is_told = False
         for one in self.before:
-            windows = 0
-            if settled is not None and one.request == paid:
-                windows = settled.stage_roots[0].roots.windows
-                is_told = True
-            one.conclude(Conclude(windows, settled if windows and self.is_submitter else None))
+            if settled is None or one.request != paid:
+                one.conclude(Conclude(0))
+                continue
+            windows = settled.stage_roots[0].roots.windows
+            is_told = one.conclude(Conclude(windows, settled if self.is_submitter else None))
         if settled is not None and paid is not None and self.is_submitter and not is_told:
             try:
                 await archive.settle(paid, settled)
@@ -57,7 +69,9 @@ class Handover:
                 logger.error("the settlement of %s cannot be kept on disk: %s", paid.hex()[:12], error)
 
 
-def prepare_handover(opened: OpenRequest, session_key: bytes, worker: bytes, requests: Requests) -> Handover:
+def prepare_handover(
+    opened: OpenRequest, session_key: bytes, worker: bytes, requests: Requests, fence: Fence
+) -> Handover:
     """Check what a continuation says of the order before. Raises OrderRefused.
 
     An order of an epoch that this stage has seen already is refused: whoever signs it may be one that was replaced.
@@ -71,9 +85,12 @@ def prepare_handover(opened: OpenRequest, session_key: bytes, worker: bytes, req
     if settled is None:
         if order.settled_positions:
             raise OrderRefused(FailureCode.BAD_ORDER, "the settlement of what the order does not bill is missing")
+        fence.pass_order(order)
         return Handover(tuple(before), None, False)
     try:
         validate_settled(order, settled, session_key)
+        if opened.prompt:
+            validate_settled_tokens(order, settled, opened.prompt)
     except BoundaryError as error:
         raise OrderRefused(error.code, str(error)) from error
     paid, windows = compute_request_id(settled.order.order), settled.stage_roots[0].roots.windows
@@ -81,4 +98,5 @@ def prepare_handover(opened: OpenRequest, session_key: bytes, worker: bytes, req
         if one.request == paid and one.machine.prefix_windows < windows:
             signed = one.machine.prefix_windows
             raise OrderRefused(FailureCode.BAD_ORDER, f"{windows} windows are settled, {signed} are signed here")
+    fence.pass_order(order)
     return Handover(tuple(before), settled, find_submitter(order, settled) == worker)

@@ -63,7 +63,7 @@ class OpeningStore:
             return 0.0
 
     def open(self, body: bytes, windows: int | None = None) -> bytes:
-        """Answer an encoded OpeningRequest with an encoded Opening, of the first `windows` windows (None: all).
+        """Answer an encoded OpeningRequest with an encoded Opening. `windows` were settled; None: all that are kept.
 
         Raises DecodeError for garbage and OpeningUnavailable for a request that is not kept or has no such window.
         """

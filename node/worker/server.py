@@ -14,10 +14,12 @@ from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
 from node.p2p.framing import FramedStream
 from node.p2p.host import P2PHost
-from node.worker.active import ActiveRequest, RequestArchive
+from node.worker.active import ActiveRequest
+from node.worker.archive import RequestArchive
 from node.worker.attachments import check_attached
 from node.worker.compute import ComputeLoop
 from node.worker.edges import EdgePool
+from node.worker.fence import Fence
 from node.worker.handover import Handover, prepare_handover
 from node.worker.orders import OrderAdmission, admit_order
 from node.worker.outstanding import Outstanding
@@ -63,6 +65,7 @@ class WorkerServer:
         self._nursery = nursery
         self.outstanding = Outstanding()
         self.requests = Requests()
+        self._fence = Fence()
         self._edges = EdgePool(host, nursery, self.requests.read_link)
         host.serve(
             REQUEST_PROTOCOL,
@@ -116,8 +119,9 @@ class WorkerServer:
             check_attached(opened, admission.stage, parts.manifest.architecture.vocab)
             parts.journal.check(compute_request_id(order.order), admission.session)
             session_key, attached = admission.session.session_key, (opened.prompt, opened.grammar)
-            handover = prepare_handover(opened, session_key, parts.entry.worker, self.requests)
+            handover = prepare_handover(opened, session_key, parts.entry.worker, self.requests, self._fence)
             peers = await self._reach_peers(admission, client)
+            handover.freeze()
             setup = StageSetup(order, admission.stage, parts.manifest, session_key, parts.worker_key, *attached)
             active = ActiveRequest(replace(setup, kept=handover.get_kept()), peers, parts.compute, parts.archive)
             await self._reserve(active, admission, handover)
@@ -132,10 +136,15 @@ class WorkerServer:
 
     async def _reserve(self, active: ActiveRequest, admission: OrderAdmission, handover: Handover) -> None:
         """Reserves memory, then writes the journal. The journal uses the order up, so this comes last."""
-        await active.open(handover.memory_of)
+        try:
+            await active.open(handover.memory_of)
+        except BaseException:
+            handover.abandon()
+            raise
         try:
             await self._parts.journal.take(active.request, admission.session)
         except BaseException as error:
+            handover.abandon()
             await self._parts.compute.close(active.request)
             if isinstance(error, OSError):
                 logger.error("cannot note a request on disk, so none is taken: %s", error)
