@@ -182,7 +182,9 @@ async def _register(config: WorkerConfig, account: SigningAccount, host: P2PHost
             f"{known.model.hex()[:12]}; retire it or use another worker key"
         )
     elif (known.peer_id, known.addresses) != (host.peer_id, addresses):
-        await account.execute(UpdateWorker(key.public_key, host.peer_id, addresses))
+        await account.execute(
+            UpdateWorker(key.public_key, host.peer_id, addresses, config.prefill_price, config.decode_price)
+        )
     entry = await account.chain.get_worker(key.public_key)
     assert entry is not None, "just registered"
     return entry
