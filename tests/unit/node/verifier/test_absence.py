@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from node.client.chain_view import ChainUnreachable, WorkerEntry
 from node.client.probing import WorkerUnreachable
@@ -78,18 +79,20 @@ class Scene:
 
 
 @pytest.fixture(name="scene")
-def fixture_scene(autojump_clock: trio.testing.MockClock) -> Scene:
+def fixture_scene() -> Scene:
     return Scene()
 
 
-async def test_each_worker_is_probed_once_a_period_and_nobody_who_answers_is_reported(scene: Scene) -> None:
+async def test_each_worker_is_probed_once_a_period_and_nobody_who_answers_is_reported(
+    scene: Scene, autojump_clock: MockClock
+) -> None:
     await scene.run_periods(4)
     assert set(scene.workers.asked) == set(scene.chain.workers)
     assert all(3 <= count <= 4 + 1 for count in scene.workers.asked.values())
     assert scene.chain.sent == []
 
 
-async def test_a_silent_worker_is_reported_and_nobody_else(scene: Scene) -> None:
+async def test_a_silent_worker_is_reported_and_nobody_else(scene: Scene, autojump_clock: MockClock) -> None:
     scene.workers.silent = {scene.dead}
     await scene.run_periods(FAILURES_MIN - 1)
     assert scene.chain.sent == []
@@ -97,13 +100,13 @@ async def test_a_silent_worker_is_reported_and_nobody_else(scene: Scene) -> None
     assert set(scene.chain.sent) == {ReportAbsent(scene.dead)}
 
 
-async def test_probes_that_fail_within_a_moment_are_no_absence(scene: Scene) -> None:
+async def test_probes_that_fail_within_a_moment_are_no_absence(scene: Scene, autojump_clock: MockClock) -> None:
     scene.workers.silent = {scene.dead}
     await scene.run_periods(2 * FAILURES_MIN, block_s=SILENCE_S_MIN / PERIOD / FAILURES_MIN / 4)
     assert scene.chain.sent == []
 
 
-async def test_an_answer_starts_the_count_anew(scene: Scene) -> None:
+async def test_an_answer_starts_the_count_anew(scene: Scene, autojump_clock: MockClock) -> None:
     for _ in range(3):
         scene.workers.silent = {scene.dead}
         await scene.run_periods(FAILURES_MIN - 1)
@@ -112,7 +115,7 @@ async def test_an_answer_starts_the_count_anew(scene: Scene) -> None:
     assert scene.chain.sent == []
 
 
-async def test_who_is_absent_or_our_own_is_not_probed(scene: Scene) -> None:
+async def test_who_is_absent_or_our_own_is_not_probed(scene: Scene, autojump_clock: MockClock) -> None:
     away, own = list(scene.chain.workers)[:2]
     scene.chain.workers[away] = replace(scene.chain.workers[away], is_active=False)
     scene.chain.workers[own] = replace(scene.chain.workers[own], operator=ACCOUNT)
@@ -120,7 +123,9 @@ async def test_who_is_absent_or_our_own_is_not_probed(scene: Scene) -> None:
     assert scene.workers.asked.keys() == set(scene.chain.workers) - {away, own}
 
 
-async def test_it_stops_when_the_status_changes_and_does_not_repeat_what_it_said(scene: Scene) -> None:
+async def test_it_stops_when_the_status_changes_and_does_not_repeat_what_it_said(
+    scene: Scene, autojump_clock: MockClock
+) -> None:
     scene.workers.silent, scene.chain.may = {scene.dead}, False
     await scene.run_periods(2 * FAILURES_MIN)
     assert scene.chain.sent == []
@@ -131,7 +136,7 @@ async def test_it_stops_when_the_status_changes_and_does_not_repeat_what_it_said
     assert scene.workers.asked[scene.dead] == before
 
 
-async def test_a_node_that_fails_or_refuses_ends_nothing(scene: Scene) -> None:
+async def test_a_node_that_fails_or_refuses_ends_nothing(scene: Scene, autojump_clock: MockClock) -> None:
     scene.workers.silent, scene.chain.is_refusing = {scene.dead}, True
     await scene.run_periods(FAILURES_MIN + 2)
     scene.chain.is_reachable = False
@@ -146,7 +151,7 @@ async def test_a_node_that_fails_or_refuses_ends_nothing(scene: Scene) -> None:
     assert set(scene.chain.sent) == {ReportAbsent(scene.dead)}
 
 
-async def test_so_many_are_asked_at_once_and_no_more(autojump_clock: trio.testing.MockClock) -> None:
+async def test_so_many_are_asked_at_once_and_no_more(autojump_clock: MockClock) -> None:
     known = next(iter(make_chain().workers.values()))
     keys = [bytes([number]) * 32 for number in range(100)]
     chain, running, most = FakeChain({one: replace(known, worker=one) for one in keys}), 0, 0
@@ -174,5 +179,5 @@ def test_probes_spread_over_the_period_s_blocks() -> None:
 
 def test_a_window_of_reports_holds_several_periods() -> None:
     for blocks in (1, 10, 30, 100_000):
-        assert 1 <= compute_period(blocks)
+        assert compute_period(blocks) >= 1
         assert compute_period(blocks) * FAILURES_MIN <= max(blocks, FAILURES_MIN)
