@@ -21,9 +21,10 @@ from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.keyring import KEY_HELP, KeysOption, load_node_seed, load_signing_key
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.options import DeviceOption, JsonOption, LogLevelOption, parse_layers
-from node.cli.running import run_until_signalled, setup_logging
+from node.cli.running import drain_on_signal, setup_logging
 from node.cli.stored_models import find_model
 from node.keys.derivation import KeyKind
+from node.worker.departure import Departure
 from node.worker.errors import WorkerRefused
 from node.worker.request_journal import repair_logs
 from node.worker.service import WorkerConfig, run_worker
@@ -53,11 +54,15 @@ def run_command(
     kv_positions: Annotated[int, typer.Option(help="KV memory, in positions of all requests.")] = DEFAULT_KV_POSITIONS,
     threads: Annotated[int, typer.Option(help="Threads of the model.")] = 1,
     device: DeviceOption = "cpu",
+    grace: Annotated[float, typer.Option(min=0, help="Seconds that running requests get when it is stopped.")] = 60.0,
     models: ModelsOption = None,
     keys: KeysOption = None,
     log_level: LogLevelOption = "INFO",
 ) -> None:
-    """Bond, announce and serve layers START to END of a model until SIGINT or SIGTERM."""
+    """Bond, announce and serve layers START to END of a model until SIGINT or SIGTERM.
+
+    The first signal lets running requests finish, within --grace, and tells the chain; a second one ends it at once.
+    """
     setup_logging(log_level)
     start, end = parse_layers(layers)
     processor = Device.parse(device)
@@ -78,14 +83,20 @@ def run_command(
         kv_positions=kv_positions,
         threads=threads,
         device=processor,
+        grace_s=grace,
     )
-    trio.run(run_until_signalled, serve, config, rpc, account, keys)
+    trio.run(serve, config, rpc, account, keys)
 
 
 async def serve(config: WorkerConfig, rpc: str, name: str, keys: Path | None) -> None:
-    """Connect and serve."""
-    async with open_account(rpc, name, keys) as (account, _):
-        await run_worker(config, account)
+    """Connect and serve until a signal, and leave in order."""
+    departure = Departure()
+    async with trio.open_nursery() as nursery:
+        cancel = nursery.cancel_scope.cancel
+        await nursery.start(drain_on_signal, departure, cancel)
+        async with open_account(rpc, name, keys) as (account, _):
+            await run_worker(config, account, departure=departure)
+        cancel()
 
 
 @app.command("repair")

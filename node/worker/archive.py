@@ -10,6 +10,7 @@ from typing import Protocol
 import trio
 
 from consensus.runtime.inference import queries
+from consensus.runtime.inference.state import StageStatus
 from inference.serving.record import RequestRecord
 from inference.serving.setup import StageSetup
 from node.client.account import SigningAccount
@@ -34,6 +35,8 @@ TEMPORARY_ERRORS = frozenset({"ExposureExceeded"})
 """Refusals of the chain that pass with time: earlier stages of the worker resolve, and the bond covers this one."""
 UNSETTLED_RECORD_S_MAX = 24 * 3600
 """A record whose request never came on chain is forgotten after a day: it cannot be challenged any more."""
+UNSETTLED_WAIT_S_MAX = 30.0
+"""So long after its end the settlement of a request by the last stage is expected."""
 OPENINGS_AT_ONCE_MAX = 2
 
 
@@ -133,6 +136,17 @@ class DiskRequestArchive:
         for request, stage in self.openings.list_kept():
             if await self._is_over(request, stage):
                 self.openings.delete(request, stage)
+
+    async def count_undecided(self) -> int:
+        """Requests whose window here may still be asked for: unpaid if nobody opens it. Raises ChainUnreachable."""
+        count = 0
+        for request, stage in self.openings.list_kept():
+            found = await self._account.chain.get_request(request)
+            if found is None:
+                count += self.openings.get_age_s(request, stage) < UNSETTLED_WAIT_S_MAX
+            else:
+                count += found.stages[stage].status in (StageStatus.AWAITING_DRAW, StageStatus.CHALLENGED)
+        return count
 
     async def _pursue(self, request: bytes, path: Path) -> None:
         """Deletes a settlement once its request is on chain, or can never get there."""

@@ -1,4 +1,4 @@
-"""Answers probes: who this worker is, how fast, how full. An answer is one signature: no model runs, no chain is read."""
+"""Answers probes: who this worker is, how fast, how full. It costs one signature: no model runs, no chain is read."""
 
 from __future__ import annotations
 

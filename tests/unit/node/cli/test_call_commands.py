@@ -62,7 +62,12 @@ CASES: list[tuple[list[Any], Call]] = [
     (["unjail"], calls.Unjail()),
     (["retire-validator"], calls.RetireValidator()),
     (["register-model", "0x0102"], calls.RegisterModel(b"\x01\x02")),
-    (["update-worker", ID_TEXT, "peer", "/a", "/b"], calls.UpdateWorker(ID, "peer", ("/a", "/b"))),
+    (
+        ["update-worker", ID_TEXT, "peer", "5nmyl", "7nmyl", "/a", "/b"],
+        calls.UpdateWorker(ID, "peer", ("/a", "/b"), 5, 7),
+    ),
+    (["leave-worker", ID_TEXT], calls.LeaveWorker(ID)),
+    (["report-absent", ID_TEXT], calls.ReportAbsent(ID)),
     (["retire-worker", ID_TEXT], calls.RetireWorker(ID)),
     (["register-verifier", ID_TEXT], calls.RegisterVerifier(ID)),
     (["open-session", ID_TEXT, ID_TEXT, "5nmyl", "7", "9"], calls.OpenSession(ID, ID, 5, 7 * MYL, 9)),
