@@ -123,7 +123,9 @@ class Routes:
     async def choose(self, ask: Ask, excluded: Collection[bytes]) -> Route:
         """The best path for a request, without the excluded workers: but for those that have another address by now.
 
-        Workers that failed lately are taken only where nobody else serves. Raises InferenceRefused, NoPathError,
+        Whoever excludes a worker notes in `memory` before that it failed.
+
+        Other workers that failed lately are taken only where nobody else serves. Raises InferenceRefused, NoPathError,
         ChainUnreachable.
         """
         listed, banned = await self._get_after(ask.model, excluded)

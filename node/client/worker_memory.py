@@ -80,7 +80,7 @@ class _Seen:
     prefill: _Pace = field(default_factory=_Pace)
     failures_in_a_row: int = 0
     failed_s: float = float("-inf")
-    moved_s: float = float("-inf")
+    has_moved: bool = False
     avoid_until_s: float = 0.0
     is_silent: bool = False
     asked: float = 0.0
@@ -117,7 +117,7 @@ class WorkerMemory:
         """A worker could not be reached, or did not serve: each failure in a row doubles how long it is left out."""
         seen = self._touch(worker, now_s)
         seen.failures_in_a_row += 1
-        seen.failed_s = now_s
+        seen.failed_s, seen.has_moved = now_s, False
         seen.count(0, now_s)
         wait_s = min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2.0 ** min(seen.failures_in_a_row - 1, 16))
         seen.avoid_until_s = now_s + wait_s
@@ -138,12 +138,13 @@ class WorkerMemory:
     def note_silent(self, worker: bytes, now_s: float) -> None:
         """A worker answers no probe: it is left out until it does, or takes a request."""
         seen = self._touch(worker, now_s)
-        seen.is_silent, seen.failed_s = True, now_s
+        seen.is_silent, seen.failed_s, seen.has_moved = True, now_s, False
 
     def note_moved(self, worker: bytes, now_s: float) -> None:
         """The chain names another address of a worker: what failed at the old one tells nothing of the new one."""
         seen = self._touch(worker, now_s)
-        seen.failures_in_a_row, seen.avoid_until_s, seen.is_silent, seen.moved_s = 0, 0.0, False, now_s
+        seen.failures_in_a_row, seen.avoid_until_s, seen.is_silent = 0, 0.0, False
+        seen.has_moved = seen.failed_s > float("-inf")
 
     def note_paces(self, worker: bytes, now_s: float, decode_us: float | None, prefill_us: float | None) -> None:
         """What requests showed of a worker: microseconds of a step, and of a row among many."""
@@ -177,7 +178,7 @@ class WorkerMemory:
     def has_moved(self, worker: bytes, now_s: float) -> bool:
         """Whether its address is another one since it failed last."""
         seen = self._get(worker, now_s)
-        return seen is not None and seen.moved_s >= seen.failed_s > float("-inf")
+        return seen is not None and seen.has_moved
 
     def get_figures(self, worker: bytes, now_s: float) -> WorkerFigures:
         """What a path may expect of a worker."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 from collections.abc import Iterator
 
@@ -15,7 +16,7 @@ from inference.routing import LayerOffer, NoPathError, Prefer, choose_path
 from node.client.chain_view import WorkerEntry
 from node.client.routes import Route, Routes
 from node.client.worker_memory import WorkerMemory
-from tests.unit.node.client.listings import ASK, MODEL, ListingChain, make_entry, make_report
+from tests.unit.node.client.listings import ASK, ListingChain, make_entry, make_report
 
 LAYERS = 6
 ENTRIES = st.lists(
@@ -163,7 +164,7 @@ def test_noise_makes_the_choice_change_at_most_a_few_times_an_hour(seed, prices,
 
     taken = run(make_chain(entries), memory, use)
     assert isinstance(taken, list)
-    assert sum(one != then for one, then in zip(taken, taken[1:], strict=False)) <= 6
+    assert sum(one != then for one, then in itertools.pairwise(taken)) <= 6
 
 
 @settings(max_examples=50, deadline=None)
@@ -185,4 +186,3 @@ def test_the_same_is_chosen_whatever_the_order_of_the_list(listed, seed) -> None
 
         found.append(run(make_chain(order), memory, use))
     assert found[0] == found[1]
-    assert MODEL == ASK.model
