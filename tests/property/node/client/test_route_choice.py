@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import trio
 import trio.testing
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.routing import LayerOffer, NoPathError, Prefer, choose_path
@@ -105,8 +105,9 @@ def test_no_dead_worker_while_a_live_path_exists_and_never_above_the_price(liste
 @settings(max_examples=200, deadline=None)
 @given(listed=ENTRIES, data=st.data())
 def test_a_continuation_replaces_lost_ranges_only_and_the_best_way(listed, data) -> None:
+    whole = data.draw(st.integers(1, 9).map(lambda pace: (make_entry("whole"), 1_000 * pace)))
+    listed = [*listed, whole]
     entries = [entry for entry, _ in listed if entry.decode_price <= 10]
-    assume(any(find_all(entries)))
     memory = WorkerMemory()
     paces = {entry.worker: pace for entry, pace in listed}
 

@@ -81,9 +81,11 @@ async def test_a_failed_worker_is_read_again_at_once_and_taken_where_it_is_now(
     route = await one.routes.choose(ASK, one.fail(worker))
     assert route.peers[0].addresses == ("/dns4/a/tcp/2",)
     assert one.chain.lists == 2
+    await trio.sleep(1)
     with pytest.raises(NoPathError):
         await one.routes.choose(ASK, one.fail(worker))  # it failed there too
     assert one.chain.lists == 3
+    await trio.sleep(1)
     with pytest.raises(NoPathError):
         await one.routes.choose(ASK, {worker})
     assert one.chain.lists == 3, "nothing new failed"
