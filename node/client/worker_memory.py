@@ -79,7 +79,7 @@ class _Seen:
     decode: _Pace = field(default_factory=_Pace)
     prefill: _Pace = field(default_factory=_Pace)
     failures_in_a_row: int = 0
-    failed_s: float = float("-inf")
+    failure_number: int = 0
     has_moved: bool = False
     avoid_until_s: float = 0.0
     is_silent: bool = False
@@ -106,6 +106,8 @@ class WorkerMemory:
     def __init__(self) -> None:
         self._seen: dict[bytes, _Seen] = {}
         self._hops: dict[tuple[bytes, bytes], MovingMean] = {}
+        self.failures = 0
+        """How many there were so far, of all workers."""
 
     def note_reached(self, worker: bytes, seconds: float, now_s: float) -> None:
         """A worker took a request after `seconds`: it is not left out any more."""
@@ -117,7 +119,7 @@ class WorkerMemory:
         """A worker could not be reached, or did not serve: each failure in a row doubles how long it is left out."""
         seen = self._touch(worker, now_s)
         seen.failures_in_a_row += 1
-        seen.failed_s, seen.has_moved = now_s, False
+        seen.failure_number, seen.has_moved = self._count_failure(), False
         seen.count(0, now_s)
         wait_s = min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2.0 ** min(seen.failures_in_a_row - 1, 16))
         seen.avoid_until_s = now_s + wait_s
@@ -138,13 +140,13 @@ class WorkerMemory:
     def note_silent(self, worker: bytes, now_s: float) -> None:
         """A worker answers no probe: it is left out until it does, or takes a request."""
         seen = self._touch(worker, now_s)
-        seen.is_silent, seen.failed_s, seen.has_moved = True, now_s, False
+        seen.is_silent, seen.failure_number, seen.has_moved = True, self._count_failure(), False
 
     def note_moved(self, worker: bytes, now_s: float) -> None:
         """The chain names another address of a worker: what failed at the old one tells nothing of the new one."""
         seen = self._touch(worker, now_s)
         seen.failures_in_a_row, seen.avoid_until_s, seen.is_silent = 0, 0.0, False
-        seen.has_moved = seen.failed_s > float("-inf")
+        seen.has_moved = seen.failure_number > 0
 
     def note_paces(self, worker: bytes, now_s: float, decode_us: float | None, prefill_us: float | None) -> None:
         """What requests showed of a worker: microseconds of a step, and of a row among many."""
@@ -170,10 +172,10 @@ class WorkerMemory:
         is_leaving = seen.report is not None and seen.report.is_leaving
         return now_s < seen.avoid_until_s or seen.is_silent or is_leaving
 
-    def has_failed_since(self, worker: bytes, at_s: float, now_s: float) -> bool:
-        """Whether it failed at or after a moment."""
+    def has_failed_since(self, worker: bytes, failures: int, now_s: float) -> bool:
+        """Whether it failed since `failures` were what they were then."""
         seen = self._get(worker, now_s)
-        return seen is not None and seen.failed_s >= at_s
+        return seen is not None and seen.failure_number > failures
 
     def has_moved(self, worker: bytes, now_s: float) -> bool:
         """Whether its address is another one since it failed last."""
@@ -210,6 +212,10 @@ class WorkerMemory:
         """How often the way from one worker to another was seen."""
         mean = self._hops.get((source, target))
         return 0 if mean is None else mean.samples
+
+    def _count_failure(self) -> int:
+        self.failures += 1
+        return self.failures
 
     def _get(self, worker: bytes, now_s: float) -> _Seen | None:
         seen = self._seen.get(worker)
