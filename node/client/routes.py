@@ -73,11 +73,6 @@ class Route:
             for number, one in enumerate(self.workers)
         )
 
-    @property
-    def predicted_s(self) -> float:
-        """Seconds that it was predicted to take."""
-        return self.load.predict_us(self.offers) / 1e6
-
     def compute_price(self, prompt_tokens: int, tokens: int) -> int:
         """Nmyl for so many tokens."""
         return sum(compute_stage_price(one, prompt_tokens, tokens) for one in self.path)

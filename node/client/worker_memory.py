@@ -45,10 +45,9 @@ class WorkerFigures:
     prefill_us: int | None
     wait_us: int
     kv_free: int | None
-    completion_rate: float
 
 
-UNKNOWN = WorkerFigures(None, None, None, 0, None, 1.0)
+UNKNOWN = WorkerFigures(None, None, None, 0, None)
 
 
 @dataclass(slots=True)
@@ -95,7 +94,7 @@ class _Seen:
         self.completed = self.completed * share + completed
         self.counted_s = now_s
 
-    def compute_rate(self, now_s: float) -> float:
+    def compute_completion_rate(self, now_s: float) -> float:
         failed = (self.asked - self.completed) * _decay(now_s - self.counted_s)
         return 1.0 - failed / (self.asked * _decay(now_s - self.counted_s) + REQUESTS_TRUSTED)
 
@@ -189,15 +188,12 @@ class WorkerMemory:
             return UNKNOWN
         round_trip_us = seen.probe_us.get() or seen.accept_us.get()
         decode_us, prefill_us = seen.decode.get(now_s), seen.prefill.get(now_s)
-        rate = seen.compute_rate(now_s)
-        wait_us = (1.0 - rate) * RESTART_US
+        wait_us = (1.0 - seen.compute_completion_rate(now_s)) * RESTART_US
         kv_free = None
         if seen.report is not None and now_s - seen.reported_s <= REPORT_AGE_S:
             kv_free = seen.report.kv_free
             wait_us += seen.report.waiting_rows * (prefill_us or 0.0)
-        return WorkerFigures(
-            _round(round_trip_us), _round(decode_us), _round(prefill_us), round(wait_us), kv_free, rate
-        )
+        return WorkerFigures(_round(round_trip_us), _round(decode_us), _round(prefill_us), round(wait_us), kv_free)
 
     def get_samples(self, worker: bytes, now_s: float) -> tuple[float, float]:
         """How often its decode and its prefill were measured, old measurements counting less."""

@@ -81,7 +81,12 @@ def test_a_short_answer_or_prompt_teaches_nothing_but_that_it_was_answered() -> 
     memory = WorkerMemory()
     now_s = run_request(memory, "ab", {"a": 1_000, "b": 1_000}, 0.0, tokens=5, prompt=4)
     figures = memory.get_figures(ENTRIES["a"].worker, now_s)
-    assert (figures.decode_us, figures.prefill_us, figures.completion_rate) == (None, None, 1.0)
+    assert (figures.decode_us, figures.prefill_us, figures.wait_us) == (None, None, 0)
+    memory.note_failed(ENTRIES["a"].worker, now_s)
+    fresh = WorkerMemory()
+    fresh.note_failed(ENTRIES["a"].worker, now_s)
+    waits = [one.get_figures(ENTRIES["a"].worker, now_s).wait_us for one in (memory, fresh)]
+    assert waits[0] < waits[1], "a failure after an answer weighs less"
 
 
 def test_an_answer_that_breaks_off_has_taught_by_windows() -> None:

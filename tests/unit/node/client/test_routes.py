@@ -57,7 +57,7 @@ async def test_the_fastest_that_is_measured_within_a_tenth_the_cheapest(
         one.report(worker, decode_us=decode_us)
     route = await one.routes.choose(ASK, ())
     assert name(route) == "b"
-    assert route.predicted_s == pytest.approx(20 * 0.0105 + 20 * 1e-4 + 0.01)
+    assert route.load.predict_us(route.offers) == 20 * 10_500 + 20 * 100 + 10_000
     assert name(await one.routes.choose(dataclasses.replace(ASK, prefer=Prefer.CHEAP), ())) == "a"
     assert name(await one.routes.choose(dataclasses.replace(ASK, max_price=4), ())) == "a"
 

@@ -10,6 +10,7 @@ from node.client.worker_memory import (
     HALF_LIFE_S,
     HOPS_MAX,
     REPORT_AGE_S,
+    RESTART_US,
     UNKNOWN,
     WORKERS_MAX,
     WorkerMemory,
@@ -64,13 +65,13 @@ def test_failures_weigh_less_with_time_and_success() -> None:
     for at in range(8):
         memory.note_failed(WORKER, float(at))
         memory.note_completed(OTHER, float(at))
-    at_once = memory.get_figures(WORKER, 8.0).completion_rate
-    later = memory.get_figures(WORKER, 8.0 + 2 * HALF_LIFE_S).completion_rate
-    assert at_once < 0.4 < later < 1.0
+    at_once = memory.get_figures(WORKER, 8.0).wait_us
+    later = memory.get_figures(WORKER, 8.0 + 2 * HALF_LIFE_S).wait_us
+    assert at_once > 0.6 * RESTART_US > later > 0
     for _ in range(30):
         memory.note_completed(WORKER, 8.0)
-    assert memory.get_figures(WORKER, 8.0).completion_rate > 0.75
-    assert memory.get_figures(OTHER, 8.0).completion_rate == 1.0
+    assert memory.get_figures(WORKER, 8.0).wait_us < 0.25 * RESTART_US
+    assert memory.get_figures(OTHER, 8.0).wait_us == 0
 
 
 def test_a_probe_outweighs_the_time_of_acceptance_and_ends_silence() -> None:
