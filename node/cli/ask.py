@@ -60,8 +60,8 @@ from proto_specs.types.request import compute_positions
 DEFAULT_TOKENS = 96
 DEFAULT_MAX_PRICE = 200_000
 DEV_CHAIN = "myelin-dev"
-ONE_REQUEST = PoolRules(asks_target=1, requests_max=1)
-"""The session closes by itself when its request is resolved."""
+ONE_ANSWER = PoolRules(asks_target=2, requests_max=4)
+"""As much again is escrowed for the order that goes on where a worker is lost; the rest comes back at the end."""
 
 ModelArgument = Annotated[
     str | None, typer.Option(help="Name, id, or the start of an id, as in `myelin model list` (default: the only one).")
@@ -216,7 +216,7 @@ async def _infer(text: str, options: AskOptions, wait: bool, as_json: bool) -> i
         open_client_host() as host,
     ):
         names = await read_names(account, prefix)
-        async with open_asking(account, host, options, ONE_REQUEST, console) as inference:
+        async with open_asking(account, host, options, ONE_ANSWER, console) as inference:
             asker = Asker(account, inference, store, options)
             screen = await asker.make_screen(console, prefix, names)
             async with open_stop_key() as key:

@@ -130,8 +130,7 @@ class RequestAttempts:
             route = await self._routes.choose(ask, self._excluded)
         self._check(route)
         answer.times.routed_s = answer.get_elapsed()
-        price = compute_price_max(self._so_far.make_order(self._genesis, ZERO_HASH, route, EscrowSlice(0, 0, 1)))
-        await self._pool.prepare(ask.model, ask.max_price, price)
+        await self._pool.prepare(ask.model, ask.max_price, self._compute_price(route))
         try:
             links = await self._transport.connect(route.peers)
         except StageUnreachable as error:
@@ -139,12 +138,19 @@ class RequestAttempts:
             return False
         answer.times.connected_s = answer.get_elapsed()
         try:
-            order = await self._pool.take(ask.model, ask.max_price, price)
+            order = await self._pool.take(ask.model, ask.max_price, self._compute_price(route))
+            if self._so_far.enter(order.session):
+                self._pool.end(order, is_vouched=False)
+                order = await self._pool.take(ask.model, ask.max_price, self._compute_price(route))
         except BaseException:
             for link in links:
                 link.reset("no order")
             raise
         return await self._run_order(answer, route, order, links)
+
+    def _compute_price(self, route: Route) -> int:
+        """The most that the next order may cost."""
+        return compute_price_max(self._so_far.make_order(self._genesis, ZERO_HASH, route, EscrowSlice(0, 0, 1)))
 
     def _check(self, route: Route) -> None:
         """Raises InferenceRefused for what no worker would take, before anything is paid."""
