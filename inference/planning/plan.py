@@ -1,0 +1,152 @@
+"""Makes a plan: chooses the search that fits the fleet, names the machines, and computes the times of its path."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from inference.planning.cost import CostTable, Speed, compute_speed, make_cost_table
+from inference.planning.fleet import Fleet, FleetLink, MachineKind
+from inference.planning.predict import (
+    DRAFTS_MAX,
+    PathTimes,
+    Prediction,
+    StageTimes,
+    compute_first_token_seconds,
+    predict,
+)
+from inference.planning.search import search
+from inference.planning.shape import ModelShape
+from inference.planning.solve import WORK_MAX, Choice, Placement, is_small, solve
+from inference.planning.workload import Objective, Workload, WorkloadError
+
+_CHUNK_TRIES = 4
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A machine and the layers [start, end) that it holds, with the memory they take and the memory they may take."""
+
+    name: str
+    kind: MachineKind
+    start: int
+    end: int
+    held_bytes: int
+    room_bytes: int
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    """A placement of a model over a fleet. `is_exact` says that no other is better, by the numbers of `cost.py`."""
+
+    shape: ModelShape
+    fleet: Fleet
+    workload: Workload
+    objective: Objective
+    placement: Placement
+    is_exact: bool
+
+    @property
+    def stages(self) -> tuple[PlannedStage, ...]:
+        """The stages in path order."""
+        used: dict[int, int] = {}
+        stages = []
+        for one in self.placement:
+            kind, number = self.fleet.kinds[one.kind], used.get(one.kind, 0)
+            used[one.kind] = number + 1
+            held = self.shape.count_held_bytes(one.start, one.end, self.workload.positions)
+            room = int(kind.memory_bytes * (1 - self.fleet.head_room))
+            stages.append(PlannedStage(kind.name_member(number), kind, one.start, one.end, held, room))
+        return tuple(stages)
+
+    @property
+    def links(self) -> tuple[FleetLink, ...]:
+        """Links between stages, and last the one back from the last stage to the first; none of one stage."""
+        kinds = [self.fleet.kinds[one.kind] for one in self.placement]
+        return tuple(
+            self.fleet.get_link(source, target) for source, target in zip(kinds, [*kinds[1:], kinds[0]], strict=True)
+        ) * (len(kinds) > 1)
+
+    def compute_times(self) -> PathTimes:
+        """The times of its path by the formulas of `cost.py`."""
+        kinds = [self.fleet.kinds[one.kind] for one in self.placement]
+        links = self.links
+        return PathTimes(
+            stages=tuple(map(self._compute_stage, self.placement)),
+            hops=links[:-1],
+            back=links[-1] if links else None,
+            entry=self.fleet.get_link(self.fleet.client, kinds[0]),
+            leave=self.fleet.get_link(kinds[-1], self.fleet.client),
+        )
+
+    def predict(self, measured: PathTimes | None = None) -> Prediction:
+        """What the plan does; with `measured` times of its stages and links in place of the fleet's numbers.
+
+        Raises WorkloadError where those are of another number of stages.
+        """
+        if measured is not None and len(measured.stages) != len(self.placement):
+            raise WorkloadError(f"the plan has {len(self.placement)} stages, {len(measured.stages)} were measured")
+        return predict(measured or self.compute_times(), self.workload, self.shape.row_bytes)
+
+    def _compute_stage(self, choice: Choice) -> StageTimes:
+        speed = compute_speed(self.fleet.kinds[choice.kind], self.shape)
+        is_last = choice.end == len(self.shape.layers)
+        _, chunk_rows = self.workload.compute_chunks(len(self.placement))
+        most = max(self.workload.drafts, DRAFTS_MAX) + 1
+
+        def add_up(rows: float, context: float) -> float:
+            return _add_layers(speed, self.shape, choice, rows, context)
+
+        heads = [speed.compute_seconds(self.shape.head, rows, 0) * is_last for rows in range(1, most + 1)]
+        context = self.workload.decode_context
+        return StageTimes(
+            pass_s=tuple(add_up(rows, context) + heads[rows - 1] for rows in range(1, most + 1)),
+            chunk_s=add_up(chunk_rows, self.workload.prefill_context),
+            head_s=heads[0],
+        )
+
+
+def _add_layers(speed: Speed, shape: ModelShape, choice: Choice, rows: float, context: float) -> float:
+    layers = shape.layers[choice.start : choice.end]
+    seconds = {one: speed.compute_seconds(one, rows, context) for one in set(layers)}
+    return sum(seconds[one] for one in layers)
+
+
+def make_plan(
+    shape: ModelShape,
+    fleet: Fleet,
+    workload: Workload,
+    objective: Objective = Objective.DECODE,
+    known: Iterable[Placement] = (),
+    work_max: int = WORK_MAX,
+) -> FleetPlan:
+    """The best plan by an objective: exact where the fleet is small, else searched for and no worse than `known` ones.
+
+    The wait for a first token depends on how a prompt is cut, which depends on the number of stages: the plan is the
+    best found for the cut that its own number of stages gives. Raises FleetTooSmall where nothing fits.
+    """
+    if workload.prompt_tokens + workload.answer_tokens > shape.context_max:
+        raise WorkloadError(
+            f"{shape.name} has a context of {shape.context_max} positions, not of"
+            f" {workload.prompt_tokens + workload.answer_tokens}: plan for fewer tokens"
+        )
+    blank = FleetPlan(shape, fleet, workload, objective, (), False)
+    if objective is not Objective.FIRST_TOKEN:
+        return _place(blank, make_cost_table(shape, fleet, workload, objective), known, work_max)
+    plans: list[FleetPlan] = []
+    stages, cuts = 2, set()
+    while workload.compute_chunks(stages) not in cuts and len(cuts) < _CHUNK_TRIES:
+        cuts.add(workload.compute_chunks(stages))
+        table = make_cost_table(shape, fleet, workload, objective, stages)
+        plans.append(_place(blank, table, known, work_max))
+        stages = len(plans[-1].placement)
+    return min(plans, key=lambda one: compute_first_token_seconds(one.compute_times(), workload, shape.row_bytes))
+
+
+def _place(blank: FleetPlan, table: CostTable, known: Iterable[Placement], work_max: int) -> FleetPlan:
+    """The plan with the best placement of a table."""
+    is_throughput = blank.objective is Objective.THROUGHPUT
+    is_exact = is_small(table, is_throughput, work_max)
+    placement = solve(table, is_throughput) if is_exact else search(table, is_throughput, known)
+    return dataclasses.replace(blank, placement=placement, is_exact=is_exact)
