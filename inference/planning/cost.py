@@ -58,7 +58,7 @@ class CostTable:
     @property
     def layers(self) -> int:
         """Layers of the model."""
-        return self.stage.shape[1] - 1
+        return len(self.stage[0]) - 1
 
 
 def compute_speed(kind: MachineKind, shape: ModelShape) -> Speed:

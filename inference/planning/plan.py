@@ -135,7 +135,7 @@ def make_plan(
     if objective is not Objective.FIRST_TOKEN:
         return _place(blank, make_cost_table(shape, fleet, workload, objective), known, work_max)
     plans: list[FleetPlan] = []
-    stages, cuts = 2, set()
+    stages, cuts = 2, set[tuple[int, float]]()
     while workload.compute_chunks(stages) not in cuts and len(cuts) < _CHUNK_TRIES:
         cuts.add(workload.compute_chunks(stages))
         table = make_cost_table(shape, fleet, workload, objective, stages)

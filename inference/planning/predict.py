@@ -57,7 +57,10 @@ class PathTimes:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds and rates of a path. `drafts` is the number that `speculative_tokens_per_s` is for, 0 where none help."""
+    """Seconds and rates of a path. `drafts` is the number that `speculative_tokens_per_s` is for, 0 where none help.
+
+    `total_tokens_per_s` is what all sessions get together, `most_tokens_per_s` what enough sessions would.
+    """
 
     first_token_s: float
     token_s: float
@@ -67,6 +70,7 @@ class Prediction:
     speculative_tokens_per_s: float
     slowest_s: float
     total_tokens_per_s: float
+    most_tokens_per_s: float
 
 
 def predict(times: PathTimes, workload: Workload, row_bytes: int) -> Prediction:
@@ -91,6 +95,7 @@ def predict(times: PathTimes, workload: Workload, row_bytes: int) -> Prediction:
         speculative_tokens_per_s=best,
         slowest_s=slowest,
         total_tokens_per_s=min(1 / slowest, workload.sessions / token_s),
+        most_tokens_per_s=1 / slowest,
     )
 
 

@@ -115,10 +115,8 @@ def _trace(table: CostTable, stage: Table, hop: Table, order: Order, costs: Tabl
     while place:
         kinds = list(order[:place])
         ways, here = hop[kinds, order[place]][:, None], stage[order[place]][None, :, end]
-        if is_slowest:
-            options = np.maximum(np.maximum(costs[:place], ways), here)
-        else:
-            options = costs[:place] + ways + here
+        sent = np.maximum(costs[:place], ways) if is_slowest else costs[:place] + ways
+        options = np.maximum(sent, here) if is_slowest else sent + here
         previous, start = divmod(int(np.argmin(options)), options.shape[1])
         placement.append(Choice(order[place], start, end))
         place, end = previous, start
@@ -135,7 +133,7 @@ def _improve(table: CostTable, starts: list[Order], limit: float, is_slowest: bo
         return _cover(table, stage, hop, order, is_slowest)[0]
 
     ranked = sorted((rate(order), order) for order in {*starts, *_make_starts(table)})
-    draws = random.Random(_SEED)  # noqa: S311
+    draws = random.Random(_SEED)
     best_value, best = ranked[0]
     for value, order in ranked[:_STARTS]:
         budget = cuts // _STARTS
