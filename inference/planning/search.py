@@ -9,7 +9,7 @@ by tests/unit/inference/planning/test_search.py and stated in docs/scale.md.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from inference.planning.solve import (
     compute_sum,
     compute_value,
     explain_absence,
-    list_limits,
+    solve_with_repeats,
 )
 from proto_specs.limits import STAGES_MAX
 
@@ -32,7 +32,11 @@ _CUTS_MIN = 30
 _WORK_MAX = 500_000_000
 """Additions in all cuts of a search: beyond some fifty machines there are fewer."""
 _STARTS = 3
-_LIMITS_TRIED = 6
+_LIMITS_TRIED = 16
+_POWER, _RATIO_MAX = 8.0, 1e6
+_DEAR = 100.0
+_KICKS = 3
+_TOLERANCE = 1e-12
 _SEED = 1
 
 Order = tuple[int, ...]
@@ -49,13 +53,12 @@ def search(table: CostTable, is_throughput: bool, known: Iterable[Placement] = (
         raise FleetTooSmall(explain_absence(table))
     found += [by_sum] if by_sum else []
     if is_throughput or table.repeats:
-        starts = [*orders, *(_complete(table, one) for one in found)]
+        starts = [_complete(table, one) for one in found]
+        smooth = _improve(_make_smooth(table, found), starts, np.inf, False, cuts)
+        starts += [_complete(table, smooth)] if smooth else []
         quickest = _improve(table, starts, np.inf, True, cuts)
-        found += [quickest] if quickest else []
-        starts += [_complete(table, quickest)] if quickest else []
-        for limit in _list_tries(table, found, is_throughput):
-            one = _improve(table, starts, limit, False, cuts // _LIMITS_TRIED)
-            found += [one] if one else []
+        found += [one for one in (smooth, quickest) if one]
+        found += _search_limits(table, found, is_throughput, cuts)
     short = [one for one in found if len(one) <= STAGES_MAX]
     if not short:
         raise FleetTooSmall(
@@ -64,15 +67,32 @@ def search(table: CostTable, is_throughput: bool, known: Iterable[Placement] = (
     return min(short, key=lambda one: (compute_value(table, one, is_throughput), compute_sum(table, one)))
 
 
-def _list_tries(table: CostTable, found: list[Placement], is_throughput: bool) -> list[float]:
-    """Limits of the slowest stage under which the sum is searched for."""
-    slowest = sorted(compute_slowest(table, one) for one in found)
-    if is_throughput:
-        return slowest[:1]
-    limits = list_limits(table, slowest[-1])
-    limits = limits[limits >= slowest[0]]
-    picked = np.linspace(0, len(limits) - 1, min(_LIMITS_TRIED, len(limits))).astype(int)
-    return [float(limits[one]) for one in picked]
+def _make_smooth(table: CostTable, found: list[Placement]) -> CostTable:
+    """A table whose sums are small where no stage and link is slow: of high powers of their times."""
+    unit = min(compute_slowest(table, one) for one in found)
+    none = np.zeros_like(table.hop)
+    stage, hop = (np.minimum(one / unit, _RATIO_MAX) ** _POWER for one in (table.stage, table.sending))
+    stage[~np.isfinite(table.stage)] = np.inf
+    return CostTable(table.counts, stage, hop, none, none, np.zeros_like(table.alone))
+
+
+def _search_limits(table: CostTable, found: list[Placement], is_throughput: bool, cuts: int) -> list[Placement]:
+    """Placements of small sums under limits of the slowest stage: the least known, and of a plan for the first token
+    those that halving comes to, as in the exact search.
+    """
+    more = list(found)
+
+    def search_under(limit: float) -> Placement | None:
+        starts = [_complete(table, known) for known in more]
+        one = _improve(table, starts, limit, False, cuts // _LIMITS_TRIED)
+        more.extend([one] if one else [])
+        return one
+
+    search_under(min(compute_slowest(table, one) for one in found))
+    if not is_throughput:
+        free = min(found, key=lambda one: compute_sum(table, one))
+        solve_with_repeats(table, free, search_under, _LIMITS_TRIED)
+    return more
 
 
 def cut(table: CostTable, order: Order, limit: float, is_slowest: bool) -> tuple[float, Placement | None]:
@@ -125,32 +145,54 @@ def _trace(table: CostTable, stage: Table, hop: Table, order: Order, costs: Tabl
 
 
 def _improve(table: CostTable, starts: list[Order], limit: float, is_slowest: bool, cuts: int) -> Placement | None:
-    """The best placement of a search over orders from the best starts."""
-    stage = np.where(table.stage > limit, np.inf, table.stage)
-    hop = table.sending if is_slowest else np.where(table.sending > limit, np.inf, table.hop)
+    """The best placement of a search over orders from the best starts; None where none keeps the limit.
+
+    On the way what is over the limit is dear rather than impossible: else most orders would be equally bad.
+    """
+    stage = np.where(table.stage > limit, table.stage * _DEAR, table.stage)
+    hop = np.where(table.sending > limit, table.hop + table.sending * _DEAR, table.hop)
+    if is_slowest:
+        stage, hop = table.stage, table.sending
 
     def rate(order: Order) -> float:
         return _cover(table, stage, hop, order, is_slowest)[0]
 
-    ranked = sorted((rate(order), order) for order in {*starts, *_make_starts(table)})
+    ranked = sorted((rate(order), order) for order in {*starts, *_make_starts(table)})[:_STARTS]
     draws = random.Random(_SEED)
     best_value, best = ranked[0]
-    for value, order in ranked[:_STARTS]:
-        budget = cuts // _STARTS
-        is_better = True
-        while is_better and budget > 0:
-            is_better = False
-            for moved in _list_moves(order, draws):
-                budget -= 1
-                rated = rate(moved)
-                if rated < value * (1 - 1e-12):
-                    value, order, is_better = rated, moved, True
-                    break
-                if budget <= 0:
-                    break
+    while cuts > 0:
+        value, order = ranked.pop(0) if ranked else _kick(best, rate, draws)
+        value, order, spent = _descend(value, order, rate, draws, cuts)
+        cuts -= spent + 1
         if value < best_value:
             best_value, best = value, order
     return cut(table, best, limit, is_slowest)[1]
+
+
+def _kick(order: Order, rate: Callable[[Order], float], draws: random.Random) -> tuple[float, Order]:
+    """An order some way from another: a few machines elsewhere."""
+    moved = list(order)
+    for _ in range(_KICKS):
+        moved.insert(draws.randrange(len(moved)), moved.pop(draws.randrange(len(moved))))
+    return rate(tuple(moved)), tuple(moved)
+
+
+def _descend(
+    value: float, order: Order, rate: Callable[[Order], float], draws: random.Random, cuts: int
+) -> tuple[float, Order, int]:
+    """(value, order) that no swap and no move makes better, or the best after so many `cuts`; and how many it took."""
+    spent, is_better = 0, True
+    while is_better and spent < cuts:
+        is_better = False
+        for moved in _list_moves(order, draws):
+            spent += 1
+            rated = rate(moved)
+            if rated < value * (1 - _TOLERANCE):
+                value, order, is_better = rated, moved, True
+                break
+            if spent >= cuts:
+                break
+    return value, order, spent
 
 
 def _list_moves(order: Order, draws: random.Random) -> Iterable[Order]:

@@ -9,6 +9,7 @@ limit plus its repeats, whose best is found by halving the limits that can still
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +81,7 @@ def solve(table: CostTable, is_throughput: bool) -> Placement:
         found = solve_sum(table, _find_least_limit(table, compute_slowest(table, free)))
         assert found is not None, "the least limit is feasible"
         return found
-    return _solve_with_repeats(table, free) if table.repeats else free
+    return solve_with_repeats(table, free, lambda limit: solve_sum(table, limit)) if table.repeats else free
 
 
 def solve_sum(table: CostTable, limit: float) -> Placement | None:
@@ -163,20 +164,25 @@ def _find_least_limit(table: CostTable, feasible: float) -> float:
     return float(limits[high])
 
 
-def _solve_with_repeats(table: CostTable, free: Placement) -> Placement:
-    """The least sum + repeats x slowest. Under a lower limit sums only grow, which rules out most limits."""
+def solve_with_repeats(
+    table: CostTable, free: Placement, solve_under: Callable[[float], Placement | None], tries: float = np.inf
+) -> Placement:
+    """The least sum + repeats x slowest, from the least sum `free` and what has the least sum under a limit.
+
+    Under a lower limit sums only grow, which rules out most limits. After so many `tries` the best so far is it.
+    """
     limits = list_limits(table, compute_slowest(table, free))
     best, best_value = free, compute_value(table, free, False)
     # Limits low..high-1 are open; a sum under any of them is at least that under a higher one.
     open_ranges = [(0, _count_below(limits, compute_slowest(table, free)), compute_sum(table, free))]
-    while open_ranges:
+    while open_ranges and tries > 0:
         low, high, least_sum = open_ranges.pop()
         # Where the slowest alone, with the least sum, is no better than what is known, higher ones are not either.
         high = min(high, _count_below(limits, (best_value - least_sum) / table.repeats))
         if low >= high:
             continue
-        middle = (low + high) // 2
-        found = solve_sum(table, float(limits[middle]))
+        middle, tries = (low + high) // 2, tries - 1
+        found = solve_under(float(limits[middle]))
         if found is None:
             open_ranges.append((middle + 1, high, least_sum))
             continue
