@@ -114,21 +114,18 @@ def _plan_again(
 
 
 def _list_changes(fleet: Fleet, workload: Workload) -> Iterator[tuple[str, str, Fleet, Workload]]:
-    for factor in (0.5, 2.0):
-        name = f"x {factor:g}"
-        yield "delay of links", name, _scale_links(fleet, factor, 1.0), workload
-        yield "rate of links", name, _scale_links(fleet, 1.0, factor), workload
-        yield (
-            "memory bandwidth reached",
-            name,
-            _scale_machines(fleet, bytes_per_s=factor, decode_layer_s=1 / factor),
-            workload,
-        )
-        yield "arithmetic reached", name, _scale_machines(fleet, flops=factor, prefill_layer_s=1 / factor), workload
-        yield "time besides, of a layer", name, _scale_machines(fleet, layer_s=factor), workload
-        yield "time besides, of a message", name, dataclasses.replace(fleet, hop_s=fleet.hop_s * factor), workload
-    for factor in (0.75, 1.5):
-        yield "memory of machines", f"x {factor:g}", _scale_machines(fleet, memory_bytes=factor), workload
+    scales: dict[str, Callable[[float], Fleet]] = {
+        "delay of links": lambda factor: _scale_links(fleet, factor, 1.0),
+        "rate of links": lambda factor: _scale_links(fleet, 1.0, factor),
+        "memory bandwidth": lambda factor: _scale_machines(fleet, bytes_per_s=factor, decode_layer_s=1 / factor),
+        "arithmetic": lambda factor: _scale_machines(fleet, flops=factor, prefill_layer_s=1 / factor),
+        "layer overhead": lambda factor: _scale_machines(fleet, layer_s=factor),
+        "message overhead": lambda factor: dataclasses.replace(fleet, hop_s=fleet.hop_s * factor),
+        "memory of machines": lambda factor: _scale_machines(fleet, memory_bytes=factor),
+    }
+    for name, scale in scales.items():
+        for factor in (0.75, 1.5) if name == "memory of machines" else (0.5, 2.0):
+            yield name, f"x {factor:g}", scale(factor), workload
     for room in (0.0, 0.2):
         yield "head-room", f"{room:.0%}", dataclasses.replace(fleet, head_room=room), workload
     for prompt in (workload.prompt_tokens // 4 or 1, workload.prompt_tokens * 4):

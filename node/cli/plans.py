@@ -174,7 +174,8 @@ def _show(plan: FleetPlan, console: Console) -> None:
         f"{found.tokens_per_s:.2f} tokens/s; {found.speculative_tokens_per_s:.2f} with {found.drafts} drafts a call, of"
         f" which {workload.acceptance:.0%} are right",
         f"{found.total_tokens_per_s:.2f} tokens/s of {workload.sessions} session(s) together, at most"
-        f" {found.most_tokens_per_s:.2f} of many",
+        f" {found.most_tokens_per_s:.2f} of many: one for every {found.slowest_s * 1e3:.2f} ms of the slowest",
+        f"{sum(one.bytes_per_token for one in hops)} bytes a token over {len(hops)} hops, the way back among them",
         f"bottleneck: {worst.what}, {worst.share:.0%} ({worst.seconds * 1e3:.1f} ms), most of it at {worst.where}",
     ):
         console.print(line, soft_wrap=True, highlight=False)
@@ -199,7 +200,7 @@ def _show_outcomes(outcomes: Sequence[Outcome], as_json: bool) -> None:
     if as_json:
         print(json.dumps([asdict(one) for one in outcomes]))
         return
-    table = Table("assumption", "change", "tokens/s", "with drafts", "first token s", "of many", "stages", box=None)
+    table = Table("assumption", "change", "tok/s", "drafts", "first s", "of many", "stages", box=None)
     for one in outcomes:
         found = one.prediction
         numbers = (

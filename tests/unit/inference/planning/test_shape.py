@@ -1,4 +1,4 @@
-"""A config.json alone says what an import of the model weighs, for every family; R1's numbers are the published ones."""
+"""A config.json alone says what an import of the model weighs, in every family; R1's numbers are the published ones."""
 
 from __future__ import annotations
 
