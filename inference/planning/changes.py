@@ -117,7 +117,9 @@ def _list_changes(fleet: Fleet, workload: Workload) -> Iterator[tuple[str, str, 
     scales: dict[str, Callable[[float], Fleet]] = {
         "delay of links": lambda factor: _scale_links(fleet, factor, 1.0),
         "rate of links": lambda factor: _scale_links(fleet, 1.0, factor),
-        "memory bandwidth": lambda factor: _scale_machines(fleet, bytes_per_s=factor, decode_layer_s=1 / factor),
+        "memory bandwidth": lambda factor: _scale_machines(
+            fleet, bytes_per_s=factor, decode_layer_s=1 / factor, head_s=1 / factor
+        ),
         "arithmetic": lambda factor: _scale_machines(fleet, flops=factor, prefill_layer_s=1 / factor),
         "layer overhead": lambda factor: _scale_machines(fleet, layer_s=factor),
         "message overhead": lambda factor: dataclasses.replace(fleet, hop_s=fleet.hop_s * factor),

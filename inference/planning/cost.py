@@ -73,6 +73,14 @@ def compute_speed(kind: MachineKind, shape: ModelShape) -> Speed:
     return Speed(bytes_per_s, flops, layer_s)
 
 
+def compute_head_speed(kind: MachineKind, shape: ModelShape) -> Speed:
+    """The same for the head, which may have been measured by itself."""
+    speed = compute_speed(kind, shape)
+    if not kind.head_s:
+        return speed
+    return Speed(shape.head.count_read_bytes(1, 0) / kind.head_s, speed.flops, 0.0)
+
+
 def compute_stage_seconds(shape: ModelShape, fleet: Fleet, rows: float, context: float, head_rows: float) -> Table:
     """Seconds [K, L+1, L+1] of one call of `rows` rows through layers [s, e) on each kind of machine.
 
@@ -87,7 +95,7 @@ def compute_stage_seconds(shape: ModelShape, fleet: Fleet, rows: float, context:
         upto = np.cumsum([0.0, *(seconds[one] for one in shape.layers)])
         spans = upto[None, :] - upto[:, None]
         if head_rows:
-            spans[:, count] += speed.compute_seconds(shape.head, head_rows, 0)
+            spans[:, count] += compute_head_speed(kind, shape).compute_seconds(shape.head, head_rows, 0)
         table[place][is_range] = spans[is_range]
     return table
 
@@ -130,7 +138,7 @@ def make_cost_table(
         [fleet.get_link(fleet.client, one).compute_seconds(workload.prompt_tokens * TOKEN_BYTES) for one in fleet.kinds]
     )
     leave = np.array([fleet.get_link(one, fleet.client).compute_seconds(TOKEN_BYTES) for one in fleet.kinds])
-    head = np.array([compute_speed(one, shape).compute_seconds(shape.head, 1, 0) for one in fleet.kinds])
+    head = np.array([compute_head_speed(one, shape).compute_seconds(shape.head, 1, 0) for one in fleet.kinds])
     ends = entry[:, None] + (leave + head)[None, :]
     return CostTable(
         counts, np.where(room, seconds, np.inf), hop, sending, ends, np.diagonal(ends).copy(), repeats=chunks - 1

@@ -21,8 +21,8 @@ class MachineKind:
     """`count` machines alike. Bytes per second and operations per second are those that are reached, not a leaflet's.
 
     `layer_s` is what a layer takes besides. Measured seconds of one layer, for a row that is decoded and for each row
-    of a prompt, replace these three where they are not 0. `latency_s` is one way to the internet's middle, where the
-    links of machines at different places meet.
+    of a prompt, and of the head for one row, replace these three where they are not 0. `latency_s` is one way to the
+    internet's middle, where the links of machines at different places meet.
     """
 
     name: str
@@ -33,6 +33,7 @@ class MachineKind:
     layer_s: float = 0.0
     decode_layer_s: float = 0.0
     prefill_layer_s: float = 0.0
+    head_s: float = 0.0
     site: str = ""
     latency_s: float = 0.0
     up_bytes_per_s: float = float("inf")

@@ -47,6 +47,7 @@ site = "home"
 memory_gib = 32
 decode_us_per_layer = 900    # measured, in place of bandwidth_gb_s and layer_us
 prefill_us_per_layer = 60    # measured, for each row of a prompt, in place of compute_tflops
+head_us = 2500               # measured, of the last shard's head for one row; else by its bytes
 latency_ms = 12
 up_mbit_s = 20
 down_mbit_s = 100
@@ -155,6 +156,7 @@ def _read_machine(table: _Table, shares: Mapping[str, float], layer_s: float) ->
         raise FleetError(f"a machine is called {name!r}: give it another name")
     decode_us = table.number("decode_us_per_layer", 0.0, 0, 1e9)
     prefill_us = table.number("prefill_us_per_layer", 0.0, 0, 1e9)
+    head_us = table.number("head_us", 0.0, 0, 1e9)
     # What is measured needs no leaflet, and the other way round.
     bandwidth = table.number("bandwidth_gb_s", 0.0 if decode_us else None, 0 if decode_us else 1e-3, 1e6)
     compute = table.number("compute_tflops", 0.0 if prefill_us else None, 0 if prefill_us else 1e-6, 1e6)
@@ -173,6 +175,7 @@ def _read_machine(table: _Table, shares: Mapping[str, float], layer_s: float) ->
         layer_s=layer_s,
         decode_layer_s=decode_us * _US,
         prefill_layer_s=prefill_us * _US,
+        head_s=head_us * _US,
         site=site,
         latency_s=latency_s,
         up_bytes_per_s=up,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from inference.planning.cost import CostTable, Speed, compute_speed, make_cost_table
+from inference.planning.cost import CostTable, Speed, compute_head_speed, compute_speed, make_cost_table
 from inference.planning.fleet import Fleet, FleetLink, MachineKind
 from inference.planning.predict import (
     DRAFTS_MAX,
@@ -98,7 +98,8 @@ class FleetPlan:
         def add_up(rows: float, context: float) -> float:
             return _add_layers(speed, self.shape, choice, rows, context)
 
-        heads = [speed.compute_seconds(self.shape.head, rows, 0) * is_last for rows in range(1, most + 1)]
+        head_speed = compute_head_speed(self.fleet.kinds[choice.kind], self.shape)
+        heads = [head_speed.compute_seconds(self.shape.head, rows, 0) * is_last for rows in range(1, most + 1)]
         context = self.workload.decode_context
         return StageTimes(
             pass_s=tuple(add_up(rows, context) + heads[rows - 1] for rows in range(1, most + 1)),

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from inference.planning.cost import compute_speed
+from inference.planning.cost import compute_head_speed, compute_speed
 from inference.planning.fleet import FleetLink
 from inference.planning.plan import FleetPlan
 from inference.planning.predict import PathTimes
@@ -149,16 +149,17 @@ def list_terms(plan: FleetPlan, times: PathTimes) -> list[Term]:
 def _split_stage(
     plan: FleetPlan, choice: Choice, name: str, rows: float, context: float, head_rows: float
 ) -> Iterable[Term]:
-    speed = compute_speed(plan.fleet.kinds[choice.kind], plan.shape)
+    kind = plan.fleet.kinds[choice.kind]
     seconds = {READING: 0.0, COMPUTING: 0.0, CALLING: 0.0}
-    calls = [(one, rows, context) for one in plan.shape.layers[choice.start : choice.end]]
+    speed = compute_speed(kind, plan.shape)
+    calls = [(speed, one, rows, context) for one in plan.shape.layers[choice.start : choice.end]]
     if choice.end == len(plan.shape.layers):
-        calls.append((plan.shape.head, head_rows, 0))
-    for layer, count, seen in calls:
-        reading = layer.count_read_bytes(count, seen) / speed.bytes_per_s
-        computing = layer.count_flops(count, seen) / speed.flops
+        calls.append((compute_head_speed(kind, plan.shape), plan.shape.head, head_rows, 0))
+    for reached, layer, count, seen in calls:
+        reading = layer.count_read_bytes(count, seen) / reached.bytes_per_s
+        computing = layer.count_flops(count, seen) / reached.flops
         seconds[READING if reading >= computing else COMPUTING] += max(reading, computing)
-        seconds[CALLING] += speed.layer_s
+        seconds[CALLING] += reached.layer_s
     return [Term(what, name, one) for what, one in seconds.items()]
 
 

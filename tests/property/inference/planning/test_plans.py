@@ -107,3 +107,25 @@ def test_a_search_is_never_better_than_the_best_nor_worse_than_what_is_known(
     assert found == pytest.approx(best[0], rel=1e-9)
     alone = compute_value(table, search(table, is_throughput, cuts=30), is_throughput)
     assert alone >= best[0] * (1 - 1e-9)
+
+
+@given(SEEDS, st.integers(1, 5), st.integers(1, 12), st.integers(1, 2), OBJECTIVES)
+@settings(max_examples=60, deadline=None)
+def test_what_is_searched_for_is_what_is_predicted(
+    seed: int, kinds: int, layers: int, most: int, objective: Objective
+) -> None:
+    """The tables of the search and the times of the path are computed apart, and agree."""
+    shape, fleet = draw(seed, kinds, layers, most)
+    try:
+        plan = make_plan(shape, fleet, WORKLOAD, objective)
+    except FleetTooSmall:
+        return
+    found = plan.predict()
+    predicted = {
+        Objective.DECODE: found.token_s,
+        Objective.THROUGHPUT: found.slowest_s,
+        Objective.FIRST_TOKEN: found.first_token_s,
+    }[objective]
+    table = make_cost_table(shape, fleet, WORKLOAD, objective, len(plan.placement))
+    value = compute_value(table, plan.placement, objective is Objective.THROUGHPUT)
+    assert value == pytest.approx(predicted, rel=1e-9)

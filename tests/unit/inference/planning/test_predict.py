@@ -113,10 +113,12 @@ def test_slow_links_are_named_as_the_bottleneck() -> None:
 
 def test_a_measured_machine_takes_what_was_measured() -> None:
     plan = make_example()
-    kinds = tuple(replace(one, decode_layer_s=0.004, prefill_layer_s=0.003) for one in plan.fleet.kinds)
+    kinds = tuple(replace(one, decode_layer_s=0.004, prefill_layer_s=0.003, head_s=0.05) for one in plan.fleet.kinds)
     measured = make_plan(plan.shape, replace(plan.fleet, kinds=kinds), WORKLOAD).compute_times()
     kv = CONTEXT * KV / (100 * MIB) * 0.004
     assert measured.stages[0].pass_s[0] == pytest.approx(2 * (0.004 + kv), rel=1e-3)
+    assert measured.stages[1].pass_s[0] - measured.stages[0].pass_s[0] == pytest.approx(0.05)
+    assert measured.stages[1].head_s == pytest.approx(0.05)
     assert measured.stages[0].chunk_s == pytest.approx(2 * 64 * 0.003, rel=1e-2)
 
 
