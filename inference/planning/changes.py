@@ -49,7 +49,7 @@ def list_gains(plan: FleetPlan) -> list[Outcome]:
     gains = []
     for kind in plan.fleet.kinds:
         fleet = plan.fleet.add_one(kind)
-        more = make_plan(plan.shape, fleet, plan.workload, plan.objective, [plan.placement], WORK_MAX)
+        more = make_plan(plan.shape, fleet, plan.workload, plan.objective, [plan.placement], WORK_MAX, _CUTS)
         gains.append(Outcome("machines", f"one more {kind.name}", more.predict(), len(more.placement)))
     return gains
 

@@ -16,7 +16,7 @@ from inference.planning.predict import (
     compute_first_token_seconds,
     predict,
 )
-from inference.planning.search import search
+from inference.planning.search import CUTS_MAX, search
 from inference.planning.shape import ModelShape
 from inference.planning.solve import WORK_MAX, Choice, Placement, is_small, solve
 from inference.planning.workload import Objective, Workload, WorkloadError
@@ -121,6 +121,7 @@ def make_plan(
     objective: Objective = Objective.DECODE,
     known: Iterable[Placement] = (),
     work_max: int = WORK_MAX,
+    cuts: int = CUTS_MAX,
 ) -> FleetPlan:
     """The best plan by an objective: exact where the fleet is small, else searched for and no worse than `known` ones.
 
@@ -134,20 +135,20 @@ def make_plan(
         )
     blank = FleetPlan(shape, fleet, workload, objective, (), False)
     if objective is not Objective.FIRST_TOKEN:
-        return _place(blank, make_cost_table(shape, fleet, workload, objective), known, work_max)
+        return _place(blank, make_cost_table(shape, fleet, workload, objective), known, work_max, cuts)
     plans: list[FleetPlan] = []
-    stages, cuts = 2, set[tuple[int, float]]()
-    while workload.compute_chunks(stages) not in cuts and len(cuts) < _CHUNK_TRIES:
-        cuts.add(workload.compute_chunks(stages))
+    stages, tried = 2, set[tuple[int, float]]()
+    while workload.compute_chunks(stages) not in tried and len(tried) < _CHUNK_TRIES:
+        tried.add(workload.compute_chunks(stages))
         table = make_cost_table(shape, fleet, workload, objective, stages)
-        plans.append(_place(blank, table, known, work_max))
+        plans.append(_place(blank, table, known, work_max, cuts))
         stages = len(plans[-1].placement)
     return min(plans, key=lambda one: compute_first_token_seconds(one.compute_times(), workload, shape.row_bytes))
 
 
-def _place(blank: FleetPlan, table: CostTable, known: Iterable[Placement], work_max: int) -> FleetPlan:
+def _place(blank: FleetPlan, table: CostTable, known: Iterable[Placement], work_max: int, cuts: int) -> FleetPlan:
     """The plan with the best placement of a table."""
     is_throughput = blank.objective is Objective.THROUGHPUT
     is_exact = is_small(table, is_throughput, work_max)
-    placement = solve(table, is_throughput) if is_exact else search(table, is_throughput, known)
+    placement = solve(table, is_throughput) if is_exact else search(table, is_throughput, known, cuts)
     return dataclasses.replace(blank, placement=placement, is_exact=is_exact)
