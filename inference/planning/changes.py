@@ -11,11 +11,11 @@ import numpy as np
 from inference.planning.cost import CostTable, make_cost_table
 from inference.planning.fleet import Fleet, FleetLink, MachineKind
 from inference.planning.plan import FleetPlan, make_plan
-from inference.planning.predict import Prediction
+from inference.planning.predict import PathPrediction
 from inference.planning.search import search
 from inference.planning.shape import ModelShape
 from inference.planning.solve import FleetTooSmall, Placement, compute_value, is_small, solve
-from inference.planning.workload import Objective, Workload, WorkloadError
+from inference.planning.workload import Objective, PlanWorkload, WorkloadError
 
 WORK_MAX = 1_000_000_000
 """Additions of an exact search among several: two seconds."""
@@ -25,12 +25,12 @@ _CUTS = 300
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ChangedPlan:
     """What a changed plan does; no prediction and no stages where nothing fits."""
 
     assumption: str
     change: str
-    prediction: Prediction | None
+    prediction: PathPrediction | None
     stages: int
 
 
@@ -42,7 +42,7 @@ class EndOption:
     worse_s: float
 
 
-def list_gains(plan: FleetPlan) -> list[Outcome]:
+def list_gains(plan: FleetPlan) -> list[ChangedPlan]:
     """The plan with one more machine of each kind of its fleet. Nothing is ever worse: it can be left idle."""
     if len(plan.fleet.kinds) > KINDS_MAX:
         return []
@@ -50,7 +50,7 @@ def list_gains(plan: FleetPlan) -> list[Outcome]:
     for kind in plan.fleet.kinds:
         fleet = plan.fleet.add_one(kind)
         more = make_plan(plan.shape, fleet, plan.workload, plan.objective, [plan.placement], WORK_MAX, _CUTS)
-        gains.append(Outcome("machines", f"one more {kind.name}", more.predict(), len(more.placement)))
+        gains.append(ChangedPlan("machines", f"one more {kind.name}", more.predict(), len(more.placement)))
     return gains
 
 
@@ -91,12 +91,12 @@ def _find(table: CostTable, is_throughput: bool) -> Placement | None:
 
 def list_sensitivity(
     plan: FleetPlan, precisions: Mapping[str, Callable[[], ModelShape]] | None = None
-) -> Iterator[Outcome]:
+) -> Iterator[ChangedPlan]:
     """The plan first, then planned again with each assumption changed, one at a time.
 
     `precisions` make the model's shape in other precisions, by name.
     """
-    yield Outcome("as planned", "", plan.predict(), len(plan.placement))
+    yield ChangedPlan("as planned", "", plan.predict(), len(plan.placement))
     for assumption, change, fleet, workload in _list_changes(plan.fleet, plan.workload):
         yield _plan_again(assumption, change, plan, plan.shape, fleet, workload)
     for name, make_shape in (precisions or {}).items():
@@ -104,16 +104,16 @@ def list_sensitivity(
 
 
 def _plan_again(
-    assumption: str, change: str, plan: FleetPlan, shape: ModelShape, fleet: Fleet, workload: Workload
-) -> Outcome:
+    assumption: str, change: str, plan: FleetPlan, shape: ModelShape, fleet: Fleet, workload: PlanWorkload
+) -> ChangedPlan:
     try:
         again = make_plan(shape, fleet, workload, plan.objective, work_max=WORK_MAX)
     except (FleetTooSmall, WorkloadError):  # more memory, or more context, than there is
-        return Outcome(assumption, change, None, 0)
-    return Outcome(assumption, change, again.predict(), len(again.placement))
+        return ChangedPlan(assumption, change, None, 0)
+    return ChangedPlan(assumption, change, again.predict(), len(again.placement))
 
 
-def _list_changes(fleet: Fleet, workload: Workload) -> Iterator[tuple[str, str, Fleet, Workload]]:
+def _list_changes(fleet: Fleet, workload: PlanWorkload) -> Iterator[tuple[str, str, Fleet, PlanWorkload]]:
     scales: dict[str, Callable[[float], Fleet]] = {
         "delay of links": lambda factor: _scale_links(fleet, factor, 1.0),
         "rate of links": lambda factor: _scale_links(fleet, 1.0, factor),

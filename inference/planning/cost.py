@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from inference.planning.fleet import Fleet, MachineKind
 from inference.planning.shape import LayerShape, ModelShape
-from inference.planning.workload import Objective, Workload
+from inference.planning.workload import Objective, PlanWorkload
 from proto_specs.types.manifest import TOKEN_BYTES
 
 Table = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Speed:
+class MachineSpeed:
     """What a machine reaches on one model: bytes and operations per second, and seconds of a layer besides."""
 
     bytes_per_s: float
@@ -61,7 +61,7 @@ class CostTable:
         return len(self.stage[0]) - 1
 
 
-def compute_speed(kind: MachineKind, shape: ModelShape) -> Speed:
+def compute_speed(kind: MachineKind, shape: ModelShape) -> MachineSpeed:
     """The speed of a machine on a model, from its own numbers or from measured seconds."""
     count = len(shape.layers)
     bytes_per_s, flops, layer_s = kind.bytes_per_s, kind.flops, kind.layer_s
@@ -70,15 +70,15 @@ def compute_speed(kind: MachineKind, shape: ModelShape) -> Speed:
         layer_s = 0.0
     if kind.prefill_layer_s:
         flops = sum(one.count_flops(1, 0) for one in shape.layers) / count / kind.prefill_layer_s
-    return Speed(bytes_per_s, flops, layer_s)
+    return MachineSpeed(bytes_per_s, flops, layer_s)
 
 
-def compute_head_speed(kind: MachineKind, shape: ModelShape) -> Speed:
+def compute_head_speed(kind: MachineKind, shape: ModelShape) -> MachineSpeed:
     """The same for the head, which may have been measured by itself."""
     speed = compute_speed(kind, shape)
     if not kind.head_s:
         return speed
-    return Speed(shape.head.count_read_bytes(1, 0) / kind.head_s, speed.flops, 0.0)
+    return MachineSpeed(shape.head.count_read_bytes(1, 0) / kind.head_s, speed.flops, 0.0)
 
 
 def compute_stage_seconds(shape: ModelShape, fleet: Fleet, rows: float, context: float, head_rows: float) -> Table:
@@ -120,7 +120,7 @@ def compute_hops(fleet: Fleet, size: float) -> tuple[Table, Table]:
 
 
 def make_cost_table(
-    shape: ModelShape, fleet: Fleet, workload: Workload, objective: Objective, chunk_stages: int = 2
+    shape: ModelShape, fleet: Fleet, workload: PlanWorkload, objective: Objective, chunk_stages: int = 2
 ) -> CostTable:
     """The table of an objective. That of the first token cuts the prompt as for a path of `chunk_stages` stages."""
     kinds = len(fleet.kinds)

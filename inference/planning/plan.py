@@ -6,20 +6,20 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from inference.planning.cost import CostTable, Speed, compute_head_speed, compute_speed, make_cost_table
+from inference.planning.cost import CostTable, MachineSpeed, compute_head_speed, compute_speed, make_cost_table
 from inference.planning.fleet import Fleet, FleetLink, MachineKind
 from inference.planning.predict import (
     DRAFTS_MAX,
+    PathPrediction,
     PathTimes,
-    Prediction,
     StageTimes,
     compute_first_token_seconds,
     predict,
 )
 from inference.planning.search import CUTS_MAX, search
 from inference.planning.shape import ModelShape
-from inference.planning.solve import WORK_MAX, Choice, Placement, is_small, solve
-from inference.planning.workload import Objective, Workload, WorkloadError
+from inference.planning.solve import WORK_MAX, PlacedRange, Placement, is_small, solve
+from inference.planning.workload import Objective, PlanWorkload, WorkloadError
 
 _CHUNK_TRIES = 4
 
@@ -42,7 +42,7 @@ class FleetPlan:
 
     shape: ModelShape
     fleet: Fleet
-    workload: Workload
+    workload: PlanWorkload
     objective: Objective
     placement: Placement
     is_exact: bool
@@ -80,7 +80,7 @@ class FleetPlan:
             leave=self.fleet.get_link(kinds[-1], self.fleet.client),
         )
 
-    def predict(self, measured: PathTimes | None = None) -> Prediction:
+    def predict(self, measured: PathTimes | None = None) -> PathPrediction:
         """What the plan does; with `measured` times of its stages and links in place of the fleet's numbers.
 
         Raises WorkloadError where those are of another number of stages.
@@ -89,7 +89,7 @@ class FleetPlan:
             raise WorkloadError(f"the plan has {len(self.placement)} stages, {len(measured.stages)} were measured")
         return predict(measured or self.compute_times(), self.workload, self.shape.row_bytes)
 
-    def _compute_stage(self, choice: Choice) -> StageTimes:
+    def _compute_stage(self, choice: PlacedRange) -> StageTimes:
         speed = compute_speed(self.fleet.kinds[choice.kind], self.shape)
         is_last = choice.end == len(self.shape.layers)
         _, chunk_rows = self.workload.compute_chunks(len(self.placement))
@@ -108,7 +108,7 @@ class FleetPlan:
         )
 
 
-def _add_layers(speed: Speed, shape: ModelShape, choice: Choice, rows: float, context: float) -> float:
+def _add_layers(speed: MachineSpeed, shape: ModelShape, choice: PlacedRange, rows: float, context: float) -> float:
     layers = shape.layers[choice.start : choice.end]
     seconds = {one: speed.compute_seconds(one, rows, context) for one in set(layers)}
     return sum(seconds[one] for one in layers)
@@ -117,7 +117,7 @@ def _add_layers(speed: Speed, shape: ModelShape, choice: Choice, rows: float, co
 def make_plan(
     shape: ModelShape,
     fleet: Fleet,
-    workload: Workload,
+    workload: PlanWorkload,
     objective: Objective = Objective.DECODE,
     known: Iterable[Placement] = (),
     work_max: int = WORK_MAX,

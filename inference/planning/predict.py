@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inference.planning.fleet import FleetLink
-from inference.planning.workload import Workload, WorkloadError, compute_accepted
+from inference.planning.workload import PlanWorkload, WorkloadError, compute_accepted
 from proto_specs.types.manifest import TOKEN_BYTES
 
 DRAFTS_MAX = 16
@@ -56,7 +56,7 @@ class PathTimes:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class PathPrediction:
     """Seconds and rates of a path. `drafts` is the number that `speculative_tokens_per_s` is for, 0 where none help.
 
     `total_tokens_per_s` is what all sessions get together, `most_tokens_per_s` what enough sessions would.
@@ -73,7 +73,7 @@ class Prediction:
     most_tokens_per_s: float
 
 
-def predict(times: PathTimes, workload: Workload, row_bytes: int) -> Prediction:
+def predict(times: PathTimes, workload: PlanWorkload, row_bytes: int) -> PathPrediction:
     """What a path does with such requests; rows take `row_bytes` at every boundary."""
     token_s = compute_pass_seconds(times, 1, row_bytes)
     drafts, best = 0, 1 / token_s
@@ -86,7 +86,7 @@ def predict(times: PathTimes, workload: Workload, row_bytes: int) -> Prediction:
         if rate > best or workload.drafts:
             drafts, best = count, rate
     slowest = max([one.pass_s[0] for one in times.stages] + [row_bytes / one.bytes_per_s for one in times.hops])
-    return Prediction(
+    return PathPrediction(
         first_token_s=compute_first_token_seconds(times, workload, row_bytes),
         token_s=token_s,
         tokens_per_s=1 / token_s,
@@ -106,7 +106,7 @@ def compute_pass_seconds(times: PathTimes, rows: int, row_bytes: int) -> float:
     return total + (times.back.compute_seconds(rows * TOKEN_BYTES) if times.back else 0.0)
 
 
-def compute_first_token_seconds(times: PathTimes, workload: Workload, row_bytes: int) -> float:
+def compute_first_token_seconds(times: PathTimes, workload: PlanWorkload, row_bytes: int) -> float:
     """Seconds from the prompt's leaving the client to its first token there; connections and money are in place."""
     chunks, rows = workload.compute_chunks(len(times.stages))
     chunk_bytes = rows * row_bytes

@@ -10,7 +10,7 @@ from inference.planning.cost import compute_head_speed, compute_speed
 from inference.planning.fleet import FleetLink
 from inference.planning.plan import FleetPlan
 from inference.planning.predict import PathTimes
-from inference.planning.solve import Choice
+from inference.planning.solve import PlacedRange
 from inference.planning.workload import Objective
 from proto_specs.types.manifest import TOKEN_BYTES
 
@@ -147,7 +147,7 @@ def list_terms(plan: FleetPlan, times: PathTimes) -> list[Term]:
 
 
 def _split_stage(
-    plan: FleetPlan, choice: Choice, name: str, rows: float, context: float, head_rows: float
+    plan: FleetPlan, choice: PlacedRange, name: str, rows: float, context: float, head_rows: float
 ) -> Iterable[Term]:
     kind = plan.fleet.kinds[choice.kind]
     seconds = {READING: 0.0, COMPUTING: 0.0, CALLING: 0.0}

@@ -15,8 +15,8 @@ import numpy as np
 
 from inference.planning.cost import CostTable, Table
 from inference.planning.solve import (
-    Choice,
     FleetTooSmall,
+    PlacedRange,
     Placement,
     compute_slowest,
     compute_sum,
@@ -131,16 +131,16 @@ def _finish(table: CostTable, order: Order, costs: Table, is_slowest: bool) -> T
 
 def _trace(table: CostTable, stage: Table, hop: Table, order: Order, costs: Table, is_slowest: bool) -> Placement:
     place, end = int(np.argmin(_finish(table, order, costs, is_slowest))), table.layers
-    placement: list[Choice] = []
+    placement: list[PlacedRange] = []
     while place:
         kinds = list(order[:place])
         ways, here = hop[kinds, order[place]][:, None], stage[order[place]][None, :, end]
         sent = np.maximum(costs[:place], ways) if is_slowest else costs[:place] + ways
         options = np.maximum(sent, here) if is_slowest else sent + here
         previous, start = divmod(int(np.argmin(options)), options.shape[1])
-        placement.append(Choice(order[place], start, end))
+        placement.append(PlacedRange(order[place], start, end))
         place, end = previous, start
-    placement.append(Choice(order[0], 0, end))
+    placement.append(PlacedRange(order[0], 0, end))
     return tuple(reversed(placement))
 
 

@@ -30,7 +30,7 @@ class FleetTooSmall(ModelError):
 
 
 @dataclass(frozen=True)
-class Choice:
+class PlacedRange:
     """A stage: layers [start, end) on a machine of kind number `kind`."""
 
     kind: int
@@ -38,7 +38,7 @@ class Choice:
     end: int
 
 
-Placement = tuple[Choice, ...]
+Placement = tuple[PlacedRange, ...]
 
 
 def compute_sum(table: CostTable, placement: Placement) -> float:
@@ -133,15 +133,15 @@ def _trace(
     reached: dict[tuple[int, ...], Table], stage: Table, hop: Table, used: tuple[int, ...], last: int, first: int
 ) -> Placement:
     """The placement behind a final cost, from its last stage to its first."""
-    placement: list[Choice] = []
+    placement: list[PlacedRange] = []
     end = stage.shape[1] - 1
     while sum(used) > 1:
         before = (*used[:last], used[last] - 1, *used[last + 1 :])
         options = reached[before][:, first, :] + hop[:, last, None] + stage[last, None, :, end]  # [last before, s]
         previous, start = divmod(int(np.argmin(options)), options.shape[1])
-        placement.append(Choice(last, start, end))
+        placement.append(PlacedRange(last, start, end))
         used, last, end = before, previous, start
-    placement.append(Choice(last, 0, end))
+    placement.append(PlacedRange(last, 0, end))
     return tuple(reversed(placement))
 
 

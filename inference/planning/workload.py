@@ -27,7 +27,7 @@ class Objective(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Workload:
+class PlanWorkload:
     """Requests alike. `chunk_rows` of 0 cuts prompts as the engine does; `acceptance` is the chance that a draft is
     right where all before it were, `drafts` how many travel in one call (0: the best number is looked for).
 

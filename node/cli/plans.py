@@ -14,21 +14,21 @@ from rich.console import Console
 from rich.table import Table
 
 from inference.model.store import ShardStore
-from inference.planning.changes import Outcome, list_ends, list_gains, list_sensitivity
+from inference.planning.changes import ChangedPlan, list_ends, list_gains, list_sensitivity
 from inference.planning.config import CONFIG_FILE, PRECISIONS, read_config_shape
 from inference.planning.fleet import FleetError
 from inference.planning.fleet_text import EXAMPLE_FLEET, read_fleet
 from inference.planning.plan import FleetPlan, make_plan
 from inference.planning.report import find_bottleneck, list_hops, list_stages
 from inference.planning.shape import ModelShape, make_manifest_shape
-from inference.planning.workload import Objective, Workload
+from inference.planning.workload import Objective, PlanWorkload
 from node.cli.errors import CliError
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.options import JsonOption
 from node.cli.stored_models import find_model
 
 _GIB = 1 << 30
-_DEFAULTS = Workload()
+_DEFAULTS = PlanWorkload()
 
 
 class ModelMissing(CliError):
@@ -76,7 +76,7 @@ def plan_command(
         raise FleetError(
             "no fleet is given: name its file with --fleet (`myelin model plan --example-fleet` prints one)"
         )
-    workload = Workload(prompt, answer, sessions, acceptance, drafts)
+    workload = PlanWorkload(prompt, answer, sessions, acceptance, drafts)
     read_shape = _find_reader(model, wire_dtype, models)
     plan = make_plan(read_shape(precision), read_fleet(fleet), workload, objective)
     if sensitivity:
@@ -186,7 +186,7 @@ def _show(plan: FleetPlan, console: Console) -> None:
         console.print(f"{gain.change}: {_compare(gain, plan)}", soft_wrap=True, highlight=False)
 
 
-def _compare(gain: Outcome, plan: FleetPlan) -> str:
+def _compare(gain: ChangedPlan, plan: FleetPlan) -> str:
     before, after = plan.predict(), gain.prediction
     assert after is not None, "one machine more is never too few"
     rate = after.tokens_per_s / before.tokens_per_s - 1
@@ -196,7 +196,7 @@ def _compare(gain: Outcome, plan: FleetPlan) -> str:
     )
 
 
-def _show_outcomes(outcomes: Sequence[Outcome], as_json: bool) -> None:
+def _show_outcomes(outcomes: Sequence[ChangedPlan], as_json: bool) -> None:
     if as_json:
         print(json.dumps([asdict(one) for one in outcomes]))
         return

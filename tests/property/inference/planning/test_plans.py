@@ -14,12 +14,12 @@ from inference.planning.plan import FleetPlan, make_plan
 from inference.planning.search import search
 from inference.planning.shape import ModelShape
 from inference.planning.solve import FleetTooSmall, Placement, compute_value, solve
-from inference.planning.workload import Objective, Workload
+from inference.planning.workload import Objective, PlanWorkload
 from tests.unit.inference.planning.drawn import draw_fleet, draw_model, list_placements
 
 SEEDS = st.integers(0, 1 << 32)
 OBJECTIVES = st.sampled_from(list(Objective))
-WORKLOAD = Workload(prompt_tokens=300, answer_tokens=100, sessions=2, chunk_rows=64)
+WORKLOAD = PlanWorkload(prompt_tokens=300, answer_tokens=100, sessions=2, chunk_rows=64)
 
 
 def draw(seed: int, kinds: int, layers: int, most: int = 1) -> tuple[ModelShape, Fleet]:

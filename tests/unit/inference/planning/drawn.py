@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from inference.planning.cost import CostTable
 from inference.planning.fleet import CLIENT, Fleet, FleetLink, MachineKind
 from inference.planning.shape import LayerShape, ModelShape
-from inference.planning.solve import Choice, Placement
+from inference.planning.solve import PlacedRange, Placement
 
 MIB = 1 << 20
 HEAD = LayerShape(20 * MIB, 20 * MIB, 20 * MIB, 0, 0, 0, 10 * MIB, 10 * MIB, 0, 0, 0)
@@ -75,6 +75,6 @@ def list_placements(table: CostTable) -> Iterator[Placement]:
         for order in set(itertools.permutations(members, stages)):
             for cuts in itertools.combinations(range(1, layers), stages - 1):
                 bounds = [0, *cuts, layers]
-                placement = tuple(map(Choice, order, bounds, bounds[1:]))
+                placement = tuple(map(PlacedRange, order, bounds, bounds[1:]))
                 if all(table.stage[one.kind, one.start, one.end] < float("inf") for one in placement):
                     yield placement

@@ -12,10 +12,10 @@ from inference.planning.plan import FleetPlan, make_plan
 from inference.planning.predict import PathTimes, StageTimes, predict
 from inference.planning.report import find_bottleneck, list_hops, list_stages, list_terms
 from inference.planning.solve import FleetTooSmall
-from inference.planning.workload import Objective, Workload, WorkloadError, compute_accepted
+from inference.planning.workload import Objective, PlanWorkload, WorkloadError, compute_accepted
 from tests.unit.inference.planning.drawn import MIB, make_layer, make_model
 
-WORKLOAD = Workload(prompt_tokens=256, answer_tokens=64, acceptance=0.5, drafts=1, chunk_rows=64)
+WORKLOAD = PlanWorkload(prompt_tokens=256, answer_tokens=64, acceptance=0.5, drafts=1, chunk_rows=64)
 LAYER_MIB, LAYERS = 100, 4
 ROW = 1024 * 2
 KV = 1024

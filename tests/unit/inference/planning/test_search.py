@@ -13,10 +13,10 @@ import pytest
 from inference.planning.cost import CostTable, make_cost_table
 from inference.planning.search import search
 from inference.planning.solve import FleetTooSmall, compute_value, solve
-from inference.planning.workload import Objective, Workload
+from inference.planning.workload import Objective, PlanWorkload
 from tests.unit.inference.planning.drawn import draw_fleet, draw_model
 
-WORKLOAD = Workload(prompt_tokens=300, answer_tokens=100, chunk_rows=64)
+WORKLOAD = PlanWorkload(prompt_tokens=300, answer_tokens=100, chunk_rows=64)
 LAYERS = 24
 MEAN_GAP_MAX, GAP_MAX = 0.01, 0.10
 """What docs/scale.md states: relative, on average and at worst."""
