@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from inference.planning.cost import CostTable, MachineSpeed, compute_head_speed, compute_speed, make_cost_table
-from inference.planning.fleet import Fleet, FleetLink, MachineKind
+from inference.planning.fleet import Fleet, FleetError, FleetLink, MachineKind
 from inference.planning.predict import (
     DRAFTS_MAX,
     PathPrediction,
@@ -144,6 +144,31 @@ def make_plan(
         plans.append(_place(blank, table, known, work_max, cuts))
         stages = len(plans[-1].placement)
     return min(plans, key=lambda one: compute_first_token_seconds(one.compute_times(), workload, shape.row_bytes))
+
+
+def make_fixed_plan(
+    shape: ModelShape, fleet: Fleet, workload: PlanWorkload, stages: Sequence[tuple[str, int, int]]
+) -> FleetPlan:
+    """The plan of a path that is given: (kind of machine, start, end) of each stage, in order.
+
+    Raises FleetError for a path that does not pass every layer once in order, or takes machines that there are not.
+    Memory is not asked about: `PlannedStage` says what each stage takes and may take.
+    """
+    kinds = [one.name for one in fleet.kinds]
+    expected = 0
+    for name, start, end in stages:
+        if name not in kinds:
+            raise FleetError(f"the path names {name!a:.60}, which is no machine of the fleet: use {', '.join(kinds)}")
+        if start != expected or not start < end <= len(shape.layers):
+            raise FleetError(f"a stage has layers {start}:{end} where {expected} is the next of {len(shape.layers)}")
+        expected = end
+    if expected != len(shape.layers):
+        raise FleetError(f"the path ends at layer {expected} of {len(shape.layers)}: give every layer a stage")
+    for kind in fleet.kinds:
+        if sum(name == kind.name for name, _, _ in stages) > kind.count:
+            raise FleetError(f"the path takes more machines {kind.name} than the {kind.count} there are")
+    placement = tuple(PlacedRange(kinds.index(name), start, end) for name, start, end in stages)
+    return FleetPlan(shape, fleet, workload, Objective.DECODE, placement, False)
 
 
 def _place(blank: FleetPlan, table: CostTable, known: Iterable[Placement], work_max: int, cuts: int) -> FleetPlan:

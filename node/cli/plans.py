@@ -18,13 +18,13 @@ from inference.planning.changes import ChangedPlan, list_ends, list_gains, list_
 from inference.planning.config import CONFIG_FILE, PRECISIONS, read_config_shape
 from inference.planning.fleet import FleetError
 from inference.planning.fleet_text import EXAMPLE_FLEET, read_fleet
-from inference.planning.plan import FleetPlan, make_plan
+from inference.planning.plan import FleetPlan, make_fixed_plan, make_plan
 from inference.planning.report import find_bottleneck, list_hops, list_stages
 from inference.planning.shape import ModelShape, make_manifest_shape
 from inference.planning.workload import Objective, PlanWorkload
 from node.cli.errors import CliError
 from node.cli.models_dir import ModelsOption, get_models_dir
-from node.cli.options import JsonOption
+from node.cli.options import JsonOption, parse_layers
 from node.cli.stored_models import find_model
 
 _GIB = 1 << 30
@@ -59,6 +59,9 @@ def plan_command(
         float, typer.Option(help="Chance that a draft is right, where all before it were.")
     ] = _DEFAULTS.acceptance,
     drafts: Annotated[int, typer.Option(help="Drafts in one call (0: the best number).")] = _DEFAULTS.drafts,
+    path: Annotated[
+        str | None, typer.Option(help="Foresee this path, in place of a search: MACHINE=START:END,... in order.")
+    ] = None,
     precision: PrecisionOption = None,
     wire_dtype: Annotated[str, typer.Option(help="bf16, fp16 or fp32 between stages, of a config's model.")] = "bf16",
     sensitivity: Annotated[bool, typer.Option(help="Plan again with each assumption changed in turn.")] = False,
@@ -78,15 +81,36 @@ def plan_command(
         )
     workload = PlanWorkload(prompt, answer, sessions, acceptance, drafts)
     read_shape = _find_reader(model, wire_dtype, models)
-    plan = make_plan(read_shape(precision), read_fleet(fleet), workload, objective)
+    shape, machines = read_shape(precision), read_fleet(fleet)
+    if path is not None:
+        plan = make_fixed_plan(shape, machines, workload, _parse_path(path))
+        _print(plan, as_json, is_fixed=True)
+        return
+    plan = make_plan(shape, machines, workload, objective)
     if sensitivity:
         others = _list_precisions(read_shape) if _is_config(model) and precision is not None else {}
         _show_outcomes(list(list_sensitivity(plan, others)), as_json)
         return
+    _print(plan, as_json)
+
+
+def _print(plan: FleetPlan, as_json: bool, is_fixed: bool = False) -> None:
     if as_json:
-        print(json.dumps(_describe(plan)))
-    else:
-        _show(plan, Console())
+        print(json.dumps(_describe(plan) | ({} if is_fixed else _describe_changes(plan))))
+        return
+    console = Console()
+    _show(plan, console, is_fixed)
+    if not is_fixed:
+        _show_changes(plan, console)
+
+
+def _parse_path(text: str) -> list[tuple[str, int, int]]:
+    """(machine, start, end) of each stage. Raises LayersInvalid for a range that is none."""
+    stages = []
+    for one in text.split(","):
+        name, _, layers = one.strip().rpartition("=")
+        stages.append((name, *parse_layers(layers)))
+    return stages
 
 
 def _is_config(model: str) -> bool:
@@ -115,7 +139,6 @@ def _list_precisions(read_shape: Callable[[str | None], ModelShape]) -> dict[str
 
 def _describe(plan: FleetPlan) -> dict[str, Any]:
     shape, times = plan.shape, plan.compute_times()
-    first, last = list_ends(plan)
     return {
         "model": {
             "name": shape.name,
@@ -133,19 +156,23 @@ def _describe(plan: FleetPlan) -> dict[str, Any]:
         "hops": [asdict(one) for one in list_hops(plan)],
         "prediction": asdict(plan.predict()),
         "bottleneck": asdict(find_bottleneck(plan, times)),
+    }
+
+
+def _describe_changes(plan: FleetPlan) -> dict[str, Any]:
+    first, last = list_ends(plan)
+    return {
         "first": [asdict(one) for one in first],
         "last": [asdict(one) for one in last],
         "gains": [asdict(one) for one in list_gains(plan)],
     }
 
 
-def _show(plan: FleetPlan, console: Console) -> None:
+def _show(plan: FleetPlan, console: Console, is_fixed: bool) -> None:
     shape, workload, times = plan.shape, plan.workload, plan.compute_times()
-    how = (
-        "the best there is"
-        if plan.is_exact
-        else "found by a search: docs/scale.md says how far it may be from the best"
-    )
+    how = "found by a search: docs/scale.md says how far it may be from the best"
+    if is_fixed or plan.is_exact:
+        how = "as given" if is_fixed else "the best there is"
     console.print(
         f"{shape.name}: {shape.parameters / 1e9:.1f} B parameters, {shape.active_parameters / 1e9:.1f} B active,"
         f" {shape.stored_bytes / 1e9:.1f} GB, {shape.row_bytes} bytes a token and hop. Placement: {how}.",
@@ -179,6 +206,9 @@ def _show(plan: FleetPlan, console: Console) -> None:
         f"bottleneck: {worst.what}, {worst.share:.0%} ({worst.seconds * 1e3:.1f} ms), most of it at {worst.where}",
     ):
         console.print(line, soft_wrap=True, highlight=False)
+
+
+def _show_changes(plan: FleetPlan, console: Console) -> None:
     for name, options in zip(("first", "last"), list_ends(plan), strict=True):
         listed = ", ".join(f"{one.kind} +{max(one.worse_s, 0) * 1e3:.1f} ms" for one in options)
         console.print(f"{name} shard: {listed or 'not compared'}", soft_wrap=True, highlight=False)

@@ -69,6 +69,18 @@ def test_a_person_sees_the_same(r1: Any) -> None:
     assert "one more rtx5090" in done.stdout
 
 
+def test_a_path_that_is_given_is_foreseen(r1: Any) -> None:
+    path = ",".join(f"{one['machine'].rpartition('-')[0]}={one['start']}:{one['end']}" for one in r1["stages"])
+    same = read(CONFIG, "--fleet", FLEET, "--precision", "q4", "--path", path)
+    assert same["prediction"] == r1["prediction"]
+    assert "gains" not in same
+    whole = read(CONFIG, "--fleet", FLEET, "--precision", "q4", "--path", "rtx3090=0:30, rtx3090=30:61")
+    assert len(whole["hops"]) == 2
+    assert whole["stages"][0]["held_bytes"] > whole["stages"][0]["room_bytes"]  # it is said, not refused
+    done = run(CONFIG, "--fleet", FLEET, "--precision", "q4", "--path", "rtx3090=0:61")
+    assert "Placement: as given" in done.stdout
+
+
 @pytest.mark.parametrize("objective", ["throughput", "first-token"])
 def test_a_plan_is_best_at_what_it_is_for(r1: Any, objective: str) -> None:
     found = read(CONFIG, "--fleet", FLEET, "--precision", "q4", "--for", objective)["prediction"]
@@ -120,6 +132,12 @@ def test_the_example_fleet_plans_a_stored_model(tmp_path: Path) -> None:
         ((CONFIG, "--fleet", FLEET), "memory does not hold the model"),
         ((CONFIG, "--fleet", FLEET, "--precision", "q4", "--prompt", "0"), "prompt_tokens is 0"),
         ((CONFIG, "--fleet", FLEET, "--precision", "q4", "--prompt", "200000"), "context of 163840"),
+        ((CONFIG, "--fleet", FLEET, "--path", "rtx3090"), "no range of layers"),
+        ((CONFIG, "--fleet", FLEET, "--path", "rtx2090=0:61"), "no machine of the fleet"),
+        ((CONFIG, "--fleet", FLEET, "--path", "rtx3090=0:60"), "ends at layer 60 of 61"),
+        ((CONFIG, "--fleet", FLEET, "--path", "rtx3090=0:62"), "0 is the next of 61"),
+        ((CONFIG, "--fleet", FLEET, "--path", "rtx3090=0:30,rtx3090=31:61"), "30 is the next of 61"),
+        ((CONFIG, "--fleet", FLEET, "--path", ",".join(f"rtx5090={n}:{n + 1}" for n in range(61))), "than the 6"),
         ((CONFIG, "--fleet", FLEET, "--precision", "q9"), "precision 'q9' is unknown"),
     ],
 )
