@@ -17,8 +17,8 @@ from inference.planning.shape import ModelShape
 from inference.planning.solve import FleetTooSmall, Placement, compute_value, is_small, solve
 from inference.planning.workload import Objective, PlanWorkload, WorkloadError
 
-WORK_MAX = 1_000_000_000
-"""Additions of an exact search among several: two seconds."""
+WORK_MAX = 200_000_000
+"""Additions of an exact search among several: half a second."""
 KINDS_MAX = 32
 """A fleet of more kinds has no answers here: there would be a search for each."""
 _CUTS = 300
@@ -73,18 +73,19 @@ def list_ends(plan: FleetPlan) -> tuple[list[EndOption], list[EndOption]]:
                 stage[is_other, 0, :] = np.inf
             else:
                 stage[is_other, :, -1] = np.inf
-            best = _find(dataclasses.replace(table, stage=stage), is_throughput)
+            is_there = plan.placement[-side].kind == place
+            best = _find(dataclasses.replace(table, stage=stage), is_throughput, [plan.placement] if is_there else [])
             if best is not None:
                 options.append(EndOption(kind.name, compute_value(table, best, is_throughput) - base))
         options.sort(key=lambda one: (one.worse_s, one.kind))
     return found
 
 
-def _find(table: CostTable, is_throughput: bool) -> Placement | None:
+def _find(table: CostTable, is_throughput: bool, known: list[Placement]) -> Placement | None:
     try:
         if is_small(table, is_throughput, WORK_MAX):
             return solve(table, is_throughput)
-        return search(table, is_throughput, cuts=_CUTS)
+        return search(table, is_throughput, known, _CUTS)
     except FleetTooSmall:
         return None
 

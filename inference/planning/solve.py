@@ -18,8 +18,8 @@ from inference.errors import ModelError
 from inference.planning.cost import CostTable, Table
 from proto_specs.limits import STAGES_MAX
 
-WORK_MAX = 10_000_000_000
-"""Additions that an exact search may take: some fifteen seconds."""
+WORK_MAX = 6_000_000_000
+"""Additions that an exact search may take: some ten seconds."""
 _SOLVES_OF_LIMIT = 12
 """How often a search over limits solves, about."""
 _TOLERANCE = 1e-9

@@ -217,12 +217,17 @@ def _show_changes(plan: FleetPlan, console: Console) -> None:
 
 
 def _compare(gain: ChangedPlan, plan: FleetPlan) -> str:
+    """What a machine more makes of the plan, and how much more of what the plan is for."""
     before, after = plan.predict(), gain.prediction
     assert after is not None, "one machine more is never too few"
-    rate = after.tokens_per_s / before.tokens_per_s - 1
+    better = {
+        Objective.DECODE: after.tokens_per_s / before.tokens_per_s,
+        Objective.THROUGHPUT: after.most_tokens_per_s / before.most_tokens_per_s,
+        Objective.FIRST_TOKEN: before.first_token_s / after.first_token_s,
+    }[plan.objective]
     return (
-        f"{after.tokens_per_s:.2f} tokens/s ({rate:+.1%}), first token {after.first_token_s:.2f} s,"
-        f" at most {after.most_tokens_per_s:.2f} tokens/s of many"
+        f"{better - 1:+.1%}: {after.tokens_per_s:.2f} tokens/s, first token {after.first_token_s:.2f} s, at most"
+        f" {after.most_tokens_per_s:.2f} tokens/s of many"
     )
 
 
