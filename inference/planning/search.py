@@ -50,7 +50,7 @@ def search(table: CostTable, is_throughput: bool, known: Iterable[Placement] = (
     orders = [_complete(table, one) for one in found]
     by_sum = _improve(table, orders, np.inf, False, cuts)
     if by_sum is None and not found:
-        raise FleetTooSmall(explain_absence(table))
+        raise FleetTooSmall(f"{explain_absence(table)} (a search found no placement, which is no proof)")
     found += [by_sum] if by_sum else []
     if is_throughput or table.repeats:
         starts = [_complete(table, one) for one in found]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.planning.cost import make_cost_table
+from inference.planning.cost import CostTable, make_cost_table
 from inference.planning.fleet import Fleet
 from inference.planning.plan import FleetPlan, make_plan
 from inference.planning.search import search
 from inference.planning.shape import ModelShape
 from inference.planning.solve import FleetTooSmall, Placement, compute_value, solve
 from inference.planning.workload import Objective, PlanWorkload
-from tests.unit.inference.planning.drawn import draw_fleet, draw_model, list_placements
+from tests.unit.inference.planning.drawn import draw_fleet, draw_model, draw_table, list_placements
 
 SEEDS = st.integers(0, 1 << 32)
 OBJECTIVES = st.sampled_from(list(Objective))
@@ -54,6 +55,14 @@ def test_every_layer_has_one_machine_with_room_for_it(
     check(plan)
 
 
+def search_value(table: CostTable, is_throughput: bool, cuts: int) -> float:
+    """What a search of so many cuts comes to; infinite where it finds nothing."""
+    try:
+        return compute_value(table, search(table, is_throughput, cuts=cuts), is_throughput)
+    except FleetTooSmall:
+        return math.inf
+
+
 def find_best(shape: ModelShape, fleet: Fleet, objective: Objective, is_brute: bool) -> tuple[float, Placement] | None:
     table = make_cost_table(shape, fleet, WORKLOAD, objective)
     is_throughput = objective is Objective.THROUGHPUT
@@ -77,6 +86,20 @@ def test_the_exact_plan_is_the_best_of_all_placements(
     assert (found is None) == (wanted is None)
     if found is not None and wanted is not None:
         assert found[0] == pytest.approx(wanted[0], rel=1e-9)
+
+
+@given(SEEDS, st.integers(1, 3), st.integers(1, 5), st.integers(1, 2), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_the_best_of_any_table_is_found(seed: int, kinds: int, layers: int, most: int, is_throughput: bool) -> None:
+    table = draw_table(seed, kinds, layers, most)
+    wanted = min((compute_value(table, one, is_throughput) for one in list_placements(table)), default=None)
+    try:
+        found = compute_value(table, solve(table, is_throughput), is_throughput)
+    except FleetTooSmall:
+        assert wanted is None
+        return
+    assert found == pytest.approx(wanted, rel=1e-12)
+    assert search_value(table, is_throughput, 300) >= found * (1 - 1e-12)
 
 
 @given(SEEDS, st.integers(1, 4), st.integers(1, 10), OBJECTIVES, st.integers(0, 3))
@@ -105,8 +128,7 @@ def test_a_search_is_never_better_than_the_best_nor_worse_than_what_is_known(
     table, is_throughput = make_cost_table(shape, fleet, WORKLOAD, objective), objective is Objective.THROUGHPUT
     found = compute_value(table, search(table, is_throughput, [best[1]], cuts=30), is_throughput)
     assert found == pytest.approx(best[0], rel=1e-9)
-    alone = compute_value(table, search(table, is_throughput, cuts=30), is_throughput)
-    assert alone >= best[0] * (1 - 1e-9)
+    assert search_value(table, is_throughput, 30) >= best[0] * (1 - 1e-9)
 
 
 @given(SEEDS, st.integers(1, 5), st.integers(1, 12), st.integers(1, 2), OBJECTIVES)

@@ -6,6 +6,8 @@ import itertools
 import random
 from collections.abc import Iterator
 
+import numpy as np
+
 from inference.planning.cost import CostTable
 from inference.planning.fleet import CLIENT, Fleet, FleetLink, MachineKind
 from inference.planning.shape import LayerShape, ModelShape
@@ -65,6 +67,18 @@ def draw_fleet(draws: random.Random, kinds: int, layers: int, most: int = 1) -> 
     links = {(site, site): FleetLink(draws.uniform(0.1, 2) * 1e-3, 125e6) for site in sites if site}
     client = MachineKind(CLIENT, 1, 0.0, latency_s=0.01, up_bytes_per_s=5e6, down_bytes_per_s=25e6)
     return Fleet(made, client, links, hop_s=3e-4)
+
+
+def draw_table(seed: int, kinds: int, layers: int, most: int) -> CostTable:
+    """A table of any numbers, some of them infinite: ends and links that differ by direction as no fleet's do."""
+    draws = np.random.default_rng(seed)
+    stage = draws.uniform(0, 1, (kinds, layers + 1, layers + 1))
+    stage[draws.uniform(size=stage.shape) < 0.2] = np.inf
+    stage[:, ~np.triu(np.ones((layers + 1, layers + 1), bool), 1)] = np.inf
+    hop, sending, ends = (draws.uniform(0, size, (kinds, kinds)) for size in (1.0, 1.0, 3.0))
+    counts = tuple(int(one) for one in draws.integers(1, most + 1, kinds))
+    alone = draws.uniform(0, 3, kinds)
+    return CostTable(counts, stage, hop, sending, ends, alone, int(draws.choice([0, 3])))
 
 
 def list_placements(table: CostTable) -> Iterator[Placement]:
