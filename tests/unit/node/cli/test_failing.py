@@ -105,6 +105,7 @@ CASES: dict[str, tuple[ExitStatus, list[str]]] = {
     "model verify": (REFUSED, ["none", "--models", "{tmp}/models"]),
     "model score": (REFUSED, ["none", "{tmp}/file", "--models", "{tmp}/models"]),
     "model check": (REFUSED, ["none", "--models", "{tmp}/models"]),
+    "model plan": (REFUSED, ["{tmp}/file", "--fleet", "{tmp}/none", "--models", "{tmp}/models"]),
     "worker run": (
         REFUSED,
         ["--model", "m", "--layers", "0-3", "--base", "{tmp}/w", *ALICE, "--worker", "dev:bob"],
