@@ -150,14 +150,13 @@ class Worker:
     addresses: Annotated[tuple[Annotated[str, Max(limits.ADDRESS_BYTES_MAX)], ...], Max(limits.WORKER_ADDRESSES_MAX)]
     prefill_price: Balance
     decode_price: Balance
-    registered_height: U64
+    active_since: U64
     earned: Balance
     passes: U32
     fails: U32
     unavailable: U32
     unavailable_in_row: U16
     jailed_until: U64
-    active_since: U64
     prefill_floor: Balance
     decode_floor: Balance
     floor_until: U64
