@@ -19,7 +19,7 @@ WEIGHTS_TRIED_MAX = 8
 _FAR = 1 << 62
 
 
-class Step(NamedTuple):
+class PathStep(NamedTuple):
     """A stage that a path may have: layers [start, end) for `price`.
 
     A path takes the sum of `own_us` and the greatest `rest_us` of its stages, in microseconds.
@@ -64,7 +64,7 @@ class PathSearch:
     The last stage is followed by the first, unless it is the only one.
     """
 
-    def __init__(self, steps: Sequence[Step], layers: int, savings: Mapping[tuple[bytes, bytes], int]) -> None:
+    def __init__(self, steps: Sequence[PathStep], layers: int, savings: Mapping[tuple[bytes, bytes], int]) -> None:
         self.layers = layers
         self._steps = steps
         self._savings = savings
