@@ -110,8 +110,10 @@ class PathSearch:
 
     def find_fastest(self) -> tuple[int, ...]:
         """The path (as numbers of steps) of the least time, then the fewest stages, then the lowest keys."""
-        found = self._search(None, by_price=False) or self._follow(self._weigh(0, 1))
-        return found if len(found) <= STAGES_MAX else self._find_shortest()
+        known = self._follow(self._weigh(0, 1))
+        if len(known) > STAGES_MAX:
+            known = self._find_shortest()
+        return self._search(self.predict_us(known), None) or known
 
     def find_cheapest(self, budget_us: int | None, known: tuple[int, ...]) -> tuple[int, ...]:
         """The path of the least price, then time, stages and keys, that takes `budget_us` at most; `known` is one."""
@@ -120,10 +122,13 @@ class PathSearch:
             if self.compute_price(known) == self._price_left[0]:
                 return known
             known = self._balance(budget_us, known)
-        return self._search(budget_us, by_price=True) or known
+        return self._search(budget_us, self.compute_price(known)) or known
 
-    def _search(self, budget_us: int | None, *, by_price: bool) -> tuple[int, ...] | None:
-        """The best path by (price, time, stages, keys), or without the price; None when it takes too long."""
+    def _search(self, budget_us: int | None, budget: int | None) -> tuple[int, ...] | None:
+        """The best path by (price, time, stages, keys) within a time and a price; None when it takes too many labels.
+
+        Without a `budget` prices do not count.
+        """
         heap = [_Label(0, 0, 0, (), 0, 0, 0, 0, ())]
         settled: defaultdict[tuple[int, bytes, bytes], _Settled] = defaultdict(list)
         for _ in range(LABELS_MAX):
@@ -133,10 +138,10 @@ class PathSearch:
             if label.joint == self.layers:
                 return label.steps
             if not self._is_beaten(label, settled):
-                self._extend(label, heap, budget_us, by_price)
+                self._extend(label, heap, budget_us, budget)
         return None
 
-    def _extend(self, label: _Label, heap: list[_Label], budget_us: int | None, by_price: bool) -> None:
+    def _extend(self, label: _Label, heap: list[_Label], budget_us: int | None, budget: int | None) -> None:
         _, _, _, keys, joint, price, own_us, rest_us, taken = label
         for at in self._leaving[joint]:
             _, end, step_price, step_us, step_rest_us, key = self._steps[at]
@@ -155,13 +160,17 @@ class PathSearch:
             least_us = total_us + pending_us + self._own_left[end] + rest_least_us
             if budget_us is not None and least_us > budget_us:
                 continue
-            paid = price + step_price if by_price else 0
-            price_least = paid + self._price_left[end] if by_price else 0
-            if by_price and budget_us is not None and self._weights[1]:
-                # What is left of the budget bounds how much of the price may be saved by taking more time.
-                of_price, of_time = self._weights
-                spare_us = budget_us - rest_least_us - total_us - pending_us
-                price_least = max(price_least, paid - (of_time * spare_us - self._weighed_left[end]) // of_price)
+            paid = price_least = 0
+            if budget is not None:
+                paid = price + step_price
+                price_least = paid + self._price_left[end]
+                if budget_us is not None and self._weights[1]:
+                    # What is left of the time bounds how much of the price may be saved by taking more of it.
+                    of_price, of_time = self._weights
+                    spare_us = budget_us - rest_least_us - total_us - pending_us
+                    price_least = max(price_least, paid - (of_time * spare_us - self._weighed_left[end]) // of_price)
+                if price_least > budget:
+                    continue
             made = (*keys, key)
             heapq.heappush(
                 heap,
