@@ -1,8 +1,8 @@
-"""Who received what for the requests of an answer, from the chain's receipts. Pure over the JSON of `chain_getReceipts`."""
+"""Who received what for the requests of an answer, from the chain's receipts. Pure over `chain_getReceipts`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,9 +30,7 @@ class Statement:
     slashes: tuple[Row, ...]
 
 
-def collect_statement(
-    requests: Collection[str], sessions: Collection[str], blocks: Iterable[tuple[int, Json]]
-) -> Statement:
+def collect_statement(requests: Set[str], sessions: Set[str], blocks: Iterable[tuple[int, Json]]) -> Statement:
     """Payments about requests (0x ids) and their sessions in (height, result of chain_getReceipts) pairs."""
     rows: list[Row] = []
     slashes: list[Row] = []
@@ -57,7 +55,7 @@ def _iterate_events(block: Json) -> Iterable[Json]:
 
 
 def _make_rows(
-    event: Json, requests: Collection[str], sessions: Collection[str], challenges: Mapping[str, int], height: int
+    event: Json, requests: Set[str], sessions: Set[str], challenges: Mapping[str, int], height: int
 ) -> list[Row]:
     kind = event["type"]
     if kind == "VerifierPaid" and event["challenge"] in challenges:
@@ -94,7 +92,7 @@ def _make_rows(
 
 
 def _make_fee_rows(
-    block: Json, requests: Collection[str], sessions: Collection[str], challenges: Mapping[str, int], height: int
+    block: Json, requests: Set[str], sessions: Set[str], challenges: Mapping[str, int], height: int
 ) -> list[Row]:
     """Transaction fees of the receipts that are about these requests; the fee without tip is burned."""
     rows = []
