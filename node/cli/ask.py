@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from consensus.runtime.inference import queries
-from consensus.runtime.inference.state import StageStatus
+from consensus.runtime.inference.state import SessionStatus, StageStatus
 from inference.errors import TokenizerError
 from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
@@ -55,7 +55,7 @@ from node.client.inference import PaidInference, open_inference
 from node.client.paid_answer import PaidAnswer
 from node.client.purse import PoolRules
 from node.client.rpc_errors import RpcError
-from node.client.statement import Statement, collect_statement
+from node.client.statement import Statement, collect_statement, find_notice_fee
 from node.p2p.host import P2PHost, open_host
 from proto_specs.errors import ExitStatus
 from proto_specs.types.request import compute_positions
@@ -63,7 +63,7 @@ from proto_specs.types.request import compute_positions
 DEFAULT_TOKENS = 96
 DEFAULT_MAX_PRICE = 200_000
 DEV_CHAIN = "myelin-dev"
-ONE_ANSWER = PoolRules(asks_target=2, requests_max=4)
+ONE_ANSWER = PoolRules(asks_target=2, requests_max=4, looks_ahead=False)
 """As much again is escrowed for the order that goes on where a worker is lost; the rest comes back at the end."""
 
 ModelArgument = Annotated[
@@ -263,9 +263,16 @@ async def _wait_for_chain(
 
 async def show_escrow(account: SigningAccount, screen: InferenceScreen) -> None:
     """What is left in the session once it was left. What no node tells now is no failure of the answer."""
-    if screen.session is not None:
-        with contextlib.suppress(ChainUnreachable, RpcError):
-            screen.show_rest(screen.session, await account.chain.read(queries.read_session, screen.session))
+    session, chain = screen.session, account.chain
+    if session is None:
+        return
+    with contextlib.suppress(ChainUnreachable, RpcError):
+        found, fee = await chain.read(queries.read_session, session), None
+        if found is not None and found.status == SessionStatus.CLOSING:
+            notice = found.close_height - (await chain.read(queries.read_params)).session_notice_blocks
+            block = await chain.rpc.call("chain_getReceipts", notice)
+            fee = find_notice_fee(f"0x{session.hex()}", block)
+        screen.show_rest(session, found, fee)
 
 
 def open_asking(

@@ -129,13 +129,17 @@ class InferenceScreen:
             see = f"its verification: `{self._query.format('request', request)}`"
             self._line("request", f"{request} costs {format_myl(one.cost_nmyl)}; {see}")
 
-    def show_rest(self, session: bytes, found: Session | None) -> None:
-        """What becomes of the rest of the escrow, once the session was left. None: the chain has no such session."""
+    def show_rest(self, session: bytes, found: Session | None, fee: int | None) -> None:
+        """What becomes of the rest of the escrow, once the session was left. None: the chain has no such session.
+
+        `fee` is what the notice cost, as far as it is known.
+        """
         if found is None or found.status == SessionStatus.CLOSED:
             return
         rest = f"{format_myl(found.escrow)} of it"
         if found.status == SessionStatus.CLOSING:
-            self._line("escrow", f"{rest} is left, and comes back in block {found.close_height}: notice was given")
+            cost = "" if fee is None else f"; the notice cost {format_myl(fee)}"
+            self._line("escrow", f"{rest} is left, and comes back in block {found.close_height}{cost}")
             return
         see = f"`{self._query.format('session', f'0x{session.hex()}')}`"
         self._line("escrow", f"{rest} is left in the open session: the next run closes it; {see}")

@@ -47,6 +47,14 @@ def collect_statement(requests: Set[str], sessions: Set[str], blocks: Iterable[t
     return Statement(tuple(rows), tuple(slashes))
 
 
+def find_notice_fee(session: str, block: Json) -> int | None:
+    """What it cost to give notice of a session (0x id) in this block; None where nobody did."""
+    for receipt in block["receipts"]:
+        if any(one["type"] == "SessionClosing" and one["session"] == session for one in receipt["events"]):
+            return int(receipt["fee"])
+    return None
+
+
 def _iterate_events(block: Json) -> Iterable[Json]:
     yield from block["events"]["initialize"]
     for receipt in block["receipts"]:
