@@ -1,4 +1,4 @@
-"""`myelin demo --kill`: the worker that serves the middle layers is killed in mid-answer, and the chain tells the rest."""
+"""`myelin demo --kill`: the worker of the middle layers is killed in mid-answer, and the chain tells the rest."""
 
 from __future__ import annotations
 

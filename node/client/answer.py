@@ -86,12 +86,16 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class OrderedPart:
-    """One request of an answer: it settles on its own, at this cost; 0: nothing is owed for it."""
+    """One request of an answer: it settles on its own, at this cost; 0: nothing is owed for it.
+
+    `continues`: the request that it goes on from.
+    """
 
     request: bytes
     session: bytes
     path: tuple[PathStage, ...]
     cost_nmyl: int
+    continues: bytes | None = None
 
 
 class Answer(Protocol):

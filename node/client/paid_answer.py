@@ -162,7 +162,9 @@ class PaidAnswer:
         """The present order, which costs so much; nothing when there is none."""
         if self._machine is None:
             return []
-        return [OrderedPart(self._request, self._session, self.path, cost_nmyl)]
+        continuation = self._machine.order.order.continuation
+        continues = None if continuation is None else continuation.request
+        return [OrderedPart(self._request, self._session, self.path, cost_nmyl, continues)]
 
     def _name_successors(self) -> None:
         """Who has the layers of those that were lost since the last token."""
