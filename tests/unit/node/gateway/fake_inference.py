@@ -90,7 +90,8 @@ class FakeAnswer:
 
     def __init__(self, ask: Ask, number: int, owner: FakeInference) -> None:
         self.ask = ask
-        self.request = hashlib.sha256(f"{number}".encode()).digest()
+        before = b"" if ask.before is None else ask.before.request
+        self.request = hashlib.sha256(f"{number}".encode() + before).digest()
         self.session = SESSION
         self.path = PATH
         self.moves: list[Move] = []
