@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, field, replace
 
@@ -162,7 +163,17 @@ class WorkerServer:
         return PathPeers(tuple(one.peer_id for one in path), client, downstream, first)
 
     async def _connect(self, neighbour: WorkerEntry) -> FrameLink:
-        return await self._edges.connect(neighbour.peer_id, neighbour.addresses)
+        """Raises NetworkError. A neighbour that started again has another address than was read a while ago."""
+        try:
+            return await self._edges.connect(neighbour.peer_id, neighbour.addresses)
+        except NetworkError:
+            now = None
+            with contextlib.suppress(ChainUnreachable):
+                now = await self._parts.chain.get_worker(neighbour.worker, fresh=True)
+            known = (neighbour.peer_id, neighbour.addresses)
+            if now is None or now.peer_id != neighbour.peer_id or (now.peer_id, now.addresses) == known:
+                raise
+            return await self._edges.connect(now.peer_id, now.addresses)
 
     async def _run(self, active: ActiveRequest) -> None:
         try:
