@@ -12,6 +12,9 @@ _PRIOR_WEIGHT = 0.03
 _PRIOR_ROWS = (1, 31)
 _OUTLIER = 4.0
 """A call that takes so many times what is expected stood still for reasons of its own."""
+_OUTLIER_AFTER = 2.5
+_OUTLIER_UNKNOWN = 64.0
+_GUESSED_MAX = 4
 _SINGLE_SHARE = 0.15
 
 
@@ -33,8 +36,11 @@ class CallCosts:
 
     def observe(self, drafted: int, seconds: float) -> None:
         """A call with `drafted` drafted rows took so long, from one token that came back to the next."""
-        expected = self.compute(drafted)
-        seconds = min(seconds, _OUTLIER * expected) if self.single_s else seconds
+        is_known = (self._weight if drafted else self._singles) >= _OUTLIER_AFTER
+        if is_known:
+            seconds = min(seconds, _OUTLIER * self.compute(drafted))
+        elif self._singles:
+            seconds = min(seconds, _OUTLIER_UNKNOWN * self.single_s)
         self._weight *= DECAY
         self._rows *= DECAY
         self._rows_squared *= DECAY
@@ -52,6 +58,16 @@ class CallCosts:
         self._rows_squared += drafted * drafted
         self._extra_s += extra
         self._rows_extra_s += drafted * extra
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether there was no call without a draft, and it is guessed from those with one what it takes."""
+        return not self._singles
+
+    @property
+    def is_poor_guess(self) -> bool:
+        """Whether it has been guessed for long enough."""
+        return self.is_guess and self._weight > _GUESSED_MAX - 0.5
 
     def compute(self, drafted: int) -> float:
         """Seconds that a call with so many drafted rows is expected to take; before the first one, in calls."""

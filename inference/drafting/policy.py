@@ -18,6 +18,8 @@ DRAFT_MAX = 31
 """Drafted rows of a call: with the one that is sure they are a window, which a call does not leave."""
 GAIN_MIN = 1.03
 """A draft is sent when it makes at least so many times the tokens per second: estimates are not that good."""
+_SURE_TOKENS = 8.0
+"""A draft that is expected to give so many tokens is sent before it is known what calls take."""
 _PRIOR_TRIES = 4.0
 _DECAY = 0.95
 """By token of a grade: some twenty count."""
@@ -28,18 +30,20 @@ class DraftPolicy:
 
     def __init__(self, priors: Sequence[float]) -> None:
         """`priors`: the share of right tokens of each grade, before any was seen."""
-        self._priors = tuple(priors)
-        self._right = [0.0] * len(self._priors)
-        self._tries = [0.0] * len(self._priors)
+        self._right = [_PRIOR_TRIES * one for one in priors]
+        self._tries = [_PRIOR_TRIES] * len(priors)
 
     def estimate(self, grade: int) -> float:
         """The chance that a token of this grade is right when all before it are."""
-        return (self._priors[grade] * _PRIOR_TRIES + self._right[grade]) / (_PRIOR_TRIES + self._tries[grade])
+        return self._right[grade] / self._tries[grade]
 
     def choose(self, draft: Draft, costs: CallCosts) -> int:
         """How many of the draft's first tokens to send."""
+        expected = self._expect_tokens(draft)
+        if costs.is_poor_guess or (costs.is_guess and expected[-1] < _SURE_TOKENS):
+            return 0
         best, best_rate = 0, GAIN_MIN / costs.compute(0)
-        for count, tokens in enumerate(self._expect_tokens(draft)):
+        for count, tokens in enumerate(expected):
             rate = tokens / costs.compute(count)
             if rate > best_rate:
                 best, best_rate = count, rate
