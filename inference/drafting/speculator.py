@@ -43,7 +43,8 @@ class Speculator:
         sent = self._lookup_policy.choose(self._copied, self._costs) if count_max > 0 else 0
         rate = self._lookup_policy.compute_rate(self._copied, sent, self._costs)
         found = self._copied.tokens[:sent]
-        if self._by_model is not None and count_max > 0 and self._by_model.is_worth(rate):
+        is_asked = count_max > 0 and not self._costs.is_guess  # else there is nothing to compare its time with
+        if self._by_model is not None and is_asked and self._by_model.is_worth(rate):
             found = self._by_model.draft(count_max, rate)
         self._sent = len(found)
         return found
