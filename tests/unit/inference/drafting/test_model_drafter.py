@@ -20,7 +20,7 @@ from inference.errors import DraftModelError, KvExhaustedError
 from proto_specs.types.manifest import UnitKind
 from proto_specs.types.sampling import SamplingParams, TokenBias
 from tests.unit.inference.conftest import TinyModel
-from tests.unit.inference.engine.drafted_path import Speaker, run_path
+from tests.unit.inference.engine.drafted_path import Speaker, let_speculate, run_path
 
 GREEDY = SamplingParams(0, 0, 1000, 0)
 SAMPLED = SamplingParams(900, 40, 950, 7, 0, 1300, 500, 200, (TokenBias(7, 900),), stop=(b"hello",), logprobs=2)
@@ -134,24 +134,10 @@ def speculate(
     """An answer of 120 tokens over one shard with a speculator, on a clock of its own; and what each call drafted."""
     speaker = Speaker(A, PROMPT, 120, TokenChooser(replace(params, stop=()), (), PROMPT))
     speculator = Speculator(speaker.positions_max, hint, drafter)
-    speculator.begin(PROMPT)
-    told = 0
-    drafted: list[int] = []
-
-    def draft(answer: Sequence[int]) -> Sequence[int]:
-        nonlocal told
-        is_first = not told
-        speculator.observe(answer[told:], None if is_first else 0.1 + drafted_s * drafted[-1])
-        told = len(answer)
-        start = len(PROMPT) + told - 1
-        found = speculator.draft(min(31 - start % 32, speaker.positions_max - start - 1))
-        drafted.append(len(found))
-        return found
-
-    speaker.draft = draft
+    let_speculate(speaker, speculator, lambda count: 0.1 + drafted_s * count)
     run_path([StageBatcher(StageEngine(model.load(0, 3, decode_rows=2), 1_000))], [speaker])
     speculator.close()
-    return speaker.answer, drafted
+    return speaker.answer, speaker.drafted
 
 
 @pytest.mark.parametrize("params", [GREEDY, SAMPLED], ids=["greedy", "sampled"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from inference.decoding.chooser import TokenChooser
+from inference.drafting.speculator import Speculator
 from inference.engine.batcher import StageAnswer, StageBatcher
 from inference.errors import ModelError
 from inference.serving.events import DrawnToken
@@ -33,8 +34,8 @@ class Speaker:
     draft: Draft = draft_nothing
     drawn: list[DrawnToken] = field(default_factory=list)
     rows: list[bytes] = field(default_factory=list)
-    calls: int = 0
-    drafted: int = 0
+    drafted: list[int] = field(default_factory=list)
+    """Drafted rows of each call behind the prompt."""
 
     @property
     def answer(self) -> list[int]:
@@ -48,6 +49,16 @@ class Speaker:
     def is_done(self) -> bool:
         return len(self.drawn) == self.tokens_max or bool(self.drawn and self.drawn[-1].is_end)
 
+    @property
+    def start(self) -> int:
+        """The position of the newest token."""
+        return len(self.prompt) + len(self.drawn) - 1
+
+    @property
+    def room(self) -> int:
+        """How many rows may be drafted behind it."""
+        return min(WINDOW_POSITIONS - self.start % WINDOW_POSITIONS, self.positions_max - self.start) - 1
+
     def take(self, answer: StageAnswer) -> None:
         assert answer.start == sum(map(len, self.rows)) // (len(answer.rows) // answer.count), "rows that stand, once"
         assert not self.is_done
@@ -57,12 +68,26 @@ class Speaker:
 
     def next_rows(self) -> tuple[int, list[int], tuple[int, ...]]:
         """Where the next call starts, its tokens, and those of them that are drafted."""
-        start = len(self.prompt) + len(self.drawn) - 1
-        room = min(WINDOW_POSITIONS - start % WINDOW_POSITIONS, self.positions_max - start) - 1
-        draft = tuple(self.draft(self.answer)[:room])
-        self.calls += 1
-        self.drafted += len(draft)
-        return start, [self.drawn[-1].token, *draft], draft
+        draft = tuple(self.draft(self.answer)[: self.room])
+        self.drafted.append(len(draft))
+        return self.start, [self.drawn[-1].token, *draft], draft
+
+
+def let_speculate(speaker: Speaker, speculator: Speculator, compute_s: Callable[[int], float]) -> None:
+    """Have a speculator draft for a request. A call with so many drafted rows takes `compute_s` seconds."""
+    speculator.begin(speaker.prompt)
+    told = 0
+    sent: int | None = None
+
+    def draft(answer: Sequence[int]) -> Sequence[int]:
+        nonlocal told, sent
+        speculator.observe(answer[told:], None if sent is None else compute_s(sent))
+        told = len(answer)
+        found = speculator.draft(speaker.room)
+        sent = len(found)
+        return found
+
+    speaker.draft = draft
 
 
 def run_path(path: Sequence[StageBatcher], speakers: Sequence[Speaker]) -> None:

@@ -117,7 +117,7 @@ def test_right_drafts_save_calls(tried: Tried, rules: str) -> None:
     watched = tried.make_speaker(A, rules, 3, mix(alone.answer, [(31, 31)]))
     run_path(tried.make_path(), [watched])
     assert watched.drawn == alone.drawn
-    assert watched.calls <= 1 + -(-len(alone.drawn) // 32)
+    assert len(watched.drafted) <= 1 + -(-len(alone.drawn) // 32)
 
 
 def test_stop_strings_and_grammars_end_answers_and_memory_is_taken(
