@@ -108,6 +108,27 @@ class StageEngine:
                 if sequence.kv is not None:
                     self._slots.close(sequence.kv)
 
+    def rename(self, request_id: bytes, new_id: bytes, positions_max: int) -> None:
+        """A request goes on under another id, with all it holds. Raises EngineError when that is open, or too long."""
+        context_max = self.shard.architecture.context_max
+        with self._lock:
+            sequence = self._get(request_id)
+            if new_id in self._sequences:
+                raise EngineError(f"request {new_id.hex()[:16]} is open already")
+            if not 1 <= positions_max <= context_max:
+                raise EngineError(f"a sequence has 1 to {context_max} positions, not {positions_max}")
+            if sequence.kv is not None and positions_max > sequence.positions_max:
+                raise EngineError(f"memory for {sequence.positions_max} positions is held, not for {positions_max}")
+            self._promised += positions_max - sequence.positions_max
+            sequence.positions_max = positions_max
+            del self._sequences[request_id]
+            self._sequences[new_id] = sequence
+
+    def get_length(self, request_id: bytes) -> int:
+        """Positions in a request's KV memory."""
+        with self._lock:
+            return self._get(request_id).length
+
     def truncate(self, request_id: bytes, length: int) -> None:
         """Forget a request's positions from `length` on (rejected drafts, replay after a lost neighbour)."""
         with self._lock:

@@ -69,6 +69,11 @@ class Scheduler:
         self._decodes_max = decodes_max
         self._pending: dict[bytes, _Pending] = {}  # insertion order is the order of turns
 
+    @property
+    def waiting_rows(self) -> int:
+        """Positions of all requests that arrived and are not computed, those of a running step included."""
+        return sum(pending.end - pending.start for pending in self._pending.values())
+
     def enqueue(self, request_id: bytes, start: int, count: int, drafted: int = 0) -> bool:
         """Positions [start, start + count) of a request can run, the last `drafted` of which may not stand.
 
@@ -144,6 +149,10 @@ class Scheduler:
         assert not pending.running, "only a request that waits loses its memory"
         pending.answered = max(pending.answered, pending.start)
         pending.start = 0
+
+    def resume(self, request_id: bytes, held: int, answered: int) -> None:
+        """Positions before `answered` were computed; those from `held` on are computed again before what follows."""
+        self._pending[request_id] = _Pending(held, answered, answered=answered)
 
     def remove(self, request_id: bytes) -> None:
         """Forget a request. An unknown id is no error."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inference.serving.boundary import BoundaryError
-from proto_specs.limits import UNVOUCHED_TOKENS_MAX
+from proto_specs.limits import UNVOUCHED_TOKENS_MAX, WINDOW_POSITIONS
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.request import (
     SignedVoucher,
@@ -12,6 +12,9 @@ from proto_specs.types.request import (
     compute_windows,
     is_voucher_signed,
 )
+
+VOUCHERS_KEPT = 8
+"""Prefix roots are a few windows behind the last voucher, and settle with one of their own."""
 
 
 class VoucherBook:
@@ -22,6 +25,7 @@ class VoucherBook:
         self._prompt_tokens = prompt_tokens
         self._session_key = session_key
         self._hashes = [ZERO_HASH]
+        self._by_tokens: dict[int, SignedVoucher] = {}
         self.voucher: SignedVoucher | None = None
 
     @property
@@ -67,7 +71,14 @@ class VoucherBook:
             raise BoundaryError("a final voucher before the end")
         if not is_voucher_signed(signed, self._session_key):
             raise BoundaryError("the voucher is not signed by the session key")
-        self.voucher = signed
+        self.voucher = self._by_tokens[promised.tokens] = signed
+        if len(self._by_tokens) > VOUCHERS_KEPT:
+            del self._by_tokens[min(self._by_tokens)]
+
+    def get_voucher(self, windows: int) -> SignedVoucher | None:
+        """The voucher for what the first `windows` whole windows hold, if the client has given it; 0 has none."""
+        tokens = max(0, windows * WINDOW_POSITIONS - self._prompt_tokens + 1)
+        return self._by_tokens.get(tokens) if windows else None
 
     def compute_windows_of(self, tokens: int) -> int:
         """Windows that hold the positions of the prompt and of `tokens` generated tokens."""
