@@ -269,3 +269,20 @@ def test_a_request_that_ends_behind_a_draft_leaves_nothing(tried: Tried) -> None
     batcher.close(A)
     assert batcher.plan() is None
     assert engine.budget.free == 100
+
+
+def test_a_continuation_goes_on_before_drafted_rows(tried: Tried) -> None:
+    """Memory that is adopted may hold rows that never stood: they go with what is rewound."""
+    answers: list[bytes] = []
+    for draft in ((), (6, 7, 8)):
+        batcher = tried.make_path()[0]
+        start(batcher, prompt=32)
+        batcher.submit(A, 32, 1 + len(draft), pack([5, *draft]), draft)
+        step(batcher)
+        if draft:
+            batcher.submit(A, 34, 1, pack([9]))
+        batcher.adopt(A, B, 100, 33, None)
+        batcher.rewind(B, 33)
+        batcher.submit(B, 33, 3, pack([11, 12, 13]))
+        answers.append(step(batcher)[0].rows)
+    assert answers[0] == answers[1]
