@@ -8,7 +8,8 @@ nobody. In this order, smaller or larger as said:
 2. `flow`: the rows per second that all paths together bear with it (most): the network's bottleneck;
 3. `relief`: how much it takes off the layers with the least throughput (most). It decides where no single range can
    raise the bottleneck, because several are equally narrow;
-4. `earnings`: its share of the requests, at its price, beside those who ask no more; then the bond that emission counts;
+4. `earnings`: its share of the requests, at its price, beside those who ask no more; then the bond that emission
+   counts;
 5. bytes to fetch (fewest), then the lowest start and end.
 
 Other workers' figures are their own word, so a rate counts up to a few times the median, and one whose bond or KV
@@ -68,7 +69,7 @@ class RangeBytes:
         return sum(self.layers[start:end]) + ends
 
     def make_table(self) -> Table:
-        """The same for all ranges, [start, end], each from 0 to the number of layers; meaningless unless start < end."""
+        """The same by [start, end], each from 0 to the number of layers; meaningless unless start < end."""
         total = len(self.layers)
         ends = np.concatenate(([0], np.cumsum(np.array(self.layers, np.int64))))
         table = ends[None, :] - ends[:, None]
@@ -266,7 +267,8 @@ class Network:
         limit = int(rates[hopeful].max())
         gains_from: dict[int, int] = {}
         gains_to: dict[int, int] = {}
-        best, kept = 0, []
+        best = 0
+        kept: list[int] = []
         for at in hopeful[np.argsort(-rates[hopeful], kind="stable")].tolist():
             start, end, gain = int(starts[at]), int(ends[at]), int(rates[at])
             if gain < best:

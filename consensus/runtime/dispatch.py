@@ -9,7 +9,7 @@ from consensus.runtime.balances import calls as balances
 from consensus.runtime.context import Environment, Inner
 from consensus.runtime.errors import CallError
 from consensus.runtime.inference import calls as inference
-from consensus.runtime.inference import equivocation, sessions, settlement, verdicts
+from consensus.runtime.inference import equivocation, moves, sessions, settlement, verdicts
 from consensus.runtime.multisig import calls as multisig
 from consensus.runtime.params import calls as params
 from consensus.runtime.staking import calls as staking
@@ -41,6 +41,7 @@ HANDLERS: dict[type, Handler] = {
     calls.RegisterModel: inference.register_model,
     calls.RegisterWorker: inference.register_worker,
     calls.UpdateWorker: inference.update_worker,
+    calls.MoveWorker: moves.move_worker,
     calls.RetireWorker: inference.retire_worker,
     calls.RegisterVerifier: inference.register_verifier,
     calls.OpenSession: sessions.open_session,

@@ -166,6 +166,15 @@ class UpdateWorker:
     addresses: Annotated[tuple[Annotated[str, Max(limits.ADDRESS_BYTES_MAX)], ...], Max(limits.WORKER_ADDRESSES_MAX)]
 
 
+@variant(0x040E)
+class MoveWorker:
+    """Hold layers [start, end) of the same model instead: of a worker of one's own with nothing unresolved."""
+
+    worker_key: PublicKey
+    start: U16
+    end: U16
+
+
 @variant(0x0404)
 class RetireWorker:
     """Take no more work; the bond is released after the unbonding period when nothing is unresolved."""
@@ -291,6 +300,7 @@ BasicCall = (
     | RegisterModel
     | RegisterWorker
     | UpdateWorker
+    | MoveWorker
     | RetireWorker
     | RegisterVerifier
     | OpenSession

@@ -331,10 +331,22 @@ class AuditScored:
     reward: Balance
 
 
+@variant(0x0420)
+class WorkerMoved:
+    """The worker holds [start, end) from now on; what ran over its old range settles before `settles_until`."""
+
+    worker: PublicKey
+    operator: AccountId
+    start: U16
+    end: U16
+    settles_until: U64
+
+
 InferenceEvent = (
     ModelRegistered
     | WorkerRegistered
     | WorkerUpdated
+    | WorkerMoved
     | WorkerRetired
     | WorkerReleased
     | WorkerSlashed

@@ -240,4 +240,4 @@ def test_a_thousand_workers_of_two_hundred_layers_are_judged_within_a_tenth_of_a
         choose_range(make_model(layers), machine, held)
         taken_s.append(time.perf_counter() - begun_s)
     assert min(taken_s) < 0.1
-    assert UNBOUNDED > sum(compute_layer_rates(held, 1))
+    assert sum(compute_layer_rates(held, 1)) < UNBOUNDED
