@@ -82,6 +82,11 @@ class StageBatcher:
         self._scheduler = Scheduler()
         self._jobs: dict[bytes, _Job] = {}
 
+    @property
+    def waiting_rows(self) -> int:
+        """Rows of all requests that came and are not computed."""
+        return self._scheduler.waiting_rows
+
     def open(
         self,
         request_id: bytes,

@@ -61,6 +61,11 @@ class Scheduler:
         self._decodes_max = decodes_max
         self._pending: dict[bytes, _Pending] = {}  # insertion order is the order of turns
 
+    @property
+    def waiting_rows(self) -> int:
+        """Positions of all requests that arrived and are not computed, those of a running step included."""
+        return sum(pending.end - pending.start for pending in self._pending.values())
+
     def enqueue(self, request_id: bytes, start: int, count: int) -> None:
         """Positions [start, start + count) of a request can run. Raises EngineError if they leave a gap or overlap."""
         if start < 0 or count < 1:

@@ -44,6 +44,7 @@ CURABLE = frozenset(
         FailureCode.INTERNAL,
         FailureCode.NEIGHBOUR_LOST,
         FailureCode.UNKNOWN_MODEL,
+        FailureCode.LEAVING,
     }
 )
 """What another path may not suffer from."""

@@ -6,6 +6,7 @@ The model runs in a thread (ONNX Runtime releases the GIL), so frames and heartb
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import trio
 
@@ -15,10 +16,22 @@ from inference.engine.engine import StageEngine
 from inference.engine.scheduler import compute_chunk_rows
 from inference.errors import ModelError
 from inference.serving.events import Compute, Computed
+from node.worker.pace import PaceMeter
 from proto_specs.types.request import Order, compute_positions, read_tokens
 
 Answer = Computed | ModelError
 Reply = Callable[[Answer], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeLoad:
+    """How fast and how full a shard is. Times are microseconds, 0 as long as nothing was measured; KV is positions."""
+
+    decode_us: int
+    prefill_us: int
+    kv_free: int
+    kv_total: int
+    waiting_rows: int
 
 
 class ComputeLoop:
@@ -30,6 +43,8 @@ class ComputeLoop:
 
     def __init__(self, engine: StageEngine, choosers: ChooserSource) -> None:
         self._batcher = StageBatcher(engine)
+        self._budget = engine.budget
+        self._pace = PaceMeter()
         self._is_last = engine.shard.is_last
         self._choosers = choosers
         self._replies: dict[bytes, Reply] = {}
@@ -75,6 +90,11 @@ class ComputeLoop:
         self._batcher.submit(request, work.start, work.count, work.payload)
         self._work.set()
 
+    def read_load(self) -> ComputeLoad:
+        """The load of now. Waits for nothing: a step may be running."""
+        pace, budget = self._pace, self._budget
+        return ComputeLoad(pace.decode_us, pace.prefill_us, budget.free, budget.total, self._batcher.waiting_rows)
+
     async def run(self) -> None:
         """Compute until cancelled."""
         while True:
@@ -84,7 +104,9 @@ class ComputeLoop:
                 if planned is None:
                     self._work = trio.Event()
                     continue
+                began_s = trio.current_time()
                 answers = await trio.to_thread.run_sync(self._batcher.run, planned, limiter=self._limiter)
+                self._pace.note([one.work.count for one in planned.calls], trio.current_time() - began_s)
                 self._batcher.finish(planned)
                 for request, answer in answers:
                     reply = self._replies.get(request)

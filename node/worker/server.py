@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
@@ -20,6 +20,7 @@ from node.worker.compute import ComputeLoop
 from node.worker.edges import EdgePool
 from node.worker.orders import OrderAdmission, admit_order
 from node.worker.outstanding import Outstanding, compute_price_max
+from node.worker.presence import Presence
 from node.worker.refusal import OrderRefused
 from node.worker.request_journal import RequestJournal
 from node.worker.requests import Requests
@@ -49,6 +50,7 @@ class WorkerParts:
     compute: ComputeLoop
     archive: RequestArchive
     journal: RequestJournal
+    presence: Presence = field(default_factory=Presence)
 
 
 class WorkerServer:
@@ -102,6 +104,8 @@ class WorkerServer:
     async def _open(self, opened: OpenRequest, client: FrameLink) -> ActiveRequest:
         """Take an order: reserve its price and its memory, reach its neighbours. Raises OrderRefused."""
         parts, order = self._parts, opened.order
+        if parts.presence.leaving is not None:
+            raise OrderRefused(FailureCode.LEAVING, parts.presence.leaving)
         try:
             admission = await admit_order(order, parts.entry, parts.manifest, parts.chain, self.outstanding)
         except ChainUnreachable as error:

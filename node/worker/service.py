@@ -26,6 +26,8 @@ from node.transfer.shards.serve import ShardCatalog, serve_shards
 from node.worker.archive import DiskRequestArchive
 from node.worker.compute import ComputeLoop
 from node.worker.errors import WorkerRefused
+from node.worker.presence import Presence
+from node.worker.probe import Prober, serve_probes
 from node.worker.request_journal import RequestJournal, get_log_path
 from node.worker.server import WorkerParts, WorkerServer
 from proto_specs.ed25519 import SigningKey
@@ -100,8 +102,11 @@ async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader
             entry = await _register(config, account, host)
             nursery.start_soon(compute.run)
             nursery.start_soon(archive.run)
-            parts = WorkerParts(entry, manifest, config.worker_key, chain, compute, archive, journal)
-            WorkerServer(host, nursery, parts)
+            presence = Presence()
+            parts = WorkerParts(entry, manifest, config.worker_key, chain, compute, archive, journal, presence)
+            server = WorkerServer(host, nursery, parts)
+            count = server.requests.__len__
+            serve_probes(host, Prober(entry, host.peer_id, chain.genesis, config.worker_key, compute, presence, count))
             logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(host.addresses))
 
 
@@ -177,7 +182,9 @@ async def _register(config: WorkerConfig, account: SigningAccount, host: P2PHost
             f"{known.model.hex()[:12]}; retire it or use another worker key"
         )
     elif (known.peer_id, known.addresses) != (host.peer_id, addresses):
-        await account.execute(UpdateWorker(key.public_key, host.peer_id, addresses))
+        await account.execute(
+            UpdateWorker(key.public_key, host.peer_id, addresses, config.prefill_price, config.decode_price)
+        )
     entry = await account.chain.get_worker(key.public_key)
     assert entry is not None, "just registered"
     return entry

@@ -31,6 +31,7 @@ class FailureCode(enum.IntEnum):
     UNVOUCHED = 9
     CANCELLED = 10
     INTERNAL = 11
+    LEAVING = 12
 
 
 class FinishReason(enum.IntEnum):

@@ -65,8 +65,8 @@ def draw_audits(env: Environment, plan_id: bytes) -> None:
         assert worker is not None, "workers are never deleted"
         if worker.status != WorkerStatus.ACTIVE or env.block.height < inference.read_jail(state, worker.operator):
             continue
-        if worker.registered_height > env.block.height - DRAW_DELAY_BLOCKS:
-            continue  # it joined after the epoch's end and took over the number of a worker that left
+        if worker.active_since > env.block.height - DRAW_DELAY_BLOCKS:
+            continue  # it came after the epoch's end and took over the number of a worker that left
         eligible = draws.list_eligible(state, worker.model, {worker.operator})
         if eligible:
             drawn.append((key, worker, eligible))

@@ -53,7 +53,11 @@ class ZeroPrice(InferenceCallError):
 
 
 class WorkerNotActive(InferenceCallError):
-    """The worker retired, was ejected, or has its bond released."""
+    """The worker retired, was ejected, has its bond released, or is absent."""
+
+
+class NotEligible(InferenceCallError):
+    """The signer is no elected verifier of the worker's model, or operates the worker."""
 
 
 class StagesUnresolved(InferenceCallError):

@@ -31,10 +31,12 @@ class WorkerRegistered:
 
 @variant(0x0403)
 class WorkerUpdated:
-    """The worker's addresses changed."""
+    """The worker announced itself anew: its addresses or what it asks, nmyl per layer and token."""
 
     worker: PublicKey
     operator: AccountId
+    prefill_price: Balance
+    decode_price: Balance
 
 
 @variant(0x0404)
@@ -331,7 +333,33 @@ class AuditScored:
     reward: Balance
 
 
+@variant(0x041F)
+class WorkerReported:
+    """A verifier says that the worker answers no probe: `reported` of `total` stake say so now."""
+
+    worker: PublicKey
+    verifier: AccountId
+    reported: Balance
+    total: Balance
+
+
 @variant(0x0420)
+class WorkerAbsent:
+    """The worker is in no path from now on: a quorum of verifiers reported it, or its operator did."""
+
+    worker: PublicKey
+    operator: AccountId
+
+
+@variant(0x0421)
+class WorkerReturned:
+    """An absent worker announced itself again."""
+
+    worker: PublicKey
+    operator: AccountId
+
+
+@variant(0x0422)
 class WorkerMoved:
     """The worker holds [start, end) from now on; what ran over its old range settles before `settles_until`."""
 
@@ -374,4 +402,7 @@ InferenceEvent = (
     | VerifierSilent
     | AuditDrawn
     | AuditScored
+    | WorkerReported
+    | WorkerAbsent
+    | WorkerReturned
 )

@@ -20,16 +20,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from consensus.runtime.context import Environment
+from consensus.runtime.inference import absence
 from consensus.runtime.inference import state as inference
-from consensus.runtime.inference.errors import (
-    AuditOpen,
-    BadRange,
-    MovedLately,
-    NotOperator,
-    StagesUnresolved,
-    UnknownWorker,
-    WorkerNotActive,
-)
+from consensus.runtime.inference.errors import AuditOpen, BadRange, MovedLately, StagesUnresolved
 from consensus.runtime.inference.events import WorkerMoved
 from consensus.runtime.inference.state import LeftRange, Worker, WorkerStatus
 from consensus.state.reader import StateReader
@@ -37,18 +30,12 @@ from proto_specs.types.calls import MoveWorker
 
 
 def move_worker(env: Environment, signer: bytes, call: MoveWorker) -> None:
-    """Hold layers [start, end) of the same model from now on.
+    """Hold layers [start, end) of the same model from now on. One that is absent, as while it reloads, stays so.
 
-    Raises UnknownWorker, NotOperator, WorkerNotActive, BadRange, StagesUnresolved, AuditOpen, MovedLately.
+    Raises BadRange, StagesUnresolved, AuditOpen, MovedLately, and as `read_own_worker`.
     """
     state, key = env.state, call.worker_key
-    worker = inference.workers.read(state, key)
-    if worker is None:
-        raise UnknownWorker(f"no worker {key.hex()}")
-    if worker.operator != signer:
-        raise NotOperator("another account operates this worker")
-    if worker.status != WorkerStatus.ACTIVE:
-        raise WorkerNotActive(f"the worker is {WorkerStatus(worker.status).name}")
+    worker = absence.read_own_worker(env, signer, key, WorkerStatus.ACTIVE, WorkerStatus.ABSENT)
     model = inference.models.read(state, worker.model)
     assert model is not None, "a worker's model is registered"
     if not call.start < call.end <= model.layers or (call.start, call.end) == (worker.start, worker.end):

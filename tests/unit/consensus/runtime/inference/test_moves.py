@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from consensus.runtime.inference import errors, queries
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.events import RequestSettled, StagePaid, WorkerMoved
-from consensus.runtime.inference.state import Worker
+from consensus.runtime.inference.state import Worker, WorkerStatus
 from consensus.state.overlay import Overlay
 from genesis.dev import get_dev_identity
 from proto_specs.types import calls
@@ -62,6 +62,15 @@ def test_a_move_is_checked(world: World) -> None:
         expect(bob, move(world, 0, start, end), errors.BadRange)
     world.chain.expect_ok(bob, calls.RetireWorker(bob.worker_key.public_key))
     expect(bob, move(world, 0, 2, 4), errors.WorkerNotActive)
+
+
+def test_one_that_left_to_reload_stays_absent(world: World) -> None:
+    bob, key = world.workers[0], world.workers[0].worker_key.public_key
+    world.chain.expect_ok(bob, calls.LeaveWorker(key))
+    world.chain.expect_ok(bob, move(world, 0, 2, 4))
+    assert read(world, 0).status == WorkerStatus.ABSENT
+    world.chain.expect_ok(bob, calls.UpdateWorker(key, "peer", (), PRICE // 2, PRICE))
+    assert (read(world, 0).status, read(world, 0).start) == (WorkerStatus.ACTIVE, 2)
 
 
 def test_nobody_moves_out_of_a_challenge(world: World) -> None:

@@ -47,7 +47,7 @@ def test_attack_silence_of_two_thirds_does_not_save_a_cheater() -> None:
 
 def test_attack_unbonding_after_the_draw_does_not_escape_the_cost() -> None:
     court = Court()
-    leaver = court.who[court.drawn.committee[0]]
+    leaver = next(one for one in map(court.who.__getitem__, court.drawn.committee) if one != court.chain.proposer)
     court.chain.expect_ok(leaver, calls.Unbond(STAKE))
     events = court.skip(court.read().reveal_deadline - court.chain.height)
     (silences,) = [one.count for one in pick(events, VerifierSilent) if one.verifier == leaver.account]
