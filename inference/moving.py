@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from inference.placement import PERMILLE, Network, Worth
+from inference.placement import PERMILLE, HeldRange, Machine, ModelBytes, Network, Worth
 
 HOUR_S = 3_600.0
 
@@ -139,3 +139,29 @@ def draw_wait_s(worker: bytes, moves: int, spread_s: float) -> float:
     """A worker's wait for its turn, from 0 to `spread_s`: another one after each of its moves."""
     drawn = hashlib.blake2b(worker + moves.to_bytes(4, "big"), digest_size=8).digest()
     return spread_s * int.from_bytes(drawn, "big") / 2**64
+
+
+def choose_among_twins(
+    model: ModelBytes, machine: Machine, held: Sequence[HeldRange], own: HeldRange
+) -> tuple[int, int]:
+    """The range for a newcomer that took the same one as others did at that moment, before it has served anything.
+
+    Where the network has no path yet and lacks other layers more, the one with the lowest key keeps the range, and the
+    next ones choose in the order of their keys, each as if it were this machine: so all come to the same plan without
+    a word. Raises NothingFits.
+    """
+    twins = [one for one in held if (one.start, one.end) == (own.start, own.end)]
+    if not twins or min(one.worker for one in twins) > own.worker:
+        return own.start, own.end
+    placed = [one for one in held if (one.start, one.end) != (own.start, own.end)]
+    first, *others = sorted([*twins, own], key=lambda one: one.worker)
+    placed.append(first)
+    for one in others:
+        network = Network(model, machine, placed)
+        if network.missing == (0, 0, 0):
+            return own.start, own.end
+        best = network.choose()
+        if one.worker == own.worker:
+            return best.start, best.end
+        placed.append(replace(one, start=best.start, end=best.end))
+    raise AssertionError("this worker is among them")

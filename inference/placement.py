@@ -134,6 +134,9 @@ class UsualRequest:
     positions: int = 1_024
 
 
+USUAL = UsualRequest()
+
+
 @dataclass(frozen=True, slots=True)
 class Worth:
     """What a range [start, end) is to the network. Flows are rows per 1,000 s.
@@ -168,7 +171,9 @@ _FAR = np.int64(1) << 61
 class Network:
     """The others' ranges, ready to judge every range that a machine could take."""
 
-    def __init__(self, model: ModelBytes, machine: Machine, held: Sequence[HeldRange], usual: UsualRequest) -> None:
+    def __init__(
+        self, model: ModelBytes, machine: Machine, held: Sequence[HeldRange], usual: UsualRequest = USUAL
+    ) -> None:
         self._model, self._machine = model, machine
         layers = model.layers
         competing = [
@@ -336,9 +341,7 @@ class Network:
         )
 
 
-def choose_range(
-    model: ModelBytes, machine: Machine, held: Sequence[HeldRange], usual: UsualRequest = UsualRequest()
-) -> Worth:
+def choose_range(model: ModelBytes, machine: Machine, held: Sequence[HeldRange], usual: UsualRequest = USUAL) -> Worth:
     """The range that the network lacks most, of those that fit the machine. Raises NothingFits."""
     return Network(model, machine, held, usual).choose()
 

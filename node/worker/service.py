@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,20 @@ Loader = Callable[[ShardStore, bytes, int, int, int, Device], ShardSession]
 
 
 @dataclass(frozen=True)
+class ServingWorker:
+    """A worker that serves, as whoever watches over it sees it."""
+
+    host: P2PHost
+    compute: ComputeLoop
+    presence: Presence
+    server: WorkerServer
+
+
+Watch = Callable[[ServingWorker], Awaitable[None]]
+"""Runs beside a serving worker, which ends when this returns."""
+
+
+@dataclass(frozen=True)
 class WorkerConfig:
     """How a worker runs. Prices are nmyl per layer and token, the bond nmyl, `kv_positions` the KV memory budget."""
 
@@ -70,8 +84,10 @@ def load_verified(store: ShardStore, model: bytes, start: int, end: int, threads
     return load_session(store, model, start, end, threads, device=device)
 
 
-async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader = load_verified) -> None:
-    """Serve until cancelled.
+async def run_worker(
+    config: WorkerConfig, account: SigningAccount, load: Loader = load_verified, watch: Watch | None = None
+) -> None:
+    """Serve until cancelled, or until `watch` returns.
 
     Raises WorkerRefused, JournalError, StoreError, EngineError, CallFailed, RpcError at the start.
     """
@@ -108,6 +124,9 @@ async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader
             count = server.requests.__len__
             serve_probes(host, Prober(entry, host.peer_id, chain.genesis, config.worker_key, compute, presence, count))
             logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(host.addresses))
+            if watch is not None:
+                await watch(ServingWorker(host, compute, presence, server))
+                nursery.cancel_scope.cancel()
 
 
 async def open_request_journal(config: WorkerConfig, account: SigningAccount) -> RequestJournal:

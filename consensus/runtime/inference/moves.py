@@ -1,10 +1,10 @@
 """A worker moves to other layers of its model, under the same key and bond.
 
-Economics first. Bond, earnings, passes and audit score are the operator's, so they come along; nothing that the old range
-still answers for may be left behind:
+Economics first. Bond, earnings, passes and audit score are the operator's, so they come along; nothing that the old
+range still answers for may be left behind:
 
-- no move while a stage is unresolved or an audit is open: a challenge judges the layers that were computed, and an audit
-  the layers that the worker holds, so who cannot answer does not get out of it by moving;
+- no move while a stage is unresolved or an audit is open: a challenge judges the layers that were computed, and an
+  audit the layers that the worker holds, so who cannot answer does not get out of it by moving;
 - requests that ran over the old range still settle for `session_notice_blocks`, which the chain takes to be enough for
   any that is under way: else a worker could spoil the pay of the whole path by moving before the settlement;
 - as long as the old range settles there is no other move: one former range is all that is ever remembered, and a worker
