@@ -7,7 +7,6 @@ import re
 from inference.errors import StoreError
 from inference.model.store import ShardStore
 
-
 _MODEL_ID = re.compile("(0x)?[0-9a-f]{64}", re.IGNORECASE)
 
 
