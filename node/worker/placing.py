@@ -23,12 +23,11 @@ from inference.moving import Advice, Intent, Look, MovePolicy, ReloadTime, choos
 from inference.placement import HeldRange, Machine, ModelBytes, Network, Worth
 from node.client.account import SigningAccount
 from node.client.chain_view import WorkerEntry
-from node.client.errors import CallFailed
 from node.p2p.host import P2PHost, open_host
 from node.transfer.shards.fetch import ShardFetcher, connect_any, select_units
 from node.worker.errors import WorkerRefused
 from node.worker.service import Loader, ServingWorker, WorkerConfig, load_verified, run_worker
-from node.worker.surroundings import Surroundings, look_around, make_probe
+from node.worker.surroundings import Surroundings, look_around, make_held, make_probe
 from proto_specs.errors import MyelinError
 from proto_specs.types.calls import LeaveWorker, MoveWorker, UpdateWorker
 from proto_specs.types.manifest import Manifest
@@ -209,7 +208,14 @@ class Placer:
                 self._intent = replace(self._intent, looks=0)
 
     async def _consider(self, serving: ServingWorker, manifest: Manifest) -> bool:
-        """One look. True once it has moved."""
+        """One look. True once it has moved, by itself or by a call of its operator."""
+        moved = await self._read_other_place()
+        if moved is not None:
+            await self._fetch(serving.host, manifest, moved)
+            self._place = moved
+            return True
+        if serving.presence.leaving == MOVING:
+            await self._come_back(serving)
         advice, best = await self._look(serving, manifest)
         if advice not in (Advice.DRAIN, Advice.MOVE):
             return False
@@ -234,16 +240,21 @@ class Placer:
         return advice, best
 
     async def _leave_twins(self, serving: ServingWorker, manifest: Manifest) -> bool:
-        """Part from those that joined for the same range at the same moment. True once it has moved."""
+        """Part from those that joined for the same range at the same moment. True once it has moved.
+
+        By the chain's word alone: those that part load their new layers just now, and answer no probe.
+        """
         try:
             model, machine = measure_model(manifest), await self._describe_machine(manifest, 0)
-            seen = await self._look_around(serving.host)
-            target = choose_among_twins(model, machine, seen.held, self._make_held(machine))
+            await self._account.chain.get_height()
+            workers = await self._account.chain.list_workers(self._config.model)
+            held = [make_held(one, None) for one in workers if one.is_active and one.worker != self._key]
+            target = choose_among_twins(model, machine, held, self._make_held(machine))
             if target == self._place or len(serving.server.requests):
                 return False
             logger.info("others joined for the same layers at once: this one takes %d to %d", target[0], target[1] - 1)
             await self._fetch(serving.host, manifest, target)
-            return await self._move(serving, target)
+            return await self._move(serving, target, is_away=False)
         except (MyelinError, OSError) as error:
             logger.warning("did not look for a better place: %s", error)
             return False
@@ -252,31 +263,48 @@ class Placer:
         kv_positions = machine.kv_positions
         return HeldRange(self._key, *self._place, 0, kv_positions, machine.price, machine.gross_max)
 
-    async def _move(self, serving: ServingWorker, target: tuple[int, int]) -> bool:
-        """Take other layers on chain, once nothing runs and nothing is unresolved; else serve on. True if it moved."""
+    async def _move(self, serving: ServingWorker, target: tuple[int, int], is_away: bool = True) -> bool:
+        """Take other layers on chain, once nothing runs and nothing is unresolved; else serve on. True if it moved.
+
+        `is_away`: no path names it meanwhile. Who has just joined can do without: nobody counts on it yet.
+        """
         account, key = self._account, self._key
         logger.info("moving to layers %d to %d: taking no new requests", target[0], target[1] - 1)
         serving.presence.leaving = MOVING
         try:
-            await account.execute(LeaveWorker(key))
+            if is_away:
+                await account.execute(LeaveWorker(key))
             with trio.move_on_after(DRAIN_S_MAX) as waiting:
                 await self._wait_until_idle(serving)
-            if not waiting.cancelled_caught:
+            if waiting.cancelled_caught:
+                logger.warning("did not move: requests still ran after %.0f s", DRAIN_S_MAX)
+            else:
                 await account.execute(MoveWorker(key, *target))
-                await account.chain.get_height()  # nothing that is remembered of the old range is read again
-                self._place = target
-                self._intent = self._intent.note_moved(trio.current_time())
-                logger.info("holds layers %d to %d now: loading them", target[0], target[1] - 1)
-                return True
-            logger.warning("did not move: requests still ran after %.0f s", DRAIN_S_MAX)
-        except CallFailed as error:
+        except MyelinError as error:  # the chain may have taken the call all the same: what it shows counts
             logger.warning("did not move: %s", error)
+        moved = await self._read_other_place()
+        if moved is not None:
+            self._place, self._intent = moved, self._intent.note_moved(trio.current_time())
+            logger.info("holds layers %d to %d now: loading them", self._place[0], self._place[1] - 1)
+            return True
+        await self._come_back(serving)
+        return False
+
+    async def _read_other_place(self) -> tuple[int, int] | None:
+        """The range that the chain shows of this worker, where it serves another one."""
+        await self._account.chain.get_height()  # nothing that is remembered of the old range is read again
+        entry = await self._account.chain.get_worker(self._key)
+        return None if entry is None or (entry.start, entry.end) == self._place else (entry.start, entry.end)
+
+    async def _come_back(self, serving: ServingWorker) -> None:
+        """Serve on after a move that was none. Until the chain has heard of it, every look tries again."""
         config, host = self._config, serving.host
-        call = UpdateWorker(key, host.peer_id, tuple(host.addresses), config.prefill_price, config.decode_price)
-        await account.execute(call)
+        addresses = tuple(host.addresses)
+        await self._account.execute(
+            UpdateWorker(self._key, host.peer_id, addresses, config.prefill_price, config.decode_price)
+        )
         serving.presence.leaving = None
         self._intent = replace(self._intent, looks=0)
-        return False
 
     async def _wait_until_idle(self, serving: ServingWorker) -> None:
         while True:
