@@ -22,7 +22,7 @@ from node.cli.keyring import KEY_HELP, KeysOption, load_node_seed, load_signing_
 from node.cli.memory_option import MemoryOption, parse_size, read_memory, require_fitting
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.options import DeviceOption, JsonOption, LogLevelOption, parse_layers
-from node.cli.running import run_until_signalled, setup_logging
+from node.cli.running import drain_on_signal, setup_logging
 from node.cli.stored_models import find_model, find_wanted_model
 from node.cli.worker_defaults import (
     DEFAULT_BOND_MYL,
@@ -32,6 +32,7 @@ from node.cli.worker_defaults import (
 )
 from node.cli.worker_plan import plan_command
 from node.keys.derivation import KeyKind
+from node.worker.departure import Departure
 from node.worker.errors import WorkerRefused
 from node.worker.placing import Placer, PlacingPolicy
 from node.worker.request_journal import repair_logs
@@ -61,11 +62,15 @@ def run_command(
     kv_positions: Annotated[int, typer.Option(help="KV memory, in positions of all requests.")] = DEFAULT_KV_POSITIONS,
     threads: Annotated[int, typer.Option(help="Threads of the model.")] = 1,
     device: DeviceOption = "cpu",
+    grace: Annotated[float, typer.Option(min=0, help="Seconds that running requests get when it is stopped.")] = 60.0,
     models: ModelsOption = None,
     keys: KeysOption = None,
     log_level: LogLevelOption = "INFO",
 ) -> None:
-    """Bond, announce and serve layers of a model until SIGINT or SIGTERM: START to END, or where it is needed most."""
+    """Bond, announce and serve layers of a model until SIGINT or SIGTERM: START to END, or where it is needed most.
+
+    The first signal lets running requests finish, within --grace, and tells the chain; a second one ends it at once.
+    """
     setup_logging(log_level)
     chosen = None if layers is None else parse_layers(layers)
     processor = Device.parse(device)
@@ -92,17 +97,23 @@ def run_command(
         kv_positions=kv_positions,
         threads=threads,
         device=processor,
+        grace_s=grace,
     )
-    trio.run(run_until_signalled, serve, config, policy, rpc, account, keys)
+    trio.run(serve, config, policy, rpc, account, keys)
 
 
 async def serve(config: WorkerConfig, policy: PlacingPolicy | None, rpc: str, name: str, keys: Path | None) -> None:
-    """Connect and serve: the configured layers, or with a policy those that it finds."""
-    async with open_account(rpc, name, keys) as (account, _):
-        if policy is None:
-            await run_worker(config, account)
-        else:
-            await Placer(config, account, policy).run()
+    """Connect and serve the configured layers, or with a policy those that it finds; leave in order at a signal."""
+    departure = Departure()
+    async with trio.open_nursery() as nursery:
+        cancel = nursery.cancel_scope.cancel
+        await nursery.start(drain_on_signal, departure, cancel)
+        async with open_account(rpc, name, keys) as (account, _):
+            if policy is None:
+                await run_worker(config, account, departure=departure)
+            else:
+                await Placer(config, account, policy, departure).run()
+        cancel()
 
 
 @app.command("repair")

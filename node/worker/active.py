@@ -119,6 +119,7 @@ class ActiveRequest:
         self._upstream: FrameLink | None = None
         self._inbox, self._events = trio.open_memory_channel[_Event](INBOX_EVENTS_MAX)
         self._is_done = False
+        self._computed = 0
         self._opened_s = self._heard_s = self._owed_since_s = trio.current_time()
         self._owed = self.machine.owed_by_client
         self._stopped_s: float | None = None
@@ -179,6 +180,14 @@ class ActiveRequest:
     def stop(self, code: FailureCode, message: str) -> None:
         """End the request early: what the client vouched for is settled, the rest is lost."""
         self._put(Stop(code, message))
+
+    def give_up(self, code: FailureCode, message: str) -> None:
+        """End the request now, and tell everybody along the path."""
+        self._put(GiveUp(code, message))
+
+    def get_progress(self) -> tuple[int, int]:
+        """(positions computed, the most there may be)."""
+        return self._computed, compute_positions(self.order.prompt_tokens, self.order.tokens_max)
 
     def link_lost(self, link: FrameLink) -> None:
         """A link is gone. Frames that came over it before are handled first: they may be all that was needed."""
@@ -283,6 +292,7 @@ class ActiveRequest:
             code = FailureCode.BAD_ORDER if isinstance(answer, DecodingError) else code
             self._put(GiveUp(code, str(answer)))
         else:
+            self._computed = answer.start + answer.count
             self._put(answer)
 
     def _may_send(self, frame: Frame, link: FrameLink) -> bool:

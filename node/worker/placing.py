@@ -25,11 +25,13 @@ from node.client.account import SigningAccount
 from node.client.chain_view import WorkerEntry
 from node.p2p.host import P2PHost, open_host
 from node.transfer.shards.fetch import ShardFetcher, connect_any, select_units
+from node.worker.departure import Departure
 from node.worker.errors import WorkerRefused
+from node.worker.registration import announce
 from node.worker.service import Loader, ServingWorker, WorkerConfig, load_verified, run_worker
 from node.worker.surroundings import Surroundings, look_around, make_held, make_probe
 from proto_specs.errors import MyelinError
-from proto_specs.types.calls import LeaveWorker, MoveWorker, UpdateWorker
+from proto_specs.types.calls import LeaveWorker, MoveWorker
 from proto_specs.types.manifest import Manifest
 
 LOOK_S = 60.0
@@ -81,8 +83,15 @@ class PlaceFound:
 class Placer:
     """Finds and keeps a worker's place. The configuration's own layers are not read."""
 
-    def __init__(self, config: WorkerConfig, account: SigningAccount, policy: PlacingPolicy) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        account: SigningAccount,
+        policy: PlacingPolicy,
+        departure: Departure | None = None,
+    ) -> None:
         self._config, self._account, self._policy = config, account, policy
+        self._departure = departure or Departure()
         self._store = ShardStore(config.models)
         self._key = config.worker_key.public_key
         self._place = (0, 0)
@@ -93,13 +102,18 @@ class Placer:
         """Of weights, from other workers, since the start."""
 
     async def run(self, load: Loader = load_verified) -> None:
-        """Serve until cancelled, one range after the other. Raises NothingFits, FetchFailed, and as `run_worker`."""
+        """Serve until the departure is carried out, one range after the other.
+
+        Raises NothingFits, FetchFailed, and as `run_worker`.
+        """
         self._place = await self._find_first_place()
         while True:
-            start, end = place = self._place
-            await run_worker(replace(self._config, start=start, end=end), self._account, load, self._watch)
-            if self._place == place:  # it ended, and did not move
+            start, end = self._place
+            config = replace(self._config, start=start, end=end)
+            await run_worker(config, self._account, load, self._departure, self._watch)
+            if self._departure.is_asked:
                 return
+            self._departure.is_serving = False  # a signal while it loads has nothing to drain
 
     async def plan(self) -> PlaceFound:
         """What it would take now. Fetches and announces nothing. Raises NothingFits, ChainUnreachable."""
@@ -298,20 +312,17 @@ class Placer:
 
     async def _come_back(self, serving: ServingWorker) -> None:
         """Serve on after a move that was none. Until the chain has heard of it, every look tries again."""
-        config, host = self._config, serving.host
-        addresses = tuple(host.addresses)
-        await self._account.execute(
-            UpdateWorker(self._key, host.peer_id, addresses, config.prefill_price, config.decode_price)
-        )
+        await announce(self._config, self._account, serving.host)
         serving.presence.leaving = None
         self._intent = replace(self._intent, looks=0)
 
     async def _wait_until_idle(self, serving: ServingWorker) -> None:
+        requests = serving.server.requests
         while True:
-            if not len(serving.server.requests):
-                worker = await self._account.chain.read(queries.read_worker, self._key)
-                if worker is not None and not worker.open_stages and not worker.unresolved:
-                    return
+            await requests.wait_idle()
+            worker = await self._account.chain.read(queries.read_worker, self._key)
+            if worker is not None and not (worker.open_stages or worker.unresolved or len(requests)):
+                return
             await trio.sleep(POLL_S)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from node.client.link import FrameLink, get_request_id, make_failed
 from node.p2p.errors import NetworkError
 from node.worker.active import ActiveRequest
@@ -13,6 +15,7 @@ class Requests:
 
     def __init__(self) -> None:
         self._active: dict[bytes, ActiveRequest] = {}
+        self._ended = trio.Event()
 
     def __len__(self) -> int:
         return len(self._active)
@@ -31,6 +34,17 @@ class Requests:
             await active.run()
         finally:
             del self._active[active.request]
+            self._ended.set()
+            self._ended = trio.Event()
+
+    async def wait_idle(self) -> None:
+        """Return when no request runs."""
+        while self._active:
+            await self._ended.wait()
+
+    def list_running(self) -> list[ActiveRequest]:
+        """All that run."""
+        return list(self._active.values())
 
     def list_settled_here(self) -> list[ActiveRequest]:
         """Requests whose last stage this is."""

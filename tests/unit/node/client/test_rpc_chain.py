@@ -31,7 +31,30 @@ from node.client.rpc_errors import RpcError
 PARAMS = build_dev_spec().params.inference
 SESSION = Session(bytes(32), bytes(32), bytes(32), SessionStatus.OPEN, 9, 100, 15, 60, 5, 2, 1, 10, 1_000)
 WORKER = Worker(
-    bytes(32), bytes(32), 0, 2, WorkerStatus.ACTIVE, 150 * 10**9, 0, 0, 0, "peer", (), 1, 2, 1, 0, 10**6, 0, 0, 0, 0
+    bytes(32),
+    bytes(32),
+    0,
+    2,
+    WorkerStatus.ACTIVE,
+    150 * 10**9,
+    0,
+    0,
+    0,
+    "peer",
+    (),
+    1,
+    2,
+    1,
+    0,
+    10**6,
+    0,
+    0,
+    0,
+    0,
+    1,
+    0,
+    0,
+    0,
 )
 
 
@@ -61,6 +84,11 @@ def test_the_largest_request_a_bond_bears_is_the_chain_s_own() -> None:
 def test_only_an_active_worker_takes_work(status: WorkerStatus) -> None:
     entry = make_worker_entry(bytes(32), replace(WORKER, status=status), PARAMS, is_jailed=False)
     assert (entry.is_active, entry.is_leaving) == (False, True)
+
+
+def test_an_absent_worker_takes_no_work_and_may_come_back() -> None:
+    entry = make_worker_entry(bytes(32), replace(WORKER, status=WorkerStatus.ABSENT), PARAMS, is_jailed=False)
+    assert (entry.is_active, entry.is_leaving, entry.is_absent) == (False, False, True)
 
 
 def test_a_jailed_operator_s_workers_wait() -> None:
