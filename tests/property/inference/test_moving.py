@@ -6,7 +6,7 @@ import dataclasses
 import random
 from dataclasses import dataclass, field
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from inference.moving import (
@@ -202,6 +202,7 @@ class Simulation:
 
 
 @settings(max_examples=4, deadline=None)
+@example(seed=2)  # in which a policy that follows every gain makes 57 moves
 @given(seed=st.integers(0, 10_000))
 def test_under_churn_each_moves_once_an_hour_at_most_and_afterwards_the_network_rests(seed) -> None:
     simulation = Simulation(random.Random(seed))
