@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from inference.placement import PERMILLE, HeldRange, Machine, ModelBytes, Network, Worth
+from inference.placement import PERMILLE, HeldRange, Machine, ModelBytes, RangeNetwork, Worth, choose_range
 
 HOUR_S = 3_600.0
 
@@ -72,7 +72,7 @@ class Advice(enum.StrEnum):
 class Look:
     """What a worker sees: the network without itself, its own range, and its requests under way."""
 
-    network: Network
+    network: RangeNetwork
     start: int
     end: int
     requests: int
@@ -110,12 +110,12 @@ def should_move(
     return (Advice.DRAIN if look.requests else Advice.MOVE), best, seen
 
 
-def is_needed(network: Network, own: Worth) -> bool:
+def is_needed(network: RangeNetwork, own: Worth) -> bool:
     """Whether a complete path through this worker exists, or takes less to complete, than one without it."""
     return (own.workers_missing, own.kib_missing, own.detour) < network.missing
 
 
-def is_clear_gain(network: Network, own: Worth, best: Worth, policy: MovePolicy) -> bool:
+def is_clear_gain(network: RangeNetwork, own: Worth, best: Worth, policy: MovePolicy) -> bool:
     """Whether the network would have a path, or be closer to one by a whole worker, or bear clearly more."""
     if (best.start, best.end) == (own.start, own.end):
         return False
@@ -157,10 +157,10 @@ def choose_among_twins(
     first, *others = sorted([*twins, own], key=lambda one: one.worker)
     placed.append(first)
     for one in others:
-        network = Network(model, machine, placed)
+        network = RangeNetwork(model, machine, placed)
         if network.missing == (0, 0, 0):
             return own.start, own.end
-        best = network.choose()
+        best = choose_range(model, machine, placed)
         if one.worker == own.worker:
             return best.start, best.end
         placed.append(replace(one, start=best.start, end=best.end))

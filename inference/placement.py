@@ -168,7 +168,7 @@ _KIB_MAX = (1 << (_COUNT_SHIFT - _KIB_SHIFT)) - 1
 _FAR = np.int64(1) << 61
 
 
-class Network:
+class RangeNetwork:
     """The others' ranges, ready to judge every range that a machine could take."""
 
     def __init__(
@@ -343,7 +343,7 @@ class Network:
 
 def choose_range(model: ModelBytes, machine: Machine, held: Sequence[HeldRange], usual: UsualRequest = USUAL) -> Worth:
     """The range that the network lacks most, of those that fit the machine. Raises NothingFits."""
-    return Network(model, machine, held, usual).choose()
+    return RangeNetwork(model, machine, held, usual).choose()
 
 
 def compute_layer_rates(held: Sequence[HeldRange], layer_us: int) -> list[int]:

@@ -20,7 +20,7 @@ from inference.footprint import measure_model, measure_units
 from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore
 from inference.moving import Advice, Intent, Look, MovePolicy, ReloadTime, choose_among_twins, should_move
-from inference.placement import HeldRange, Machine, ModelBytes, Network, Worth
+from inference.placement import HeldRange, Machine, ModelBytes, RangeNetwork, Worth
 from node.client.account import SigningAccount
 from node.client.chain_view import WorkerEntry
 from node.p2p.host import P2PHost, open_host
@@ -64,7 +64,7 @@ class PlaceFound:
     """A range, and what it was chosen from."""
 
     worth: Worth
-    network: Network
+    network: RangeNetwork
     seen: Surroundings
 
     def explain(self) -> str:
@@ -153,7 +153,7 @@ class Placer:
     async def _choose(self, host: P2PHost, manifest: Manifest) -> PlaceFound:
         seen = await self._look_around(host)
         machine = await self._describe_machine(manifest, 0)
-        network = Network(measure_model(manifest), machine, seen.held)
+        network = RangeNetwork(measure_model(manifest), machine, seen.held)
         return PlaceFound(network.choose(), network, seen)
 
     async def _look_around(self, host: P2PHost) -> Surroundings:
@@ -201,7 +201,7 @@ class Placer:
         logger.info("%s: fetching %d bytes in %d units from %d workers", what, size, len(units), len(reached))
         await ShardFetcher(host, reached, self._store, model).fetch(units, make_progress_log(what))
         self.bytes_fetched += size
-        logger.info("%s: fetched %d bytes", what, size)
+        logger.info("%s: fetched %d bytes, %d since the start", what, size, self.bytes_fetched)
         return size
 
     async def _watch(self, serving: ServingWorker) -> None:
@@ -245,7 +245,7 @@ class Placer:
         seen = await self._look_around(serving.host)
         layer_us = -(-serving.compute.read_load().decode_us // (end - start))
         machine = await self._describe_machine(manifest, layer_us)
-        network = Network(measure_model(manifest), machine, seen.held)
+        network = RangeNetwork(measure_model(manifest), machine, seen.held)
         look = Look(network, start, end, len(serving.server.requests), trio.current_time())
         advice, best, self._intent = should_move(look, self._key, self._intent, estimate_reload, self._policy.move)
         if advice is not self._advice:

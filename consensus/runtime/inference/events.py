@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from consensus.runtime.inference.move_events import WorkerMoved
 from proto_specs.codec import U8, U16, U32, U64, Max, variant
 from proto_specs.limits import COMMITTEE_MAX
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey
@@ -357,17 +358,6 @@ class WorkerReturned:
 
     worker: PublicKey
     operator: AccountId
-
-
-@variant(0x0422)
-class WorkerMoved:
-    """The worker holds [start, end) from now on; what ran over its old range settles before `settles_until`."""
-
-    worker: PublicKey
-    operator: AccountId
-    start: U16
-    end: U16
-    settles_until: U64
 
 
 InferenceEvent = (

@@ -23,7 +23,7 @@ from consensus.runtime.context import Environment
 from consensus.runtime.inference import absence
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import AuditOpen, BadRange, MovedLately, StagesUnresolved
-from consensus.runtime.inference.events import WorkerMoved
+from consensus.runtime.inference.move_events import WorkerMoved
 from consensus.runtime.inference.state import LeftRange, Worker, WorkerStatus
 from consensus.state.reader import StateReader
 from proto_specs.types.calls import MoveWorker

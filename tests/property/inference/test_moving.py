@@ -22,7 +22,7 @@ from inference.moving import (
     outweighs_reload,
     should_move,
 )
-from inference.placement import HeldRange, Machine, ModelBytes, Network, RangeBytes, Worth
+from inference.placement import HeldRange, Machine, ModelBytes, RangeBytes, RangeNetwork, Worth
 from inference.routing import LayerOffer, NoPathError, choose_path
 
 LAYERS = 12
@@ -58,7 +58,7 @@ def follow(
 ) -> list[Advice]:
     """The advice at each of these times, nothing else changing."""
     intent, found = Intent(), []
-    network = Network(MODEL, make_machine(fits), others)
+    network = RangeNetwork(MODEL, make_machine(fits), others)
     for now_s in times:
         look = Look(network, own.start, own.end, requests, now_s)
         advice, _, intent = should_move(look, own.worker, intent, take_60_s)
@@ -88,14 +88,14 @@ def test_a_gain_that_comes_and_goes_is_none() -> None:
     poor, rich = [*HALVES, hold(8, 0, 4), hold(3, 8, 12)], [*HALVES, hold(8, 0, 4), hold(3, 8, 12), hold(4, 4, 8)]
     intent = Intent()
     for at in range(200):
-        network = Network(MODEL, make_machine(4), poor if at % 9 else rich)
+        network = RangeNetwork(MODEL, make_machine(4), poor if at % 9 else rich)
         advice, _, intent = should_move(Look(network, 0, 4, 0, LOOK_S * at), spare.worker, intent, take_60_s)
         assert advice in (Advice.WATCH, Advice.NO_GAIN)
 
 
 def test_a_move_within_the_hour_is_the_last() -> None:
     spare, others = hold(9, 0, 4), [*HALVES, hold(8, 0, 4), hold(3, 8, 12)]
-    network = Network(MODEL, make_machine(4), others)
+    network = RangeNetwork(MODEL, make_machine(4), others)
     intent = Intent(looks=50, since_s=0.0).note_moved(3_000.0)
     intent = dataclasses.replace(intent, looks=50, since_s=0.0)
     assert should_move(Look(network, 0, 4, 0, 6_000.0), spare.worker, intent, take_60_s)[0] == Advice.MOVED_LATELY
@@ -118,7 +118,10 @@ RANGES = st.lists(st.tuples(st.integers(0, LAYERS - 1), st.integers(1, LAYERS)),
 @given(others=RANGES, start=st.integers(0, LAYERS - 1), length=st.integers(1, LAYERS), fits=st.integers(1, LAYERS))
 def test_whoever_is_needed_for_a_path_never_moves(others, start, length, fits) -> None:
     own = hold(99, start, min(LAYERS, start + length))
-    without, with_it = Network(MODEL, make_machine(fits), others), Network(MODEL, make_machine(fits), [*others, own])
+    without, with_it = (
+        RangeNetwork(MODEL, make_machine(fits), others),
+        RangeNetwork(MODEL, make_machine(fits), [*others, own]),
+    )
     if without.missing == (0, 0, 0) or with_it.missing != (0, 0, 0):
         assert is_needed(without, without.judge(own.start, own.end)) == (with_it.missing < without.missing)
         return
@@ -137,7 +140,7 @@ def test_those_that_join_at_the_same_moment_part_without_a_word(count, fits, see
     }
     placed: list[HeldRange] = []
     for one in sorted(own, key=lambda it: it.worker):
-        network = Network(MODEL, make_machine(fits), placed)
+        network = RangeNetwork(MODEL, make_machine(fits), placed)
         if not placed:
             place = (0, fits)
         elif network.missing != (0, 0, 0):
@@ -147,7 +150,7 @@ def test_those_that_join_at_the_same_moment_part_without_a_word(count, fits, see
             place = (0, fits)
         assert found[one.worker] == place
         placed.append(hold(int.from_bytes(one.worker, "big"), *place))
-    assert (Network(MODEL, make_machine(fits), placed).missing == (0, 0, 0)) == (count * fits >= LAYERS)
+    assert (RangeNetwork(MODEL, make_machine(fits), placed).missing == (0, 0, 0)) == (count * fits >= LAYERS)
 
 
 @dataclass
@@ -175,7 +178,7 @@ class Simulation:
 
     def join(self) -> None:
         machine = make_machine(self.draw.randint(2, 6), self.draw.randint(500, 2_000))
-        worth = Network(MODEL, machine, self.see()).choose()
+        worth = RangeNetwork(MODEL, machine, self.see()).choose()
         self.born += 1
         self.members.append(Member(hold(self.born, worth.start, worth.end, machine.layer_us), machine))
 
@@ -187,7 +190,7 @@ class Simulation:
             if member.loads_until_s > self.now_s:
                 continue
             others = self.see(member)
-            look = Look(Network(MODEL, member.machine, others), member.held.start, member.held.end, 0, self.now_s)
+            look = Look(RangeNetwork(MODEL, member.machine, others), member.held.start, member.held.end, 0, self.now_s)
             own, intent = member.held, member.intent
             advice, best, member.intent = should_move(look, own.worker, intent, take_60_s)
             if advice != Advice.MOVE:
@@ -225,7 +228,7 @@ def test_under_churn_each_moves_once_an_hour_at_most_and_afterwards_the_network_
     quiet = [sum(simulation.step() for _ in range(60)) for _ in range(8)]
     assert quiet[-2:] == [0, 0], f"seed {seed}: still moving, by hour: {quiet}"
     assert sum(quiet) <= len(simulation.members), seed
-    assert Network(MODEL, make_machine(4), simulation.see()).missing == (0, 0, 0)
+    assert RangeNetwork(MODEL, make_machine(4), simulation.see()).missing == (0, 0, 0)
 
 
 @settings(max_examples=25, deadline=None)
@@ -240,7 +243,7 @@ def test_after_a_death_the_needed_keep_their_range_and_a_newcomer_takes_the_dead
     for _ in range(60):
         assert not simulation.step()
     assert [one.held for one in simulation.members] == survivors, "whoever is needed stays, whatever is missing"
-    worth = Network(MODEL, make_machine(draw.randint(3, 9)), simulation.see()).choose()
+    worth = RangeNetwork(MODEL, make_machine(draw.randint(3, 9)), simulation.see()).choose()
     assert (worth.start, worth.end) == (gone.held.start, gone.held.end)
 
 
@@ -251,4 +254,4 @@ def test_a_hole_is_closed_by_one_of_two_spares() -> None:
     del simulation.members[2]
     moves = [simulation.step() for _ in range(180)]
     assert sum(moves) == 1
-    assert Network(MODEL, make_machine(4), simulation.see()).missing == (0, 0, 0)
+    assert RangeNetwork(MODEL, make_machine(4), simulation.see()).missing == (0, 0, 0)

@@ -17,9 +17,9 @@ from inference.placement import (
     HeldRange,
     Machine,
     ModelBytes,
-    Network,
     NothingFits,
     RangeBytes,
+    RangeNetwork,
     UsualRequest,
     Worth,
     choose_range,
@@ -71,7 +71,7 @@ def has_path(held: list[HeldRange], layers: int = LAYERS) -> bool:
 def test_the_flow_with_one_more_range_is_that_of_the_graph_with_it(held, layer_us) -> None:
     rates = compute_layer_rates(held, layer_us)
     edges = [(one.start, one.end, rate // (one.end - one.start)) for one, rate in zip(held, rates[:-1], strict=True)]
-    network = Network(make_model(), make_machine(LAYERS, layer_us=layer_us), held, UsualRequest())
+    network = RangeNetwork(make_model(), make_machine(LAYERS, layer_us=layer_us), held, UsualRequest())
     assert network.flow == JointGraph(LAYERS, edges).flow
     for start in range(LAYERS):
         for end in range(start + 1, LAYERS + 1):
@@ -111,7 +111,7 @@ def test_the_best_of_all_ranges_that_fit_is_chosen(held, fits, first, last, stor
     model, machine = make_model(first=first, last=last), make_machine(fits)
     missing = RangeBytes(tuple(0 if at in stored else LAYER_BYTES for at in range(LAYERS)), first, last)
     machine = dataclasses.replace(machine, missing=missing)
-    network = Network(model, machine, held, UsualRequest())
+    network = RangeNetwork(model, machine, held, UsualRequest())
     worths = [network.judge(start, end) for start in range(LAYERS) for end in range(start + 1, LAYERS + 1)]
     fitting = [one for one in worths if one.bytes_memory <= machine.memory_bytes]
     shuffled = random.Random(seed).sample(held, len(held))
@@ -134,7 +134,7 @@ def test_a_choice_that_completes_a_path_does_so_for_a_client(held, fits) -> None
         assert has_path([hold(99, chosen.start, chosen.end), *held])
     if not has_path(held):
         assert chosen.is_on_path == has_path([hold(99, chosen.start, chosen.end), *held])
-        gaps = Network(make_model(), make_machine(fits), held, UsualRequest()).missing
+        gaps = RangeNetwork(make_model(), make_machine(fits), held, UsualRequest()).missing
         assert (chosen.workers_missing, chosen.kib_missing) < gaps[:2]
 
 
@@ -180,7 +180,7 @@ def test_a_range_that_no_path_uses_is_worth_nothing_though_its_layers_are_narrow
     held = [hold(0, 0, 3), hold(1, 3, 6), hold(2, 3, 6)]
     chosen = choose_range(make_model(), make_machine(3), held)
     assert (chosen.start, chosen.end) == (0, 3)
-    network = Network(make_model(), make_machine(3), held, UsualRequest())
+    network = RangeNetwork(make_model(), make_machine(3), held, UsualRequest())
     assert network.judge(1, 4).flow == network.flow
 
 

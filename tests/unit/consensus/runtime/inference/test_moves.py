@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from consensus.runtime.inference import errors, queries
 from consensus.runtime.inference import state as inference
-from consensus.runtime.inference.events import RequestSettled, StagePaid, WorkerMoved
+from consensus.runtime.inference.events import RequestSettled, StagePaid
+from consensus.runtime.inference.move_events import WorkerMoved
 from consensus.runtime.inference.state import Worker, WorkerStatus
 from consensus.state.overlay import Overlay
 from genesis.dev import get_dev_identity
