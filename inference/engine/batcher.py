@@ -104,6 +104,30 @@ class StageBatcher:
         self._engine.open(request_id, positions_max)
         self._jobs[request_id] = _Job(chooser, sample_from, chunk_rows)
 
+    def adopt(
+        self,
+        request_id: bytes,
+        new_id: bytes,
+        positions_max: int,
+        sample_from: int,
+        chooser: TokenChooser | None,
+        chunk_rows: int = WINDOW_POSITIONS,
+    ) -> None:
+        """As `open`, with the memory of another request, which ends. `rewind` comes before rows are submitted.
+
+        Raises EngineError when that one is not open (any more).
+        """
+        assert (chooser is not None) == self._shard.is_last, "tokens are drawn on a last shard"
+        self.forget(request_id)
+        self._engine.rename(request_id, new_id, positions_max)
+        self._jobs[new_id] = _Job(chooser, sample_from, chunk_rows)
+
+    def rewind(self, request_id: bytes, position: int) -> None:
+        """Forget a request's rows from `position` on; the next ones that are submitted begin there."""
+        self._engine.truncate(request_id, position)
+        self._jobs[request_id].waiting.clear()
+        self._scheduler.resume(request_id, self._engine.get_length(request_id), position)
+
     def check(self, payload: bytes) -> None:
         """Raises WireDtypeError or EngineError for what are no rows of this shard's input, or beyond their range."""
         validate_rows(self._shard, self._decode(payload))

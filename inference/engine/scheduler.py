@@ -124,6 +124,10 @@ class Scheduler:
         pending.answered = max(pending.answered, pending.start)
         pending.start = 0
 
+    def resume(self, request_id: bytes, held: int, answered: int) -> None:
+        """Positions before `answered` were computed; those from `held` on are computed again before what follows."""
+        self._pending[request_id] = _Pending(held, answered, answered=answered)
+
     def truncate(self, request_id: bytes, length: int) -> None:
         """Forget a request's positions from `length` on, including those that a running step computes."""
         self._pending[request_id] = _Pending(length, length)

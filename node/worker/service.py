@@ -141,7 +141,7 @@ async def run_worker(
                 async with trio.open_nursery() as leaving:
                     if departure.tells_chain:
                         leaving.start_soon(tell_chain, account, entry.worker, host.peer_id)
-                    await drain(server.requests, presence, departure.reason, config.grace_s)
+                    await drain(server.requests, presence, archive.count_undecided, departure.reason, config.grace_s)
             nursery.cancel_scope.cancel()
     if watch.replaced_by is not None:
         raise WorkerReplaced(entry.worker, watch.replaced_by)

@@ -217,7 +217,10 @@ class RequestStage:
 
 @record
 class Request:
-    """A settled request. `escrow` is the part of its price still held, `returned` what the client got back."""
+    """A settled request. `escrow` is the part of its price still held, `returned` what the client got back.
+
+    A continuation names the request it `continues`; its windows before `first_window` are that one's.
+    """
 
     session: Hash32
     sequence: U32
@@ -230,6 +233,8 @@ class Request:
     final: bool
     positions: U32
     windows: U16
+    first_window: U16
+    continues: Hash32 | None
     price: Balance
     escrow: Balance
     returned: Balance

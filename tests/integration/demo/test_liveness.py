@@ -75,7 +75,7 @@ async def test_workers_that_start_twice_die_and_leave(running: Running, tmp_path
     status, found, errors = await running.infer("Anybody there?", "--tokens", "4")
     assert status != ExitStatus.DONE, found
     assert "no worker" in errors or "nobody" in errors or "layers" in errors
-    await leave_in_mid_answer(running, last, Path(running.network.base) / last.name, tmp_path / "log")
+    await leave_in_mid_answer(running, last, tmp_path / last.name, tmp_path / "leaver.log")
 
 
 async def refuse_a_second_start(running: Running, worker: WorkerPlan, directory: Path) -> None:

@@ -11,7 +11,8 @@ import trio
 from typer.testing import CliRunner
 
 from inference.serving.events import ToUpstream
-from inference.serving.stage import StageRequest, StageSetup
+from inference.serving.setup import StageSetup
+from inference.serving.stage import StageRequest
 from node.cli import workers
 from node.client.rpc_chain import Health
 from node.worker import request_journal
