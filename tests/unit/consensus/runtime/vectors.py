@@ -278,7 +278,7 @@ def build_formulas() -> dict[str, Any]:
             [10**9, 10**6, gross, compute_challenge_ppm(sampled, worker, gross)] for gross in (10**6, 10**7, 29 * 10**7)
         ],
         "draw": [
-            [beacon.hex(), request.hex(), stage, ppm, 9, draws.compute_draw(beacon, request, stage, ppm, 9)]
+            [beacon.hex(), request.hex(), stage, ppm, 9, draws.compute_draw(beacon, request, stage, ppm, range(9))]
             for stage, ppm in ((0, 1_000_000), (1, 1_000_000), (0, 500_000), (1, 500_000), (2, 500_000))
         ],
         "challenge_id": compute_challenge_id(request, 1).hex(),
