@@ -67,6 +67,7 @@ class WorkerServer:
         self.outstanding = Outstanding()
         self.requests = Requests()
         self._fence = Fence()
+        self.presence = parts.presence
         self._edges = EdgePool(host, nursery, self.requests.read_link)
         host.serve(
             REQUEST_PROTOCOL,
@@ -110,8 +111,8 @@ class WorkerServer:
     async def _open(self, opened: OpenRequest, client: FrameLink) -> ActiveRequest:
         """Take an order: reserve its price and its memory, reach its neighbours. Raises OrderRefused."""
         parts, order = self._parts, opened.order
-        if parts.presence.leaving is not None:
-            raise OrderRefused(FailureCode.LEAVING, parts.presence.leaving)
+        if self.presence.leaving is not None:
+            raise OrderRefused(FailureCode.LEAVING, self.presence.leaving)
         try:
             admission = await admit_order(order, parts.entry, parts.manifest, parts.chain, self.outstanding)
         except ChainUnreachable as error:

@@ -246,7 +246,7 @@ def build_formulas() -> dict[str, Any]:
         Validator(bytes([index]) * 32, bytes([index]) * 32, power) for index, power in enumerate((500, 300, 200))
     ]
     beacon, request = compute_beacon(1), bytes(range(32))
-    worker = Worker(bytes(32), bytes(32), 0, 2, 0, 10**9, 10**6, 1, 0, "", (), 0, 0, 0, 0, 9, 0, 0, 0, 0)
+    worker = Worker(bytes(32), bytes(32), 0, 2, 0, 10**9, 10**6, 1, 0, "", (), 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0)
     sampled = replace(params.inference, base_challenge_ppm=10_000)
     seated = draws.compute_committee(beacon, compute_challenge_id(request, 1), members, 2)
     path = World().order().order.path
