@@ -208,7 +208,6 @@ async def test_three_that_join_at_the_same_moment_part_and_cover_the_model(model
 
 
 # The file of a request's windows is closed with its last reader, which a warning here would call forgotten.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_spare_moves_to_the_layers_of_the_dead_and_serves_them(model: Model, tmp_path: Path) -> None:
     memory, planned = plan_three(model.manifest)
     spare = get_dev_identity(NEWCOMER)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -24,10 +24,10 @@ from node.client.so_far import AnswerSoFar
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
-from proto_specs.types.request import PathStage, SignedOrder, compute_request_id, pack_tokens, sign_order
+from proto_specs.types.request import PathStage, SignedOrder, compute_request_id, sign_order
 from proto_specs.types.sampling import SamplingParams
 from proto_specs.types.wire import Frame, OpenRequest
-from tests.property.inference.serving.harness import CLIENT, HIDDEN, LAYERS, SESSION_KEY, Path, make_manifest
+from tests.property.inference.serving.harness import HIDDEN, LAYERS, SESSION_KEY, Path, make_manifest
 
 WORKERS = 12
 KEYS = [SigningKey.from_seed(bytes([97 + one]) * 32) for one in range(WORKERS)]
