@@ -23,6 +23,7 @@ from consensus.runtime.inference.state import Request
 from inference.errors import StoreError
 from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
+from inference.routing import Prefer
 from inference.serving.client import PromptScored
 from node.client.account import SigningAccount
 from node.client.answer import Answer, Ask, Generated, Inference, RequestOutcome
@@ -151,6 +152,11 @@ class Client:
         self._inference = inference
         self._store = store
 
+    @property
+    def inference(self) -> Inference:
+        """What asks by tokens, for whoever wants no text."""
+        return self._inference
+
     def chat(
         self,
         messages: Sequence[Message],
@@ -160,15 +166,18 @@ class Client:
         sampling: SamplingParams = GREEDY,
         grammar: bytes = b"",
         max_price: int = MAX_PRICE,
+        prefer: Prefer = Prefer.FAST,
     ) -> AnswerText:
         """An answer to a conversation. `model`: a stored model's name or id in hex; none names the only one on chain.
+        `prefer`: Prefer.FAST or CHEAP, by which the workers are chosen.
 
         Raises ModelAmbiguous, StoreError, TokenizerError; iterating raises the rest.
         """
         model_id = self._find_model(model)
         tokenizer = Tokenizer.load(self._store, model_id)
         prompt = tuple(tokenizer.encode_chat(list(messages)))
-        return AnswerText(self._inference, Ask(model_id, prompt, max_tokens, sampling, max_price, grammar), tokenizer)
+        ask = Ask(model_id, prompt, max_tokens, sampling, max_price, grammar, prefer)
+        return AnswerText(self._inference, ask, tokenizer)
 
     async def outcome(self, request: bytes) -> RequestOutcome:
         """What the chain made of a request: pending, settled, verified, slashed. Raises ChainUnreachable."""

@@ -33,6 +33,28 @@ def compute_root_of_leaves(leaves: Sequence[bytes]) -> bytes:
     return level[0]
 
 
+class MerkleFrontier:
+    """The root of a list that grows, in a logarithm of its length for each item: the same as `compute_root` of it."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._peaks: list[bytes] = []  # the roots of the full subtrees, the largest first
+
+    def append(self, item: bytes) -> bytes:
+        """Add an item; the root over all there are now."""
+        node = hash_leaf(item)
+        for height in range(self._count.bit_length()):
+            if not self._count >> height & 1:
+                break
+            node = hash_tagged(Tag.MERKLE_NODE, self._peaks.pop() + node)
+        self._peaks.append(node)
+        self._count += 1
+        root = self._peaks[-1]
+        for peak in reversed(self._peaks[:-1]):
+            root = hash_tagged(Tag.MERKLE_NODE, peak + root)
+        return root
+
+
 def compute_proof(items: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     """Sibling hashes from leaf `index` up to the root (a level without a sibling adds none)."""
     assert 0 <= index < len(items), "proofs are for items of the list"

@@ -13,7 +13,7 @@ from typing import Final
 from proto_specs.errors import ProtocolError
 from proto_specs.limits import GRAMMAR_BYTES_MAX, LOGPROBS_MAX, OPENING_BYTES_MAX, POSITIONS_MAX, WINDOW_POSITIONS
 from proto_specs.types.manifest import Manifest, WireDtype
-from proto_specs.types.request import Order, compute_positions, compute_windows
+from proto_specs.types.request import Continuation, Order, compute_positions, compute_windows
 from proto_specs.types.sampling import GRAMMAR_ENGINE, GRAMMAR_ENGINE_VERSION, GrammarKind, SamplingParams
 
 MILLI: Final = 1000
@@ -74,7 +74,20 @@ def validate_order(order: Order, bounds: ModelBounds) -> None:
         raise OrderInvalid(f"{positions} positions are more than could be opened to a verifier")
     if order.slice_start >= order.slice_end:
         raise OrderInvalid("an order names its slice of the deposit, which is not empty")
+    if order.continuation is not None:
+        validate_continuation(order.prompt_tokens, order.continuation)
     validate_sampling(order.sampling, bounds.vocab)
+
+
+def validate_continuation(prompt_tokens: int, continuation: Continuation) -> None:
+    """Raises OrderInvalid for a continuation that goes on from nothing, or bills less than one position."""
+    if continuation.epoch < 1:
+        raise OrderInvalid("a continuation is of epoch 1 or later")
+    if not 1 <= continuation.answer_start <= prompt_tokens:
+        raise OrderInvalid(f"the answer begins at {continuation.answer_start}, outside the {prompt_tokens} tokens")
+    settled = continuation.settled_positions
+    if settled % WINDOW_POSITIONS or settled >= prompt_tokens:
+        raise OrderInvalid(f"{settled} settled positions are not whole windows of a prompt of {prompt_tokens}")
 
 
 def validate_sampling(sampling: SamplingParams, vocab: int) -> None:

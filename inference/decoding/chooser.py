@@ -77,6 +77,11 @@ class TokenChooser:
         assert self._vocabulary is not None, "stop strings come with the vocabulary"
         return self._stops.push(self._vocabulary.get_bytes(token))
 
+    def resume(self, drawn: Sequence[int]) -> bool:
+        """Count tokens that were drawn under orders before, after the prompt; whether the generation ended with one."""
+        self._prompt = (*self._prompt, *drawn)
+        return any(self.advance(one) for one in drawn)
+
     def score_prompt(self, logits: Logits, position: int) -> tuple[TokenLogprob, ...]:
         """Log-probabilities of the prompt's token after `position`, and of the likeliest, from logits [V] there."""
         return compute_logprobs(logits, self._prompt[position + 1], self.params.logprobs)

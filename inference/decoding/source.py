@@ -26,17 +26,23 @@ class ChooserSource:
         self._vocabulary: Vocabulary | None = None
         self._engine: GrammarEngine | None = None
 
-    def make(self, params: SamplingParams, prompt: Sequence[int] = (), grammar: bytes = b"") -> TokenChooser:
+    def make(
+        self, params: SamplingParams, prompt: Sequence[int] = (), grammar: bytes = b"", drawn: Sequence[int] = ()
+    ) -> TokenChooser:
         """A request's chooser. Takes up to seconds where the rules have stop strings or a grammar: for a thread.
 
-        `prompt` and `grammar` are what came beside the order. Raises DecodingError for rules that nobody can follow,
-        GrammarError among them, and StoreError where the model's tokenizer is not in the store.
+        `prompt`, `grammar`, and the tokens `drawn` under orders before are what came beside the order. Raises
+        DecodingError for rules that nobody can follow, GrammarError among them, and for an answer that has ended, and
+        StoreError where the model's tokenizer is not in the store.
         """
-        if any(one >= self._vocab for one in prompt):
+        if any(one >= self._vocab for one in (*prompt, *drawn)):
             raise DecodingError(f"the prompt has tokens outside the vocabulary of {self._vocab}: encode it anew")
         vocabulary = self._get_vocabulary() if params.stop or params.grammar is not None else None
         state = self._get_engine().compile(params.grammar.kind, grammar) if params.grammar is not None else None
-        return TokenChooser(params, self._eos, prompt, vocabulary, state)
+        chooser = TokenChooser(params, self._eos, prompt, vocabulary, state)
+        if chooser.resume(drawn):
+            raise DecodingError("the answer had ended before: there is nothing to go on from")
+        return chooser
 
     def _get_vocabulary(self) -> Vocabulary:
         with self._lock:

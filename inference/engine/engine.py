@@ -86,7 +86,7 @@ class StageEngine:
                 raise EngineError(f"request {request_id.hex()[:16]} is open already")
             if not 1 <= positions_max <= context_max:
                 raise EngineError(f"a sequence has 1 to {context_max} positions, not {positions_max}")
-            free = min(self.budget.total, PROMISED_SHARE_MAX * self.budget.total - self._promised)
+            free = min(self.budget.total, self._count_free())
             if positions_max > free:
                 raise KvExhaustedError(positions_max, free)
             sequence = _Sequence(positions_max)
@@ -107,6 +107,38 @@ class StageEngine:
                 self._release(sequence)
                 if sequence.kv is not None:
                     self._slots.close(sequence.kv)
+
+    def rename(self, request_id: bytes, new_id: bytes, positions_max: int) -> None:
+        """A request goes on under another id, with all it holds, as the latest to come.
+
+        Raises EngineError when that id is open, or the length beyond the context or the memory held, KvExhaustedError
+        when it asks for more than is left to promise.
+        """
+        context_max = self.shard.architecture.context_max
+        with self._lock:
+            sequence = self._get(request_id)
+            if new_id in self._sequences:
+                raise EngineError(f"request {new_id.hex()[:16]} is open already")
+            if not 1 <= positions_max <= context_max:
+                raise EngineError(f"a sequence has 1 to {context_max} positions, not {positions_max}")
+            if sequence.kv is not None and positions_max > sequence.positions_max:
+                raise EngineError(f"memory for {sequence.positions_max} positions is held, not for {positions_max}")
+            more, free = positions_max - sequence.positions_max, self._count_free()
+            if more > 0 and (more > free or positions_max > self.budget.total):
+                raise KvExhaustedError(positions_max, free)
+            self._promised += positions_max - sequence.positions_max
+            sequence.positions_max = positions_max
+            del self._sequences[request_id]
+            self._sequences[new_id] = sequence
+
+    def _count_free(self) -> int:
+        """Positions that may still be promised."""
+        return PROMISED_SHARE_MAX * self.budget.total - self._promised
+
+    def get_length(self, request_id: bytes) -> int:
+        """Positions in a request's KV memory."""
+        with self._lock:
+            return self._get(request_id).length
 
     def truncate(self, request_id: bytes, length: int) -> None:
         """Forget a request's positions from `length` on (rejected drafts, replay after a lost neighbour)."""

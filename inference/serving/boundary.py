@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from proto_specs.errors import MyelinError
 from proto_specs.limits import WINDOW_POSITIONS
-from proto_specs.merkle import compute_root
+from proto_specs.merkle import EMPTY_ROOT, MerkleFrontier
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.request import (
     FIRST_PREVIOUS,
@@ -31,7 +32,10 @@ class _Window:
     count: int = 0
     payload: bytearray = field(default_factory=bytearray)
     trace: bytearray = field(default_factory=bytearray)
+    is_stored: bool = False
+    """Its bytes are where `read` of the log finds them, no longer here."""
     leaf: Leaf | None = None
+    leaf_hash: bytes = b""
     output_signature: bytes = b""
     input_signature: bytes = b""
 
@@ -45,6 +49,9 @@ class BoundaryLog:
         self._width = width
         self._dtype = dtype
         self._windows: list[_Window] = []
+        self._frontier = MerkleFrontier()
+        self._roots: list[bytes] = []
+        self._read: Callable[[int], tuple[bytes, bytes]] | None = None
         self.positions = 0
         self.leaves = 0
         """Windows with a leaf; the next leaf is for the window of this number."""
@@ -78,11 +85,24 @@ class BoundaryLog:
 
     def get_payload(self, window: int) -> bytes:
         """The exact wire bytes of a window."""
-        return bytes(self._windows[window].payload)
+        kept = self._windows[window]
+        return self._fetch(window)[0] if kept.is_stored else bytes(kept.payload)
 
     def get_trace(self, window: int) -> bytes:
         """The sender's private trace of a window."""
-        return bytes(self._windows[window].trace)
+        kept = self._windows[window]
+        return self._fetch(window)[1] if kept.is_stored else bytes(kept.trace)
+
+    def release(self, window: int, read: Callable[[int], tuple[bytes, bytes]]) -> None:
+        """Give up a closed window's bytes and trace: from now on `read` has them."""
+        kept = self._windows[window]
+        assert kept.leaf is not None, "a window that is released takes no more rows"
+        self._read = read
+        kept.is_stored, kept.payload, kept.trace = True, bytearray(), bytearray()
+
+    def _fetch(self, window: int) -> tuple[bytes, bytes]:
+        assert self._read is not None, "a stored window has its reader"
+        return self._read(window)
 
     def make_leaf(self, window: int) -> Leaf:
         """The leaf over the logged rows of `window`. All earlier windows have their leaf."""
@@ -99,14 +119,15 @@ class BoundaryLog:
             dtype=self._dtype,
             payload_hash=compute_payload_hash(bytes(logged.payload)),
             trace_hash=compute_payload_hash(bytes(logged.trace)) if logged.trace else ZERO_HASH,
-            previous=FIRST_PREVIOUS if before is None else compute_leaf_hash(before),
+            previous=FIRST_PREVIOUS if before is None else self._windows[window - 1].leaf_hash,
         )
 
     def close_window(self, leaf: Leaf, output_signature: bytes) -> None:
         """Fix the leaf of the next window, with the sender's signature; from then on the window takes no more rows."""
         assert leaf.window == self.leaves, "leaves are closed in order"
         window = self._windows[leaf.window]
-        window.leaf, window.output_signature = leaf, output_signature
+        window.leaf, window.leaf_hash, window.output_signature = leaf, compute_leaf_hash(leaf), output_signature
+        self._roots.append(self._frontier.append(window.leaf_hash))
         self.leaves += 1
 
     def get_leaf(self, window: int) -> Leaf | None:
@@ -119,18 +140,24 @@ class BoundaryLog:
         self._windows[self.signed].input_signature = input_signature
         self.signed += 1
 
-    def get_signed(self) -> tuple[SignedLeaf, ...]:
-        """All leaves, when each of them has both signatures."""
-        assert self.signed == len(self._windows), "asked for before every leaf was countersigned"
-        return tuple(
-            SignedLeaf(one.leaf, one.output_signature, one.input_signature)
-            for one in self._windows
-            if one.leaf is not None
-        )
+    def get_signed_leaf(self, window: int) -> SignedLeaf:
+        """The leaf of a window, when it has both signatures."""
+        one = self._windows[window]
+        assert window < self.signed, "asked for before it was countersigned"
+        assert one.leaf is not None, "what is signed is a leaf"
+        return SignedLeaf(one.leaf, one.output_signature, one.input_signature)
 
-    def compute_root(self) -> bytes:
-        """Merkle root over the leaf hashes of all windows."""
-        return compute_root([compute_leaf_hash(one.leaf) for one in self._windows if one.leaf is not None])
+    def get_signed(self, windows: int | None = None) -> tuple[SignedLeaf, ...]:
+        """The leaves of the first `windows` windows (None: all), when each of them has both signatures."""
+        windows = len(self._windows) if windows is None else windows
+        assert windows <= self.signed, "asked for before every leaf was countersigned"
+        return tuple(map(self.get_signed_leaf, range(windows)))
+
+    def compute_root(self, windows: int | None = None) -> bytes:
+        """Merkle root over the leaf hashes of the first `windows` windows (None: all), which have their leaves."""
+        windows = len(self._windows) if windows is None else windows
+        assert windows <= self.leaves, "asked for before every window had its leaf"
+        return self._roots[windows - 1] if windows else EMPTY_ROOT
 
     def cut(self, windows: int) -> None:
         """Forget everything after the first `windows` windows."""

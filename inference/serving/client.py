@@ -12,18 +12,23 @@ from dataclasses import dataclass
 from inference.serving.boundary import BoundaryError, BoundaryLog
 from inference.serving.events import read_failure_code
 from inference.serving.leaves import accept_countersign, sign_next_leaf
+from inference.serving.roots import validate_roots
 from proto_specs.ed25519 import SigningKey
 from proto_specs.limits import WINDOW_POSITIONS
+from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.manifest import WireDtype
 from proto_specs.types.request import (
     FIRST_PREVIOUS,
     SignedOrder,
+    SignedStageRoots,
     Voucher,
     compute_leaf_hash,
     compute_payload_hash,
     compute_request_id,
+    compute_settled_price,
     compute_tokens_hash,
+    compute_vouched_tokens,
     compute_windows,
     is_output_signed,
     pack_tokens,
@@ -40,6 +45,7 @@ from proto_specs.types.wire import (
     Frame,
     OpenRequest,
     OutputLeaf,
+    PrefixRoots,
     PromptLogprobs,
     Rows,
     Settled,
@@ -83,11 +89,15 @@ class SettlementSent:
 
 @dataclass(frozen=True, slots=True)
 class RequestFailed:
-    """Stage `stage` cannot serve (any longer), or reports another that cannot; only vouched tokens are settled."""
+    """Stage `stage` cannot serve (any longer), or reports another that cannot; only vouched tokens are settled.
+
+    `lost`: the stage that it says it has lost.
+    """
 
     stage: int
     code: FailureCode
     message: str
+    lost: int | None = None
 
 
 ClientEffect = ToStage | TokenReceived | PromptScored | SettlementSent | RequestFailed
@@ -103,11 +113,17 @@ class ClientRequest:
         session_key: SigningKey,
         grammar: bytes = b"",
         eos_tokens: Collection[int] | None = None,
+        settled: Settle | None = None,
     ) -> None:
-        """`eos_tokens` are the model's, by which an answer may end before its length; None: unknown here."""
+        """`eos_tokens` are the model's, by which an answer may end before its length; None: unknown here.
+
+        `settled` settles the positions that a continuation does not bill.
+        """
         self._order = order
         self._eos = None if eos_tokens is None or order.order.sampling.stop else frozenset(eos_tokens)
         self._grammar = grammar
+        self._settled = settled
+        self._prefix: tuple[SignedStageRoots, ...] = ()
         self._key = session_key
         self.request = compute_request_id(order.order)
         self._stages = len(order.order.path)
@@ -125,9 +141,9 @@ class ClientRequest:
     def start(self) -> list[ClientEffect]:
         """Ask every stage to take part."""
         last = self._stages - 1
-        prompt = pack_tokens(self._prompt) if self._order.order.sampling.reads_prompt else b""
-        opening = [ToStage(stage, OpenRequest(self._order)) for stage in range(last)]
-        return [*opening, ToStage(last, OpenRequest(self._order, prompt, self._grammar))]
+        prompt = pack_tokens(self._prompt) if self._order.order.needs_prompt else b""
+        opening = [ToStage(stage, OpenRequest(self._order, settled=self._settled)) for stage in range(last)]
+        return [*opening, ToStage(last, OpenRequest(self._order, prompt, self._grammar, self._settled))]
 
     def handle(self, stage: int, frame: Frame) -> list[ClientEffect]:
         """The effects of a stage's frame. A frame that breaks the protocol becomes `RequestFailed`."""
@@ -148,6 +164,35 @@ class ClientRequest:
         return self._vouched
 
     @property
+    def order(self) -> SignedOrder:
+        """What was ordered."""
+        return self._order
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The tokens that came."""
+        return tuple(self._tokens)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last token came, although not everything is signed yet."""
+        return self._is_finished
+
+    @property
+    def cost_nmyl(self) -> int:
+        """What was promised for this order."""
+        order = self._order.order
+        return 0 if self._vouched < 0 else compute_settled_price(order, self._vouched, order.prompt_tokens)
+
+    def make_settlement(self) -> Settle | None:
+        """What settles the first windows, which all stages and the client have signed; None before there is one."""
+        if not self._prefix:
+            return None
+        tokens = compute_vouched_tokens(self._order.order, self._prefix[0].roots.positions)
+        voucher = Voucher(self.request, tokens, self._tokens_hashes[tokens], False)
+        return Settle(self._order, sign_voucher(voucher, self._key), self._prefix)
+
+    @property
     def tokens_max(self) -> int:
         """The number of tokens ordered."""
         return self._order.order.tokens_max
@@ -165,7 +210,8 @@ class ClientRequest:
             ):
                 raise BoundaryError(f"a {type(frame).__name__} frame of another request")
             case Failed():
-                return [RequestFailed(stage, read_failure_code(frame.code), frame.message)]
+                lost = frame.lost if frame.lost is not None and frame.lost < self._stages else None
+                return [RequestFailed(stage, read_failure_code(frame.code), frame.message, lost)]
             case Accepted():
                 return self._on_accepted(stage)
             case Token() if is_last:
@@ -174,6 +220,8 @@ class ClientRequest:
                 return self._on_prompt_logprobs(frame)
             case OutputLeaf() if is_last:
                 return self._on_leaf(stage, frame)
+            case PrefixRoots() if is_last:
+                return self._on_prefix(frame.roots)
             case Countersign() if stage == 0:
                 accept_countersign(self._fed, 0, frame, self._order.order.path[0].worker)
                 return []
@@ -244,6 +292,17 @@ class ClientRequest:
         asked = self._order.order.sampling.logprobs
         if len(scores) > asked or (asked and (not scores or scores[0].token != token)):
             raise BoundaryError(f"log-probabilities of token {token} are not those that were ordered")
+
+    def _on_prefix(self, roots: tuple[SignedStageRoots, ...]) -> list[ClientEffect]:
+        if len(roots) != self._stages:
+            raise BoundaryError(f"prefix roots of {len(roots)} stages of {self._stages}")
+        validate_roots(self._order.order, self.request, roots)
+        stated = roots[0].roots
+        known = self._prefix[0].roots.windows if self._prefix else 0
+        if stated.positions != stated.windows * WINDOW_POSITIONS or not known < stated.windows <= self._leaves_received:
+            raise BoundaryError(f"prefix roots over {stated.windows} windows of {self._leaves_received} are not due")
+        self._prefix = roots
+        return []
 
     def _on_leaf(self, stage: int, frame: OutputLeaf) -> list[ClientEffect]:
         """Countersign the last boundary's window and vouch for the tokens up to its end."""

@@ -12,7 +12,15 @@ from typing import ClassVar, TypeAlias
 from inference.serving.record import RequestRecord
 from proto_specs.types.calls import Settle
 from proto_specs.types.sampling import TokenLogprob
-from proto_specs.types.wire import Countersign, FailureCode, Frame, RootsFrame, Rows, Token, VoucherFrame
+from proto_specs.types.wire import (
+    Countersign,
+    FailureCode,
+    Frame,
+    RootsFrame,
+    Rows,
+    Token,
+    VoucherFrame,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,18 @@ class Stop:
     message: str
 
 
-StageInput: TypeAlias = Frame | Computed | Stop
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """Another order goes on from here, or none came in time: the first `windows` windows are all that counts.
+
+    `settlement`: this stage submits it. Without windows nothing is kept.
+    """
+
+    windows: int
+    settlement: Settle | None = None
+
+
+StageInput: TypeAlias = Frame | Computed | Stop | Conclude
 
 Answers: TypeAlias = tuple[type[StageInput], ...]
 
@@ -69,6 +88,18 @@ class Compute:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewind:
+    """Forget the KV memory from `position` on: what follows differs from what the order before had there.
+
+    Nothing answers.
+    """
+
+    answered_by: ClassVar[Answers] = ()
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class ToUpstream:
     """Send to the stage before; on the first stage, to the client. Nothing answers: it carries countersignatures."""
 
@@ -79,7 +110,10 @@ class ToUpstream:
 
 @dataclass(frozen=True, slots=True)
 class ToDownstream:
-    """Send to the next stage. Its countersignature answers a leaf; nothing answers rows, roots and failures."""
+    """Send to the next stage. Its countersignature answers a leaf; nothing answers rows, roots and failures.
+
+    The roots of a prefix are answered by nothing either: they go on to the client.
+    """
 
     answered_by: ClassVar[Answers] = (Countersign,)
 
@@ -148,16 +182,21 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The request cannot go on: tell the client and both neighbours, free everything. Nothing answers."""
+    """The request cannot go on: tell the client and both neighbours, free everything. Nothing answers.
+
+    `lost`: the stage of the path that is gone, if that is why.
+    """
 
     answered_by: ClassVar[Answers] = ()
 
     code: FailureCode
     message: str
+    lost: int | None = None
 
 
 StageEffect: TypeAlias = (
     Compute
+    | Rewind
     | ToUpstream
     | ToDownstream
     | ToClient

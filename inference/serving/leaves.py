@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from inference.serving.boundary import BoundaryError, BoundaryLog
-from inference.serving.record import RequestRecord
+from inference.serving.window_store import SignedWindow, WindowStore
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.request import (
-    SignedOrder,
     is_input_signed,
     is_output_signed,
     sign_input,
@@ -49,19 +48,18 @@ def accept_countersign(log: BoundaryLog, boundary: int, frame: Countersign, rece
     log.add_signed(frame.signature)
 
 
-def make_record(
-    order: SignedOrder, stage: int, received: BoundaryLog, sent: BoundaryLog, prompt: bytes = b"", grammar: bytes = b""
-) -> RequestRecord:
-    """The record of both boundaries of a stage, when every leaf has both signatures."""
-    windows = range(received.windows)
-    return RequestRecord(
-        order=order,
-        stage=stage,
-        input_leaves=received.get_signed(),
-        input_payloads=tuple(received.get_payload(one) for one in windows),
-        output_leaves=sent.get_signed(),
-        output_payloads=tuple(sent.get_payload(one) for one in windows),
-        traces=tuple(sent.get_trace(one) for one in windows),
-        prompt=prompt,
-        grammar=grammar,
-    )
+def store_windows(store: WindowStore, received: BoundaryLog, sent: BoundaryLog, numbers: range) -> None:
+    """Keep windows that all have signed, and free the memory they take. Raises BoundaryError."""
+
+    def read_input(number: int) -> tuple[bytes, bytes]:
+        return store.get(number).input_payload, b""
+
+    def read_output(number: int) -> tuple[bytes, bytes]:
+        kept = store.get(number)
+        return kept.output_payload, kept.trace
+
+    for number in numbers:
+        rows = received.get_payload(number), sent.get_signed_leaf(number), sent.get_payload(number)
+        store.put(SignedWindow(received.get_signed_leaf(number), *rows, sent.get_trace(number)))
+        received.release(number, read_input)
+        sent.release(number, read_output)

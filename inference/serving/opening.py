@@ -141,7 +141,7 @@ def _check_drawn(opening: Opening, roots: StageRoots, window: int) -> tuple[int,
 def _check_attached(opening: Opening, order: Order) -> None:
     """What the rules read besides tokens: nothing that the order does not name."""
     sampling = order.sampling
-    expected = order.prompt_hash if sampling.reads_prompt else None
+    expected = order.prompt_hash if order.needs_prompt else None
     if (compute_prompt_hash(opening.prompt) if opening.prompt else None) != expected:
         raise OpeningError("the prompt that the rules read is not the one the client ordered")
     wanted = sampling.grammar.text_hash if sampling.grammar is not None else None

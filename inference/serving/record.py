@@ -28,19 +28,23 @@ class RequestRecord:
     grammar: Annotated[bytes, Max(limits.GRAMMAR_BYTES_MAX)]
 
 
-def make_opening(kept: RequestRecord, window: int) -> Opening:
-    """All that a verifier needs to recompute `window`. Raises IndexError for a window that does not exist."""
-    if not 0 <= window < len(kept.output_leaves):
-        raise IndexError(f"the request has {len(kept.output_leaves)} windows, not {window + 1}")
+def make_opening(kept: RequestRecord, window: int, windows: int | None = None) -> Opening:
+    """All that a verifier needs to recompute `window`. `windows`: the first ones were settled, and more may be kept.
+
+    Raises IndexError for a window that does not exist.
+    """
+    windows = len(kept.output_leaves) if windows is None else windows
+    if not 0 <= window < windows <= len(kept.output_leaves):
+        raise IndexError(f"{len(kept.output_leaves)} windows are kept, {windows} settled, number {window} is asked for")
     end = window + 1
     is_last = kept.stage == len(kept.order.order.path) - 1
     drawn = window if is_last else 0
     return Opening(
         order=kept.order,
-        input_hashes=tuple(compute_leaf_hash(one.leaf) for one in kept.input_leaves),
+        input_hashes=tuple(compute_leaf_hash(one.leaf) for one in kept.input_leaves[:windows]),
         input_leaves=kept.input_leaves[:end],
         input_payloads=kept.input_payloads[:end],
-        output_hashes=tuple(compute_leaf_hash(one.leaf) for one in kept.output_leaves),
+        output_hashes=tuple(compute_leaf_hash(one.leaf) for one in kept.output_leaves[:windows]),
         output_leaf=kept.output_leaves[window],
         output_payload=kept.output_payloads[window],
         trace_payload=kept.traces[window],

@@ -11,15 +11,16 @@ A phase of `stage_phases.py` says how far a request is and what it takes; the ph
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from inference.serving.boundary import BoundaryError, BoundaryLog
+from inference.serving.dues import ClientDues
 from inference.serving.events import (
+    Compute,
     Computed,
-    DrawnToken,
+    Conclude,
     Finished,
     GiveUp,
     Retain,
+    Rewind,
     StageEffect,
     StageInput,
     Stop,
@@ -31,10 +32,15 @@ from inference.serving.events import (
     ToUpstream,
     read_failure_code,
 )
+from inference.serving.generation import Generation
 from inference.serving.intake import Intake
-from inference.serving.leaves import accept_countersign, countersign_leaf, make_record, sign_next_leaf
+from inference.serving.kept import KeptRows
+from inference.serving.leaves import accept_countersign, countersign_leaf, sign_next_leaf, store_windows
 from inference.serving.place import compute_place
+from inference.serving.pledges import Pledges
+from inference.serving.record import RequestRecord
 from inference.serving.roots import validate_roots
+from inference.serving.setup import StageSetup
 from inference.serving.stage_phases import (
     COMPUTING,
     OVER,
@@ -45,49 +51,28 @@ from inference.serving.stage_phases import (
     classify,
 )
 from inference.serving.vouchers import VoucherBook
-from proto_specs.ed25519 import SigningKey
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.calls import Settle
-from proto_specs.types.manifest import TOKEN_BYTES, Manifest, WireDtype
+from proto_specs.types.manifest import TOKEN_BYTES, WireDtype
 from proto_specs.types.request import (
-    SignedOrder,
     SignedStageRoots,
     SignedVoucher,
-    StageRoots,
     compute_positions,
     compute_windows,
-    is_voucher_signed,
     pack_tokens,
-    sign_stage_roots,
 )
 from proto_specs.types.wire import (
     Countersign,
     Failed,
     FailureCode,
-    FinishReason,
     OutputLeaf,
+    PrefixRoots,
     PromptLogprobs,
     RootsFrame,
     Rows,
     Token,
     VoucherFrame,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class StageSetup:
-    """A stage's knowledge of a request that it accepts; all of it is checked before.
-
-    `prompt` and `grammar` are what came beside the order: see `OpenRequest`.
-    """
-
-    order: SignedOrder
-    stage: int
-    manifest: Manifest
-    session_key: bytes
-    worker_key: SigningKey
-    prompt: bytes = b""
-    grammar: bytes = b""
 
 
 class StageRequest:
@@ -109,7 +94,11 @@ class StageRequest:
         self._positions_total: int | None = None
         self._upstream_roots: tuple[SignedStageRoots, ...] | None = () if place.is_first else None
         self._book = VoucherBook(self.request, order.prompt_tokens, setup.session_key)
-        self._held: list[Token] = []
+        self._pledges = Pledges(setup, place, self._input, self._output)
+        self._row_bytes = (row_bytes, TOKEN_BYTES if place.is_last else hidden * wire.item_bytes)
+        self._kept = setup.kept
+        self._generation = Generation(order, place, self._book)
+        self._dues = ClientDues(order, place, self._input, self._output, self._book, self._generation)
         self._phase = StagePhase.SERVING
 
     @property
@@ -123,21 +112,33 @@ class StageRequest:
         return self._phase in OVER
 
     @property
-    def needs_client(self) -> bool:
-        """Whether the client still owes this stage a signature; afterwards the stage goes on without the client."""
-        return self._phase in (*COMPUTING, StagePhase.STOPPED) and self._place.is_end and not self._has_client_signed
+    def is_finished(self) -> bool:
+        """Whether the request ended as it should: its settlement is under way."""
+        return self._phase is StagePhase.FINISHED
 
     @property
-    def _has_client_signed(self) -> bool:
-        """On a first or last stage: whether the client has signed every leaf it must, and vouched for every token."""
-        if self._positions_total is None:
-            return False
-        windows = compute_windows(self._positions_total)
-        is_input_signed = not self._place.is_first or self._input.signed == windows
-        return is_input_signed and (not self._place.is_last or self._is_output_vouched(windows))
+    def prefix_windows(self) -> int:
+        """Whole windows whose roots this stage has signed: what another order may go on from."""
+        return self._pledges.prefix.windows
 
-    def _is_output_vouched(self, windows: int) -> bool:
-        return self._book.is_complete and self._output.signed == windows
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Positions whose rows came in, and those whose rows went out."""
+        return self._input.positions, self._output.positions
+
+    def get_settlement(self) -> Settle | None:
+        """On a last stage: what settles the windows that all have signed, as far as the client vouched for them."""
+        return self._pledges.make_settlement(self._book)
+
+    def get_prefix_record(self) -> RequestRecord | None:
+        """The windows that all stages up to this one have signed; None without any, and once the request is kept."""
+        return None if self.is_finished else self._pledges.conclude(0)
+
+    def get_kept(self) -> KeptRows | None:
+        """The rows in and out, for an order that goes on from here. A last stage's tokens are drawn anew."""
+        if self._place.is_last:
+            return None
+        return KeptRows(self._input, self._output, *self._row_bytes)
 
     @property
     def needs_upstream(self) -> bool:
@@ -152,24 +153,18 @@ class StageRequest:
     @property
     def owed_by_client(self) -> tuple[int, ...] | None:
         """None while the client owes nothing now; else a value that changes with each delivery of the client."""
-        if self._phase not in COMPUTING or not self.needs_client:
-            return None
-        if self._place.is_first and self._input.positions < self._order.prompt_tokens:
-            return (0,)
-        is_fed = self._phase is StagePhase.FED
-        owes_leaf = self._place.is_first and (is_fed or self._input.leaves < self._input.positions // WINDOW_POSITIONS)
-        owes_voucher = self._place.is_last and (is_fed or bool(self._held) or self._output.signed < self._output.leaves)
-        return (1, self._input.leaves, self._output.signed, self._book.vouched) if owes_leaf or owes_voucher else None
+        return self._dues.list_owed(self._phase, self._positions_total)
 
     def handle(self, event: StageInput) -> list[StageEffect]:
         """The effects of an event. When the other side breaks a rule the effect is `GiveUp`; nothing is raised."""
-        if isinstance(event, Stop) and self._place.is_end and self._has_client_signed:
+        if isinstance(event, Stop) and self._place.is_end and self._dues.are_signed(self._positions_total):
             return []  # the remaining steps need no client
         try:
             if not self._advance(classify(event), type(event).__name__):
                 return []
             effects = self._dispatch(event)
             effects += self._close_windows()
+            effects += self._sign_prefix()
             effects += self._try_settle()
             effects += self._try_finish()
         except BoundaryError as error:
@@ -206,10 +201,15 @@ class StageRequest:
                 return self._on_voucher(event.voucher)
             case RootsFrame():
                 return self._on_roots(event.roots)
+            case PrefixRoots():
+                self._pledges.prefix.take(event.roots, self._input)
+                return []
+            case Conclude():
+                return self._on_conclude(event)
             case Stop():
                 return self._on_stop(event)
             case Failed():
-                return [GiveUp(read_failure_code(event.code), event.message)]
+                return [GiveUp(read_failure_code(event.code), event.message, event.lost)]
             case _:
                 raise AssertionError(f"the table refuses {type(event).__name__} frames")
 
@@ -217,21 +217,32 @@ class StageRequest:
 
     def _on_rows(self, rows: Rows) -> list[StageEffect]:
         work = self._intake.take_rows(rows, self._compute_positions_due())
-        return [work, *self._answer_leaf()]
+        return [*self._compute(work), *self._answer_leaf()]
 
     def _on_token(self, token: Token) -> list[StageEffect]:
         work = self._intake.take_token(token)
         if work is not None:
-            return [work, *self._answer_leaf()]
+            return [*self._compute(work), *self._answer_leaf()]
         self._learn_length(self._input.positions)
         return self._answer_leaf()
+
+    def _compute(self, work: Compute) -> list[StageEffect]:
+        """Have rows computed, but for those that the order before had computed here."""
+        if self._kept is None:
+            return [work]
+        known, rest = self._kept.split(work)
+        effects = [] if known is None else self._on_computed(known)
+        if rest is not None:
+            self._kept = None
+            effects += [Rewind(rest.start), rest]
+        return effects
 
     def _compute_positions_due(self) -> int:
         """The position up to which rows may come now: the prompt, then one more position for every token sent."""
         if self._place.is_first:
             return self._order.prompt_tokens
         if self._place.is_last:
-            return self._order.prompt_tokens + self._book.tokens - len(self._held)
+            return self._order.prompt_tokens + self._book.tokens - self._generation.held
         return compute_positions(self._order.prompt_tokens, self._order.tokens_max)
 
     def _on_computed(self, done: Computed) -> list[StageEffect]:
@@ -241,36 +252,16 @@ class StageRequest:
         self._output.append(done.start, done.count, pack_tokens([one.token for one in done.tokens]), done.trace)
         scored = PromptLogprobs(self.request, done.start, done.prompt_logprobs)
         effects: list[StageEffect] = [ToClient(scored)] if done.prompt_logprobs else []
-        effects += [effect for drawn in done.tokens for effect in self._emit_token(drawn)]
+        for drawn in done.tokens:
+            total = self._generation.add(drawn)
+            if total is not None:
+                self._learn_length(total)
+            effects += self._generation.release()
         return [*effects, *self._answer_leaf()]
-
-    def _emit_token(self, drawn: DrawnToken) -> list[StageEffect]:
-        self._book.add_token(drawn.token)
-        finish = FinishReason.NONE
-        if drawn.is_end:
-            finish = FinishReason.STOP
-        elif self._book.tokens == self._order.tokens_max:
-            finish = FinishReason.LENGTH
-        if finish is not FinishReason.NONE:
-            self._learn_length(compute_positions(self._order.prompt_tokens, self._book.tokens))
-        self._held.append(Token(self.request, self._book.tokens - 1, drawn.token, finish, drawn.logprobs))
-        return self._release_held()
 
     def _learn_length(self, positions: int) -> None:
         self._positions_total = positions
         self._advance(StageEvent.LENGTH_KNOWN)
-
-    def _release_held(self) -> list[StageEffect]:
-        """Send the generated tokens, unless too few are vouched for. The first stage gets the end too."""
-        if self._book.is_behind:
-            return []
-        held, self._held = self._held, []
-        effects: list[StageEffect] = []
-        for frame in held:
-            effects.append(ToClient(frame))
-            if not self._place.is_first or frame.finish == FinishReason.NONE:
-                effects.append(ToFirst(replace(frame, logprobs=())))
-        return effects
 
     # Leaves -----------------------------------------------------------------------------------------------------
 
@@ -299,6 +290,25 @@ class StageRequest:
             effects.append(ToClient(frame) if self._place.is_last else ToDownstream(frame))
         return effects
 
+    def _sign_prefix(self) -> list[StageEffect]:
+        """The roots over the whole windows that all stages up to this one have signed, as soon as there are more."""
+        prefix = self._pledges.prefix
+        before = prefix.windows
+        if self._phase not in COMPUTING or not prefix.sign_next(self._input, self._output):
+            return []
+        if self._setup.store is not None:
+            store_windows(self._setup.store, self._input, self._output, range(before, prefix.windows))
+        frame = PrefixRoots(prefix.roots)
+        return [ToClient(frame) if self._place.is_last else ToDownstream(frame)]
+
+    def _on_conclude(self, told: Conclude) -> list[StageEffect]:
+        """Keep what may be drawn, and free everything."""
+        record = self._pledges.conclude(told.windows)
+        effects: list[StageEffect] = [] if record is None else [Retain(record)]
+        if told.settlement is not None:
+            effects.append(SubmitSettlement(told.settlement))
+        return [*effects, Finished()]
+
     def _on_countersign(self, frame: Countersign) -> list[StageEffect]:
         if self._phase is StagePhase.CUT and frame.window >= self._output.windows:
             return []  # it was under way during the cut
@@ -309,15 +319,13 @@ class StageRequest:
 
     def _on_voucher(self, voucher: SignedVoucher) -> list[StageEffect]:
         if self._place.is_last:
-            is_finished = self._phase is not StagePhase.SERVING and not self._held
+            is_finished = self._phase is not StagePhase.SERVING and not self._generation.held
             self._book.accept(voucher, self._output.signed, is_finished)
-            return self._release_held()
-        promised = voucher.voucher
-        if not self._place.is_first or promised.request != self.request:
-            raise BoundaryError("a voucher for another request or stage")
-        if not is_voucher_signed(voucher, self._setup.session_key):
-            raise BoundaryError("the voucher is not signed by the session key")
-        return self._cut(self._book.compute_windows_of(promised.tokens))
+            return self._generation.release()
+        if not self._place.is_first:
+            raise BoundaryError("a voucher came to a stage in the middle")
+        self._book.validate(voucher)
+        return self._cut(self._book.compute_windows_of(voucher.voucher.tokens))
 
     def _on_stop(self, stop: Stop) -> list[StageEffect]:
         """End early. The first and middle stages pass the stop on; the last stage knows what can be settled."""
@@ -332,10 +340,9 @@ class StageRequest:
     def _try_settle(self) -> list[StageEffect]:
         """On the last stage, settle when the client has signed everything."""
         total = self._positions_total
-        if not self._place.is_last or self._phase is not StagePhase.FED or total is None or self._held:
+        if not self._place.is_last or self._phase is not StagePhase.FED or total is None or self._generation.held:
             return []
-        windows = compute_windows(total)
-        return self._settle(windows) if self._is_output_vouched(windows) else []
+        return self._settle(compute_windows(total)) if self._dues.are_vouched(total) else []
 
     def _settle(self, windows: int) -> list[StageEffect]:
         """Ask the path for its roots over the windows that the client's voucher covers."""
@@ -348,10 +355,11 @@ class StageRequest:
         if windows > self._output.leaves:
             raise BoundaryError(f"{windows} windows are to be settled, {self._output.leaves} are complete")
         self._advance(StageEvent.WINDOWS_FIXED)
+        self._pledges.note_cut(windows)
         self._intake.cut(windows)
         self._output.cut(windows)
         self._positions_total = self._output.positions
-        self._held = []
+        self._generation.drop()
         return [StopComputing()]
 
     def _on_roots(self, roots: tuple[SignedStageRoots, ...]) -> list[StageEffect]:
@@ -363,7 +371,8 @@ class StageRequest:
         if total < self._input.positions and not self._place.is_last and total % WINDOW_POSITIONS == 0:
             effects = self._cut(total // WINDOW_POSITIONS)
         self._end_at(total)
-        if self._input.leaves != compute_windows(total) or roots[-1].roots.output_root != self._input.compute_root():
+        windows = compute_windows(total)
+        if self._input.leaves != windows or roots[-1].roots.output_root != self._input.compute_root(windows):
             raise BoundaryError("the stage before commits to other leaves than it sent")
         self._upstream_roots = roots
         return effects
@@ -382,16 +391,11 @@ class StageRequest:
         if total is None or before is None or not is_fixed:
             return []
         windows = compute_windows(total)
-        if self._input.signed < windows or self._output.signed < windows:
+        if min(self._input.signed, self._output.signed) < windows:
             return []
-        own = StageRoots(
-            self.request, self._place.stage, windows, total, self._input.compute_root(), self._output.compute_root()
-        )
-        roots = (*before, sign_stage_roots(own, self._setup.worker_key))
+        roots = (*before, self._pledges.sign_roots(total))
         self._advance(StageEvent.ALL_SIGNED)
-        setup = self._setup
-        record = make_record(setup.order, setup.stage, self._input, self._output, setup.prompt, setup.grammar)
-        effects: list[StageEffect] = [Retain(record)]
+        effects: list[StageEffect] = [Retain(self._pledges.make_record(windows))]
         if self._place.is_last:
             assert self._book.voucher is not None, "a last stage finishes with a voucher"
             effects.append(SubmitSettlement(Settle(self._setup.order, self._book.voucher, roots)))

@@ -16,9 +16,13 @@ It is CUT once the windows to settle are fixed, by the last stage's voucher or b
 Everything after those windows is forgotten, and only signatures and roots are missing. Windows are fixed once. The two
 ends of a path are always cut before they finish; a middle stage with exactly the windows to settle need not be.
 
+While it is computed the stages sign the roots over its first whole windows again and again, and pass them on: with a
+voucher these prefix roots settle what all have signed, although a stage is lost later. They change no phase.
+
 It is FINISHED when every window to settle has both neighbours' signatures and the stage has signed its own roots. It
 has FAILED when a rule was broken, a neighbour gave up, or a stop found nothing to settle. Both are final: later
-arrivals are ignored.
+arrivals are ignored, but for the word that concludes a request that was not finished: another order goes on from its
+first windows, or they are settled by their prefix roots.
 
 Events are of two kinds. Arrivals (rows, leaf, result, countersignature, voucher, roots, stop, stray) are looked up
 before they are read: the phase says whether they are read at all, and a check of the content may still refuse them.
@@ -30,8 +34,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from inference.serving.events import Computed, StageInput, Stop
-from proto_specs.types.wire import Countersign, Failed, OutputLeaf, RootsFrame, Rows, Token, VoucherFrame
+from inference.serving.events import Computed, Conclude, StageInput, Stop
+from proto_specs.types.wire import (
+    Countersign,
+    Failed,
+    OutputLeaf,
+    PrefixRoots,
+    RootsFrame,
+    Rows,
+    Token,
+    VoucherFrame,
+)
 
 
 class StagePhase(Enum):
@@ -60,6 +73,10 @@ class StageEvent(Enum):
     """The client's promise to a last stage; at a first stage, the last stage's call to settle it."""
     ROOTS = "roots"
     """The signed roots of the stages before, over the windows to settle."""
+    PREFIX = "prefix roots"
+    """The roots of the stages before over the first whole windows, while the request is computed."""
+    CONCLUDED = "conclusion"
+    """The windows that count are known from outside: the stage has signed their prefix roots, and keeps them."""
     STOP = "stop"
     """The client is gone or does not sign."""
     STRAY = "stray frame"
@@ -99,6 +116,8 @@ _OVER_ROW: Mapping[StageEvent, StagePhase | StageRefusal] = {
     StageEvent.COUNTERSIGNATURE: _IGNORED,
     StageEvent.VOUCHER: _IGNORED,
     StageEvent.ROOTS: _IGNORED,
+    StageEvent.PREFIX: _IGNORED,
+    StageEvent.CONCLUDED: _IGNORED,
     StageEvent.STOP: _IGNORED,
     StageEvent.STRAY: _IGNORED,
     StageEvent.LENGTH_KNOWN: _NEVER,
@@ -115,6 +134,8 @@ STAGE_TABLE: Mapping[StagePhase, Mapping[StageEvent, StagePhase | StageRefusal]]
         StageEvent.COUNTERSIGNATURE: StagePhase.SERVING,
         StageEvent.VOUCHER: StagePhase.SERVING,
         StageEvent.ROOTS: StagePhase.SERVING,
+        StageEvent.PREFIX: StagePhase.SERVING,
+        StageEvent.CONCLUDED: StagePhase.FINISHED,
         StageEvent.STOP: StagePhase.STOPPED,
         StageEvent.STRAY: _REFUSED,
         StageEvent.LENGTH_KNOWN: StagePhase.FED,
@@ -129,6 +150,8 @@ STAGE_TABLE: Mapping[StagePhase, Mapping[StageEvent, StagePhase | StageRefusal]]
         StageEvent.COUNTERSIGNATURE: StagePhase.FED,
         StageEvent.VOUCHER: StagePhase.FED,
         StageEvent.ROOTS: StagePhase.FED,
+        StageEvent.PREFIX: StagePhase.FED,
+        StageEvent.CONCLUDED: StagePhase.FINISHED,
         StageEvent.STOP: StagePhase.STOPPED,
         StageEvent.STRAY: _REFUSED,
         StageEvent.LENGTH_KNOWN: _NEVER,
@@ -143,6 +166,8 @@ STAGE_TABLE: Mapping[StagePhase, Mapping[StageEvent, StagePhase | StageRefusal]]
         StageEvent.COUNTERSIGNATURE: StagePhase.STOPPED,
         StageEvent.VOUCHER: StagePhase.STOPPED,
         StageEvent.ROOTS: StagePhase.STOPPED,
+        StageEvent.PREFIX: _IGNORED,
+        StageEvent.CONCLUDED: StagePhase.FINISHED,
         StageEvent.STOP: _IGNORED,
         StageEvent.STRAY: _REFUSED,
         StageEvent.LENGTH_KNOWN: StagePhase.STOPPED,
@@ -157,6 +182,8 @@ STAGE_TABLE: Mapping[StagePhase, Mapping[StageEvent, StagePhase | StageRefusal]]
         StageEvent.COUNTERSIGNATURE: StagePhase.CUT,
         StageEvent.VOUCHER: StagePhase.CUT,
         StageEvent.ROOTS: StagePhase.CUT,
+        StageEvent.PREFIX: _IGNORED,
+        StageEvent.CONCLUDED: StagePhase.FINISHED,
         StageEvent.STOP: _IGNORED,
         StageEvent.STRAY: _REFUSED,
         StageEvent.LENGTH_KNOWN: _NEVER,
@@ -165,7 +192,7 @@ STAGE_TABLE: Mapping[StagePhase, Mapping[StageEvent, StagePhase | StageRefusal]]
         StageEvent.GIVEN_UP: StagePhase.FAILED,
     },
     StagePhase.FINISHED: _OVER_ROW,
-    StagePhase.FAILED: _OVER_ROW,
+    StagePhase.FAILED: {**_OVER_ROW, StageEvent.CONCLUDED: StagePhase.FINISHED},
 }
 
 
@@ -191,6 +218,10 @@ def classify(event: StageInput) -> StageEvent:
             return StageEvent.VOUCHER
         case RootsFrame():
             return StageEvent.ROOTS
+        case PrefixRoots():
+            return StageEvent.PREFIX
+        case Conclude():
+            return StageEvent.CONCLUDED
         case Stop():
             return StageEvent.STOP
         case Failed():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inference.serving.boundary import BoundaryError
-from proto_specs.limits import UNVOUCHED_TOKENS_MAX
+from proto_specs.limits import UNVOUCHED_TOKENS_MAX, WINDOW_POSITIONS
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.request import (
     SignedVoucher,
@@ -12,6 +12,9 @@ from proto_specs.types.request import (
     compute_windows,
     is_voucher_signed,
 )
+
+VOUCHERS_KEPT = 8
+"""Prefix roots are a few windows behind the last voucher, and settle with one of their own."""
 
 
 class VoucherBook:
@@ -22,6 +25,7 @@ class VoucherBook:
         self._prompt_tokens = prompt_tokens
         self._session_key = session_key
         self._hashes = [ZERO_HASH]
+        self._by_tokens: dict[int, SignedVoucher] = {}
         self.voucher: SignedVoucher | None = None
 
     @property
@@ -55,8 +59,6 @@ class VoucherBook:
         promise can be settled even if nothing more comes from the client. The final voucher comes after the end.
         """
         promised = signed.voucher
-        if promised.request != self._request:
-            raise BoundaryError("a voucher for another request")
         if promised.tokens >= len(self._hashes) or promised.tokens_hash != self._hashes[promised.tokens]:
             raise BoundaryError(f"the voucher's hash over {promised.tokens} tokens is not of the tokens sent")
         if promised.tokens < self.vouched:
@@ -65,9 +67,22 @@ class VoucherBook:
             raise BoundaryError(f"a voucher for {promised.tokens} tokens whose leaves are not countersigned")
         if promised.final and not (is_finished and promised.tokens == self.tokens):
             raise BoundaryError("a final voucher before the end")
+        self.validate(signed)
+        self.voucher = self._by_tokens[promised.tokens] = signed
+        if len(self._by_tokens) > VOUCHERS_KEPT:
+            del self._by_tokens[min(self._by_tokens)]
+
+    def validate(self, signed: SignedVoucher) -> None:
+        """Raises BoundaryError for a voucher of another request, or one that the session key did not sign."""
+        if signed.voucher.request != self._request:
+            raise BoundaryError("a voucher for another request")
         if not is_voucher_signed(signed, self._session_key):
             raise BoundaryError("the voucher is not signed by the session key")
-        self.voucher = signed
+
+    def get_voucher(self, windows: int) -> SignedVoucher | None:
+        """The voucher for what the first `windows` whole windows hold, if the client has given it; 0 has none."""
+        tokens = max(0, windows * WINDOW_POSITIONS - self._prompt_tokens + 1)
+        return self._by_tokens.get(tokens) if windows else None
 
     def compute_windows_of(self, tokens: int) -> int:
         """Windows that hold the positions of the prompt and of `tokens` generated tokens."""

@@ -20,6 +20,7 @@ from consensus.runtime.inference.state import StageStatus
 from inference.errors import TokenizerError
 from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
+from inference.routing import Prefer
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.keyring import KEY_HELP, KeysOption, get_sessions_dir
 from node.cli.models_dir import ModelsOption, get_models_dir
@@ -59,8 +60,8 @@ from proto_specs.types.request import compute_positions
 DEFAULT_TOKENS = 96
 DEFAULT_MAX_PRICE = 200_000
 DEV_CHAIN = "myelin-dev"
-ONE_REQUEST = PoolRules(asks_target=1, requests_max=1)
-"""The session closes by itself when its request is resolved."""
+ONE_ANSWER = PoolRules(asks_target=2, requests_max=4)
+"""As much again is escrowed for the order that goes on where a worker is lost; the rest comes back at the end."""
 
 ModelArgument = Annotated[
     str | None, typer.Option(help="Name, id, or the start of an id, as in `myelin model list` (default: the only one).")
@@ -68,6 +69,10 @@ ModelArgument = Annotated[
 AccountOption = Annotated[str, typer.Option(help=f"Account that pays. {KEY_HELP}")]
 TokensOption = Annotated[int, typer.Option("--tokens", min=1, help="Most tokens to generate.")]
 PriceOption = Annotated[int, typer.Option(min=1, help="Most nmyl per layer and token.")]
+PreferOption = Annotated[
+    Prefer,
+    typer.Option(help="fast: the cheapest of the paths at most a tenth slower than the fastest. cheap: the cheapest."),
+]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait for settlement, verification and payment; show them.")]
 
 
@@ -83,6 +88,7 @@ class AskOptions:
     account: str
     models: Path | None
     keys: Path | None
+    prefer: Prefer = Prefer.FAST
 
 
 def infer_command(
@@ -102,6 +108,7 @@ def infer_command(
     stop: StopOption = None,
     json_schema: SchemaOption = None,
     max_price: PriceOption = DEFAULT_MAX_PRICE,
+    prefer: PreferOption = Prefer.FAST,
     wait: WaitOption = False,
     models: ModelsOption = None,
     keys: KeysOption = None,
@@ -121,7 +128,7 @@ def infer_command(
         schema=json_schema,
     )
     text = typer.get_text_stream("stdin").read() if prompt == "-" else prompt
-    options = AskOptions(model, tokens, rules, max_price, rpc, account, models, keys)
+    options = AskOptions(model, tokens, rules, max_price, rpc, account, models, keys, prefer)
     raise typer.Exit(trio.run(_infer, text, options, wait, as_json))
 
 
@@ -168,7 +175,7 @@ class Asker:
             )
         rules = options.rules
         sampling = dataclasses.replace(rules.sampling, seed=(rules.sampling.seed + turn) % (SEED_MAX + 1))
-        ask = Ask(model, prompt, options.tokens, sampling, options.max_price, rules.grammar)
+        ask = Ask(model, prompt, options.tokens, sampling, options.max_price, rules.grammar, options.prefer)
         with screen.show_progress("finding workers, and a session that pays"):
             async with self._inference.ask(ask) as answer:
                 self.answer = answer
@@ -209,7 +216,7 @@ async def _infer(text: str, options: AskOptions, wait: bool, as_json: bool) -> i
         open_client_host() as host,
     ):
         names = await read_names(account, prefix)
-        async with open_asking(account, host, options, ONE_REQUEST, console) as inference:
+        async with open_asking(account, host, options, ONE_ANSWER, console) as inference:
             asker = Asker(account, inference, store, options)
             screen = await asker.make_screen(console, prefix, names)
             async with open_stop_key() as key:

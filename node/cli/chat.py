@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from inference.model.store import ShardStore
+from inference.routing import Prefer
 from node.cli.ask import (
     DEFAULT_MAX_PRICE,
     DEFAULT_TOKENS,
@@ -18,6 +19,7 @@ from node.cli.ask import (
     Asker,
     AskOptions,
     ModelArgument,
+    PreferOption,
     PriceOption,
     TokensOption,
     open_asking,
@@ -71,6 +73,7 @@ def chat_command(
     stop: StopOption = None,
     json_schema: SchemaOption = None,
     max_price: PriceOption = DEFAULT_MAX_PRICE,
+    prefer: PreferOption = Prefer.FAST,
     models: ModelsOption = None,
     keys: KeysOption = None,
 ) -> None:
@@ -91,7 +94,8 @@ def chat_command(
         stop=stop,
         schema=json_schema,
     )
-    raise typer.Exit(trio.run(_chat, AskOptions(model, tokens, rules, max_price, rpc, account, models, keys)))
+    options = AskOptions(model, tokens, rules, max_price, rpc, account, models, keys, prefer)
+    raise typer.Exit(trio.run(_chat, options))
 
 
 class Conversation:

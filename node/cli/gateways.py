@@ -16,8 +16,9 @@ import typer
 from consensus.runtime.balances.state import read_account
 from consensus.runtime.inference import queries
 from inference.model.store import ShardStore
+from inference.routing import Prefer
 from node.cli.amounts import format_myl
-from node.cli.ask import DEFAULT_MAX_PRICE, open_client_host
+from node.cli.ask import DEFAULT_MAX_PRICE, PreferOption, open_client_host
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.errors import CliError
 from node.cli.keyring import KEY_HELP, KeysOption
@@ -72,6 +73,7 @@ def run_command(
     base: GatewayBaseOption = DEFAULT_GATEWAY_BASE,
     is_open: Annotated[bool, typer.Option("--open", help="Serve without keys, on loopback only.")] = False,
     max_price: Annotated[int, typer.Option(min=1, help="Most nmyl per layer and token.")] = DEFAULT_MAX_PRICE,
+    prefer: PreferOption = Prefer.FAST,
     parallel: Annotated[
         int, typer.Option(min=2, max=1_000, help="Requests at once that the deposit covers before it is topped up.")
     ] = DEFAULT_PARALLEL,
@@ -84,7 +86,9 @@ def run_command(
     setup_logging(log_level)
     if not is_open and not _has_key(base):
         log.warning("no key yet, so every request is refused: `myelin gateway keys create NAME --base %s`", base)
-    settings = GatewaySettings(base, max_price, host=host, port=port, is_open=is_open, origins=tuple(origin or ()))
+    settings = GatewaySettings(
+        base, max_price, host=host, port=port, is_open=is_open, origins=tuple(origin or ()), prefer=prefer
+    )
     trio.run(run_until_signalled, serve, settings, PoolRules(parallel), rpc, account, models, keys)
 
 

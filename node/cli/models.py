@@ -24,6 +24,7 @@ from node.cli.keyring import KEY_HELP, KeysOption, parse_hash
 from node.cli.model_checks import check_command, score_command
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.options import JsonOption, parse_layers
+from node.cli.plans import plan_command
 from node.cli.running import run_until_signalled
 from node.cli.stored_models import find_model
 from node.p2p.host import open_host
@@ -227,3 +228,4 @@ def _import(
 
 app.command("score")(score_command)
 app.command("check")(check_command)
+app.command("plan")(plan_command)

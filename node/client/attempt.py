@@ -1,4 +1,8 @@
-"""One request over as many paths as it takes: each attempt has its route, its order and its slice."""
+"""One request over as many paths as it takes: each order has its route and its slice, and goes on where one was lost.
+
+Before the first token and after it alike: a stage that is lost is replaced, and the answer goes on from what all stages
+have signed (inference.md, "Continuations").
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from node.client.paid_answer import PaidAnswer
 from node.client.purse import SessionOrder
 from node.client.routes import Route, Routes
 from node.client.session_pool import SessionPool
+from node.client.so_far import EPOCH_MAX, AnswerSoFar
 from node.client.transport import (
     AnswerSigned,
     Progress,
@@ -27,13 +32,12 @@ from node.client.transport import (
 from proto_specs.errors import DecodeError
 from proto_specs.order_rules import OrderInvalid, make_bounds, validate_order
 from proto_specs.types.common import ZERO_HASH
-from proto_specs.types.manifest import ServiceClass
-from proto_specs.types.request import Order, compute_prompt_hash, compute_request_id, pack_tokens, sign_order
+from proto_specs.types.request import Order, compute_price_max, compute_request_id, sign_order
 from proto_specs.types.sampling import compute_grammar_hash
-from proto_specs.types.wire import FailureCode, FinishReason
+from proto_specs.types.wire import FailureCode
 
 PATHS_MAX = 4
-"""Paths that are tried for a request before the caller sees an error."""
+"""Paths that are tried without a token before the caller sees an error."""
 FUNDED_S = 20.0
 """So long a worker's node may not know yet of a session's opening or top-up."""
 RESEND_S = 0.25
@@ -44,12 +48,15 @@ CURABLE = frozenset(
         FailureCode.INTERNAL,
         FailureCode.NEIGHBOUR_LOST,
         FailureCode.UNKNOWN_MODEL,
+        FailureCode.MOVED,
         FailureCode.LEAVING,
     }
 )
 """What another path may not suffer from."""
 OUTDATED = frozenset({FailureCode.NOT_MY_STAGE, FailureCode.PRICE_TOO_LOW, FailureCode.BAD_ORDER})
 """What a newer look at the chain's workers may cure, once."""
+FOR_GOOD = frozenset({FailureCode.CANCELLED, FailureCode.UNVOUCHED, FailureCode.NO_ESCROW, FailureCode.BAD_ORDER})
+"""What ends an answer that has begun: no other worker would do better."""
 
 logger = logging.getLogger("myelin.client")
 
@@ -57,11 +64,16 @@ logger = logging.getLogger("myelin.client")
 class RequestAttempts:
     """Makes one request."""
 
-    def __init__(self, genesis: bytes, transport: RequestTransport, pool: SessionPool, routes: Routes) -> None:
+    def __init__(
+        self, genesis: bytes, transport: RequestTransport, pool: SessionPool, routes: Routes, ask: Ask
+    ) -> None:
         self._genesis = genesis
         self._transport = transport
         self._pool = pool
         self._routes = routes
+        self._ask = ask
+        self._so_far = AnswerSoFar(ask)
+        self._scored = 0
         self._excluded: set[bytes] = set()
         self._reasons: list[str] = []
         self._is_busy = True
@@ -74,10 +86,7 @@ class RequestAttempts:
         failure: Exception | None = None
         try:
             with answer.scope:
-                for _ in range(PATHS_MAX):
-                    if await self._try_path(answer):
-                        return
-                raise NobodyServes(tuple(self._reasons), self._is_busy)
+                await self._try_paths(answer)
         except Exception as error:
             failure = error
         except (
@@ -89,14 +98,39 @@ class RequestAttempts:
             answer.end(failure)
             answer.ended.set()
 
+    async def _try_paths(self, answer: PaidAnswer) -> None:
+        tried, tokens = 0, 0
+        while tried < PATHS_MAX and answer.orders <= EPOCH_MAX:
+            try:
+                if await self._try_path(answer):
+                    return
+            except NoPathError as error:
+                raise self._explain(answer, error) from None
+            tried = 1 if len(self._so_far.tokens) > tokens else tried + 1
+            tokens = len(self._so_far.tokens)
+        raise self._explain(answer, None)
+
+    def _explain(self, answer: PaidAnswer, error: NoPathError | None) -> Exception:
+        """What the caller is told when no path is left."""
+        if answer.last_failure is not None:
+            failure, request = answer.last_failure
+            return RequestLost(failure, request, answer.session, answer.cost_nmyl)
+        if error is not None and self._refusal is not None:
+            return self._refusal
+        if error is not None and not self._reasons:
+            return error
+        return NobodyServes(tuple(self._reasons), self._is_busy)
+
     async def _try_path(self, answer: PaidAnswer) -> bool:
         """Whether it is over. False: try another path. Raises what no other path cures."""
-        ask = answer.ask
-        route = await self._choose(ask)
-        self._check(ask, route)
+        ask = self._ask
+        if self._so_far.path:
+            route = await self._routes.choose_continuation(ask, self._so_far.path, self._excluded, self._excluded)
+        else:
+            route = await self._routes.choose(ask, self._excluded)
+        self._check(route)
         answer.times.routed_s = answer.get_elapsed()
-        price = route.compute_price(len(ask.prompt), ask.tokens_max)
-        await self._pool.prepare(ask.model, ask.max_price, price)
+        await self._pool.prepare(ask.model, ask.max_price, self._compute_price(route))
         try:
             links = await self._transport.connect(route.peers)
         except StageUnreachable as error:
@@ -104,51 +138,57 @@ class RequestAttempts:
             return False
         answer.times.connected_s = answer.get_elapsed()
         try:
-            order = await self._pool.take(ask.model, ask.max_price, price)
+            order = await self._pool.take(ask.model, ask.max_price, self._compute_price(route))
+            if self._so_far.enter(order.session):
+                self._pool.end(order, is_vouched=False)
+                order = await self._pool.take(ask.model, ask.max_price, self._compute_price(route))
         except BaseException:
             for link in links:
                 link.reset("no order")
             raise
         return await self._run_order(answer, route, order, links)
 
-    async def _choose(self, ask: Ask) -> Route:
-        try:
-            return await self._routes.choose(ask, self._excluded)
-        except NoPathError:
-            if self._refusal is not None:
-                raise self._refusal from None
-            if self._reasons:
-                raise NobodyServes(tuple(self._reasons), self._is_busy) from None
-            raise
+    def _compute_price(self, route: Route) -> int:
+        """The most that the next order may cost."""
+        return compute_price_max(self._so_far.make_order(self._genesis, ZERO_HASH, route, EscrowSlice(0, 0, 1)))
 
-    def _check(self, ask: Ask, route: Route) -> None:
+    def _check(self, route: Route) -> None:
         """Raises InferenceRefused for what no worker would take, before anything is paid."""
+        ask = self._ask
         grammar = ask.sampling.grammar
         wanted = None if grammar is None else grammar.text_hash
         if wanted != (compute_grammar_hash(ask.grammar) if ask.grammar else None):
             raise InferenceRefused("the grammar is not the one that the sampling rules name")
-        order = self._make_order(ask, route, ZERO_HASH, EscrowSlice(0, 0, 1))
+        order = self._so_far.make_order(self._genesis, ZERO_HASH, route, EscrowSlice(0, 0, 1))
         try:
             compute_request_id(order)
             validate_order(order, make_bounds(route.manifest))
         except (OrderInvalid, DecodeError) as error:
             raise InferenceRefused(str(error)) from error
 
+    def _make_machine(self, route: Route, order: SessionOrder) -> ClientRequest:
+        made = self._so_far.make_order(self._genesis, order.session, route, order.slice)
+        return self._make_machine_of(made, route, order)
+
+    def _make_machine_of(self, made: Order, route: Route, order: SessionOrder) -> ClientRequest:
+        signed, so_far = sign_order(made, order.key), self._so_far
+        settled = so_far.settled if made.continuation is not None else None
+        return ClientRequest(signed, so_far.prompt, order.key, self._ask.grammar, route.manifest.eos_tokens, settled)
+
     async def _run_order(self, answer: PaidAnswer, route: Route, order: SessionOrder, links: list[FrameLink]) -> bool:
-        ask = answer.ask
-        signed = sign_order(self._make_order(ask, route, order.session, order.slice), order.key)
+        machine = self._make_machine(route, order)
         answer.times.ordered_s = answer.get_elapsed()
-        machine = ClientRequest(signed, ask.prompt, order.key, ask.grammar, route.manifest.eos_tokens)
+        self._so_far.note_ordered()
         try:
             while True:
                 answer.begin(route, order.session, machine)
                 failure = await self._follow(answer, route, machine, links)
-                if failure is None or not _is_unknown_yet(failure, order) or _has_promised(answer, machine):
+                if failure is None or not _is_unknown_yet(failure, order) or machine.vouched >= 0 or machine.tokens:
                     break
                 # The worker's node has not seen the opening or top-up yet. Nobody took this order: it may come again.
                 await trio.sleep(RESEND_S)
                 links = await self._transport.connect(route.peers)
-                machine = ClientRequest(signed, ask.prompt, order.key, ask.grammar, route.manifest.eos_tokens)
+                machine = self._make_machine_of(machine.order.order, route, order)
         except StageUnreachable as error:
             failure = StageLost(error.stage, FailureCode.NEIGHBOUR_LOST, str(error))
         finally:
@@ -156,9 +196,21 @@ class RequestAttempts:
             self._pool.end(order, is_vouched=machine.vouched >= 0, is_signed=answer.is_signed)
         if failure is None:
             return True
-        if answer.has_begun:
-            raise RequestLost(failure, machine.request, order.session, answer.cost_nmyl)
-        self._judge(ask, route, failure)
+        return self._leave(answer, route, machine, failure)
+
+    def _leave(self, answer: PaidAnswer, route: Route, machine: ClientRequest, failure: RequestFailed) -> bool:
+        """An order failed. False: the next one goes on from it. Raises RequestLost, InferenceRefused."""
+        if machine.is_complete:  # every token is here; the stages settle what is signed
+            answer.finish()
+            return True
+        if not answer.is_accepted_by_all:
+            self._judge(route, failure)
+            return False
+        cost = self._so_far.leave(machine)
+        answer.leave(failure, route.workers[_find_lost(route, failure)].worker, cost)
+        if machine.tokens and failure.code in FOR_GOOD and not isinstance(failure, StageLost):
+            raise RequestLost(failure, machine.request, answer.session, answer.cost_nmyl)
+        self._judge(route, failure)
         return False
 
     async def _follow(
@@ -166,9 +218,14 @@ class RequestAttempts:
     ) -> RequestFailed | None:
         """Hand on what comes; the failure, unless everything was signed. The last token waits for the signatures."""
         began_s = trio.current_time()
-        last: Generated | None = None
+        sight = self._routes.watch(route)
         left = set(range(len(links)))
-        async with self._transport.open(machine, route.peers, links) as progress:
+
+        def may_replace(stage: int) -> bool:
+            excluded = self._excluded | {route.workers[stage].worker}
+            return self._routes.has_path(self._ask, excluded)
+
+        async with self._transport.open(machine, route.peers, links, may_replace) as progress:
             async for event in progress:
                 match event:
                     case StageAccepted():
@@ -176,34 +233,40 @@ class RequestAttempts:
                         self._routes.memory.note_reached(route.workers[event.stage].worker, now_s - began_s, now_s)
                         left.discard(event.stage)
                         if not left:
+                            sight.note_accepted(now_s)
                             answer.note_accepted()
                     case TokenReceived():
-                        seconds = answer.get_elapsed()
-                        token = Generated(event.token, event.finish, seconds, event.logprobs)
-                        if event.finish is FinishReason.NONE:
-                            answer.put(token)
-                        else:
-                            last = token
+                        sight.note_token(trio.current_time())
+                        self._so_far.tokens.append(event.token)
+                        token = Generated(event.token, event.finish, answer.get_elapsed(), event.logprobs)
+                        answer.put_token(token)
                     case PromptScored():
-                        answer.put(event)
+                        self._put_scored(answer, event)
                     case AnswerSigned():
-                        assert last is not None, "an answer is signed after its last token"
+                        sight.note_completed(trio.current_time())
                         answer.is_signed = True
-                        answer.put(last)
-                        answer.end(None)
+                        answer.finish()
                     case _ if (failure := _read_end(event, answer)) is not None:
                         return failure
         return None
 
-    def _judge(self, ask: Ask, route: Route, failure: RequestFailed) -> None:
-        """A failure before the first token: raises InferenceRefused when two workers say that no path would help."""
+    def _put_scored(self, answer: PaidAnswer, event: PromptScored) -> None:
+        """A continuation scores the prompt again, and the answer so far: what the caller has is not handed on twice."""
+        end = min(event.start + len(event.rows), len(self._ask.prompt) - 1)
+        fresh = max(event.start, self._scored)
+        if fresh < end:
+            answer.put(PromptScored(fresh, event.rows[fresh - event.start : end - event.start]))
+            self._scored = end
+
+    def _judge(self, route: Route, failure: RequestFailed) -> None:
+        """Note who failed. Raises InferenceRefused when two workers say that no path would help."""
         if isinstance(failure, StageLost) or failure.code in CURABLE:
             self._note_failed(route, failure)
             return
         if failure.code in OUTDATED and not self._is_reread:
             self._is_reread = True
             self._reasons.append(f"stage {failure.stage}: {failure.message}")
-            self._routes.forget(ask.model)
+            self._routes.forget(self._ask.model)
             return
         refusal = InferenceRefused(f"stage {failure.stage} refuses: {failure.message} ({failure.code.name})")
         if self._refusal is not None:
@@ -212,32 +275,21 @@ class RequestAttempts:
         self._note_failed(route, failure)
 
     def _note_failed(self, route: Route, failure: RequestFailed) -> None:
-        stage = failure.stage
-        is_neighbour = failure.code is FailureCode.NEIGHBOUR_LOST and not isinstance(failure, StageLost)
-        if is_neighbour and stage + 1 < len(route.workers):
-            stage += 1  # a stage dials the next one
-        worker = route.workers[stage].worker
+        worker = route.workers[_find_lost(route, failure)].worker
         self._routes.memory.note_failed(worker, trio.current_time())
         self._excluded.add(worker)
         self._is_busy = self._is_busy and failure.code is FailureCode.NO_CAPACITY
         self._reasons.append(failure.message)
         logger.info("another path is tried: %s", failure.message)
 
-    def _make_order(self, ask: Ask, route: Route, session: bytes, part: EscrowSlice) -> Order:
-        return Order(
-            genesis=self._genesis,
-            session=session,
-            sequence=part.sequence,
-            slice_start=part.start,
-            slice_end=part.end,
-            model=ask.model,
-            service_class=ServiceClass(route.manifest.service_class),
-            prompt_hash=compute_prompt_hash(pack_tokens(ask.prompt)),
-            prompt_tokens=len(ask.prompt),
-            tokens_max=ask.tokens_max,
-            sampling=ask.sampling,
-            path=route.path,
-        )
+
+def _find_lost(route: Route, failure: RequestFailed) -> int:
+    """The stage that is to blame."""
+    if failure.lost is not None:
+        return failure.lost
+    is_neighbour = failure.code is FailureCode.NEIGHBOUR_LOST and not isinstance(failure, StageLost)
+    is_told = is_neighbour and failure.stage + 1 < len(route.workers)
+    return failure.stage + 1 if is_told else failure.stage  # a stage dials the next one
 
 
 def _read_end(event: Progress, answer: PaidAnswer) -> RequestFailed | None:
@@ -246,11 +298,6 @@ def _read_end(event: Progress, answer: PaidAnswer) -> RequestFailed | None:
         return None
     assert isinstance(event, RequestFailed), "every other progress was handled"
     return event
-
-
-def _has_promised(answer: PaidAnswer, machine: ClientRequest) -> bool:
-    """Whether a stage took the order, whatever it says now: the same order must not be promised twice."""
-    return answer.has_begun or machine.vouched >= 0
 
 
 def _is_unknown_yet(failure: RequestFailed, order: SessionOrder) -> bool:

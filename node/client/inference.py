@@ -16,9 +16,11 @@ import trio
 from node.client.account import SigningAccount
 from node.client.answer import Ask, RequestOutcome
 from node.client.attempt import RequestAttempts
+from node.client.chain_view import WorkerEntry
 from node.client.escrow_bank import ChainBank
 from node.client.outcome import make_absent, read_outcome
 from node.client.paid_answer import PaidAnswer
+from node.client.probing import probe_worker
 from node.client.purse import HeldSession, PoolRules
 from node.client.routes import Routes
 from node.client.rpc_chain import RpcChain
@@ -27,6 +29,7 @@ from node.client.session_pool import ReportClosed, SessionPool, open_pool
 from node.client.transport import P2PTransport, RequestTransport
 from node.client.worker_memory import WorkerMemory
 from node.p2p.host import P2PHost
+from proto_specs.types.probe import WorkerReport
 
 SETTLING_WAIT_S = 2.0
 REQUESTS_KEPT_MAX = 10_000
@@ -58,7 +61,7 @@ class PaidInference:
         """See Inference. The block begins when every stage has accepted."""
         answer = PaidAnswer(ask)
         parts = self._parts
-        attempts = RequestAttempts(parts.chain.genesis, parts.transport, parts.pool, parts.routes)
+        attempts = RequestAttempts(parts.chain.genesis, parts.transport, parts.pool, parts.routes, ask)
         self._running.add(answer)
         parts.nursery.start_soon(self._run, attempts, answer)
         try:
@@ -128,6 +131,18 @@ class PaidInference:
                 del self._made[next(iter(self._made))]
 
 
+class P2PProbes:
+    """Asks workers over libp2p."""
+
+    def __init__(self, host: P2PHost, genesis: bytes) -> None:
+        self._host = host
+        self._genesis = genesis
+
+    async def probe(self, entry: WorkerEntry, timeout_s: float) -> tuple[WorkerReport, float]:
+        """See ProbeSource. Raises ProbeFailed."""
+        return await probe_worker(self._host, entry, self._genesis, timeout_s)
+
+
 @asynccontextmanager
 async def open_inference(
     account: SigningAccount, host: P2PHost, base: Path, rules: PoolRules, report_closed: ReportClosed
@@ -142,7 +157,7 @@ async def open_inference(
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(ChainBank(account, files), files, rules, report_closed))
         nursery = await stack.enter_async_context(trio.open_nursery())
-        routes = Routes(chain, WorkerMemory())
+        routes = Routes(chain, WorkerMemory(), P2PProbes(host, chain.genesis))
         nursery.start_soon(routes.run)
         inference = PaidInference(InferenceParts(chain, P2PTransport(host), pool, routes, nursery))
         try:

@@ -16,6 +16,9 @@ from proto_specs.types.wire import (
     Frame,
     OpenRequest,
     OutputLeaf,
+    Ping,
+    Pong,
+    PrefixRoots,
     PromptLogprobs,
     RootsFrame,
     Rows,
@@ -122,21 +125,21 @@ class FrameLink:
         self._stream.reset(reason)
 
 
-def make_failed(request: bytes, code: FailureCode, message: str) -> Failed:
+def make_failed(request: bytes, code: FailureCode, message: str, lost: int | None = None) -> Failed:
     """A failure frame, with its message cut to a frame's limit, since messages quote text of any length from others."""
-    return Failed(request, code, message.encode()[:FAILURE_TEXT_BYTES_MAX].decode(errors="ignore"))
+    return Failed(request, code, message.encode()[:FAILURE_TEXT_BYTES_MAX].decode(errors="ignore"), lost)
 
 
 def get_request_id(frame: Frame) -> bytes | None:
     """The request a frame belongs to; None for the frame that opens one, which carries a whole order."""
     match frame:
-        case Accepted() | Failed() | Rows() | Countersign() | Token() | Settled() | PromptLogprobs():
+        case Accepted() | Failed() | Rows() | Countersign() | Token() | Settled() | PromptLogprobs() | Ping() | Pong():
             return frame.request
         case OutputLeaf():
             return frame.leaf.request
         case VoucherFrame():
             return frame.voucher.voucher.request
-        case RootsFrame():
+        case RootsFrame() | PrefixRoots():
             return frame.roots[0].roots.request if frame.roots else None
         case OpenRequest():
             return None

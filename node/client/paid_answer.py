@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 
 import trio
 
-from inference.serving.client import ClientRequest, PromptScored
-from node.client.answer import Ask, Generated
+from inference.serving.client import ClientRequest, PromptScored, RequestFailed
+from node.client.answer import Ask, Generated, Move
 from node.client.chain_view import WorkerEntry
 from node.client.routes import Route
 from proto_specs.limits import POSITIONS_MAX
 from proto_specs.types.common import ZERO_HASH
-from proto_specs.types.request import PathStage
+from proto_specs.types.request import PathStage, compute_price_max
+from proto_specs.types.wire import FinishReason
 
 logger = logging.getLogger("myelin.client")
 
@@ -44,11 +45,21 @@ class PaidAnswer:
         self.workers: tuple[WorkerEntry, ...] = ()
         self._started_s = trio.current_time()
         self._promised_before = 0
-        self._has_begun = False
+        self.orders = 0
+        """Orders that were signed for it."""
+        self.is_accepted_by_all = False
+        """Whether every stage takes part in the present order."""
+        self.last_failure: tuple[RequestFailed, bytes] | None = None
+        """Why the last order that all had accepted failed, and its request id."""
+        self.moves: list[Move] = []
+        """See Answer."""
+        self._tokens = 0
+        self._last: Generated | None = None
         self._is_over = False
         self._route: Route | None = None
         self._session = ZERO_HASH
         self._machine: ClientRequest | None = None
+        self._request = ZERO_HASH
         self._accepted = trio.Event()
         self._failure: Exception | None = None
         room = ask.tokens_max + POSITIONS_MAX
@@ -57,7 +68,7 @@ class PaidAnswer:
     @property
     def request(self) -> bytes:
         """See Answer."""
-        return ZERO_HASH if self._machine is None else self._machine.request
+        return self._request
 
     @property
     def session(self) -> bytes:
@@ -72,16 +83,14 @@ class PaidAnswer:
     @property
     def cost_nmyl(self) -> int:
         """See Answer. What an attempt before this one promised for the prompt is in it."""
-        if self._route is None or self._machine is None or self._machine.vouched < 0:
-            return self._promised_before
-        return self._promised_before + self._route.compute_price(len(self.ask.prompt), self._machine.vouched)
+        return self._promised_before + (0 if self._machine is None else self._machine.cost_nmyl)
 
     @property
     def cost_max_nmyl(self) -> int:
         """See Answer. What attempts before this one promised is in it."""
-        if self._route is None:
-            return 0
-        return self._promised_before + self._route.compute_price(len(self.ask.prompt), self.ask.tokens_max)
+        if self._machine is None:
+            return self._promised_before
+        return self._promised_before + compute_price_max(self._machine.order.order)
 
     def __aiter__(self) -> PaidAnswer:
         """See Answer."""
@@ -110,26 +119,50 @@ class PaidAnswer:
         """Whether something was promised under this request id."""
         return self.requests.get(request, False)
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the caller was handed anything: from then on no other path is tried."""
-        return self._has_begun
-
     def begin(self, route: Route, session: bytes, machine: ClientRequest) -> None:
         """An order is signed: this is the present attempt."""
         self._promised_before = self.cost_nmyl
+        self.orders += 1
+        self._request = machine.request
+        self.is_accepted_by_all = False
         self._route, self._session, self._machine = route, session, machine
         self.workers = route.workers
         self.requests[machine.request] = False
 
     def note_accepted(self) -> None:
         """Every stage takes part."""
-        self.times.accepted_s = self.get_elapsed()
+        self.is_accepted_by_all = True
+        if not self._accepted.is_set():
+            self.times.accepted_s = self.get_elapsed()
         self._accepted.set()
+
+    def leave(self, failure: RequestFailed, lost: bytes, cost_nmyl: int) -> None:
+        """The present order failed with a worker, and costs so much: what all its stages have signed."""
+        self.moves.append(Move(lost, failure.message, self._tokens, self.get_elapsed()))
+        assert self._machine is not None, "it was begun"
+        self.last_failure = failure, self._machine.request
+        self.requests[self._machine.request] = cost_nmyl > 0
+        self._promised_before += cost_nmyl
+        self._machine = None
+
+    def put_token(self, token: Generated) -> None:
+        """Hand a token to the caller; the last one waits for `finish`."""
+        self._tokens += 1
+        if self.moves and not self.moves[-1].resumed_s:
+            self.moves[-1].resumed_s = token.seconds
+        if token.finish is FinishReason.NONE:
+            self.put(token)
+        else:
+            self._last = token
+
+    def finish(self) -> None:
+        """The answer is whole: hand the last token to the caller."""
+        assert self._last is not None, "an answer ends with a token"
+        self.put(self._last)
+        self.end(None)
 
     def put(self, item: Generated | PromptScored) -> None:
         """Hand something to the caller. There is room for all that was ordered."""
-        self._has_begun = True
         if isinstance(item, Generated) and not self.times.first_token_s:
             self.times.first_token_s = item.seconds
             steps = ", ".join(f"{name.removesuffix('_s')} {1e3 * at:.0f}" for name, at in asdict(self.times).items())

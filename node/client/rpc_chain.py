@@ -142,8 +142,10 @@ class RpcChain:
         """See ChainView."""
         return await self.read(inference.requests_by_session.read, session, sequence) is not None
 
-    async def get_worker(self, worker: bytes) -> WorkerEntry | None:
-        """See ChainView. Each is read once in `SLOW_AGE_S`."""
+    async def get_worker(self, worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
+        """See ChainView. Each is read once in `SLOW_AGE_S`; a `fresh` one at once: it may have another address."""
+        if fresh:
+            await self.get_height()
         block = await self._get_block()
         async with block.reading.setdefault(worker, trio.Lock()):
             if worker not in block.workers:
@@ -156,7 +158,7 @@ class RpcChain:
             return block.workers[worker]
 
     async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
-        """See ChainView."""
+        """See ChainView. The entries are read each time; only the parameters may be as old as `SLOW_AGE_S`."""
         block = await self._get_block()
         return await self.read(list_worker_entries, model, block.params, block.height)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,11 +20,12 @@ from inference.serving.client import (
     ToStage,
 )
 from node.client.link import FrameLink
+from node.client.stalls import StallWatch
 from node.p2p.errors import NetworkError, PeerUnreachable
 from node.p2p.host import P2PHost
 from proto_specs.errors import ProtocolError
 from proto_specs.limits import FRAME_BYTES_MAX, POSITIONS_MAX
-from proto_specs.types.wire import REQUEST_PROTOCOL, Accepted, Failed, FailureCode, Frame
+from proto_specs.types.wire import REQUEST_PROTOCOL, Accepted, Failed, FailureCode, Frame, Ping, Pong
 
 DIAL_TIMEOUT_S = 5.0
 ACCEPT_TIMEOUT_S = 10.0
@@ -48,6 +49,9 @@ class AnswerSigned:
 class StageLost(RequestFailed):
     """What this side found of a stage: it went away, is silent, or breaks the protocol. It has not said so itself."""
 
+
+MayReplace = Callable[[int], bool]
+"""Whether others could take the place of a stage that makes no progress: if not, it is waited for."""
 
 Progress = StageAccepted | TokenReceived | PromptScored | AnswerSigned | SettlementSent | RequestFailed
 
@@ -76,7 +80,7 @@ class RequestTransport(Protocol):
         """A link to every stage. Raises StageUnreachable."""
 
     def open(
-        self, machine: ClientRequest, peers: Sequence[StagePeer], links: list[FrameLink]
+        self, machine: ClientRequest, peers: Sequence[StagePeer], links: list[FrameLink], may_replace: MayReplace
     ) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Progress]]:
         """Run a request over links; see `open_request`."""
 
@@ -92,10 +96,10 @@ class P2PTransport:
         return await connect_stages(self._host, peers)
 
     def open(
-        self, machine: ClientRequest, peers: Sequence[StagePeer], links: list[FrameLink]
+        self, machine: ClientRequest, peers: Sequence[StagePeer], links: list[FrameLink], may_replace: MayReplace
     ) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Progress]]:
         """See `open_request`."""
-        return open_request(machine, peers, links)
+        return open_request(machine, peers, links, may_replace)
 
 
 async def connect_stages(host: P2PHost, peers: Sequence[StagePeer]) -> list[FrameLink]:
@@ -125,16 +129,20 @@ async def connect_stages(host: P2PHost, peers: Sequence[StagePeer]) -> list[Fram
 
 @asynccontextmanager
 async def open_request(
-    machine: ClientRequest, peers: Sequence[StagePeer], links: list[FrameLink]
+    machine: ClientRequest,
+    peers: Sequence[StagePeer],
+    links: list[FrameLink],
+    may_replace: MayReplace = lambda stage: False,
 ) -> AsyncIterator[trio.MemoryReceiveChannel[Progress]]:
     """Run a request; the channel yields tokens as they come and ends with SettlementSent or RequestFailed.
 
-    Leaving the block before AnswerSigned cancels the request at every stage. Exceptions of the block pass through
-    unchanged.
+    A failure leaves the stages with what they have, for another order to go on from. A stage that makes no progress is
+    a failure once `may_replace` says that others could take its place. Leaving the block before AnswerSigned cancels
+    the request at every stage. Exceptions of the block pass through unchanged.
     """
     # Room for every item that can come: a slow reader loses nothing, and no stage can send more than was ordered.
     sender, receiver = trio.open_memory_channel[Progress](machine.tokens_max + POSITIONS_MAX + len(links) + 2)
-    run = _RequestRun(machine, peers, links, sender)
+    run = _RequestRun(machine, peers, links, sender, may_replace)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         try:
@@ -143,6 +151,7 @@ async def open_request(
                 nursery.start_soon(run.read, number, link)
             run.perform(machine.start())
             nursery.start_soon(run.watch)
+            nursery.start_soon(run.watch_stalls)
             yield receiver
         except Exception as error:
             failure = error  # raised once outside, so that the nursery does not wrap it in a group
@@ -180,12 +189,16 @@ class _RequestRun:
         peers: Sequence[StagePeer],
         links: list[FrameLink],
         progress: trio.MemorySendChannel[Progress],
+        may_replace: MayReplace,
     ) -> None:
         self._machine = machine
         self._peers = peers
         self._links = links
         self._progress = progress
+        self._may_replace = may_replace
         self._heard_s = trio.current_time()
+        self._stalls = StallWatch(self._heard_s)
+        self._pings = 0
         self._accepted = 0
         self._is_signed = False
         self._is_done = False
@@ -220,10 +233,16 @@ class _RequestRun:
             self._fail(number, FailureCode.BAD_INPUT, f"{self._peers[number].name} sent garbage ({error})")
 
     def _take(self, number: int, frame: Frame) -> None:
+        now_s = trio.current_time()
+        if isinstance(frame, Pong):
+            self._stalls.note_pong(number, frame, now_s)
+            return
         effects = self._machine.handle(number, frame)
-        self._heard_s = trio.current_time()
+        self._heard_s = now_s
+        self._stalls.note_moved(now_s)
         if isinstance(frame, Accepted) and not any(isinstance(one, RequestFailed) for one in effects):
             self._accepted += 1
+            self._stalls.accept(number)
             self._report(StageAccepted(number))
         if not isinstance(frame, Failed):
             effects = [_blame(one) for one in effects]
@@ -257,17 +276,41 @@ class _RequestRun:
                 return
             await trio.sleep(left_s)
 
-    def cancel(self) -> None:
-        """Tell every stage that the client cancels the request; does nothing when it is done, or all is signed."""
+    async def watch_stalls(self) -> None:
+        """Ask the stages how far they are when nothing comes, and fail the request for one that is lost or stuck."""
+        while not self._is_done:
+            now_s = trio.current_time()
+            await trio.sleep(self._stalls.get_next_look(now_s))
+            if self._is_done or self._is_signed:
+                return
+            now_s = trio.current_time()
+            for number in self._stalls.list_due(now_s):
+                self._pings += 1
+                with contextlib.suppress(NetworkError):  # its reader finds that it is gone
+                    self._links[number].send(Ping(self._machine.request, self._pings & 0xFFFFFFFF))
+            stalled = self._stalls.find_stalled(now_s)
+            if stalled is not None and self._may_replace(stalled[0]):
+                number, what = stalled
+                self._fail(number, FailureCode.NEIGHBOUR_LOST, f"{self._peers[number].name} {what}")
+
+    def cancel(self, failure: RequestFailed | None = None) -> None:
+        """Tell every stage that the client leaves the request; does nothing when it is done, or all is signed.
+
+        After a failure of one the others keep what they have for a while: another order may go on from it.
+        """
         if self._is_done:
             return
         self._is_done = True
         if self._is_signed:
             return
+        is_moving = self._accepted == len(self._links) or self._machine.order.order.continuation is not None
+        told = Failed(self._machine.request, FailureCode.CANCELLED, "cancelled by the client")
+        if failure is not None and is_moving:
+            told = Failed(self._machine.request, FailureCode.MOVED, "the client goes on elsewhere", failure.stage)
         for link in self._links:
             if not link.is_lost:
                 try:
-                    link.send(Failed(self._machine.request, FailureCode.CANCELLED, "cancelled by the client"))
+                    link.send(told)
                 except NetworkError:
                     continue
 
@@ -294,7 +337,7 @@ class _RequestRun:
             self._progress.send_nowait(progress)
         if isinstance(progress, SettlementSent | RequestFailed):
             if isinstance(progress, RequestFailed):
-                self.cancel()
+                self.cancel(progress)
             self._is_done = True
             self._progress.close()
 

@@ -12,12 +12,14 @@ from consensus.runtime.inference import queries
 from inference.errors import ModelError
 from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
-from inference.routing import LayerOffer, NoPathError, choose_path
+from inference.routing import LayerOffer, NoPathError, Prefer, choose_path
 from node.client.chain_view import ChainUnreachable, WorkerEntry
 from node.client.rpc_chain import RpcChain
 from proto_specs.order_rules import ModelBounds, make_bounds
 
 PRICES_KEPT_S = 10.0
+TYPICAL_TOKENS = 256
+"""Of the prompt, and as many new ones: what the cheapest path is found for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,14 @@ def _find_price(workers: Iterable[WorkerEntry], layers: int, max_price: int) -> 
     active = (one for one in workers if one.is_active)
     offers = [LayerOffer(one.worker, one.start, one.end, one.prefill_price, one.decode_price) for one in active]
     try:
-        path = choose_path(offers, layers, max_price)
+        path = choose_path(
+            offers,
+            layers,
+            prompt_tokens=TYPICAL_TOKENS,
+            new_tokens=TYPICAL_TOKENS,
+            max_price=max_price,
+            prefer=Prefer.CHEAP,
+        )
     except NoPathError as error:
         return None, error.message
     prompt = sum((one.end - one.start) * one.prefill_price for one in path)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import trio
 from starlette.requests import Request
 
+from inference.routing import Prefer
 from node.client.answer import Ask, Resolution
 from node.gateway.accounts.keys import OPEN_KEY, ApiKey
 from node.gateway.accounts.rates import KeyRates
@@ -26,6 +27,7 @@ from proto_specs.types.request import compute_positions
 from proto_specs.types.sampling import SamplingParams
 
 WAIT_HEADER = "x-myelin-wait"
+PREFER_HEADER = "x-myelin-prefer"
 REQUESTS_PER_CALL_MAX = 64
 _WAITS = {"settled": Resolution.SETTLED, "verified": Resolution.VERIFIED}
 
@@ -124,13 +126,15 @@ def make_call(desk: Desk, request: Request, wish: Wish) -> Call:
     """The call. Raises ApiRefusal 400 or 429."""
     if len(wish.prompts) * wish.choices > REQUESTS_PER_CALL_MAX:
         raise refuse(f"prompts times n are {REQUESTS_PER_CALL_MAX} at most", "n")
+    prefer = read_prefer(request, desk.settings.prefer)
     asks: list[Ask] = []
     for prompt in wish.prompts:
         tokens_max = _compute_tokens_max(desk, wish, len(prompt))
         for _ in range(wish.choices):
             sampling = vary_seed(wish.sampling, len(asks))
             grammar = b"" if wish.grammar is None else wish.grammar.text
-            asks.append(Ask(wish.model.model, prompt, tokens_max, sampling, desk.settings.max_price, grammar))
+            max_price = desk.settings.max_price
+            asks.append(Ask(wish.model.model, prompt, tokens_max, sampling, max_price, grammar, prefer))
     desk.rates.take_tokens(wish.key, sum(len(one.prompt) + one.tokens_max for one in asks))
     wait = read_wait(request)
     return Call(wish.key, wish.model, tuple(asks), wish.stops, wish.operation, wait, wish.drops_all)
@@ -144,6 +148,17 @@ def read_wait(request: Request) -> Resolution | None:
     if given.lower() not in _WAITS:
         raise refuse(f"{WAIT_HEADER} is settled or verified", WAIT_HEADER)
     return _WAITS[given.lower()]
+
+
+def read_prefer(request: Request, otherwise: Prefer) -> Prefer:
+    """What the client's path is chosen by. Raises ApiRefusal 400."""
+    given = request.headers.get(PREFER_HEADER)
+    if given is None:
+        return otherwise
+    try:
+        return Prefer(given.lower())
+    except ValueError:
+        raise refuse(f"{PREFER_HEADER} is fast or cheap", PREFER_HEADER) from None
 
 
 def _compute_tokens_max(desk: Desk, wish: Wish, prompt: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from inference.routing import Prefer
 from node.gateway.accounts.schema import DATABASE_NAME
 from node.gateway.http.connections import ConnectionBounds
 from proto_specs.errors import MyelinError
@@ -20,7 +21,8 @@ class SettingsInvalid(MyelinError):
 class GatewaySettings:
     """`max_price` is nmyl per layer and token. `is_open` serves everybody without a key, on loopback only.
 
-    `origins` are the web pages of other servers that may ask (CORS); none by default.
+    `prefer` is what paths are chosen by where a request does not say. `origins` are the web pages of other servers that
+    may ask (CORS); none by default.
     """
 
     directory: Path
@@ -30,6 +32,7 @@ class GatewaySettings:
     is_open: bool = False
     origins: tuple[str, ...] = ()
     tokens_default: int = 2_048
+    prefer: Prefer = Prefer.FAST
     bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
 
     def __post_init__(self) -> None:

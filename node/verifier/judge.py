@@ -86,7 +86,9 @@ class Judge:
             self._choosers = model, ChooserSource(self._store, model, manifest)
         chooser: TokenChooser | None = None
         with contextlib.suppress(DecodingError):
-            chooser = self._choosers[1].make(opening.order.sampling, opening.prompt, opening.grammar)
+            order, prompt = opening.order, opening.prompt
+            known = prompt[: order.answer_start], opening.grammar, prompt[order.answer_start :]
+            chooser = self._choosers[1].make(order.sampling, *known)
         return SampledTokens(opening.tokens, opening.sampled_from, chooser, opening.drawn)
 
     def _get_session(self, model: bytes, start: int, end: int) -> ShardSession:

@@ -64,9 +64,9 @@ class AccountDutyChain:
         """See ChainView."""
         return await self._chain.is_sequence_used(session, sequence)
 
-    async def get_worker(self, worker: bytes) -> WorkerEntry | None:
+    async def get_worker(self, worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
         """See ChainView."""
-        return await self._chain.get_worker(worker)
+        return await self._chain.get_worker(worker, fresh=fresh)
 
     async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
         """See ChainView."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -13,9 +12,11 @@ from inference.errors import DecodingError, ModelError, WireDtypeError
 from inference.serving.events import (
     Compute,
     Computed,
+    Conclude,
     Finished,
     GiveUp,
     Retain,
+    Rewind,
     StageEffect,
     Stop,
     StopComputing,
@@ -26,26 +27,29 @@ from inference.serving.events import (
     ToUpstream,
     read_failure_code,
 )
-from inference.serving.record import RequestRecord
-from inference.serving.stage import StageRequest, StageSetup
+from inference.serving.setup import StageSetup
+from inference.serving.stage import StageRequest
 from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
+from node.worker.archive import RequestArchive
 from node.worker.compute import Answer, ComputeLoop
+from node.worker.ends import STOP_CODES, get_hold_s
+from node.worker.path_peers import PathPeers
 from proto_specs.errors import ProtocolError
 from proto_specs.types.calls import Settle
-from proto_specs.types.request import Order, compute_positions
+from proto_specs.types.request import Order, compute_positions, compute_request_id
 from proto_specs.types.wire import (
     Accepted,
-    Countersign,
     Failed,
     FailureCode,
     Frame,
     OutputLeaf,
+    Ping,
+    Pong,
+    PrefixRoots,
     RootsFrame,
     Rows,
     Settled,
-    Token,
-    VoucherFrame,
 )
 
 logger = logging.getLogger("myelin.worker")
@@ -61,35 +65,10 @@ STOP_S_MAX = 20.0
 REQUEST_S_BASE = 180.0
 POSITION_S_MAX = 1.0
 """A request may take three minutes and a second per position: slow clients must not hold memory for longer."""
-STOP_CODES = frozenset({FailureCode.CANCELLED, FailureCode.UNVOUCHED, FailureCode.NO_ESCROW})
-"""Failures that are the client's fault: what it vouched for is settled before the request ends."""
 
 
 class StrayFrame(ProtocolError):
     """A peer sent a frame about a request in which it has no such part."""
-
-
-class RequestArchive(Protocol):
-    """Where finished requests go: to disk and to the chain."""
-
-    async def retain(self, record: RequestRecord) -> None:
-        """Write the record durably. Raises OSError."""
-
-    async def settle(self, request: bytes, call: Settle) -> bytes | None:
-        """Keep and submit a settlement; returns the extrinsic hash, or None when the chain is unreachable now.
-
-        Raises OSError when it cannot be kept.
-        """
-
-
-@dataclass(frozen=True)
-class PathPeers:
-    """libp2p peers of a path as registered on chain, and the links this stage sends on."""
-
-    peer_ids: tuple[str, ...]
-    client: FrameLink
-    downstream: FrameLink | None
-    first: FrameLink | None
 
 
 @dataclass(frozen=True)
@@ -101,17 +80,19 @@ class _Wake:
     """A deadline has changed."""
 
 
-_Event = Frame | Computed | Stop | GiveUp | _LinkGone | _Wake
+_Event = Frame | Computed | Stop | Conclude | GiveUp | _LinkGone | _Wake
 
 
 class ActiveRequest:
     """One request on this stage."""
 
     def __init__(self, setup: StageSetup, peers: PathPeers, compute: ComputeLoop, archive: RequestArchive) -> None:
+        self._windows = archive.open_windows(setup)
+        setup = replace(setup, store=self._windows)
         self.machine = StageRequest(setup)
         self.request = self.machine.request
         self.is_settling = False
-        """Whether the request ended with everything signed, so that a settlement follows."""
+        """Whether the request ended with windows that all have signed, so that a settlement follows."""
         self._setup = setup
         self._peers = peers
         self._compute = compute
@@ -124,6 +105,11 @@ class ActiveRequest:
         self._owed = self.machine.owed_by_client
         self._stopped_s: float | None = None
         self._stop_heard: tuple[float, Stop] | None = None
+        self._given_up: FailureCode | None = None
+        self._conclusion: Conclude | None = None
+        self._concluded = trio.Event()
+        self._is_frozen = False
+        self._is_over = False
 
     @property
     def order(self) -> Order:
@@ -140,9 +126,21 @@ class ActiveRequest:
         """Whether this is the path's last stage, which settles."""
         return self.stage == len(self.order.path) - 1
 
-    async def open(self) -> None:
-        """Read the request's rules and reserve its memory. Raises a ModelError as `ComputeLoop.open`."""
+    async def open(self, before: bytes | None = None) -> None:
+        """Read the request's rules and reserve its memory. Raises a ModelError as `ComputeLoop.open`.
+
+        The memory of the request `before` is taken over, with the rows that the setup keeps of it; when it is gone
+        meanwhile, all is computed again.
+        """
         setup = self._setup
+        if before is not None and setup.kept is not None:
+            try:
+                await self._compute.adopt(before, self.request, self.order, self._on_answer)
+                return
+            except ModelError as error:
+                logger.info("request %s is computed again: %s", self._short, error)
+            self._setup = setup = replace(setup, kept=None)
+            self.machine = StageRequest(setup)
         await self._compute.open(self.request, self.order, setup.prompt, setup.grammar, self._on_answer)
 
     async def run(self) -> None:
@@ -156,15 +154,60 @@ class ActiveRequest:
                 for effect in effects:
                     if not self._is_done:
                         await self._perform(effect)
+            if self._given_up is not None and not self.machine.is_finished:
+                await self._conclude_alone(get_hold_s(self._given_up))
         finally:
+            self._is_over = True
             self._events.close()
+            self._windows.delete()
             await self._compute.close(self.request)
+
+    def freeze(self) -> None:
+        """Another order is about to take over the memory: nothing that comes is handled until this one is concluded."""
+        self._is_frozen = True
+
+    def conclude(self, told: Conclude) -> bool:
+        """Another order goes on from here: the windows that count are known. False for a request that is over."""
+        if self._is_over or self.machine.is_finished:
+            return False
+        self._conclusion = told
+        self._concluded.set()
+        self._put(told)
+        return True
+
+    def abandon(self, message: str) -> None:
+        """The order that was to go on from here was not taken: as if a stage was lost."""
+        self._put(GiveUp(FailureCode.MOVED, message))
+
+    async def _conclude_alone(self, hold_s: float) -> None:
+        """Wait for an order that goes on from here; if none comes, what all have signed is settled."""
+        self._events.close()
+        kept = self.machine.get_prefix_record()
+        if kept is not None:  # the others of the path may settle it at once, and it may be drawn
+            with contextlib.suppress(OSError):  # the end tries again, and tells
+                await self._archive.retain(kept)
+        with trio.move_on_after(hold_s):
+            await self._concluded.wait()
+        told = self._conclusion
+        if told is None:
+            settlement = self.machine.get_settlement() if self.is_last else None
+            windows = self.machine.prefix_windows
+            told = Conclude(windows if settlement is None else settlement.stage_roots[0].roots.windows, settlement)
+        self._is_done = False
+        for effect in self.machine.handle(told):
+            await self._perform(effect)
+        self._is_done = True
 
     def post(self, frame: Frame, link: FrameLink) -> None:
         """Take a frame of a neighbour or the client. Raises StrayFrame when it comes from the wrong peer."""
-        if not self._may_send(frame, link):
+        if not self._peers.may_send(self.stage, frame, link):
             raise StrayFrame(f"request {self._short}: {type(frame).__name__} from a peer that may not send it")
-        if isinstance(frame, Rows | OutputLeaf | RootsFrame):
+        if isinstance(frame, Ping):
+            with contextlib.suppress(NetworkError):
+                progress = (*self.machine.progress, self._compute.steps, self._compute.pass_ms)
+                link.send(Pong(self.request, frame.nonce, *progress))
+            return
+        if isinstance(frame, Rows | OutputLeaf | RootsFrame | PrefixRoots):
             self._upstream = link
         if isinstance(frame, Failed):
             self._on_failed(frame, link)
@@ -244,10 +287,12 @@ class ActiveRequest:
         match event:
             case GiveUp():
                 effects: list[StageEffect] = [event]
-            case _LinkGone():
-                effects = self._on_link_gone(event.link)
             case _Wake():
                 effects = []
+            case _ if self._is_frozen and not isinstance(event, Conclude):
+                effects = []
+            case _LinkGone():
+                effects = self._on_link_gone(event.link)
             case _:
                 effects = self.machine.handle(event)
         owed = self.machine.owed_by_client
@@ -269,13 +314,15 @@ class ActiveRequest:
         if lost is None:
             return []
         key = self.order.path[lost].worker.hex()[:12]
-        return [GiveUp(FailureCode.NEIGHBOUR_LOST, f"stage {lost} (worker {key}) went away")]
+        return [GiveUp(FailureCode.NEIGHBOUR_LOST, f"stage {lost} (worker {key}) went away", lost)]
 
     def _on_failed(self, frame: Failed, link: FrameLink) -> None:
         """The client's end of a request stops the first and the last stage; the first tells the rest of the path."""
         code = read_failure_code(frame.code)
         if link is self._peers.client:
-            if self.stage == 0 or self.is_last:
+            if code is FailureCode.MOVED:
+                self._put(GiveUp(code, frame.message, frame.lost))
+            elif self.stage == 0 or self.is_last:
                 self._put(Stop(FailureCode.CANCELLED, frame.message))
         elif self.stage and link.peer_id == self._peers.peer_ids[self.stage - 1] and code in STOP_CODES:
             if not self.is_last:
@@ -295,31 +342,13 @@ class ActiveRequest:
             self._computed = answer.start + answer.count
             self._put(answer)
 
-    def _may_send(self, frame: Frame, link: FrameLink) -> bool:
-        peers, stage, last = self._peers.peer_ids, self.stage, len(self._peers.peer_ids) - 1
-        is_client = link is self._peers.client
-        is_from_last = stage == 0 < last and link.peer_id == peers[last]
-        match frame:
-            case Failed():
-                return is_client or link.peer_id in peers
-            case Rows() | OutputLeaf():
-                return link.peer_id == peers[stage - 1] if stage else is_client
-            case RootsFrame():
-                return stage > 0 and link.peer_id == peers[stage - 1]
-            case Countersign():
-                return is_client if stage == last else link.peer_id == peers[stage + 1]
-            case VoucherFrame():
-                return (is_client and stage == last) or is_from_last
-            case Token():
-                return is_from_last
-            case _:
-                return False
-
     async def _perform(self, effect: StageEffect) -> None:
         try:
             match effect:
                 case Compute():
                     self._compute.submit(self.request, effect)
+                case Rewind():
+                    await self._compute.rewind(self.request, effect.position)
                 case ToClient() | ToUpstream() | ToDownstream() | ToFirst():
                     self._send(effect)
                 case StopComputing():
@@ -328,10 +357,11 @@ class ActiveRequest:
                     await self._compute.close(self.request)
                 case Retain():
                     await self._archive.retain(effect.record)
+                    self.is_settling = True
                 case SubmitSettlement():
                     await self._settle(effect.call)
                 case Finished():
-                    self._is_done = self.is_settling = True
+                    self._is_done = True
                     logger.info("request %s: finished at stage %d", self._short, self.stage)
                 case GiveUp():
                     self._give_up(effect)
@@ -358,21 +388,24 @@ class ActiveRequest:
             link.send(effect.frame)
         except NetworkError as error:
             if link is not self._peers.client:
-                self._give_up(GiveUp(FailureCode.NEIGHBOUR_LOST, str(error)))
+                lost = self.stage + 1 if link is self._peers.downstream else None
+                self._give_up(GiveUp(FailureCode.NEIGHBOUR_LOST, str(error), lost))
 
     async def _settle(self, call: Settle) -> None:
-        extrinsic = await self._archive.settle(self.request, call)
+        extrinsic = await self._archive.settle(compute_request_id(call.order.order), call)
         if extrinsic is not None:
             with contextlib.suppress(NetworkError):  # it settles without the client as well
                 self._peers.client.send(Settled(self.request, extrinsic))
 
     def _give_up(self, reason: GiveUp) -> None:
         self._is_done = True
-        logger.warning("request %s: given up at stage %d: %s", self._short, self.stage, reason.message)
-        told = make_failed(self.request, reason.code, reason.message)
+        level = logging.INFO if reason.code is FailureCode.MOVED else logging.WARNING
+        logger.log(level, "request %s: given up at stage %d: %s", self._short, self.stage, reason.message)
+        self._given_up = reason.code
+        told = make_failed(self.request, reason.code, reason.message, reason.lost)
         # Along the path a stop means something else: it asks for signatures, which this stage does not give any more.
         is_stop = reason.code in STOP_CODES
-        down = make_failed(self.request, FailureCode.NEIGHBOUR_LOST, reason.message) if is_stop else told
+        down = make_failed(self.request, FailureCode.NEIGHBOUR_LOST, reason.message, self.stage) if is_stop else told
         for link in (self._peers.client, self._upstream, self._peers.downstream, self._peers.first):
             if link is not None and not link.is_lost:
                 try:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import trio
 
 from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import StageStatus
 from inference.serving.record import RequestRecord
+from inference.serving.setup import StageSetup
 from node.client.account import SigningAccount
 from node.client.chain_view import ChainUnreachable
 from node.client.errors import CallFailed, TransactionLost
 from node.client.rpc_errors import RpcError
 from node.machine.files import write_synced
 from node.worker.openings import OpeningStore, OpeningUnavailable
+from node.worker.window_files import WindowFile, WindowsHead, read_left
 from proto_specs.codec import decode, encode
 from proto_specs.limits import EXTRINSIC_BYTES_MAX
 from proto_specs.types.calls import Settle
@@ -46,6 +49,22 @@ class _Sent:
     wait_s: float
 
 
+class RequestArchive(Protocol):
+    """Where requests go: to disk and to the chain."""
+
+    def open_windows(self, setup: StageSetup) -> WindowFile:
+        """A place for the signed windows of a request while it runs."""
+
+    async def retain(self, record: RequestRecord) -> None:
+        """Write the record durably. Raises OSError."""
+
+    async def settle(self, request: bytes, call: Settle) -> bytes | None:
+        """Keep and submit a settlement; returns the extrinsic hash, or None when the chain is unreachable now.
+
+        Raises OSError when it cannot be kept.
+        """
+
+
 class DiskRequestArchive:
     """`RequestArchive` over a directory and an account."""
 
@@ -53,10 +72,17 @@ class DiskRequestArchive:
         self.openings = OpeningStore(directory / "openings")
         self._settlements = directory / "settlements"
         self._settlements.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._running = directory / "running"
+        self._running.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._keep_left()
         self._account = account
         self._sent: dict[bytes, _Sent] = {}
         self._sending: set[bytes] = set()
         self._limiter = trio.CapacityLimiter(OPENINGS_AT_ONCE_MAX)
+
+    def open_windows(self, setup: StageSetup) -> WindowFile:
+        """See RequestArchive."""
+        return WindowFile(self._running, WindowsHead(setup.order, setup.stage, setup.prompt, setup.grammar))
 
     async def retain(self, record: RequestRecord) -> None:
         """See RequestArchive."""
@@ -74,6 +100,8 @@ class DiskRequestArchive:
     async def open(self, body: bytes) -> bytes:
         """Answer an encoded OpeningRequest, for a window that the beacon drew and that is still undecided.
 
+        Of the windows that are kept the opening shows those that were settled.
+
         Nothing else is opened: an opening holds the client's prompt and answer, and sending it costs work.
         Raises DecodeError for garbage, OpeningUnavailable.
         """
@@ -81,11 +109,12 @@ class DiskRequestArchive:
         try:
             challenge_id = compute_challenge_id(asked.request, asked.stage)
             challenge = await self._account.chain.read(queries.read_challenge, challenge_id)
+            settled = await self._account.chain.get_request(asked.request)
         except ChainUnreachable as error:
             raise OpeningUnavailable("this worker's node does not answer: ask again") from error
-        if challenge is None or challenge.window != asked.window or challenge.outcome is not None:
+        if challenge is None or challenge.window != asked.window or challenge.outcome is not None or settled is None:
             raise OpeningUnavailable(f"window {asked.window} of stage {asked.stage} is not challenged (yet)")
-        return await trio.to_thread.run_sync(self.openings.open, body, limiter=self._limiter)
+        return await trio.to_thread.run_sync(self.openings.open, body, settled.windows, limiter=self._limiter)
 
     async def run(self) -> None:
         """Submit pending settlements and forget resolved requests, until cancelled."""
@@ -160,6 +189,14 @@ class DiskRequestArchive:
             return None
         self._sent[request] = _Sent(extrinsic, trio.current_time() + wait_s, min(2 * wait_s, RETRY_S_MAX))
         return extrinsic
+
+    def _keep_left(self) -> None:
+        """What ran when this worker was killed may be settled by the others of its path, and drawn."""
+        for path, found in read_left(self._running):
+            if found is not None:
+                self.openings.save(found)
+                logger.info("request %s: %d windows kept from before", path.stem[:12], len(found.output_leaves))
+            path.unlink()
 
     def _drop(self, request: bytes, path: Path) -> None:
         path.unlink(missing_ok=True)

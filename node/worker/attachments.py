@@ -23,7 +23,7 @@ def check_attached(opened: OpenRequest, stage: int, vocab: int) -> None:
 
 
 def _check_prompt(prompt: bytes, order: Order, is_last: bool, vocab: int) -> None:
-    if not (is_last and order.sampling.reads_prompt):
+    if not (is_last and order.needs_prompt):
         if prompt:
             raise _refuse("a prompt came that this stage's rules do not read")
         return

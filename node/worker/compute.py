@@ -5,11 +5,13 @@ The model runs in a thread (ONNX Runtime releases the GIL), so frames and heartb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
 
+from inference.decoding.chooser import TokenChooser
 from inference.decoding.source import ChooserSource
 from inference.engine.batcher import StageBatcher
 from inference.engine.engine import StageEngine
@@ -18,6 +20,9 @@ from inference.errors import ModelError
 from inference.serving.events import Compute, Computed
 from node.worker.pace import PaceMeter
 from proto_specs.types.request import Order, compute_positions, read_tokens
+
+LONGEST_DECAY = 0.98
+"""Of the longest pass with each later one."""
 
 Answer = Computed | ModelError
 Reply = Callable[[Answer], None]
@@ -48,11 +53,19 @@ class ComputeLoop:
         self._is_last = engine.shard.is_last
         self._choosers = choosers
         self._replies: dict[bytes, Reply] = {}
+        self.steps = 0
+        """Passes of the shard so far: a loop whose number stands still computes nothing."""
+        self._longest_s = 0.0
         self._work = trio.Event()
         self._turn = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)  # of our own: whatever fills the common one, the shard has its thread
         self._taking = trio.CapacityLimiter(1)  # so do the rules of a request, which must hold up no other's tokens
         self._reading = trio.CapacityLimiter(1)  # grammars, which cost their sender nothing, hold up no other request
+
+    @property
+    def pass_ms(self) -> int:
+        """About how long the longest of the latest passes took."""
+        return math.ceil(1e3 * self._longest_s)
 
     async def open(self, request: bytes, order: Order, prompt: bytes, grammar: bytes, reply: Reply) -> None:
         """Admit a request. `prompt` (token ids) and `grammar` are what the last stage's rules read besides tokens.
@@ -60,17 +73,39 @@ class ComputeLoop:
         Raises KvExhaustedError when too much is promised to others, DecodingError for rules that nobody can follow,
         StoreError where this worker lacks what they need.
         """
-        chooser = None
-        if self._is_last:
-            limiter = self._taking if order.sampling.grammar is None else self._reading
-            chooser = await trio.to_thread.run_sync(
-                self._choosers.make, order.sampling, read_tokens(prompt), grammar, limiter=limiter
-            )
+        chooser = await self._make_chooser(order, prompt, grammar)
         async with self._turn:
-            positions = compute_positions(order.prompt_tokens, order.tokens_max)
-            chunk_rows = compute_chunk_rows(order.prompt_tokens, len(order.path))
-            self._batcher.open(request, positions, order.prompt_tokens - 1, chooser, chunk_rows)
+            self._batcher.open(request, *self._measure(order), chooser, self._choose_chunk(order))
             self._replies[request] = reply
+
+    async def adopt(self, before: bytes, request: bytes, order: Order, reply: Reply) -> None:
+        """As `open`, for an order that goes on from the request `before` on a shard that draws no tokens.
+
+        Raises EngineError when its memory is gone.
+        """
+        async with self._turn:
+            self._batcher.adopt(before, request, *self._measure(order), None, self._choose_chunk(order))
+            self._replies.pop(before, None)
+            self._replies[request] = reply
+
+    async def rewind(self, request: bytes, position: int) -> None:
+        """Forget what an adopted request has from `position` on."""
+        async with self._turn:
+            self._batcher.rewind(request, position)
+
+    async def _make_chooser(self, order: Order, prompt: bytes, grammar: bytes) -> TokenChooser | None:
+        if not self._is_last:
+            return None
+        limiter = self._taking if order.sampling.grammar is None else self._reading
+        tokens = read_tokens(prompt)
+        known = tokens[: order.answer_start], grammar, tokens[order.answer_start :]
+        return await trio.to_thread.run_sync(self._choosers.make, order.sampling, *known, limiter=limiter)
+
+    def _measure(self, order: Order) -> tuple[int, int]:
+        return compute_positions(order.prompt_tokens, order.tokens_max), order.prompt_tokens - 1
+
+    def _choose_chunk(self, order: Order) -> int:
+        return compute_chunk_rows(order.prompt_tokens, len(order.path))
 
     async def close(self, request: bytes) -> None:
         """Free a request's memory, also when cancelled; results of a running step are dropped."""
@@ -108,6 +143,8 @@ class ComputeLoop:
                 answers = await trio.to_thread.run_sync(self._batcher.run, planned, limiter=self._limiter)
                 self._pace.note([one.work.count for one in planned.calls], trio.current_time() - began_s)
                 self._batcher.finish(planned)
+                self.steps += 1
+                self._longest_s = max(trio.current_time() - began_s, LONGEST_DECAY * self._longest_s)
                 for request, answer in answers:
                     reply = self._replies.get(request)
                     if reply is None:

@@ -62,14 +62,14 @@ class OpeningStore:
         except FileNotFoundError:
             return 0.0
 
-    def open(self, body: bytes) -> bytes:
-        """Answer an encoded OpeningRequest with an encoded Opening.
+    def open(self, body: bytes, windows: int | None = None) -> bytes:
+        """Answer an encoded OpeningRequest with an encoded Opening. `windows` were settled; None: all that are kept.
 
         Raises DecodeError for garbage and OpeningUnavailable for a request that is not kept or has no such window.
         """
         asked = decode(OpeningRequest, body)
         try:
-            return encode(make_opening(self.load(asked.request, asked.stage), asked.window))
+            return encode(make_opening(self.load(asked.request, asked.stage), asked.window, windows))
         except IndexError as error:
             raise OpeningUnavailable(str(error)) from error
 

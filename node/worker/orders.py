@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from node.client.chain_view import ChainView, SessionEntry, WorkerEntry
-from node.worker.outstanding import Outstanding, compute_price_max
+from node.worker.outstanding import Outstanding
 from node.worker.refusal import OrderRefused
 from node.worker.together import run_each
 from proto_specs.order_rules import OrderInvalid, make_bounds, validate_order
@@ -20,7 +20,8 @@ from proto_specs.types.request import (
     Order,
     PathStage,
     SignedOrder,
-    compute_stage_price,
+    compute_billed_price,
+    compute_price_max,
     is_order_signed,
 )
 from proto_specs.types.wire import FailureCode
@@ -111,7 +112,7 @@ async def _read_worker(order: Order, number: int, chain: ChainView) -> WorkerEnt
     if (entry.start, entry.end) != (stage.start, stage.end):
         raise OrderRefused(FailureCode.BAD_ORDER, f"stage {number} serves other layers than the order says")
     _check_asked(stage, entry)
-    if compute_stage_price(stage, order.prompt_tokens, order.tokens_max) > entry.gross_max:
+    if compute_billed_price(order, stage, order.tokens_max, order.prompt_tokens) > entry.gross_max:
         raise OrderRefused(FailureCode.BAD_ORDER, f"the bond of stage {number} bears {entry.gross_max} nmyl a request")
     return entry
 

@@ -10,7 +10,7 @@ import trio
 from node.client.chain_view import ChainView, SessionEntry
 from node.worker.refusal import OrderRefused
 from node.worker.together import run_each
-from proto_specs.types.request import Order, compute_request_id, compute_stage_price
+from proto_specs.types.request import Order, compute_price_max, compute_request_id
 from proto_specs.types.wire import FailureCode
 
 ENDED_S_MAX = 120.0
@@ -100,8 +100,3 @@ class Outstanding:
         for request, one in list(self._taken.items()):
             if one.ended_s is not None and now_s - one.ended_s > ENDED_S_MAX:
                 del self._taken[request]
-
-
-def compute_price_max(order: Order) -> int:
-    """The most that the whole path may cost, in nmyl."""
-    return sum(compute_stage_price(stage, order.prompt_tokens, order.tokens_max) for stage in order.path)

@@ -173,7 +173,8 @@ class RecordWatch:
             self.replaced_by = found.peer_id
             self._departure.ask(f"its key serves as peer {found.peer_id} now", tells_chain=False)
             return
-        is_away = found.status == WorkerStatus.ABSENT and not self._departure.is_asked
+        wants_away = self._departure.is_asked or self._presence.leaving is not None
+        is_away = found.status == WorkerStatus.ABSENT and not wants_away
         if is_away and trio.current_time() >= self._announced_s + self._wait_s:
             self._announced_s, self._wait_s = trio.current_time(), min(2 * self._wait_s, ANNOUNCE_S_MAX)
             logger.warning("this worker is marked absent on chain: verifiers did not reach it; announcing it again")

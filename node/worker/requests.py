@@ -7,6 +7,7 @@ import trio
 from node.client.link import FrameLink, get_request_id, make_failed
 from node.p2p.errors import NetworkError
 from node.worker.active import ActiveRequest
+from proto_specs.types.request import Order
 from proto_specs.types.wire import Accepted, Failed, FailureCode, Frame, Settled
 
 
@@ -45,6 +46,19 @@ class Requests:
     def list_running(self) -> list[ActiveRequest]:
         """All that run."""
         return list(self._active.values())
+
+    def find_before(self, order: Order) -> list[ActiveRequest]:
+        """The requests of the answer that a continuation goes on with, the latest first; there are few."""
+        continuation = order.continuation
+        if continuation is None:
+            return []
+        found = [
+            one
+            for one in self._active.values()
+            if one.order.session == order.session
+            and continuation.request in (one.request, one.order.continuation and one.order.continuation.request)
+        ]
+        return sorted(found, key=lambda one: one.order.epoch, reverse=True)
 
     def list_settled_here(self) -> list[ActiveRequest]:
         """Requests whose last stage this is."""

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
 from inference.errors import DecodingError, KvExhaustedError, ModelError
-from inference.serving.stage import StageSetup
+from inference.serving.setup import StageSetup
 from node.client.chain_view import ChainUnreachable, ChainView, WorkerEntry
 from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
 from node.p2p.framing import FramedStream
 from node.p2p.host import P2PHost
-from node.worker.active import ActiveRequest, PathPeers, RequestArchive
+from node.worker.active import ActiveRequest
+from node.worker.archive import RequestArchive
 from node.worker.attachments import check_attached
 from node.worker.compute import ComputeLoop
 from node.worker.edges import EdgePool
+from node.worker.fence import Fence
+from node.worker.handover import Handover, prepare_handover
 from node.worker.orders import OrderAdmission, admit_order
-from node.worker.outstanding import Outstanding, compute_price_max
+from node.worker.outstanding import Outstanding
+from node.worker.path_peers import PathPeers
 from node.worker.presence import Presence
 from node.worker.refusal import OrderRefused
 from node.worker.request_journal import RequestJournal
@@ -28,7 +33,7 @@ from proto_specs.ed25519 import SigningKey
 from proto_specs.errors import DecodeError
 from proto_specs.limits import FRAME_BYTES_MAX
 from proto_specs.types.manifest import Manifest
-from proto_specs.types.request import compute_request_id
+from proto_specs.types.request import compute_price_max, compute_request_id
 from proto_specs.types.wire import REQUEST_PROTOCOL, STAGE_PROTOCOL, FailureCode, OpenRequest
 
 logger = logging.getLogger("myelin.worker")
@@ -62,6 +67,7 @@ class WorkerServer:
         self.outstanding = Outstanding()
         self.requests = Requests()
         self.presence = parts.presence
+        self._fence = Fence()
         self._edges = EdgePool(host, nursery, self.requests.read_link)
         host.serve(
             REQUEST_PROTOCOL,
@@ -114,25 +120,33 @@ class WorkerServer:
         try:
             check_attached(opened, admission.stage, parts.manifest.architecture.vocab)
             parts.journal.check(compute_request_id(order.order), admission.session)
-            peers = await self._reach_peers(admission, client)
             session_key, attached = admission.session.session_key, (opened.prompt, opened.grammar)
+            handover = prepare_handover(opened, session_key, parts.entry.worker, self.requests, self._fence)
+            peers = await self._reach_peers(admission, client)
+            handover.freeze()
             setup = StageSetup(order, admission.stage, parts.manifest, session_key, parts.worker_key, *attached)
-            active = ActiveRequest(setup, peers, parts.compute, parts.archive)
-            await self._reserve(active, admission)
+            active = ActiveRequest(replace(setup, kept=handover.get_kept()), peers, parts.compute, parts.archive)
+            await self._reserve(active, admission, handover)
         except BaseException as error:
             self.outstanding.release(order.order)
             if isinstance(error, ModelError):
                 raise OrderRefused(_classify(error), str(error)) from error
             raise
         self.requests.add(active)
+        await handover.complete(parts.archive)
         return active
 
-    async def _reserve(self, active: ActiveRequest, admission: OrderAdmission) -> None:
+    async def _reserve(self, active: ActiveRequest, admission: OrderAdmission, handover: Handover) -> None:
         """Reserves memory, then writes the journal. The journal uses the order up, so this comes last."""
-        await active.open()
+        try:
+            await active.open(handover.memory_of)
+        except BaseException:
+            handover.abandon()
+            raise
         try:
             await self._parts.journal.take(active.request, admission.session)
         except BaseException as error:
+            handover.abandon()
             await self._parts.compute.close(active.request)
             if isinstance(error, OSError):
                 logger.error("cannot note a request on disk, so none is taken: %s", error)
@@ -150,7 +164,17 @@ class WorkerServer:
         return PathPeers(tuple(one.peer_id for one in path), client, downstream, first)
 
     async def _connect(self, neighbour: WorkerEntry) -> FrameLink:
-        return await self._edges.connect(neighbour.peer_id, neighbour.addresses)
+        """Raises NetworkError. A neighbour that started again has another address than was read a while ago."""
+        try:
+            return await self._edges.connect(neighbour.peer_id, neighbour.addresses)
+        except NetworkError:
+            now = None
+            with contextlib.suppress(ChainUnreachable):
+                now = await self._parts.chain.get_worker(neighbour.worker, fresh=True)
+            known = (neighbour.peer_id, neighbour.addresses)
+            if now is None or now.peer_id != neighbour.peer_id or (now.peer_id, now.addresses) == known:
+                raise
+            return await self._edges.connect(now.peer_id, now.addresses)
 
     async def _run(self, active: ActiveRequest) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,20 @@ Loader = Callable[[ShardStore, bytes, int, int, int, Device], ShardSession]
 
 
 @dataclass(frozen=True)
+class ServingWorker:
+    """A worker that serves, as whoever watches over it sees it."""
+
+    host: P2PHost
+    compute: ComputeLoop
+    presence: Presence
+    server: WorkerServer
+
+
+Roam = Callable[[ServingWorker], Awaitable[None]]
+"""Runs beside a serving worker, and returns once the chain shows other layers of it."""
+
+
+@dataclass(frozen=True)
 class WorkerConfig:
     """How a worker runs. Prices are nmyl per layer and token, the bond nmyl, `kv_positions` the KV memory budget.
 
@@ -79,8 +93,9 @@ async def run_worker(
     account: SigningAccount,
     load: Loader = load_verified,
     departure: Departure | None = None,
+    roam: Roam | None = None,
 ) -> None:
-    """Serve until the departure is asked for and carried out, or until cancelled.
+    """Serve until the departure is asked for and carried out, until `roam` returns, or until cancelled.
 
     Raises WorkerRefused, JournalError, StoreError, EngineError, CallFailed, RpcError at the start, and WorkerReplaced
     at the end when the worker key serves elsewhere.
@@ -122,14 +137,32 @@ async def run_worker(
             nursery.start_soon(watch.run)
             departure.is_serving = True
             logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(host.addresses))
-            await departure.wait_asked()
-            async with trio.open_nursery() as leaving:
-                if departure.tells_chain:
-                    leaving.start_soon(tell_chain, account, entry.worker, host.peer_id)
-                await drain(server.requests, presence, archive.count_undecided, departure.reason, config.grace_s)
+            if not await has_roamed(departure, roam, ServingWorker(host, compute, presence, server)):
+                async with trio.open_nursery() as leaving:
+                    if departure.tells_chain:
+                        leaving.start_soon(tell_chain, account, entry.worker, host.peer_id)
+                    await drain(server.requests, presence, archive.count_undecided, departure.reason, config.grace_s)
             nursery.cancel_scope.cancel()
     if watch.replaced_by is not None:
         raise WorkerReplaced(entry.worker, watch.replaced_by)
+
+
+async def has_roamed(departure: Departure, roam: Roam | None, serving: ServingWorker) -> bool:
+    """Wait for the end: true when it is that the worker holds other layers, false when it is asked to leave."""
+    is_elsewhere = False
+
+    async def run_roam(scope: trio.CancelScope) -> None:
+        nonlocal is_elsewhere
+        if roam is not None:
+            await roam(serving)
+            is_elsewhere = True
+            scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_roam, nursery.cancel_scope)
+        await departure.wait_asked()
+        nursery.cancel_scope.cancel()
+    return is_elsewhere
 
 
 async def open_request_journal(config: WorkerConfig, account: SigningAccount) -> RequestJournal:

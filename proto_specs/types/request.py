@@ -27,6 +27,21 @@ class PathStage:
 
 
 @record
+class Continuation:
+    """What an order goes on from, after a stage of the path before was lost in mid-answer.
+
+    Its prompt is the prompt of `request` and the tokens of the answer so far: the first `answer_start` are the real
+    prompt. The stages of `request` are paid for its positions [0, `settled_positions`), whole windows that all of them
+    signed; this order does not bill them again. `epoch` counts the orders of one answer: a stage serves no older one.
+    """
+
+    request: Hash32
+    epoch: U8
+    answer_start: U32
+    settled_positions: U32
+
+
+@record
 class Order:
     """The whole request, which the client signs. Its hash, the request id, binds chain, model, rules and path.
 
@@ -47,6 +62,27 @@ class Order:
     tokens_max: U32
     sampling: SamplingParams
     path: Annotated[tuple[PathStage, ...], Max(limits.STAGES_MAX)]
+    continuation: Continuation | None = None
+
+    @property
+    def epoch(self) -> int:
+        """0, and one more with each continuation."""
+        return 0 if self.continuation is None else self.continuation.epoch
+
+    @property
+    def answer_start(self) -> int:
+        """Tokens of the prompt proper; those of the answer follow."""
+        return self.prompt_tokens if self.continuation is None else self.continuation.answer_start
+
+    @property
+    def needs_prompt(self) -> bool:
+        """Whether the last stage gets the prompt's tokens: its rules read them, or they hold the answer so far."""
+        return self.continuation is not None or self.sampling.reads_prompt
+
+    @property
+    def settled_positions(self) -> int:
+        """Leading positions that an order before is paid for."""
+        return 0 if self.continuation is None else self.continuation.settled_positions
 
 
 @record
@@ -207,6 +243,30 @@ def compute_stage_price(stage: PathStage, prompt_tokens: int, generated_tokens: 
     """Gross price of a stage in nmyl: layers x (prompt x prefill price + generated x decode price)."""
     layers = stage.end - stage.start
     return layers * (prompt_tokens * stage.prefill_price + generated_tokens * stage.decode_price)
+
+
+def compute_billed_price(order: Order, stage: PathStage, generated_tokens: int, positions: int) -> int:
+    """Gross price of a stage in nmyl for `positions` computed and `generated_tokens` vouched for.
+
+    Prompt positions that the order before settled are not billed again; those that were not computed are not billed.
+    """
+    prompt = max(0, min(order.prompt_tokens, positions) - order.settled_positions)
+    return compute_stage_price(stage, prompt, generated_tokens)
+
+
+def compute_price_max(order: Order) -> int:
+    """The most that the whole path may cost, in nmyl."""
+    return sum(compute_billed_price(order, one, order.tokens_max, order.prompt_tokens) for one in order.path)
+
+
+def compute_settled_price(order: Order, generated_tokens: int, positions: int) -> int:
+    """What the whole path costs for so many tokens and positions, in nmyl."""
+    return sum(compute_billed_price(order, one, generated_tokens, positions) for one in order.path)
+
+
+def compute_vouched_tokens(order: Order, positions: int) -> int:
+    """Tokens drawn from the first `positions` positions: what a voucher over them promises."""
+    return max(0, positions - order.prompt_tokens + 1)
 
 
 def compute_positions(prompt_tokens: int, generated_tokens: int) -> int:

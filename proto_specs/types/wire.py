@@ -7,6 +7,7 @@ from typing import Annotated
 
 from proto_specs import limits
 from proto_specs.codec import U8, U16, U32, U64, Max, record, variant
+from proto_specs.types.calls import Settle
 from proto_specs.types.common import Hash32, Payload, Signature
 from proto_specs.types.request import Leaf, SignedOrder, SignedStageRoots, SignedVoucher
 from proto_specs.types.sampling import TokenLogprob
@@ -32,6 +33,8 @@ class FailureCode(enum.IntEnum):
     CANCELLED = 10
     INTERNAL = 11
     LEAVING = 12
+    MOVED = 13
+    """Client -> stage: another order goes on from this one. Hold what it needs for a while."""
 
 
 class FinishReason(enum.IntEnum):
@@ -47,12 +50,14 @@ class OpenRequest:
     """Client -> every stage of the path: take part in this request.
 
     The last stage gets what the order names by hash and its rules read: the prompt's token ids (uint32, little-endian)
-    when a rule reads them, and the grammar's text. Both are empty for every other stage.
+    when a rule reads them, and the grammar's text. Both are empty for every other stage. A continuation brings the
+    settlement of the positions that it does not bill, for every stage to check and for a survivor to submit.
     """
 
     order: SignedOrder
     prompt: Payload = b""
     grammar: Annotated[bytes, Max(limits.GRAMMAR_BYTES_MAX)] = b""
+    settled: Settle | None = None
 
 
 @variant(2)
@@ -64,11 +69,12 @@ class Accepted:
 
 @variant(3)
 class Failed:
-    """Any side: the sender cannot serve the request (any longer)."""
+    """Any side: the sender cannot serve the request (any longer). `lost`: because it lost this stage of the path."""
 
     request: Hash32
     code: U8
     message: Annotated[str, Max(limits.FAILURE_TEXT_BYTES_MAX)]
+    lost: U8 | None = None
 
 
 @variant(4)
@@ -147,6 +153,40 @@ class PromptLogprobs:
     ]
 
 
+@variant(12)
+class PrefixRoots:
+    """Stage -> next stage, and last stage -> client, while the request runs: the roots over its first whole windows.
+
+    Signed by all stages up to the sender. With the client's voucher they settle what all have signed so far, whoever is
+    lost later.
+    """
+
+    roots: Annotated[tuple[SignedStageRoots, ...], Max(limits.STAGES_MAX)]
+
+
+@variant(13)
+class Ping:
+    """Client -> any stage: is it there, and how far is the request?"""
+
+    request: Hash32
+    nonce: U32
+
+
+@variant(14)
+class Pong:
+    """Stage -> client, at once: positions received and computed, and the passes of its engine since it started.
+
+    `pass_ms` is how long the longest of its latest passes took.
+    """
+
+    request: Hash32
+    nonce: U32
+    received: U32
+    computed: U32
+    steps: U64
+    pass_ms: U32
+
+
 Frame = (
     OpenRequest
     | Accepted
@@ -159,6 +199,9 @@ Frame = (
     | RootsFrame
     | Settled
     | PromptLogprobs
+    | PrefixRoots
+    | Ping
+    | Pong
 )
 
 

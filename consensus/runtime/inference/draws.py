@@ -27,7 +27,8 @@ def draw_request(env: Environment, request_id: bytes) -> None:
     for index, stage in enumerate(request.stages):
         if stage.status != StageStatus.AWAITING_DRAW:
             continue
-        window = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, request.windows)
+        windows = range(request.first_window, request.windows)
+        window = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, windows)
         if window is None:
             payments.pay_stage(env, request_id, index, None, ())
             continue
@@ -40,16 +41,16 @@ def draw_request(env: Environment, request_id: bytes) -> None:
         _challenge_stage(env, request_id, index, window, eligible)
 
 
-def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, windows: int) -> int | None:
+def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, windows: range) -> int | None:
     """The challenged window, or None. The first 8 bytes of the draw (big-endian) decide, the next 8 choose.
 
     H = hash(DRAW, beacon || request || stage as one byte); challenged iff u64(H[0:8]) x 10^6 < ppm x 2^64.
     """
-    assert windows > 0, "a settled request has positions"
+    assert windows, "a settled request has positions of its own"
     drawn = hash_tagged(Tag.DRAW, beacon + request_id + bytes([stage]))
     if int.from_bytes(drawn[:8], "big") * PPM >= challenge_ppm << 64:
         return None
-    return int.from_bytes(drawn[8:16], "big") % windows
+    return windows[int.from_bytes(drawn[8:16], "big") % len(windows)]
 
 
 def list_eligible(state: StateReader, model: bytes, parties: set[bytes]) -> list[Validator]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from consensus.runtime.arithmetic import BALANCE_MAX, PERMILLE, PPM
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import asks, payments
+from consensus.runtime.inference import asks, moves, payments
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import (
     BadOrder,
@@ -46,7 +46,7 @@ from consensus.runtime.inference.state import (
     WorkerStatus,
 )
 from consensus.state.reader import StateReader
-from proto_specs.limits import UNVOUCHED_TOKENS_MAX
+from proto_specs.limits import UNVOUCHED_TOKENS_MAX, WINDOW_POSITIONS
 from proto_specs.order_rules import OrderInvalid, validate_order
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
@@ -54,10 +54,10 @@ from proto_specs.types.request import (
     Order,
     SignedStageRoots,
     SignedVoucher,
+    compute_billed_price,
     compute_commitment_root,
     compute_positions,
     compute_request_id,
-    compute_stage_price,
     compute_windows,
     is_order_signed,
     is_stage_roots_signed,
@@ -84,7 +84,8 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
         raise BadOrderSignature("the session key did not sign this order")
     check_voucher(session, order, request_id, call.voucher)
     check_stage_roots(order, request_id, call.voucher, call.stage_roots)
-    prices = [compute_stage_price(stage, order.prompt_tokens, tokens) for stage in order.path]
+    positions = call.stage_roots[0].roots.positions
+    prices = [compute_billed_price(order, stage, tokens, positions) for stage in order.path]
     _check_payable(session, order, sum(prices))
 
     params = inference.params.read(state)
@@ -125,6 +126,8 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
         final=call.voucher.voucher.final,
         positions=roots[0].positions,
         windows=roots[0].windows,
+        first_window=order.settled_positions // WINDOW_POSITIONS,
+        continues=None if order.continuation is None else order.continuation.request,
         price=sum(prices),
         escrow=sum(prices),
         returned=0,
@@ -200,12 +203,16 @@ def _check_payable(session: Session, order: Order, price: int) -> None:
 
 
 def _check_path(env: Environment, session: Session, order: Order) -> list[Worker]:
-    """A bonded worker holds each stage, at a price that both sides agreed to."""
+    """A bonded worker holds each stage, another one each, at a price that both sides agreed to."""
     workers = []
+    if len({stage.worker for stage in order.path}) < len(order.path):
+        raise BadPath("a worker holds two stages")
     for number, stage in enumerate(order.path):
         worker = inference.workers.read(env.state, stage.worker)
-        if worker is None or worker.model != order.model or (worker.start, worker.end) != (stage.start, stage.end):
-            raise BadPath(f"stage {number}: the worker does not hold [{stage.start}, {stage.end}) of this model")
+        if worker is None or worker.model != order.model:
+            raise BadPath(f"stage {number}: the worker does not serve this model")
+        if not moves.is_held(env.state, env.block.height, stage.worker, worker, stage.start, stage.end):
+            raise BadPath(f"stage {number}: the worker does not hold [{stage.start}, {stage.end})")
         if max(stage.prefill_price, stage.decode_price) > session.max_price:
             raise PriceTooHigh(f"stage {number} is above the session's {session.max_price} nmyl")
         prefill, decode = asks.get_floor(worker, env.block.height)
@@ -237,7 +244,8 @@ def check_stage_roots(
 
     A request that ran to its end has exactly the positions of its tokens. In an aborted one workers may have computed
     more than the client vouched for, by as many tokens as workers go without a voucher; the voucher decides the bill.
-    This bound keeps a worker from settling an old voucher for work that was vouched for later.
+    This bound keeps a worker from settling an old voucher for work that was vouched for later. One that ended within
+    its prompt has whole windows of it, and bills no more. Positions that the order before settled are not enough.
     """
     if len(stage_roots) != len(order.path):
         raise BadStageRoots(f"{len(stage_roots)} roots for {len(order.path)} stages")
@@ -247,8 +255,10 @@ def check_stage_roots(
     if not voucher.voucher.final:
         ahead = min(voucher.voucher.tokens + COMPUTED_AHEAD_MAX, order.tokens_max)
         most = compute_positions(order.prompt_tokens, ahead)
-    if not billed <= positions <= most:
-        raise BadStageRoots(f"{positions} positions computed, {billed} to {most} expected")
+    is_prompt = voucher.voucher.tokens == 0 and positions % WINDOW_POSITIONS == 0
+    least = order.settled_positions + 1 if is_prompt else max(billed, order.settled_positions + 1)
+    if not least <= positions <= most:
+        raise BadStageRoots(f"{positions} positions computed, {least} to {most} expected")
     previous: bytes | None = None
     for number, (stage, signed) in enumerate(zip(order.path, stage_roots, strict=True)):
         roots = signed.roots

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from inference.routing import NoPathError
+from inference.routing import NoPathError, Prefer
 from node.client.answer import Resolution
 from node.client.chain_view import ChainUnreachable
 from node.client.errors import EscrowShort
@@ -67,6 +67,16 @@ def test_waiting_for_the_chain(gateway: RunningGateway) -> None:
     assert last["myelin"]["requests"][0]["state"] == "verified"
     assert text.endswith("data: [DONE]\n\n")
     assert ask(gateway, BODY, **{"x-myelin-wait": "soon"}).status_code == 400
+
+
+def test_a_request_says_what_its_path_is_chosen_by(gateway: RunningGateway) -> None:
+    for given in ("cheap", "FAST"):
+        assert ask(gateway, BODY, **{"x-myelin-prefer": given}).status_code == 200
+    ask(gateway, BODY)
+    assert [one.prefer for one in gateway.inference.asked] == [Prefer.CHEAP, Prefer.FAST, Prefer.FAST]
+    refused = ask(gateway, BODY, **{"x-myelin-prefer": "free"})
+    assert refused.status_code == 400
+    assert "fast or cheap" in refused.text
 
 
 def test_the_state_of_a_request_is_for_its_key_alone(gateway: RunningGateway) -> None:

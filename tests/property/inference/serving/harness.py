@@ -28,7 +28,8 @@ from inference.serving.events import (
     read_failure_code,
 )
 from inference.serving.record import RequestRecord
-from inference.serving.stage import StageRequest, StageSetup
+from inference.serving.setup import StageSetup
+from inference.serving.stage import StageRequest
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH

@@ -112,6 +112,7 @@ def build_calls() -> list[calls.Call]:
         calls.RegisterModel(encode(build_manifest(LAYERS))),
         world.register_worker(bob, 0, 2),
         calls.UpdateWorker(bob.worker_key.public_key, "peer", ("/ip4/127.0.0.1/tcp/4001",), 500, 1_000),
+        calls.MoveWorker(bob.worker_key.public_key, 4, 6),
         calls.RetireWorker(bob.worker_key.public_key),
         calls.LeaveWorker(bob.worker_key.public_key),
         calls.ReportAbsent(bob.worker_key.public_key),

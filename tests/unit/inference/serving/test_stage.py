@@ -20,7 +20,8 @@ from inference.serving.events import (
 )
 from inference.serving.opening import OpeningError, authenticate_opening
 from inference.serving.record import make_opening
-from inference.serving.stage import StageRequest, StageSetup
+from inference.serving.setup import StageSetup
+from inference.serving.stage import StageRequest
 from proto_specs.merkle import compute_root
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.manifest import WireDtype

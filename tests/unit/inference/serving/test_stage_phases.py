@@ -8,7 +8,8 @@ import pytest
 
 from inference.serving import stage as stage_module
 from inference.serving.events import Computed, GiveUp, StageEffect, StageInput, Stop
-from inference.serving.stage import StageRequest, StageSetup
+from inference.serving.setup import StageSetup
+from inference.serving.stage import StageRequest
 from inference.serving.stage_phases import OVER, STAGE_TABLE, StageEvent, StagePhase, StageRefusal, advance_stage
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.request import (

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 
+from inference.routing import Prefer
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, TokenReceived
 from node.client.answer import Ask, Generated, Resolution
 from node.client.attempt import PATHS_MAX
@@ -230,7 +231,7 @@ async def test_another_path_is_taken_before_the_caller_sees_an_error(world: Worl
     await world.ask()
     assert world.network.dialled == [["dear"]], "it is left out for the next request"
     await trio.sleep(10)
-    _, later = await world.ask()
+    _, later = await world.ask(dataclasses.replace(ASK, prefer=Prefer.CHEAP))
     assert later.workers[0].worker == cheap, "and tried again later"
 
 

@@ -189,6 +189,18 @@ async def test_who_asks_for_the_height_begins_anew() -> None:
     assert moved.peer_id == "moved"
 
 
+async def test_a_worker_that_cannot_be_reached_is_read_anew() -> None:
+    rpc = FakeRpc()
+    chain = RpcChain(rpc, bytes(32))
+    inference.workers.write(rpc.state, b"w" * 32, WORKER)
+    await chain.get_worker(b"w" * 32)
+    inference.workers.write(rpc.state, b"w" * 32, replace(WORKER, peer_id="moved"))
+    for fresh, peer_id in ((False, WORKER.peer_id), (True, "moved"), (False, "moved")):
+        found = await chain.get_worker(b"w" * 32, fresh=fresh)
+        assert found is not None
+        assert found.peer_id == peer_id
+
+
 async def test_a_worker_that_is_not_there_is_asked_for_again() -> None:
     rpc = FakeRpc()
     chain = RpcChain(rpc, bytes(32))

@@ -12,10 +12,11 @@ from inference.errors import EngineError, GrammarError, ModelError
 from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, ToStage
 from inference.serving.events import Compute, Computed, DrawnToken
 from inference.serving.record import RequestRecord
-from inference.serving.stage import StageSetup
+from inference.serving.setup import StageSetup
 from node.client.link import LinkLost, make_failed
 from node.worker import active as module
-from node.worker.active import ActiveRequest, PathPeers, StrayFrame
+from node.worker.active import ActiveRequest, StrayFrame
+from node.worker.path_peers import PathPeers
 from node.worker.requests import Requests
 from proto_specs.limits import FAILURE_TEXT_BYTES_MAX
 from proto_specs.types.calls import Settle

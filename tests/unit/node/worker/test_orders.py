@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from node.worker.orders import OrderAdmission, admit_order
-from node.worker.outstanding import ENDED_S_MAX, Outstanding, compute_price_max
+from node.worker.outstanding import ENDED_S_MAX, Outstanding
 from node.worker.refusal import OrderRefused
-from proto_specs.types.request import SignedOrder, is_order_signed
+from proto_specs.types.request import SignedOrder, compute_price_max, is_order_signed
 from proto_specs.types.sampling import SamplingParams
 from proto_specs.types.wire import FailureCode
 from tests.property.inference.serving.harness import SESSION_KEY, WORKER_KEYS, make_manifest, make_order

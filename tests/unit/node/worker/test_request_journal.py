@@ -11,7 +11,8 @@ import trio
 from typer.testing import CliRunner
 
 from inference.serving.events import ToUpstream
-from inference.serving.stage import StageRequest, StageSetup
+from inference.serving.setup import StageSetup
+from inference.serving.stage import StageRequest
 from node.cli import workers
 from node.client.rpc_chain import Health
 from node.worker import request_journal
@@ -241,7 +242,7 @@ class LaggingChain:
         height = self.heights.pop(0) if len(self.heights) > 1 else self.heights[0]
         return Health(height, is_current=height >= 1_000)
 
-    async def get_worker(self, worker: bytes) -> object | None:
+    async def get_worker(self, worker: bytes, *, fresh: bool = False) -> object | None:
         return object() if self.heights[0] >= 100 else None
 
 

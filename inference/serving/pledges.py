@@ -1,0 +1,70 @@
+"""What a stage has put its key to, and must be able to open: the roots it signs, and the record behind them.
+
+Roots bind a stage whoever submits them. So its record covers the most windows that it has signed roots over: those of
+the end, or those of a prefix, although the request was cut to fewer later.
+"""
+
+from __future__ import annotations
+
+from inference.serving.boundary import BoundaryError, BoundaryLog
+from inference.serving.place import Place
+from inference.serving.prefix import PrefixBook, sign_roots
+from inference.serving.record import RequestRecord
+from inference.serving.setup import StageSetup
+from inference.serving.vouchers import VoucherBook
+from proto_specs.types.calls import Settle
+from proto_specs.types.request import SignedStageRoots
+
+
+class Pledges:
+    """The signed roots of one request on one stage, over its two boundaries. `prefix`: those signed while it runs."""
+
+    def __init__(self, setup: StageSetup, place: Place, received: BoundaryLog, sent: BoundaryLog) -> None:
+        self.prefix = PrefixBook(setup.order.order, place, setup.worker_key)
+        self._setup = setup
+        self._place = place
+        self._received = received
+        self._sent = sent
+        self._before_cut: RequestRecord | None = None
+
+    def note_cut(self, windows: int) -> None:
+        """Both logs are about to be cut to `windows` windows."""
+        if self.prefix.windows > windows:
+            self._before_cut = self._make_record(self.prefix.windows)
+
+    def sign_roots(self, positions: int) -> SignedStageRoots:
+        """The roots over all positions, whose leaves have both signatures."""
+        return sign_roots(self._place, self._setup.worker_key, self._received, self._sent, positions)
+
+    def make_record(self, windows: int) -> RequestRecord:
+        """The record of the first `windows` windows at least, whose leaves have both signatures."""
+        return self._before_cut or self._make_record(max(windows, self.prefix.windows))
+
+    def conclude(self, windows: int) -> RequestRecord | None:
+        """What has to be kept when only the first `windows` windows count: all that is under prefix roots, if anything.
+
+        Raises BoundaryError when this stage has not signed for so many.
+        """
+        signed = self.prefix.windows
+        if windows > signed:
+            raise BoundaryError(f"{windows} windows are to count, {signed} are signed here")
+        return self.make_record(signed) if signed else None
+
+    def make_settlement(self, book: VoucherBook) -> Settle | None:
+        """On a last stage: what settles the windows under prefix roots; None when they are not vouched for."""
+        voucher = book.get_voucher(self.prefix.windows)
+        return None if voucher is None else Settle(self._setup.order, voucher, self.prefix.roots)
+
+    def _make_record(self, windows: int) -> RequestRecord:
+        setup, received, sent, numbers = self._setup, self._received, self._sent, range(windows)
+        return RequestRecord(
+            order=setup.order,
+            stage=setup.stage,
+            input_leaves=received.get_signed(windows),
+            input_payloads=tuple(received.get_payload(one) for one in numbers),
+            output_leaves=sent.get_signed(windows),
+            output_payloads=tuple(sent.get_payload(one) for one in numbers),
+            traces=tuple(sent.get_trace(one) for one in numbers),
+            prompt=setup.prompt,
+            grammar=setup.grammar,
+        )

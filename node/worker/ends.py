@@ -1,0 +1,21 @@
+"""What follows on a worker when a request ends before its time, by the code of the failure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proto_specs.types.wire import FailureCode
+
+HOLD_S: Final = 20.0
+"""How long a request that lost a stage keeps its memory for an order that goes on from it."""
+HOLDING_CODES: Final = frozenset(
+    {FailureCode.NEIGHBOUR_LOST, FailureCode.MOVED, FailureCode.INTERNAL, FailureCode.BAD_INPUT}
+)
+"""Failures after which the client may go on with other workers."""
+STOP_CODES: Final = frozenset({FailureCode.CANCELLED, FailureCode.UNVOUCHED, FailureCode.NO_ESCROW})
+"""Failures that are the client's fault: what it vouched for is settled before the request ends."""
+
+
+def get_hold_s(code: FailureCode) -> float:
+    """Seconds that a given up request waits for an order that goes on from it."""
+    return HOLD_S if code in HOLDING_CODES else 0.0
