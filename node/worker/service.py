@@ -20,7 +20,8 @@ from inference.model.store import ShardStore
 from node.client.account import SigningAccount
 from node.client.chain_view import WorkerEntry
 from node.client.rpc_chain import RpcChain
-from node.p2p.host import P2PHost, open_host
+from node.p2p.circuits import open_roaming_host
+from node.p2p.host import P2PHost
 from node.p2p.request import serve_requests
 from node.transfer.shards.serve import ShardCatalog, serve_shards
 from node.worker.archive import DiskRequestArchive
@@ -61,6 +62,8 @@ class WorkerConfig:
     kv_positions: int
     threads: int = 1
     device: Device = CPU
+    relays: tuple[str, ...] = ()
+    """Through which it is reached, instead of where it listens."""
 
 
 def load_verified(store: ShardStore, model: bytes, start: int, end: int, threads: int, device: Device) -> ShardSession:
@@ -94,15 +97,18 @@ async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader
     choosers = ChooserSource(store, config.model, manifest)
     compute = ComputeLoop(StageEngine(session, config.kv_positions), choosers)
     with contextlib.closing(await open_request_journal(config, account)) as journal:
-        async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
+        async with (
+            open_roaming_host(config.node_seed, config.listen, config.relays) as (host, addresses),
+            trio.open_nursery() as nursery,
+        ):
             serve_openings(host, archive)
             serve_shards(host, ShardCatalog(store))
-            entry = await _register(config, account, host)
+            entry = await _register(config, account, host.peer_id, tuple(addresses))
             nursery.start_soon(compute.run)
             nursery.start_soon(archive.run)
             parts = WorkerParts(entry, manifest, config.worker_key, chain, compute, archive, journal)
             WorkerServer(host, nursery, parts)
-            logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(host.addresses))
+            logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(addresses))
 
 
 async def open_request_journal(config: WorkerConfig, account: SigningAccount) -> RequestJournal:
@@ -148,10 +154,11 @@ def serve_openings(host: P2PHost, archive: DiskRequestArchive) -> None:
     )
 
 
-async def _register(config: WorkerConfig, account: SigningAccount, host: P2PHost) -> WorkerEntry:
+async def _register(
+    config: WorkerConfig, account: SigningAccount, peer_id: str, addresses: tuple[str, ...]
+) -> WorkerEntry:
     """Bond and announce this worker, or renew the addresses of one that is registered already."""
     key = config.worker_key
-    addresses = tuple(host.addresses)
     known = await account.chain.get_worker(key.public_key)
     if known is None:
         call = RegisterWorker(
@@ -161,7 +168,7 @@ async def _register(config: WorkerConfig, account: SigningAccount, host: P2PHost
             bond=config.bond,
             worker_key=key.public_key,
             key_proof=key.sign(Tag.KEY_PROOF_SIGN, account.public_key),
-            peer_id=host.peer_id,
+            peer_id=peer_id,
             addresses=addresses,
             prefill_price=config.prefill_price,
             decode_price=config.decode_price,
@@ -176,8 +183,8 @@ async def _register(config: WorkerConfig, account: SigningAccount, host: P2PHost
             f"worker {key.public_key.hex()[:12]} is registered for layers {known.start}:{known.end} of "
             f"{known.model.hex()[:12]}; retire it or use another worker key"
         )
-    elif (known.peer_id, known.addresses) != (host.peer_id, addresses):
-        await account.execute(UpdateWorker(key.public_key, host.peer_id, addresses))
+    elif (known.peer_id, known.addresses) != (peer_id, addresses):
+        await account.execute(UpdateWorker(key.public_key, peer_id, addresses))
     entry = await account.chain.get_worker(key.public_key)
     assert entry is not None, "just registered"
     return entry
