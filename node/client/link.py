@@ -47,6 +47,8 @@ class FrameLink:
         self._stream = stream
         self._outbox, self._to_write = trio.open_memory_channel[bytes](OUTBOX_FRAMES_MAX)
         self._queued_bytes = 0
+        self._last_request: bytes | None = None
+        self._is_running = False
         self.is_lost = False
         self._written = trio.Event()
 
@@ -57,6 +59,7 @@ class FrameLink:
 
     async def run(self) -> None:
         """Write queued frames until the link is closed or lost. Run it in a nursery beside the reader."""
+        self._is_running = True
         try:
             async with self._to_write:
                 async for data in self._to_write:
@@ -68,6 +71,7 @@ class FrameLink:
         except (NetworkError, trio.TooSlowError):
             self.reset("the peer takes no frames")
         finally:
+            self._is_running = False
             self._written.set()
 
     def _gather(self, first: bytes) -> list[bytes]:
@@ -85,6 +89,8 @@ class FrameLink:
     def send(self, frame: Frame) -> None:
         """Queue a frame. Raises LinkLost when the link is gone or the peer is too far behind."""
         data = encode(frame, Frame)
+        if self._is_free_to_write(frame) and self._stream.send_now(data):
+            return
         if self._queued_bytes + len(data) > OUTBOX_BYTES_MAX:
             self.reset("the peer is too far behind")
         try:
@@ -97,6 +103,15 @@ class FrameLink:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise LinkLost(f"peer {self.peer_id} takes no more frames") from error
         self._queued_bytes += len(data)
+
+    def _is_free_to_write(self, frame: Frame) -> bool:
+        """Whether a frame may go out at once: nothing is before it, and the link is one request's.
+
+        The frames of several requests come together and belong in one write, so that the peer computes them together.
+        """
+        request, before = get_request_id(frame), self._last_request
+        self._last_request = request
+        return request == before and not self._queued_bytes and self._is_running and not self.is_lost
 
     async def receive(self) -> Frame:
         """The next frame. Raises NetworkError at the end of the stream and DecodeError for garbage."""
@@ -114,6 +129,7 @@ class FrameLink:
     async def finish(self) -> None:
         """End the link in order: wait until queued frames are written, then close the stream."""
         self._outbox.close()
+        self._is_running = False
         await self._written.wait()
 
     def reset(self, reason: str) -> None:

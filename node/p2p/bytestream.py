@@ -38,6 +38,10 @@ class MuxedByteStream:
         except Exception as error:
             raise StreamReset(f"write failed: {type(error).__name__}: {error}") from error
 
+    def write_now(self, data: bytes) -> bool:
+        """Write all of `data` if that needs no waiting; else False, and nothing was written."""
+        return self._muxed.write_now(data)
+
     async def finish(self) -> None:
         """Close the write side. Raises StreamReset."""
         try:

@@ -67,6 +67,9 @@ class ByteStream(Protocol):
     async def write(self, data: bytes) -> None:
         """Write all of `data`; raise StreamReset when torn."""
 
+    def write_now(self, data: bytes) -> bool:
+        """Write all of `data` if that needs no waiting; else False, and nothing was written."""
+
     async def finish(self) -> None:
         """Tell the peer that this side writes nothing more. Reading goes on."""
 
@@ -186,6 +189,17 @@ class FramedStream:
         if len(payload) > self.limits.frame_bytes_max:
             raise FrameTooLarge(f"frame of {len(payload)} bytes offered, limit is {self.limits.frame_bytes_max}")
         await self._write(_HEADER.pack(len(payload)) + payload)
+
+    def send_now(self, payload: bytes) -> bool:
+        """Send one frame, if that needs no waiting; else False, and nothing was sent: `send` says why, or waits."""
+        if not payload or len(payload) > self.limits.frame_bytes_max:
+            return False
+        if self._send_end is not None or self._send_lock.locked():
+            return False
+        if not self._raw.write_now(_HEADER.pack(len(payload)) + payload):
+            return False
+        self._sent_at_s = trio.current_time()
+        return True
 
     async def send_together(self, payloads: Sequence[bytes]) -> None:
         """Send frames, at least one, in a single write, which costs the transport little more than one of them alone.

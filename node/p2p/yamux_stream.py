@@ -85,6 +85,15 @@ class YamuxStream(IMuxedStream):
             await self.muxed_conn.send(header + data[start : start + size])
             start += size
 
+    def write_now(self, data: bytes) -> bool:
+        """Send `data` if it fits a frame and the peer's credit and needs no waiting; else False."""
+        if self._is_reset or self._is_write_ended or len(data) > min(self._send_window, PAYLOAD_BYTES_MAX):
+            return False
+        if not self.muxed_conn.send_now(HEADER.pack(0, FrameType.DATA, Flag.NONE, self.stream_id, len(data)) + data):
+            return False
+        self._send_window -= len(data)
+        return True
+
     async def close(self) -> None:
         """End the write side after what was written; reading goes on. Idempotent."""
         if not self._is_write_ended and not self._is_reset:
