@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NoReturn
+
 import trio
 
 from node.p2p.errors import NetworkError
@@ -118,13 +121,9 @@ class FrameLink:
         frame: Frame = decode_as(Frame, await self._stream.receive(), FRAME_BYTES_MAX)
         return frame
 
-    def receive_ready(self) -> Frame | None:
-        """A frame that has arrived already; None when `receive` would wait. Raises DecodeError."""
-        data = self._stream.receive_ready()
-        if data is None:
-            return None
-        frame: Frame = decode_as(Frame, data, FRAME_BYTES_MAX)
-        return frame
+    async def receive_each(self, take: Callable[[Frame], None]) -> NoReturn:
+        """Hand every frame to `take` as it arrives. Raises as `receive`, and what `take` raises."""
+        await self._stream.consume(lambda data: take(decode_as(Frame, data, FRAME_BYTES_MAX)))
 
     async def finish(self) -> None:
         """End the link in order: wait until queued frames are written, then close the stream."""

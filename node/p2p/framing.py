@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, NoReturn, Protocol, Self
 
 import trio
 
@@ -63,6 +63,9 @@ class ByteStream(Protocol):
 
     async def read(self, limit: int) -> bytes:
         """Return 1..limit bytes, or b"" at the end; raise StreamReset when torn."""
+
+    def push_to(self, sink: Callable[[bytes], bool] | None) -> None:
+        """Offer what arrives to `sink`, which answers whether it took it; what it declines is there to be read."""
 
     async def write(self, data: bytes) -> None:
         """Write all of `data`; raise StreamReset when torn."""
@@ -133,6 +136,8 @@ class FramedStream:
         self._queued_bytes = 0
         self._readable = trio.Event()
         self._drained = trio.Event()
+        self._consumer: Callable[[bytes], None] | None = None
+        self._heard_at_s = -math.inf
         self._send_lock = trio.Lock()
         self._sent_at_s = -math.inf
         self._peer_finished = False
@@ -177,6 +182,35 @@ class FramedStream:
     def receive_ready(self) -> bytes | None:
         """A frame that has arrived already; None when `receive` would wait."""
         return self._take() if self._queue else None
+
+    async def consume(self, take: Callable[[bytes], None]) -> NoReturn:
+        """Hand every frame to `take` as soon as it is here, without switching to this task for it.
+
+        Raises as `receive` at the end; also what `take` raises, which is then given no more.
+        """
+        failures: list[Exception] = []
+
+        def deliver(frame: bytes) -> None:
+            if failures:
+                return
+            try:
+                take(frame)
+            except Exception as error:  # for who consumes, not for the transport that has brought the frame
+                failures.append(error)
+                self._readable.set()
+
+        while self._queue:
+            deliver(self._take())
+        self._consumer = deliver
+        try:
+            while not failures:
+                if self._receive_end is not None:
+                    raise self._receive_end.with_traceback(None)
+                self._readable = trio.Event()
+                await self._readable.wait()
+            raise failures[0]
+        finally:
+            self._consumer = None
 
     async def send(self, payload: bytes | bytearray | memoryview) -> None:
         """Send one frame of 1..frame_bytes_max bytes; returns once the transport has taken it, not when it arrived.
@@ -269,23 +303,40 @@ class FramedStream:
         self._ended.set()
 
     async def _read_until_end(self) -> None:
-        with trio.CancelScope() as silence:
-            while True:
-                silence.deadline = trio.current_time() + self.limits.dead_peer_s
+        """Most bytes are pushed, from within the transport; here is what came before, what is declined, and the end."""
+        self._heard_at_s = trio.current_time()
+        self._raw.push_to(self._take_pushed)
+        while True:
+            with trio.CancelScope(deadline=self._heard_at_s + self.limits.dead_peer_s) as silence:
                 data = await self._raw.read(READ_BYTES)
-                if not data:
-                    break
-                for frame in self._decoder.feed(data):
-                    self._deliver(frame)
-                if self._queued_bytes > self.limits.queue_bytes_max and not self._is_torn:
-                    silence.deadline = math.inf
-                    await self._wait_for_consumer()
-        if silence.cancelled_caught:
-            raise PeerUnreachable(f"peer {self.peer_id} has been silent for {self.limits.dead_peer_s} s")
+            if silence.cancelled_caught:
+                if trio.current_time() < self._heard_at_s + self.limits.dead_peer_s:
+                    continue
+                raise PeerUnreachable(f"peer {self.peer_id} has been silent for {self.limits.dead_peer_s} s")
+            if not data:
+                break
+            self._take_bytes(data)
+            if self._queued_bytes > self.limits.queue_bytes_max and not self._is_torn:
+                await self._wait_for_consumer()
+                self._heard_at_s = trio.current_time()
         if not self._decoder.is_between_frames:
             raise StreamReset("the stream ended inside a frame")
         self._peer_finished = True
         self._end_receiving(StreamClosed("the peer has closed the stream"))
+
+    def _take_bytes(self, data: bytes) -> None:
+        self._heard_at_s = trio.current_time()
+        for frame in self._decoder.feed(data):
+            self._deliver(frame)
+
+    def _take_pushed(self, data: bytes) -> bool:
+        if self._queued_bytes > self.limits.queue_bytes_max or self._receive_end is not None:
+            return False
+        try:
+            self._take_bytes(data)
+        except NetworkError as error:
+            self._fail(error)
+        return True
 
     def _take(self) -> bytes:
         frame = self._queue.popleft()
@@ -295,7 +346,11 @@ class FramedStream:
         return frame
 
     def _deliver(self, frame: bytes) -> None:
-        if self._receive_end is None:
+        if self._receive_end is not None:
+            return
+        if self._consumer is not None:
+            self._consumer(frame)
+        else:
             self._queue.append(frame)
             self._queued_bytes += len(frame)
             self._readable.set()

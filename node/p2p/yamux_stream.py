@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Self
 
 import trio
@@ -22,6 +23,9 @@ from node.p2p.yamux_wire import (
 if TYPE_CHECKING:
     from node.p2p.yamux import YamuxConnection
 
+Sink = Callable[[bytes], bool]
+"""Takes bytes that have arrived, or declines them; never waits or raises."""
+
 
 class YamuxStream(IMuxedStream):
     """One stream. At most one reader and one writer at a time; both may be cancelled."""
@@ -40,6 +44,7 @@ class YamuxStream(IMuxedStream):
         self._torn = trio.Event()
         self._is_read_ended = False
         self._is_write_ended = False
+        self._sink: Sink | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -62,6 +67,10 @@ class YamuxStream(IMuxedStream):
             chunk = chunk[:n]
         self._return_credit(len(chunk))
         return chunk
+
+    def push_to(self, sink: Sink | None) -> None:
+        """Offer what arrives to `sink` first, from within the connection's task; what it declines is there to be read."""
+        self._sink = sink
 
     async def write(self, data: bytes) -> None:
         """Send all of `data`, waiting for credit. Cancelled, it may have sent a part: reset the stream then.
@@ -131,9 +140,13 @@ class YamuxStream(IMuxedStream):
         self._credit -= len(payload)
         if self._credit < 0:
             raise YamuxViolation(f"stream {self.stream_id} overran its window by {-self._credit} bytes")
-        if not self._is_reset and not self._is_read_ended:
-            self._chunks.append(payload)
-            self._readable.set()
+        if self._is_reset or self._is_read_ended:
+            return
+        if self._sink is not None and not self._chunks and self._sink(payload):
+            self._return_credit(len(payload))
+            return
+        self._chunks.append(payload)
+        self._readable.set()
 
     def take_credit(self, size: int) -> None:
         """The peer will take `size` more bytes. Raises YamuxViolation for an absurd window."""

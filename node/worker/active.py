@@ -31,6 +31,7 @@ from inference.serving.stage import StageRequest, StageSetup
 from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
 from node.worker.compute import Answer, ComputeLoop
+from node.worker.inbox import Inbox, LinkGone, Rest, Wake
 from proto_specs.errors import ProtocolError
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import Order, compute_positions
@@ -92,16 +93,8 @@ class PathPeers:
     first: FrameLink | None
 
 
-@dataclass(frozen=True)
-class _LinkGone:
-    link: FrameLink
-
-
-class _Wake:
-    """A deadline has changed."""
-
-
-_Event = Frame | Computed | Stop | GiveUp | _LinkGone | _Wake
+_ToPeer = ToClient | ToUpstream | ToDownstream | ToFirst
+_Event = Frame | Computed | Stop | GiveUp | LinkGone | Wake | Rest
 
 
 class ActiveRequest:
@@ -117,7 +110,7 @@ class ActiveRequest:
         self._compute = compute
         self._archive = archive
         self._upstream: FrameLink | None = None
-        self._inbox, self._events = trio.open_memory_channel[_Event](INBOX_EVENTS_MAX)
+        self._inbox = Inbox[_Event](INBOX_EVENTS_MAX, self._take_now)
         self._is_done = False
         self._opened_s = self._heard_s = self._owed_since_s = trio.current_time()
         self._owed = self.machine.owed_by_client
@@ -151,12 +144,12 @@ class ActiveRequest:
             while not self._is_done:
                 effects = self._react(await self._next_event())
                 if self.machine.is_done:
-                    self._events.close()  # whatever still comes is not kept while the end is written to disk
+                    self._inbox.close()  # whatever still comes is not kept while the end is written to disk
                 for effect in effects:
                     if not self._is_done:
                         await self._perform(effect)
         finally:
-            self._events.close()
+            self._inbox.close()
             await self._compute.close(self.request)
 
     def post(self, frame: Frame, link: FrameLink) -> None:
@@ -183,7 +176,7 @@ class ActiveRequest:
     def link_lost(self, link: FrameLink) -> None:
         """A link is gone. Frames that came over it before are handled first: they may be all that was needed."""
         if link in (self._peers.client, self._peers.downstream, self._upstream, self._peers.first):
-            self._put(_LinkGone(link))
+            self._put(LinkGone(link))
 
     @property
     def _short(self) -> str:
@@ -191,19 +184,36 @@ class ActiveRequest:
 
     def _put(self, event: _Event) -> None:
         try:
-            self._inbox.send_nowait(event)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the request has ended meanwhile
+            self._inbox.put(event)
         except trio.WouldBlock:
             logger.warning("request %s: %d events behind, giving up", self._short, INBOX_EVENTS_MAX)
-            self._events.close()
+            self._inbox.close()
+
+    def _take_now(self, event: _Event) -> _Event | None:
+        """Handle what every token costs without switching to the task; anything else, and the rest, is the task's."""
+        if not isinstance(event, Rows | Computed | Token):
+            return event
+        owed, self._heard_s = self._owed, trio.current_time()
+        effects: list[StageEffect] = []
+        try:
+            effects = self._react(event)
+            while effects and not self._is_done and isinstance(first := effects[0], Compute | _ToPeer):
+                del effects[0]
+                self._perform_now(first)
+        except Exception as error:  # a bug, which ends this request and not who put the event
+            return Rest(effects, error)
+        is_over = self._is_done or self.machine.is_done
+        return Rest(effects) if effects or is_over or owed != self._owed else None
 
     async def _next_event(self) -> _Event:
-        deadline_s, outcome = min(self._list_deadlines(), key=lambda one: one[0])
+        deadline_s, _ = min(self._list_deadlines(), key=lambda one: one[0])
         try:
             with trio.fail_at(deadline_s):
-                event = await self._events.receive()
+                event = await self._inbox.get()
         except trio.TooSlowError:
+            deadline_s, outcome = min(self._list_deadlines(), key=lambda one: one[0])
+            if deadline_s > trio.current_time():
+                return Wake()  # events were handled meanwhile
             self._stop_heard = None
             return outcome
         except trio.ClosedResourceError:
@@ -235,10 +245,14 @@ class ActiveRequest:
         match event:
             case GiveUp():
                 effects: list[StageEffect] = [event]
-            case _LinkGone():
+            case LinkGone():
                 effects = self._on_link_gone(event.link)
-            case _Wake():
+            case Wake():
                 effects = []
+            case Rest():
+                if event.error is not None:
+                    raise event.error
+                effects = event.effects
             case _:
                 effects = self.machine.handle(event)
         owed = self.machine.owed_by_client
@@ -273,7 +287,7 @@ class ActiveRequest:
                 self._put(Stop(code, frame.message))
             elif self._stop_heard is None:
                 self._stop_heard = (trio.current_time() + STOP_GRACE_S, Stop(code, frame.message))
-                self._put(_Wake())
+                self._put(Wake())
         else:
             self._put(frame)
 
@@ -308,10 +322,8 @@ class ActiveRequest:
     async def _perform(self, effect: StageEffect) -> None:
         try:
             match effect:
-                case Compute():
-                    self._compute.submit(self.request, effect)
-                case ToClient() | ToUpstream() | ToDownstream() | ToFirst():
-                    self._send(effect)
+                case Compute() | ToClient() | ToUpstream() | ToDownstream() | ToFirst():
+                    self._perform_now(effect)
                 case StopComputing():
                     if self._stopped_s is None:
                         self._stopped_s = trio.current_time()
@@ -329,7 +341,13 @@ class ActiveRequest:
             logger.error("request %s: cannot be kept on disk: %s", self._short, error)
             self._give_up(GiveUp(FailureCode.INTERNAL, "the worker cannot write to its disk"))
 
-    def _send(self, effect: ToClient | ToUpstream | ToDownstream | ToFirst) -> None:
+    def _perform_now(self, effect: Compute | _ToPeer) -> None:
+        if isinstance(effect, Compute):
+            self._compute.submit(self.request, effect)
+        else:
+            self._send(effect)
+
+    def _send(self, effect: _ToPeer) -> None:
         """A neighbour that takes no frames ends the request. A client that takes none is detected by its reader."""
         match effect:
             case ToFirst() if self.stage == 0:
