@@ -12,9 +12,8 @@ otherwise read the next frame as the rest of this one.
 from __future__ import annotations
 
 import math
-import struct
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, NoReturn, Protocol, Self
@@ -22,13 +21,11 @@ from typing import Final, NoReturn, Protocol, Self
 import trio
 
 from node.p2p.errors import FrameTooLarge, NetworkError, PeerUnreachable, ReceiverStalled, StreamClosed, StreamReset
+from node.p2p.frame_decoder import HEADER, FrameDecoder
 
-HEADER_BYTES: Final = 4
-HEARTBEAT: Final = bytes(HEADER_BYTES)
+HEARTBEAT: Final = bytes(HEADER.size)
 READ_BYTES: Final = 256 * 1024
 RESET_TIMEOUT_S: Final = 1.0
-
-_HEADER: Final = struct.Struct(">I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,42 +78,6 @@ class ByteStream(Protocol):
 
     async def wait_torn(self) -> None:
         """Return once the stream has been reset or its connection is gone."""
-
-
-class FrameDecoder:
-    """Pure: bytes in, whole frames out. Memory is bounded by one frame plus the input of one `feed`."""
-
-    __slots__ = ("_buffer", "_frame_bytes_max")
-
-    def __init__(self, frame_bytes_max: int) -> None:
-        self._buffer = bytearray()
-        self._frame_bytes_max = frame_bytes_max
-
-    @property
-    def is_between_frames(self) -> bool:
-        """True when no frame has begun, so that the stream may end here."""
-        return not self._buffer
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Add bytes and yield the payloads completed by them, heartbeats left out. Must be exhausted.
-
-        Raises FrameTooLarge once a header announces too much, before any of its payload is kept.
-        """
-        buffer = self._buffer
-        buffer += data
-        start = 0
-        with memoryview(buffer) as view:
-            while len(buffer) - start >= HEADER_BYTES:
-                (length,) = _HEADER.unpack_from(buffer, start)
-                if length > self._frame_bytes_max:
-                    raise FrameTooLarge(f"frame of {length} bytes announced, limit is {self._frame_bytes_max}")
-                end = start + HEADER_BYTES + length
-                if end > len(buffer):
-                    break
-                if length:
-                    yield bytes(view[start + HEADER_BYTES : end])
-                start = end
-        del buffer[:start]
 
 
 class FramedStream:
@@ -179,10 +140,6 @@ class FramedStream:
             await self._readable.wait()
         return self._take()
 
-    def receive_ready(self) -> bytes | None:
-        """A frame that has arrived already; None when `receive` would wait."""
-        return self._take() if self._queue else None
-
     async def consume(self, take: Callable[[bytes], None]) -> NoReturn:
         """Hand every frame to `take` as soon as it is here, without switching to this task for it.
 
@@ -222,7 +179,7 @@ class FramedStream:
             raise ValueError("an empty frame is a heartbeat and cannot be sent as a message")
         if len(payload) > self.limits.frame_bytes_max:
             raise FrameTooLarge(f"frame of {len(payload)} bytes offered, limit is {self.limits.frame_bytes_max}")
-        await self._write(_HEADER.pack(len(payload)) + payload)
+        await self._write(HEADER.pack(len(payload)) + payload)
 
     def send_now(self, payload: bytes) -> bool:
         """Send one frame, if that needs no waiting; else False, and nothing was sent: `send` says why, or waits."""
@@ -230,7 +187,7 @@ class FramedStream:
             return False
         if self._send_end is not None or self._send_lock.locked():
             return False
-        if not self._raw.write_now(_HEADER.pack(len(payload)) + payload):
+        if not self._raw.write_now(HEADER.pack(len(payload)) + payload):
             return False
         self._sent_at_s = trio.current_time()
         return True
@@ -246,7 +203,7 @@ class FramedStream:
                 raise ValueError("an empty frame is a heartbeat and cannot be sent as a message")
             if len(payload) > self.limits.frame_bytes_max:
                 raise FrameTooLarge(f"frame of {len(payload)} bytes offered, limit is {self.limits.frame_bytes_max}")
-            parts += (_HEADER.pack(len(payload)), payload)
+            parts += (HEADER.pack(len(payload)), payload)
         await self._write(b"".join(parts))
 
     async def close(self) -> None:

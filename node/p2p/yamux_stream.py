@@ -69,7 +69,7 @@ class YamuxStream(IMuxedStream):
         return chunk
 
     def push_to(self, sink: Sink | None) -> None:
-        """Offer what arrives to `sink` first, from within the connection's task; what it declines is there to be read."""
+        """Offer what arrives to `sink`, from within the connection's task; what it declines is there to be read."""
         self._sink = sink
 
     async def write(self, data: bytes) -> None:

@@ -41,6 +41,7 @@ class ComputeLoop:
         self._work = trio.Event()
         self._is_running = False
         self._waiting = 0
+        self._turn = trio.Lock()
         self._idle = trio.lowlevel.ParkingLot()
         self._failure: BaseException | None = None
         self._steps: SimpleQueue[PlannedStep | None] = SimpleQueue()
@@ -103,12 +104,12 @@ class ComputeLoop:
     @asynccontextmanager
     async def _take_turn(self) -> AsyncIterator[None]:
         """No step runs within the block, in which nothing may wait; the next one starts after all such blocks."""
-        await trio.lowlevel.checkpoint_if_cancelled()
         self._waiting += 1
         try:
-            while self._is_running:
-                await self._idle.park()
-            yield
+            async with self._turn:  # first come, first served
+                while self._is_running:
+                    await self._idle.park()
+                yield
         finally:
             self._waiting -= 1
             self._work.set()  # what waited for memory can run, perhaps

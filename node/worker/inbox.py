@@ -6,6 +6,7 @@ A task switch costs as much as handling a frame does, and each token of each req
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -44,33 +45,45 @@ class Inbox(Generic[E]):
         """`take_now` handles an event without waiting, and returns what is left of it for the task, if anything."""
         self._sender, self._receiver = trio.open_memory_channel[E](events_max)
         self._take_now = take_now
-        self._is_waiting = False
-
-    @property
-    def waiting(self) -> int:
-        """Events that wait for the task."""
-        return self._receiver.statistics().current_buffer_used
+        self._is_task_free = False
+        self._within: deque[E] | None = None
+        """Events put while one is handled: they come after all of it."""
+        self.waiting = 0
+        """Events put for the task that it has not got yet."""
 
     def put(self, event: E) -> None:
         """Raises WouldBlock when the task is too far behind. After `close` events are dropped."""
-        if self._is_waiting:
-            self._is_waiting = False  # what is put from within comes after this event
+        if self._within is not None:
+            self._within.append(event)
+            return
+        self._within = deque([event])
+        try:
+            while self._within:
+                self._put_one(self._within.popleft())
+        finally:
+            self._within = None
+
+    def _put_one(self, event: E) -> None:
+        if self._is_task_free and not self.waiting:
             left = self._take_now(event)
             if left is None:
-                self._is_waiting = not self.waiting
                 return
             event = left
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             self._sender.send_nowait(event)
+            self.waiting += 1
 
     async def get(self) -> E:
         """The next event. Safe to cancel. Raises ClosedResourceError after `close`."""
-        self._is_waiting = not self.waiting
+        self._is_task_free = True
         try:
-            return await self._receiver.receive()
+            event = await self._receiver.receive()
         finally:
-            self._is_waiting = False
+            self._is_task_free = False
+        self.waiting -= 1
+        return event
 
     def close(self) -> None:
         """Nothing more is taken."""
         self._receiver.close()
+        self.waiting = 0

@@ -24,6 +24,9 @@ class FakeStream:
         self.resets: list[str] = []
         self.is_closed = False
 
+    def send_now(self, _payload: bytes) -> bool:
+        return False
+
     async def send_together(self, payloads: list[bytes]) -> None:
         await self.gate.wait()
         if self.resets:
