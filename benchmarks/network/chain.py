@@ -120,7 +120,12 @@ def make_entry(
 
 
 def make_path_order(
-    model: bytes, path: Sequence[WorkerEntry], prompt: Sequence[int], tokens_max: int, sequence: int, changes: Any = None
+    model: bytes,
+    path: Sequence[WorkerEntry],
+    prompt: Sequence[int],
+    tokens_max: int,
+    sequence: int,
+    changes: Any = None,
 ) -> SignedOrder:
     """An order number `sequence` over a path, greedy, signed. `changes` are fields to set otherwise."""
     order = Order(

@@ -63,16 +63,16 @@ class PathClient:
             raise failures[0]
         return answers
 
-    async def _ask(
-        self, host: P2PHost, prompt: Sequence[int], tokens: int, answer: Answered, sequence: int
-    ) -> None:
+    async def _ask(self, host: P2PHost, prompt: Sequence[int], tokens: int, answer: Answered, sequence: int) -> None:
         entries = [
             make_entry(self.model, number, (one["layers"][0], one["layers"][1]), one["peer_id"], one["addresses"])
             for number, one in enumerate(self.path)
         ]
         peers = [StagePeer(f"stage {at}", one.peer_id, one.addresses) for at, one in enumerate(entries)]
         links = await connect_stages(host, peers)
-        machine = ClientRequest(make_path_order(self.model, entries, prompt, tokens, sequence), tuple(prompt), SESSION_KEY)
+        machine = ClientRequest(
+            make_path_order(self.model, entries, prompt, tokens, sequence), tuple(prompt), SESSION_KEY
+        )
         answer.asked_s = time.perf_counter()
         async with open_request(machine, peers, links) as progress:
             async for event in progress:
