@@ -1,4 +1,4 @@
-"""A chain that takes no time: what workers and a client ask of it is told to them before, so that only serving is measured."""
+"""A chain that takes no time: its answers are told before, so that only serving is measured."""
 
 from __future__ import annotations
 

@@ -37,6 +37,7 @@ class PathClient:
 
     model: bytes
     path: list[dict[str, Any]]
+    service_class: int = 0
     sequence: int = 0
 
     def ask(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[Answered]:
@@ -54,10 +55,9 @@ class PathClient:
             except RequestBroke as error:
                 failures.append(error)
 
-        async with open_roaming_host(os.urandom(32), []) as (host, _):
-            async with trio.open_nursery() as nursery:
-                for number in range(len(prompts)):
-                    nursery.start_soon(ask, number)
+        async with open_roaming_host(os.urandom(32), []) as (host, _), trio.open_nursery() as nursery:
+            for number in range(len(prompts)):
+                nursery.start_soon(ask, number)
         self.sequence += len(prompts)
         if failures:
             raise failures[0]
@@ -71,7 +71,9 @@ class PathClient:
         peers = [StagePeer(f"stage {at}", one.peer_id, one.addresses) for at, one in enumerate(entries)]
         links = await connect_stages(host, peers)
         machine = ClientRequest(
-            make_path_order(self.model, entries, prompt, tokens, sequence), tuple(prompt), SESSION_KEY
+            make_path_order(self.model, entries, prompt, tokens, sequence, {"service_class": self.service_class}),
+            tuple(prompt),
+            SESSION_KEY,
         )
         answer.asked_s = time.perf_counter()
         async with open_request(machine, peers, links) as progress:

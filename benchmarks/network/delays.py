@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.inference.lines import Child, start_child
 from benchmarks.network.client import PathClient
+from inference.model.store import ShardStore
 
 CLIENT = -1
 POSITIONS = 8_192
@@ -72,7 +73,8 @@ def open_path(
         ]
         for source, stage in enumerate(stages):
             stage.call("tell_path", path=_see_from(source, started, speeds, proxy))
-        yield OpenPath(stages, PathClient(model, _see_from(CLIENT, started, speeds, proxy)))
+        service_class = ShardStore(models).load_manifest(model).service_class
+        yield OpenPath(stages, PathClient(model, _see_from(CLIENT, started, speeds, proxy), service_class))
 
 
 def _see_from(source: int, path: Sequence[dict[str, Any]], speeds: LinkSpeeds, proxy: Child) -> list[dict[str, Any]]:

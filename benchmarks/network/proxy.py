@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import queue
 import threading
+from functools import partial
 from typing import Any
 
 import trio
@@ -24,7 +25,7 @@ _started: list[tuple[trio.lowlevel.TrioToken, trio.Nursery]] = []
 
 
 def open_link(port: int, delay_ms: float, rate_mbit: float | None = None) -> int:
-    """Forward connections to a loopback port, each direction `delay_ms` later and at most at a rate; the port to dial."""
+    """Forward connections to a loopback port, each direction `delay_ms` later and at a rate; the port to dial."""
     token, nursery = _started[0] if _started else _start()
     rate = math.inf if rate_mbit is None else rate_mbit * BITS_PER_MBIT / 8
     opened: int = trio.from_thread.run(_open_link, nursery, port, delay_ms / 1_000, rate, trio_token=token)
@@ -55,7 +56,7 @@ async def _open_link(nursery: trio.Nursery, port: int, delay_s: float, bytes_per
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # one end went away, so the other end is closed
 
-    listeners: list[Any] = await nursery.start(trio.serve_tcp, handle, 0, host=HOST)  # type: ignore[arg-type]
+    listeners: list[Any] = await nursery.start(partial(trio.serve_tcp, host=HOST), handle, 0)
     opened: int = listeners[0].socket.getsockname()[1]
     return opened
 
