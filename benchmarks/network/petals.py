@@ -96,6 +96,7 @@ def _open_petals(interpreter: str, directory: Path, cuts: list[int]) -> Iterator
             server = stack.enter_context(_open_process(argv, log))
             _wait_for(server, log, r"Started")
         client = stack.enter_context(start_child("benchmarks.network.petals_side", interpreter))
+        stack.callback(os.killpg, client.pid, signal.SIGKILL)  # with the processes it forks, which hold its output
         client.call("connect", directory=str(directory), prefix=PREFIX, peers=[peer])
         yield client
 

@@ -31,7 +31,7 @@ from inference.serving.stage import StageRequest, StageSetup
 from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
 from node.worker.compute import Answer, ComputeLoop
-from node.worker.inbox import Inbox, LinkGone, Rest, Wake
+from node.worker.inbox import LinkGone, RequestInbox, Rest, Wake
 from proto_specs.errors import ProtocolError
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import Order, compute_positions
@@ -110,7 +110,7 @@ class ActiveRequest:
         self._compute = compute
         self._archive = archive
         self._upstream: FrameLink | None = None
-        self._inbox = Inbox[_Event](INBOX_EVENTS_MAX, self._take_now)
+        self._inbox = RequestInbox[_Event](INBOX_EVENTS_MAX, self._take_now)
         self._is_done = False
         self._opened_s = self._heard_s = self._owed_since_s = trio.current_time()
         self._owed = self.machine.owed_by_client

@@ -38,7 +38,7 @@ class Rest:
     error: Exception | None = None
 
 
-class Inbox(Generic[E]):
+class RequestInbox(Generic[E]):
     """One task gets; anybody puts."""
 
     def __init__(self, events_max: int, take_now: Callable[[E], E | None]) -> None:

@@ -7,7 +7,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.worker.inbox import Inbox
+from node.worker.inbox import RequestInbox
 
 
 @given(
@@ -25,7 +25,7 @@ def test_events_are_handled_once_and_in_order(events: list[tuple[int, str, bool]
         return None if how == "now" else (number, "rest")
 
     async def run() -> None:
-        inbox = Inbox[tuple[int, str]](100, take_now)
+        inbox = RequestInbox[tuple[int, str]](100, take_now)
 
         async def work() -> None:
             while True:
@@ -55,7 +55,7 @@ async def test_what_is_put_from_within_comes_after() -> None:
         handled.append(event)
         return "rest" if event == "second" else None
 
-    inbox = Inbox[str](3, take_now)
+    inbox = RequestInbox[str](3, take_now)
     async with trio.open_nursery() as nursery:
 
         async def get() -> None:
@@ -74,7 +74,7 @@ async def test_what_is_put_from_within_comes_after() -> None:
 
 
 async def test_a_closed_inbox_takes_nothing_and_a_full_one_says_so() -> None:
-    inbox = Inbox[int](1, lambda one: one)
+    inbox = RequestInbox[int](1, lambda one: one)
     inbox.put(1)
     with pytest.raises(trio.WouldBlock):
         inbox.put(2)
