@@ -31,7 +31,7 @@ from inference.serving.stage import StageRequest, StageSetup
 from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
 from node.worker.compute import Answer, ComputeLoop
-from node.worker.inbox import LinkGone, RequestInbox, Rest, Wake
+from node.worker.inbox import DeadlineMoved, LinkGone, RequestInbox, Rest
 from proto_specs.errors import ProtocolError
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import Order, compute_positions
@@ -94,7 +94,7 @@ class PathPeers:
 
 
 _ToPeer = ToClient | ToUpstream | ToDownstream | ToFirst
-_Event = Frame | Computed | Stop | GiveUp | LinkGone | Wake | Rest
+_Event = Frame | Computed | Stop | GiveUp | LinkGone | DeadlineMoved | Rest
 
 
 class ActiveRequest:
@@ -213,7 +213,7 @@ class ActiveRequest:
         except trio.TooSlowError:
             deadline_s, outcome = min(self._list_deadlines(), key=lambda one: one[0])
             if deadline_s > trio.current_time():
-                return Wake()  # events were handled meanwhile
+                return DeadlineMoved()  # events were handled meanwhile
             self._stop_heard = None
             return outcome
         except trio.ClosedResourceError:
@@ -247,7 +247,7 @@ class ActiveRequest:
                 effects: list[StageEffect] = [event]
             case LinkGone():
                 effects = self._on_link_gone(event.link)
-            case Wake():
+            case DeadlineMoved():
                 effects = []
             case Rest():
                 if event.error is not None:
@@ -287,7 +287,7 @@ class ActiveRequest:
                 self._put(Stop(code, frame.message))
             elif self._stop_heard is None:
                 self._stop_heard = (trio.current_time() + STOP_GRACE_S, Stop(code, frame.message))
-                self._put(Wake())
+                self._put(DeadlineMoved())
         else:
             self._put(frame)
 

@@ -81,7 +81,10 @@ class ComputeLoop:
     def submit(self, request: bytes, work: Compute) -> None:
         """Queue the rows that follow those submitted before. Raises EngineError when they do not follow."""
         self._batcher.submit(request, work.start, work.count, work.payload)
-        self._work.set()
+        if work.count == 1 and len(self._replies) == 1:
+            self._start_step()  # nothing else can come to make one step with it
+        else:
+            self._work.set()
 
     async def run(self) -> None:
         """Compute until cancelled."""

@@ -26,7 +26,7 @@ class LinkGone:
     link: FrameLink
 
 
-class Wake:
+class DeadlineMoved:
     """A deadline has changed."""
 
 
