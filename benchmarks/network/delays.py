@@ -52,9 +52,17 @@ class OpenPath:
 
 @contextmanager
 def open_path(
-    models: Path, model: bytes, cuts: Sequence[int], speeds: LinkSpeeds = lambda _source, _dest: None, threads: int = 1
+    models: Path,
+    model: bytes,
+    cuts: Sequence[int],
+    speeds: LinkSpeeds = lambda _source, _dest: None,
+    threads: int = 1,
+    is_empty: bool = False,
 ) -> Iterator[OpenPath]:
-    """Start a process for every stage and one for the proxies, for the length of the block. Raises CallFailed."""
+    """Start a process for every stage and one for the proxies, for the length of the block. Raises CallFailed.
+
+    `is_empty`: layers that compute nothing, so that only what is around them is measured.
+    """
     with ExitStack() as stack:
         layers = list(itertools.pairwise(cuts))
         stages = [stack.enter_context(start_child("benchmarks.network.stage")) for _ in layers]
@@ -68,6 +76,7 @@ def open_path(
                 layers=list(layers[number]),
                 positions=POSITIONS,
                 threads=threads,
+                is_empty=is_empty,
             )
             for number, one in enumerate(stages)
         ]

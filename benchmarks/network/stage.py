@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import trio
 
 from benchmarks.inference.lines import serve
@@ -25,17 +26,48 @@ from node.worker.request_journal import RequestJournal
 from node.worker.server import WorkerParts, WorkerServer
 
 START_S = 60.0
+SOME_TOKEN = 300
 LISTEN = "/ip4/127.0.0.1/tcp/0"
 
 _chains: list[ToldChain] = []
 
 
-def start(models: str, model: str, number: int, layers: list[int], positions: int, threads: int = 1) -> dict[str, Any]:
-    """Load a shard and serve it in a thread of this process, for as long as it lives; where it is reached."""
+class EmptyLayers:
+    """Layers that compute nothing, in place of a shard's: what is left is what a stage costs beside them."""
+
+    def __init__(self, vocab: int | None) -> None:
+        self._vocab = vocab
+
+    def call(self, _memory: Any, _slot: int, hidden: Any, _last: Any, asked: Any, _places: Any) -> tuple[Any, Any]:
+        """The rows as they came, and on a last shard logits that choose one token."""
+        if self._vocab is None:
+            return hidden.copy(), None
+        logits = np.zeros((len(asked), self._vocab), np.float32)
+        logits[:, SOME_TOKEN] = 1.0
+        return hidden.copy(), logits
+
+
+def start(
+    models: str,
+    model: str,
+    number: int,
+    layers: list[int],
+    positions: int,
+    threads: int = 1,
+    is_empty: bool = False,
+) -> dict[str, Any]:
+    """Load a shard and serve it in a thread of this process, for as long as it lives; where it is reached.
+
+    `is_empty`: with layers that compute nothing.
+    """
     started: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     store, model_id, (first, end) = ShardStore(Path(models)), bytes.fromhex(model), layers
     manifest = store.load_manifest(model_id)
-    engine = StageEngine(load_session(store, model_id, first, end, threads, verify=False), positions)
+    session = load_session(store, model_id, first, end, threads, verify=False)
+    if is_empty:
+        vocab = session.shard.decoder.vocab if session.shard.is_last else None
+        session._pieces = [EmptyLayers(vocab)]  # type: ignore[list-item]  # noqa: SLF001  # nobody else needs such layers
+    engine = StageEngine(session, positions)
     chain = ToldChain(GENESIS, manifest, model_id)
     _chains.append(chain)
 
