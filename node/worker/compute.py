@@ -118,7 +118,7 @@ class ComputeLoop:
             self._work.set()  # what waited for memory can run, perhaps
 
     def _start_step(self) -> None:
-        if self._is_running or self._waiting:
+        if self._is_running or self._waiting or self._failure is not None:
             return
         planned = self._batcher.plan()
         if planned is not None:
@@ -148,7 +148,8 @@ class ComputeLoop:
             self._work.set()
         else:
             self._batcher.finish(planned)
-            self._start_step()  # before the answers are sent: the thread need not wait for that
+            if len(self._replies) > 1:  # else nothing can wait, and looking for it would delay the answer
+                self._start_step()  # before the answers are sent: the thread need not wait for that
         self._idle.unpark_all()
         for request, answer in answers:
             reply = self._replies.get(request)
@@ -159,3 +160,4 @@ class ComputeLoop:
                 continue
             rows, trace = (b"", answer.rows) if self._is_last else (answer.rows, b"")
             reply(Computed(answer.start, answer.count, rows, trace, answer.tokens, answer.prompt_logprobs))
+        self._start_step()
