@@ -32,6 +32,7 @@ CALLS: Final[dict[str, dict[str, Cost]]] = {
     "CommitVerdict": {"": (115_000, 2, 0, 0, 2)},
     "Delegate": {"": (505_000, 23, 1, 8, 21)},
     "LeaveWorker": {"": (37_000, 4, 1, 0, 4)},
+    "MoveWorker": {"": (34_500, 4, 1, 0, 2)},
     "OpenSession": {"": (97_500, 17, 1, 2, 12)},
     "ProposeParams": {"": (330_000, 116, 2, 0, 10), "changes": (24_000, 0, 0, 0, 1)},
     "Redelegate": {"": (1_350_000, 44, 3, 78, 26)},

@@ -185,10 +185,11 @@ class ClientRequest:
         return 0 if self._vouched < 0 else compute_settled_price(order, self._vouched, order.prompt_tokens)
 
     def make_settlement(self) -> Settle | None:
-        """What settles the first windows, which all stages and the client have signed; None before there is one."""
-        if not self._prefix:
+        """What settles the first windows, which all stages and the client have signed; None before it bills any."""
+        order = self._order.order
+        if not self._prefix or self._prefix[0].roots.positions <= order.settled_positions:
             return None
-        tokens = compute_vouched_tokens(self._order.order, self._prefix[0].roots.positions)
+        tokens = compute_vouched_tokens(order, self._prefix[0].roots.positions)
         voucher = Voucher(self.request, tokens, self._tokens_hashes[tokens], False)
         return Settle(self._order, sign_voucher(voucher, self._key), self._prefix)
 

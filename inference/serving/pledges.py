@@ -12,6 +12,7 @@ from inference.serving.prefix import PrefixBook, sign_roots
 from inference.serving.record import RequestRecord
 from inference.serving.setup import StageSetup
 from inference.serving.vouchers import VoucherBook
+from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import SignedStageRoots
 
@@ -51,9 +52,11 @@ class Pledges:
         return self.make_record(signed) if signed else None
 
     def make_settlement(self, book: VoucherBook) -> Settle | None:
-        """On a last stage: what settles the windows under prefix roots; None when they are not vouched for."""
-        voucher = book.get_voucher(self.prefix.windows)
-        return None if voucher is None else Settle(self._setup.order, voucher, self.prefix.roots)
+        """On a last stage: what settles the windows under prefix roots; None when that bills or vouches for none."""
+        signed, voucher = self._setup.order, book.get_voucher(self.prefix.windows)
+        if voucher is None or self.prefix.windows * WINDOW_POSITIONS <= signed.order.settled_positions:
+            return None
+        return Settle(signed, voucher, self.prefix.roots)
 
     def _make_record(self, windows: int) -> RequestRecord:
         setup, received, sent, numbers = self._setup, self._received, self._sent, range(windows)

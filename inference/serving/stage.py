@@ -138,6 +138,8 @@ class StageRequest:
         """The rows in and out, for an order that goes on from here. A last stage's tokens are drawn anew."""
         if self._place.is_last:
             return None
+        if self._kept is not None:
+            return self._kept  # nothing differs so far, and the memory still holds all of it
         return KeptRows(self._input, self._output, *self._row_bytes)
 
     @property

@@ -29,6 +29,7 @@ PLAIN_COMMANDS: dict[str, type] = {
     "register-model": calls.RegisterModel,
     "register-verifier": calls.RegisterVerifier,
     "leave-worker": calls.LeaveWorker,
+    "move-worker": calls.MoveWorker,
     "report-absent": calls.ReportAbsent,
     "open-session": calls.OpenSession,
     "top-up-session": calls.TopUpSession,

@@ -89,8 +89,8 @@ class ChainView(Protocol):
     async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
         """Whether a request with this number was settled in a session."""
 
-    async def get_worker(self, worker: bytes) -> WorkerEntry | None:
-        """A worker by key; None when there is none."""
+    async def get_worker(self, worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
+        """A worker by key; None when there is none. `fresh`: as it is now, not as it was read a while ago."""
 
     async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
         """All workers registered for a model."""

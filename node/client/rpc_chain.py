@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 SLOW_AGE_S = 20.0
 """How long parameters and workers count as those of now. A worker that was jailed or ejected meanwhile is paid nothing
-for its stage and hurts no other (inference_settlement.md), a range never changes under a key, and a raised price binds
-later than this. A worker that takes no work is read anew, for it may be back."""
+for its stage and hurts no other (inference_settlement.md), a range that changed still settles for a while, and a raised
+price binds later than this. A worker that takes no work is read anew, for it may be back."""
 HEIGHT_AGE_S = 0.25
 """How long a height counts as that of now: less than any block interval, so answers are a block late at most."""
 

@@ -43,6 +43,14 @@ async def drain(
     with trio.move_on_after(grace_s):
         await requests.wait_idle()
         await _wait_decided(count_undecided)
+    if had_any or requests:
+        await _drop_rest(requests)
+        await trio.sleep(LINGER_S)
+    if requests:  # admitted before this worker was told to leave, and begun since
+        await _drop_rest(requests)
+
+
+async def _drop_rest(requests: Requests) -> None:
     for active in requests.list_running():
         computed, most = active.get_progress()
         logger.warning(
@@ -54,8 +62,6 @@ async def drain(
         active.give_up(FailureCode.LEAVING, "the worker leaves, and the request outlasts its grace")
     with trio.move_on_after(DROP_S_MAX):
         await requests.wait_idle()
-    if had_any:
-        await trio.sleep(LINGER_S)
 
 
 async def _wait_decided(count_undecided: CountUndecided) -> None:

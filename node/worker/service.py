@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from inference.fingerprint import PPB
 from inference.model.store import ShardStore
 from node.client.account import SigningAccount
 from node.client.rpc_chain import RpcChain
-from node.p2p.host import P2PHost, open_host
+from node.p2p.circuits import open_roaming_host
+from node.p2p.host import P2PHost
 from node.p2p.request import serve_requests
 from node.transfer.shards.serve import ShardCatalog, serve_shards
 from node.worker.archive import DiskRequestArchive
@@ -29,7 +30,7 @@ from node.worker.errors import WorkerRefused, WorkerReplaced
 from node.worker.leaving import drain, tell_chain
 from node.worker.presence import Presence
 from node.worker.probe import Prober, serve_probes
-from node.worker.registration import RecordWatch, register
+from node.worker.registration import RecordWatch, Whereabouts, register
 from node.worker.request_journal import RequestJournal, get_log_path
 from node.worker.server import WorkerParts, WorkerServer
 from proto_specs.ed25519 import SigningKey
@@ -43,6 +44,21 @@ OPENING_TIMEOUT_S = 60.0
 HEALTH_POLL_S = 0.5
 
 Loader = Callable[[ShardStore, bytes, int, int, int, Device], ShardSession]
+
+
+@dataclass(frozen=True)
+class ServingWorker:
+    """A worker that serves, as whoever watches over it sees it."""
+
+    host: P2PHost
+    place: Whereabouts
+    compute: ComputeLoop
+    presence: Presence
+    server: WorkerServer
+
+
+Roam = Callable[[ServingWorker], Awaitable[None]]
+"""Runs beside a serving worker, and returns once the chain shows other layers of it."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,8 @@ class WorkerConfig:
     threads: int = 1
     device: Device = CPU
     grace_s: float = 60.0
+    relays: tuple[str, ...] = ()
+    """Through which it is reached, instead of where it listens."""
 
 
 def load_verified(store: ShardStore, model: bytes, start: int, end: int, threads: int, device: Device) -> ShardSession:
@@ -79,8 +97,9 @@ async def run_worker(
     account: SigningAccount,
     load: Loader = load_verified,
     departure: Departure | None = None,
+    roam: Roam | None = None,
 ) -> None:
-    """Serve until the departure is asked for and carried out, or until cancelled.
+    """Serve until the departure is asked for and carried out, until `roam` returns, or until cancelled.
 
     Raises WorkerRefused, JournalError, StoreError, EngineError, CallFailed, RpcError at the start, and WorkerReplaced
     at the end when the worker key serves elsewhere.
@@ -107,10 +126,14 @@ async def run_worker(
     choosers = ChooserSource(store, config.model, manifest)
     compute = ComputeLoop(StageEngine(session, config.kv_positions), choosers)
     with contextlib.closing(await open_request_journal(config, account)) as journal:
-        async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
+        async with (
+            open_roaming_host(config.node_seed, config.listen, config.relays) as (host, addresses),
+            trio.open_nursery() as nursery,
+        ):
+            place = Whereabouts(host.peer_id, tuple(addresses))
             serve_openings(host, archive)
             serve_shards(host, ShardCatalog(store))
-            entry = await register(config, account, host)
+            entry = await register(config, account, place)
             nursery.start_soon(compute.run)
             nursery.start_soon(archive.run)
             presence = Presence()
@@ -118,18 +141,36 @@ async def run_worker(
             server = WorkerServer(host, nursery, parts)
             count = server.requests.__len__
             serve_probes(host, Prober(entry, host.peer_id, chain.genesis, config.worker_key, compute, presence, count))
-            watch = RecordWatch(config, account, host, presence, departure)
+            watch = RecordWatch(config, account, place, presence, departure)
             nursery.start_soon(watch.run)
             departure.is_serving = True
-            logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(host.addresses))
-            await departure.wait_asked()
-            async with trio.open_nursery() as leaving:
-                if departure.tells_chain:
-                    leaving.start_soon(tell_chain, account, entry.worker, host.peer_id)
-                await drain(server.requests, presence, archive.count_undecided, departure.reason, config.grace_s)
+            logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(addresses))
+            if not await has_roamed(departure, roam, ServingWorker(host, place, compute, presence, server)):
+                async with trio.open_nursery() as leaving:
+                    if departure.tells_chain:
+                        leaving.start_soon(tell_chain, account, entry.worker, host.peer_id)
+                    await drain(server.requests, presence, archive.count_undecided, departure.reason, config.grace_s)
             nursery.cancel_scope.cancel()
     if watch.replaced_by is not None:
         raise WorkerReplaced(entry.worker, watch.replaced_by)
+
+
+async def has_roamed(departure: Departure, roam: Roam | None, serving: ServingWorker) -> bool:
+    """Wait for the end: true when it is that the worker holds other layers, false when it is asked to leave."""
+    is_elsewhere = False
+
+    async def run_roam(scope: trio.CancelScope) -> None:
+        nonlocal is_elsewhere
+        if roam is not None:
+            await roam(serving)
+            is_elsewhere = True
+            scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_roam, nursery.cancel_scope)
+        await departure.wait_asked()
+        nursery.cancel_scope.cancel()
+    return is_elsewhere
 
 
 async def open_request_journal(config: WorkerConfig, account: SigningAccount) -> RequestJournal:

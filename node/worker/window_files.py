@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 from inference.serving.boundary import BoundaryError
 from inference.serving.record import RequestRecord
@@ -45,7 +46,7 @@ class WindowFile:
         request = compute_request_id(head.order.order)
         self._path = directory / f"{request.hex()}-{head.stage}{SUFFIX}"
         self._head = head
-        self._file: BinaryIO | None = None
+        self._file: int | None = None
         self._places: list[tuple[int, int]] = []
         self._end = 0
 
@@ -53,7 +54,8 @@ class WindowFile:
         """See WindowStore."""
         try:
             if self._file is None:
-                self._file = self._path.open("w+b", buffering=0)
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+                weakref.finalize(self, os.close, self._file)  # whoever goes on from the request may read it longer
                 self._append(encode(self._head))
             self._places.append(self._append(encode(window)))
         except OSError as error:
@@ -64,7 +66,7 @@ class WindowFile:
         start, size = self._places[number]
         assert self._file is not None, "a window was put"
         try:
-            return decode(SignedWindow, os.pread(self._file.fileno(), size, start), size)
+            return decode(SignedWindow, os.pread(self._file, size, start), size)
         except (OSError, DecodeError) as error:
             raise BoundaryError(f"the worker cannot read its disk: {error}", FailureCode.INTERNAL) from error
 
@@ -75,7 +77,7 @@ class WindowFile:
     def _append(self, data: bytes) -> tuple[int, int]:
         assert self._file is not None, "the file is open"
         whole = _LENGTH.pack(len(data)) + data
-        if os.pwrite(self._file.fileno(), whole, self._end) != len(whole):
+        if os.pwrite(self._file, whole, self._end) != len(whole):
             raise OSError("the disk is full")
         start = self._end + _LENGTH.size
         self._end += len(whole)

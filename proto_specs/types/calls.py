@@ -168,6 +168,15 @@ class UpdateWorker:
     decode_price: Balance
 
 
+@variant(0x040F)
+class MoveWorker:
+    """Hold layers [start, end) of the same model instead: of a worker of one's own with nothing unresolved."""
+
+    worker_key: PublicKey
+    start: U16
+    end: U16
+
+
 @variant(0x0404)
 class RetireWorker:
     """Take no more work; the bond is released after the unbonding period when nothing is unresolved."""
@@ -307,6 +316,7 @@ BasicCall = (
     | RegisterModel
     | RegisterWorker
     | UpdateWorker
+    | MoveWorker
     | RetireWorker
     | LeaveWorker
     | ReportAbsent

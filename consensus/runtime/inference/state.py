@@ -163,6 +163,15 @@ class Worker:
 
 
 @record
+class LeftRange:
+    """Layers [start, end) that a worker held before it moved. Requests over them settle before block `until`."""
+
+    start: U16
+    end: U16
+    until: U64
+
+
+@record
 class Session:
     """A client's escrow. `escrow` is the part that no settled request has claimed; it is returned at `close_height`.
 
@@ -307,6 +316,7 @@ params: StorageValue[InferenceParams] = StorageValue("inference.params", Inferen
 models: StorageMap[Model] = StorageMap("inference.model", (Hash32,), Model)
 manifests: StorageMap[Manifest] = StorageMap("inference.manifest", (Hash32,), Manifest)
 workers: StorageMap[Worker] = StorageMap("inference.worker", (PublicKey,), Worker)
+left_ranges: StorageMap[LeftRange] = StorageMap("inference.left_range", (PublicKey,), LeftRange)
 workers_by_model = StorageSet("inference.worker_by_model", (Hash32, PublicKey))
 workers_by_operator = StorageSet("inference.worker_by_operator", (AccountId, PublicKey))
 verifiers = StorageSet("inference.verifier", (Hash32, AccountId))
@@ -326,6 +336,7 @@ roster_size: StorageValue[int] = StorageValue("inference.roster_size", U32, 0)
 scores: StorageMap[int] = StorageMap("inference.score", (PublicKey,), U16)
 audit_plans: StorageMap[AuditPlan] = StorageMap("inference.audit_plan", (Hash32,), AuditPlan)
 audits: StorageMap[Audit] = StorageMap("inference.audit", (Hash32,), Audit)
+open_audits = StorageSet("inference.open_audit", (PublicKey, Hash32))
 absence_reports: StorageMap[int] = StorageMap("inference.absence_report", (PublicKey, AccountId), U64)
 """The block from which a verifier's report about a worker counts no more."""
 jails: StorageMap[int] = StorageMap("inference.jail", (AccountId,), U64)

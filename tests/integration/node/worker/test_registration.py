@@ -55,7 +55,7 @@ class FakeLedger:
     def chain(self) -> FakeLedger:
         return self
 
-    async def get_worker(self, _worker: bytes) -> WorkerEntry | None:
+    async def get_worker(self, _worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
         return self.entry
 
     async def get_health(self) -> Any:

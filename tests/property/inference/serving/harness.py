@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from benchmarks.manifests import build_manifest, make_architecture
 from inference.serving.boundary import BoundaryLog
@@ -18,6 +19,7 @@ from inference.serving.events import (
     Finished,
     GiveUp,
     Retain,
+    Rewind,
     Stop,
     StopComputing,
     SubmitSettlement,
@@ -27,6 +29,7 @@ from inference.serving.events import (
     ToUpstream,
     read_failure_code,
 )
+from inference.serving.kept import KeptRows
 from inference.serving.record import RequestRecord
 from inference.serving.setup import StageSetup
 from inference.serving.stage import StageRequest
@@ -40,6 +43,7 @@ from proto_specs.types.request import (
     PathStage,
     SignedOrder,
     compute_prompt_hash,
+    pack_tokens,
     sign_order,
 )
 from proto_specs.types.sampling import SamplingParams
@@ -118,8 +122,14 @@ class Path:
         seed: int,
         tamper: Callable[[int, int, Frame], Frame | None] | None = None,
         gone_after: int | None = None,
+        keys: Sequence[SigningKey] = WORKER_KEYS,
+        kept: Mapping[int, KeptRows] = MappingProxyType({}),
+        settled: Settle | None = None,
     ) -> None:
-        """`tamper` changes or drops frames; the client goes away once `gone_after` frames were delivered."""
+        """`tamper` changes or drops frames; the client goes away once `gone_after` frames were delivered.
+
+        `keys` are the stages' own. `kept` rows and what is `settled` are those of an order before.
+        """
         self._order = order
         self._stages = len(order.order.path)
         self._prompt = prompt
@@ -128,13 +138,14 @@ class Path:
         self.tamper = tamper or (lambda _from, _to, frame: frame)
         self.gone_after = gone_after
         self.links: dict[tuple[int, int], deque[Frame | Computed | Stop]] = {}
-        self.client = ClientRequest(order, prompt, SESSION_KEY)
-        manifest = make_manifest()
-        self.stages = [
-            StageRequest(StageSetup(order, one, manifest, SESSION_KEY.public_key, WORKER_KEYS[one]))
-            for one in range(self._stages)
-        ]
+        self.client = ClientRequest(order, prompt, SESSION_KEY, settled=settled)
+        self.stages = [StageRequest(self._make_setup(one, keys[one], kept.get(one))) for one in range(self._stages)]
         self.outcome = Outcome()
+
+    def _make_setup(self, stage: int, key: SigningKey, kept: KeptRows | None) -> StageSetup:
+        needs_prompt = self._order.order.needs_prompt and stage == self._stages - 1
+        prompt = pack_tokens(self._prompt) if needs_prompt else b""
+        return StageSetup(self._order, stage, make_manifest(), SESSION_KEY.public_key, key, prompt, kept=kept)
 
     def run(self) -> Outcome:
         """Deliver until nothing is under way."""
@@ -196,6 +207,8 @@ class Path:
             match effect:
                 case Compute():
                     self._put(stage + 1000, stage, self._compute(stage, effect))
+                case Rewind():
+                    self._rewind(stage, effect.position)
                 case ToClient() | ToUpstream() if isinstance(effect, ToClient) or stage == 0:
                     self._put(stage, CLIENT, effect.frame)
                 case ToUpstream():
@@ -215,6 +228,9 @@ class Path:
                     self.outcome.finished.add(stage)
                 case GiveUp():
                     self.outcome.gave_up[stage] = effect
+
+    def _rewind(self, stage: int, position: int) -> None:
+        """This shard computes every row by itself."""
 
     def _compute(self, stage: int, work: Compute) -> Computed:
         is_last = stage == self._stages - 1

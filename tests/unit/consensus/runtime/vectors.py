@@ -112,6 +112,7 @@ def build_calls() -> list[calls.Call]:
         calls.RegisterModel(encode(build_manifest(LAYERS))),
         world.register_worker(bob, 0, 2),
         calls.UpdateWorker(bob.worker_key.public_key, "peer", ("/ip4/127.0.0.1/tcp/4001",), 500, 1_000),
+        calls.MoveWorker(bob.worker_key.public_key, 4, 6),
         calls.RetireWorker(bob.worker_key.public_key),
         calls.LeaveWorker(bob.worker_key.public_key),
         calls.ReportAbsent(bob.worker_key.public_key),
@@ -245,7 +246,7 @@ def build_formulas() -> dict[str, Any]:
         Validator(bytes([index]) * 32, bytes([index]) * 32, power) for index, power in enumerate((500, 300, 200))
     ]
     beacon, request = compute_beacon(1), bytes(range(32))
-    worker = Worker(bytes(32), bytes(32), 0, 2, 0, 10**9, 10**6, 1, 0, "", (), 0, 0, 0, 0, 9, 0, 0, 0, 0)
+    worker = Worker(bytes(32), bytes(32), 0, 2, 0, 10**9, 10**6, 1, 0, "", (), 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0)
     sampled = replace(params.inference, base_challenge_ppm=10_000)
     seated = draws.compute_committee(beacon, compute_challenge_id(request, 1), members, 2)
     path = World().order().order.path
@@ -277,7 +278,7 @@ def build_formulas() -> dict[str, Any]:
             [10**9, 10**6, gross, compute_challenge_ppm(sampled, worker, gross)] for gross in (10**6, 10**7, 29 * 10**7)
         ],
         "draw": [
-            [beacon.hex(), request.hex(), stage, ppm, 9, draws.compute_draw(beacon, request, stage, ppm, 9)]
+            [beacon.hex(), request.hex(), stage, ppm, 9, draws.compute_draw(beacon, request, stage, ppm, range(9))]
             for stage, ppm in ((0, 1_000_000), (1, 1_000_000), (0, 500_000), (1, 500_000), (2, 500_000))
         ],
         "challenge_id": compute_challenge_id(request, 1).hex(),

@@ -193,9 +193,11 @@ def test_a_first_stage_that_was_fed_everything_needs_no_client() -> None:
     machine.handle(rows)
     machine.handle(Token(machine.request, 0, 5, FinishReason.LENGTH))
     leaf = make_sent_leaf(rows)
-    assert machine.needs_client
+    assert machine.handle(Stop(FailureCode.CANCELLED, "gone")) != []
+    machine = make_stage(0, make_order((100,), 1, STAGES))
+    machine.handle(rows)
+    machine.handle(Token(machine.request, 0, 5, FinishReason.LENGTH))
     machine.handle(OutputLeaf(leaf, sign_output(leaf, SESSION_KEY)))
-    assert not machine.needs_client
     assert machine.handle(Stop(FailureCode.CANCELLED, "gone")) == []
     assert machine.handle(make_rows(machine, 0, 1, 1)) != []
 

@@ -66,6 +66,7 @@ CASES: list[tuple[list[Any], Call]] = [
         ["update-worker", ID_TEXT, "peer", "5nmyl", "7nmyl", "/a", "/b"],
         calls.UpdateWorker(ID, "peer", ("/a", "/b"), 5, 7),
     ),
+    (["move-worker", ID_TEXT, "3", "7"], calls.MoveWorker(ID, 3, 7)),
     (["leave-worker", ID_TEXT], calls.LeaveWorker(ID)),
     (["report-absent", ID_TEXT], calls.ReportAbsent(ID)),
     (["retire-worker", ID_TEXT], calls.RetireWorker(ID)),

@@ -25,7 +25,7 @@ from node.client.routes import Routes
 from node.client.rpc_chain import Health
 from node.client.session_files import SessionFiles
 from node.client.session_pool import open_pool
-from node.client.transport import AnswerSigned, StageAccepted, StageLost, StagePeer, StageUnreachable
+from node.client.transport import AnswerSigned, MayReplace, StageAccepted, StageLost, StagePeer, StageUnreachable
 from node.client.worker_memory import WorkerMemory
 from proto_specs.types.sampling import SamplingParams
 from proto_specs.types.wire import FailureCode, FinishReason
@@ -107,7 +107,11 @@ class FakeNetwork:
 
     @asynccontextmanager
     async def open(
-        self, machine: ClientRequest, peers: Sequence[StagePeer], links: list[Any]
+        self,
+        machine: ClientRequest,
+        peers: Sequence[StagePeer],
+        links: list[Any],
+        may_replace: MayReplace,
     ) -> AsyncIterator[trio.MemoryReceiveChannel[Any]]:
         self.machines.append(machine)
         self.on_open()

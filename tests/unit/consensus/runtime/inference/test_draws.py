@@ -43,7 +43,7 @@ def test_draw_uses_the_beacon_two_blocks_later(world: World) -> None:
     drawn = pick(world.chain.skip(1), ChallengeDrawn)
     request = compute_request_id(world.order().order)
     for one in drawn:
-        assert one.window == draws.compute_draw(compute_beacon(height + 2), request, one.stage, 1_000_000, 4)
+        assert one.window == draws.compute_draw(compute_beacon(height + 2), request, one.stage, 1_000_000, range(4))
         challenge = queries.read_challenge(world.chain.state, one.challenge)
         assert challenge is not None
         assert challenge.beacon == compute_beacon(height + 2)
@@ -51,13 +51,14 @@ def test_draw_uses_the_beacon_two_blocks_later(world: World) -> None:
 
 def test_draws_hit_as_often_as_asked() -> None:
     hits = [
-        draws.compute_draw(compute_beacon(1), height.to_bytes(32, "big"), 0, 250_000, 10) for height in range(4_000)
+        draws.compute_draw(compute_beacon(1), height.to_bytes(32, "big"), 0, 250_000, range(10))
+        for height in range(4_000)
     ]
     drawn = Counter(one for one in hits if one is not None)
     assert 880 < drawn.total() < 1_120
     assert set(drawn) == set(range(10))
-    assert draws.compute_draw(compute_beacon(1), bytes(32), 0, 0, 10) is None
-    assert all(draws.compute_draw(compute_beacon(h), bytes(32), 0, 1_000_000, 1) == 0 for h in range(50))
+    assert draws.compute_draw(compute_beacon(1), bytes(32), 0, 0, range(10)) is None
+    assert all(draws.compute_draw(compute_beacon(h), bytes(32), 0, 1_000_000, range(1)) == 0 for h in range(50))
 
 
 def test_undrawn_stages_are_paid_to_the_pool_s_share() -> None:
