@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,20 @@ def read_escrow(net: GatewayNet, session: str) -> int:
 def read_free(net: GatewayNet) -> int:
     """The free money of the account that both gateways pay from."""
     return int(net.read(read_account, get_dev_identity("client").account).free)
+
+
+def ask_until_served(client: openai.OpenAI, model: str) -> Any:
+    """An answer, once a worker that was just started takes requests."""
+    answers: list[Any] = []
+
+    def is_served() -> bool:
+        with suppress(openai.InternalServerError):
+            made = client.chat.completions.with_raw_response.create(model=model, messages=HELLO, max_tokens=24)
+            answers.append(made)
+        return bool(answers)
+
+    poll_until(is_served, 30)
+    return answers[0]
 
 
 @contextmanager
@@ -189,7 +203,7 @@ def test_without_a_spare_the_client_is_told_and_the_escrow_comes_back(net: Gatew
                 assert (known["progress"], known["cost_nmyl"]) == ("failed", told["cost_nmyl"])
                 assert known["cost_nmyl"] < known["price_max_nmyl"] / 4
                 net.start(idle)
-                after = client.chat.completions.with_raw_response.create(model=net.model, messages=HELLO, max_tokens=24)
+                after = ask_until_served(client, net.model)
                 assert after.headers["x-myelin-session"] == session, "the deposit goes on paying"
                 assert find_upper(net, after.headers["x-myelin-path"]) != name
                 paid = own.wait_for(after.headers["x-myelin-request"], lambda one: one["final"])
