@@ -25,7 +25,7 @@ $(VENV)/.dev-done: $(VENV)/.setup-done
 browser:
 	@scripts/browser.sh
 
-# make demo ARGS="--cheat quantise" | ARGS="--keep"
+# make demo ARGS="--cheat quantise" | ARGS="--kill" | ARGS="--keep"
 demo: setup
 	@$(BIN)/myelin demo $(ARGS)
 

@@ -26,7 +26,7 @@ from inference.model.tokenizer.tokenizer import Tokenizer
 from inference.routing import Prefer
 from inference.serving.client import PromptScored
 from node.client.account import SigningAccount
-from node.client.answer import Answer, Ask, Generated, Inference, RequestOutcome
+from node.client.answer import Answer, Ask, Generated, Inference, Move, OrderedPart, RequestOutcome
 from node.client.inference import open_inference
 from node.client.purse import PoolRules
 from node.client.read_proof import read_proven
@@ -53,7 +53,11 @@ class ModelAmbiguous(MyelinError):
 
 @dataclass(frozen=True, slots=True)
 class AnswerReceipt:
-    """What an answer was and cost. `cost_nmyl` is what it settles at."""
+    """What an answer was and cost. `cost_nmyl` is what it settles at.
+
+    Where workers were lost on the way (`moves`) it has several requests (`parts`); request, session and path are the
+    last one's, and the cost is that of all.
+    """
 
     request: bytes
     session: bytes
@@ -61,6 +65,8 @@ class AnswerReceipt:
     tokens: int
     finish: FinishReason
     cost_nmyl: int
+    parts: tuple[OrderedPart, ...] = ()
+    moves: tuple[Move, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,8 @@ class AnswerText:
         if self._answer is None:
             raise MyelinError("the request has not begun: read a piece of it first")
         one = self._answer
-        return AnswerReceipt(one.request, one.session, one.path, self._tokens, self._finish, one.cost_nmyl)
+        told = (self._tokens, self._finish, one.cost_nmyl, tuple(one.parts), tuple(one.moves))
+        return AnswerReceipt(one.request, one.session, one.path, *told)
 
     def __aiter__(self) -> AnswerText:
         """Pieces of text, none of them empty."""

@@ -21,7 +21,7 @@ from inference.errors import ModelError
 from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
 from inference.serving.client import PromptScored
-from node.client.answer import Answer, Ask, Generated, Move, RequestOutcome, Resolution
+from node.client.answer import Answer, Ask, Generated, Move, OrderedPart, RequestOutcome, Resolution
 from node.gateway.catalog import ModelPrice, OfferedModel
 from node.gateway.service import run_gateway
 from node.gateway.settings import GatewaySettings
@@ -45,6 +45,11 @@ class TimedAnswer:
         self._ask = ask
         self._tokens = tokens
         self._sent = 0
+
+    @property
+    def parts(self) -> tuple[OrderedPart, ...]:
+        """See Answer."""
+        return (OrderedPart(self.request, self.session, self.path, self.cost_nmyl),)
 
     @property
     def cost_nmyl(self) -> int:

@@ -136,7 +136,7 @@ class InferenceScreen:
         """
         if found is None or found.status == SessionStatus.CLOSED:
             return
-        rest = f"{format_myl(found.escrow)} of it"
+        rest = format_myl(found.escrow)
         if found.status == SessionStatus.CLOSING:
             cost = "" if fee is None else f"; the notice cost {format_myl(fee)}"
             self._line("escrow", f"{rest} is left, and comes back in block {found.close_height}{cost}")

@@ -22,6 +22,20 @@ def test_honest_demo_is_verified_and_paid() -> None:
     assert "JSON-RPC: http://127.0.0.1:" in done.stdout
 
 
+def test_an_answer_survives_the_death_of_a_worker() -> None:
+    done = run_demo("--kill", "--interval-ms", "300")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lost = re.search(
+        r"lost  (charlie|eve) after (\d+) tokens \(.+\); (charlie|eve) goes on, \d+\.\d s later", done.stdout
+    )
+    assert lost is not None, done.stdout
+    assert int(lost[2]) > 0
+    assert lost[1] != lost[3]
+    assert f"{lost[1]} was killed (SIGKILL) in mid-answer" in done.stdout
+    assert done.stdout.count("PASS") == 6
+    assert "in 2 requests, all verified and paid" in " ".join(done.stdout.split())
+
+
 @pytest.mark.parametrize(("cheat", "cheater"), [("quantise", 0), ("skip", 1), ("perturb", 2)])
 def test_cheat_is_caught_slashed_and_refunded(cheat: str, cheater: int) -> None:
     done = run_demo("--cheat", cheat, "--cheater", str(cheater), "--tokens", "24", "--interval-ms", "300")
