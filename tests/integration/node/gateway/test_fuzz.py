@@ -18,7 +18,7 @@ from tests.unit.node.gateway.fake_inference import NAME
 from tests.unit.node.gateway.running import RunningGateway, make_gateway, run_in_thread
 
 DOCUMENT = make_document()
-POSTS = [path for path, methods in DOCUMENT["paths"].items() if "post" in methods]
+POSTS = [path for path, methods in DOCUMENT["paths"].items() if "requestBody" in methods.get("post", {})]
 TOOL = {"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}
 VALID: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {
