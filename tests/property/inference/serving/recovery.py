@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -24,10 +24,10 @@ from node.client.so_far import AnswerSoFar
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
-from proto_specs.types.request import PathStage, SignedOrder, compute_request_id, pack_tokens, sign_order
+from proto_specs.types.request import PathStage, SignedOrder, compute_request_id, sign_order
 from proto_specs.types.sampling import SamplingParams
 from proto_specs.types.wire import Frame, OpenRequest
-from tests.property.inference.serving.harness import CLIENT, HIDDEN, LAYERS, SESSION_KEY, Path, make_manifest
+from tests.property.inference.serving.harness import HIDDEN, LAYERS, SESSION_KEY, Path, make_manifest
 
 WORKERS = 12
 KEYS = [SigningKey.from_seed(bytes([97 + one]) * 32) for one in range(WORKERS)]
@@ -189,10 +189,18 @@ Loss = tuple[int, int, int, int]
 """Which stage dies, how many after it too, after how many frames, and how many more are read then."""
 
 
-def answer(prompt_tokens: int, tokens_max: int, stages: int, seed: int, losses: Sequence[Loss], is_noisy: bool) -> Told:
-    """Ask, lose stages as told, go on each time with spares, until the answer is whole."""
+def answer(
+    prompt_tokens: int,
+    tokens_max: int,
+    stages: int,
+    seed: int,
+    losses: Sequence[Loss],
+    is_noisy: bool,
+    token: int = 100,
+) -> Told:
+    """Ask, lose stages as told, go on each time with spares, until the answer is whole. `token`: the prompt's first."""
     chance = random.Random(seed)
-    prompt = tuple(range(100, 100 + prompt_tokens))
+    prompt = tuple(range(token, token + prompt_tokens))
     ask = Ask(bytes(32), prompt, tokens_max, SamplingParams(0, 0, 1000, 0), 10)
     so_far = AnswerSoFar(ask)
     workers = [Worker(number) for number in range(WORKERS)]

@@ -39,9 +39,7 @@ def test_an_answer_survives_the_loss_of_its_stages(prompt_tokens, tokens_max, st
     check(prompt_tokens, tokens_max, stages, seed, losses, is_noisy)
 
 
-def check(
-    prompt_tokens: int, tokens_max: int, stages: int, seed: int, losses: Sequence[Loss], is_noisy: bool
-) -> None:
+def check(prompt_tokens: int, tokens_max: int, stages: int, seed: int, losses: Sequence[Loss], is_noisy: bool) -> None:
     told = answer(prompt_tokens, tokens_max, stages, seed, losses, is_noisy)
     undisturbed = answer(prompt_tokens, tokens_max, stages, seed + 1, [], is_noisy=False)
     assert told.tokens == undisturbed.tokens

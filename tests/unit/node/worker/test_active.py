@@ -16,6 +16,7 @@ from inference.serving.setup import StageSetup
 from node.client.link import LinkLost, make_failed
 from node.worker import active as module
 from node.worker.active import ActiveRequest, StrayFrame
+from node.worker.ends import HOLD_S
 from node.worker.path_peers import PathPeers
 from node.worker.requests import Requests
 from proto_specs.limits import FAILURE_TEXT_BYTES_MAX
@@ -234,7 +235,7 @@ async def test_a_prompt_in_drops_is_not_waited_for(autojump_clock) -> None:
 
 async def test_silence_of_the_neighbours_ends_it(autojump_clock) -> None:
     bench = Bench(stage=1, stages=3)
-    assert await bench.run() == pytest.approx(module.IDLE_S_MAX)
+    assert await bench.run() == pytest.approx(module.IDLE_S_MAX + HOLD_S)
     assert bench.client.get_failure() == FailureCode.NEIGHBOUR_LOST
 
 
@@ -250,7 +251,7 @@ async def test_a_neighbour_that_trickles_does_not_hold_memory_for_ever(autojump_
         nursery.start_soon(trickle)
         took_s = await bench.run()
         nursery.cancel_scope.cancel()
-    assert took_s <= module.REQUEST_S_BASE + module.POSITION_S_MAX * 1010
+    assert took_s <= module.REQUEST_S_BASE + module.POSITION_S_MAX * 1010 + HOLD_S
 
 
 @pytest.mark.parametrize("lost", ["downstream", "upstream", "first"])
@@ -345,7 +346,7 @@ async def test_a_neighbour_s_failure_ends_it_with_the_same_code(autojump_clock) 
     bench = Bench(stage=1, stages=3)
     failed = make_failed(bench.request, FailureCode.NEIGHBOUR_LOST, "stage 2 went away")
     bench.active.post(failed, FakeLink("peer2"))  # type: ignore[arg-type]
-    assert await bench.run() == 0
+    assert await bench.run() == pytest.approx(HOLD_S)
     assert bench.client.sent[-1] == failed
 
 

@@ -51,7 +51,8 @@ def test_draw_uses_the_beacon_two_blocks_later(world: World) -> None:
 
 def test_draws_hit_as_often_as_asked() -> None:
     hits = [
-        draws.compute_draw(compute_beacon(1), height.to_bytes(32, "big"), 0, 250_000, range(10)) for height in range(4_000)
+        draws.compute_draw(compute_beacon(1), height.to_bytes(32, "big"), 0, 250_000, range(10))
+        for height in range(4_000)
     ]
     drawn = Counter(one for one in hits if one is not None)
     assert 880 < drawn.total() < 1_120
