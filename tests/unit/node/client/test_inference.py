@@ -1,4 +1,4 @@
-"""Requests over a scripted network: another path before the first token, an error after it, and what is owed."""
+"""Requests over a scripted network: another path before the first token and after it, and what is owed."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from node.client.session_files import SessionFiles
 from node.client.session_pool import open_pool
 from node.client.transport import AnswerSigned, MayReplace, StageAccepted, StageLost, StagePeer, StageUnreachable
 from node.client.worker_memory import WorkerMemory
+from proto_specs.types.request import Continuation, compute_prompt_hash, compute_request_id, pack_tokens
 from proto_specs.types.sampling import SamplingParams
 from proto_specs.types.wire import FailureCode, FinishReason
 from tests.property.inference.serving.harness import LAYERS, make_manifest
@@ -37,8 +38,8 @@ GREEDY = SamplingParams(0, 0, 1000, 0)
 ASK = Ask(MODEL, (1, 2, 3), 4, GREEDY, 10)
 
 UNREACHABLE = "unreachable"
-Script = FailureCode | str | int | None
-"""What a worker does: None serves; a code refuses; an int dies after so many tokens."""
+Script = FailureCode | str | int | tuple[int, FailureCode] | None
+"""What a worker does: None serves; a code refuses; an int dies after so many tokens, or gives up with a code."""
 
 
 @dataclass
@@ -126,21 +127,25 @@ class FakeNetwork:
 
     async def _play(self, machine: ClientRequest, peers: Sequence[StagePeer], sender: Any) -> None:
         dies_after: int | None = None
+        failure: RequestFailed = StageLost(0, FailureCode.NEIGHBOUR_LOST, "stage 0 went away")
         for number, peer in enumerate(peers):
             await trio.sleep(0.01)
             act = self._next(peer.peer_id)
             if isinstance(act, FailureCode):
                 sender.send_nowait(RequestFailed(number, act, f"{peer.peer_id} says {act.name}"))
                 return
+            if isinstance(act, tuple):
+                dies_after, failure = act[0], RequestFailed(0, act[1], f"{peer.peer_id} says {act[1].name}")
             dies_after = act if isinstance(act, int) else dies_after
             sender.send_nowait(StageAccepted(number))
         for index in range(machine.tokens_max):
             await trio.sleep(0.1)
             if index == dies_after:
-                sender.send_nowait(StageLost(0, FailureCode.NEIGHBOUR_LOST, "stage 0 went away"))
+                sender.send_nowait(failure)
                 return
             is_last = index + 1 == machine.tokens_max
             machine._vouched = index + 1  # noqa: SLF001
+            machine._tokens.append(7 + index)  # noqa: SLF001
             sender.send_nowait(TokenReceived(index, 7 + index, FinishReason.LENGTH if is_last else FinishReason.NONE))
         sender.send_nowait(AnswerSigned())
         await trio.sleep(0.5)
@@ -304,9 +309,27 @@ async def test_a_node_that_has_not_seen_the_opening_yet_gets_the_same_order_agai
     assert held.book.dead == 0
 
 
-async def test_a_failure_after_the_first_token_is_raised_with_what_it_cost(world: World, autojump_clock) -> None:
+async def test_an_answer_that_loses_its_path_goes_on_over_another(world: World, autojump_clock) -> None:
+    """Nothing was signed by all yet: the order that goes on bills the prompt again, and the answer so far as prompt."""
     world.chain.add("a", price=1)
     world.chain.add("b", price=1)
+    world.network.scripts["a"] = world.network.scripts["b"] = [2]
+    tokens, answer = await world.ask()
+    assert tokens == [7, 8, 7, 8]
+    first, second = (one.order.order for one in world.network.machines)
+    assert first.continuation is None
+    assert second.continuation == Continuation(compute_request_id(first), 1, 3, 0)
+    assert (second.prompt_tokens, second.tokens_max) == (5, 2)
+    assert second.prompt_hash == compute_prompt_hash(pack_tokens((1, 2, 3, 7, 8)))
+    assert second.session == first.session
+    assert second.slice_start >= first.slice_end
+    assert first.path != second.path
+    assert answer.cost_nmyl == LAYERS * (5 + 2)
+    assert answer.orders == 2
+
+
+async def test_an_answer_that_nobody_can_go_on_with_is_lost_with_its_reason(world: World, autojump_clock) -> None:
+    world.chain.add("a")
     world.network.scripts["a"] = [2]
     got: list[int] = []
 
@@ -319,8 +342,32 @@ async def test_a_failure_after_the_first_token_is_raised_with_what_it_cost(world
     with pytest.raises(RequestLost, match="stage 0 went away") as lost:
         await ask()
     assert got == [7, 8]
-    assert lost.value.cost == LAYERS * (3 + 2)
-    assert len(world.network.dialled) == 1
+    assert lost.value.cost == 0
+    assert len(world.network.machines) == 1
+
+
+@pytest.mark.parametrize("code", [FailureCode.UNVOUCHED, FailureCode.NO_ESCROW, FailureCode.BAD_ORDER])
+async def test_what_no_other_worker_would_do_better_ends_an_answer(
+    world: World, autojump_clock, code: FailureCode
+) -> None:
+    for name in "abc":
+        world.chain.add(name)
+        world.network.scripts[name] = [(2, code)]
+    with pytest.raises(RequestLost, match=code.name):
+        await world.ask()
+    assert len(world.network.machines) == 1
+
+
+async def test_each_new_token_gives_an_answer_as_many_tries_again(world: World, autojump_clock) -> None:
+    """A path a token: more paths than are tried without one."""
+    for number in range(PATHS_MAX + 3):
+        world.chain.add(f"w{number}")
+        world.network.scripts[f"w{number}"] = [1]
+    tokens, answer = await world.ask(dataclasses.replace(ASK, tokens_max=PATHS_MAX + 2))
+    assert len(tokens) == PATHS_MAX + 2
+    epochs = [one.order.order.epoch for one in world.network.machines]
+    assert epochs == list(range(PATHS_MAX + 2))
+    assert answer.orders == PATHS_MAX + 2
 
 
 async def test_leaving_early_cancels_and_owes_what_was_vouched(world: World, autojump_clock) -> None:
