@@ -189,6 +189,18 @@ def test_an_order_that_says_other_things_of_it_is_refused(honest: OpenRequest, f
         assert get_refusal(opened) is not None
 
 
+def test_a_later_part_of_the_answer_does_not_pay_for_an_earlier_order() -> None:
+    told = answer(PROMPT_TOKENS, 100, 3, 4, [(1, 1, 400, 0), (1, 1, 400, 0)], is_noisy=True)
+    _, second, third = told.attempts
+    order, settled = third.client.order.order, told.book[second.client.request]
+    assert order.continuation is not None
+    assert order.continuation.request == second.client.request
+    validate_settled(order, settled, SESSION_KEY.public_key)
+    older = replace(order, continuation=replace(order.continuation, epoch=1))
+    with pytest.raises(BoundaryError, match="earlier part"):
+        validate_settled(older, settled, SESSION_KEY.public_key)
+
+
 def test_the_settlement_of_somebody_else_frees_nobody(honest: OpenRequest) -> None:
     """Eve saw a settlement on chain; her order names it, her session did not pay it."""
     stolen = reorder(honest, EVE, session=b"e" * 32)

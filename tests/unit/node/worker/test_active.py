@@ -31,6 +31,9 @@ from proto_specs.types.wire import (
     FinishReason,
     Frame,
     OutputLeaf,
+    Ping,
+    Pong,
+    PrefixRoots,
     RootsFrame,
     Rows,
     Token,
@@ -365,6 +368,12 @@ STRAYS: list[tuple[int, str, Callable[[bytes], Frame]]] = [
     (2, "peer1", lambda one: Countersign(one, 3, 0, bytes(64))),
     (2, "peer1", lambda one: Accepted(one)),
     (0, "peer1", lambda one: Rows(one, 0, 0, 1, bytes(4))),
+    (0, "client", lambda one: PrefixRoots((ROOTS,))),
+    (1, "client", lambda one: PrefixRoots((ROOTS,))),
+    (1, "peer2", lambda one: PrefixRoots((ROOTS,))),
+    (1, "peer0", lambda one: Ping(one, 1)),
+    (2, "stranger", lambda one: Ping(one, 1)),
+    (0, "client", lambda one: Pong(one, 1, 0, 0, 0, 0)),
 ]
 
 
