@@ -23,7 +23,7 @@ from node.client.worker_memory import WorkerMemory
 from proto_specs.types.wire import Accepted, Failed, FailureCode, FinishReason
 from tests.property.inference.serving.harness import SESSION_KEY, make_order
 from tests.unit.node.client.banks import FakeBank
-from tests.unit.node.client.test_inference import ASK, FakeChain, FakeNetwork, World
+from tests.unit.node.client.paid_world import ASK, FakeChain, FakeNetwork, World
 
 
 class Liars(FakeNetwork):
