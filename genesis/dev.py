@@ -139,6 +139,7 @@ def build_dev_params() -> RuntimeParams:
             capacity_bond_per_layer=10 * NMYL_PER_MYL,
             audits_per_epoch=0,
             audit_score_step_permille=250,
+            absence_blocks=30,
         ),
         governance=GovernanceParams(
             proposal_deposit=100 * NMYL_PER_MYL,

@@ -61,6 +61,10 @@ class DeviceError(EngineError):
     """The device that was asked for cannot compute here. Never answered by taking another one."""
 
 
+class DraftModelError(EngineError):
+    """A model cannot draft for another one: it is not whole, or cuts text into other tokens."""
+
+
 class KvExhaustedError(EngineError):
     """KV memory is fully reserved. `requested` and `free` are token positions; try later or elsewhere."""
 

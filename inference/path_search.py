@@ -19,7 +19,7 @@ WEIGHTS_TRIED_MAX = 8
 _FAR = 1 << 62
 
 
-class Step(NamedTuple):
+class PathStep(NamedTuple):
     """A stage that a path may have: layers [start, end) for `price`.
 
     A path takes the sum of `own_us` and the greatest `rest_us` of its stages, in microseconds.
@@ -47,6 +47,20 @@ class _Label(NamedTuple):
     steps: tuple[int, ...]
 
 
+class _Weighed(NamedTuple):
+    """The least weighed sum from each joint on (`left`), and behind each step (`after`); the path that has it.
+
+    Savings between the last stage and the first are counted behind the last one, whichever the first is.
+    """
+
+    of_price: int
+    of_time: int
+    left: list[int]
+    after: list[int]
+    first: int
+    then: list[int]
+
+
 _Settled = list[tuple[int, int, int, int, int, tuple[bytes, ...]]]
 
 
@@ -64,38 +78,43 @@ class PathSearch:
     The last stage is followed by the first, unless it is the only one.
     """
 
-    def __init__(self, steps: Sequence[Step], layers: int, savings: Mapping[tuple[bytes, bytes], int]) -> None:
+    def __init__(self, steps: Sequence[PathStep], layers: int, savings: Mapping[tuple[bytes, bytes], int]) -> None:
         self.layers = layers
         self._steps = steps
         self._savings = savings
-        self._sources: dict[bytes, int] = {}
-        for (source, _), saved in savings.items():
-            self._sources[source] = min(saved, self._sources.get(source, 0))
+        self._sources = {source for source, _ in savings}
         self._targets = {target for _, target in savings}
         self._leaving: list[list[int]] = [[] for _ in range(layers)]
         self._stages_left = [_FAR] * layers + [0]
-        self._price_left = [_FAR] * layers + [0]
-        self._own_left = [_FAR] * layers + [0]
         self._rest_left = [_FAR] * layers + [0]
-        self._weighed_left = [0] * (layers + 1)
-        self._weights = (1, 0)
         for at in sorted(range(len(steps)), key=lambda one: -steps[one].start):
             self._add(at)
+        self._followers = self._list_followers()
+        self._by_price = self._weigh(1, 0)
+        self._by_time = self._weigh(0, 1)
+        self._balanced = self._by_price
 
     def _add(self, at: int) -> None:
-        start, end, price, _, rest_us, _ = self._steps[at]
+        start, end, _, _, rest_us, _ = self._steps[at]
         if self._stages_left[end] == _FAR:
             return
         self._leaving[start].append(at)
         self._stages_left[start] = min(self._stages_left[start], self._stages_left[end] + 1)
-        self._price_left[start] = min(self._price_left[start], self._price_left[end] + price)
-        self._own_left[start] = min(self._own_left[start], self._own_left[end] + self._get_least(at))
         self._rest_left[start] = min(self._rest_left[start], max(self._rest_left[end], rest_us))
 
-    def _get_least(self, at: int) -> int:
-        """The least that a step adds, whoever follows it."""
-        step = self._steps[at]
-        return step.own_us + self._sources.get(step.key, 0)
+    def _list_followers(self) -> dict[int, list[tuple[int, int]]]:
+        """For each step those that save time behind it, and how much; -1 stands for the first behind the last."""
+        numbers: defaultdict[bytes, list[int]] = defaultdict(list)
+        for leaving in self._leaving:
+            for at in leaving:
+                numbers[self._steps[at].key].append(at)
+        found: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        for (source, target), saved in self._savings.items():
+            for at in numbers[source] if saved < 0 and source in numbers else ():
+                end = self._steps[at].end
+                starts = [one for one in numbers.get(target, ()) if self._steps[one].start == end % self.layers]
+                found[at] += [(-1 if end == self.layers else one, saved) for one in starts]
+        return found
 
     def predict_us(self, path: Sequence[int]) -> int:
         """What a path takes."""
@@ -110,20 +129,25 @@ class PathSearch:
 
     def find_fastest(self) -> tuple[int, ...]:
         """The path (as numbers of steps) of the least time, then the fewest stages, then the lowest keys."""
-        found = self._search(None, by_price=False) or self._follow(self._weigh(0, 1))
-        return found if len(found) <= STAGES_MAX else self._find_shortest()
+        known = self._follow(self._by_time)
+        if len(known) > STAGES_MAX:
+            known = self._find_shortest()
+        return self._search(self.predict_us(known), None) or known
 
     def find_cheapest(self, budget_us: int | None, known: tuple[int, ...]) -> tuple[int, ...]:
         """The path of the least price, then time, stages and keys, that takes `budget_us` at most; `known` is one."""
-        self._weights = (1, 0)
+        self._balanced = self._by_price
         if budget_us is not None:
-            if self.compute_price(known) == self._price_left[0]:
+            if self.compute_price(known) == self._by_price.left[0]:
                 return known
             known = self._balance(budget_us, known)
-        return self._search(budget_us, by_price=True) or known
+        return self._search(budget_us, self.compute_price(known)) or known
 
-    def _search(self, budget_us: int | None, *, by_price: bool) -> tuple[int, ...] | None:
-        """The best path by (price, time, stages, keys), or without the price; None when it takes too long."""
+    def _search(self, budget_us: int | None, budget: int | None) -> tuple[int, ...] | None:
+        """The best path by (price, time, stages, keys) within a time and a price; None when it takes too many labels.
+
+        Without a `budget` prices do not count.
+        """
         heap = [_Label(0, 0, 0, (), 0, 0, 0, 0, ())]
         settled: defaultdict[tuple[int, bytes, bytes], _Settled] = defaultdict(list)
         for _ in range(LABELS_MAX):
@@ -133,10 +157,10 @@ class PathSearch:
             if label.joint == self.layers:
                 return label.steps
             if not self._is_beaten(label, settled):
-                self._extend(label, heap, budget_us, by_price)
+                self._extend(label, heap, budget_us, budget)
         return None
 
-    def _extend(self, label: _Label, heap: list[_Label], budget_us: int | None, by_price: bool) -> None:
+    def _extend(self, label: _Label, heap: list[_Label], budget_us: int | None, budget: int | None) -> None:
         _, _, _, keys, joint, price, own_us, rest_us, taken = label
         for at in self._leaving[joint]:
             _, end, step_price, step_us, step_rest_us, key = self._steps[at]
@@ -144,24 +168,27 @@ class PathSearch:
             if stages_least > STAGES_MAX:
                 continue
             total_us, slowest_us = own_us + step_us, max(rest_us, step_rest_us)
-            pending_us = 0
             if self._savings and keys:
                 total_us += self._savings.get((keys[-1], key), 0)
                 if end == self.layers:
                     total_us += self._savings.get((key, keys[0]), 0)
-            if self._savings and end < self.layers:
-                pending_us = self._sources.get(key, 0)
             rest_least_us = max(slowest_us, self._rest_left[end])
-            least_us = total_us + pending_us + self._own_left[end] + rest_least_us
+            after_us = self._by_time.after[at] if end < self.layers else 0
+            least_us = total_us + after_us + rest_least_us
             if budget_us is not None and least_us > budget_us:
                 continue
-            paid = price + step_price if by_price else 0
-            price_least = paid + self._price_left[end] if by_price else 0
-            if by_price and budget_us is not None and self._weights[1]:
-                # What is left of the budget bounds how much of the price may be saved by taking more time.
-                of_price, of_time = self._weights
-                spare_us = budget_us - rest_least_us - total_us - pending_us
-                price_least = max(price_least, paid - (of_time * spare_us - self._weighed_left[end]) // of_price)
+            paid = price_least = 0
+            if budget is not None:
+                paid = price + step_price
+                price_least = paid + self._by_price.left[end]
+                of_price, of_time = self._balanced.of_price, self._balanced.of_time
+                if budget_us is not None and of_time:
+                    # What is left of the time bounds how much of the price may be saved by taking more of it.
+                    spare_us = of_time * (budget_us - rest_least_us - total_us)
+                    after = self._balanced.after[at] if end < self.layers else 0
+                    price_least = max(price_least, paid - (spare_us - after) // of_price)
+                if price_least > budget:
+                    continue
             made = (*keys, key)
             heapq.heappush(
                 heap,
@@ -190,14 +217,14 @@ class PathSearch:
 
     def _balance(self, budget_us: int, known: tuple[int, ...]) -> tuple[int, ...]:
         """Find the weights of price and time that bound the search best; the cheapest path within the budget met."""
-        slow = self._follow(self._weigh(1, 0))
-        fast = known
+        slow, fast = self._follow(self._by_price), known
         for _ in range(WEIGHTS_TRIED_MAX):
             slow_us, fast_us = self._sum_own(slow), self._sum_own(fast)
             saved = self.compute_price(fast) - self.compute_price(slow)
             if saved <= 0 or slow_us <= fast_us:
                 break
-            path = self._follow(self._weigh(slow_us - fast_us, saved))
+            self._balanced = self._weigh(slow_us - fast_us, saved)
+            path = self._follow(self._balanced)
             if path in (slow, fast):
                 break
             if self.predict_us(path) <= budget_us and len(path) <= STAGES_MAX:
@@ -208,32 +235,38 @@ class PathSearch:
                 slow = path
         return known
 
-    def _weigh(self, of_price: int, of_time: int) -> list[int]:
-        """For each joint the step that is best by a weighted sum; notes the sums."""
-        left = [_FAR] * self.layers + [0]
-        best = [-1] * self.layers
+    def _weigh(self, of_price: int, of_time: int) -> _Weighed:
+        """What a weighed sum of price and time is at least, from each joint and behind each step."""
+        left, best = [_FAR] * self.layers + [0], [-1] * (self.layers + 1)
+        after, then = [0] * len(self._steps), [-1] * len(self._steps)
+        whole = [0] * len(self._steps)
         for joint in range(self.layers - 1, -1, -1):
             for at in self._leaving[joint]:
-                step = self._steps[at]
-                total = of_price * step.price + of_time * self._get_least(at) + left[step.end]
-                if total < left[joint]:
-                    left[joint], best[joint] = total, at
-        self._weighed_left, self._weights = left, (of_price, of_time)
-        return best
+                _, end, price, own_us, _, _ = self._steps[at]
+                least, follower = left[end], best[end]
+                for one, saved in self._followers.get(at, ()) if self._followers else ():
+                    total = of_time * saved + (whole[one] if one >= 0 else 0)
+                    if total < least:
+                        least, follower = total, one
+                after[at], then[at] = least, follower
+                whole[at] = of_price * price + of_time * own_us + least
+                if whole[at] < left[joint]:
+                    left[joint], best[joint] = whole[at], at
+        return _Weighed(of_price, of_time, left, after, best[0], then)
 
-    def _follow(self, best: list[int]) -> tuple[int, ...]:
-        path: list[int] = []
-        joint = 0
-        while joint < self.layers:
-            path.append(best[joint])
-            joint = self._steps[best[joint]].end
+    def _follow(self, weighed: _Weighed) -> tuple[int, ...]:
+        path = [weighed.first]
+        while self._steps[path[-1]].end < self.layers:
+            path.append(weighed.then[path[-1]])
         return tuple(path)
 
     def _sum_own(self, path: Sequence[int]) -> int:
-        return sum(self._get_least(at) for at in path)
+        return self.predict_us(path) - max(self._steps[at].rest_us for at in path)
 
     def _find_shortest(self) -> tuple[int, ...]:
-        best = [
-            min(leaving, key=lambda at: self._stages_left[self._steps[at].end], default=-1) for leaving in self._leaving
-        ]
-        return self._follow(best)
+        path: list[int] = []
+        joint = 0
+        while joint < self.layers:
+            path.append(min(self._leaving[joint], key=lambda at: self._stages_left[self._steps[at].end]))
+            joint = self._steps[path[-1]].end
+        return tuple(path)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from inference.errors import ModelError
-from inference.path_search import PathSearch, Step, count_stages
+from inference.path_search import PathSearch, PathStep, count_stages
 from proto_specs.limits import STAGES_MAX
 
 CHUNK_ROWS = 64
@@ -127,14 +127,14 @@ class PathLoad:
         }
         return PathSearch(steps, layers, savings)
 
-    def _make_step(self, one: LayerOffer, layers: int) -> Step:
+    def _make_step(self, one: LayerOffer, layers: int) -> PathStep:
         half_us = one.round_trip_us // 2
         is_first, is_last = one.start == 0, one.end == layers
         passes = 0 if is_first and is_last else 2 * self.new_tokens
         own_us = one.wait_us + self.chunk_rows * one.prefill_us + self.new_tokens * one.decode_us
         own_us += half_us * (passes + is_first + is_last)
         rest_us = (self.prompt_tokens - self.chunk_rows) * one.prefill_us
-        return Step(one.start, one.end, self._compute_stage_price(one), own_us, rest_us, one.worker)
+        return PathStep(one.start, one.end, self._compute_stage_price(one), own_us, rest_us, one.worker)
 
     def _compute_stage_price(self, one: LayerOffer) -> int:
         a_layer = one.prefill_price * self.prompt_tokens + one.decode_price * self.new_tokens

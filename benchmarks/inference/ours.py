@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.inference.lines import serve
-from benchmarks.inference.lookup import PromptLookup, count_accepted
+from inference.drafting.draft import count_right
+from inference.drafting.policy import DRAFT_MAX
+from inference.drafting.speculator import Speculator
 from inference.engine.engine import ForwardCall, StageEngine, load_session
 from inference.engine.rows import Rows, StageOutput
 from inference.errors import ModelError
 from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore
+from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.manifest import UnitKind
 
 _ONE = b"one"
-DRAFT_MAX = 15
 
 
 class OurSide:
@@ -129,17 +131,20 @@ class OurSide:
     def _decode_drafted(self, prompt: list[int], tokens: int) -> dict[str, Any]:
         self._open(_ONE, len(prompt) + tokens + DRAFT_MAX)
         answer = self._extend([_ONE], [prompt], 0)
-        lookup = PromptLookup([*prompt, *answer])
+        speculator = Speculator(len(prompt) + tokens)
+        speculator.begin(prompt)
+        speculator.observe(answer, None)
         calls, started_s = 0, time.perf_counter()
         while len(answer) <= tokens:
-            draft = lookup.propose(DRAFT_MAX)
+            asked_s = time.perf_counter()
             start = len(prompt) + len(answer) - 1
+            draft = speculator.draft(WINDOW_POSITIONS - 1 - start % WINDOW_POSITIONS)
             drawn = self._draw([answer[-1], *draft], start)
-            taken = count_accepted(draft, drawn) + 1
+            taken = count_right(draft, drawn) + 1
             for engine in self._path:
                 engine.truncate(_ONE, start + taken)
             answer += drawn[:taken]
-            lookup.extend(drawn[:taken])
+            speculator.observe(drawn[:taken], time.perf_counter() - asked_s)
             calls += 1
         seconds = time.perf_counter() - started_s
         self._close(_ONE)

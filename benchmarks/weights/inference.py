@@ -23,6 +23,7 @@ STAGES = (1, 8, 24, STAGES_MAX)
 def measure() -> Iterator[Measurement]:
     """Measure all calls of inference."""
     yield from _measure_registrations()
+    yield from _measure_absence()
     yield from _measure_sessions()
     for is_silent, scenario in ((True, "a silent committee"), (False, "a committee that commits and never reveals")):
         for stages in STAGES:
@@ -44,6 +45,9 @@ def _measure_registrations() -> Iterator[Measurement]:
         yield Measurement("RegisterWorker", "new", "addresses", addresses, rig.measure_call(NEWCOMER, new))
         update = serving.build_update(operator, addresses)
         yield Measurement("UpdateWorker", "update", "addresses", addresses, rig.measure_call(operator, update))
+    pair = Serving(2)
+    move = calls.MoveWorker(pair.workers[0].worker_key.public_key, 0, 2)
+    yield Measurement("MoveWorker", "first move", "", 0, pair.rig.measure_call(pair.workers[0], move))
     second = calls.RegisterModel(encode(build_manifest(2)))
     rig.block((CLIENT, second))
     last = max((get_validator(number) for number in range(VALIDATORS)), key=lambda one: one.consensus_key.public_key)
@@ -54,6 +58,23 @@ def _measure_registrations() -> Iterator[Measurement]:
     rig.block((operator, retire))
     rig.skip_to(rig.height + rig.spec.params.inference.worker_unbonding_blocks - 1)
     yield Measurement("RetireWorker", "until the bond is free", "", 0, sample + rig.measure_hooks())
+
+
+def _measure_absence() -> Iterator[Measurement]:
+    """Measure the report that marks a worker and deletes all others, leaving, and the return with new prices."""
+    serving = Serving(1)
+    rig, operator, key = serving.rig, serving.workers[0], serving.workers[0].worker_key.public_key
+    yield Measurement("LeaveWorker", "leaves", "", 0, rig.measure_call(operator, calls.LeaveWorker(key)))
+    quorum = 2 * VALIDATORS // 3 + 1
+    report = calls.ReportAbsent(key)
+    rig.block(*((get_validator(number), report) for number in range(quorum - 1)))
+    sample = rig.measure_call(get_validator(quorum - 1), report)
+    rig.block((get_validator(quorum - 1), report))
+    for addresses in (0, WORKER_ADDRESSES_MAX):
+        back = serving.build_update(operator, addresses)
+        yield Measurement("UpdateWorker", "return", "addresses", addresses, rig.measure_call(operator, back))
+    rig.skip_to(rig.height + rig.spec.params.inference.absence_blocks - 1)
+    yield Measurement("ReportAbsent", "the quorum, until it is forgotten", "", 0, sample + rig.measure_hooks())
 
 
 def _measure_sessions() -> Iterator[Measurement]:

@@ -98,7 +98,9 @@ class Serving:
 
     def build_update(self, who: DevIdentity, addresses: int) -> calls.UpdateWorker:
         """The call that gives a worker new addresses."""
-        return calls.UpdateWorker(who.worker_key.public_key, _PEER_ID[1:], _ADDRESSES[:addresses])
+        return calls.UpdateWorker(
+            who.worker_key.public_key, _PEER_ID[1:], _ADDRESSES[:addresses], PRICE // 2, PRICE + 1
+        )
 
     def build_settlement(self) -> calls.Settle:
         """The settlement of the session's first request, over all workers."""

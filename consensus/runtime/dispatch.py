@@ -8,8 +8,8 @@ from typing import Any
 from consensus.runtime.balances import calls as balances
 from consensus.runtime.context import Environment, Inner
 from consensus.runtime.errors import CallError
+from consensus.runtime.inference import absence, equivocation, moves, sessions, settlement, verdicts
 from consensus.runtime.inference import calls as inference
-from consensus.runtime.inference import equivocation, sessions, settlement, verdicts
 from consensus.runtime.multisig import calls as multisig
 from consensus.runtime.params import calls as params
 from consensus.runtime.staking import calls as staking
@@ -41,7 +41,10 @@ HANDLERS: dict[type, Handler] = {
     calls.RegisterModel: inference.register_model,
     calls.RegisterWorker: inference.register_worker,
     calls.UpdateWorker: inference.update_worker,
+    calls.MoveWorker: moves.move_worker,
     calls.RetireWorker: inference.retire_worker,
+    calls.LeaveWorker: absence.leave_worker,
+    calls.ReportAbsent: absence.report_absent,
     calls.RegisterVerifier: inference.register_verifier,
     calls.OpenSession: sessions.open_session,
     calls.TopUpSession: sessions.top_up_session,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,12 @@ class Penalties:
         self._counts = bool(params.frequency_penalty_milli or params.presence_penalty_milli)
         self._prompt = frozenset(prompt) if self._repeats else frozenset()
         self._generated: Counter[int] = Counter()
+
+    def fork(self) -> Penalties:
+        """The same rules, to count tokens in that may not come."""
+        other = copy(self)
+        vars(other)["_generated"] = self._generated.copy()
+        return other
 
     @property
     def is_off(self) -> bool:

@@ -28,7 +28,8 @@ CHUNK_ROWS_BESIDE_DECODES = 2 * WINDOW_POSITIONS
 class StageAnswer:
     """A work's output: wire bytes of its rows, and on a last shard the tokens drawn from the rows that are sampled.
 
-    `prompt_logprobs` has an entry for each row before those, where the order asks for them.
+    `prompt_logprobs` has an entry for each row before those, where the order asks for them. `draft` holds the tokens
+    that the last rows were drafted from, on any shard but the last, which answers the rows that stand and no others.
     """
 
     start: int
@@ -36,6 +37,7 @@ class StageAnswer:
     rows: bytes
     tokens: tuple[DrawnToken, ...]
     prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()
+    draft: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,12 @@ class PlannedCall:
     replayed: Rows | None
     chooser: TokenChooser | None
     sample_from: int
+    draft: tuple[int, ...]
+
+    def is_drafted_right(self, token: int, row: int) -> bool:
+        """Whether the row after number `row` holds the token drawn from that one, or holds no drafted token."""
+        place = row + 1 - (self.work.count - len(self.draft))
+        return not 0 <= place < len(self.draft) or self.draft[place] == token
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,10 @@ class _Job:
     chunk_rows: int
     is_decoding: bool = False
     waiting: bytearray = field(default_factory=bytearray)
+    draft: tuple[int, ...] = ()
+    """The tokens that the last of the waiting rows were drafted from."""
+    due: int | None = None
+    """On a last shard, after a draft: where the rows that follow must begin, for from those before was drawn."""
     is_failed: bool = False
     """It got an error as an answer: nothing that follows can run, and what it was given is not all recorded."""
 
@@ -81,6 +93,8 @@ class StageBatcher:
         self._row_bytes = TOKEN_BYTES if self._shard.is_first else width * self._wire.item_bytes
         self._scheduler = Scheduler()
         self._jobs: dict[bytes, _Job] = {}
+        self._rollbacks: dict[bytes, int] = {}
+        """Lengths to which memory is cut before the next step: it is not touched while one runs."""
 
     @property
     def waiting_rows(self) -> int:
@@ -125,6 +139,7 @@ class StageBatcher:
     def rewind(self, request_id: bytes, position: int) -> None:
         """Forget a request's rows from `position` on; the next ones that are submitted begin there."""
         self._engine.truncate(request_id, position)
+        self._rollbacks.pop(request_id, None)
         self._jobs[request_id].waiting.clear()
         self._scheduler.resume(request_id, self._engine.get_length(request_id), position)
 
@@ -132,15 +147,28 @@ class StageBatcher:
         """Raises WireDtypeError or EngineError for what are no rows of this shard's input, or beyond their range."""
         validate_rows(self._shard, self._decode(payload))
 
-    def submit(self, request_id: bytes, start: int, count: int, payload: bytes) -> None:
-        """Queue the rows that follow those submitted before. Raises EngineError when they do not follow."""
+    def submit(self, request_id: bytes, start: int, count: int, payload: bytes, draft: tuple[int, ...] = ()) -> None:
+        """Queue the rows that follow those submitted before. Raises EngineError when they do not follow.
+
+        The last rows are of `draft`'s tokens, one each: they count on the last shard as far as it draws these tokens
+        itself, and everywhere as far as the next `start`, which may be any of theirs. Rows with a draft are of one
+        window and computed as a decode.
+        """
         job = self._jobs[request_id]
-        self._scheduler.enqueue(request_id, start, count)
+        last = start + count - 1
+        if draft and (last - len(draft) < job.sample_from or start // WINDOW_POSITIONS != last // WINDOW_POSITIONS):
+            raise EngineError(f"no draft may reach from position {start} to {last}: draft generated rows of one window")
+        if job.due not in (None, start):
+            raise EngineError(f"position {start} does not follow {job.due}, up to which tokens were drawn")
+        if self._scheduler.enqueue(request_id, start, count, len(draft)):
+            self._rollbacks[request_id] = start
+        job.due, job.draft = None, draft
         job.waiting += payload
 
     def forget(self, request_id: bytes) -> None:
         """Plan nothing more for a request. Its memory stays until `close`, which a running step must not see."""
         self._jobs.pop(request_id, None)
+        self._rollbacks.pop(request_id, None)
         self._scheduler.remove(request_id)
 
     def close(self, request_id: bytes) -> None:
@@ -152,6 +180,8 @@ class StageBatcher:
         """The next step, with memory taken for all of it; None when nothing can run."""
         taken: set[bytes] = set()
         evicted: set[bytes] = set()
+        while self._rollbacks:
+            self._engine.truncate(*self._rollbacks.popitem())
 
         def has_room(work: Work) -> bool:
             if work.request_id in evicted or self._jobs[work.request_id].is_failed:
@@ -215,7 +245,8 @@ class StageBatcher:
         size = 0 if work.is_replay else work.count * self._row_bytes
         payload = bytes(job.waiting[:size])
         del job.waiting[:size]
-        return PlannedCall(work, payload, replayed, job.chooser, job.sample_from)
+        draft = () if work.is_replay else job.draft
+        return PlannedCall(work, payload, replayed, job.chooser, job.sample_from, draft)
 
     def _make_call(self, planned: PlannedCall) -> ForwardCall:
         work = planned.work
@@ -238,18 +269,27 @@ class StageBatcher:
     ) -> list[StageAnswer] | list[ModelError]:
         tokens: list[DrawnToken] = []
         scores: list[tuple[TokenLogprob, ...]] = []
+        count, draft = len(output.hidden), planned.draft
         try:
-            rows = encode_rows(output.hidden, self._wire)
             for row, at in zip(() if output.logits is None else output.logits, call.logit_rows, strict=True):
                 assert planned.chooser is not None, "logits are asked where tokens are drawn"
                 position = call.start + at
                 if position < planned.sample_from:
                     scores.append(planned.chooser.score_prompt(row, position))
-                else:
-                    tokens.append(planned.chooser.choose(row, position))
+                    continue
+                drawn = planned.chooser.choose(row, position)
+                tokens.append(drawn)
+                if draft and (drawn.is_end or not planned.is_drafted_right(drawn.token, at)):
+                    count = at + 1  # from the rows behind nothing was drawn, and nothing counted
+                    break
+            rows = encode_rows(output.hidden[:count], self._wire)
         except ModelError as error:
             return [error]
-        return _cut_into_windows(StageAnswer(call.start, len(output.hidden), rows, tuple(tokens), tuple(scores)))
+        if tokens and draft:
+            draft = ()
+            if (job := self._jobs.get(call.request_id)) is not None:
+                job.due = call.start + count
+        return _cut_into_windows(StageAnswer(call.start, count, rows, tuple(tokens), tuple(scores), draft))
 
 
 def _cut_into_windows(answer: StageAnswer) -> list[StageAnswer]:

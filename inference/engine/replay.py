@@ -24,8 +24,12 @@ class ReplayRecord:
         """Forget rows from `length` on. Raises EngineError when there are fewer."""
         if not 0 <= length <= self.length:
             raise EngineError(f"cannot cut a sequence of {self.length} positions to {length}")
-        self._pieces = [self.read(0, length)] if length else []
-        self.length = length
+        while self.length > length:  # from the end: a draft is cut off after every call
+            last = self._pieces.pop()
+            self.length -= len(last)
+            if self.length < length:
+                self._pieces.append(last[: length - self.length])
+                self.length = length
 
     def read(self, start: int, count: int) -> Rows:
         """Rows [start, start + count)."""

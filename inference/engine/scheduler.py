@@ -1,6 +1,7 @@
 """Continuous batching as a pure state machine: `schedule()` returns the next step, `update()` reports that it ran.
 
 A step is every decode that is ready, then at most one chunk of one prompt: a decode never waits for more than a chunk.
+A decode is one position, or one with drafted ones behind it, which are taken back where the next positions say so.
 Chunks end at window boundaries or with what is there, so that every finished window can be hashed and signed at once,
 and are about as long as the caller says. Prompts take turns in order of arrival. Knows no tensors: the caller keeps the
 rows and hands them to the engine.
@@ -52,10 +53,17 @@ class _Pending:
     end: int
     running: int = 0
     answered: int = 0
+    drafted: int = 0
+    """So many of the last positions are drafted: the next ones may begin at any of them."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every position was computed, once."""
+        return not self.running and max(self.start, self.answered) == self.end
 
 
 class Scheduler:
-    """Decides which ready positions run next. `decodes_max` bounds the single rows of a step."""
+    """Decides which ready positions run next. `decodes_max` bounds the rows of a step's decodes."""
 
     def __init__(self, decodes_max: int = 64) -> None:
         self._decodes_max = decodes_max
@@ -66,14 +74,26 @@ class Scheduler:
         """Positions of all requests that arrived and are not computed, those of a running step included."""
         return sum(pending.end - pending.start for pending in self._pending.values())
 
-    def enqueue(self, request_id: bytes, start: int, count: int) -> None:
-        """Positions [start, start + count) of a request can run. Raises EngineError if they leave a gap or overlap."""
-        if start < 0 or count < 1:
-            raise EngineError(f"cannot enqueue {count} positions from {start}")
+    def enqueue(self, request_id: bytes, start: int, count: int, drafted: int = 0) -> bool:
+        """Positions [start, start + count) of a request can run, the last `drafted` of which may not stand.
+
+        Where those before ended with drafted ones, `start` may be any of these: from there on they did not stand, and
+        are forgotten. Returns whether any were. Raises EngineError for a gap, for an overlap with what stands, and for
+        drafts before or behind which anything waits.
+        """
+        if start < 0 or not 0 <= drafted < count:
+            raise EngineError(f"cannot enqueue {count} positions from {start}, {drafted} of them drafted")
         pending = self._pending.setdefault(request_id, _Pending(start, start))
-        if start != pending.end:
-            raise EngineError(f"position {start} does not follow {pending.end} of request {request_id.hex()[:16]}")
-        pending.end = start + count
+        name = request_id.hex()[:16]
+        if not pending.end - pending.drafted <= start <= pending.end:
+            raise EngineError(f"position {start} does not follow {pending.end} of request {name}")
+        if (drafted or pending.drafted) and not pending.is_idle:
+            raise EngineError(f"position {start} of request {name} came before the answer that a draft waits for")
+        is_rollback = start < pending.end
+        if is_rollback:
+            pending.start, pending.answered = min(pending.start, start), min(pending.answered, start)
+        pending.end, pending.drafted = start + count, drafted
+        return is_rollback
 
     def schedule(
         self,
@@ -96,8 +116,14 @@ class Scheduler:
             if there - end <= TAIL_ROWS_MAX and there - pending.start <= CHUNK_ROWS_MAX:
                 end = there
             work = Work(request_id, pending.start, end - pending.start, is_replay)
-            (decodes if pending.end - pending.start == 1 else chunks).append(work)
-        works = list(islice(filter(has_room, decodes), self._decodes_max))
+            is_decode = pending.end - pending.start == 1 or (pending.drafted and not is_replay)
+            (decodes if is_decode else chunks).append(work)
+        works: list[Work] = []
+        rows_free = self._decodes_max
+        for work in decodes:
+            if (work.count <= rows_free or not works) and has_room(work):
+                works.append(work)
+                rows_free -= work.count
         works += islice(filter(has_room, chunks), 1)
         for work in works:
             self._pending[work.request_id].running = work.count
@@ -127,10 +153,6 @@ class Scheduler:
     def resume(self, request_id: bytes, held: int, answered: int) -> None:
         """Positions before `answered` were computed; those from `held` on are computed again before what follows."""
         self._pending[request_id] = _Pending(held, answered, answered=answered)
-
-    def truncate(self, request_id: bytes, length: int) -> None:
-        """Forget a request's positions from `length` on, including those that a running step computes."""
-        self._pending[request_id] = _Pending(length, length)
 
     def remove(self, request_id: bytes) -> None:
         """Forget a request. An unknown id is no error."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from proto_specs.errors import MyelinError
@@ -31,6 +32,8 @@ class _Window:
     count: int = 0
     payload: bytearray = field(default_factory=bytearray)
     trace: bytearray = field(default_factory=bytearray)
+    is_stored: bool = False
+    """Its bytes are where `read` of the log finds them, no longer here."""
     leaf: Leaf | None = None
     leaf_hash: bytes = b""
     output_signature: bytes = b""
@@ -48,6 +51,7 @@ class BoundaryLog:
         self._windows: list[_Window] = []
         self._frontier = MerkleFrontier()
         self._roots: list[bytes] = []
+        self._read: Callable[[int], tuple[bytes, bytes]] | None = None
         self.positions = 0
         self.leaves = 0
         """Windows with a leaf; the next leaf is for the window of this number."""
@@ -81,15 +85,24 @@ class BoundaryLog:
 
     def get_payload(self, window: int) -> bytes:
         """The exact wire bytes of a window."""
-        return bytes(self._windows[window].payload)
-
-    def get_payloads(self) -> list[bytes]:
-        """The wire bytes logged so far, by window."""
-        return [bytes(one.payload) for one in self._windows]
+        kept = self._windows[window]
+        return self._fetch(window)[0] if kept.is_stored else bytes(kept.payload)
 
     def get_trace(self, window: int) -> bytes:
         """The sender's private trace of a window."""
-        return bytes(self._windows[window].trace)
+        kept = self._windows[window]
+        return self._fetch(window)[1] if kept.is_stored else bytes(kept.trace)
+
+    def release(self, window: int, read: Callable[[int], tuple[bytes, bytes]]) -> None:
+        """Give up a closed window's bytes and trace: from now on `read` has them."""
+        kept = self._windows[window]
+        assert kept.leaf is not None, "a window that is released takes no more rows"
+        self._read = read
+        kept.is_stored, kept.payload, kept.trace = True, bytearray(), bytearray()
+
+    def _fetch(self, window: int) -> tuple[bytes, bytes]:
+        assert self._read is not None, "a stored window has its reader"
+        return self._read(window)
 
     def make_leaf(self, window: int) -> Leaf:
         """The leaf over the logged rows of `window`. All earlier windows have their leaf."""
@@ -127,15 +140,18 @@ class BoundaryLog:
         self._windows[self.signed].input_signature = input_signature
         self.signed += 1
 
+    def get_signed_leaf(self, window: int) -> SignedLeaf:
+        """The leaf of a window, when it has both signatures."""
+        one = self._windows[window]
+        assert window < self.signed, "asked for before it was countersigned"
+        assert one.leaf is not None, "what is signed is a leaf"
+        return SignedLeaf(one.leaf, one.output_signature, one.input_signature)
+
     def get_signed(self, windows: int | None = None) -> tuple[SignedLeaf, ...]:
         """The leaves of the first `windows` windows (None: all), when each of them has both signatures."""
         windows = len(self._windows) if windows is None else windows
         assert windows <= self.signed, "asked for before every leaf was countersigned"
-        return tuple(
-            SignedLeaf(one.leaf, one.output_signature, one.input_signature)
-            for one in self._windows[:windows]
-            if one.leaf is not None
-        )
+        return tuple(map(self.get_signed_leaf, range(windows)))
 
     def compute_root(self, windows: int | None = None) -> bytes:
         """Merkle root over the leaf hashes of the first `windows` windows (None: all), which have their leaves."""

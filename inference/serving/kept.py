@@ -6,27 +6,21 @@ memory holds them: it answers with the rows it sent then. From the first other b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inference.serving.boundary import BoundaryLog
 from inference.serving.events import Compute, Computed
 from proto_specs.limits import WINDOW_POSITIONS
 
 
 @dataclass(frozen=True, slots=True)
 class KeptRows:
-    """Wire bytes by window, of `input_bytes` and `output_bytes` a row, that cover the same first `positions`."""
+    """Wire bytes by window, of `input_bytes` and `output_bytes` a row: what was received, and what was answered."""
 
-    inputs: Sequence[bytes]
-    outputs: Sequence[bytes]
+    received: BoundaryLog
+    sent: BoundaryLog
     input_bytes: int
     output_bytes: int
-
-    @property
-    def positions(self) -> int:
-        """Rows that were received and answered."""
-        received = sum(map(len, self.inputs)) // self.input_bytes
-        return min(received, sum(map(len, self.outputs)) // self.output_bytes)
 
     def split(self, work: Compute) -> tuple[Computed | None, Compute | None]:
         """The answer to the first rows of `work`, which were computed before, and the work that is left."""
@@ -36,21 +30,20 @@ class KeptRows:
         return known, Compute(work.start + same, work.count - same, rest) if rest else None
 
     def count_same(self, start: int, payload: bytes) -> int:
-        """How many rows of `payload`, from position `start` on within a window, are those received before."""
+        """How many rows of `payload`, from position `start` on within a window, are those received and answered."""
         window, at = divmod(start, WINDOW_POSITIONS)
-        rows = len(payload) // self.input_bytes
-        if window >= min(len(self.inputs), len(self.outputs)):
-            return 0
-        known = self.inputs[window][at * self.input_bytes :]
-        answered = len(self.outputs[window]) // self.output_bytes - at
-        rows = min(rows, len(known) // self.input_bytes, answered)
-        if rows < 1 or payload.startswith(known[: rows * self.input_bytes]):
-            return max(rows, 0)
         size = self.input_bytes
-        same = (payload[one * size : (one + 1) * size] == known[one * size : (one + 1) * size] for one in range(rows))
-        return next((number for number, is_same in enumerate(same) if not is_same), rows)
+        known = min(self.received.get_count(window), self.sent.get_count(window)) - at
+        rows = min(len(payload) // size, known)
+        if rows < 1:
+            return 0
+        before = self.received.get_payload(window)[at * size : (at + rows) * size]
+        if payload.startswith(before):
+            return rows
+        pairs = ((payload[one : one + size], before[one : one + size]) for one in range(0, rows * size, size))
+        return next((number for number, (left, right) in enumerate(pairs) if left != right), rows)
 
     def read_output(self, start: int, count: int) -> bytes:
         """The wire bytes sent for [start, start + count), within a window."""
         window, at = divmod(start, WINDOW_POSITIONS)
-        return self.outputs[window][at * self.output_bytes : (at + count) * self.output_bytes]
+        return self.sent.get_payload(window)[at * self.output_bytes : (at + count) * self.output_bytes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inference.serving.boundary import BoundaryError, BoundaryLog
+from inference.serving.window_store import SignedWindow, WindowStore
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.request import (
     is_input_signed,
@@ -45,3 +46,20 @@ def accept_countersign(log: BoundaryLog, boundary: int, frame: Countersign, rece
     if not is_input_signed(leaf, receiver, frame.signature):
         raise BoundaryError(f"the countersignature of window {frame.window} is not the receiver's")
     log.add_signed(frame.signature)
+
+
+def store_windows(store: WindowStore, received: BoundaryLog, sent: BoundaryLog, numbers: range) -> None:
+    """Keep windows that all have signed, and free the memory they take. Raises BoundaryError."""
+
+    def read_input(number: int) -> tuple[bytes, bytes]:
+        return store.get(number).input_payload, b""
+
+    def read_output(number: int) -> tuple[bytes, bytes]:
+        kept = store.get(number)
+        return kept.output_payload, kept.trace
+
+    for number in numbers:
+        rows = received.get_payload(number), sent.get_signed_leaf(number), sent.get_payload(number)
+        store.put(SignedWindow(received.get_signed_leaf(number), *rows, sent.get_trace(number)))
+        received.release(number, read_input)
+        sent.release(number, read_output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from inference.serving.kept import KeptRows
+from inference.serving.window_store import WindowStore
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.manifest import Manifest
 from proto_specs.types.request import SignedOrder
@@ -15,7 +16,7 @@ class StageSetup:
     """A stage's knowledge of a request that it accepts; all of it is checked before.
 
     `prompt` and `grammar` are what came beside the order: see `OpenRequest`. `kept` are the rows of the order that this
-    one continues, while the stage's KV memory holds them.
+    one continues, while the stage's KV memory holds them. Signed windows go to `store`; None: they stay in memory.
     """
 
     order: SignedOrder
@@ -26,3 +27,4 @@ class StageSetup:
     prompt: bytes = b""
     grammar: bytes = b""
     kept: KeptRows | None = None
+    store: WindowStore | None = None

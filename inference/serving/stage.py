@@ -35,9 +35,10 @@ from inference.serving.events import (
 from inference.serving.generation import Generation
 from inference.serving.intake import Intake
 from inference.serving.kept import KeptRows
-from inference.serving.leaves import accept_countersign, countersign_leaf, sign_next_leaf
+from inference.serving.leaves import accept_countersign, countersign_leaf, sign_next_leaf, store_windows
 from inference.serving.place import compute_place
 from inference.serving.pledges import Pledges
+from inference.serving.record import RequestRecord
 from inference.serving.roots import validate_roots
 from inference.serving.setup import StageSetup
 from inference.serving.stage_phases import (
@@ -129,13 +130,17 @@ class StageRequest:
         """On a last stage: what settles the windows that all have signed, as far as the client vouched for them."""
         return self._pledges.make_settlement(self._book)
 
+    def get_prefix_record(self) -> RequestRecord | None:
+        """The windows that all stages up to this one have signed; None without any, and once the request is kept."""
+        return None if self.is_finished else self._pledges.conclude(0)
+
     def get_kept(self) -> KeptRows | None:
         """The rows in and out, for an order that goes on from here. A last stage's tokens are drawn anew."""
         if self._place.is_last:
             return None
         if self._kept is not None:
             return self._kept  # nothing differs so far, and the memory still holds all of it
-        return KeptRows(self._input.get_payloads(), self._output.get_payloads(), *self._row_bytes)
+        return KeptRows(self._input, self._output, *self._row_bytes)
 
     @property
     def needs_upstream(self) -> bool:
@@ -290,8 +295,11 @@ class StageRequest:
     def _sign_prefix(self) -> list[StageEffect]:
         """The roots over the whole windows that all stages up to this one have signed, as soon as there are more."""
         prefix = self._pledges.prefix
+        before = prefix.windows
         if self._phase not in COMPUTING or not prefix.sign_next(self._input, self._output):
             return []
+        if self._setup.store is not None:
+            store_windows(self._setup.store, self._input, self._output, range(before, prefix.windows))
         frame = PrefixRoots(prefix.roots)
         return [ToClient(frame) if self._place.is_last else ToDownstream(frame)]
 

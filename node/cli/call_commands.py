@@ -28,6 +28,9 @@ PLAIN_COMMANDS: dict[str, type] = {
     "retire-validator": calls.RetireValidator,
     "register-model": calls.RegisterModel,
     "register-verifier": calls.RegisterVerifier,
+    "leave-worker": calls.LeaveWorker,
+    "move-worker": calls.MoveWorker,
+    "report-absent": calls.ReportAbsent,
     "open-session": calls.OpenSession,
     "top-up-session": calls.TopUpSession,
     "commit-verdict": calls.CommitVerdict,
@@ -104,10 +107,18 @@ def transfer_all_command(
 def update_worker_command(
     worker_key: Annotated[str, typer.Argument(help="Worker key: 0x and 64 hex digits.")],
     peer_id: Annotated[str, typer.Argument(help="libp2p peer id it is reached as now.")],
+    prefill_price: Annotated[str, typer.Argument(help=f"Per layer and prompt token. {AMOUNT_HELP}")],
+    decode_price: Annotated[str, typer.Argument(help=f"Per layer and new token. {AMOUNT_HELP}")],
     addresses: Annotated[list[str], typer.Argument(help="libp2p addresses it listens at now.")],
 ) -> MakeCall:
-    """Change the peer id and addresses of a worker of the signer, as after a move."""
-    form = {"worker_key": worker_key, "peer_id": peer_id, "addresses": addresses}
+    """Announce a worker of the signer anew: where it is reached and what it asks. One that was absent is back."""
+    form = {
+        "worker_key": worker_key,
+        "peer_id": peer_id,
+        "addresses": addresses,
+        "prefill_price": prefill_price,
+        "decode_price": decode_price,
+    }
     return lambda signer: read_fields(calls.UpdateWorker, form, signer)
 
 

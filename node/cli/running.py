@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import trio
 
@@ -49,6 +49,34 @@ async def run_until_signalled(function: Callable[..., Awaitable[T]], *args: obje
         result = await function(*args)
         nursery.cancel_scope.cancel()
     return result
+
+
+class Draining(Protocol):
+    """What can end in order."""
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether there is anything to end in order."""
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it ends."""
+
+    def ask(self, reason: str) -> None:
+        """End in order."""
+
+
+async def drain_on_signal(
+    draining: Draining, cancel: Callable[[], None], task_status: Any = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Ask for an end in order at the first signal; cancel at the second one, or at once when nothing serves yet."""
+    with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
+        task_status.started()
+        async for number in signals:
+            if draining.is_asked or not draining.is_serving:
+                cancel()
+                return
+            draining.ask(signal.Signals(number).name)
 
 
 async def wait_for_signal(task_status: Any = trio.TASK_STATUS_IGNORED) -> None:

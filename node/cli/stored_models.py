@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from inference.errors import StoreError
 from inference.model.store import ShardStore
+
+_MODEL_ID = re.compile("(0x)?[0-9a-f]{64}", re.IGNORECASE)
+
+
+def find_wanted_model(store: ShardStore, text: str) -> bytes:
+    """As `find_model`, but a whole id may be of a model that is not stored yet."""
+    return bytes.fromhex(text[-64:]) if _MODEL_ID.fullmatch(text) else find_model(store, text)
 
 
 def find_model(store: ShardStore, text: str | None) -> bytes:

@@ -19,73 +19,112 @@ from inference.model.store import ShardStore
 from node.cli.amounts import format_myl
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.keyring import KEY_HELP, KeysOption, load_node_seed, load_signing_key
+from node.cli.memory_option import MemoryOption, parse_size, read_memory, require_fitting
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.options import DeviceOption, JsonOption, LogLevelOption, parse_layers
-from node.cli.running import run_until_signalled, setup_logging
-from node.cli.stored_models import find_model
+from node.cli.running import drain_on_signal, setup_logging
+from node.cli.stored_models import find_model, find_wanted_model
+from node.cli.worker_defaults import (
+    DEFAULT_BOND_MYL,
+    DEFAULT_DECODE_PRICE,
+    DEFAULT_KV_POSITIONS,
+    DEFAULT_PREFILL_PRICE,
+)
+from node.cli.worker_plan import plan_command
 from node.keys.derivation import KeyKind
+from node.worker.departure import Departure
 from node.worker.errors import WorkerRefused
+from node.worker.placing import Placer, PlacingPolicy
 from node.worker.request_journal import repair_logs
 from node.worker.service import WorkerConfig, run_worker
 from proto_specs.types.common import NMYL_PER_MYL
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
-
-DEFAULT_PREFILL_PRICE = 20_000
-DEFAULT_DECODE_PRICE = 80_000
-DEFAULT_BOND_MYL = 150
-DEFAULT_KV_POSITIONS = 16_384
+app.command("plan")(plan_command)
 
 
 @app.command("run")
 def run_command(
     model: Annotated[str, typer.Option(help="Name, id, or the start of an id, as in `myelin model list`.")],
-    layers: Annotated[str, typer.Option(help="START:END, END not included.")],
     base: Annotated[Path, typer.Option("--base", help="The worker's directory.")],
     account: Annotated[str, typer.Option(help=f"Operator's account key. {KEY_HELP}")],
     worker: Annotated[str, typer.Option(help=f"Worker key. {KEY_HELP}")],
     node: Annotated[str | None, typer.Option(help=f"libp2p node key (default: a fresh one). {KEY_HELP}")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="START:END, END not included (default: those that the network lacks most).")
+    ] = None,
+    memory: MemoryOption = None,
     rpc: RpcOption = DEFAULT_RPC,
-    listen: Annotated[str, typer.Option(help="libp2p address to listen at.")] = "/ip4/127.0.0.1/tcp/0",
+    listen: Annotated[
+        str | None,
+        typer.Option(help="libp2p address to listen at (default: /ip4/127.0.0.1/tcp/0; none where there is --relay)."),
+    ] = None,
+    relay: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address of a node with --relay-for, through which others reach this worker where nobody can dial it. "
+            "Repeatable."
+        ),
+    ] = None,
     bond: Annotated[int, typer.Option(help="Bond in MYL, if the worker is not registered yet.")] = DEFAULT_BOND_MYL,
     prefill_price: Annotated[int, typer.Option(help="nmyl per layer and prompt token.")] = DEFAULT_PREFILL_PRICE,
     decode_price: Annotated[int, typer.Option(help="nmyl per layer and new token.")] = DEFAULT_DECODE_PRICE,
     kv_positions: Annotated[int, typer.Option(help="KV memory, in positions of all requests.")] = DEFAULT_KV_POSITIONS,
     threads: Annotated[int, typer.Option(help="Threads of the model.")] = 1,
     device: DeviceOption = "cpu",
+    grace: Annotated[float, typer.Option(min=0, help="Seconds that running requests get when it is stopped.")] = 60.0,
     models: ModelsOption = None,
     keys: KeysOption = None,
     log_level: LogLevelOption = "INFO",
 ) -> None:
-    """Bond, announce and serve layers START to END of a model until SIGINT or SIGTERM."""
+    """Bond, announce and serve layers of a model until SIGINT or SIGTERM: START to END, or where it is needed most.
+
+    The first signal lets running requests finish, within --grace, and tells the chain; a second one ends it at once.
+    """
     setup_logging(log_level)
-    start, end = parse_layers(layers)
+    chosen = None if layers is None else parse_layers(layers)
     processor = Device.parse(device)
     require_device(processor)  # before anything is loaded or paid
     root = get_models_dir(models)
+    store = ShardStore(root)
+    model_id = find_wanted_model(store, model) if chosen is None else find_model(store, model)
+    if chosen is not None and memory is not None:
+        require_fitting(store.load_manifest(model_id), chosen, kv_positions, parse_size(memory))
+    policy = None if chosen is not None else PlacingPolicy(read_memory(memory, processor))
+    start, end = chosen or (0, 0)
     config = WorkerConfig(
         directory=base,
         models=root,
-        model=find_model(ShardStore(root), model),
+        model=model_id,
         start=start,
         end=end,
         worker_key=load_signing_key(worker, KeyKind.WORKER, keys),
         node_seed=load_node_seed(node, keys),
-        listen=(listen,),
+        listen=(listen,) if listen else () if relay else ("/ip4/127.0.0.1/tcp/0",),
         bond=bond * NMYL_PER_MYL,
         prefill_price=prefill_price,
         decode_price=decode_price,
         kv_positions=kv_positions,
         threads=threads,
         device=processor,
+        grace_s=grace,
+        relays=tuple(relay or ()),
     )
-    trio.run(run_until_signalled, serve, config, rpc, account, keys)
+    trio.run(serve, config, policy, rpc, account, keys)
 
 
-async def serve(config: WorkerConfig, rpc: str, name: str, keys: Path | None) -> None:
-    """Connect and serve."""
-    async with open_account(rpc, name, keys) as (account, _):
-        await run_worker(config, account)
+async def serve(config: WorkerConfig, policy: PlacingPolicy | None, rpc: str, name: str, keys: Path | None) -> None:
+    """Connect and serve the configured layers, or with a policy those that it finds; leave in order at a signal."""
+    departure = Departure()
+    async with trio.open_nursery() as nursery:
+        cancel = nursery.cancel_scope.cancel
+        await nursery.start(drain_on_signal, departure, cancel)
+        async with open_account(rpc, name, keys) as (account, _):
+            if policy is None:
+                await run_worker(config, account, departure=departure)
+            else:
+                await Placer(config, account, policy, departure).run()
+        cancel()
 
 
 @app.command("repair")

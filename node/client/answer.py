@@ -6,7 +6,7 @@ Types alone. `node/client/inference.py` fulfils `Inference` over libp2p and the 
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -44,12 +44,30 @@ class Generated:
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+@dataclass(slots=True)
+class Move:
+    """A worker was lost in mid-answer, after `tokens` tokens, and the answer went on with others.
+
+    Seconds are since the request began; `resumed_s` is when the next token came, 0 as long as none did.
+    """
+
+    worker: bytes
+    reason: str
+    tokens: int
+    lost_s: float
+    resumed_s: float = 0.0
+
+
 class Answer(Protocol):
     """A request under way. Iterating gives its tokens until the one with a finish reason, once everything is signed.
 
-    Iterating raises RequestLost when a stage fails after the first token. Before it another path is tried: `request`,
-    `session` and `path` may change until the first item; NobodyServes is raised when no other path is left.
+    A stage that fails is replaced, whatever came by then: `request`, `session` and `path` change with it, and `moves`
+    tells. Iterating raises RequestLost when the answer has begun and no other path is left, NobodyServes before.
     """
+
+    @property
+    def moves(self) -> Sequence[Move]:
+        """The workers that were lost on the way."""
 
     @property
     def request(self) -> bytes:

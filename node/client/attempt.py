@@ -130,8 +130,7 @@ class RequestAttempts:
             route = await self._routes.choose(ask, self._excluded)
         self._check(route)
         answer.times.routed_s = answer.get_elapsed()
-        price = compute_price_max(self._so_far.make_order(self._genesis, ZERO_HASH, route, EscrowSlice(0, 0, 1)))
-        await self._pool.prepare(ask.model, ask.max_price, price)
+        await self._pool.prepare(ask.model, ask.max_price, self._compute_price(route))
         try:
             links = await self._transport.connect(route.peers)
         except StageUnreachable as error:
@@ -139,12 +138,19 @@ class RequestAttempts:
             return False
         answer.times.connected_s = answer.get_elapsed()
         try:
-            order = await self._pool.take(ask.model, ask.max_price, price)
+            order = await self._pool.take(ask.model, ask.max_price, self._compute_price(route))
+            if self._so_far.enter(order.session):
+                self._pool.end(order, is_vouched=False)
+                order = await self._pool.take(ask.model, ask.max_price, self._compute_price(route))
         except BaseException:
             for link in links:
                 link.reset("no order")
             raise
         return await self._run_order(answer, route, order, links)
+
+    def _compute_price(self, route: Route) -> int:
+        """The most that the next order may cost."""
+        return compute_price_max(self._so_far.make_order(self._genesis, ZERO_HASH, route, EscrowSlice(0, 0, 1)))
 
     def _check(self, route: Route) -> None:
         """Raises InferenceRefused for what no worker would take, before anything is paid."""
@@ -201,7 +207,7 @@ class RequestAttempts:
             self._judge(route, failure)
             return False
         cost = self._so_far.leave(machine)
-        answer.leave(failure, cost)
+        answer.leave(failure, route.workers[_find_lost(route, failure)].worker, cost)
         if machine.tokens and failure.code in FOR_GOOD and not isinstance(failure, StageLost):
             raise RequestLost(failure, machine.request, answer.session, answer.cost_nmyl)
         self._judge(route, failure)
@@ -269,16 +275,21 @@ class RequestAttempts:
         self._note_failed(route, failure)
 
     def _note_failed(self, route: Route, failure: RequestFailed) -> None:
-        stage = failure.stage if failure.lost is None else failure.lost
-        is_neighbour = failure.code is FailureCode.NEIGHBOUR_LOST and not isinstance(failure, StageLost)
-        if failure.lost is None and is_neighbour and stage + 1 < len(route.workers):
-            stage += 1  # a stage dials the next one
-        worker = route.workers[stage].worker
+        worker = route.workers[_find_lost(route, failure)].worker
         self._routes.memory.note_failed(worker, trio.current_time())
         self._excluded.add(worker)
         self._is_busy = self._is_busy and failure.code is FailureCode.NO_CAPACITY
         self._reasons.append(failure.message)
         logger.info("another path is tried: %s", failure.message)
+
+
+def _find_lost(route: Route, failure: RequestFailed) -> int:
+    """The stage that is to blame."""
+    if failure.lost is not None:
+        return failure.lost
+    is_neighbour = failure.code is FailureCode.NEIGHBOUR_LOST and not isinstance(failure, StageLost)
+    is_told = is_neighbour and failure.stage + 1 < len(route.workers)
+    return failure.stage + 1 if is_told else failure.stage  # a stage dials the next one
 
 
 def _read_end(event: Progress, answer: PaidAnswer) -> RequestFailed | None:

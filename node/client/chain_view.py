@@ -24,8 +24,9 @@ class WorkerEntry:
     """A registered worker: layers [start, end) of a model, its addresses, its price per layer and token.
 
     `gross_max` is the most nmyl a stage may earn by one request: beyond it the bond does not cover the exposure, and
-    the whole settlement would fail. `is_active`: it takes work now. `is_leaving`: it never takes work again. A worker
-    that is neither waits for the end of its operator's jail.
+    the whole settlement would fail. `is_active`: it takes work now. `is_leaving`: it never takes work again.
+    `is_absent`: it takes none until it announces itself again. A worker that is none of these waits for the end of its
+    operator's jail.
     """
 
     worker: bytes
@@ -41,6 +42,7 @@ class WorkerEntry:
     decode_price: int
     is_active: bool
     is_leaving: bool
+    is_absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,8 @@ class ChainView(Protocol):
     async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
         """Whether a request with this number was settled in a session."""
 
-    async def get_worker(self, worker: bytes) -> WorkerEntry | None:
-        """A worker by key; None when there is none."""
+    async def get_worker(self, worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
+        """A worker by key; None when there is none. `fresh`: as it is now, not as it was read a while ago."""
 
     async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
         """All workers registered for a model."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import trio
 
 from inference.serving.client import ClientRequest, PromptScored, RequestFailed
-from node.client.answer import Ask, Generated
+from node.client.answer import Ask, Generated, Move
 from node.client.chain_view import WorkerEntry
 from node.client.routes import Route
 from proto_specs.limits import POSITIONS_MAX
@@ -51,6 +51,9 @@ class PaidAnswer:
         """Whether every stage takes part in the present order."""
         self.last_failure: tuple[RequestFailed, bytes] | None = None
         """Why the last order that all had accepted failed, and its request id."""
+        self.moves: list[Move] = []
+        """See Answer."""
+        self._tokens = 0
         self._last: Generated | None = None
         self._is_over = False
         self._route: Route | None = None
@@ -133,16 +136,20 @@ class PaidAnswer:
             self.times.accepted_s = self.get_elapsed()
         self._accepted.set()
 
-    def leave(self, failure: RequestFailed, cost_nmyl: int) -> None:
-        """The present order failed, and costs so much: what all its stages have signed."""
+    def leave(self, failure: RequestFailed, lost: bytes, cost_nmyl: int) -> None:
+        """The present order failed with a worker, and costs so much: what all its stages have signed."""
+        self.moves.append(Move(lost, failure.message, self._tokens, self.get_elapsed()))
         assert self._machine is not None, "it was begun"
         self.last_failure = failure, self._machine.request
-        self.requests[self._machine.request] = cost_nmyl > 0
+        self.requests[self._machine.request] |= cost_nmyl > 0
         self._promised_before += cost_nmyl
         self._machine = None
 
     def put_token(self, token: Generated) -> None:
         """Hand a token to the caller; the last one waits for `finish`."""
+        self._tokens += 1
+        if self.moves and not self.moves[-1].resumed_s:
+            self.moves[-1].resumed_s = token.seconds
         if token.finish is FinishReason.NONE:
             self.put(token)
         else:

@@ -73,11 +73,6 @@ class Route:
             for number, one in enumerate(self.workers)
         )
 
-    @property
-    def predicted_s(self) -> float:
-        """Seconds that it was predicted to take."""
-        return self.load.predict_us(self.offers) / 1e6
-
     def compute_price(self, prompt_tokens: int, tokens: int) -> int:
         """Nmyl for so many tokens."""
         return sum(compute_stage_price(one, prompt_tokens, tokens) for one in self.path)
@@ -87,6 +82,8 @@ class Route:
 class _Listed:
     height: int
     read_s: float
+    failures_known: int
+    """Those that were noted before it was read."""
     used_s: float
     manifest: Manifest
     workers: tuple[WorkerEntry, ...]
@@ -123,7 +120,9 @@ class Routes:
     async def choose(self, ask: Ask, excluded: Collection[bytes]) -> Route:
         """The best path for a request, without the excluded workers: but for those that have another address by now.
 
-        Workers that failed lately are taken only where nobody else serves. Raises InferenceRefused, NoPathError,
+        Whoever excludes a worker notes in `memory` before that it failed.
+
+        Other workers that failed lately are taken only where nobody else serves. Raises InferenceRefused, NoPathError,
         ChainUnreachable.
         """
         listed, banned = await self._get_after(ask.model, excluded)
@@ -277,7 +276,7 @@ class Routes:
         """The list, read again if one of the excluded failed since; and the excluded that have not moved."""
         listed = await self._get(model)
         now_s = trio.current_time()
-        failed = [one for one in excluded if self.memory.has_failed_since(one, listed.read_s, now_s)]
+        failed = [one for one in excluded if self.memory.has_failed_since(one, listed.failures_known, now_s)]
         if self._probes is not None:
             for one in failed:
                 self._probes.hurry(one)
@@ -289,13 +288,14 @@ class Routes:
     async def _get(self, model: bytes) -> _Listed:
         listed = self._listed.get(model)
         if listed is None:
+            failures = self.memory.failures
             height = await self._chain.get_height()
             manifest = await self._chain.get_manifest(model)
             if manifest is None:
                 raise InferenceRefused(f"model {model.hex()} is not registered; see `myelin query models`")
             workers = await self._chain.list_workers(model)
             now_s = trio.current_time()
-            listed = self._listed[model] = _Listed(height, now_s, now_s, manifest, workers)
+            listed = self._listed[model] = _Listed(height, now_s, failures, now_s, manifest, workers)
         listed.used_s = trio.current_time()
         return listed
 
@@ -313,7 +313,8 @@ class Routes:
         listed = self._listed.get(model)
         if listed is None:
             return
-        listed.read_s = trio.current_time()  # whoever asks meanwhile does not read it too
+        # Whoever asks meanwhile does not read it too.
+        listed.read_s, listed.failures_known = trio.current_time(), self.memory.failures
         try:
             listed.height = await self._chain.get_height()
             self._take(listed, await self._chain.list_workers(model))

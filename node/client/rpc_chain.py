@@ -30,7 +30,8 @@ T = TypeVar("T")
 
 SLOW_AGE_S = 20.0
 """How long parameters and workers count as those of now. A worker that was jailed or ejected meanwhile is paid nothing
-for its stage and hurts no other (inference_settlement.md), and prices and ranges never change under a key."""
+for its stage and hurts no other (inference_settlement.md), a range that changed still settles for a while, and a raised
+price binds later than this. A worker that takes no work is read anew, for it may be back."""
 HEIGHT_AGE_S = 0.25
 """How long a height counts as that of now: less than any block interval, so answers are a block late at most."""
 
@@ -151,6 +152,8 @@ class RpcChain:
                 found = await self.read(read_worker_entry, worker, block.params, block.height)
                 if found is None:
                     return None
+                if not found.is_active:
+                    return found
                 block.workers[worker] = found
             return block.workers[worker]
 
@@ -242,5 +245,6 @@ def make_worker_entry(worker: bytes, found: Worker, params: InferenceParams, *, 
         prefill_price=found.prefill_price,
         decode_price=found.decode_price,
         is_active=found.status == WorkerStatus.ACTIVE and not is_jailed,
-        is_leaving=found.status != WorkerStatus.ACTIVE,
+        is_leaving=found.status not in (WorkerStatus.ACTIVE, WorkerStatus.ABSENT),
+        is_absent=found.status == WorkerStatus.ABSENT,
     )

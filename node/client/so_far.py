@@ -31,6 +31,7 @@ class AnswerSoFar:
         """The path of the last order that all its stages took."""
         self.settled: Settle | None = None
         """What settles the positions that the next order does not bill."""
+        self._session: bytes | None = None
         self._continued: bytes | None = None
         self._epoch = 0
 
@@ -65,7 +66,7 @@ class AnswerSoFar:
     def leave(self, machine: ClientRequest) -> int:
         """An order failed after all its stages took part; what it costs, in nmyl. Its tokens are here already."""
         order, settlement = machine.order.order, machine.make_settlement()
-        self.path = order.path
+        self.path, self._session = order.path, order.session
         if settlement is not None and settlement.stage_roots[0].roots.positions < len(self.prompt):
             self.settled = settlement
             self._continued = compute_request_id(order)
@@ -74,6 +75,13 @@ class AnswerSoFar:
         if self.settled is None:
             self._continued = compute_request_id(order)
         return 0
+
+    def enter(self, session: bytes) -> bool:
+        """The next order is paid by this session. True: it is another one, so that all is billed that is computed."""
+        if self._session in (None, session) or self.settled is None:
+            return False
+        self.settled = None
+        return True
 
     def _make_continuation(self) -> Continuation | None:
         if self._continued is None:

@@ -45,10 +45,9 @@ class WorkerFigures:
     prefill_us: int | None
     wait_us: int
     kv_free: int | None
-    completion_rate: float
 
 
-UNKNOWN = WorkerFigures(None, None, None, 0, None, 1.0)
+UNKNOWN = WorkerFigures(None, None, None, 0, None)
 
 
 @dataclass(slots=True)
@@ -79,8 +78,8 @@ class _Seen:
     decode: _Pace = field(default_factory=_Pace)
     prefill: _Pace = field(default_factory=_Pace)
     failures_in_a_row: int = 0
-    failed_s: float = float("-inf")
-    moved_s: float = float("-inf")
+    failure_number: int = 0
+    has_moved: bool = False
     avoid_until_s: float = 0.0
     is_silent: bool = False
     asked: float = 0.0
@@ -95,7 +94,7 @@ class _Seen:
         self.completed = self.completed * share + completed
         self.counted_s = now_s
 
-    def compute_rate(self, now_s: float) -> float:
+    def compute_completion_rate(self, now_s: float) -> float:
         failed = (self.asked - self.completed) * _decay(now_s - self.counted_s)
         return 1.0 - failed / (self.asked * _decay(now_s - self.counted_s) + REQUESTS_TRUSTED)
 
@@ -106,6 +105,8 @@ class WorkerMemory:
     def __init__(self) -> None:
         self._seen: dict[bytes, _Seen] = {}
         self._hops: dict[tuple[bytes, bytes], MovingMean] = {}
+        self.failures = 0
+        """How many there were so far, of all workers."""
 
     def note_reached(self, worker: bytes, seconds: float, now_s: float) -> None:
         """A worker took a request after `seconds`: it is not left out any more."""
@@ -117,7 +118,7 @@ class WorkerMemory:
         """A worker could not be reached, or did not serve: each failure in a row doubles how long it is left out."""
         seen = self._touch(worker, now_s)
         seen.failures_in_a_row += 1
-        seen.failed_s = now_s
+        seen.failure_number, seen.has_moved = self._count_failure(), False
         seen.count(0, now_s)
         wait_s = min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2.0 ** min(seen.failures_in_a_row - 1, 16))
         seen.avoid_until_s = now_s + wait_s
@@ -138,12 +139,13 @@ class WorkerMemory:
     def note_silent(self, worker: bytes, now_s: float) -> None:
         """A worker answers no probe: it is left out until it does, or takes a request."""
         seen = self._touch(worker, now_s)
-        seen.is_silent, seen.failed_s = True, now_s
+        seen.is_silent, seen.failure_number, seen.has_moved = True, self._count_failure(), False
 
     def note_moved(self, worker: bytes, now_s: float) -> None:
         """The chain names another address of a worker: what failed at the old one tells nothing of the new one."""
         seen = self._touch(worker, now_s)
-        seen.failures_in_a_row, seen.avoid_until_s, seen.is_silent, seen.moved_s = 0, 0.0, False, now_s
+        seen.failures_in_a_row, seen.avoid_until_s, seen.is_silent = 0, 0.0, False
+        seen.has_moved = seen.failure_number > 0
 
     def note_paces(self, worker: bytes, now_s: float, decode_us: float | None, prefill_us: float | None) -> None:
         """What requests showed of a worker: microseconds of a step, and of a row among many."""
@@ -169,15 +171,15 @@ class WorkerMemory:
         is_leaving = seen.report is not None and seen.report.is_leaving
         return now_s < seen.avoid_until_s or seen.is_silent or is_leaving
 
-    def has_failed_since(self, worker: bytes, at_s: float, now_s: float) -> bool:
-        """Whether it failed at or after a moment."""
+    def has_failed_since(self, worker: bytes, failures: int, now_s: float) -> bool:
+        """Whether it failed since `failures` were what they were then."""
         seen = self._get(worker, now_s)
-        return seen is not None and seen.failed_s >= at_s
+        return seen is not None and seen.failure_number > failures
 
     def has_moved(self, worker: bytes, now_s: float) -> bool:
         """Whether its address is another one since it failed last."""
         seen = self._get(worker, now_s)
-        return seen is not None and seen.moved_s >= seen.failed_s > float("-inf")
+        return seen is not None and seen.has_moved
 
     def get_figures(self, worker: bytes, now_s: float) -> WorkerFigures:
         """What a path may expect of a worker."""
@@ -186,15 +188,12 @@ class WorkerMemory:
             return UNKNOWN
         round_trip_us = seen.probe_us.get() or seen.accept_us.get()
         decode_us, prefill_us = seen.decode.get(now_s), seen.prefill.get(now_s)
-        rate = seen.compute_rate(now_s)
-        wait_us = (1.0 - rate) * RESTART_US
+        wait_us = (1.0 - seen.compute_completion_rate(now_s)) * RESTART_US
         kv_free = None
         if seen.report is not None and now_s - seen.reported_s <= REPORT_AGE_S:
             kv_free = seen.report.kv_free
             wait_us += seen.report.waiting_rows * (prefill_us or 0.0)
-        return WorkerFigures(
-            _round(round_trip_us), _round(decode_us), _round(prefill_us), round(wait_us), kv_free, rate
-        )
+        return WorkerFigures(_round(round_trip_us), _round(decode_us), _round(prefill_us), round(wait_us), kv_free)
 
     def get_samples(self, worker: bytes, now_s: float) -> tuple[float, float]:
         """How often its decode and its prefill were measured, old measurements counting less."""
@@ -209,6 +208,10 @@ class WorkerMemory:
         """How often the way from one worker to another was seen."""
         mean = self._hops.get((source, target))
         return 0 if mean is None else mean.samples
+
+    def _count_failure(self) -> int:
+        self.failures += 1
+        return self.failures
 
     def _get(self, worker: bytes, now_s: float) -> _Seen | None:
         seen = self._seen.get(worker)

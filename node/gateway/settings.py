@@ -21,7 +21,8 @@ class SettingsInvalid(MyelinError):
 class GatewaySettings:
     """`max_price` is nmyl per layer and token. `is_open` serves everybody without a key, on loopback only.
 
-    `prefer` is what paths are chosen by where a request does not say. `origins` are the web pages of other servers that may ask (CORS); none by default.
+    `prefer` is what paths are chosen by where a request does not say. `origins` are the web pages of other servers that
+    may ask (CORS); none by default.
     """
 
     directory: Path

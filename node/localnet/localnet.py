@@ -41,6 +41,8 @@ from node.signer.signer import Signer
 START_TIMEOUT_S = 60.0
 POLL_S = 0.1
 TAIL_LINES = 15
+WORKER_GRACE_S = 5.0
+"""Less than a process is given to end: a worker that is stopped in mid-answer is not killed."""
 PROXY = "proxy"
 RPC_CALLS_PER_S = 1_000_000
 """High enough to hold no client back: a localnet's RPC is for load."""
@@ -252,7 +254,7 @@ class Localnet:
             end=worker.end,
             rpc_url=plan.find_validator(worker.validator).rpc_url,
         )
-        options = ("--listen", f"/ip4/{plan.worker_host}/tcp/0")
+        options = ("--listen", f"/ip4/{plan.worker_host}/tcp/0", "--grace", str(WORKER_GRACE_S))
         return command.make_argv(worker.program or WORKER_RUN, options)
 
     def _write_proxy_config(self) -> None:

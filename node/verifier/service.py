@@ -8,8 +8,8 @@ from pathlib import Path
 
 import trio
 
-from consensus.runtime.inference import queries
-from consensus.runtime.inference.state import Challenge, Request
+from consensus.runtime.inference import draws, queries
+from consensus.runtime.inference.state import Challenge, Request, WorkerStatus
 from consensus.state.reader import StateReader
 from inference.engine.device import CPU, Device
 from inference.engine.ort import require_device
@@ -18,8 +18,10 @@ from inference.model.store import ShardStore
 from node.client.account import SigningAccount
 from node.client.chain_view import ChainUnreachable, SessionEntry, WorkerEntry
 from node.client.errors import CallFailed, TransactionLost
+from node.client.probing import probe_worker
 from node.client.rpc_errors import RpcError
-from node.p2p.host import open_host
+from node.p2p.circuits import open_roaming_host
+from node.verifier.absence import PROBE_TIMEOUT_S, AbsenceDuty
 from node.verifier.duty import OpenChallenge, SubmissionRefused, VerificationDuty
 from node.verifier.judge import Judge
 from node.verifier.verdicts import VerdictStore
@@ -62,9 +64,9 @@ class AccountDutyChain:
         """See ChainView."""
         return await self._chain.is_sequence_used(session, sequence)
 
-    async def get_worker(self, worker: bytes) -> WorkerEntry | None:
+    async def get_worker(self, worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
         """See ChainView."""
-        return await self._chain.get_worker(worker)
+        return await self._chain.get_worker(worker, fresh=fresh)
 
     async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
         """See ChainView."""
@@ -89,6 +91,26 @@ class AccountDutyChain:
             return await self._account.send(call)
         except RpcError as error:
             raise SubmissionRefused(str(error)) from error
+
+    async def get_absence_blocks(self) -> int:
+        """See AbsenceChain."""
+        return (await self._chain.read(queries.read_params)).absence_blocks
+
+    async def may_report(self, worker: bytes) -> bool:
+        """See AbsenceChain."""
+        height = await self._chain.get_height()
+        return await self._chain.read(is_report_due, worker, self._account.public_key, height)
+
+
+def is_report_due(state: StateReader, worker: bytes, account: bytes, height: int) -> bool:
+    """Whether the account may report an active worker, and its last report is at most half as old as reports get."""
+    found = queries.read_worker(state, worker)
+    if found is None or found.status != WorkerStatus.ACTIVE:
+        return False
+    if all(one.operator != account for one in draws.list_eligible(state, found.model, {found.operator})):
+        return False
+    until = queries.list_absence_reports(state, worker).get(account, 0)
+    return 2 * (until - height) < queries.read_params(state).absence_blocks
 
 
 def list_own_challenges(state: StateReader, account: bytes, height: int) -> tuple[OpenChallenge, ...]:
@@ -117,23 +139,35 @@ async def run_verifier(config: VerifierConfig, account: SigningAccount) -> None:
     require_device(config.device)  # whoever registers must be able to judge
     store = ShardStore(config.models)
     judge = Judge(store, config.device)
-    async with open_host(config.node_seed, ["/ip4/127.0.0.1/tcp/0"]) as host, trio.open_nursery() as nursery:
-        duty = VerificationDuty(
-            account.public_key, host, AccountDutyChain(account), judge, VerdictStore(config.directory)
-        )
+    async with (
+        open_roaming_host(config.node_seed, ["/ip4/127.0.0.1/tcp/0"]) as (host, _),
+        trio.open_nursery() as nursery,
+    ):
+        chain = AccountDutyChain(account)
+        duty = VerificationDuty(account.public_key, host, chain, judge, VerdictStore(config.directory))
         nursery.start_soon(duty.run)
-        await keep_registered(account, store, judge)
+        genesis, models = account.chain.genesis, set[bytes]()
+
+        async def ask(worker: WorkerEntry) -> None:
+            await probe_worker(host, worker, genesis, PROBE_TIMEOUT_S)
+
+        nursery.start_soon(AbsenceDuty(account.public_key, chain, models, ask).run)
+        await keep_registered(account, store, judge, models)
 
 
-async def keep_registered(account: SigningAccount, store: ShardStore, judge: Judge) -> None:
-    """Registers also for models that come into the store, or onto the chain, later; for none that it cannot judge."""
+async def keep_registered(account: SigningAccount, store: ShardStore, judge: Judge, verified: set[bytes]) -> None:
+    """Registers also for models that come into the store, or onto the chain, later; for none that it cannot judge.
+
+    `verified` gets the models it is registered for.
+    """
     not_before_s: dict[bytes, float] = {}
     while True:
         for model in await trio.to_thread.run_sync(store.list_models):
             if trio.current_time() < not_before_s.get(model, 0.0):
                 continue
             try:
-                await _register(account, judge, model)
+                if await _register(account, judge, model):
+                    verified.add(model)
             except ChainUnreachable as error:
                 logger.warning("the node does not answer: %s", error)
             except (CallFailed, RpcError, TransactionLost, ModelError, OSError) as error:
@@ -143,11 +177,13 @@ async def keep_registered(account: SigningAccount, store: ShardStore, judge: Jud
         await trio.sleep(REGISTER_POLL_S)
 
 
-async def _register(account: SigningAccount, judge: Judge, model: bytes) -> None:
+async def _register(account: SigningAccount, judge: Judge, model: bytes) -> bool:
+    """Whether the account verifies the model now."""
     if await account.chain.get_manifest(model) is None:
-        return
+        return False
     if account.public_key in await account.chain.read(queries.list_verifiers, model):
-        return
+        return True
     await trio.to_thread.run_sync(judge.require, model)
     await account.execute(RegisterVerifier(model))
     logger.info("verifying model %s", model.hex()[:12])
+    return True

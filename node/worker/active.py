@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import trio
 
@@ -33,7 +33,9 @@ from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
 from node.worker.archive import RequestArchive
 from node.worker.compute import Answer, ComputeLoop
+from node.worker.deadlines import RequestDeadlines
 from node.worker.ends import STOP_CODES, get_hold_s
+from node.worker.inbox import DeadlineMoved, LinkGone, RequestInbox, Rest
 from node.worker.path_peers import PathPeers
 from proto_specs.errors import ProtocolError
 from proto_specs.types.calls import Settle
@@ -50,43 +52,28 @@ from proto_specs.types.wire import (
     RootsFrame,
     Rows,
     Settled,
+    Token,
 )
 
 logger = logging.getLogger("myelin.worker")
 
 INBOX_EVENTS_MAX = 2048
-IDLE_S_MAX = 120.0
-CLIENT_S_MAX = 30.0
-"""How long a client may delay the prompt, a leaf, a countersignature or a voucher."""
-STOP_GRACE_S = 2.0
-"""How long a last stage that hears of a stop still reads its own client: a voucher may be under way."""
-STOP_S_MAX = 20.0
-"""How long a stopped request waits for the signatures of the path."""
-REQUEST_S_BASE = 180.0
-POSITION_S_MAX = 1.0
-"""A request may take three minutes and a second per position: slow clients must not hold memory for longer."""
 
 
 class StrayFrame(ProtocolError):
     """A peer sent a frame about a request in which it has no such part."""
 
 
-@dataclass(frozen=True)
-class _LinkGone:
-    link: FrameLink
-
-
-class _Wake:
-    """A deadline has changed."""
-
-
-_Event = Frame | Computed | Stop | Conclude | GiveUp | _LinkGone | _Wake
+_ToPeer = ToClient | ToUpstream | ToDownstream | ToFirst
+_Event = Frame | Computed | Stop | Conclude | GiveUp | LinkGone | DeadlineMoved | Rest
 
 
 class ActiveRequest:
     """One request on this stage."""
 
     def __init__(self, setup: StageSetup, peers: PathPeers, compute: ComputeLoop, archive: RequestArchive) -> None:
+        self._windows = archive.open_windows(setup)
+        setup = replace(setup, store=self._windows)
         self.machine = StageRequest(setup)
         self.request = self.machine.request
         self.is_settling = False
@@ -96,12 +83,10 @@ class ActiveRequest:
         self._compute = compute
         self._archive = archive
         self._upstream: FrameLink | None = None
-        self._inbox, self._events = trio.open_memory_channel[_Event](INBOX_EVENTS_MAX)
-        self._is_done = False
-        self._opened_s = self._heard_s = self._owed_since_s = trio.current_time()
-        self._owed = self.machine.owed_by_client
-        self._stopped_s: float | None = None
-        self._stop_heard: tuple[float, Stop] | None = None
+        self._inbox = RequestInbox[_Event](INBOX_EVENTS_MAX, self._take_now)
+        self._is_done = self._is_owed_other = False
+        self._computed = 0
+        self._deadlines = RequestDeadlines(self.order, self.machine.owed_by_client, trio.current_time())
         self._given_up: FailureCode | None = None
         self._conclusion: Conclude | None = None
         self._concluded = trio.Event()
@@ -147,7 +132,7 @@ class ActiveRequest:
             while not self._is_done:
                 effects = self._react(await self._next_event())
                 if self.machine.is_done:
-                    self._events.close()  # whatever still comes is not kept while the end is written to disk
+                    self._inbox.close()  # whatever still comes is not kept while the end is written to disk
                 for effect in effects:
                     if not self._is_done:
                         await self._perform(effect)
@@ -155,7 +140,8 @@ class ActiveRequest:
                 await self._conclude_alone(get_hold_s(self._given_up))
         finally:
             self._is_over = True
-            self._events.close()
+            self._inbox.close()
+            self._windows.delete()
             await self._compute.close(self.request)
 
     def freeze(self) -> None:
@@ -177,7 +163,11 @@ class ActiveRequest:
 
     async def _conclude_alone(self, hold_s: float) -> None:
         """Wait for an order that goes on from here; if none comes, what all have signed is settled."""
-        self._events.close()
+        self._inbox.close()
+        kept = self.machine.get_prefix_record()
+        if kept is not None:  # the others of the path may settle it at once, and it may be drawn
+            with contextlib.suppress(OSError):  # the end tries again, and tells
+                await self._archive.retain(kept)
         with trio.move_on_after(hold_s):
             await self._concluded.wait()
         told = self._conclusion
@@ -216,10 +206,18 @@ class ActiveRequest:
         """End the request early: what the client vouched for is settled, the rest is lost."""
         self._put(Stop(code, message))
 
+    def give_up(self, code: FailureCode, message: str) -> None:
+        """End the request now, and tell everybody along the path."""
+        self._put(GiveUp(code, message))
+
+    def get_progress(self) -> tuple[int, int]:
+        """(positions computed, the most there may be)."""
+        return self._computed, compute_positions(self.order.prompt_tokens, self.order.tokens_max)
+
     def link_lost(self, link: FrameLink) -> None:
         """A link is gone. Frames that came over it before are handled first: they may be all that was needed."""
         if link in (self._peers.client, self._peers.downstream, self._upstream, self._peers.first):
-            self._put(_LinkGone(link))
+            self._put(LinkGone(link))
 
     @property
     def _short(self) -> str:
@@ -227,61 +225,55 @@ class ActiveRequest:
 
     def _put(self, event: _Event) -> None:
         try:
-            self._inbox.send_nowait(event)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the request has ended meanwhile
+            self._inbox.put(event)
         except trio.WouldBlock:
             logger.warning("request %s: %d events behind, giving up", self._short, INBOX_EVENTS_MAX)
-            self._events.close()
+            self._inbox.close()
+
+    def _take_now(self, event: _Event) -> _Event | None:
+        """Handle what every token costs without switching to the task; anything else, and the rest, is the task's."""
+        if not isinstance(event, Rows | Computed | Token):
+            return event
+        self._deadlines.note_heard(trio.current_time())
+        effects: list[StageEffect] = []
+        try:
+            effects = self._react(event)
+            while effects and not self._is_done and isinstance(first := effects[0], Compute | _ToPeer):
+                del effects[0]
+                self._perform_now(first)
+        except Exception as error:  # a bug, which ends this request and not who put the event
+            return Rest(effects, error)
+        is_over = self._is_done or self.machine.is_done
+        return Rest(effects) if effects or is_over or self._is_owed_other else None
 
     async def _next_event(self) -> _Event:
-        deadline_s, outcome = min(self._list_deadlines(), key=lambda one: one[0])
         try:
-            with trio.fail_at(deadline_s):
-                event = await self._events.receive()
+            with trio.fail_at(self._deadlines.get_next_s()):
+                event = await self._inbox.get()
         except trio.TooSlowError:
-            self._stop_heard = None
-            return outcome
+            return self._deadlines.pass_next(trio.current_time()) or DeadlineMoved()
         except trio.ClosedResourceError:
             return GiveUp(FailureCode.NO_CAPACITY, "too many frames at once")
-        self._heard_s = trio.current_time()
+        self._deadlines.note_heard(trio.current_time())
         return event
-
-    def _list_deadlines(self) -> list[tuple[float, Stop | GiveUp]]:
-        """The time of the next deadline, and its consequence."""
-        positions = compute_positions(self.order.prompt_tokens, self.order.tokens_max)
-        longest_s = REQUEST_S_BASE + positions * POSITION_S_MAX
-        slow = GiveUp(FailureCode.NEIGHBOUR_LOST, f"the request was not over within {longest_s:.0f} s")
-        idle = GiveUp(FailureCode.NEIGHBOUR_LOST, f"nothing happened for {IDLE_S_MAX:.0f} s")
-        found: list[tuple[float, Stop | GiveUp]] = [
-            (self._opened_s + longest_s, slow),
-            (self._heard_s + IDLE_S_MAX, idle),
-        ]
-        if self._owed is not None:
-            owing = Stop(FailureCode.UNVOUCHED, f"the client sent and signed nothing for {CLIENT_S_MAX:.0f} s")
-            found.append((self._owed_since_s + CLIENT_S_MAX, owing))
-        if self._stop_heard is not None and self._stopped_s is None:
-            found.append(self._stop_heard)
-        if self._stopped_s is not None:
-            stuck = GiveUp(FailureCode.CANCELLED, "stopped, and not all stages have signed what is vouched for")
-            found.append((self._stopped_s + STOP_S_MAX, stuck))
-        return found
 
     def _react(self, event: _Event) -> list[StageEffect]:
         match event:
             case GiveUp():
                 effects: list[StageEffect] = [event]
-            case _Wake():
+            case DeadlineMoved():
                 effects = []
+            case Rest():
+                if event.error is not None:
+                    raise event.error
+                effects = event.effects
             case _ if self._is_frozen and not isinstance(event, Conclude):
                 effects = []
-            case _LinkGone():
+            case LinkGone():
                 effects = self._on_link_gone(event.link)
             case _:
                 effects = self.machine.handle(event)
-        owed = self.machine.owed_by_client
-        if owed != self._owed:
-            self._owed, self._owed_since_s = owed, trio.current_time()
+        self._is_owed_other = self._deadlines.note_owed(self.machine.owed_by_client, trio.current_time())
         return effects
 
     def _on_link_gone(self, link: FrameLink) -> list[StageEffect]:
@@ -311,9 +303,8 @@ class ActiveRequest:
         elif self.stage and link.peer_id == self._peers.peer_ids[self.stage - 1] and code in STOP_CODES:
             if not self.is_last:
                 self._put(Stop(code, frame.message))
-            elif self._stop_heard is None:
-                self._stop_heard = (trio.current_time() + STOP_GRACE_S, Stop(code, frame.message))
-                self._put(_Wake())
+            elif self._deadlines.note_stop_heard(Stop(code, frame.message), trio.current_time()):
+                self._put(DeadlineMoved())
         else:
             self._put(frame)
 
@@ -323,20 +314,20 @@ class ActiveRequest:
             code = FailureCode.BAD_ORDER if isinstance(answer, DecodingError) else code
             self._put(GiveUp(code, str(answer)))
         else:
+            self._computed = answer.start + answer.count
             self._put(answer)
 
     async def _perform(self, effect: StageEffect) -> None:
         try:
             match effect:
-                case Compute():
-                    self._compute.submit(self.request, effect)
+                case Compute() | ToClient() | ToUpstream() | ToDownstream() | ToFirst():
+                    self._perform_now(effect)
                 case Rewind():
+                    if self._is_frozen:
+                        return
                     await self._compute.rewind(self.request, effect.position)
-                case ToClient() | ToUpstream() | ToDownstream() | ToFirst():
-                    self._send(effect)
                 case StopComputing():
-                    if self._stopped_s is None:
-                        self._stopped_s = trio.current_time()
+                    self._deadlines.note_stopped(trio.current_time())
                     await self._compute.close(self.request)
                 case Retain():
                     await self._archive.retain(effect.record)
@@ -352,7 +343,14 @@ class ActiveRequest:
             logger.error("request %s: cannot be kept on disk: %s", self._short, error)
             self._give_up(GiveUp(FailureCode.INTERNAL, "the worker cannot write to its disk"))
 
-    def _send(self, effect: ToClient | ToUpstream | ToDownstream | ToFirst) -> None:
+    def _perform_now(self, effect: Compute | _ToPeer) -> None:
+        if isinstance(effect, Compute):
+            if not self._is_frozen:  # the memory may be with another order
+                self._compute.submit(self.request, effect)
+        else:
+            self._send(effect)
+
+    def _send(self, effect: _ToPeer) -> None:
         """A neighbour that takes no frames ends the request. A client that takes none is detected by its reader."""
         match effect:
             case ToFirst() if self.stage == 0:
@@ -382,7 +380,8 @@ class ActiveRequest:
 
     def _give_up(self, reason: GiveUp) -> None:
         self._is_done = True
-        logger.warning("request %s: given up at stage %d: %s", self._short, self.stage, reason.message)
+        level = logging.INFO if reason.code is FailureCode.MOVED else logging.WARNING
+        logger.log(level, "request %s: given up at stage %d: %s", self._short, self.stage, reason.message)
         self._given_up = reason.code
         told = make_failed(self.request, reason.code, reason.message, reason.lost)
         # Along the path a stop means something else: it asks for signatures, which this stage does not give any more.

@@ -10,13 +10,16 @@ from typing import Protocol
 import trio
 
 from consensus.runtime.inference import queries
+from consensus.runtime.inference.state import StageStatus
 from inference.serving.record import RequestRecord
+from inference.serving.setup import StageSetup
 from node.client.account import SigningAccount
 from node.client.chain_view import ChainUnreachable
 from node.client.errors import CallFailed, TransactionLost
 from node.client.rpc_errors import RpcError
 from node.machine.files import write_synced
 from node.worker.openings import OpeningStore, OpeningUnavailable
+from node.worker.window_files import WindowFile, WindowsHead, read_left
 from proto_specs.codec import decode, encode
 from proto_specs.limits import EXTRINSIC_BYTES_MAX
 from proto_specs.types.calls import Settle
@@ -32,6 +35,8 @@ TEMPORARY_ERRORS = frozenset({"ExposureExceeded"})
 """Refusals of the chain that pass with time: earlier stages of the worker resolve, and the bond covers this one."""
 UNSETTLED_RECORD_S_MAX = 24 * 3600
 """A record whose request never came on chain is forgotten after a day: it cannot be challenged any more."""
+UNSETTLED_WAIT_S_MAX = 30.0
+"""So long after its end the settlement of a request by the last stage is expected."""
 OPENINGS_AT_ONCE_MAX = 2
 
 
@@ -45,7 +50,10 @@ class _Sent:
 
 
 class RequestArchive(Protocol):
-    """Where finished requests go: to disk and to the chain."""
+    """Where requests go: to disk and to the chain."""
+
+    def open_windows(self, setup: StageSetup) -> WindowFile:
+        """A place for the signed windows of a request while it runs."""
 
     async def retain(self, record: RequestRecord) -> None:
         """Write the record durably. Raises OSError."""
@@ -64,10 +72,17 @@ class DiskRequestArchive:
         self.openings = OpeningStore(directory / "openings")
         self._settlements = directory / "settlements"
         self._settlements.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._running = directory / "running"
+        self._running.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._keep_left()
         self._account = account
         self._sent: dict[bytes, _Sent] = {}
         self._sending: set[bytes] = set()
         self._limiter = trio.CapacityLimiter(OPENINGS_AT_ONCE_MAX)
+
+    def open_windows(self, setup: StageSetup) -> WindowFile:
+        """See RequestArchive."""
+        return WindowFile(self._running, WindowsHead(setup.order, setup.stage, setup.prompt, setup.grammar))
 
     async def retain(self, record: RequestRecord) -> None:
         """See RequestArchive."""
@@ -84,6 +99,8 @@ class DiskRequestArchive:
 
     async def open(self, body: bytes) -> bytes:
         """Answer an encoded OpeningRequest, for a window that the beacon drew and that is still undecided.
+
+        Of the windows that are kept the opening shows those that were settled.
 
         Nothing else is opened: an opening holds the client's prompt and answer, and sending it costs work.
         Raises DecodeError for garbage, OpeningUnavailable.
@@ -119,6 +136,17 @@ class DiskRequestArchive:
         for request, stage in self.openings.list_kept():
             if await self._is_over(request, stage):
                 self.openings.delete(request, stage)
+
+    async def count_undecided(self) -> int:
+        """Requests whose window here may still be asked for: unpaid if nobody opens it. Raises ChainUnreachable."""
+        count = 0
+        for request, stage in self.openings.list_kept():
+            found = await self._account.chain.get_request(request)
+            if found is None:
+                count += self.openings.get_age_s(request, stage) < UNSETTLED_WAIT_S_MAX
+            else:
+                count += found.stages[stage].status in (StageStatus.AWAITING_DRAW, StageStatus.CHALLENGED)
+        return count
 
     async def _pursue(self, request: bytes, path: Path) -> None:
         """Deletes a settlement once its request is on chain, or can never get there."""
@@ -161,6 +189,14 @@ class DiskRequestArchive:
             return None
         self._sent[request] = _Sent(extrinsic, trio.current_time() + wait_s, min(2 * wait_s, RETRY_S_MAX))
         return extrinsic
+
+    def _keep_left(self) -> None:
+        """What ran when this worker was killed may be settled by the others of its path, and drawn."""
+        for path, found in read_left(self._running):
+            if found is not None:
+                self.openings.save(found)
+                logger.info("request %s: %d windows kept from before", path.stem[:12], len(found.output_leaves))
+            path.unlink()
 
     def _drop(self, request: bytes, path: Path) -> None:
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Answers probes: who this worker is, how fast, how full. An answer is one signature: no model runs, no chain is read."""
+"""Answers probes: who this worker is, how fast, how full. It costs one signature: no model runs, no chain is read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROBES_BURST: Final = 50.0
 _U32_MAX = 2**32 - 1
 
 
-class OtherChain(ProtocolError):
+class ForeignProbe(ProtocolError):
     """The probe is for another chain."""
 
 
@@ -50,10 +50,10 @@ class Prober:
         self._count_requests = count_requests
 
     def answer(self, body: bytes) -> bytes:
-        """An encoded ProbeRequest to an encoded SignedReport. Raises DecodeError for garbage, OtherChain."""
+        """An encoded ProbeRequest to an encoded SignedReport. Raises DecodeError for garbage, ForeignProbe."""
         asked = decode(ProbeRequest, body, PROBE_BYTES_MAX)
         if asked.genesis != self._genesis:
-            raise OtherChain(f"this worker serves chain {self._genesis.hex()[:16]}")
+            raise ForeignProbe(f"this worker serves chain {self._genesis.hex()[:16]}")
         load = self._compute.read_load()
         report = WorkerReport(
             genesis=self._genesis,

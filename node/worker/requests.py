@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from node.client.link import FrameLink, get_request_id, make_failed
 from node.p2p.errors import NetworkError
 from node.worker.active import ActiveRequest
@@ -14,6 +16,7 @@ class Requests:
 
     def __init__(self) -> None:
         self._active: dict[bytes, ActiveRequest] = {}
+        self._ended = trio.Event()
 
     def __len__(self) -> int:
         return len(self._active)
@@ -32,6 +35,17 @@ class Requests:
             await active.run()
         finally:
             del self._active[active.request]
+            self._ended.set()
+            self._ended = trio.Event()
+
+    async def wait_idle(self) -> None:
+        """Return when no request runs."""
+        while self._active:
+            await self._ended.wait()
+
+    def list_running(self) -> list[ActiveRequest]:
+        """All that run."""
+        return list(self._active.values())
 
     def find_before(self, order: Order) -> list[ActiveRequest]:
         """The requests of the answer that a continuation goes on with, the latest first; there are few."""
@@ -56,11 +70,7 @@ class Requests:
         Raises DecodeError for garbage and StrayFrame, which close the stream.
         """
         try:
-            while True:
-                frame: Frame | None = await link.receive()
-                while frame is not None:  # many small frames arrive at once; each wait costs more than routing one
-                    self.route(frame, link)
-                    frame = link.receive_ready()
+            await link.receive_each(lambda frame: self.route(frame, link))
         except NetworkError:
             pass
         finally:

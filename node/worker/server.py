@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, field, replace
 
@@ -66,6 +67,7 @@ class WorkerServer:
         self.outstanding = Outstanding()
         self.requests = Requests()
         self._fence = Fence()
+        self.presence = parts.presence
         self._edges = EdgePool(host, nursery, self.requests.read_link)
         host.serve(
             REQUEST_PROTOCOL,
@@ -109,8 +111,8 @@ class WorkerServer:
     async def _open(self, opened: OpenRequest, client: FrameLink) -> ActiveRequest:
         """Take an order: reserve its price and its memory, reach its neighbours. Raises OrderRefused."""
         parts, order = self._parts, opened.order
-        if parts.presence.leaving is not None:
-            raise OrderRefused(FailureCode.LEAVING, parts.presence.leaving)
+        if self.presence.leaving is not None:
+            raise OrderRefused(FailureCode.LEAVING, self.presence.leaving)
         try:
             admission = await admit_order(order, parts.entry, parts.manifest, parts.chain, self.outstanding)
         except ChainUnreachable as error:
@@ -162,7 +164,17 @@ class WorkerServer:
         return PathPeers(tuple(one.peer_id for one in path), client, downstream, first)
 
     async def _connect(self, neighbour: WorkerEntry) -> FrameLink:
-        return await self._edges.connect(neighbour.peer_id, neighbour.addresses)
+        """Raises NetworkError. A neighbour that started again has another address than was read a while ago."""
+        try:
+            return await self._edges.connect(neighbour.peer_id, neighbour.addresses)
+        except NetworkError:
+            now = None
+            with contextlib.suppress(ChainUnreachable):
+                now = await self._parts.chain.get_worker(neighbour.worker, fresh=True)
+            known = (neighbour.peer_id, neighbour.addresses)
+            if now is None or now.peer_id != neighbour.peer_id or (now.peer_id, now.addresses) == known:
+                raise
+            return await self._edges.connect(now.peer_id, now.addresses)
 
     async def _run(self, active: ActiveRequest) -> None:
         try:

@@ -1,10 +1,10 @@
-"""A worker process from start to stop: load the shard, listen, register on chain, serve. Wiring only."""
+"""A worker process from start to stop: load the shard, listen, register on chain, serve, leave. Wiring only."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,21 +18,22 @@ from inference.engine.ort import ShardSession
 from inference.fingerprint import PPB
 from inference.model.store import ShardStore
 from node.client.account import SigningAccount
-from node.client.chain_view import WorkerEntry
 from node.client.rpc_chain import RpcChain
-from node.p2p.host import P2PHost, open_host
+from node.p2p.circuits import open_roaming_host
+from node.p2p.host import P2PHost
 from node.p2p.request import serve_requests
 from node.transfer.shards.serve import ShardCatalog, serve_shards
 from node.worker.archive import DiskRequestArchive
 from node.worker.compute import ComputeLoop
-from node.worker.errors import WorkerRefused
+from node.worker.departure import Departure
+from node.worker.errors import WorkerRefused, WorkerReplaced
+from node.worker.leaving import drain, tell_chain
 from node.worker.presence import Presence
 from node.worker.probe import Prober, serve_probes
+from node.worker.registration import RecordWatch, Whereabouts, register
 from node.worker.request_journal import RequestJournal, get_log_path
 from node.worker.server import WorkerParts, WorkerServer
 from proto_specs.ed25519 import SigningKey
-from proto_specs.hashing import Tag
-from proto_specs.types.calls import RegisterWorker, UpdateWorker
 from proto_specs.types.wire import OPENING_PROTOCOL
 
 logger = logging.getLogger("myelin.worker")
@@ -46,8 +47,26 @@ Loader = Callable[[ShardStore, bytes, int, int, int, Device], ShardSession]
 
 
 @dataclass(frozen=True)
+class ServingWorker:
+    """A worker that serves, as whoever watches over it sees it."""
+
+    host: P2PHost
+    place: Whereabouts
+    compute: ComputeLoop
+    presence: Presence
+    server: WorkerServer
+
+
+Roam = Callable[[ServingWorker], Awaitable[None]]
+"""Runs beside a serving worker, and returns once the chain shows other layers of it."""
+
+
+@dataclass(frozen=True)
 class WorkerConfig:
-    """How a worker runs. Prices are nmyl per layer and token, the bond nmyl, `kv_positions` the KV memory budget."""
+    """How a worker runs. Prices are nmyl per layer and token, the bond nmyl, `kv_positions` the KV memory budget.
+
+    Whoever stops it gives running requests `grace_s` to finish.
+    """
 
     directory: Path
     models: Path
@@ -63,6 +82,9 @@ class WorkerConfig:
     kv_positions: int
     threads: int = 1
     device: Device = CPU
+    grace_s: float = 60.0
+    relays: tuple[str, ...] = ()
+    """Through which it is reached, instead of where it listens."""
 
 
 def load_verified(store: ShardStore, model: bytes, start: int, end: int, threads: int, device: Device) -> ShardSession:
@@ -70,11 +92,19 @@ def load_verified(store: ShardStore, model: bytes, start: int, end: int, threads
     return load_session(store, model, start, end, threads, device=device)
 
 
-async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader = load_verified) -> None:
-    """Serve until cancelled.
+async def run_worker(
+    config: WorkerConfig,
+    account: SigningAccount,
+    load: Loader = load_verified,
+    departure: Departure | None = None,
+    roam: Roam | None = None,
+) -> None:
+    """Serve until the departure is asked for and carried out, until `roam` returns, or until cancelled.
 
-    Raises WorkerRefused, JournalError, StoreError, EngineError, CallFailed, RpcError at the start.
+    Raises WorkerRefused, JournalError, StoreError, EngineError, CallFailed, RpcError at the start, and WorkerReplaced
+    at the end when the worker key serves elsewhere.
     """
+    departure = departure or Departure()
     chain = account.chain
     manifest = await chain.get_manifest(config.model)
     if manifest is None:
@@ -96,10 +126,14 @@ async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader
     choosers = ChooserSource(store, config.model, manifest)
     compute = ComputeLoop(StageEngine(session, config.kv_positions), choosers)
     with contextlib.closing(await open_request_journal(config, account)) as journal:
-        async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
+        async with (
+            open_roaming_host(config.node_seed, config.listen, config.relays) as (host, addresses),
+            trio.open_nursery() as nursery,
+        ):
+            place = Whereabouts(host.peer_id, tuple(addresses))
             serve_openings(host, archive)
             serve_shards(host, ShardCatalog(store))
-            entry = await _register(config, account, host)
+            entry = await register(config, account, place)
             nursery.start_soon(compute.run)
             nursery.start_soon(archive.run)
             presence = Presence()
@@ -107,7 +141,36 @@ async def run_worker(config: WorkerConfig, account: SigningAccount, load: Loader
             server = WorkerServer(host, nursery, parts)
             count = server.requests.__len__
             serve_probes(host, Prober(entry, host.peer_id, chain.genesis, config.worker_key, compute, presence, count))
-            logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(host.addresses))
+            watch = RecordWatch(config, account, place, presence, departure)
+            nursery.start_soon(watch.run)
+            departure.is_serving = True
+            logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(addresses))
+            if not await has_roamed(departure, roam, ServingWorker(host, place, compute, presence, server)):
+                async with trio.open_nursery() as leaving:
+                    if departure.tells_chain:
+                        leaving.start_soon(tell_chain, account, entry.worker, host.peer_id)
+                    await drain(server.requests, presence, archive.count_undecided, departure.reason, config.grace_s)
+            nursery.cancel_scope.cancel()
+    if watch.replaced_by is not None:
+        raise WorkerReplaced(entry.worker, watch.replaced_by)
+
+
+async def has_roamed(departure: Departure, roam: Roam | None, serving: ServingWorker) -> bool:
+    """Wait for the end: true when it is that the worker holds other layers, false when it is asked to leave."""
+    is_elsewhere = False
+
+    async def run_roam(scope: trio.CancelScope) -> None:
+        nonlocal is_elsewhere
+        if roam is not None:
+            await roam(serving)
+            is_elsewhere = True
+            scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_roam, nursery.cancel_scope)
+        await departure.wait_asked()
+        nursery.cancel_scope.cancel()
+    return is_elsewhere
 
 
 async def open_request_journal(config: WorkerConfig, account: SigningAccount) -> RequestJournal:
@@ -151,38 +214,3 @@ def serve_openings(host: P2PHost, archive: DiskRequestArchive) -> None:
         max_streams_per_peer=OPENING_STREAMS_PER_PEER_MAX,
         timeout_s=OPENING_TIMEOUT_S,
     )
-
-
-async def _register(config: WorkerConfig, account: SigningAccount, host: P2PHost) -> WorkerEntry:
-    """Bond and announce this worker, or renew the addresses of one that is registered already."""
-    key = config.worker_key
-    addresses = tuple(host.addresses)
-    known = await account.chain.get_worker(key.public_key)
-    if known is None:
-        call = RegisterWorker(
-            model=config.model,
-            start=config.start,
-            end=config.end,
-            bond=config.bond,
-            worker_key=key.public_key,
-            key_proof=key.sign(Tag.KEY_PROOF_SIGN, account.public_key),
-            peer_id=host.peer_id,
-            addresses=addresses,
-            prefill_price=config.prefill_price,
-            decode_price=config.decode_price,
-        )
-        await account.execute(call)
-    elif known.is_leaving:
-        raise WorkerRefused(
-            f"worker {key.public_key.hex()[:12]} was retired or ejected; make a new worker key (`myelin keys new`)"
-        )
-    elif (known.model, known.start, known.end) != (config.model, config.start, config.end):
-        raise WorkerRefused(
-            f"worker {key.public_key.hex()[:12]} is registered for layers {known.start}:{known.end} of "
-            f"{known.model.hex()[:12]}; retire it or use another worker key"
-        )
-    elif (known.peer_id, known.addresses) != (host.peer_id, addresses):
-        await account.execute(UpdateWorker(key.public_key, host.peer_id, addresses))
-    entry = await account.chain.get_worker(key.public_key)
-    assert entry is not None, "just registered"
-    return entry

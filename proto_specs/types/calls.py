@@ -159,16 +159,41 @@ class RegisterWorker:
 
 @variant(0x0403)
 class UpdateWorker:
-    """New peer id and addresses of one's own worker, as after a move."""
+    """Announce one's own worker anew: where it is reached and what it asks. One that was absent is active again."""
 
     worker_key: PublicKey
     peer_id: Annotated[str, Max(limits.PEER_ID_BYTES_MAX)]
     addresses: Annotated[tuple[Annotated[str, Max(limits.ADDRESS_BYTES_MAX)], ...], Max(limits.WORKER_ADDRESSES_MAX)]
+    prefill_price: Balance
+    decode_price: Balance
+
+
+@variant(0x040F)
+class MoveWorker:
+    """Hold layers [start, end) of the same model instead: of a worker of one's own with nothing unresolved."""
+
+    worker_key: PublicKey
+    start: U16
+    end: U16
 
 
 @variant(0x0404)
 class RetireWorker:
     """Take no more work; the bond is released after the unbonding period when nothing is unresolved."""
+
+    worker_key: PublicKey
+
+
+@variant(0x040D)
+class LeaveWorker:
+    """Say that one's own worker goes: it is absent, and in no path, until `UpdateWorker` announces it again."""
+
+    worker_key: PublicKey
+
+
+@variant(0x040E)
+class ReportAbsent:
+    """An elected verifier of its model says that a worker answers no probe."""
 
     worker_key: PublicKey
 
@@ -291,7 +316,10 @@ BasicCall = (
     | RegisterModel
     | RegisterWorker
     | UpdateWorker
+    | MoveWorker
     | RetireWorker
+    | LeaveWorker
+    | ReportAbsent
     | RegisterVerifier
     | OpenSession
     | TopUpSession

@@ -87,7 +87,9 @@ def serve(story: Story) -> Iterator[None]:
         yield from judge(story, outcomes[sequence % 4] if sequence < 7 else Outcome.FAIL)
     yield from story.expect(story.client, replace(opening, deposit=DEPOSIT // 2))
     session = story.receipt.events[0].session  # type: ignore[union-attr]
-    move = calls.UpdateWorker(CHARLIE.worker_key.public_key, "12D3KooWmoved", ("/ip4/127.0.0.1/tcp/2",))
+    move = calls.UpdateWorker(CHARLIE.worker_key.public_key, "12D3KooWmoved", ("/ip4/127.0.0.1/tcp/2",), 500, 1_000)
+    yield from story.expect(story.verifiers[0], calls.ReportAbsent(CHARLIE.worker_key.public_key))
+    yield from story.expect(CHARLIE, calls.LeaveWorker(CHARLIE.worker_key.public_key))
     yield from story.expect(CHARLIE, move)
     yield from story.expect(story.client, calls.TopUpSession(session, DEPOSIT // 3))
     yield from story.expect(story.client, calls.CloseSession(session))

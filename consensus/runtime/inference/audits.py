@@ -65,8 +65,8 @@ def draw_audits(env: Environment, plan_id: bytes) -> None:
         assert worker is not None, "workers are never deleted"
         if worker.status != WorkerStatus.ACTIVE or env.block.height < inference.read_jail(state, worker.operator):
             continue
-        if worker.registered_height > env.block.height - DRAW_DELAY_BLOCKS:
-            continue  # it joined after the epoch's end and took over the number of a worker that left
+        if worker.active_since > env.block.height - DRAW_DELAY_BLOCKS:
+            continue  # it came after the epoch's end and took over the number of a worker that left
         eligible = draws.list_eligible(state, worker.model, {worker.operator})
         if eligible:
             drawn.append((key, worker, eligible))
@@ -123,6 +123,7 @@ def resolve(env: Environment, audit_id: bytes, audit: Audit, outcome: Outcome, c
     state, params = env.state, inference.params.read(env.state)
     worker = inference.workers.read(state, audit.worker)
     assert worker is not None, "workers are never deleted"
+    inference.open_audits.remove(state, audit.worker, audit_id)
     score = inference.scores.read(state, audit.worker) or 0
     reward = 0
     if outcome != Outcome.INCONCLUSIVE:
@@ -159,6 +160,7 @@ def _open_audit(env: Environment, audit: Audit, worker: Worker, eligible: list[V
     subject = _compute_subject(env.block.beacon, audit.epoch, audit.worker)
     audit_id, challenge = draws.open_challenge(env, subject, 0, 0, audit.worker, worker.model, eligible)
     inference.audits.write(env.state, audit_id, audit)
+    inference.open_audits.add(env.state, audit.worker, audit_id)
     env.emit(
         AuditDrawn(
             audit=audit_id,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import HoldReason
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import roster
+from consensus.runtime.inference import absence, asks, roster
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import (
     AlreadyVerifier,
@@ -16,12 +16,9 @@ from consensus.runtime.inference.errors import (
     BadWorkerKeyProof,
     BondTooLow,
     ModelExists,
-    NotOperator,
     OperatorNotElected,
     UnknownModel,
-    UnknownWorker,
     WorkerExists,
-    WorkerNotActive,
     ZeroPrice,
 )
 from consensus.runtime.inference.events import (
@@ -80,8 +77,7 @@ def register_worker(env: Environment, signer: bytes, call: RegisterWorker) -> No
         raise UnknownModel(f"no model {call.model.hex()}")
     if not call.start < call.end <= model.layers:
         raise BadRange(f"[{call.start}, {call.end}) of {model.layers} layers")
-    if not (call.prefill_price and call.decode_price):
-        raise ZeroPrice("prefill and decode cost at least 1 nmyl per layer and token")
+    _check_prices(call)
     least = inference.params.read(state).worker_bond_min
     if call.bond < least:
         raise BondTooLow(f"a worker bonds at least {least} nmyl")
@@ -104,13 +100,16 @@ def register_worker(env: Environment, signer: bytes, call: RegisterWorker) -> No
         addresses=call.addresses,
         prefill_price=call.prefill_price,
         decode_price=call.decode_price,
-        registered_height=env.block.height,
+        active_since=env.block.height,
         earned=0,
         passes=0,
         fails=0,
         unavailable=0,
         unavailable_in_row=0,
         jailed_until=0,
+        prefill_floor=0,
+        decode_floor=0,
+        floor_until=0,
     )
     inference.workers.write(state, call.worker_key, worker)
     inference.workers_by_model.add(state, call.model, call.worker_key)
@@ -120,23 +119,29 @@ def register_worker(env: Environment, signer: bytes, call: RegisterWorker) -> No
 
 
 def update_worker(env: Environment, signer: bytes, call: UpdateWorker) -> None:
-    """Change a worker's addresses. Raises UnknownWorker, NotOperator, WorkerNotActive."""
-    worker = _read_own_worker(env, signer, call.worker_key)
+    """Change a worker's addresses and prices; an absent one is back. Raises ZeroPrice, and as `read_own_worker`."""
+    _check_prices(call)
+    height, notice_blocks = env.block.height, inference.params.read(env.state).session_notice_blocks
+    worker = absence.read_own_worker(env, signer, call.worker_key, WorkerStatus.ACTIVE, WorkerStatus.ABSENT)
+    worker = absence.readmit(env, call.worker_key, worker)
     moved = replace(worker, peer_id=call.peer_id, addresses=call.addresses)
+    if (call.prefill_price, call.decode_price) != (worker.prefill_price, worker.decode_price):
+        moved = asks.change_ask(moved, call.prefill_price, call.decode_price, height, notice_blocks)
     inference.workers.write(env.state, call.worker_key, moved)
-    env.emit(WorkerUpdated(call.worker_key, signer))
+    env.emit(WorkerUpdated(call.worker_key, signer, call.prefill_price, call.decode_price))
 
 
 def retire_worker(env: Environment, signer: bytes, call: RetireWorker) -> None:
     """Retire a worker. Served requests can still be settled, and the bond answers for them until it is released.
 
-    Raises UnknownWorker, NotOperator, WorkerNotActive.
+    Raises as `read_own_worker`.
     """
-    worker = _read_own_worker(env, signer, call.worker_key)
+    worker = absence.read_own_worker(env, signer, call.worker_key, WorkerStatus.ACTIVE, WorkerStatus.ABSENT)
     height = env.block.height + inference.params.read(env.state).worker_unbonding_blocks
     retiring = replace(worker, status=WorkerStatus.RETIRING, release_height=height)
     inference.workers.write(env.state, call.worker_key, retiring)
     roster.strike(env.state, call.worker_key)
+    absence.forget_reports(env.state, call.worker_key)
     inference.due.add(env.state, height, DueKind.WORKER_RELEASE, call.worker_key)
     env.emit(WorkerRetired(call.worker_key, signer, height))
 
@@ -153,12 +158,6 @@ def register_verifier(env: Environment, signer: bytes, call: RegisterVerifier) -
     env.emit(VerifierRegistered(call.model, signer))
 
 
-def _read_own_worker(env: Environment, signer: bytes, worker_key: bytes) -> inference.Worker:
-    worker = inference.workers.read(env.state, worker_key)
-    if worker is None:
-        raise UnknownWorker(f"no worker {worker_key.hex()}")
-    if worker.operator != signer:
-        raise NotOperator("another account operates this worker")
-    if worker.status != WorkerStatus.ACTIVE:
-        raise WorkerNotActive(f"the worker is {WorkerStatus(worker.status).name}")
-    return worker
+def _check_prices(call: RegisterWorker | UpdateWorker) -> None:
+    if not (call.prefill_price and call.decode_price):
+        raise ZeroPrice("prefill and decode cost at least 1 nmyl per layer and token")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import audits, contest, draws, payments, sessions, verdicts
+from consensus.runtime.inference import absence, audits, contest, draws, payments, sessions, verdicts
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import DueKind, SessionStatus
 from proto_specs.types.verdict import compute_challenge_id
@@ -33,6 +33,8 @@ def initialize(env: Environment) -> None:
                 audits.draw_audits(env, subject)
             case DueKind.FORGET_AUDIT:
                 audits.forget(env, subject)
+            case DueKind.ABSENCE_EXPIRY:
+                absence.expire_reports(env, subject)
             case DueKind.ROUND_DRAW:
                 if not contest.draw_round(env, subject):
                     verdicts.conclude_challenge(env, subject)

@@ -53,7 +53,23 @@ class ZeroPrice(InferenceCallError):
 
 
 class WorkerNotActive(InferenceCallError):
-    """The worker retired, was ejected, or has its bond released."""
+    """The worker retired, was ejected, has its bond released, or is absent."""
+
+
+class NotEligible(InferenceCallError):
+    """The signer is no elected verifier of the worker's model, or operates the worker."""
+
+
+class StagesUnresolved(InferenceCallError):
+    """Stages that the worker served wait for their draw or their verdict, in which it answers for its layers."""
+
+
+class AuditOpen(InferenceCallError):
+    """The worker was drawn to prove the layers that it holds, and no verdict was reached yet."""
+
+
+class MovedLately(InferenceCallError):
+    """Requests over the range that the worker left last may still be settled."""
 
 
 class OperatorNotElected(InferenceCallError):

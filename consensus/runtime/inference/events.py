@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from consensus.runtime.inference.move_events import WorkerMoved
 from proto_specs.codec import U8, U16, U32, U64, Max, variant
 from proto_specs.limits import COMMITTEE_MAX
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey
@@ -31,10 +32,12 @@ class WorkerRegistered:
 
 @variant(0x0403)
 class WorkerUpdated:
-    """The worker's addresses changed."""
+    """The worker announced itself anew: its addresses or what it asks, nmyl per layer and token."""
 
     worker: PublicKey
     operator: AccountId
+    prefill_price: Balance
+    decode_price: Balance
 
 
 @variant(0x0404)
@@ -331,10 +334,37 @@ class AuditScored:
     reward: Balance
 
 
+@variant(0x041F)
+class WorkerReported:
+    """A verifier says that the worker answers no probe: `reported` of `total` stake say so now."""
+
+    worker: PublicKey
+    verifier: AccountId
+    reported: Balance
+    total: Balance
+
+
+@variant(0x0420)
+class WorkerAbsent:
+    """The worker is in no path from now on: a quorum of verifiers reported it, or its operator did."""
+
+    worker: PublicKey
+    operator: AccountId
+
+
+@variant(0x0421)
+class WorkerReturned:
+    """An absent worker announced itself again."""
+
+    worker: PublicKey
+    operator: AccountId
+
+
 InferenceEvent = (
     ModelRegistered
     | WorkerRegistered
     | WorkerUpdated
+    | WorkerMoved
     | WorkerRetired
     | WorkerReleased
     | WorkerSlashed
@@ -362,4 +392,7 @@ InferenceEvent = (
     | VerifierSilent
     | AuditDrawn
     | AuditScored
+    | WorkerReported
+    | WorkerAbsent
+    | WorkerReturned
 )

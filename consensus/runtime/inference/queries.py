@@ -43,6 +43,11 @@ def read_jail(state: StateReader, operator: bytes) -> int:
     return inference.read_jail(state, operator)
 
 
+def list_absence_reports(state: StateReader, worker: bytes) -> dict[bytes, int]:
+    """By verifier, the block from which its report that the worker is absent counts no more."""
+    return {key[1]: until for key, until in inference.absence_reports.iterate(state, worker)}
+
+
 def list_verifiers(state: StateReader, model: bytes) -> list[bytes]:
     """Accounts that registered as verifiers of a model, elected now or not."""
     return [account for _, account in inference.verifiers.iterate(state, model)]

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from consensus.runtime.arithmetic import BALANCE_MAX, PERMILLE, PPM
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import payments
+from consensus.runtime.inference import asks, moves, payments
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import (
     BadOrder,
@@ -141,8 +141,11 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
 
 
 def is_working(state: StateReader, worker: Worker, height: int) -> bool:
-    """Whether the worker is paid for requests settled now: its bond is active and its operator is not in jail."""
-    is_bonded = worker.status in (WorkerStatus.ACTIVE, WorkerStatus.RETIRING)
+    """Whether the worker is paid for requests settled now: its bond is active and its operator is not in jail.
+
+    One that is absent by now may have served before; its bond answers as ever.
+    """
+    is_bonded = worker.status in (WorkerStatus.ACTIVE, WorkerStatus.RETIRING, WorkerStatus.ABSENT)
     return is_bonded and inference.read_jail(state, worker.operator) <= height
 
 
@@ -200,15 +203,20 @@ def _check_payable(session: Session, order: Order, price: int) -> None:
 
 
 def _check_path(env: Environment, session: Session, order: Order) -> list[Worker]:
-    """A bonded worker holds each stage, at a price that both sides agreed to."""
+    """A bonded worker holds each stage, another one each, at a price that both sides agreed to."""
     workers = []
+    if len({stage.worker for stage in order.path}) < len(order.path):
+        raise BadPath("a worker holds two stages")
     for number, stage in enumerate(order.path):
         worker = inference.workers.read(env.state, stage.worker)
-        if worker is None or worker.model != order.model or (worker.start, worker.end) != (stage.start, stage.end):
-            raise BadPath(f"stage {number}: the worker does not hold [{stage.start}, {stage.end}) of this model")
+        if worker is None or worker.model != order.model:
+            raise BadPath(f"stage {number}: the worker does not serve this model")
+        if not moves.is_held(env.state, env.block.height, stage.worker, worker, stage.start, stage.end):
+            raise BadPath(f"stage {number}: the worker does not hold [{stage.start}, {stage.end})")
         if max(stage.prefill_price, stage.decode_price) > session.max_price:
             raise PriceTooHigh(f"stage {number} is above the session's {session.max_price} nmyl")
-        if stage.prefill_price < worker.prefill_price or stage.decode_price < worker.decode_price:
+        prefill, decode = asks.get_floor(worker, env.block.height)
+        if stage.prefill_price < prefill or stage.decode_price < decode:
             raise PriceTooLow(f"stage {number} is below the worker's ask")
         workers.append(worker)
     if not any(is_working(env.state, worker, env.block.height) for worker in workers):

@@ -33,6 +33,7 @@ class InferenceParams:
     unavailable `unavailable_max` times in a row takes no new work for `worker_jail_blocks`. Emission counts a
     worker's bond up to `capacity_bond_per_layer` for each of its layers, times its audit score, which every audit moves
     by `audit_score_step_permille` of the way; up to `audits_per_epoch` workers are audited an epoch (audits.md).
+    Reports of absence count for `absence_blocks`.
     """
 
     worker_bond_min: Balance
@@ -60,15 +61,20 @@ class InferenceParams:
     capacity_bond_per_layer: Balance
     audits_per_epoch: U16
     audit_score_step_permille: U16
+    absence_blocks: U32
 
 
 class WorkerStatus(enum.IntEnum):
-    """ACTIVE workers take work. RETIRING and EJECTED ones wait for their bond. RELEASED ones are history."""
+    """ACTIVE workers take work. RETIRING and EJECTED ones wait for their bond. RELEASED ones are history.
+
+    ABSENT ones are bonded and take none until they announce themselves again.
+    """
 
     ACTIVE = 0
     RETIRING = 1
     EJECTED = 2
     RELEASED = 3
+    ABSENT = 4
 
 
 class SessionStatus(enum.IntEnum):
@@ -101,6 +107,7 @@ class DueKind(enum.IntEnum):
     ROUND_DRAW = 7
     AUDIT_DRAW = 8
     FORGET_AUDIT = 9
+    ABSENCE_EXPIRY = 10
 
 
 @record
@@ -127,6 +134,7 @@ class Worker:
     """A bonded worker, known by its key. `unresolved` is the gross price of its settled, not yet resolved stages.
 
     `jailed_until` is the end of the last jail that this worker caused; `read_jail` of the operator is what binds.
+    `active_since` is when it came last. Settlements before `floor_until` may price it down to the floors (asks.py).
     """
 
     operator: AccountId
@@ -142,13 +150,25 @@ class Worker:
     addresses: Annotated[tuple[Annotated[str, Max(limits.ADDRESS_BYTES_MAX)], ...], Max(limits.WORKER_ADDRESSES_MAX)]
     prefill_price: Balance
     decode_price: Balance
-    registered_height: U64
+    active_since: U64
     earned: Balance
     passes: U32
     fails: U32
     unavailable: U32
     unavailable_in_row: U16
     jailed_until: U64
+    prefill_floor: Balance
+    decode_floor: Balance
+    floor_until: U64
+
+
+@record
+class LeftRange:
+    """Layers [start, end) that a worker held before it moved. Requests over them settle before block `until`."""
+
+    start: U16
+    end: U16
+    until: U64
 
 
 @record
@@ -296,6 +316,7 @@ params: StorageValue[InferenceParams] = StorageValue("inference.params", Inferen
 models: StorageMap[Model] = StorageMap("inference.model", (Hash32,), Model)
 manifests: StorageMap[Manifest] = StorageMap("inference.manifest", (Hash32,), Manifest)
 workers: StorageMap[Worker] = StorageMap("inference.worker", (PublicKey,), Worker)
+left_ranges: StorageMap[LeftRange] = StorageMap("inference.left_range", (PublicKey,), LeftRange)
 workers_by_model = StorageSet("inference.worker_by_model", (Hash32, PublicKey))
 workers_by_operator = StorageSet("inference.worker_by_operator", (AccountId, PublicKey))
 verifiers = StorageSet("inference.verifier", (Hash32, AccountId))
@@ -315,6 +336,9 @@ roster_size: StorageValue[int] = StorageValue("inference.roster_size", U32, 0)
 scores: StorageMap[int] = StorageMap("inference.score", (PublicKey,), U16)
 audit_plans: StorageMap[AuditPlan] = StorageMap("inference.audit_plan", (Hash32,), AuditPlan)
 audits: StorageMap[Audit] = StorageMap("inference.audit", (Hash32,), Audit)
+open_audits = StorageSet("inference.open_audit", (PublicKey, Hash32))
+absence_reports: StorageMap[int] = StorageMap("inference.absence_report", (PublicKey, AccountId), U64)
+"""The block from which a verifier's report about a worker counts no more."""
 jails: StorageMap[int] = StorageMap("inference.jail", (AccountId,), U64)
 due = StorageSet("inference.due", (U64, U8, Hash32))
 

@@ -118,6 +118,8 @@ INFERENCE = {
     # All audits of an epoch are drawn in one block.
     "inference.audits_per_epoch": Bound(0, 64),
     "inference.audit_score_step_permille": Bound(1, PERMILLE),
+    # Fewer, and the reports of a quorum do not meet; more, and a worker that came back long ago is marked by old ones.
+    "inference.absence_blocks": Bound(10, 100_000),
 }
 
 GOVERNANCE = {

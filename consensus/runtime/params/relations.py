@@ -82,6 +82,7 @@ def _validate_inference(params: InferenceParams) -> None:
         "reveal_blocks",
         "fails_min",
         "retention_blocks",
+        "absence_blocks",
     )
     for name in positive:
         _require(getattr(params, name) > 0, f"inference.{name}", "is zero")

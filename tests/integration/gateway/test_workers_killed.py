@@ -83,6 +83,32 @@ def test_before_the_first_token_another_worker_takes_over(net: GatewayNet) -> No
     assert net.look_up(first)["cost_nmyl"] == 0
 
 
+def test_a_killed_worker_is_avoided_after_its_first_failure_and_found_again_where_it_comes_back(
+    net: GatewayNet,
+) -> None:
+    def ask() -> tuple[str, float]:
+        began_s = time.monotonic()
+        answer = net.chat("What is the capital of France?", max_tokens=8)
+        assert answer.status_code == 200, answer.text
+        return find_upper(net, answer.headers["x-myelin-path"]), time.monotonic() - began_s
+
+    def count_failed() -> int:
+        return (net.base.parent / "gateway.log").read_text().count("another path is tried")
+
+    ask()
+    name, _ = ask()
+    failed = count_failed()
+    with killed(net, name):
+        served = [ask() for _ in range(6)]
+    assert name not in {one for one, _ in served}
+    assert count_failed() - failed <= 1, "only the first request may have found out"
+    (other,) = {one for one, _ in served}
+    with killed(net, other):
+        back, took_s = ask()
+    assert back == name, "nobody else serves the layers"
+    print("seconds after the first kill:", [round(one, 2) for _, one in served], "after the second:", round(took_s, 2))
+
+
 def test_in_mid_stream_the_client_is_told_and_the_escrow_comes_back(net: GatewayNet, tmp_path: Path) -> None:
     """Through a gateway of its own, whose session closes with it."""
     with open_gateway(tmp_path, net.plan) as (url, pid):

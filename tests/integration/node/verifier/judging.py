@@ -66,7 +66,7 @@ class DrawnChain:
     async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
         raise NotImplementedError
 
-    async def get_worker(self, worker: bytes) -> WorkerEntry | None:
+    async def get_worker(self, worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
         return await self.network.chain.get_worker(worker)
 
     async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:

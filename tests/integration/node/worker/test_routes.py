@@ -32,8 +32,9 @@ class OneSession(FakeBank):
 
     async def open(self, model: bytes, max_price: int, deposit: int, requests_max: int) -> NewSession:
         kept = self.files.keep(SessionNote(SESSION, SESSION_KEY.seed, model, 0))
-        self.sessions[SESSION] = FakeSession(deposit, requests_max, 1)
-        return NewSession(SESSION, SESSION_KEY, deposit, requests_max, 1, 3_601, kept)
+        self.sessions[SESSION] = FakeSession(deposit, requests_max, self.height)
+        expiry = self.height + self.lifetime
+        return NewSession(SESSION, SESSION_KEY, deposit, requests_max, self.height, expiry, kept)
 
 
 class HeightChain:

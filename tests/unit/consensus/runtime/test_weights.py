@@ -32,7 +32,7 @@ GROWING: dict[type, Callable[[int], Any]] = {
     calls.RegisterWorker: lambda size: calls.RegisterWorker(
         ACCOUNT, 0, 1, 1, ACCOUNT, bytes(64), "p", ("a",) * size, 1, 1
     ),
-    calls.UpdateWorker: lambda size: calls.UpdateWorker(ACCOUNT, "p", ("a",) * size),
+    calls.UpdateWorker: lambda size: calls.UpdateWorker(ACCOUNT, "p", ("a",) * size, 1, 1),
     calls.Settle: lambda size: calls.Settle(NO_ORDER, NO_ORDER, ROOTS[:size]),
     calls.ProposeParams: lambda size: calls.ProposeParams((calls.ParamChange("a.b", 1),) * size),
     calls.BatchAll: lambda size: calls.BatchAll((calls.Remark(b""),) * size),

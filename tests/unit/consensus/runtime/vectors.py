@@ -111,8 +111,11 @@ def build_calls() -> list[calls.Call]:
         calls.RegisterValidator(key.public_key, key.sign(Tag.KEY_PROOF_SIGN, bob.account)),
         calls.RegisterModel(encode(build_manifest(LAYERS))),
         world.register_worker(bob, 0, 2),
-        calls.UpdateWorker(bob.worker_key.public_key, "peer", ("/ip4/127.0.0.1/tcp/4001",)),
+        calls.UpdateWorker(bob.worker_key.public_key, "peer", ("/ip4/127.0.0.1/tcp/4001",), 500, 1_000),
+        calls.MoveWorker(bob.worker_key.public_key, 4, 6),
         calls.RetireWorker(bob.worker_key.public_key),
+        calls.LeaveWorker(bob.worker_key.public_key),
+        calls.ReportAbsent(bob.worker_key.public_key),
         calls.RegisterVerifier(world.model),
         calls.OpenSession(world.model, world.session_key.public_key, 1_000, 10**10, 3),
         calls.TopUpSession(order.order.session, 10**9),
@@ -243,7 +246,7 @@ def build_formulas() -> dict[str, Any]:
         Validator(bytes([index]) * 32, bytes([index]) * 32, power) for index, power in enumerate((500, 300, 200))
     ]
     beacon, request = compute_beacon(1), bytes(range(32))
-    worker = Worker(bytes(32), bytes(32), 0, 2, 0, 10**9, 10**6, 1, 0, "", (), 0, 0, 0, 0, 9, 0, 0, 0, 0)
+    worker = Worker(bytes(32), bytes(32), 0, 2, 0, 10**9, 10**6, 1, 0, "", (), 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0)
     sampled = replace(params.inference, base_challenge_ppm=10_000)
     seated = draws.compute_committee(beacon, compute_challenge_id(request, 1), members, 2)
     path = World().order().order.path

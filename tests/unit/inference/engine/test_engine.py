@@ -284,12 +284,63 @@ def test_scheduler_rejects_gaps_and_forgets_removed_requests() -> None:
     scheduler.remove(A)
     scheduler.update(step)
     assert scheduler.schedule() == EngineStep(())
-    scheduler.enqueue(A, 0, 4)
+
+
+def test_drafted_positions_run_as_a_decode_and_are_taken_back_by_what_follows() -> None:
+    scheduler = Scheduler()
+    scheduler.enqueue(A, 0, 3)
+    scheduler.enqueue(B, 0, 40)
+    with pytest.raises(EngineError, match="before the answer"):
+        scheduler.enqueue(A, 3, 4, 3)
+    scheduler.update(scheduler.schedule())
+    scheduler.enqueue(A, 3, 4, 3)
+    scheduler.enqueue(C, 9, 1)
     step = scheduler.schedule()
-    scheduler.truncate(A, 2)
+    assert step == EngineStep((Work(A, 3, 4), Work(C, 9, 1), Work(B, 0, 40)))
+    for start in (4, 7):
+        with pytest.raises(EngineError, match="before the answer"):
+            scheduler.enqueue(A, start, 1)
     scheduler.update(step)
-    scheduler.enqueue(A, 2, 1)
-    assert scheduler.schedule() == EngineStep((Work(A, 2, 1),))
+    for start in (3, 8):
+        with pytest.raises(EngineError, match="does not follow 7"):
+            scheduler.enqueue(A, start, 1)
+    assert scheduler.enqueue(A, 5, 3, 2), "the draft at 4 stood"
+    scheduler.update(step := scheduler.schedule())
+    assert step == EngineStep((Work(A, 5, 3),))
+    assert not scheduler.enqueue(A, 8, 1), "all of it stood"
+    with pytest.raises(EngineError, match="drafted"):
+        scheduler.enqueue(A, 9, 2, 2)
+
+
+def test_a_draft_is_taken_back_of_a_request_that_lost_its_memory() -> None:
+    scheduler = Scheduler()
+    scheduler.enqueue(A, 0, 40)
+    scheduler.update(scheduler.schedule())
+    scheduler.update(scheduler.schedule())
+    scheduler.enqueue(A, 40, 5, 4)
+    scheduler.update(scheduler.schedule())
+    scheduler.restart(A)
+    assert scheduler.enqueue(A, 42, 3, 2)
+    seen = []
+    while (step := scheduler.schedule()).works:
+        seen += step.works
+        scheduler.update(step)
+    assert seen == [Work(A, 0, 42, True), Work(A, 42, 3)]
+
+
+def test_drafts_take_the_room_of_as_many_decodes() -> None:
+    """Each gets its turn: what did not fit comes first next time."""
+    scheduler = Scheduler(decodes_max=6)
+    for key, count in ((A, 5), (B, 3), (C, 9)):
+        scheduler.enqueue(key, 0, count, count - 1)
+    seen = []
+    while (step := scheduler.schedule()).works:
+        seen.append([work.request_id for work in step.works])
+        scheduler.update(step)
+    assert seen == [[A], [B], [C]]
+    scheduler.enqueue(A, 5, 1)
+    scheduler.enqueue(B, 3, 5, 4)
+    assert [work.count for work in scheduler.schedule().works] == [1, 5]
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 70)), max_size=30), st.integers(1, 8))

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.manifests import build_manifest
 from inference.errors import StoreError
 from inference.model.store import ShardStore
-from node.cli.stored_models import find_model
+from node.cli.stored_models import find_model, find_wanted_model
 
 
 def test_a_directory_that_cannot_be_read_hides_no_other_model(tmp_path: Path) -> None:
@@ -23,3 +23,12 @@ def test_a_directory_that_cannot_be_read_hides_no_other_model(tmp_path: Path) ->
         find_model(store, "1111")
     with pytest.raises(StoreError, match="no stored model is called 'yours'; stored: Mine"):
         find_model(store, "yours")
+
+
+def test_a_whole_id_is_wanted_though_nothing_is_stored(tmp_path: Path) -> None:
+    store = ShardStore(tmp_path)
+    assert find_wanted_model(store, "0x" + "Ab" * 32) == find_wanted_model(store, "ab" * 32) == b"\xab" * 32
+    model = store.save_manifest(build_manifest(3, name="Mine"))
+    assert find_wanted_model(store, "mine") == model
+    with pytest.raises(StoreError, match="no stored model"):
+        find_wanted_model(store, "ab" * 31)

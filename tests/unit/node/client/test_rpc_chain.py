@@ -31,7 +31,29 @@ from node.client.rpc_errors import RpcError
 PARAMS = build_dev_spec().params.inference
 SESSION = Session(bytes(32), bytes(32), bytes(32), SessionStatus.OPEN, 9, 100, 15, 60, 5, 2, 1, 10, 1_000)
 WORKER = Worker(
-    bytes(32), bytes(32), 0, 2, WorkerStatus.ACTIVE, 150 * 10**9, 0, 0, 0, "peer", (), 1, 2, 1, 0, 10**6, 0, 0, 0, 0
+    bytes(32),
+    bytes(32),
+    0,
+    2,
+    WorkerStatus.ACTIVE,
+    150 * 10**9,
+    0,
+    0,
+    0,
+    "peer",
+    (),
+    1,
+    2,
+    1,
+    0,
+    10**6,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
 )
 
 
@@ -61,6 +83,11 @@ def test_the_largest_request_a_bond_bears_is_the_chain_s_own() -> None:
 def test_only_an_active_worker_takes_work(status: WorkerStatus) -> None:
     entry = make_worker_entry(bytes(32), replace(WORKER, status=status), PARAMS, is_jailed=False)
     assert (entry.is_active, entry.is_leaving) == (False, True)
+
+
+def test_an_absent_worker_takes_no_work_and_may_come_back() -> None:
+    entry = make_worker_entry(bytes(32), replace(WORKER, status=WorkerStatus.ABSENT), PARAMS, is_jailed=False)
+    assert (entry.is_active, entry.is_leaving, entry.is_absent) == (False, False, True)
 
 
 def test_a_jailed_operator_s_workers_wait() -> None:
@@ -160,6 +187,18 @@ async def test_who_asks_for_the_height_begins_anew() -> None:
     moved = await chain.get_worker(b"w" * 32)
     assert moved is not None
     assert moved.peer_id == "moved"
+
+
+async def test_a_worker_that_cannot_be_reached_is_read_anew() -> None:
+    rpc = FakeRpc()
+    chain = RpcChain(rpc, bytes(32))
+    inference.workers.write(rpc.state, b"w" * 32, WORKER)
+    await chain.get_worker(b"w" * 32)
+    inference.workers.write(rpc.state, b"w" * 32, replace(WORKER, peer_id="moved"))
+    for fresh, peer_id in ((False, WORKER.peer_id), (True, "moved"), (False, "moved")):
+        found = await chain.get_worker(b"w" * 32, fresh=fresh)
+        assert found is not None
+        assert found.peer_id == peer_id
 
 
 async def test_a_worker_that_is_not_there_is_asked_for_again() -> None:

@@ -14,7 +14,7 @@ from inference.model.tokenizer.byte_alphabet import BYTE_OF_CHAR
 from inference.model.tokenizer.data import TokenizerData
 from inference.model.tokenizer.tokenizer import Tokenizer
 from inference.serving.client import PromptScored, RequestFailed
-from node.client.answer import Answer, Ask, Generated, RequestOutcome, Resolution, StageOutcome
+from node.client.answer import Answer, Ask, Generated, Move, RequestOutcome, Resolution, StageOutcome
 from node.client.errors import RequestLost
 from node.gateway.catalog import ModelPrice, OfferedModel
 from proto_specs.order_rules import ModelBounds
@@ -84,6 +84,7 @@ class FakeAnswer:
         self.request = hashlib.sha256(f"{number}".encode()).digest()
         self.session = SESSION
         self.path = PATH
+        self.moves: list[Move] = []
         self.vouched = -1
         self.promised_before = 0
         self._owner = owner

@@ -42,7 +42,7 @@ class FakeAccount:
 async def register(store: ShardStore, device: Device) -> list[bytes]:
     account = FakeAccount()
     with trio.move_on_after(0.5):
-        await keep_registered(account, store, Judge(store, device))  # type: ignore[arg-type]
+        await keep_registered(account, store, Judge(store, device), set())  # type: ignore[arg-type]
     return account.registered
 
 

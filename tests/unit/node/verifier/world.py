@@ -114,7 +114,7 @@ class FakeChain:
     async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
         raise NotImplementedError
 
-    async def get_worker(self, worker: bytes) -> WorkerEntry | None:
+    async def get_worker(self, worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
         self._check()
         addresses = self.addresses.get(worker, (worker.hex()[:4],))
         return WorkerEntry(worker, bytes(32), bytes(32), 0, 2, 1, 1, "peer", addresses, 1, 2, True, False)

@@ -242,7 +242,7 @@ class LaggingChain:
         height = self.heights.pop(0) if len(self.heights) > 1 else self.heights[0]
         return Health(height, is_current=height >= 1_000)
 
-    async def get_worker(self, worker: bytes) -> object | None:
+    async def get_worker(self, worker: bytes, *, fresh: bool = False) -> object | None:
         return object() if self.heights[0] >= 100 else None
 
 

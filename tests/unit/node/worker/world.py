@@ -44,7 +44,7 @@ class DictChain:
         self._check()
         return (session, sequence) in self.used
 
-    async def get_worker(self, worker: bytes) -> WorkerEntry | None:
+    async def get_worker(self, worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
         self._check()
         return self.workers.get(worker)
 

@@ -66,6 +66,19 @@ class Market(RuleBasedStateMachine):
         who = self.world.workers[worker]
         self.world.chain.submit(who, calls.RetireWorker(who.worker_key.public_key))
 
+    @rule(worker=st.integers(0, 2), is_reported=st.booleans())
+    def go_away(self, worker: int, is_reported: bool) -> None:
+        key = self.world.workers[worker].worker_key.public_key
+        if is_reported:
+            self.world.chain.submit(self.world.verifiers[0], calls.ReportAbsent(key))
+        else:
+            self.world.chain.submit(self.world.workers[worker], calls.LeaveWorker(key))
+
+    @rule(worker=st.integers(0, 2), price=st.integers(1, 2_000))
+    def come_back(self, worker: int, price: int) -> None:
+        who = self.world.workers[worker]
+        self.world.chain.submit(who, calls.UpdateWorker(who.worker_key.public_key, "peer", (), price, price))
+
     @rule(amount=st.integers(0, 10**10))
     def top_up(self, amount: int) -> None:
         self.world.chain.submit(self.world.client, calls.TopUpSession(self.world.session, amount))

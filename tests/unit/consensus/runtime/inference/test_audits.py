@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from consensus.runtime.balances.state import read_issuance
-from consensus.runtime.inference import audits
+from consensus.runtime.inference import audits, errors
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.events import AuditDrawn, AuditScored, CommitteeEmpty, VerifierPaid
 from consensus.runtime.inference.state import WorkerStatus
@@ -216,6 +216,18 @@ def test_the_cap_on_issuance_holds(build: Any) -> None:
     issued = read_issuance(chain.state)
     assert judge(world, audit, Outcome.PASS).reward < audit.reward * 250 // 1000
     assert read_issuance(chain.state) <= issued
+
+
+def test_nobody_moves_out_of_an_audit(build: Any) -> None:
+    """The verdict is on the layers that the worker holds: with others it could not be reached."""
+    world = build()
+    audit = go_to_draw(world)[0]
+    who = next(one for one in world.workers if one.worker_key.public_key == audit.worker)
+    held = inference.workers.read(world.chain.state, audit.worker)
+    call = calls.MoveWorker(audit.worker, 0, 1 if held.end != 1 else 2)
+    world.chain.expect_error(who, call, errors.AuditOpen)
+    judge(world, audit, Outcome.PASS)
+    world.chain.expect_ok(who, call)
 
 
 def test_an_audit_is_forgotten_whole(build: Any) -> None:

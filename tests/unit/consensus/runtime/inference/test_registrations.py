@@ -75,7 +75,7 @@ def test_worker_registration_is_checked(world: World) -> None:
 
 def test_a_worker_moves_and_retires(world: World) -> None:
     bob, key = world.workers[0], world.workers[0].worker_key.public_key
-    world.chain.expect_ok(bob, calls.UpdateWorker(key, "peer", ("/ip4/10.0.0.1/tcp/2",)))
+    world.chain.expect_ok(bob, calls.UpdateWorker(key, "peer", ("/ip4/10.0.0.1/tcp/2",), PRICE // 2, PRICE))
     worker = queries.read_worker(world.chain.state, key)
     assert worker is not None
     assert (worker.peer_id, worker.addresses) == ("peer", ("/ip4/10.0.0.1/tcp/2",))
@@ -95,12 +95,12 @@ def test_a_worker_moves_and_retires(world: World) -> None:
 
 def test_only_the_operator_changes_an_active_worker(world: World) -> None:
     key = world.workers[0].worker_key.public_key
-    for call in (calls.UpdateWorker(key, "peer", ()), calls.RetireWorker(key)):
+    for call in (calls.UpdateWorker(key, "peer", (), 1, 1), calls.RetireWorker(key)):
         world.chain.expect_error(EVE, call, errors.NotOperator)
         world.chain.expect_error(EVE, replace(call, worker_key=bytes(32)), errors.UnknownWorker)
     world.chain.expect_ok(world.workers[0], calls.RetireWorker(key))
     world.chain.expect_error(world.workers[0], calls.RetireWorker(key), errors.WorkerNotActive)
-    world.chain.expect_error(world.workers[0], calls.UpdateWorker(key, "peer", ()), errors.WorkerNotActive)
+    world.chain.expect_error(world.workers[0], calls.UpdateWorker(key, "peer", (), 1, 1), errors.WorkerNotActive)
 
 
 def test_a_bond_waits_for_unresolved_stages() -> None:

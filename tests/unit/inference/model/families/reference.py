@@ -156,6 +156,19 @@ def compute_stepwise(session: ShardSession, tokens: NDArray[np.uint32]) -> Logit
     return compute_logits(session, tokens, range(1, len(tokens)))
 
 
+def compute_drafted(
+    session: ShardSession, tokens: NDArray[np.uint32], wrong: NDArray[np.uint32], cuts: Sequence[int]
+) -> Logits:
+    """Logits [T, V] by pieces as `compute_logits`, with `wrong` tokens run behind each piece and taken back."""
+    kv = session.open_kv(CAPACITY)
+    answers = []
+    for piece in np.split(tokens, list(cuts)):
+        end = kv.length + len(piece)
+        answers.append(_answer(session, kv, np.concatenate([piece, wrong]))[: len(piece)])
+        kv.truncate(end)
+    return np.concatenate(answers)
+
+
 def compute_in_shards(model: StoredModel, tokens: NDArray[np.uint32], cuts: Sequence[int]) -> Logits:
     """Logits [T, V] of the model cut into shards before the layers `cuts`."""
     rows: NDArray[Any] = tokens

@@ -61,6 +61,13 @@ def test_chunks_are_a_prefill(pair: Pair) -> None:
         assert compute_distance(reference.compute_logits(pair.session, TOKENS, cuts), whole) <= SELF_TOLERANCE
 
 
+def test_drafts_that_are_taken_back_leave_nothing(pair: Pair) -> None:
+    """Whatever a layer keeps of the past: all keys, those of a window, or one latent."""
+    whole = reference.compute_logits(pair.session, TOKENS)
+    drafted = reference.compute_drafted(pair.session, TOKENS, draw_tokens(9, seed=9), [5, 20, 21, 40])
+    assert compute_distance(drafted, whole) <= SELF_TOLERANCE
+
+
 def test_shards_are_the_whole(pair: Pair) -> None:
     whole = reference.compute_logits(pair.session, TOKENS)
     for cuts in ([1], [pair.stored.layers - 1], list(range(1, pair.stored.layers))):
