@@ -111,7 +111,7 @@ async def test_an_acceptance_after_the_refusal_of_another_stage_breaks_nothing()
     order = make_order((1, 2, 3), 4, 2)
     machine = ClientRequest(order, (1, 2, 3), SESSION_KEY)
     sender, receiver = trio.open_memory_channel[Any](10)
-    run = transport._RequestRun(machine, [], [], sender)  # noqa: SLF001
+    run = transport._RequestRun(machine, [], [], sender, lambda _stage: True)  # noqa: SLF001
     run._take(1, Failed(machine.request, FailureCode.NO_CAPACITY, "full"))  # noqa: SLF001
     run._take(0, Accepted(machine.request))  # noqa: SLF001
     assert [one async for one in receiver] == [RequestFailed(1, FailureCode.NO_CAPACITY, "full")]

@@ -13,9 +13,10 @@ from inference.serving.client import ClientRequest, RequestFailed, SettlementSen
 from inference.serving.events import Compute, Computed, DrawnToken
 from inference.serving.record import RequestRecord
 from inference.serving.setup import StageSetup
+from inference.serving.window_store import SignedWindow
 from node.client.link import LinkLost, make_failed
 from node.worker import deadlines as module
-from node.worker.active import ActiveRequest
+from node.worker.active import INBOX_EVENTS_MAX, ActiveRequest
 from node.worker.ends import HOLD_S
 from node.worker.path_peers import PathPeers
 from proto_specs.types.calls import Settle
@@ -86,6 +87,23 @@ class FakeCompute:
 
 
 @dataclass
+class FakeWindows:
+    """Keeps windows in memory until it is deleted."""
+
+    windows: list[SignedWindow] = field(default_factory=list)
+    is_deleted: bool = False
+
+    def put(self, window: SignedWindow) -> None:
+        self.windows.append(window)
+
+    def get(self, number: int) -> SignedWindow:
+        return self.windows[number]
+
+    def delete(self) -> None:
+        self.is_deleted = True
+
+
+@dataclass
 class FakeArchive:
     """Keeps in memory; `during` runs while it writes."""
 
@@ -93,6 +111,9 @@ class FakeArchive:
     settlements: list[Settle] = field(default_factory=list)
     failure: OSError | None = None
     during: Callable[[], Awaitable[None]] | None = None
+
+    def open_windows(self, setup: StageSetup) -> FakeWindows:
+        return FakeWindows()
 
     async def retain(self, record: RequestRecord) -> None:
         await trio.lowlevel.checkpoint()
@@ -286,7 +307,7 @@ async def test_frames_that_come_during_the_end_are_not_kept(autojump_clock) -> N
 async def test_a_flood_ends_the_request_with_its_reason(autojump_clock) -> None:
     bench = Bench()
     bench.is_silent = lambda frame: True
-    for _ in range(module.INBOX_EVENTS_MAX + 10):
+    for _ in range(INBOX_EVENTS_MAX + 10):
         bench.active.post(Countersign(bench.request, 1, 0, bytes(64)), bench.client)  # type: ignore[arg-type]
     await bench.run()
     assert bench.client.get_failure() == FailureCode.NO_CAPACITY

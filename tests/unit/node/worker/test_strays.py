@@ -58,7 +58,7 @@ async def test_frames_of_the_wrong_peer_close_its_stream_and_touch_nothing(stage
     link = bench.client if sender == "client" else FakeLink(sender)
     with pytest.raises(StrayFrame):
         bench.active.post(make(bench.request), link)  # type: ignore[arg-type]
-    assert bench.active._inbox.statistics().current_buffer_used == 0  # noqa: SLF001
+    assert bench.active._inbox.waiting == 0  # noqa: SLF001
 
 
 async def test_a_frame_of_an_unknown_request_is_answered_and_answers_are_not() -> None:
