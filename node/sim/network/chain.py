@@ -19,7 +19,7 @@ ABSENT_S = 90.0
 
 MANIFEST = Manifest(
     name="simulated",
-    architecture=Architecture("llama", LAYERS, 5_120, 32_000, 4_096, ()),
+    architecture=Architecture("llama", LAYERS, 8_192, 32_000, 4_096, ()),
     service_class=int(ServiceClass.EXACT),
     wire_dtype=0,
     eos_tokens=(),

@@ -41,6 +41,9 @@ class OrderOwner(Protocol):
     def note_lost(self, stage: int, code: FailureCode) -> None:
         """A stage was lost, or refuses."""
 
+    def note_alarm(self, what: str, *, is_true: bool) -> None:
+        """A stage is taken for lost; whether it is."""
+
     def may_replace(self, stage: int) -> bool:
         """Whether others could take a stage's place."""
 
@@ -249,7 +252,7 @@ class SimOrder:
             self._virtual.after(self._way(self._gateway.spot, self.stages[stage].rig.spot), self._ping, stage)
         stalled = self._watch.find_stalled(now_s)
         if stalled is not None and self._owner.may_replace(stalled[0]):
-            self._fail(stalled[0], FailureCode.NEIGHBOUR_LOST)
+            self._lose(stalled[0], stalled[1])
             return
         self._look_later()
 
@@ -273,7 +276,12 @@ class SimOrder:
             self._virtual.after(left_s, self._check_heard)
             return
         silent = [at for at, one in enumerate(self.stages) if one.state in (WorkerState.SILENT, WorkerState.STUCK)]
-        self._fail(silent[0] if silent else self._last, FailureCode.NEIGHBOUR_LOST)
+        self._lose(silent[0] if silent else self._last, "nothing comes")
+
+    def _lose(self, stage: int, what: str) -> None:
+        """The client finds a stage lost; it may be wrong."""
+        self._owner.note_alarm(what, is_true=self.stages[stage].state not in (WorkerState.SERVING, WorkerState.LEAVING))
+        self._fail(stage, FailureCode.NEIGHBOUR_LOST)
 
     def note_reset(self, stage: int) -> None:
         """See StageSink."""

@@ -28,6 +28,11 @@ class NetworkOutcome:
     violations: tuple[str, ...]
 
 
+def summarize_coarse(seed: int, plan: WorldPlan, tally: Tally) -> NetworkOutcome:
+    """A seed's figures, of the coarse model."""
+    return summarize(seed, plan, tally, ())
+
+
 def summarize(seed: int, plan: WorldPlan, tally: Tally, workers: Collection[SimWorker]) -> NetworkOutcome:
     """A seed's figures. Requests that neither ended nor failed are not complete."""
     sums = {
@@ -100,9 +105,7 @@ def merge_outcomes(outcomes: Sequence[NetworkOutcome]) -> dict[str, Any]:
             "complete_share >= 0.999": share >= COMPLETE_GOAL,
             "p95 pause <= 5 s": pauses["p95"] <= PAUSE_P95_GOAL_S,
         },
-        "violations": [
-            {"seed": one.seed, "violations": list(one.violations)} for one in outcomes if one.violations
-        ],
+        "violations": [{"seed": one.seed, "violations": list(one.violations)} for one in outcomes if one.violations],
     }
 
 

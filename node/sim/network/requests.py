@@ -161,6 +161,11 @@ class SimRequest:
         self._exclude(order.route.workers[stage].worker)
         self._go_on()
 
+    def note_alarm(self, what: str, *, is_true: bool) -> None:
+        """See OrderOwner."""
+        when = "after" if self._done else "before"
+        self._world.tally.count(f"{'alarm' if is_true else 'false alarm'}: {what}, {when} the first token")
+
     def may_replace(self, stage: int) -> bool:
         """See OrderOwner."""
         assert self._order is not None, "its order asks"

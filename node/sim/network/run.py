@@ -60,19 +60,16 @@ class SimNetwork:
 
     @staticmethod
     def _make_rng(seed: int, of: str) -> random.Random:
-        return random.Random(f"{seed} {of}")  # noqa: S311 - a simulation is drawn from its seed
+        return random.Random(f"{seed} {of}")
 
     def run(self) -> None:
         """To the end of the plan, and of the requests that are under way then."""
         for key, rig in self._newcomers:
             self.placing.add_first(key, rig)
-        self.tally.count("moves")  # so that it is in every report
-        self.tally.counts["moves"] = 0
         self.chain.start(self._note_block)
         for gateway in self.gateways:
             gateway.start()
         self.virtual.run(WARM_S)
-        self.virtual.now_s = WARM_S
         self.placing.start()
         self.churn.start(self._ask)
         self._sample()
@@ -108,9 +105,8 @@ class SimNetwork:
         hours = -(-(self.plan.minutes * 60.0 + LATE_S) // 3_600)
         allowed = MovePolicy().moves_per_hour_max * hours
         if self.placing.most_moves() > allowed:
-            self.tally.violations.append(
-                f"a worker moved {self.placing.most_moves()} times in {self.plan.minutes} minutes: {allowed:.0f} allowed"
-            )
+            moves = f"{self.placing.most_moves()} times in {self.plan.minutes} minutes"
+            self.tally.violations.append(f"a worker moved {moves}: {allowed:.0f} allowed")
 
 
 def simulate_network(seed: int, plan: WorldPlan, told: Told | None = None) -> NetworkOutcome:

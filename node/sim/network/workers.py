@@ -32,7 +32,7 @@ BOND = 10**15
 
 
 class WorkerState(enum.Enum):
-    """What a worker does. DEAD: its address refuses. SILENT: nothing ever comes. STUCK: it answers, and computes nothing."""
+    """DEAD: its address refuses. SILENT: nothing ever comes. STUCK: it answers, and computes nothing."""
 
     LOADING = "loading"
     SERVING = "serving"
@@ -189,10 +189,13 @@ class SimWorker:
             self._begin_pass()
 
     def send(self, rows: int, way_s: float, then: Callable[..., None], *args: object) -> None:
-        """Send rows up its link; `then` runs when the last one has come."""
-        begin_s = max(self._virtual.now_s, self._up_free_s)
-        self._up_free_s = begin_s + rows * ROW_BYTES / self.rig.up_bytes_s
-        self._virtual.after(self._up_free_s - self._virtual.now_s + way_s, then, *args)
+        """Send rows up its link; `then` runs when the last one has come.
+
+        Streams share the link, so a single row does not wait behind the chunks of others' prompts.
+        """
+        now_s, own_s = self._virtual.now_s, rows * ROW_BYTES / self.rig.up_bytes_s
+        self._up_free_s = max(now_s, self._up_free_s) + own_s
+        self._virtual.after((own_s if rows == 1 else self._up_free_s - now_s) + way_s, then, *args)
 
     def fall(self, state: WorkerState) -> list[tuple[StageSink, int]]:
         """Stop computing: what is under way is lost. The orders that were connected, and their stages."""

@@ -1,7 +1,8 @@
 """What a simulated network is made of: the figures of a scenario, and machines and places drawn from them.
 
 This is the model, no product code: how fast machines compute, how much they hold, and how far they are from each other.
-Its figures are those of homes: consumer GPUs behind some 50 Mbit/s up, in six regions of the earth.
+Its figures are those of homes: consumer GPUs behind some 50 Mbit/s up, in six regions of the earth, that serve a model
+of 70B parameters in four bits. No machine holds all of it.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from dataclasses import dataclass, replace
 
 from inference.placement import ModelBytes, RangeBytes
 
-LAYERS = 64
-LAYER_BYTES = 300_000_000
-END_BYTES = 400_000_000
+LAYERS = 80
+LAYER_BYTES = 500_000_000
+END_BYTES = 600_000_000
 """Embedding, or head."""
 KV_BYTES = 4_096
 """Of a layer and position: eight heads of 128, keys and values, two bytes each."""
-ROW_BYTES = 10_240
-"""A row of hidden states on its way to the next stage: 5,120 values of two bytes."""
+ROW_BYTES = 16_384
+"""A row of hidden states on its way to the next stage: 8,192 values of two bytes."""
 MODEL = ModelBytes(RangeBytes((LAYER_BYTES,) * LAYERS, END_BYTES, END_BYTES), (KV_BYTES,) * LAYERS)
 
 MEMORY_GB = ((6, 15), (8, 30), (12, 25), (16, 15), (24, 15))
 """Of a machine, and how many of a hundred have it."""
-LAYER_US_MEDIAN, LAYER_US_SIGMA = 700.0, 0.45
-"""What a layer takes for a row: reading 300 MB at 430 GB/s."""
+LAYER_US_MEDIAN, LAYER_US_SIGMA = 1_100.0, 0.45
+"""What a layer takes for a row: reading 500 MB at 450 GB/s."""
 PRICE_MEDIAN, PRICE_SIGMA, PRICE_MAX = 10.0, 0.35, 40
 """Nmyl per layer and token; what workers ask, and what clients allow."""
 UP_MBIT_MEDIAN, UP_SIGMA, UP_MBIT_MIN = 50.0, 0.7, 8.0
@@ -37,7 +38,7 @@ SPREAD_MS = 3.0
 ACCESS_MS_MEDIAN, ACCESS_SIGMA = 4.0, 0.5
 JITTER = 0.1
 PROMPT_MEDIAN, PROMPT_SIGMA, PROMPT_MAX = 200.0, 0.9, 1_500
-ANSWER_MEDIAN, ANSWER_SIGMA, ANSWER_MAX = 110.0, 0.7, 512
+ANSWER_MEDIAN, ANSWER_SIGMA, ANSWER_MAX = 150.0, 0.7, 512
 
 
 class Scenario(enum.StrEnum):
@@ -81,12 +82,12 @@ class WorldPlan:
 
 
 def make_plan(scenario: Scenario, workers: int, minutes: int) -> WorldPlan:
-    """A scenario's defaults. One request a second for 500 workers, a gateway for 100."""
+    """A scenario's defaults. One request a second for 333 workers, a gateway for 100."""
     plan = WorldPlan(
         workers=workers,
         gateways=max(2, workers // 100),
         minutes=minutes,
-        requests_per_s=workers / 500,
+        requests_per_s=workers / 333,
         look_s=max(60.0, workers * 0.3),
     )
     match scenario:
@@ -112,9 +113,7 @@ class Spot:
 
     def compute_way_s(self, other: Spot) -> float:
         """One way, without jitter, in seconds."""
-        return (
-            self.access_ms + other.access_ms + math.hypot(self.x_ms - other.x_ms, self.y_ms - other.y_ms)
-        ) / 1_000
+        return (self.access_ms + other.access_ms + math.hypot(self.x_ms - other.x_ms, self.y_ms - other.y_ms)) / 1_000
 
 
 @dataclass(frozen=True, slots=True)
