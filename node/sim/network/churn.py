@@ -76,9 +76,9 @@ class SimChurn:
         if draw < self._plan.drain_permille:
             self._drain(worker)
         elif draw < self._plan.drain_permille + self._plan.hang_permille:
-            self._fall(worker, WorkerState.STUCK)
+            self.let_fall(worker, WorkerState.STUCK)
         else:
-            self._fall(worker, WorkerState.DEAD if draw % 2 else WorkerState.SILENT)
+            self.let_fall(worker, WorkerState.DEAD if draw % 2 else WorkerState.SILENT)
 
     def _join_one(self) -> None:
         self._later(self._leave_rate_s(), self._join_one)
@@ -95,9 +95,10 @@ class SimChurn:
         if worker.kv and self._virtual.now_s < until_s:
             self._virtual.after(1.0, self._end_drain, worker, until_s)
             return
-        self._fall(worker, WorkerState.DEAD)
+        self.let_fall(worker, WorkerState.DEAD)
 
-    def _fall(self, worker: SimWorker, state: WorkerState) -> None:
+    def let_fall(self, worker: SimWorker, state: WorkerState) -> None:
+        """A worker falls, now; the chain hears of it later."""
         self._tally.count(f"fell: {state.value}")
         for order, stage in worker.fall(state):
             if state is WorkerState.DEAD:
@@ -109,7 +110,7 @@ class SimChurn:
         if worker.state is not state:
             return
         if state is WorkerState.STUCK:  # it answers probes: its operator finds out, and ends it
-            self._fall(worker, WorkerState.DEAD)
+            self.let_fall(worker, WorkerState.DEAD)
             return
         self._chain.announce(worker.describe(is_active=False, is_absent=True))
 
@@ -120,7 +121,7 @@ class SimChurn:
         self._tally.count("outages")
         for worker in self._list_serving():
             if worker.rig.spot.region == region and self._rng.randrange(1_000) < self._plan.outage_permille:
-                self._fall(worker, WorkerState.SILENT)
+                self.let_fall(worker, WorkerState.SILENT)
                 self._virtual.after(self._plan.outage_s, self._mend, worker)
 
     def _mend(self, worker: SimWorker) -> None:

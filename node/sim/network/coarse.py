@@ -1,7 +1,7 @@
 """The coarse model: a request is an event or two, its times are computed, not played. For a hundred thousand workers.
 
-What it shares with the fine model: machines, ways, churn, the product's `choose_path` and `choose_range`. What it leaves
-out: rows, passes, probes, pings, reports, moves and blocks. In their place:
+It shares with the fine model: machines, ways, churn, the product's `choose_path` and `RangeNetwork`. It leaves out rows,
+passes, probes, pings, reports, moves and blocks. In their place:
 
 - A gateway sees the `SEEN_MAX` workers it drew, and keeps the paths that `choose_path` gave it: the first with room
   and without a worker known to be dead is taken. Of a death it learns by a loss, or when a probe would have told it.
@@ -118,7 +118,10 @@ class CoarseNetwork:
         self._rng = random.Random(f"{seed} coarse")
         rigs = random.Random(f"{seed} rigs")
         drawn = [(rigs.randbytes(32), draw_rig(rigs, 0)) for _ in range(plan.workers)]
-        self.workers = [self._make_worker(key, rig, *place) for (key, rig), place in zip(drawn, place_all(drawn, self._rng), strict=True)]
+        self.workers = [
+            self._make_worker(key, rig, *place)
+            for (key, rig), place in zip(drawn, place_all(drawn, self._rng), strict=True)
+        ]
         self._gateways = [
             CoarseGateway(draw_spot(rigs), self._rng.sample(self.workers, min(SEEN_MAX, plan.workers)))
             for _ in range(plan.gateways)
@@ -226,7 +229,9 @@ class CoarseNetwork:
             ]
             if not spares:
                 return None
-            repaired.append(min(spares, key=lambda other: (other.row_s + gateway.spot.compute_way_s(other.rig.spot), other.key)))
+            repaired.append(
+                min(spares, key=lambda other: (other.row_s + gateway.spot.compute_way_s(other.rig.spot), other.key))
+            )
         return tuple(repaired)
 
     def _begin(self, request: CoarseRequest, path: tuple[CoarseWorker, ...]) -> None:
@@ -262,7 +267,11 @@ class CoarseNetwork:
         dying = min(path, key=lambda one: (one.dies_s, one.key))
         is_dying = dying.how is not WorkerState.LEAVING and dying.dies_s < now_s + whole_s
         lost_s = max(0.0, dying.dies_s - now_s) if is_dying else whole_s
-        arrived = max(0, min(request.tokens - request.done, int((lost_s - first_s) / token_s) + 1)) if lost_s >= first_s else 0
+        arrived = (
+            max(0, min(request.tokens - request.done, int((lost_s - first_s) / token_s) + 1))
+            if lost_s >= first_s
+            else 0
+        )
         if arrived:
             self._note_first_token(request, now_s + first_s)
         price = sum((one.end - one.start) * one.rig.price for one in path)
@@ -359,7 +368,7 @@ def compute_hops(path: tuple[CoarseWorker, ...]) -> float:
 
 
 def compute_load(one: CoarseWorker) -> float:
-    """How much longer a row waits at a worker with so many requests: they share passes, and wait for those under way."""
+    """How much longer a row takes at a worker with so many requests: they share passes, and wait for each other's."""
     others = max(0, one.requests - 1)
     return min(1.0, others * one.row_s / 0.25) * 0.5 + DECODE_SHARE * min(others, 4) * 0.5
 

@@ -119,6 +119,45 @@ def measure_spread(values: Sequence[float]) -> dict[str, float]:
     return {"count": len(ordered), "p50": at(0.5), "p95": at(0.95), "p99": at(0.99), "max": at(1.0)}
 
 
+COMPARED = (
+    ("complete_share", None),
+    ("first_token_s", "p50"),
+    ("first_token_s", "p95"),
+    ("tokens_per_s", "p50"),
+    ("pause_s", "p50"),
+    ("pause_s", "p95"),
+    ("continuations_per_request", None),
+    ("stages_per_order", None),
+    ("price_nmyl_per_token", None),
+)
+
+
+def compare_models(fine: dict[str, Any], coarse: dict[str, Any]) -> dict[str, Any]:
+    """The figures that both models have, and the coarse one's as a multiple of the fine one's."""
+    figures = {}
+    for name, part in COMPARED:
+        pair = [one[name] if part is None else one[name][part] for one in (fine, coarse)]
+        ratio = round(pair[1] / pair[0], 3) if pair[0] else None
+        figures[name if part is None else f"{name} {part}"] = {"fine": pair[0], "coarse": pair[1], "ratio": ratio}
+    return {"figures": figures, "fine": fine, "coarse": coarse}
+
+
+def format_comparison(comparison: dict[str, Any]) -> list[str]:
+    """A line for each figure."""
+    lines = [f"{'':<28}{'fine':>12}{'coarse':>12}{'ratio':>8}"]
+    for name, one in comparison["figures"].items():
+        ratio = "" if one["ratio"] is None else f"{one['ratio']:.2f}"
+        lines.append(f"{name:<28}{one['fine']:>12.4f}{one['coarse']:>12.4f}{ratio:>8}")
+    return lines
+
+
+def format_violations(result: dict[str, Any]) -> list[str]:
+    """What did not hold, seed by seed, and the commands that run them again."""
+    return [
+        f"seed {one['seed']}: {'; '.join(one['violations'])}\n  replay: {one['replay']}" for one in result["violations"]
+    ]
+
+
 def format_table(result: dict[str, Any]) -> list[str]:
     """The same for people, a line each."""
     first, pace, pause, liars = (result[name] for name in ("first_token_s", "tokens_per_s", "pause_s", "liars"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from inference.moving import MovePolicy
+from inference.routing import Prefer
 from node.client.answer import Ask
 from node.sim.network.chain import ListedWorkers
 from node.sim.network.checks import RouteChecks, count_uncovered
@@ -17,8 +19,6 @@ from node.sim.network.requests import RequestWorld, SimRequest
 from node.sim.network.tally import Tally
 from node.sim.network.workers import MODEL_ID, SimWorker, WorkerState
 from node.sim.network.world import ANSWER_MAX, PRICE_MAX, WorldPlan, draw_lengths, draw_rig, draw_spot
-from inference.moving import MovePolicy
-from inference.routing import Prefer
 from proto_specs.types.sampling import SamplingParams
 
 WARM_S = 60.0
@@ -45,7 +45,7 @@ class SimNetwork:
             self.virtual, self._make_rng(seed, "placing"), plan, self.chain, self.workers, self.tally
         )
         rigs = self._make_rng(seed, "rigs")
-        self._newcomers = [(rigs.randbytes(32), draw_rig(rigs, plan.liar_permille)) for _ in range(plan.workers)]
+        self.newcomers = [(rigs.randbytes(32), draw_rig(rigs, plan.liar_permille)) for _ in range(plan.workers)]
         self.gateways = [
             SimGateway(
                 self.virtual, self._make_rng(seed, f"gateway {number}"), plan, draw_spot(rigs), self.chain, self.workers
@@ -64,7 +64,7 @@ class SimNetwork:
 
     def run(self) -> None:
         """To the end of the plan, and of the requests that are under way then."""
-        for key, rig in self._newcomers:
+        for key, rig in self.newcomers:
             self.placing.add_first(key, rig)
         self.chain.start(self._note_block)
         for gateway in self.gateways:
