@@ -154,7 +154,7 @@ class PaidAnswer:
         assert self._machine is not None, "it was begun"
         self.last_failure = failure, self._machine.request
         self._left += self._make_part(cost_nmyl)
-        self.requests[self._machine.request] = cost_nmyl > 0
+        self.requests[self._machine.request] |= cost_nmyl > 0
         self._promised_before += cost_nmyl
         self._machine = None
 

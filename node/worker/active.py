@@ -323,6 +323,8 @@ class ActiveRequest:
                 case Compute() | ToClient() | ToUpstream() | ToDownstream() | ToFirst():
                     self._perform_now(effect)
                 case Rewind():
+                    if self._is_frozen:
+                        return
                     await self._compute.rewind(self.request, effect.position)
                 case StopComputing():
                     self._deadlines.note_stopped(trio.current_time())
@@ -343,7 +345,8 @@ class ActiveRequest:
 
     def _perform_now(self, effect: Compute | _ToPeer) -> None:
         if isinstance(effect, Compute):
-            self._compute.submit(self.request, effect)
+            if not self._is_frozen:  # the memory may be with another order
+                self._compute.submit(self.request, effect)
         else:
             self._send(effect)
 

@@ -189,10 +189,18 @@ Loss = tuple[int, int, int, int]
 """Which stage dies, how many after it too, after how many frames, and how many more are read then."""
 
 
-def answer(prompt_tokens: int, tokens_max: int, stages: int, seed: int, losses: Sequence[Loss], is_noisy: bool) -> Told:
-    """Ask, lose stages as told, go on each time with spares, until the answer is whole."""
+def answer(
+    prompt_tokens: int,
+    tokens_max: int,
+    stages: int,
+    seed: int,
+    losses: Sequence[Loss],
+    is_noisy: bool,
+    token: int = 100,
+) -> Told:
+    """Ask, lose stages as told, go on each time with spares, until the answer is whole. `token`: the prompt's first."""
     chance = random.Random(seed)
-    prompt = tuple(range(100, 100 + prompt_tokens))
+    prompt = tuple(range(token, token + prompt_tokens))
     ask = Ask(bytes(32), prompt, tokens_max, SamplingParams(0, 0, 1000, 0), 10)
     so_far = AnswerSoFar(ask)
     workers = [Worker(number) for number in range(WORKERS)]
