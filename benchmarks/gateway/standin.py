@@ -41,7 +41,6 @@ class TimedAnswer:
         self.request = request
         self.session = bytes(32)
         self.moves: list[Move] = []
-        self.parts: list[OrderedPart] = []
         self.path = (PathStage(b"\x01" * 32, 0, layers, 1, 1),)
         self._ask = ask
         self._tokens = tokens
