@@ -63,6 +63,7 @@ class AnswerResponse:
         self._is_streamed = is_streamed
         self._request_id = make_request_id()
         self._writer: EventWriter | None = None
+        self._headers: dict[str, str] = {}
         self._is_over = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,9 +78,10 @@ class AnswerResponse:
             self._run.end_journal(is_final=self._is_over)
 
     async def on_started(self, choices: Sequence[Choice]) -> None:
-        """Headers, and the first events."""
+        """Headers, and the first events. The headers are those of the first path, streamed or not."""
+        self._headers = make_headers(choices)
         if self._writer is not None:
-            await self._writer.start({**self._make_ids(), **make_headers(choices)})
+            await self._writer.start({**self._make_ids(), **self._headers})
             if data := self._form.open(choices):
                 await self._writer.write(data)
         else:
@@ -111,9 +113,8 @@ class AnswerResponse:
                 return
             await self._run.run(self)
             await self._run.wait_resolved()
-            headers = make_headers(self._run.choices)
             totals = self._make_totals()
-            headers["x-myelin-cost"] = str(totals.myelin["cost_nmyl"])
+            headers = {**self._headers, "x-myelin-cost": str(totals.myelin["cost_nmyl"])}
             response = JSONResponse(self._form.make_whole(totals), headers={**self._make_ids(), **headers})
         except Exception as error:
             known = translate(error) or _make_bug(error)

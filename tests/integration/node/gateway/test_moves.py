@@ -33,7 +33,7 @@ def test_both_requests_are_told_and_name_each_other(gateway: RunningGateway) -> 
     told = answer.json()["myelin"]
     first, second = told["requests"]
     assert answer.json()["choices"][0]["message"]["content"] == SAID
-    assert answer.headers["x-myelin-request"] == second["id"], "an answer that comes whole names the latest"
+    assert answer.headers["x-myelin-request"] == first["id"], "headers are of the first path"
     assert first["cost_nmyl"] + second["cost_nmyl"] == told["cost_nmyl"] == gateway.inference.answers[0].cost_nmyl
     assert second["continues"] == first["id"]
     (move,) = told["moves"]
