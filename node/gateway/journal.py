@@ -25,7 +25,8 @@ from proto_specs.types.wire import FinishReason
 
 SUFFIX: Final = ".answer"
 VERSION: Final = 1
-FILE_BYTES_MAX: Final = 64 << 20
+FILE_BYTES_MAX: Final = 16 << 20
+"""A journal that grows larger is given up: its answer goes on, but cannot be resumed."""
 RUNNING_MAX: Final = 4_096
 """Answers that are journaled at once; what comes beyond is answered, but cannot be resumed."""
 LEFT_MAX: Final = 1_000
@@ -92,9 +93,11 @@ class AnswerJournal:
         self._head = head
         self._handle: int | None = None
         self._is_lost = False
+        self._bytes = 0
         self.requests: set[bytes] = set()
         if resumes is not None:
             self._open(os.O_WRONLY | os.O_APPEND)
+            self._bytes = 0 if self._handle is None else os.fstat(self._handle).st_size
             self._write(["n", resumes + 1])
 
     def note_request(self, choice: int, request: bytes) -> None:
@@ -132,6 +135,10 @@ class AnswerJournal:
             return
         data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         try:
+            self._bytes += len(data)
+            if self._bytes > FILE_BYTES_MAX:
+                self._path.unlink(missing_ok=True)
+                raise OSError("it is larger than a journal may get")
             if os.write(self._handle, data) != len(data):
                 raise OSError("a short write")
         except OSError as error:
@@ -151,7 +158,7 @@ class Journals:
         self._directory = directory
         self._running: dict[bytes, AnswerJournal] = {}
         self._open: set[AnswerJournal] = set()
-        self._left: dict[bytes, LeftAnswer] = {}
+        self._left: dict[bytes, Path] = {}
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._read_left()
 
@@ -168,8 +175,19 @@ class Journals:
         return request in self._running
 
     def find(self, request: bytes) -> LeftAnswer | None:
-        """What an earlier run left of the answer of a request."""
-        return self._left.get(request)
+        """What an earlier run left of the answer of a request, read from its file."""
+        path = self._left.get(request)
+        if path is None:
+            return None
+        try:
+            return read_journal(path)
+        except (JournalDamaged, OSError) as error:
+            log.warning("%s: it cannot be resumed", error)
+            return None
+
+    def is_left(self, request: bytes) -> bool:
+        """Whether an earlier run left its answer, and nobody has gone on with it."""
+        return request in self._left
 
     def resume(self, left: LeftAnswer) -> AnswerJournal:
         """From now on it runs here, and its file is written on."""
@@ -204,7 +222,7 @@ class Journals:
                 path.unlink(missing_ok=True)
                 continue
             for request in [one for choice in left.choices for one in choice.requests]:
-                self._left[request] = left
+                self._left[request] = path
 
 
 def read_journal(path: Path) -> LeftAnswer:

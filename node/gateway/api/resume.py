@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import trio
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
@@ -37,14 +38,15 @@ async def resume_request(desk: Desk, request: Request) -> AnswerResponse:
     """The route. Raises ApiRefusal 404 for what the key has not made, 409 for what runs or is over; as the others."""
     key = desk.admit(request)
     row = find_request(desk, key, request.path_params["request"])
-    left = _find_left(desk, key, row.request)
+    left = await _find_left(desk, key, row.request)
     form, compose = _ROUTES[left.head.route]
     try:
         asked = form.model_validate(left.head.body)
     except ValidationError as error:  # written by a version that took more than this one
         raise _refuse_over("what was asked is not understood any more") from error
     composed = await compose(desk, key, asked, left.head.headers)
-    _find_left(desk, key, row.request)  # nobody else has taken it meanwhile
+    if not desk.journals.is_left(row.request):  # somebody else has taken it meanwhile
+        raise _refuse_running()
     if any(one.model != composed.call.model.model for one in left.head.asks):
         raise _refuse_over("another model has its name by now")
     call = _continue(composed.call, left)
@@ -52,15 +54,19 @@ async def resume_request(desk: Desk, request: Request) -> AnswerResponse:
     return AnswerResponse(CallRun(desk.counters, call, journal), composed.form, is_streamed=composed.is_streamed)
 
 
-def _find_left(desk: Desk, key: ApiKey, request: bytes) -> LeftAnswer:
+async def _find_left(desk: Desk, key: ApiKey, request: bytes) -> LeftAnswer:
     if desk.journals.is_running(request):
-        raise ApiRefusal(409, "this answer is under way: wait for its end", code="request_running")
-    left = desk.journals.find(request)
+        raise _refuse_running()
+    left = await trio.to_thread.run_sync(desk.journals.find, request, limiter=desk.threads)
     if left is None or left.head.key != key.number or left.head.route not in _ROUTES:
         raise _refuse_over("it is over, was cancelled, or its answer was never journaled")
     if left.resumes >= RESUMES_MAX:
         raise _refuse_over(f"it was resumed {RESUMES_MAX} times already")
     return left
+
+
+def _refuse_running() -> ApiRefusal:
+    return ApiRefusal(409, "this answer is under way: wait for its end", code="request_running")
 
 
 def _refuse_over(why: str) -> ApiRefusal:

@@ -105,3 +105,17 @@ def test_a_disk_in_trouble_ends_no_answer(tmp_path: Path) -> None:
     made.note_request(0, b"r" * 32)
     made.note_token(0, ITEM)
     made.close(is_final=True)
+
+
+def test_a_journal_that_grows_too_large_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Journals(tmp_path)
+    made = kept.begin(HEAD)
+    assert made is not None
+    made.note_request(0, b"r" * 32)
+    (path,) = tmp_path.iterdir()
+    monkeypatch.setattr(journals, "FILE_BYTES_MAX", path.stat().st_size + 10)
+    made.note_token(0, ITEM)
+    assert list(tmp_path.iterdir()) == []
+    made.note_token(0, ITEM)
+    made.close(is_final=False)
+    assert list(tmp_path.iterdir()) == []
