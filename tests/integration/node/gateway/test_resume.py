@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.unit.node.gateway.fake_inference import NAME, TOKENS, say
-from tests.unit.node.gateway.running import RunningGateway, make_gateway, run_in_thread
+from tests.unit.node.gateway.running import RunningGateway, make_gateway, poll_until, run_in_thread
 
 SAID = "abcdefgh"
 HELD = 4
@@ -33,8 +33,8 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def kill_in_mid_stream(directory: Path, path: str, body: dict[str, Any]) -> tuple[list[str], int]:
-    """The request ids of an answer whose gateway is killed once all of its tokens came that will; and their number."""
+def kill_in_mid_stream(directory: Path, path: str, body: dict[str, Any]) -> list[str]:
+    """The request ids of an answer whose gateway is killed once all of its tokens came that will."""
     root = Path(__file__).parents[4]
     argv = [sys.executable, str(Path(__file__).with_name("serve_and_hold.py")), str(directory)]
     environment = {**os.environ, "PYTHONPATH": str(root)}
@@ -49,7 +49,7 @@ def kill_in_mid_stream(directory: Path, path: str, body: dict[str, Any]) -> tupl
                     process.send_signal(signal.SIGKILL)  # before the stream is left, which would cancel it
                     process.wait()
                     break
-    return answer.headers["x-myelin-request"].split(","), len(heard)
+    return answer.headers["x-myelin-request"].split(",")
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def read_text(events: list[Any]) -> str:
 
 @pytest.mark.parametrize(("path", "body"), FORMS)
 def test_the_answer_goes_on_in_its_own_form(tmp_path: Path, path: str, body: dict[str, Any]) -> None:
-    (request,), _ = kill_in_mid_stream(tmp_path, path, body)
+    (request,) = kill_in_mid_stream(tmp_path, path, body)
     (journal,) = (tmp_path / "running").iterdir()
     assert journal.stat().st_mode & 0o777 == 0o600
     assert journal.parent.stat().st_mode & 0o777 == 0o700
@@ -106,7 +106,7 @@ def test_the_answer_goes_on_in_its_own_form(tmp_path: Path, path: str, body: dic
 
 
 def test_what_is_scored_is_scored_once(tmp_path: Path) -> None:
-    (request,), _ = kill_in_mid_stream(tmp_path, *FORMS[1])
+    (request,) = kill_in_mid_stream(tmp_path, *FORMS[1])
     with run_again(tmp_path) as gateway:
         events = read_events(resume(gateway, request))
         choices = [one["choices"][0] for one in events if one["choices"]]
@@ -116,7 +116,7 @@ def test_what_is_scored_is_scored_once(tmp_path: Path) -> None:
 
 
 def test_all_choices_of_a_call_go_on_by_the_id_of_any(tmp_path: Path) -> None:
-    requests, _ = kill_in_mid_stream(tmp_path, "/v1/chat/completions", {**CHAT, "n": 3})
+    requests = kill_in_mid_stream(tmp_path, "/v1/chat/completions", {**CHAT, "n": 3})
     assert len(requests) == 3
     with run_again(tmp_path) as gateway:
         events = read_events(resume(gateway, requests[1]))
@@ -129,17 +129,29 @@ def test_all_choices_of_a_call_go_on_by_the_id_of_any(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_was_not_streamed_comes_whole(tmp_path: Path) -> None:
+    (request,) = kill_in_mid_stream(tmp_path, "/v1/chat/completions", CHAT)
+    (journal,) = (tmp_path / "running").iterdir()
+    journal.write_text(journal.read_text().replace('"stream":true', '"stream":false'))
+    with run_again(tmp_path) as gateway:
+        whole = resume(gateway, request).json()
+        assert whole["choices"][0]["message"]["content"] == SAID
+        assert whole["usage"]["completion_tokens"] == len(SAID) + 1
+        assert whole["myelin"]["requests"][0]["continues"] == request
+
+
+def test_a_client_that_left_has_cancelled(tmp_path: Path) -> None:
     with run_again(tmp_path) as gateway:
         gateway.inference.hold_at = HELD
-        body = {**CHAT, "stream": False}
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{gateway.url}/v1/chat/completions", json=body, timeout=2)
+            httpx.post(f"{gateway.url}/v1/chat/completions", json={**CHAT, "stream": False}, timeout=2)
         (request,) = (one.request.hex() for one in gateway.inference.answers)
-        assert resume(gateway, request).status_code == 409, "its client has left: it was cancelled"
+        poll_until(lambda: bool(gateway.inference.left))
+        assert resume(gateway, request).status_code == 409
+        poll_until(lambda: not list((tmp_path / "running").iterdir()))
 
 
 def test_who_may_not_resume(tmp_path: Path) -> None:
-    (request,), _ = kill_in_mid_stream(tmp_path, "/v1/chat/completions", CHAT)
+    (request,) = kill_in_mid_stream(tmp_path, "/v1/chat/completions", CHAT)
     with run_in_thread(make_gateway(tmp_path)) as keyed:
         named = {"authorization": f"Bearer {keyed.key}"}
         for one in (request, "ab" * 32, "nonsense"):
@@ -157,7 +169,7 @@ def test_who_may_not_resume(tmp_path: Path) -> None:
 
 def test_an_answer_is_resumed_again_after_the_next_death(tmp_path: Path) -> None:
     """The second process is stopped while it goes on: what it wrote counts, and its orders are of a later epoch."""
-    (request,), _ = kill_in_mid_stream(tmp_path, "/v1/chat/completions", CHAT)
+    (request,) = kill_in_mid_stream(tmp_path, "/v1/chat/completions", CHAT)
     with run_again(tmp_path) as gateway:
         gateway.inference.hold_at = 2
         with httpx.stream("POST", f"{gateway.url}/v1/requests/{request}/resume", timeout=20) as going:
@@ -176,7 +188,7 @@ def test_an_answer_is_resumed_again_after_the_next_death(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("damage", ["torn", "garbage", "empty"])
 def test_a_damaged_journal_costs_no_more_than_itself(tmp_path: Path, damage: str) -> None:
-    (request,), _ = kill_in_mid_stream(tmp_path, "/v1/chat/completions", CHAT)
+    (request,) = kill_in_mid_stream(tmp_path, "/v1/chat/completions", CHAT)
     (journal,) = (tmp_path / "running").iterdir()
     data = journal.read_bytes()
     journal.write_bytes({"torn": data[:-3], "garbage": b"\xff\n" + data, "empty": b""}[damage])
