@@ -1,6 +1,6 @@
 """The coarse model: a request is an event or two, its times are computed, not played. For a hundred thousand workers.
 
-It shares with the fine model: machines, ways, churn, the product's `choose_path` and `RangeNetwork`. It leaves out rows,
+It shares with the fine model machines, ways, churn, and the product's `choose_path` and `RangeNetwork`. It leaves out rows,
 passes, probes, pings, reports, moves and blocks. In their place:
 
 - A gateway sees the `SEEN_MAX` workers it drew, and keeps the paths that `choose_path` gave it: the first with room
