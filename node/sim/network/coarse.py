@@ -1,7 +1,7 @@
 """The coarse model: a request is an event or two, its times are computed, not played. For a hundred thousand workers.
 
-It shares with the fine model machines, ways, churn, and the product's `choose_path` and `RangeNetwork`. It leaves out rows,
-passes, probes, pings, reports, moves and blocks. In their place:
+It shares with the fine model machines, ways, churn, and the product's `choose_path` and `RangeNetwork`. It leaves out
+rows, passes, probes, pings, reports, moves and blocks. In their place:
 
 - A gateway sees the `SEEN_MAX` workers it drew, and keeps the paths that `choose_path` gave it: the first with room
   and without a worker known to be dead is taken. Of a death it learns by a loss, or when a probe would have told it.
@@ -13,6 +13,7 @@ passes, probes, pings, reports, moves and blocks. In their place:
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,8 @@ from node.sim.network.world import (
 SEEN_MAX = 1_000
 PLACED_MAX = 1_000
 PATHS_KEPT = 24
+FULL_KNOWN_SHARE = 0.85
+"""How often a gateway knows of a full worker that it is."""
 
 
 @dataclass(slots=True)
@@ -116,6 +119,7 @@ class CoarseNetwork:
     def __init__(self, seed: int, plan: WorldPlan) -> None:
         self.plan, self.tally, self.virtual = plan, Tally(), VirtualTime()
         self._rng = random.Random(f"{seed} coarse")
+        self._met: set[tuple[bytes, bytes]] = set()
         rigs = random.Random(f"{seed} rigs")
         drawn = [(rigs.randbytes(32), draw_rig(rigs, 0)) for _ in range(plan.workers)]
         self.workers = [
@@ -189,11 +193,9 @@ class CoarseNetwork:
         gateway = request.gateway
         paths = gateway.paths.setdefault(request.prefer, [])
         for path in paths:
-            if not any(one.key in request.excluded or self._is_left_out(gateway, one) for one in path):
+            if not any(self._is_passed_over(request, one) for one in path):
                 return path
-        avoid = {one.key for one in gateway.seen if one.key in request.excluded or self._is_left_out(gateway, one)}
-        # Whoever is full is known to be, by its report.
-        avoid |= {one.key for one in gateway.seen if one.rig.kv_positions - one.kv_used < request.positions}
+        avoid = {one.key for one in gateway.seen if self._is_passed_over(request, one)}
         by_key = {one.key: one for one in gateway.seen}
         try:
             found = choose_path(
@@ -208,9 +210,16 @@ class CoarseNetwork:
         except NoPathError:
             return None
         path = tuple(by_key[one.worker] for one in found)
-        paths.insert(0, path)
+        paths.append(path)
+        paths.sort(key=lambda one: (sum_prices(one) if request.prefer is Prefer.CHEAP else 0, compute_token(one)))
         del paths[PATHS_KEPT:]
         return path
+
+    def _is_passed_over(self, request: CoarseRequest, one: CoarseWorker) -> bool:
+        """Whether a gateway leaves it out for a request: who is full is mostly known, by reports."""
+        if one.key in request.excluded or self._is_left_out(request.gateway, one):
+            return True
+        return one.rig.kv_positions - one.kv_used < request.positions and self._rng.random() < FULL_KNOWN_SHARE
 
     def _repair(self, request: CoarseRequest) -> tuple[CoarseWorker, ...] | None:
         """The path with a spare of the same layers in the place of each lost stage."""
@@ -260,7 +269,8 @@ class CoarseNetwork:
         total = request.prompt + request.done
         if request.done:
             self.tally.note_replayed(total * len(fresh), is_wasted=False)
-        first_s = 2.0 * round_trip_s + compute_hops(path) + self._compute_prefill(path, fresh, total, gateway.spot)
+        opened_s = 2.0 * round_trip_s + self._dial(path)
+        first_s = opened_s + compute_hops(path) + self._compute_prefill(path, fresh, total)
         token_s = compute_token(path)
         whole_s = first_s + token_s * (request.tokens - request.done - 1)
         request.path = path
@@ -274,7 +284,7 @@ class CoarseNetwork:
         )
         if arrived:
             self._note_first_token(request, now_s + first_s)
-        price = sum((one.end - one.start) * one.rig.price for one in path)
+        price = sum_prices(path)
         self.tally.tokens += arrived
         self.tally.price_nmyl += price * arrived + (0 if request.done or not arrived else price // 2 * request.prompt)
         request.done += arrived
@@ -313,9 +323,16 @@ class CoarseNetwork:
             request.gateway.learns_s[lost.key] = self.virtual.now_s
         self.virtual.after(after_s, self._try, request)
 
-    def _compute_prefill(
-        self, path: tuple[CoarseWorker, ...], fresh: Collection[CoarseWorker], rows: int, spot: Spot
-    ) -> float:
+    def _dial(self, path: tuple[CoarseWorker, ...]) -> float:
+        """Seconds until each stage has a stream to the next one: three round trips to a stranger, else one."""
+        slowest_s = 0.0
+        for one, then in itertools.pairwise(path):
+            trips = 2.0 if (one.key, then.key) in self._met else 6.0
+            self._met.add((one.key, then.key))
+            slowest_s = max(slowest_s, trips * one.rig.spot.compute_way_s(then.rig.spot) * (1.0 + JITTER))
+        return slowest_s
+
+    def _compute_prefill(self, path: tuple[CoarseWorker, ...], fresh: Collection[CoarseWorker], rows: int) -> float:
         """Seconds until the fresh stages have computed so many rows: the first chunk through all, then the slowest."""
         if not fresh:
             return compute_token(path)
@@ -356,6 +373,11 @@ def make_offer(spot: Spot, one: CoarseWorker) -> LayerOffer:
         decode_us=round(one.row_s * 1e6 * (1.0 + compute_load(one))),
         round_trip_us=round(2e6 * spot.compute_way_s(one.rig.spot)),
     )
+
+
+def sum_prices(path: tuple[CoarseWorker, ...]) -> int:
+    """Nmyl for a token."""
+    return sum((one.end - one.start) * one.rig.price for one in path)
 
 
 def compute_hops(path: tuple[CoarseWorker, ...]) -> float:
