@@ -19,25 +19,33 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from inference.placement import HeldRange, RangeNetwork
-from inference.routing import CHUNK_ROWS, LayerOffer, NoPathError, Prefer, choose_path
+from inference.routing import CHUNK_ROWS, NoPathError, Prefer, choose_path
 from node.client.attempt import PATHS_MAX
 from node.client.probe_rounds import PROBE_S, PROBE_TIMEOUT_S, PROBES_PER_S
 from node.client.stalls import PING_AFTER_S, SILENT_S, STUCK_S
 from node.client.transport import DIAL_TIMEOUT_S
 from node.client.worker_memory import BACKOFF_S_MIN
 from node.sim.network.churn import HOUR_S
+from node.sim.network.coarse_times import (
+    LINK_SHARED,
+    CoarseWorker,
+    compute_hops,
+    compute_load,
+    compute_token,
+    make_offer,
+    sum_prices,
+)
 from node.sim.network.events import VirtualTime
 from node.sim.network.placing import make_machine
 from node.sim.network.report import NetworkOutcome, summarize_coarse
 from node.sim.network.tally import Tally
-from node.sim.network.workers import BOND, DECODE_SHARE, PREFILL_SHARE, STEP_US, WorkerState
+from node.sim.network.workers import BOND, PREFILL_SHARE, WorkerState
 from node.sim.network.world import (
     ANSWER_MAX,
     JITTER,
     LAYERS,
     MODEL,
     PRICE_MAX,
-    ROW_BYTES,
     Rig,
     Spot,
     WorldPlan,
@@ -49,31 +57,8 @@ from node.sim.network.world import (
 SEEN_MAX = 1_000
 PLACED_MAX = 1_000
 PATHS_KEPT = 24
-FULL_KNOWN_SHARE = 0.85
-"""How often a gateway knows of a full worker that it is."""
-
-
-@dataclass(slots=True)
-class CoarseWorker:
-    """A machine with its range. `dies_s`, and how: DEAD, SILENT, STUCK, or LEAVING for one that drains."""
-
-    key: bytes
-    rig: Rig
-    start: int
-    end: int
-    dies_s: float
-    how: WorkerState
-    kv_used: int = 0
-    requests: int = 0
-
-    @property
-    def row_s(self) -> float:
-        """One row through its layers."""
-        return ((self.end - self.start) * self.rig.layer_us + STEP_US) / 1e6
-
-    def send_s(self, rows: int) -> float:
-        """Seconds that rows take up its link."""
-        return rows * ROW_BYTES / self.rig.up_bytes_s
+FULL_KNOWN_SHARE = 0.9
+"""How often a gateway knows of a full worker that it is. Fitted to the fine model, as `LINK_SHARED` and `PERIOD_S`."""
 
 
 @dataclass(slots=True)
@@ -338,7 +323,7 @@ class CoarseNetwork:
             return compute_token(path)
         chunk = min(rows, CHUNK_ROWS)
         computing = [one.row_s * (1.0 + PREFILL_SHARE * chunk) * (1.0 + compute_load(one)) for one in fresh]
-        sending = [one.send_s(chunk) for one in (path[:-1] if len(fresh) == len(path) else fresh)]
+        sending = [LINK_SHARED * one.send_s(chunk) for one in (path[:-1] if len(fresh) == len(path) else fresh)]
         chunks = -(-rows // CHUNK_ROWS)
         seconds = sum(computing) + sum(sending) + (chunks - 1) * max(*computing, *sending)
         return seconds if len(fresh) == len(path) else seconds + compute_token(path)
@@ -359,45 +344,6 @@ def place_all(drawn: list[tuple[bytes, Rig]], rng: random.Random) -> list[tuple[
             place = rng.choice(by_memory[rig.memory_bytes])
         places.append(place)
     return places
-
-
-def make_offer(spot: Spot, one: CoarseWorker) -> LayerOffer:
-    """What a gateway that knows a worker well expects of it, with what others have under way there."""
-    return LayerOffer(
-        worker=one.key,
-        start=one.start,
-        end=one.end,
-        prefill_price=max(1, one.rig.price // 2),
-        decode_price=one.rig.price,
-        prefill_us=round(one.row_s * 1e6 * PREFILL_SHARE),
-        decode_us=round(one.row_s * 1e6 * (1.0 + compute_load(one))),
-        round_trip_us=round(2e6 * spot.compute_way_s(one.rig.spot)),
-    )
-
-
-def sum_prices(path: tuple[CoarseWorker, ...]) -> int:
-    """Nmyl for a token."""
-    return sum((one.end - one.start) * one.rig.price for one in path)
-
-
-def compute_hops(path: tuple[CoarseWorker, ...]) -> float:
-    """One way from each stage to the next, the last one's back to the first included, with its row's sending."""
-    if len(path) < 2:
-        return 0.0
-    followers = (*path[1:], path[0])
-    ways = sum(one.rig.spot.compute_way_s(then.rig.spot) for one, then in zip(path, followers, strict=True))
-    return ways * (1.0 + JITTER) + sum(one.send_s(1) for one in path[:-1])
-
-
-def compute_load(one: CoarseWorker) -> float:
-    """How much longer a row takes at a worker with so many requests: they share passes, and wait for each other's."""
-    others = max(0, one.requests - 1)
-    return min(1.0, others * one.row_s / 0.25) * 0.5 + DECODE_SHARE * min(others, 4) * 0.5
-
-
-def compute_token(path: tuple[CoarseWorker, ...]) -> float:
-    """Seconds from a token to the next one."""
-    return compute_hops(path) + sum(one.row_s * (1.0 + compute_load(one)) for one in path)
 
 
 def simulate_coarsely(seed: int, plan: WorldPlan) -> NetworkOutcome:
