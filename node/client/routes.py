@@ -212,12 +212,18 @@ class Routes:
         banned: Collection[bytes],
         kept: Collection[bytes] = (),
     ) -> Route:
-        """The best path over workers that are well and have room, or are `kept`. Raises NoPathError."""
+        """The best path over workers that are well and have room, if they do, or are `kept`. Raises NoPathError."""
         now_s, positions = trio.current_time(), _count_positions(ask)
         avoided = {one.worker for one in entries if self.memory.is_avoided(one.worker, now_s)} - set(kept)
-        avoided |= {one.worker for one in entries if self.memory.is_full(one.worker, positions, now_s)} - set(kept)
-        offers = make_offers(entries, self.memory, _count_positions(ask), now_s)
-        return self._find(listed, entries, offers, ask, {*banned, *avoided}, ask.prefer, is_steady=not kept)
+        full = {one.worker for one in entries if self.memory.is_full(one.worker, positions, now_s)} - set(kept)
+        offers = make_offers(entries, self.memory, positions, now_s)
+        is_steady = not kept
+        try:
+            return self._find(listed, entries, offers, ask, {*banned, *avoided, *full}, ask.prefer, is_steady=is_steady)
+        except NoPathError:
+            if not full - avoided:
+                raise
+        return self._find(listed, entries, offers, ask, {*banned, *avoided}, ask.prefer, is_steady=is_steady)
 
     def _choose_failed(
         self,
