@@ -9,7 +9,7 @@ PARALLEL := --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 CHECKS := check-types check-style check-imports check-dead
 
-.PHONY: setup browser demo test quick soak sim bench weights fuzz nightly determinism check $(CHECKS) format clean
+.PHONY: setup browser demo test quick soak sim sim-network bench weights fuzz nightly determinism check $(CHECKS) format clean
 
 setup: $(VENV)/.setup-done
 
@@ -44,6 +44,10 @@ soak: $(VENV)/.dev-done
 # Ten thousand simulations of four validators, with faults and liars; half an hour. make sim ARGS="--seeds 100 --json"
 sim: $(VENV)/.setup-done
 	@$(BIN)/myelin sim consensus --seeds 10000 $(ARGS)
+
+# A thousand workers under churn for an hour, twice; some ten minutes on two cores. make sim-network ARGS="--scenario liars"
+sim-network: $(VENV)/.setup-done
+	@$(BIN)/myelin sim network --workers 1000 --seeds 2 $(ARGS)
 
 # The chain against injectived, side by side; some ten minutes on an idle machine. make bench ARGS="--quick --json"
 bench: $(VENV)/.dev-done

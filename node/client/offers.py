@@ -15,8 +15,9 @@ PREFILL_US_PER_LAYER = 100
 """What a worker is taken for of whom, and of whose fellows, nothing is known."""
 FULL_US = 2_000_000
 """What a worker lets wait that has no room for a request."""
-FAILED_US = 30_000_000
-"""What a worker is taken to let wait that failed lately: where nobody else serves, the fewest of them are taken."""
+FAILED_US = 300_000_000
+"""What a worker is taken to let wait that failed lately: where nobody else serves, the fewest of them are taken. It is
+more than all tokens of an answer take on slow workers, else a dead one that was fast would be taken again."""
 
 
 def make_offers(

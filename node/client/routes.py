@@ -177,8 +177,12 @@ class Routes:
         return True
 
     def watch(self, route: Route) -> PathSight:
-        """What a request over a route shows of its workers."""
-        return PathSight(self.memory, route.offers, route.load, trio.current_time())
+        """A request goes over a route: what it shows of its workers."""
+        now_s = trio.current_time()
+        positions = compute_positions(route.load.prompt_tokens, route.load.new_tokens)
+        for one in route.workers:
+            self.memory.note_ordered(one.worker, positions, now_s)
+        return PathSight(self.memory, route.offers, route.load, now_s)
 
     def require_workers(self) -> None:
         """Raises WorkersAway when a model in use has no path but over workers that failed lately."""
@@ -208,11 +212,18 @@ class Routes:
         banned: Collection[bytes],
         kept: Collection[bytes] = (),
     ) -> Route:
-        """The best path over workers that are well, or are `kept`. Raises NoPathError."""
-        now_s = trio.current_time()
+        """The best path over workers that are well and have room, if they do, or are `kept`. Raises NoPathError."""
+        now_s, positions = trio.current_time(), _count_positions(ask)
         avoided = {one.worker for one in entries if self.memory.is_avoided(one.worker, now_s)} - set(kept)
-        offers = make_offers(entries, self.memory, _count_positions(ask), now_s)
-        return self._find(listed, entries, offers, ask, {*banned, *avoided}, ask.prefer, is_steady=not kept)
+        full = {one.worker for one in entries if self.memory.is_full(one.worker, positions, now_s)} - set(kept)
+        offers = make_offers(entries, self.memory, positions, now_s)
+        is_steady = not kept
+        try:
+            return self._find(listed, entries, offers, ask, {*banned, *avoided, *full}, ask.prefer, is_steady=is_steady)
+        except NoPathError:
+            if not full - avoided:
+                raise
+        return self._find(listed, entries, offers, ask, {*banned, *avoided}, ask.prefer, is_steady=is_steady)
 
     def _choose_failed(
         self,

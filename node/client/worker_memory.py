@@ -23,6 +23,8 @@ HALF_LIFE_S = 300.0
 """After so long a failure counts half, and so does what was measured."""
 REPORT_AGE_S = 30.0
 """How long a report says what waits at a worker."""
+ROOM_AGE_S = 120.0
+"""How long it says what room there is: of a thousand workers each is asked once a minute."""
 REPORTED_SAMPLES = 2.0
 """What a worker says of itself counts as so many measurements."""
 MEASURED_SAMPLES_MAX = 20.0
@@ -87,6 +89,8 @@ class _Seen:
     counted_s: float = 0.0
     report: WorkerReport | None = None
     reported_s: float = 0.0
+    ordered: int = 0
+    """Positions that were ordered since its report."""
 
     def count(self, completed: int, now_s: float) -> None:
         share = _decay(now_s - self.counted_s)
@@ -130,11 +134,15 @@ class WorkerMemory:
     def note_report(self, worker: bytes, report: WorkerReport, round_trip_s: float, now_s: float) -> None:
         """A worker answered a probe, `round_trip_s` after it was asked."""
         seen = self._touch(worker, now_s)
-        seen.is_silent, seen.report, seen.reported_s = False, report, now_s
+        seen.is_silent, seen.report, seen.reported_s, seen.ordered = False, report, now_s, 0
         seen.probe_us.add(round_trip_s * 1e6)
         for pace, reported_us in ((seen.decode, report.decode_us), (seen.prefill, report.prefill_us)):
             if reported_us:
                 pace.reported.add(reported_us)
+
+    def note_ordered(self, worker: bytes, positions: int, now_s: float) -> None:
+        """A request is made of a worker: its next report counts so many positions as taken, until then this does."""
+        self._touch(worker, now_s).ordered += positions
 
     def note_silent(self, worker: bytes, now_s: float) -> None:
         """A worker answers no probe: it is left out until it does, or takes a request."""
@@ -171,6 +179,11 @@ class WorkerMemory:
         is_leaving = seen.report is not None and seen.report.is_leaving
         return now_s < seen.avoid_until_s or seen.is_silent or is_leaving
 
+    def is_full(self, worker: bytes, positions: int, now_s: float) -> bool:
+        """Whether it has no room for so many positions, as far as is known: it would refuse."""
+        kv_free = self._get_room(self._get(worker, now_s), now_s)
+        return kv_free is not None and kv_free < positions
+
     def has_failed_since(self, worker: bytes, failures: int, now_s: float) -> bool:
         """Whether it failed since `failures` were what they were then."""
         seen = self._get(worker, now_s)
@@ -189,9 +202,8 @@ class WorkerMemory:
         round_trip_us = seen.probe_us.get() or seen.accept_us.get()
         decode_us, prefill_us = seen.decode.get(now_s), seen.prefill.get(now_s)
         wait_us = (1.0 - seen.compute_completion_rate(now_s)) * RESTART_US
-        kv_free = None
+        kv_free = self._get_room(seen, now_s)
         if seen.report is not None and now_s - seen.reported_s <= REPORT_AGE_S:
-            kv_free = seen.report.kv_free
             wait_us += seen.report.waiting_rows * (prefill_us or 0.0)
         return WorkerFigures(_round(round_trip_us), _round(decode_us), _round(prefill_us), round(wait_us), kv_free)
 
@@ -212,6 +224,12 @@ class WorkerMemory:
     def _count_failure(self) -> int:
         self.failures += 1
         return self.failures
+
+    @staticmethod
+    def _get_room(seen: _Seen | None, now_s: float) -> int | None:
+        if seen is None or seen.report is None or now_s - seen.reported_s > ROOM_AGE_S:
+            return None
+        return max(0, seen.report.kv_free - seen.ordered)
 
     def _get(self, worker: bytes, now_s: float) -> _Seen | None:
         seen = self._seen.get(worker)

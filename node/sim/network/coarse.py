@@ -1,7 +1,7 @@
 """The coarse model: a request is an event or two, its times are computed, not played. For 100,000 workers.
 
-It shares with the fine model: machines, ways, churn, the product's `choose_path` and `RangeNetwork`. It leaves out rows,
-passes, probes, pings, reports, moves and blocks. In their place:
+It shares with the fine model machines, ways, churn, and the product's `choose_path` and `RangeNetwork`. It leaves out
+rows, passes, probes, pings, reports, moves and blocks. In their place:
 
 - A gateway sees the `SEEN_MAX` workers it drew, and keeps the paths that `choose_path` gave it: the first with room
   and without a worker known to be dead is taken. Of a death it learns by a loss, or when a probe would have told it.
@@ -13,30 +13,39 @@ passes, probes, pings, reports, moves and blocks. In their place:
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from inference.placement import HeldRange, RangeNetwork
-from inference.routing import CHUNK_ROWS, LayerOffer, NoPathError, Prefer, choose_path
+from inference.routing import CHUNK_ROWS, NoPathError, Prefer, choose_path
 from node.client.attempt import PATHS_MAX
 from node.client.probe_rounds import PROBE_S, PROBE_TIMEOUT_S, PROBES_PER_S
 from node.client.stalls import PING_AFTER_S, SILENT_S, STUCK_S
 from node.client.transport import DIAL_TIMEOUT_S
 from node.client.worker_memory import BACKOFF_S_MIN
 from node.sim.network.churn import HOUR_S
+from node.sim.network.coarse_times import (
+    LINK_SHARED,
+    CoarseWorker,
+    compute_hops,
+    compute_load,
+    compute_token,
+    make_offer,
+    sum_prices,
+)
 from node.sim.network.events import VirtualTime
 from node.sim.network.placing import make_machine
 from node.sim.network.report import NetworkOutcome, summarize_coarse
 from node.sim.network.tally import Tally
-from node.sim.network.workers import BOND, DECODE_SHARE, PREFILL_SHARE, STEP_US, WorkerState
+from node.sim.network.workers import BOND, PREFILL_SHARE, WorkerState
 from node.sim.network.world import (
     ANSWER_MAX,
     JITTER,
     LAYERS,
     MODEL,
     PRICE_MAX,
-    ROW_BYTES,
     Rig,
     Spot,
     WorldPlan,
@@ -48,29 +57,8 @@ from node.sim.network.world import (
 SEEN_MAX = 1_000
 PLACED_MAX = 1_000
 PATHS_KEPT = 24
-
-
-@dataclass(slots=True)
-class CoarseWorker:
-    """A machine with its range. `dies_s`, and how: DEAD, SILENT, STUCK, or LEAVING for one that drains."""
-
-    key: bytes
-    rig: Rig
-    start: int
-    end: int
-    dies_s: float
-    how: WorkerState
-    kv_used: int = 0
-    requests: int = 0
-
-    @property
-    def row_s(self) -> float:
-        """One row through its layers."""
-        return ((self.end - self.start) * self.rig.layer_us + STEP_US) / 1e6
-
-    def send_s(self, rows: int) -> float:
-        """Seconds that rows take up its link."""
-        return rows * ROW_BYTES / self.rig.up_bytes_s
+FULL_KNOWN_SHARE = 0.9
+"""How often a gateway knows of a full worker that it is. Fitted to the fine model, as `LINK_SHARED` and `PERIOD_S`."""
 
 
 @dataclass(slots=True)
@@ -116,6 +104,7 @@ class CoarseNetwork:
     def __init__(self, seed: int, plan: WorldPlan) -> None:
         self.plan, self.tally, self.virtual = plan, Tally(), VirtualTime()
         self._rng = random.Random(f"{seed} coarse")
+        self._met: set[tuple[bytes, bytes]] = set()
         rigs = random.Random(f"{seed} rigs")
         drawn = [(rigs.randbytes(32), draw_rig(rigs, 0)) for _ in range(plan.workers)]
         self.workers = [
@@ -189,11 +178,9 @@ class CoarseNetwork:
         gateway = request.gateway
         paths = gateway.paths.setdefault(request.prefer, [])
         for path in paths:
-            if not any(one.key in request.excluded or self._is_left_out(gateway, one) for one in path):
+            if not any(self._is_passed_over(request, one) for one in path):
                 return path
-        avoid = {one.key for one in gateway.seen if one.key in request.excluded or self._is_left_out(gateway, one)}
-        # Whoever is full is known to be, by its report.
-        avoid |= {one.key for one in gateway.seen if one.rig.kv_positions - one.kv_used < request.positions}
+        avoid = {one.key for one in gateway.seen if self._is_passed_over(request, one)}
         by_key = {one.key: one for one in gateway.seen}
         try:
             found = choose_path(
@@ -208,9 +195,16 @@ class CoarseNetwork:
         except NoPathError:
             return None
         path = tuple(by_key[one.worker] for one in found)
-        paths.insert(0, path)
+        paths.append(path)
+        paths.sort(key=lambda one: (sum_prices(one) if request.prefer is Prefer.CHEAP else 0, compute_token(one)))
         del paths[PATHS_KEPT:]
         return path
+
+    def _is_passed_over(self, request: CoarseRequest, one: CoarseWorker) -> bool:
+        """Whether a gateway leaves it out for a request: who is full is mostly known, by reports."""
+        if one.key in request.excluded or self._is_left_out(request.gateway, one):
+            return True
+        return one.rig.kv_positions - one.kv_used < request.positions and self._rng.random() < FULL_KNOWN_SHARE
 
     def _repair(self, request: CoarseRequest) -> tuple[CoarseWorker, ...] | None:
         """The path with a spare of the same layers in the place of each lost stage."""
@@ -260,7 +254,8 @@ class CoarseNetwork:
         total = request.prompt + request.done
         if request.done:
             self.tally.note_replayed(total * len(fresh), is_wasted=False)
-        first_s = 2.0 * round_trip_s + compute_hops(path) + self._compute_prefill(path, fresh, total, gateway.spot)
+        opened_s = 2.0 * round_trip_s + self._dial(path)
+        first_s = opened_s + compute_hops(path) + self._compute_prefill(path, fresh, total)
         token_s = compute_token(path)
         whole_s = first_s + token_s * (request.tokens - request.done - 1)
         request.path = path
@@ -274,7 +269,7 @@ class CoarseNetwork:
         )
         if arrived:
             self._note_first_token(request, now_s + first_s)
-        price = sum((one.end - one.start) * one.rig.price for one in path)
+        price = sum_prices(path)
         self.tally.tokens += arrived
         self.tally.price_nmyl += price * arrived + (0 if request.done or not arrived else price // 2 * request.prompt)
         request.done += arrived
@@ -313,15 +308,22 @@ class CoarseNetwork:
             request.gateway.learns_s[lost.key] = self.virtual.now_s
         self.virtual.after(after_s, self._try, request)
 
-    def _compute_prefill(
-        self, path: tuple[CoarseWorker, ...], fresh: Collection[CoarseWorker], rows: int, spot: Spot
-    ) -> float:
+    def _dial(self, path: tuple[CoarseWorker, ...]) -> float:
+        """Seconds until each stage has a stream to the next one: three round trips to a stranger, else one."""
+        slowest_s = 0.0
+        for one, then in itertools.pairwise(path):
+            trips = 2.0 if (one.key, then.key) in self._met else 6.0
+            self._met.add((one.key, then.key))
+            slowest_s = max(slowest_s, trips * one.rig.spot.compute_way_s(then.rig.spot) * (1.0 + JITTER))
+        return slowest_s
+
+    def _compute_prefill(self, path: tuple[CoarseWorker, ...], fresh: Collection[CoarseWorker], rows: int) -> float:
         """Seconds until the fresh stages have computed so many rows: the first chunk through all, then the slowest."""
         if not fresh:
             return compute_token(path)
         chunk = min(rows, CHUNK_ROWS)
         computing = [one.row_s * (1.0 + PREFILL_SHARE * chunk) * (1.0 + compute_load(one)) for one in fresh]
-        sending = [one.send_s(chunk) for one in (path[:-1] if len(fresh) == len(path) else fresh)]
+        sending = [LINK_SHARED * one.send_s(chunk) for one in (path[:-1] if len(fresh) == len(path) else fresh)]
         chunks = -(-rows // CHUNK_ROWS)
         seconds = sum(computing) + sum(sending) + (chunks - 1) * max(*computing, *sending)
         return seconds if len(fresh) == len(path) else seconds + compute_token(path)
@@ -342,40 +344,6 @@ def place_all(drawn: list[tuple[bytes, Rig]], rng: random.Random) -> list[tuple[
             place = rng.choice(by_memory[rig.memory_bytes])
         places.append(place)
     return places
-
-
-def make_offer(spot: Spot, one: CoarseWorker) -> LayerOffer:
-    """What a gateway that knows a worker well expects of it, with what others have under way there."""
-    return LayerOffer(
-        worker=one.key,
-        start=one.start,
-        end=one.end,
-        prefill_price=max(1, one.rig.price // 2),
-        decode_price=one.rig.price,
-        prefill_us=round(one.row_s * 1e6 * PREFILL_SHARE),
-        decode_us=round(one.row_s * 1e6 * (1.0 + compute_load(one))),
-        round_trip_us=round(2e6 * spot.compute_way_s(one.rig.spot)),
-    )
-
-
-def compute_hops(path: tuple[CoarseWorker, ...]) -> float:
-    """One way from each stage to the next, the last one's back to the first included, with its row's sending."""
-    if len(path) < 2:
-        return 0.0
-    followers = (*path[1:], path[0])
-    ways = sum(one.rig.spot.compute_way_s(then.rig.spot) for one, then in zip(path, followers, strict=True))
-    return ways * (1.0 + JITTER) + sum(one.send_s(1) for one in path[:-1])
-
-
-def compute_load(one: CoarseWorker) -> float:
-    """How much longer a row takes at a worker with so many requests: they share passes, and wait for each other's."""
-    others = max(0, one.requests - 1)
-    return min(1.0, others * one.row_s / 0.25) * 0.5 + DECODE_SHARE * min(others, 4) * 0.5
-
-
-def compute_token(path: tuple[CoarseWorker, ...]) -> float:
-    """Seconds from a token to the next one."""
-    return compute_hops(path) + sum(one.row_s * (1.0 + compute_load(one)) for one in path)
 
 
 def simulate_coarsely(seed: int, plan: WorldPlan) -> NetworkOutcome:

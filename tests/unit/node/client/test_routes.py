@@ -71,6 +71,29 @@ async def test_who_is_full_or_waited_for_is_slower(one: Fixture, autojump_clock:
     assert name(await one.routes.choose(ASK, ())) == "b"
 
 
+async def test_who_is_full_is_taken_where_nobody_else_has_room(one: Fixture, autojump_clock: trio.abc.Clock) -> None:
+    a, b = one.chain.add("a"), one.chain.add("b")
+    one.report(a, kv_free=30)
+    one.report(b, decode_us=500_000)
+    assert name(await one.routes.choose(ASK, ())) == "b", "however slow"
+    one.report(b, kv_free=30)
+    assert name(await one.routes.choose(ASK, ())) == "a"
+
+
+async def test_orders_fill_a_worker_before_its_next_report_tells(one: Fixture, autojump_clock: trio.abc.Clock) -> None:
+    a, b = one.chain.add("a"), one.chain.add("b")
+    one.report(a, kv_free=100)
+    one.report(b, decode_us=500_000)
+    taken = []
+    for _ in range(3):
+        route = await one.routes.choose(ASK, ())
+        one.routes.watch(route)
+        taken.append(name(route))
+    assert taken == ["a", "a", "b"]
+    one.report(a, kv_free=100)
+    assert name(await one.routes.choose(ASK, ())) == "a"
+
+
 async def test_a_failed_worker_is_read_again_at_once_and_taken_where_it_is_now(
     one: Fixture, autojump_clock: trio.abc.Clock
 ) -> None:

@@ -11,6 +11,7 @@ from node.client.worker_memory import (
     HOPS_MAX,
     REPORT_AGE_S,
     RESTART_US,
+    ROOM_AGE_S,
     UNKNOWN,
     WORKERS_MAX,
     WorkerMemory,
@@ -84,7 +85,21 @@ def test_a_probe_outweighs_the_time_of_acceptance_and_ends_silence() -> None:
     figures = memory.get_figures(WORKER, 801.0)
     assert (figures.round_trip_us, figures.wait_us, figures.kv_free) == (20_000, 10_000, 10_000)
     later = memory.get_figures(WORKER, 801.0 + REPORT_AGE_S + 1)
-    assert (later.wait_us, later.kv_free) == (0, None), "what waited then does not wait now"
+    assert (later.wait_us, later.kv_free) == (0, 10_000), "what waited then does not wait now; there is room as before"
+    assert memory.get_figures(WORKER, 801.0 + ROOM_AGE_S + 1).kv_free is None
+
+
+def test_what_was_ordered_since_the_report_is_taken() -> None:
+    memory = WorkerMemory()
+    assert not memory.is_full(WORKER, 10**9, 0.0), "nothing is known of its room"
+    memory.note_report(WORKER, make_report(WORKER), 0.02, 0.0)
+    assert (memory.is_full(WORKER, 10_000, 0.0), memory.is_full(WORKER, 10_001, 0.0)) == (False, True)
+    memory.note_ordered(WORKER, 4_000, 1.0)
+    assert (memory.is_full(WORKER, 6_000, 1.0), memory.is_full(WORKER, 6_001, 1.0)) == (False, True)
+    memory.note_ordered(WORKER, 10_000, 1.0)
+    assert memory.get_figures(WORKER, 1.0).kv_free == 0
+    memory.note_report(WORKER, make_report(WORKER), 0.02, 2.0)
+    assert not memory.is_full(WORKER, 10_000, 2.0), "the next report tells"
 
 
 def test_a_probe_does_not_forgive_a_failed_request() -> None:

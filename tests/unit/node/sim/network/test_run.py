@@ -45,7 +45,7 @@ def test_an_answer_survives_the_loss_of_a_stage(state: WorkerState) -> None:
 
     def strike() -> None:
         for worker in network.workers.values():
-            for order, stage in list(worker.orders.items()):
+            for order in list(worker.orders):
                 if order.is_accepted and len(order.stages) > 1 and not struck:
                     struck.append(worker)
                     network.churn.let_fall(worker, state)
