@@ -32,7 +32,7 @@ from node.client.purse import PoolRules
 from node.client.read_proof import read_proven
 from node.client.rpc import open_rpc
 from node.client.rpc_chain import RpcChain
-from node.p2p.host import open_host
+from node.p2p.circuits import open_roaming_host
 from proto_specs.codec import decode
 from proto_specs.ed25519 import SigningKey
 from proto_specs.errors import MyelinError
@@ -234,7 +234,7 @@ async def connect(
     """
     if not models.is_dir():
         raise StoreError(f"{models} is no directory of models: see `myelin model import`")
-    async with open_rpc(rpc) as connection, open_host(os.urandom(32), []) as host:
+    async with open_rpc(rpc) as connection, open_roaming_host(os.urandom(32), []) as (host, _):
         chain = await RpcChain.connect(connection)
         properties: Any = await connection.call("system_properties")
         key = SigningKey.from_seed(seed)

@@ -6,7 +6,8 @@ import dataclasses
 import json
 import logging
 import os
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,7 +54,8 @@ from node.client.inference import PaidInference, open_inference
 from node.client.paid_answer import PaidAnswer
 from node.client.purse import PoolRules
 from node.client.statement import Statement, collect_statement
-from node.p2p.host import P2PHost, open_host
+from node.p2p.circuits import open_roaming_host
+from node.p2p.host import P2PHost
 from proto_specs.errors import ExitStatus
 from proto_specs.types.request import compute_positions
 
@@ -262,12 +264,14 @@ def open_asking(
     return open_inference(account, host, get_sessions_dir(options.keys), rules, report)
 
 
-def open_client_host() -> Any:
-    """A libp2p host that only dials, under a fresh identity."""
+@asynccontextmanager
+async def open_client_host() -> AsyncIterator[P2PHost]:
+    """A libp2p host that only dials, through relays as well, under a fresh identity."""
     logger = logging.getLogger("libp2p")  # cut off from the root when it is imported: it would print as it likes
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())  # what it logs of a failed call, the error says
-    return open_host(os.urandom(32), [])
+    async with open_roaming_host(os.urandom(32), []) as (host, _):
+        yield host
 
 
 async def read_names(account: SigningAccount, prefix: int) -> dict[str, str]:

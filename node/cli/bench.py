@@ -80,6 +80,23 @@ def gateway(
     _run("benchmarks.gateway", _write_flags(as_json, False) + options)
 
 
+@bench_app.command()
+def network(
+    only: Annotated[str, typer.Option(help="Some of hop,pipeline,petals.")] = "hop,pipeline",
+    rounds: Annotated[int, typer.Option(min=1, help="Alternating runs of each side.")] = 5,
+    petals: Annotated[
+        str | None, typer.Option(metavar="PYTHON", help="An interpreter that has petals 2.2.0.post1, for that part.")
+    ] = None,
+    models: ModelsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """A path of worker processes: a hop, three stages against the same shards in one process, two against Petals."""
+    options = [f"--only={only}", f"--rounds={rounds}", f"--models={get_models_dir(models).absolute()}"]
+    if petals is not None:
+        options.append(f"--petals={Path(petals).absolute() if '/' in petals else petals}")
+    _run("benchmarks.network", _write_flags(as_json, False) + options)
+
+
 def _write_flags(as_json: bool, quick: bool) -> list[str]:
     return (["--json"] if as_json else []) + (["--quick"] if quick else [])
 

@@ -27,7 +27,7 @@ from node.cli.options import JsonOption, parse_layers
 from node.cli.plans import plan_command
 from node.cli.running import run_until_signalled
 from node.cli.stored_models import find_model
-from node.p2p.host import open_host
+from node.p2p.circuits import open_roaming_host
 from node.transfer.shards.fetch import ShardFetcher, connect_any, select_units
 from proto_specs.codec import encode
 from proto_specs.errors import ExitStatus
@@ -189,7 +189,7 @@ async def _fetch(
         serving = [one for one in await connection.chain.list_workers(model) if not one.is_leaving]
     with make_progress(Console(stderr=True)) as progress:
         fetching = progress.add_task("fetch", total=None)
-        async with open_host(os.urandom(32), []) as host:
+        async with open_roaming_host(os.urandom(32), []) as (host, _):
             reached = await connect_any(host, [one.addresses for one in serving] + [(one,) for one in peers])
             fetcher = ShardFetcher(host, reached, store, model)
             await fetcher.fetch(units, lambda done, total: progress.update(fetching, completed=done, total=total))

@@ -55,7 +55,17 @@ def run_command(
     ] = None,
     memory: MemoryOption = None,
     rpc: RpcOption = DEFAULT_RPC,
-    listen: Annotated[str, typer.Option(help="libp2p address to listen at.")] = "/ip4/127.0.0.1/tcp/0",
+    listen: Annotated[
+        str | None,
+        typer.Option(help="libp2p address to listen at (default: /ip4/127.0.0.1/tcp/0; none where there is --relay)."),
+    ] = None,
+    relay: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address of a node with --relay-for, through which others reach this worker where nobody can dial it. "
+            "Repeatable."
+        ),
+    ] = None,
     bond: Annotated[int, typer.Option(help="Bond in MYL, if the worker is not registered yet.")] = DEFAULT_BOND_MYL,
     prefill_price: Annotated[int, typer.Option(help="nmyl per layer and prompt token.")] = DEFAULT_PREFILL_PRICE,
     decode_price: Annotated[int, typer.Option(help="nmyl per layer and new token.")] = DEFAULT_DECODE_PRICE,
@@ -90,7 +100,7 @@ def run_command(
         end=end,
         worker_key=load_signing_key(worker, KeyKind.WORKER, keys),
         node_seed=load_node_seed(node, keys),
-        listen=(listen,),
+        listen=(listen,) if listen else () if relay else ("/ip4/127.0.0.1/tcp/0",),
         bond=bond * NMYL_PER_MYL,
         prefill_price=prefill_price,
         decode_price=decode_price,
@@ -98,6 +108,7 @@ def run_command(
         threads=threads,
         device=processor,
         grace_s=grace,
+        relays=tuple(relay or ()),
     )
     trio.run(serve, config, policy, rpc, account, keys)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NoReturn
+
 import trio
 
 from node.p2p.errors import NetworkError
@@ -50,6 +53,8 @@ class FrameLink:
         self._stream = stream
         self._outbox, self._to_write = trio.open_memory_channel[bytes](OUTBOX_FRAMES_MAX)
         self._queued_bytes = 0
+        self._last_request: bytes | None = None
+        self._is_running = False
         self.is_lost = False
         self._written = trio.Event()
 
@@ -60,6 +65,7 @@ class FrameLink:
 
     async def run(self) -> None:
         """Write queued frames until the link is closed or lost. Run it in a nursery beside the reader."""
+        self._is_running = True
         try:
             async with self._to_write:
                 async for data in self._to_write:
@@ -71,6 +77,7 @@ class FrameLink:
         except (NetworkError, trio.TooSlowError):
             self.reset("the peer takes no frames")
         finally:
+            self._is_running = False
             self._written.set()
 
     def _gather(self, first: bytes) -> list[bytes]:
@@ -88,6 +95,8 @@ class FrameLink:
     def send(self, frame: Frame) -> None:
         """Queue a frame. Raises LinkLost when the link is gone or the peer is too far behind."""
         data = encode(frame, Frame)
+        if self._is_free_to_write(frame) and self._stream.send_now(data):
+            return
         if self._queued_bytes + len(data) > OUTBOX_BYTES_MAX:
             self.reset("the peer is too far behind")
         try:
@@ -101,22 +110,28 @@ class FrameLink:
             raise LinkLost(f"peer {self.peer_id} takes no more frames") from error
         self._queued_bytes += len(data)
 
+    def _is_free_to_write(self, frame: Frame) -> bool:
+        """Whether a frame may go out at once: nothing is before it, and the link is one request's.
+
+        The frames of several requests come together and belong in one write, so that the peer computes them together.
+        """
+        request, before = get_request_id(frame), self._last_request
+        self._last_request = request
+        return request == before and not self._queued_bytes and self._is_running and not self.is_lost
+
     async def receive(self) -> Frame:
         """The next frame. Raises NetworkError at the end of the stream and DecodeError for garbage."""
         frame: Frame = decode_as(Frame, await self._stream.receive(), FRAME_BYTES_MAX)
         return frame
 
-    def receive_ready(self) -> Frame | None:
-        """A frame that has arrived already; None when `receive` would wait. Raises DecodeError."""
-        data = self._stream.receive_ready()
-        if data is None:
-            return None
-        frame: Frame = decode_as(Frame, data, FRAME_BYTES_MAX)
-        return frame
+    async def receive_each(self, take: Callable[[Frame], None]) -> NoReturn:
+        """Hand every frame to `take` as it arrives. Raises as `receive`, and what `take` raises."""
+        await self._stream.consume(lambda data: take(decode_as(Frame, data, FRAME_BYTES_MAX)))
 
     async def finish(self) -> None:
         """End the link in order: wait until queued frames are written, then close the stream."""
         self._outbox.close()
+        self._is_running = False
         await self._written.wait()
 
     def reset(self, reason: str) -> None:

@@ -51,8 +51,8 @@ def is_circuit(address: Multiaddr) -> bool:
 
 
 def split_circuit(address: str) -> tuple[str, str]:
-    """The relay's address and the peer behind it. Raises AddressInvalid."""
+    """The relay's address and the peer behind it, who is another. Raises AddressInvalid."""
     relay, separator, behind = address.partition(f"/{CIRCUIT}/p2p/")
-    if not separator or not relay.count("/p2p/") == 1 or "/" in behind:
+    if not separator or not relay.count("/p2p/") == 1 or "/" in behind or relay.endswith(f"/p2p/{behind}"):
         raise AddressInvalid(f"not an address through one relay: {address}")
     return relay, decode_peer_id(behind).to_base58()

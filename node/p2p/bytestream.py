@@ -8,7 +8,7 @@ from libp2p.network.stream.net_stream import NetStream
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 
 from node.p2p.errors import StreamReset
-from node.p2p.yamux_stream import YamuxStream
+from node.p2p.yamux_stream import Sink, YamuxStream
 
 
 class MuxedByteStream:
@@ -37,6 +37,14 @@ class MuxedByteStream:
             await self._muxed.write(data)
         except Exception as error:
             raise StreamReset(f"write failed: {type(error).__name__}: {error}") from error
+
+    def push_to(self, sink: Sink | None) -> None:
+        """Offer what arrives to `sink` first; what it declines is there to be read."""
+        self._muxed.push_to(sink)
+
+    def write_now(self, data: bytes) -> bool:
+        """Write all of `data` if that needs no waiting; else False, and nothing was written."""
+        return self._muxed.write_now(data)
 
     async def finish(self) -> None:
         """Close the write side. Raises StreamReset."""

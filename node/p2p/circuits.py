@@ -8,6 +8,8 @@ docs/upstream.md.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -15,7 +17,6 @@ from typing import Any
 import trio
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
-from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
 from libp2p.relay.circuit_v2.config import RelayConfig, RelayRole
 from libp2p.relay.circuit_v2.protocol import PROTOCOL_ID, CircuitV2Protocol
@@ -25,25 +26,56 @@ from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from node.p2p.address import CIRCUIT, decode_address, is_circuit, split_circuit
-from node.p2p.errors import AddressInvalid, NetworkError, PeerUnreachable
-from node.p2p.host import P2PHost
+from node.p2p.bytestream import MuxedByteStream
+from node.p2p.errors import AddressInvalid, ListenFailed, PeerUnreachable, StreamReset
+from node.p2p.framing import READ_BYTES, RESET_TIMEOUT_S
+from node.p2p.host import P2PHost, open_host
 from node.p2p.identity import decode_peer_id
 
 logger = logging.getLogger("myelin.network")
 
 RESERVATION_S = 3_600
 RENEW_S, ROUND_S = 600.0, 1.0
-CIRCUITS_PER_RESERVATION = 16
-CIRCUIT_S, CIRCUIT_BYTES = 24 * 3_600, 16 << 30
-"""What a relay passes on for one connection. A validator's connections live long."""
+RESERVED_WITHIN_S = 15.0
+CIRCUITS_PER_RESERVATION = 64
+"""Connections at once to one peer behind a relay: the streams that a relay may open to it are 256."""
+CIRCUIT_S, CIRCUIT_BYTES = 30 * 24 * 3_600, 1 << 40
+"""When a relay resets a connection, in the middle of whatever it carries. It may be dialled again at once, so that a
+tighter bound would cut answers in two and spare nobody a byte: what a relay carries is bounded by whom it serves."""
 
 
-class OwnReservations(CircuitV2Protocol):
-    """The library's relay, except that a peer can reserve only in its own name."""
+class RelayProtocol(CircuitV2Protocol):
+    """The library's relay, except that a peer can reserve only in its own name, and that a circuit ends by itself."""
 
     async def _handle_reserve(self, stream: INetStream, msg: Any) -> None:
         msg.peer.id = stream.muxed_conn.peer_id.to_bytes()
         await super()._handle_reserve(stream, msg)
+
+    async def _relay_data(
+        self,
+        src_stream: INetStream,
+        dst_stream: INetStream,
+        peer_id: ID,
+        deadline: float | None = None,
+        circuit_data_limit: list[int] | None = None,
+    ) -> None:
+        """Pass on one direction. Its end is that of the circuit: of these two streams, and of no other circuit."""
+        source, dest = MuxedByteStream(src_stream), MuxedByteStream(dst_stream)
+        left_s = math.inf if deadline is None else deadline - time.monotonic()
+        bytes_left = [CIRCUIT_BYTES] if circuit_data_limit is None else circuit_data_limit
+        try:
+            with trio.move_on_after(left_s):
+                while (data := await source.read(READ_BYTES)) and bytes_left[0] >= len(data):
+                    bytes_left[0] -= len(data)
+                    await dest.write(data)
+        except StreamReset as error:
+            logger.debug("a circuit of %s ended: %s", peer_id, error)
+        finally:
+            self._active_relays.pop(peer_id, None)
+            with trio.move_on_after(RESET_TIMEOUT_S) as scope:
+                scope.shield = True
+                await source.reset()
+                await dest.reset()
 
 
 class Circuits:
@@ -54,11 +86,18 @@ class Circuits:
         roles = RelayRole.CLIENT | RelayRole.STOP
         self._transport = CircuitV2Transport(host.libp2p_host, protocol, RelayConfig(roles=roles))
         self._reserved: dict[str, str] = {}
+        self._has_reserved = trio.Event()
 
     @property
     def addresses(self) -> list[str]:
-        """The relay addresses at which this host can be reached now."""
+        """The relay addresses at which this host can be reached now, in the order of the reservations."""
         return [f"{relay}/{CIRCUIT}/p2p/{self._host.peer_id}" for relay in self._reserved.values()]
+
+    async def wait_reserved(self, count: int) -> None:
+        """Until so many relays hold a reservation."""
+        while len(self._reserved) < count:
+            self._has_reserved = trio.Event()
+            await self._has_reserved.wait()
 
     async def dial(self, address: str, peer: ID) -> None:
         """Connect to a peer behind a relay. Raises PeerUnreachable."""
@@ -66,7 +105,7 @@ class Circuits:
         await self._host.connect(relay)
         try:
             await self._transport.dial(Multiaddr(address))
-        except (BaseLibp2pError, ConnectionError, OSError, trio.TooSlowError) as error:
+        except Exception as error:  # libp2p lets exceptions of every layer, and of a relay's garbage, through
             raise PeerUnreachable(f"no way to {peer} through {relay}: {error}") from error
 
     async def keep_reserved(self, relay: str) -> None:
@@ -79,6 +118,7 @@ class Circuits:
                 renew_at_s = 0.0
             if trio.current_time() >= renew_at_s and await self._reserve(relay, relay_id):
                 self._reserved[relay_id] = relay
+                self._has_reserved.set()
                 renew_at_s = trio.current_time() + RENEW_S
             await trio.sleep(ROUND_S)
 
@@ -91,7 +131,7 @@ class Circuits:
                 return await self._transport._make_reservation(stream, decode_peer_id(relay_id))  # noqa: SLF001
             finally:
                 await stream.reset()
-        except (NetworkError, BaseLibp2pError) as error:
+        except Exception as error:  # libp2p's are of many kinds, and a relay may answer anything
             logger.debug("no reservation at relay %s: %s", relay, error)
             return False
 
@@ -115,7 +155,8 @@ async def open_circuits(
         max_reservations=reservations_max,
         reservation_ttl=RESERVATION_S,
     )
-    protocol = OwnReservations(host.libp2p_host, limits, allow_hop=reservations_max > 0)
+    protocol = RelayProtocol(host.libp2p_host, limits, allow_hop=reservations_max > 0)
+    failure: Exception | None = None
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(background_trio_service(protocol))
         await protocol.event_started.wait()
@@ -126,6 +167,31 @@ async def open_circuits(
             nursery.start_soon(circuits.keep_reserved, relay)
         try:
             yield circuits
+        except Exception as error:
+            failure = error  # raised once outside, so that the nurseries do not wrap it in groups
         finally:
             host.dial_circuit = None
             nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+@asynccontextmanager
+async def open_roaming_host(
+    seed: bytes, listen: Sequence[str], relays: Sequence[str] = ()
+) -> AsyncIterator[tuple[P2PHost, list[str]]]:
+    """A host that dials through relays as well, and the addresses at which others reach it.
+
+    These are where it listens; or, where `relays` are given, through those of them that have taken a reservation: who
+    needs a relay cannot be dialled where it listens. Raises ListenFailed (also when no relay takes a reservation),
+    AddressInvalid, ValueError (seed).
+    """
+    async with open_host(seed, listen) as host, open_circuits(host, relays) as circuits:
+        with trio.move_on_after(RESERVED_WITHIN_S):
+            await circuits.wait_reserved(len(set(relays)))
+        if relays and not circuits.addresses:
+            raise ListenFailed(
+                f"no relay takes a reservation within {RESERVED_WITHIN_S:.0f} s: {', '.join(relays)}; "
+                "a relay is a node run with --relay-for, and has room for so many"
+            )
+        yield host, circuits.addresses if relays else host.addresses

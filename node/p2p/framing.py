@@ -12,23 +12,20 @@ otherwise read the next frame as the rest of this one.
 from __future__ import annotations
 
 import math
-import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, NoReturn, Protocol, Self
 
 import trio
 
 from node.p2p.errors import FrameTooLarge, NetworkError, PeerUnreachable, ReceiverStalled, StreamClosed, StreamReset
+from node.p2p.frame_decoder import HEADER, FrameDecoder
 
-HEADER_BYTES: Final = 4
-HEARTBEAT: Final = bytes(HEADER_BYTES)
+HEARTBEAT: Final = bytes(HEADER.size)
 READ_BYTES: Final = 256 * 1024
 RESET_TIMEOUT_S: Final = 1.0
-
-_HEADER: Final = struct.Struct(">I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +61,14 @@ class ByteStream(Protocol):
     async def read(self, limit: int) -> bytes:
         """Return 1..limit bytes, or b"" at the end; raise StreamReset when torn."""
 
+    def push_to(self, sink: Callable[[bytes], bool] | None) -> None:
+        """Offer what arrives to `sink`, which answers whether it took it; what it declines is there to be read."""
+
     async def write(self, data: bytes) -> None:
         """Write all of `data`; raise StreamReset when torn."""
+
+    def write_now(self, data: bytes) -> bool:
+        """Write all of `data` if that needs no waiting; else False, and nothing was written."""
 
     async def finish(self) -> None:
         """Tell the peer that this side writes nothing more. Reading goes on."""
@@ -75,42 +78,6 @@ class ByteStream(Protocol):
 
     async def wait_torn(self) -> None:
         """Return once the stream has been reset or its connection is gone."""
-
-
-class FrameDecoder:
-    """Pure: bytes in, whole frames out. Memory is bounded by one frame plus the input of one `feed`."""
-
-    __slots__ = ("_buffer", "_frame_bytes_max")
-
-    def __init__(self, frame_bytes_max: int) -> None:
-        self._buffer = bytearray()
-        self._frame_bytes_max = frame_bytes_max
-
-    @property
-    def is_between_frames(self) -> bool:
-        """True when no frame has begun, so that the stream may end here."""
-        return not self._buffer
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Add bytes and yield the payloads completed by them, heartbeats left out. Must be exhausted.
-
-        Raises FrameTooLarge once a header announces too much, before any of its payload is kept.
-        """
-        buffer = self._buffer
-        buffer += data
-        start = 0
-        with memoryview(buffer) as view:
-            while len(buffer) - start >= HEADER_BYTES:
-                (length,) = _HEADER.unpack_from(buffer, start)
-                if length > self._frame_bytes_max:
-                    raise FrameTooLarge(f"frame of {length} bytes announced, limit is {self._frame_bytes_max}")
-                end = start + HEADER_BYTES + length
-                if end > len(buffer):
-                    break
-                if length:
-                    yield bytes(view[start + HEADER_BYTES : end])
-                start = end
-        del buffer[:start]
 
 
 class FramedStream:
@@ -130,6 +97,8 @@ class FramedStream:
         self._queued_bytes = 0
         self._readable = trio.Event()
         self._drained = trio.Event()
+        self._consumer: Callable[[bytes], None] | None = None
+        self._heard_at_s = -math.inf
         self._send_lock = trio.Lock()
         self._sent_at_s = -math.inf
         self._peer_finished = False
@@ -171,9 +140,34 @@ class FramedStream:
             await self._readable.wait()
         return self._take()
 
-    def receive_ready(self) -> bytes | None:
-        """A frame that has arrived already; None when `receive` would wait."""
-        return self._take() if self._queue else None
+    async def consume(self, take: Callable[[bytes], None]) -> NoReturn:
+        """Hand every frame to `take` as soon as it is here, without switching to this task for it.
+
+        Raises as `receive` at the end; also what `take` raises, which is then given no more.
+        """
+        failures: list[Exception] = []
+
+        def deliver(frame: bytes) -> None:
+            if failures:
+                return
+            try:
+                take(frame)
+            except Exception as error:  # for who consumes, not for the transport that has brought the frame
+                failures.append(error)
+                self._readable.set()
+
+        while self._queue:
+            deliver(self._take())
+        self._consumer = deliver
+        try:
+            while not failures:
+                if self._receive_end is not None:
+                    raise self._receive_end.with_traceback(None)
+                self._readable = trio.Event()
+                await self._readable.wait()
+            raise failures[0]
+        finally:
+            self._consumer = None
 
     async def send(self, payload: bytes | bytearray | memoryview) -> None:
         """Send one frame of 1..frame_bytes_max bytes; returns once the transport has taken it, not when it arrived.
@@ -185,7 +179,18 @@ class FramedStream:
             raise ValueError("an empty frame is a heartbeat and cannot be sent as a message")
         if len(payload) > self.limits.frame_bytes_max:
             raise FrameTooLarge(f"frame of {len(payload)} bytes offered, limit is {self.limits.frame_bytes_max}")
-        await self._write(_HEADER.pack(len(payload)) + payload)
+        await self._write(HEADER.pack(len(payload)) + payload)
+
+    def send_now(self, payload: bytes) -> bool:
+        """Send one frame, if that needs no waiting; else False, and nothing was sent: `send` says why, or waits."""
+        if not payload or len(payload) > self.limits.frame_bytes_max:
+            return False
+        if self._send_end is not None or self._send_lock.locked():
+            return False
+        if not self._raw.write_now(HEADER.pack(len(payload)) + payload):
+            return False
+        self._sent_at_s = trio.current_time()
+        return True
 
     async def send_together(self, payloads: Sequence[bytes]) -> None:
         """Send frames, at least one, in a single write, which costs the transport little more than one of them alone.
@@ -198,7 +203,7 @@ class FramedStream:
                 raise ValueError("an empty frame is a heartbeat and cannot be sent as a message")
             if len(payload) > self.limits.frame_bytes_max:
                 raise FrameTooLarge(f"frame of {len(payload)} bytes offered, limit is {self.limits.frame_bytes_max}")
-            parts += (_HEADER.pack(len(payload)), payload)
+            parts += (HEADER.pack(len(payload)), payload)
         await self._write(b"".join(parts))
 
     async def close(self) -> None:
@@ -255,23 +260,40 @@ class FramedStream:
         self._ended.set()
 
     async def _read_until_end(self) -> None:
-        with trio.CancelScope() as silence:
-            while True:
-                silence.deadline = trio.current_time() + self.limits.dead_peer_s
+        """Most bytes are pushed, from within the transport; here is what came before, what is declined, and the end."""
+        self._heard_at_s = trio.current_time()
+        self._raw.push_to(self._take_pushed)
+        while True:
+            with trio.CancelScope(deadline=self._heard_at_s + self.limits.dead_peer_s) as silence:
                 data = await self._raw.read(READ_BYTES)
-                if not data:
-                    break
-                for frame in self._decoder.feed(data):
-                    self._deliver(frame)
-                if self._queued_bytes > self.limits.queue_bytes_max and not self._is_torn:
-                    silence.deadline = math.inf
-                    await self._wait_for_consumer()
-        if silence.cancelled_caught:
-            raise PeerUnreachable(f"peer {self.peer_id} has been silent for {self.limits.dead_peer_s} s")
+            if silence.cancelled_caught:
+                if trio.current_time() < self._heard_at_s + self.limits.dead_peer_s:
+                    continue
+                raise PeerUnreachable(f"peer {self.peer_id} has been silent for {self.limits.dead_peer_s} s")
+            if not data:
+                break
+            self._take_bytes(data)
+            if self._queued_bytes > self.limits.queue_bytes_max and not self._is_torn:
+                await self._wait_for_consumer()
+                self._heard_at_s = trio.current_time()
         if not self._decoder.is_between_frames:
             raise StreamReset("the stream ended inside a frame")
         self._peer_finished = True
         self._end_receiving(StreamClosed("the peer has closed the stream"))
+
+    def _take_bytes(self, data: bytes) -> None:
+        self._heard_at_s = trio.current_time()
+        for frame in self._decoder.feed(data):
+            self._deliver(frame)
+
+    def _take_pushed(self, data: bytes) -> bool:
+        if self._queued_bytes > self.limits.queue_bytes_max or self._receive_end is not None:
+            return False
+        try:
+            self._take_bytes(data)
+        except NetworkError as error:
+            self._fail(error)
+        return True
 
     def _take(self) -> bytes:
         frame = self._queue.popleft()
@@ -281,7 +303,11 @@ class FramedStream:
         return frame
 
     def _deliver(self, frame: bytes) -> None:
-        if self._receive_end is None:
+        if self._receive_end is not None:
+            return
+        if self._consumer is not None:
+            self._consumer(frame)
+        else:
             self._queue.append(frame)
             self._queued_bytes += len(frame)
             self._readable.set()

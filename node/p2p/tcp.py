@@ -29,6 +29,7 @@ from node.p2p.admission import AdmissionLimits, ConnectionAdmission
 
 RECEIVE_BYTES: Final = 128 * 1024
 YIELD_BYTES: Final = 64 * 1024
+PREFIX_BYTES: Final = 2
 OUTBOX_BYTES_MAX: Final = 256 * 1024
 ACCEPT_BACKLOG: Final = 512
 
@@ -86,6 +87,19 @@ class TcpStream(ReadWriteCloser):
         del self._inbox[:size]
         return data
 
+    async def read_prefixed(self) -> bytes | None:
+        """The bytes behind a big-endian u16 that says how many they are; None at the end. As `read` otherwise."""
+        inbox = self._inbox
+        while True:
+            if len(inbox) >= PREFIX_BYTES:
+                end = PREFIX_BYTES + (inbox[0] << 8 | inbox[1])
+                if len(inbox) >= end:
+                    data = bytes(inbox[PREFIX_BYTES:end])
+                    del inbox[:end]
+                    return data
+            if not await self._receive():
+                return None
+
     async def _receive(self) -> bool:
         waited = False
         while True:
@@ -106,6 +120,19 @@ class TcpStream(ReadWriteCloser):
         if not waited:  # a peer that always has more must not starve the other tasks
             await trio.lowlevel.checkpoint()
         return bool(data)
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether the system has taken all that was written, and more may be written without waiting."""
+        return not self._outbox and self._broken is None and self._sent_since_yield < YIELD_BYTES
+
+    def write_now(self, data: bytes) -> None:
+        """As `write`, for a few bytes while `is_flushed`: never waits. Raises ConnectionClosedError."""
+        sent = self._send_now(data)
+        if sent < len(data):
+            self._outbox += memoryview(data)[sent:]
+            self._start_flushing()
+        self._sent_since_yield += len(data)
 
     async def write(self, data: bytes) -> None:
         """Take all of `data` at once, in call order; wait only while the outbox is over its bound.

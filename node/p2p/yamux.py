@@ -28,6 +28,7 @@ from libp2p.stream_muxer.exceptions import (
 )
 from multiaddr import Multiaddr
 
+from node.p2p.records import find_records
 from node.p2p.yamux_stream import YamuxStream
 from node.p2p.yamux_wire import (
     GO_AWAY_NORMAL,
@@ -56,6 +57,7 @@ class YamuxConnection(IMuxedConn):
         self.limits: Final = limits or YamuxLimits()
         self.event_started = trio.Event()
         self.secured_conn: Final = conn
+        self._records = find_records(conn)
         self._on_established = on_established
         self._streams: dict[int, YamuxStream] = {}
         self._inbound_count = 0
@@ -150,6 +152,16 @@ class YamuxConnection(IMuxedConn):
         if self.is_closed or not await self._write(frame):
             raise MuxedStreamReset(f"connection is closed: {self._closed_because}")
 
+    def send_now(self, frame: bytes) -> bool:
+        """Send one small data frame, if that needs no waiting; else False."""
+        if self._records is None or self.is_closed:
+            return False
+        try:
+            return self._records.write_now(frame)
+        except Exception as error:  # as in `_write`
+            self._shut_down(f"write failed: {type(error).__name__}: {error}")
+            return False
+
     def send_soon(self, frame_type: int, flags: int, stream_id: int, length: int) -> None:
         """Queue a control frame without waiting; the connection is dropped when the peer lets too many pile up."""
         if self.is_closed:
@@ -197,9 +209,10 @@ class YamuxConnection(IMuxedConn):
                 self.send_soon(FrameType.PING, Flag.SYN, 0, ping_id)
 
     async def _receive_frames(self) -> None:
+        read = self.secured_conn.read if self._records is None else self._records.read
         try:
             while True:
-                self._take_record(await self.secured_conn.read())
+                self._take_record(await read())
         except YamuxViolation as error:
             logger.warning("connection dropped: %s", error, extra={"peer": self.peer_id.to_base58()})
             self._shut_down(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Self
 
 import trio
@@ -22,6 +23,9 @@ from node.p2p.yamux_wire import (
 if TYPE_CHECKING:
     from node.p2p.yamux import YamuxConnection
 
+Sink = Callable[[bytes], bool]
+"""Takes bytes that have arrived, or declines them; never waits or raises."""
+
 
 class YamuxStream(IMuxedStream):
     """One stream. At most one reader and one writer at a time; both may be cancelled."""
@@ -40,6 +44,7 @@ class YamuxStream(IMuxedStream):
         self._torn = trio.Event()
         self._is_read_ended = False
         self._is_write_ended = False
+        self._sink: Sink | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -63,6 +68,10 @@ class YamuxStream(IMuxedStream):
         self._return_credit(len(chunk))
         return chunk
 
+    def push_to(self, sink: Sink | None) -> None:
+        """Offer what arrives to `sink`, from within the connection's task; what it declines is there to be read."""
+        self._sink = sink
+
     async def write(self, data: bytes) -> None:
         """Send all of `data`, waiting for credit. Cancelled, it may have sent a part: reset the stream then.
 
@@ -84,6 +93,15 @@ class YamuxStream(IMuxedStream):
             header = HEADER.pack(0, FrameType.DATA, Flag.NONE, self.stream_id, size)
             await self.muxed_conn.send(header + data[start : start + size])
             start += size
+
+    def write_now(self, data: bytes) -> bool:
+        """Send `data` if it fits a frame and the peer's credit and needs no waiting; else False."""
+        if self._is_reset or self._is_write_ended or len(data) > min(self._send_window, PAYLOAD_BYTES_MAX):
+            return False
+        if not self.muxed_conn.send_now(HEADER.pack(0, FrameType.DATA, Flag.NONE, self.stream_id, len(data)) + data):
+            return False
+        self._send_window -= len(data)
+        return True
 
     async def close(self) -> None:
         """End the write side after what was written; reading goes on. Idempotent."""
@@ -122,9 +140,13 @@ class YamuxStream(IMuxedStream):
         self._credit -= len(payload)
         if self._credit < 0:
             raise YamuxViolation(f"stream {self.stream_id} overran its window by {-self._credit} bytes")
-        if not self._is_reset and not self._is_read_ended:
-            self._chunks.append(payload)
-            self._readable.set()
+        if self._is_reset or self._is_read_ended:
+            return
+        if self._sink is not None and not self._chunks and self._sink(payload):
+            self._return_credit(len(payload))
+            return
+        self._chunks.append(payload)
+        self._readable.set()
 
     def take_credit(self, size: int) -> None:
         """The peer will take `size` more bytes. Raises YamuxViolation for an absurd window."""

@@ -20,7 +20,7 @@ from node.client.chain_view import ChainUnreachable, SessionEntry, WorkerEntry
 from node.client.errors import CallFailed, TransactionLost
 from node.client.probing import probe_worker
 from node.client.rpc_errors import RpcError
-from node.p2p.host import open_host
+from node.p2p.circuits import open_roaming_host
 from node.verifier.absence import PROBE_TIMEOUT_S, AbsenceDuty
 from node.verifier.duty import OpenChallenge, SubmissionRefused, VerificationDuty
 from node.verifier.judge import Judge
@@ -139,7 +139,10 @@ async def run_verifier(config: VerifierConfig, account: SigningAccount) -> None:
     require_device(config.device)  # whoever registers must be able to judge
     store = ShardStore(config.models)
     judge = Judge(store, config.device)
-    async with open_host(config.node_seed, ["/ip4/127.0.0.1/tcp/0"]) as host, trio.open_nursery() as nursery:
+    async with (
+        open_roaming_host(config.node_seed, ["/ip4/127.0.0.1/tcp/0"]) as (host, _),
+        trio.open_nursery() as nursery,
+    ):
         chain = AccountDutyChain(account)
         duty = VerificationDuty(account.public_key, host, chain, judge, VerdictStore(config.directory))
         nursery.start_soon(duty.run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import trio
 
@@ -34,6 +34,7 @@ from node.p2p.errors import NetworkError
 from node.worker.archive import RequestArchive
 from node.worker.compute import Answer, ComputeLoop
 from node.worker.ends import STOP_CODES, get_hold_s
+from node.worker.inbox import DeadlineMoved, LinkGone, RequestInbox, Rest
 from node.worker.path_peers import PathPeers
 from proto_specs.errors import ProtocolError
 from proto_specs.types.calls import Settle
@@ -50,6 +51,7 @@ from proto_specs.types.wire import (
     RootsFrame,
     Rows,
     Settled,
+    Token,
 )
 
 logger = logging.getLogger("myelin.worker")
@@ -71,16 +73,8 @@ class StrayFrame(ProtocolError):
     """A peer sent a frame about a request in which it has no such part."""
 
 
-@dataclass(frozen=True)
-class _LinkGone:
-    link: FrameLink
-
-
-class _Wake:
-    """A deadline has changed."""
-
-
-_Event = Frame | Computed | Stop | Conclude | GiveUp | _LinkGone | _Wake
+_ToPeer = ToClient | ToUpstream | ToDownstream | ToFirst
+_Event = Frame | Computed | Stop | Conclude | GiveUp | LinkGone | DeadlineMoved | Rest
 
 
 class ActiveRequest:
@@ -98,7 +92,7 @@ class ActiveRequest:
         self._compute = compute
         self._archive = archive
         self._upstream: FrameLink | None = None
-        self._inbox, self._events = trio.open_memory_channel[_Event](INBOX_EVENTS_MAX)
+        self._inbox = RequestInbox[_Event](INBOX_EVENTS_MAX, self._take_now)
         self._is_done = False
         self._computed = 0
         self._opened_s = self._heard_s = self._owed_since_s = trio.current_time()
@@ -150,7 +144,7 @@ class ActiveRequest:
             while not self._is_done:
                 effects = self._react(await self._next_event())
                 if self.machine.is_done:
-                    self._events.close()  # whatever still comes is not kept while the end is written to disk
+                    self._inbox.close()  # whatever still comes is not kept while the end is written to disk
                 for effect in effects:
                     if not self._is_done:
                         await self._perform(effect)
@@ -158,7 +152,7 @@ class ActiveRequest:
                 await self._conclude_alone(get_hold_s(self._given_up))
         finally:
             self._is_over = True
-            self._events.close()
+            self._inbox.close()
             self._windows.delete()
             await self._compute.close(self.request)
 
@@ -181,7 +175,7 @@ class ActiveRequest:
 
     async def _conclude_alone(self, hold_s: float) -> None:
         """Wait for an order that goes on from here; if none comes, what all have signed is settled."""
-        self._events.close()
+        self._inbox.close()
         kept = self.machine.get_prefix_record()
         if kept is not None:  # the others of the path may settle it at once, and it may be drawn
             with contextlib.suppress(OSError):  # the end tries again, and tells
@@ -235,7 +229,7 @@ class ActiveRequest:
     def link_lost(self, link: FrameLink) -> None:
         """A link is gone. Frames that came over it before are handled first: they may be all that was needed."""
         if link in (self._peers.client, self._peers.downstream, self._upstream, self._peers.first):
-            self._put(_LinkGone(link))
+            self._put(LinkGone(link))
 
     @property
     def _short(self) -> str:
@@ -243,19 +237,36 @@ class ActiveRequest:
 
     def _put(self, event: _Event) -> None:
         try:
-            self._inbox.send_nowait(event)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the request has ended meanwhile
+            self._inbox.put(event)
         except trio.WouldBlock:
             logger.warning("request %s: %d events behind, giving up", self._short, INBOX_EVENTS_MAX)
-            self._events.close()
+            self._inbox.close()
+
+    def _take_now(self, event: _Event) -> _Event | None:
+        """Handle what every token costs without switching to the task; anything else, and the rest, is the task's."""
+        if not isinstance(event, Rows | Computed | Token):
+            return event
+        owed, self._heard_s = self._owed, trio.current_time()
+        effects: list[StageEffect] = []
+        try:
+            effects = self._react(event)
+            while effects and not self._is_done and isinstance(first := effects[0], Compute | _ToPeer):
+                del effects[0]
+                self._perform_now(first)
+        except Exception as error:  # a bug, which ends this request and not who put the event
+            return Rest(effects, error)
+        is_over = self._is_done or self.machine.is_done
+        return Rest(effects) if effects or is_over or owed != self._owed else None
 
     async def _next_event(self) -> _Event:
-        deadline_s, outcome = min(self._list_deadlines(), key=lambda one: one[0])
+        deadline_s, _ = min(self._list_deadlines(), key=lambda one: one[0])
         try:
             with trio.fail_at(deadline_s):
-                event = await self._events.receive()
+                event = await self._inbox.get()
         except trio.TooSlowError:
+            deadline_s, outcome = min(self._list_deadlines(), key=lambda one: one[0])
+            if deadline_s > trio.current_time():
+                return DeadlineMoved()  # events were handled meanwhile
             self._stop_heard = None
             return outcome
         except trio.ClosedResourceError:
@@ -287,11 +298,15 @@ class ActiveRequest:
         match event:
             case GiveUp():
                 effects: list[StageEffect] = [event]
-            case _Wake():
+            case DeadlineMoved():
                 effects = []
+            case Rest():
+                if event.error is not None:
+                    raise event.error
+                effects = event.effects
             case _ if self._is_frozen and not isinstance(event, Conclude):
                 effects = []
-            case _LinkGone():
+            case LinkGone():
                 effects = self._on_link_gone(event.link)
             case _:
                 effects = self.machine.handle(event)
@@ -329,7 +344,7 @@ class ActiveRequest:
                 self._put(Stop(code, frame.message))
             elif self._stop_heard is None:
                 self._stop_heard = (trio.current_time() + STOP_GRACE_S, Stop(code, frame.message))
-                self._put(_Wake())
+                self._put(DeadlineMoved())
         else:
             self._put(frame)
 
@@ -345,12 +360,10 @@ class ActiveRequest:
     async def _perform(self, effect: StageEffect) -> None:
         try:
             match effect:
-                case Compute():
-                    self._compute.submit(self.request, effect)
+                case Compute() | ToClient() | ToUpstream() | ToDownstream() | ToFirst():
+                    self._perform_now(effect)
                 case Rewind():
                     await self._compute.rewind(self.request, effect.position)
-                case ToClient() | ToUpstream() | ToDownstream() | ToFirst():
-                    self._send(effect)
                 case StopComputing():
                     if self._stopped_s is None:
                         self._stopped_s = trio.current_time()
@@ -369,7 +382,13 @@ class ActiveRequest:
             logger.error("request %s: cannot be kept on disk: %s", self._short, error)
             self._give_up(GiveUp(FailureCode.INTERNAL, "the worker cannot write to its disk"))
 
-    def _send(self, effect: ToClient | ToUpstream | ToDownstream | ToFirst) -> None:
+    def _perform_now(self, effect: Compute | _ToPeer) -> None:
+        if isinstance(effect, Compute):
+            self._compute.submit(self.request, effect)
+        else:
+            self._send(effect)
+
+    def _send(self, effect: _ToPeer) -> None:
         """A neighbour that takes no frames ends the request. A client that takes none is detected by its reader."""
         match effect:
             case ToFirst() if self.stage == 0:

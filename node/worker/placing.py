@@ -312,7 +312,7 @@ class Placer:
 
     async def _come_back(self, serving: ServingWorker) -> None:
         """Serve on after a move that was none. Until the chain has heard of it, every look tries again."""
-        await announce(self._config, self._account, serving.host)
+        await announce(self._config, self._account, serving.place)
         serving.presence.leaving = None
         self._intent = replace(self._intent, looks=0)
 

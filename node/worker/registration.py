@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import trio
@@ -18,7 +19,7 @@ from consensus.runtime.inference.state import WorkerStatus
 from node.client.account import SigningAccount
 from node.client.chain_view import ChainUnreachable, WorkerEntry
 from node.client.probing import ProbeFailed, probe_worker
-from node.p2p.host import P2PHost, open_host
+from node.p2p.circuits import open_roaming_host
 from node.worker.departure import Departure
 from node.worker.errors import WorkerRefused
 from node.worker.presence import Presence
@@ -67,7 +68,27 @@ class Terms(Protocol):
         """For a new token."""
 
 
-async def register(terms: Terms, account: SigningAccount, host: P2PHost) -> WorkerEntry:
+class Located(Protocol):
+    """Where a worker is reached; a host is, where nothing stands before it."""
+
+    @property
+    def peer_id(self) -> str:
+        """Its libp2p peer."""
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """Where to dial it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Fulfils `Located`."""
+
+    peer_id: str
+    addresses: tuple[str, ...]
+
+
+async def register(terms: Terms, account: SigningAccount, host: Located) -> WorkerEntry:
     """Bond and announce this worker, or announce what changed of one that is registered already.
 
     Raises WorkerRefused when the key is for other layers, cannot serve again, or serves elsewhere now; CallFailed,
@@ -108,7 +129,7 @@ async def register(terms: Terms, account: SigningAccount, host: P2PHost) -> Work
     return entry
 
 
-async def announce(terms: Terms, account: SigningAccount, host: P2PHost) -> None:
+async def announce(terms: Terms, account: SigningAccount, host: Located) -> None:
     """Say on chain where this worker is and what it asks; one that was absent is back. Raises CallFailed, RpcError."""
     where = (host.peer_id, tuple(host.addresses))
     await account.execute(UpdateWorker(terms.worker_key.public_key, *where, terms.prefill_price, terms.decode_price))
@@ -120,7 +141,7 @@ async def refuse_if_elsewhere(known: WorkerEntry, genesis: bytes, own_addresses:
     if not others:
         return
     # A host of its own: the record may name our own peer id, which a host does not dial.
-    async with open_host(os.urandom(32), []) as asker:
+    async with open_roaming_host(os.urandom(32), []) as (asker, _):
         try:
             report, _ = await probe_worker(asker, replace(known, addresses=others), genesis, PROBE_TIMEOUT_S)
         except ProbeFailed as error:
@@ -139,7 +160,7 @@ class RecordWatch:
     """Reads the record of a running worker again and again."""
 
     def __init__(
-        self, terms: Terms, account: SigningAccount, host: P2PHost, presence: Presence, departure: Departure
+        self, terms: Terms, account: SigningAccount, host: Located, presence: Presence, departure: Departure
     ) -> None:
         self._terms = terms
         self._account = account

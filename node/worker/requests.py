@@ -70,11 +70,7 @@ class Requests:
         Raises DecodeError for garbage and StrayFrame, which close the stream.
         """
         try:
-            while True:
-                frame: Frame | None = await link.receive()
-                while frame is not None:  # many small frames arrive at once; each wait costs more than routing one
-                    self.route(frame, link)
-                    frame = link.receive_ready()
+            await link.receive_each(lambda frame: self.route(frame, link))
         except NetworkError:
             pass
         finally:

@@ -19,7 +19,8 @@ from inference.fingerprint import PPB
 from inference.model.store import ShardStore
 from node.client.account import SigningAccount
 from node.client.rpc_chain import RpcChain
-from node.p2p.host import P2PHost, open_host
+from node.p2p.circuits import open_roaming_host
+from node.p2p.host import P2PHost
 from node.p2p.request import serve_requests
 from node.transfer.shards.serve import ShardCatalog, serve_shards
 from node.worker.archive import DiskRequestArchive
@@ -29,7 +30,7 @@ from node.worker.errors import WorkerRefused, WorkerReplaced
 from node.worker.leaving import drain, tell_chain
 from node.worker.presence import Presence
 from node.worker.probe import Prober, serve_probes
-from node.worker.registration import RecordWatch, register
+from node.worker.registration import RecordWatch, Whereabouts, register
 from node.worker.request_journal import RequestJournal, get_log_path
 from node.worker.server import WorkerParts, WorkerServer
 from proto_specs.ed25519 import SigningKey
@@ -50,6 +51,7 @@ class ServingWorker:
     """A worker that serves, as whoever watches over it sees it."""
 
     host: P2PHost
+    place: Whereabouts
     compute: ComputeLoop
     presence: Presence
     server: WorkerServer
@@ -81,6 +83,8 @@ class WorkerConfig:
     threads: int = 1
     device: Device = CPU
     grace_s: float = 60.0
+    relays: tuple[str, ...] = ()
+    """Through which it is reached, instead of where it listens."""
 
 
 def load_verified(store: ShardStore, model: bytes, start: int, end: int, threads: int, device: Device) -> ShardSession:
@@ -122,10 +126,14 @@ async def run_worker(
     choosers = ChooserSource(store, config.model, manifest)
     compute = ComputeLoop(StageEngine(session, config.kv_positions), choosers)
     with contextlib.closing(await open_request_journal(config, account)) as journal:
-        async with open_host(config.node_seed, list(config.listen)) as host, trio.open_nursery() as nursery:
+        async with (
+            open_roaming_host(config.node_seed, config.listen, config.relays) as (host, addresses),
+            trio.open_nursery() as nursery,
+        ):
+            place = Whereabouts(host.peer_id, tuple(addresses))
             serve_openings(host, archive)
             serve_shards(host, ShardCatalog(store))
-            entry = await register(config, account, host)
+            entry = await register(config, account, place)
             nursery.start_soon(compute.run)
             nursery.start_soon(archive.run)
             presence = Presence()
@@ -133,11 +141,11 @@ async def run_worker(
             server = WorkerServer(host, nursery, parts)
             count = server.requests.__len__
             serve_probes(host, Prober(entry, host.peer_id, chain.genesis, config.worker_key, compute, presence, count))
-            watch = RecordWatch(config, account, host, presence, departure)
+            watch = RecordWatch(config, account, place, presence, departure)
             nursery.start_soon(watch.run)
             departure.is_serving = True
-            logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(host.addresses))
-            if not await has_roamed(departure, roam, ServingWorker(host, compute, presence, server)):
+            logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(addresses))
+            if not await has_roamed(departure, roam, ServingWorker(host, place, compute, presence, server)):
                 async with trio.open_nursery() as leaving:
                     if departure.tells_chain:
                         leaving.start_soon(tell_chain, account, entry.worker, host.peer_id)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from inference.serving.opening import authenticate_opening
-from node.p2p.framing import FrameDecoder
+from node.p2p.frame_decoder import FrameDecoder
 from proto_specs.codec import decode, decode_as, encode
 from proto_specs.ed25519 import SigningKey, is_signature_valid
 from proto_specs.errors import AddressError, DecodeError

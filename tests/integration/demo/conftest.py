@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,20 +65,25 @@ class Running:
 
 
 @asynccontextmanager
-async def open_running(base: Path) -> AsyncIterator[Running]:
-    """Start a validator and three workers; stop them at the end."""
+async def open_running(
+    base: Path,
+    programs: dict[str, tuple[str, ...]] | None = None,
+    open_beside: Callable[[LocalnetPlan], AbstractAsyncContextManager[None]] = lambda _plan: nullcontext(),
+) -> AsyncIterator[Running]:
+    """Start a validator and three workers, what `open_beside` opens before; stop them at the end."""
     path = fetch_sample(SMOLLM2, cache_dir(), lambda _done, _total: None)
     models = cache_dir() / "models"
     manifest = import_model(path, models, lambda _done, _total: None, name=SMOLLM2.model)
-    plan = make_demo_plan(base, models, manifest, BLOCK_INTERVAL_MS, {})
-    with open_localnet(base) as network:
-        await network.up(lambda: plan, lambda _text: None)
-        try:
-            async with open_rpc(plan.validators[0].rpc_url) as rpc:
-                yield Running(network, await RpcChain.connect(rpc), plan, base / "home")
-        finally:
-            with trio.CancelScope(shield=True):
-                await network.down()
+    plan = make_demo_plan(base, models, manifest, BLOCK_INTERVAL_MS, programs or {})
+    async with open_beside(plan):
+        with open_localnet(base) as network:
+            await network.up(lambda: plan, lambda _text: None)
+            try:
+                async with open_rpc(plan.validators[0].rpc_url) as rpc:
+                    yield Running(network, await RpcChain.connect(rpc), plan, base / "home")
+            finally:
+                with trio.CancelScope(shield=True):
+                    await network.down()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from multiaddr import Multiaddr
 from node.p2p.admission import AdmissionLimits
 from node.p2p.bytestream import MuxedByteStream
 from node.p2p.errors import NetworkError, PeerUnreachable, ProtocolUnsupported, RequestRefused, StreamReset
-from node.p2p.framing import HEADER_BYTES
+from node.p2p.frame_decoder import HEADER
 from node.p2p.host import HostLimits, P2PHost, open_host
 from node.p2p.identity import compute_key_pair, decode_peer_id
 from node.p2p.negotiation import propose_protocol
@@ -70,13 +70,13 @@ async def send_garbage(host: P2PHost, peer_id: str, kind: int, noise: random.Ran
                 await stream.write(b"\x13/multistream/9.9.9\n")
             case 4:  # frames that break the protocol on top
                 await propose_protocol(stream, served.STRICT)
-                await stream.write((9).to_bytes(HEADER_BYTES, "big") + b"garbage!!")
+                await stream.write((9).to_bytes(HEADER.size, "big") + b"garbage!!")
             case 5:  # a frame of 4 GiB
                 await propose_protocol(stream, served.STRICT)
                 await stream.write(b"\xff\xff\xff\xff" + noise.randbytes(100))
             case 6:  # a frame that never ends
                 await propose_protocol(stream, served.STRICT)
-                await stream.write((1000).to_bytes(HEADER_BYTES, "big") + b"cut")
+                await stream.write((1000).to_bytes(HEADER.size, "big") + b"cut")
                 await stream.finish()
                 return
         await stream.read(1000)

@@ -56,6 +56,25 @@ async def test_two_that_nobody_can_dial_talk_through_a_relay() -> None:
         assert there.get_remote_ip(relay.peer_id) == "127.0.0.1"
 
 
+async def test_a_circuit_that_ends_leaves_those_of_others_to_the_same_peer() -> None:
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(open_host(b"\x01" * 32, [ANYWHERE]))
+        await stack.enter_async_context(open_circuits(relay, reservations_max=4))
+        there, behind = await open_behind(stack, relay, 3)
+        stays, _ = await open_behind(stack, relay, 4)
+        for number in (2, 5):  # who comes before, and who comes after
+            async with open_host(bytes([number]) * 32, []) as leaves, open_circuits(leaves):
+                await leaves.connect(behind.addresses[0])
+                if number == 2:
+                    await stays.connect(behind.addresses[0])
+                    stream = await stack.enter_async_context(await stays.open_stream(there.peer_id, ECHO))
+            await wait_until(lambda: len(there.peers()) == 2)
+            await wait_until(lambda: len(relay.peers()) == 2)
+            await stream.send(b"still here")
+            with trio.fail_after(5):
+                assert await stream.receive() == b"still here"
+
+
 async def test_topics_reach_who_is_behind_a_relay() -> None:
     got: list[tuple[str, bytes]] = []
 
@@ -135,6 +154,7 @@ async def test_who_is_not_there_is_unreachable_and_so_is_everybody_without_a_rel
         f"/p2p-circuit/p2p/{IDS[1]}",
         f"/ip4/1.2.3.4/tcp/1/p2p-circuit/p2p/{IDS[1]}",
         f"/ip4/1.2.3.4/tcp/1/p2p/{IDS[1]}/p2p-circuit",
+        f"/ip4/1.2.3.4/tcp/1/p2p/{IDS[1]}/p2p-circuit/p2p/{IDS[1]}",
         f"/ip4/1.2.3.4/tcp/1/p2p/{IDS[1]}/p2p-circuit/p2p/{IDS[2]}/p2p-circuit/p2p/{IDS[3]}",
     ],
 )

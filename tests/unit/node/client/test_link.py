@@ -19,10 +19,17 @@ class FakeStream:
     def __init__(self) -> None:
         self.gate = trio.Event()
         self.taken: list[bytes] = []
+        self.takes_now = False
+        self.at_once: list[bytes] = []
         self.writes: list[int] = []
         self.incoming: list[bytes] = []
         self.resets: list[str] = []
         self.is_closed = False
+
+    def send_now(self, payload: bytes) -> bool:
+        if self.takes_now:
+            self.at_once.append(payload)
+        return self.takes_now
 
     async def send_together(self, payloads: list[bytes]) -> None:
         await self.gate.wait()
@@ -64,6 +71,28 @@ async def test_frames_keep_their_order_and_finish_waits_for_them(nursery) -> Non
     assert stream.is_closed
     with pytest.raises(LinkLost):
         link.send(frames[0])
+
+
+async def test_frames_of_one_request_go_at_once_and_those_of_several_together(nursery) -> None:
+    link, stream = make_link()
+    stream.takes_now = True
+    stream.gate.set()
+    link.send(Token(bytes(32), 0, 7, 0))
+    link.send(Token(bytes(32), 1, 7, 0))
+    assert not stream.at_once, "nobody writes yet"
+    nursery.start_soon(link.run)
+    await trio.testing.wait_all_tasks_blocked()
+    for index in range(2, 4):
+        link.send(Token(bytes(32), index, 7, 0))
+    assert len(stream.at_once) == 2
+    for request in range(4):
+        link.send(Token(bytes([request]) * 32, 9, 7, 0))
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(stream.at_once) == 3, "the first is still of the request before"
+    assert stream.writes == [2, 3]
+    link.send(Token(bytes([3]) * 32, 10, 7, 0))
+    assert len(stream.at_once) == 4
+    await link.finish()
 
 
 async def test_large_frames_are_written_one_by_one(nursery) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from node.p2p.errors import StreamReset
@@ -10,8 +12,11 @@ from node.p2p.errors import StreamReset
 class MemoryByteStream:
     """One end of a pair; holds at most `capacity` unread bytes, then its writer waits."""
 
+    is_pushing = False
+
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
+        self.sink: Callable[[bytes], bool] | None = None
         self.inbox = bytearray()
         self.peer: MemoryByteStream = self
         self.is_ended = False
@@ -36,6 +41,21 @@ class MemoryByteStream:
         self.peer.notify()
         return data
 
+    def push_to(self, sink: Callable[[bytes], bool] | None) -> None:
+        self.sink = sink if self.is_pushing else None
+
+    def write_now(self, data: bytes) -> bool:
+        peer = self.peer
+        if not self.is_pushing or self.is_reset or len(data) > self.capacity - len(peer.inbox):
+            return False
+        if not peer.take_pushed(data):
+            peer.inbox += data
+            peer.notify()
+        return True
+
+    def take_pushed(self, data: bytes) -> bool:
+        return self.sink is not None and not self.inbox and not self.is_deaf and self.sink(data)
+
     async def write(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
         left = data
@@ -46,8 +66,10 @@ class MemoryByteStream:
             if room <= 0:
                 await self.changed.wait()
                 continue
-            self.peer.inbox += left[:room]
-            left = left[room:]
+            part, left = left[:room], left[room:]
+            if self.peer.take_pushed(part):
+                continue
+            self.peer.inbox += part
             self.peer.notify()
 
     async def finish(self) -> None:

@@ -19,7 +19,8 @@ from node.p2p.errors import (
     StreamClosed,
     StreamReset,
 )
-from node.p2p.framing import HEARTBEAT, FrameDecoder, FramedStream, StreamLimits
+from node.p2p.frame_decoder import FrameDecoder
+from node.p2p.framing import HEARTBEAT, FramedStream, StreamLimits
 from tests.unit.node.p2p.pipes import MemoryByteStream, make_pair
 
 SMALL = StreamLimits(frame_bytes_max=1000, queue_bytes_max=4000)
@@ -36,6 +37,11 @@ async def running(raw: MemoryByteStream, limits: StreamLimits = SMALL) -> AsyncI
         nursery.start_soon(stream.run)
         yield stream
         nursery.cancel_scope.cancel()
+
+
+@pytest.fixture(params=[False, True], ids=["pulled", "pushed"], autouse=True)
+def _pushing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryByteStream, "is_pushing", request.param)
 
 
 async def send_forever(stream: FramedStream) -> None:
@@ -105,10 +111,7 @@ async def test_frames_sent_together_arrive_one_by_one_and_in_one_write() -> None
     async with running(left) as ours, running(right) as theirs:
         payloads = [bytes([at]) * (at + 1) for at in range(20)]
         await ours.send_together(payloads)
-        got = [await theirs.receive()]
-        while (ready := theirs.receive_ready()) is not None:
-            got.append(ready)
-        assert got == payloads
+        assert [await theirs.receive() for _ in payloads] == payloads
         with pytest.raises(ValueError, match="heartbeat"):
             await ours.send_together([b"a", b""])
         with pytest.raises(FrameTooLarge):

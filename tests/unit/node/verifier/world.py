@@ -167,6 +167,8 @@ class World:
             True,
             positions,
             windows,
+            0,
+            None,
             3,
             3,
             0,
