@@ -76,21 +76,23 @@ class RowFlow:
 
     def take_token(self, token: Token) -> list[StageEffect]:
         """A generated token, back at the first stage: its row was drafted, or is computed now, or after a draft."""
-        position = self._input.positions
-        if self._burst is not None and position > self._output.reached:
+        position, burst = self._input.positions, self._burst
+        if burst is not None and position > self._output.reached:
             raise BoundaryError(f"token {token.index} came before the rows that it could be drawn from")
         work = self._intake.take_token(token)
-        if work is not None and self._burst is None:
+        if work is None:
+            self.length = position
+        elif burst is None:
             return self._compute(work)
-        if work is not None and self._burst is not None and self._burst.take(token.token):
+        elif burst.take(token.token):
             self._output.confirm(position + 1)
             return []
-        self._allowance.note_missed(self._output.settle(position))
-        if work is None or self._burst is None:
-            self.length = position
+        if burst is not None:
+            self._allowance.note_missed(self._output.settle(position))
+        if work is None or burst is None:
             return []
         self._undrafted = work
-        return [Speculate(self._burst.pop_drawn(), self._burst.get_room(position))]
+        return [Speculate(burst.pop_drawn(), burst.get_room(position))]
 
     def take_drafted(self, tokens: tuple[int, ...]) -> list[StageEffect]:
         """What may follow the newest token."""

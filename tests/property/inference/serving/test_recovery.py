@@ -39,9 +39,37 @@ def test_an_answer_survives_the_loss_of_its_stages(prompt_tokens, tokens_max, st
     check(prompt_tokens, tokens_max, stages, seed, losses, is_noisy)
 
 
-def check(prompt_tokens: int, tokens_max: int, stages: int, seed: int, losses: Sequence[Loss], is_noisy: bool) -> None:
-    told = answer(prompt_tokens, tokens_max, stages, seed, losses, is_noisy)
+@settings(max_examples=250, deadline=None)
+@given(
+    prompt_tokens=st.integers(1, 100),
+    tokens_max=st.integers(1, 120),
+    stages=st.sampled_from([2, 3]),
+    seed=st.integers(0, 2**32),
+    losses=st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from([1, 1, 2]), st.integers(0, 500), st.integers(0, 60)), max_size=3
+    ),
+    is_noisy=st.booleans(),
+    turns=st.lists(st.tuples(st.integers(0, 31), st.integers(0, 31)), min_size=1, max_size=5),
+)
+def test_an_answer_that_is_drafted_survives_the_loss_of_its_stages(
+    prompt_tokens, tokens_max, stages, seed, losses, is_noisy, turns
+) -> None:
+    """In the middle of bursts, too."""
+    losses = [(stage, min(lost, stages), *rest) for stage, lost, *rest in losses]
+    check(prompt_tokens, tokens_max, stages, seed, losses, is_noisy, turns)
+
+
+def check(
+    prompt_tokens: int,
+    tokens_max: int,
+    stages: int,
+    seed: int,
+    losses: Sequence[Loss],
+    is_noisy: bool,
+    turns: Sequence[tuple[int, int]] = (),
+) -> None:
     undisturbed = answer(prompt_tokens, tokens_max, stages, seed + 1, [], is_noisy=False)
+    told = answer(prompt_tokens, tokens_max, stages, seed, losses, is_noisy, turns, undisturbed.tokens)
     assert told.tokens == undisturbed.tokens
     assert len(told.tokens) == tokens_max
     settles = sorted(told.book.values(), key=lambda one: one.order.order.epoch)
