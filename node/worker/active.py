@@ -33,6 +33,7 @@ from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
 from node.worker.archive import RequestArchive
 from node.worker.compute import Answer, ComputeLoop
+from node.worker.deadlines import RequestDeadlines
 from node.worker.ends import STOP_CODES, get_hold_s
 from node.worker.inbox import DeadlineMoved, LinkGone, RequestInbox, Rest
 from node.worker.path_peers import PathPeers
@@ -57,16 +58,6 @@ from proto_specs.types.wire import (
 logger = logging.getLogger("myelin.worker")
 
 INBOX_EVENTS_MAX = 2048
-IDLE_S_MAX = 120.0
-CLIENT_S_MAX = 30.0
-"""How long a client may delay the prompt, a leaf, a countersignature or a voucher."""
-STOP_GRACE_S = 2.0
-"""How long a last stage that hears of a stop still reads its own client: a voucher may be under way."""
-STOP_S_MAX = 20.0
-"""How long a stopped request waits for the signatures of the path."""
-REQUEST_S_BASE = 180.0
-POSITION_S_MAX = 1.0
-"""A request may take three minutes and a second per position: slow clients must not hold memory for longer."""
 
 
 class StrayFrame(ProtocolError):
@@ -93,12 +84,9 @@ class ActiveRequest:
         self._archive = archive
         self._upstream: FrameLink | None = None
         self._inbox = RequestInbox[_Event](INBOX_EVENTS_MAX, self._take_now)
-        self._is_done = False
+        self._is_done = self._is_owed_other = False
         self._computed = 0
-        self._opened_s = self._heard_s = self._owed_since_s = trio.current_time()
-        self._owed = self.machine.owed_by_client
-        self._stopped_s: float | None = None
-        self._stop_heard: tuple[float, Stop] | None = None
+        self._deadlines = RequestDeadlines(self.order, self.machine.owed_by_client, trio.current_time())
         self._given_up: FailureCode | None = None
         self._conclusion: Conclude | None = None
         self._concluded = trio.Event()
@@ -246,7 +234,7 @@ class ActiveRequest:
         """Handle what every token costs without switching to the task; anything else, and the rest, is the task's."""
         if not isinstance(event, Rows | Computed | Token):
             return event
-        owed, self._heard_s = self._owed, trio.current_time()
+        self._deadlines.note_heard(trio.current_time())
         effects: list[StageEffect] = []
         try:
             effects = self._react(event)
@@ -256,43 +244,18 @@ class ActiveRequest:
         except Exception as error:  # a bug, which ends this request and not who put the event
             return Rest(effects, error)
         is_over = self._is_done or self.machine.is_done
-        return Rest(effects) if effects or is_over or owed != self._owed else None
+        return Rest(effects) if effects or is_over or self._is_owed_other else None
 
     async def _next_event(self) -> _Event:
-        deadline_s, _ = min(self._list_deadlines(), key=lambda one: one[0])
         try:
-            with trio.fail_at(deadline_s):
+            with trio.fail_at(self._deadlines.get_next_s()):
                 event = await self._inbox.get()
         except trio.TooSlowError:
-            deadline_s, outcome = min(self._list_deadlines(), key=lambda one: one[0])
-            if deadline_s > trio.current_time():
-                return DeadlineMoved()  # events were handled meanwhile
-            self._stop_heard = None
-            return outcome
+            return self._deadlines.pass_next(trio.current_time()) or DeadlineMoved()
         except trio.ClosedResourceError:
             return GiveUp(FailureCode.NO_CAPACITY, "too many frames at once")
-        self._heard_s = trio.current_time()
+        self._deadlines.note_heard(trio.current_time())
         return event
-
-    def _list_deadlines(self) -> list[tuple[float, Stop | GiveUp]]:
-        """The time of the next deadline, and its consequence."""
-        positions = compute_positions(self.order.prompt_tokens, self.order.tokens_max)
-        longest_s = REQUEST_S_BASE + positions * POSITION_S_MAX
-        slow = GiveUp(FailureCode.NEIGHBOUR_LOST, f"the request was not over within {longest_s:.0f} s")
-        idle = GiveUp(FailureCode.NEIGHBOUR_LOST, f"nothing happened for {IDLE_S_MAX:.0f} s")
-        found: list[tuple[float, Stop | GiveUp]] = [
-            (self._opened_s + longest_s, slow),
-            (self._heard_s + IDLE_S_MAX, idle),
-        ]
-        if self._owed is not None:
-            owing = Stop(FailureCode.UNVOUCHED, f"the client sent and signed nothing for {CLIENT_S_MAX:.0f} s")
-            found.append((self._owed_since_s + CLIENT_S_MAX, owing))
-        if self._stop_heard is not None and self._stopped_s is None:
-            found.append(self._stop_heard)
-        if self._stopped_s is not None:
-            stuck = GiveUp(FailureCode.CANCELLED, "stopped, and not all stages have signed what is vouched for")
-            found.append((self._stopped_s + STOP_S_MAX, stuck))
-        return found
 
     def _react(self, event: _Event) -> list[StageEffect]:
         match event:
@@ -310,9 +273,7 @@ class ActiveRequest:
                 effects = self._on_link_gone(event.link)
             case _:
                 effects = self.machine.handle(event)
-        owed = self.machine.owed_by_client
-        if owed != self._owed:
-            self._owed, self._owed_since_s = owed, trio.current_time()
+        self._is_owed_other = self._deadlines.note_owed(self.machine.owed_by_client, trio.current_time())
         return effects
 
     def _on_link_gone(self, link: FrameLink) -> list[StageEffect]:
@@ -342,8 +303,7 @@ class ActiveRequest:
         elif self.stage and link.peer_id == self._peers.peer_ids[self.stage - 1] and code in STOP_CODES:
             if not self.is_last:
                 self._put(Stop(code, frame.message))
-            elif self._stop_heard is None:
-                self._stop_heard = (trio.current_time() + STOP_GRACE_S, Stop(code, frame.message))
+            elif self._deadlines.note_stop_heard(Stop(code, frame.message), trio.current_time()):
                 self._put(DeadlineMoved())
         else:
             self._put(frame)
@@ -365,8 +325,7 @@ class ActiveRequest:
                 case Rewind():
                     await self._compute.rewind(self.request, effect.position)
                 case StopComputing():
-                    if self._stopped_s is None:
-                        self._stopped_s = trio.current_time()
+                    self._deadlines.note_stopped(trio.current_time())
                     await self._compute.close(self.request)
                 case Retain():
                     await self._archive.retain(effect.record)

@@ -14,7 +14,7 @@ from inference.serving.events import Compute, Computed, DrawnToken
 from inference.serving.record import RequestRecord
 from inference.serving.setup import StageSetup
 from node.client.link import LinkLost, make_failed
-from node.worker import active as module
+from node.worker import deadlines as module
 from node.worker.active import ActiveRequest, StrayFrame
 from node.worker.path_peers import PathPeers
 from node.worker.requests import Requests
