@@ -13,6 +13,7 @@ from rich.table import Table
 
 from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import WorkerStatus
+from inference.drafting.policy import DRAFT_MAX
 from inference.engine.device import Device
 from inference.engine.ort import require_device
 from inference.model.store import ShardStore
@@ -73,6 +74,12 @@ def run_command(
     threads: Annotated[int, typer.Option(help="Threads of the model.")] = 1,
     device: DeviceOption = "cpu",
     grace: Annotated[float, typer.Option(min=0, help="Seconds that running requests get when it is stopped.")] = 60.0,
+    drafts: Annotated[
+        int, typer.Option(min=0, max=DRAFT_MAX, help="Tokens a call drafts at most, where it is a path's first stage.")
+    ] = DRAFT_MAX,
+    draft_model: Annotated[
+        str | None, typer.Option(help="A small stored model of the same tokenizer that drafts, besides look-up.")
+    ] = None,
     models: ModelsOption = None,
     keys: KeysOption = None,
     log_level: LogLevelOption = "INFO",
@@ -108,6 +115,8 @@ def run_command(
         threads=threads,
         device=processor,
         grace_s=grace,
+        drafts_max=drafts,
+        draft_model=None if draft_model is None else find_model(store, draft_model),
         relays=tuple(relay or ()),
     )
     trio.run(serve, config, policy, rpc, account, keys)

@@ -15,8 +15,8 @@ from inference.serving.record import RequestRecord
 from inference.serving.setup import StageSetup
 from node.client.link import LinkLost, make_failed
 from node.worker import deadlines as module
-from node.worker.active import ActiveRequest, StrayFrame
-from node.worker.path_peers import PathPeers
+from node.worker.active import ActiveRequest
+from node.worker.path_peers import PathPeers, StrayFrame
 from node.worker.requests import Requests
 from proto_specs.limits import FAILURE_TEXT_BYTES_MAX
 from proto_specs.types.calls import Settle
