@@ -79,12 +79,11 @@ class ActiveRequest:
         drafts: DraftSource = NO_DRAFTS,
     ) -> None:
         self._windows = archive.open_windows(setup)
-        setup = replace(setup, store=self._windows, drafts_max=drafts.drafts_max)
+        self._setup = setup = replace(setup, store=self._windows, drafts_max=drafts.drafts_max)
         self.machine = StageRequest(setup)
         self.request = self.machine.request
         self.is_settling = False
         """Whether the request ended with windows that all have signed, so that a settlement follows."""
-        self._setup = setup
         self._peers = peers
         self._compute = compute
         self._drafts = drafts.open(setup.order.order, self._put)
@@ -97,8 +96,7 @@ class ActiveRequest:
         self._given_up: FailureCode | None = None
         self._conclusion: Conclude | None = None
         self._concluded = trio.Event()
-        self._is_frozen = False
-        self._is_over = False
+        self._is_frozen = self._is_over = False
 
     @property
     def order(self) -> Order:
@@ -251,8 +249,7 @@ class ActiveRequest:
                 self._perform_now(first)
         except Exception as error:  # a bug, which ends this request and not who put the event
             return Rest(effects, error)
-        is_over = self._is_done or self.machine.is_done
-        return Rest(effects) if effects or is_over or self._is_owed_other else None
+        return Rest(effects) if effects or self._is_done or self.machine.is_done or self._is_owed_other else None
 
     async def _next_event(self) -> _Event:
         try:
