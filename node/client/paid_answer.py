@@ -141,7 +141,7 @@ class PaidAnswer:
         self.moves.append(Move(lost, failure.message, self._tokens, self.get_elapsed()))
         assert self._machine is not None, "it was begun"
         self.last_failure = failure, self._machine.request
-        self.requests[self._machine.request] = cost_nmyl > 0
+        self.requests[self._machine.request] |= cost_nmyl > 0
         self._promised_before += cost_nmyl
         self._machine = None
 

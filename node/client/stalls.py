@@ -17,7 +17,7 @@ PASS_S_MAX = 20.0
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Watched:
     asked_s: float | None = None
     """When the oldest ping that is not answered was sent."""
     pong: Pong | None = None
@@ -31,11 +31,11 @@ class StallWatch:
     def __init__(self, now_s: float) -> None:
         self._moved_s = now_s
         self._pinged_s = 0.0
-        self._seen: dict[int, _Seen] = {}
+        self._seen: dict[int, _Watched] = {}
 
     def accept(self, stage: int) -> None:
         """A stage takes part."""
-        self._seen[stage] = _Seen()
+        self._seen[stage] = _Watched()
 
     def note_moved(self, now_s: float) -> None:
         """Something due came: the request moves."""

@@ -90,13 +90,12 @@ class ActiveRequest:
         self._archive = archive
         self._upstream: FrameLink | None = None
         self._inbox = RequestInbox[_Event](INBOX_EVENTS_MAX, self._take_now)
-        self._is_done = self._is_owed_other = False
+        self._is_done = self._is_owed_other = self._is_frozen = self._is_over = False
         self._computed = 0
         self._deadlines = RequestDeadlines(self.order, self.machine.owed_by_client, trio.current_time())
         self._given_up: FailureCode | None = None
         self._conclusion: Conclude | None = None
         self._concluded = trio.Event()
-        self._is_frozen = self._is_over = False
 
     @property
     def order(self) -> Order:
@@ -328,6 +327,8 @@ class ActiveRequest:
                 case Compute() | PromptKnown() | Speculate() | ToClient() | ToUpstream() | ToDownstream() | ToFirst():
                     self._perform_now(effect)
                 case Rewind():
+                    if self._is_frozen:
+                        return
                     await self._compute.rewind(self.request, effect.position)
                 case StopComputing():
                     self._deadlines.note_stopped(trio.current_time())
@@ -347,13 +348,12 @@ class ActiveRequest:
             self._give_up(GiveUp(FailureCode.INTERNAL, "the worker cannot write to its disk"))
 
     def _perform_now(self, effect: _Now) -> None:
-        match effect:
-            case Compute():
-                self._compute.submit(self.request, effect)
-            case PromptKnown() | Speculate():
-                self._drafts.put(effect)
-            case _:
-                self._send(effect)
+        if isinstance(effect, PromptKnown | Speculate):
+            self._drafts.put(effect)
+        elif not isinstance(effect, Compute):
+            self._send(effect)
+        elif not self._is_frozen:  # the memory may be with another order
+            self._compute.submit(self.request, effect)
 
     def _send(self, effect: _ToPeer) -> None:
         """A neighbour that takes no frames ends the request. A client that takes none is detected by its reader."""

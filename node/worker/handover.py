@@ -22,7 +22,7 @@ logger = logging.getLogger("myelin.worker")
 
 
 @dataclass(frozen=True, slots=True)
-class Handover:
+class Takeover:
     """The requests of the same answer on this stage, the latest first, and the settlement that ends the one continued.
 
     `is_submitter`: this worker sends it to the chain.
@@ -71,7 +71,7 @@ class Handover:
 
 def prepare_handover(
     opened: OpenRequest, session_key: bytes, worker: bytes, requests: Requests, fence: Fence
-) -> Handover:
+) -> Takeover:
     """Check what a continuation says of the order before. Raises OrderRefused.
 
     An order of an epoch that this stage has seen already is refused: whoever signs it may be one that was replaced.
@@ -86,7 +86,7 @@ def prepare_handover(
         if order.settled_positions:
             raise OrderRefused(FailureCode.BAD_ORDER, "the settlement of what the order does not bill is missing")
         fence.pass_order(order)
-        return Handover(tuple(before), None, False)
+        return Takeover(tuple(before), None, False)
     try:
         validate_settled(order, settled, session_key)
         if opened.prompt:
@@ -99,4 +99,4 @@ def prepare_handover(
             signed = one.machine.prefix_windows
             raise OrderRefused(FailureCode.BAD_ORDER, f"{windows} windows are settled, {signed} are signed here")
     fence.pass_order(order)
-    return Handover(tuple(before), settled, find_submitter(order, settled) == worker)
+    return Takeover(tuple(before), settled, find_submitter(order, settled) == worker)

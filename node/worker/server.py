@@ -22,7 +22,7 @@ from node.worker.compute import ComputeLoop
 from node.worker.drafting import DraftSource
 from node.worker.edges import EdgePool
 from node.worker.fence import Fence
-from node.worker.handover import Handover, prepare_handover
+from node.worker.handover import Takeover, prepare_handover
 from node.worker.orders import OrderAdmission, admit_order
 from node.worker.outstanding import Outstanding
 from node.worker.path_peers import PathPeers
@@ -139,7 +139,7 @@ class WorkerServer:
         await handover.complete(parts.archive)
         return active
 
-    async def _reserve(self, active: ActiveRequest, admission: OrderAdmission, handover: Handover) -> None:
+    async def _reserve(self, active: ActiveRequest, admission: OrderAdmission, handover: Takeover) -> None:
         """Reserves memory, then writes the journal. The journal uses the order up, so this comes last."""
         try:
             await active.open(handover.memory_of)

@@ -23,7 +23,7 @@ from node.client.worker_memory import WorkerMemory
 from proto_specs.types.wire import Accepted, Failed, FailureCode, FinishReason
 from tests.property.inference.serving.harness import SESSION_KEY, make_order
 from tests.unit.node.client.banks import FakeBank
-from tests.unit.node.client.test_inference import ASK, FakeChain, FakeNetwork, World
+from tests.unit.node.client.paid_world import ASK, FakeChain, FakeNetwork, World
 
 
 class Liars(FakeNetwork):
@@ -111,7 +111,7 @@ async def test_an_acceptance_after_the_refusal_of_another_stage_breaks_nothing()
     order = make_order((1, 2, 3), 4, 2)
     machine = ClientRequest(order, (1, 2, 3), SESSION_KEY)
     sender, receiver = trio.open_memory_channel[Any](10)
-    run = transport._RequestRun(machine, [], [], sender)  # noqa: SLF001
+    run = transport._RequestRun(machine, [], [], sender, lambda _stage: True)  # noqa: SLF001
     run._take(1, Failed(machine.request, FailureCode.NO_CAPACITY, "full"))  # noqa: SLF001
     run._take(0, Accepted(machine.request))  # noqa: SLF001
     assert [one async for one in receiver] == [RequestFailed(1, FailureCode.NO_CAPACITY, "full")]

@@ -23,6 +23,7 @@ from proto_specs.ss58 import encode_address
 from proto_specs.types import calls, wire
 from proto_specs.types.manifest import Form, Manifest, Unit, compute_model_id, validate_manifest
 from proto_specs.types.request import (
+    Continuation,
     OpeningRequest,
     compute_commitment_root,
     compute_leaf_hash,
@@ -189,6 +190,7 @@ def build_merkle() -> Vectors:
 
 def build_frames() -> Vectors:
     """One of each frame, as it is encoded and as it crosses a stream."""
+    continued = replace(samples.make_order(), continuation=Continuation(samples.REQUEST, 1, 40, 32))
     frames: list[wire.Frame] = [
         wire.OpenRequest(
             sign_order(samples.make_order(), samples.SESSION_KEY), pack_tokens(samples.PROMPT), samples.GRAMMAR
@@ -203,6 +205,11 @@ def build_frames() -> Vectors:
         wire.RootsFrame((sign_stage_roots(samples.make_stage_roots(0), samples.WORKER_KEYS[0]),)),
         wire.Settled(samples.REQUEST, bytes(range(32))),
         wire.PromptLogprobs(samples.REQUEST, 1, ((TokenLogprob(5, -1), TokenLogprob(7, -40_000)), ())),
+        wire.OpenRequest(sign_order(continued, samples.SESSION_KEY)),
+        wire.Failed(samples.REQUEST, wire.FailureCode.MOVED, "the client goes on elsewhere", 1),
+        wire.PrefixRoots((sign_stage_roots(samples.make_stage_roots(0), samples.WORKER_KEYS[0]),)),
+        wire.Ping(samples.REQUEST, 7),
+        wire.Pong(samples.REQUEST, 7, 96, 64, 1_200, 38),
     ]
     shown = []
     for frame in frames:

@@ -9,8 +9,9 @@ import pytest
 
 from proto_specs.limits import LOGPROBS_MAX, OPENING_BYTES_MAX, POSITIONS_MAX
 from proto_specs.order_rules import ModelBounds, OrderInvalid, compute_opening_bytes_max, make_bounds, validate_order
+from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.manifest import WireDtype
-from proto_specs.types.request import Order
+from proto_specs.types.request import Continuation, Order, compute_price_max, compute_settled_price
 from proto_specs.types.sampling import GrammarKind, SamplingParams, TokenBias, make_grammar
 from tests.vectors.samples import make_manifest, make_order
 
@@ -132,3 +133,61 @@ def test_bounds_are_those_of_the_manifest() -> None:
         manifest.service_class,
         min(shape.context_max, POSITIONS_MAX),
     )
+
+
+def continue_from(**fields: int) -> dict[str, Any]:
+    """A continuation at a prompt of 100 tokens, 40 of them the real prompt's."""
+    stated = {"epoch": 1, "answer_start": 40, "settled_positions": 64, **fields}
+    return {"prompt_tokens": 100, "tokens_max": 20, "continuation": Continuation(ZERO_HASH, **stated)}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"epoch": 255},
+        {"answer_start": 1},
+        {"answer_start": 100},
+        {"settled_positions": 0},
+        {"settled_positions": 96},
+    ],
+)
+def test_continuations_that_can_be_served(fields: dict[str, int]) -> None:
+    check(**continue_from(**fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"epoch": 0}, "epoch 1 or later"),
+        ({"answer_start": 0}, "begins at 0"),
+        ({"answer_start": 101}, "begins at 101"),
+        ({"settled_positions": 33}, "not whole windows"),
+        ({"settled_positions": 128}, "of a prompt of 100"),
+        ({"settled_positions": 2**32 - 32}, "of a prompt of 100"),
+    ],
+)
+def test_continuations_that_go_on_from_nothing_are_refused(fields: dict[str, int], reason: str) -> None:
+    with pytest.raises(OrderInvalid, match=reason):
+        check(**continue_from(**fields))
+
+
+def test_a_prompt_of_whole_windows_is_not_settled_to_its_end() -> None:
+    """An order bills at least one position: the last one, from which its first token is drawn."""
+    whole = {**continue_from(settled_positions=96), "prompt_tokens": 96}
+    with pytest.raises(OrderInvalid, match="of a prompt of 96"):
+        check(**whole)
+
+
+def test_an_order_bills_the_prompt_that_no_order_before_has_settled() -> None:
+    order = check(**continue_from())
+    layers = sum((one.end - one.start) * one.prefill_price for one in order.path)
+    tokens = sum((one.end - one.start) * one.decode_price for one in order.path)
+    assert compute_price_max(order) == 36 * layers + 20 * tokens
+    assert compute_settled_price(order, 0, 96) == 32 * layers
+    assert compute_settled_price(order, 5, 104) == 36 * layers + 5 * tokens
+    assert compute_settled_price(order, 0, 32) == 0
+    plain = replace(order, continuation=None)
+    assert compute_settled_price(plain, 0, 96) == 96 * layers
+    assert (plain.epoch, plain.answer_start, plain.settled_positions, plain.needs_prompt) == (0, 100, 0, False)
+    assert (order.epoch, order.answer_start, order.settled_positions, order.needs_prompt) == (1, 40, 64, True)

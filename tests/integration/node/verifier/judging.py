@@ -57,7 +57,7 @@ class DrawnChain:
             for one, root in zip(order.path, roots, strict=True)
         )
         counts = (order.prompt_tokens, self.settle.voucher.voucher.tokens)
-        size = (roots[0].positions, roots[0].windows)
+        size = (roots[0].positions, roots[0].windows, 0, None)
         return Request(order.session, 0, zero, order.model, 1, *counts, zero, True, *size, 3, 3, 0, zero, 3, stages)
 
     async def get_session(self, session: bytes) -> SessionEntry | None:

@@ -216,15 +216,16 @@ def answer(
     seed: int,
     losses: Sequence[Loss],
     is_noisy: bool,
+    token: int = 100,
     turns: Sequence[tuple[int, int]] = (),
     truth: Sequence[int] = (),
 ) -> Told:
-    """Ask, lose stages as told, go on each time with spares, until the answer is whole.
+    """Ask, lose stages as told, go on each time with spares, until the answer is whole. `token`: the prompt's first.
 
     First stages speculate with drafts in `turns`; `truth` is the answer that is due.
     """
     chance = random.Random(seed)
-    prompt = tuple(range(100, 100 + prompt_tokens))
+    prompt = tuple(range(token, token + prompt_tokens))
     ask = Ask(bytes(32), prompt, tokens_max, SamplingParams(0, 0, 1000, 0), 10)
     so_far = AnswerSoFar(ask)
     workers = [Worker(number) for number in range(WORKERS)]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from inference.serving import stage as stage_module
-from inference.serving.events import Computed, GiveUp, StageEffect, StageInput, Stop
+from inference.serving.events import Computed, Conclude, Finished, GiveUp, StageEffect, StageInput, Stop
 from inference.serving.setup import StageSetup
 from inference.serving.stage import StageRequest
 from inference.serving.stage_phases import OVER, STAGE_TABLE, StageEvent, StagePhase, StageRefusal, advance_stage
@@ -28,6 +28,7 @@ from proto_specs.types.wire import (
     Failed,
     FailureCode,
     OutputLeaf,
+    PrefixRoots,
     RootsFrame,
     Rows,
     Token,
@@ -66,9 +67,9 @@ def test_every_phase_is_reached_from_the_first_and_the_final_ones_keep_what_they
     while more := {to for (phase, _), to in PAIRS.items() if phase in reached and isinstance(to, StagePhase)} - reached:
         reached |= more
     assert reached == set(StagePhase)
-    assert {
-        phase for phase, row in STAGE_TABLE.items() if not any(isinstance(to, StagePhase) for to in row.values())
-    } == OVER
+    for phase in OVER:
+        left = {(event, to) for event, to in STAGE_TABLE[phase].items() if isinstance(to, StagePhase)}
+        assert left == ({(StageEvent.CONCLUDED, StagePhase.FINISHED)} if phase is StagePhase.FAILED else set())
 
 
 @pytest.mark.parametrize(
@@ -202,10 +203,16 @@ def walk_frames_in_every_phase() -> None:
             GONE,
             Accepted(own),
             Failed(own, FailureCode.INTERNAL, "broken"),
+            PrefixRoots(()),
+            Conclude(0),
         ]
         for frame in frames:
             request = make()
             effects = request.handle(frame)
+            if isinstance(frame, Conclude):
+                assert request.phase is StagePhase.FINISHED
+                assert effects == ([] if phase is StagePhase.FINISHED else [Finished()])
+                continue
             assert (request.phase is StagePhase.FAILED) == (phase is StagePhase.FAILED or has_given_up(effects))
             assert effects == [] or phase not in OVER
 

@@ -19,7 +19,7 @@ def make_request(*statuses: StageStatus) -> Request:
         RequestStage(bytes([at]) * 32, ZERO, at, at + 1, 10, 1, status, ZERO, ZERO)
         for at, status in enumerate(statuses)
     )
-    return Request(ZERO, 0, ZERO, ZERO, 7, 3, 2, ZERO, True, 4, 1, 20, 0, 5, ZERO, 0, stages)
+    return Request(ZERO, 0, ZERO, ZERO, 7, 3, 2, ZERO, True, 4, 1, 0, None, 20, 0, 5, ZERO, 0, stages)
 
 
 def make_challenge(outcome: Outcome | None) -> Challenge:

@@ -190,7 +190,7 @@ async def test_a_grammar_that_is_read_holds_up_no_other_opening() -> None:
     gate, is_reading = threading.Event(), threading.Event()
 
     class Choosers:
-        def make(self, params: SamplingParams, prompt: object, grammar: bytes) -> None:
+        def make(self, params: SamplingParams, prompt: object, grammar: bytes, drawn: object) -> None:
             if params.grammar is not None:
                 is_reading.set()
                 assert gate.wait(5)
