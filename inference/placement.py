@@ -216,7 +216,7 @@ class RangeNetwork:
         best = cost == cost.min()
         starts, ends = starts[best], ends[best]
         starts, ends, flow = self._keep_best_flow(starts, ends)
-        relief, earnings = self._compute_shares()
+        relief, earnings = self._shares
         fetched = self._machine.missing.make_table()[starts, ends]
         keys = (ends, starts, fetched, -self._count_bond(ends - starts), -earnings[starts, ends], -relief[starts, ends])
         at = np.lexsort(keys)[0]
@@ -294,17 +294,19 @@ class RangeNetwork:
 
     def _sum_throughputs(self) -> tuple[Table, Table]:
         """Rows per 1,000 s by layer: of all ranges on a path (of all, while there is no path); of those no dearer."""
-        total, cheaper = np.zeros(self._model.layers, np.int64), np.zeros(self._model.layers, np.int64)
+        total, cheaper = [0] * (self._model.layers + 1), [0] * (self._model.layers + 1)  # what changes at each joint
         is_complete = self.missing == (0, 0, 0)
+        before, after = self._before.tolist(), self._after.tolist()
         for one, rate in self._held:
-            if is_complete and (self._before[one.start] + self._after[one.end]) >> _COUNT_SHIFT:
+            if is_complete and (before[one.start] + after[one.end]) >> _COUNT_SHIFT:
                 continue
-            total[one.start : one.end] += rate
-            if one.price <= self._machine.price:
-                cheaper[one.start : one.end] += rate
-        return total, cheaper
+            for changes in (total, cheaper) if one.price <= self._machine.price else (total,):
+                changes[one.start] += rate
+                changes[one.end] -= rate
+        return np.cumsum(np.array(total[:-1], np.int64)), np.cumsum(np.array(cheaper[:-1], np.int64))
 
-    def _compute_shares(self) -> tuple[Table, Table]:
+    @cached_property
+    def _shares(self) -> tuple[Table, Table]:
         """(relief, earnings) of all ranges [start, end]. Integers, so that equal ranges are exactly equal."""
         layers = self._model.layers
         relief, earnings = np.zeros((layers + 1, layers + 1), np.int64), np.zeros((layers + 1, layers + 1), np.int64)
@@ -325,7 +327,7 @@ class RangeNetwork:
     def _describe(self, start: int, end: int, flow: int) -> Worth:
         cost = int(_cap_stages(self._before[start] + self._after[end] + 1))
         workers, kib, detour = _split(cost)
-        relief, earnings = self._compute_shares()
+        relief, earnings = self._shares
         return Worth(
             start=start,
             end=end,

@@ -33,7 +33,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """One killed stage. Seconds are from the kill; `read_bytes`: what all other workers read from files meanwhile."""
+    """One killed stage. Seconds are from the kill; `read_bytes`: what all other workers read from files meanwhile.
+
+    A stage that goes on reads the rows that it had put on disk; weights would be tens of megabytes.
+    """
 
     stage: int
     token: int
@@ -95,6 +98,43 @@ async def measure_kills(
     }
 
 
+@dataclass(frozen=True)
+class _Killing:
+    """What every kill needs. `whole` are the undisturbed answers, greedy and sampled."""
+
+    net: Localnet
+    plan: LocalnetPlan
+    inference: Inference
+    model: bytes
+    prompt: tuple[int, ...]
+    whole: dict[bool, list[int]]
+
+    async def kill_one(self, drawn: random.Random) -> Kill:
+        """One answer with a kill. The worker is started again at once, as whoever runs it would have it."""
+        is_sampled = bool(drawn.getrandbits(1))
+        wanted = self.whole[is_sampled]
+        stage, at = drawn.randrange(STAGES), drawn.randrange(1, len(wanted) - 2)
+        names = {get_dev_key(one.name, KeyKind.WORKER).public_key: one.name for one in self.plan.workers}
+        tokens: list[int] = []
+        name, killed_s, read = "", 0.0, 0
+        found: Kill | None = None
+        async with trio.open_nursery() as nursery:
+            async for token, answer in _read(self.inference, self.model, self.prompt, is_sampled):
+                tokens.append(token)
+                if len(tokens) == at:
+                    name, killed_s = names[answer.path[stage].worker], trio.current_time()
+                    read = _count_read(self.net, self.plan, name)
+                    await self.net.kill(name)
+                if answer.moves and answer.moves[0].resumed_s and found is None:
+                    began_s = trio.current_time() - answer.moves[0].resumed_s
+                    lost_s, resumed_s = began_s + answer.moves[0].lost_s - killed_s, trio.current_time() - killed_s
+                    read = _count_read(self.net, self.plan, name) - read
+                    found = Kill(stage, at, is_sampled, lost_s, resumed_s, False, read)
+                    nursery.start_soon(self.net.start, name)
+        assert found is not None, f"the answer did not move: {name} was killed at token {at}"
+        return replace(found, is_same=tokens == wanted)
+
+
 async def _run(
     net: Localnet,
     plan: LocalnetPlan,
@@ -105,38 +145,16 @@ async def _run(
     rounds: int,
     say: Say,
 ) -> AsyncIterator[Kill]:
-    names = {get_dev_key(one.name, KeyKind.WORKER).public_key: one.name for one in plan.workers}
     prompt = tuple(tokenizer.encode_chat([{"role": "user", "content": "Tell me a long story about a river."}]))
-    whole = {
-        is_sampled: [token async for token, _ in _read(inference, model, prompt, is_sampled)]
-        for is_sampled in (False, True)
-    }
+    whole = {one: [token async for token, _ in _read(inference, model, prompt, one)] for one in (False, True)}
+    killing = _Killing(net, plan, inference, model, prompt, whole)
     for number in range(rounds):
-        is_sampled = bool(drawn.getrandbits(1))
-        stage, at = drawn.randrange(STAGES), drawn.randrange(1, len(whole[is_sampled]) - 2)
-        tokens: list[int] = []
-        name, killed_s, before = "", 0.0, 0
-        found: Kill | None = None
-        async for token, answer in _read(inference, model, prompt, is_sampled):
-            tokens.append(token)
-            if len(tokens) == at:
-                name = names[answer.path[stage].worker]
-                killed_s = trio.current_time()
-                before = _count_read(net, plan, name)
-                await net.kill(name)
-            if answer.moves and answer.moves[0].resumed_s and found is None:
-                began_s = trio.current_time() - answer.moves[0].resumed_s
-                lost_s, resumed_s = began_s + answer.moves[0].lost_s, trio.current_time()
-                found = Kill(stage, at, is_sampled, lost_s - killed_s, resumed_s - killed_s, False, 0)
-        assert found is not None, f"the answer did not move: killed {name} at token {at}"
-        read = _count_read(net, plan, name) - before
-        kill = replace(found, is_same=tokens == whole[is_sampled], read_bytes=read)
+        kill = await killing.kill_one(drawn)
         say(
-            f"{number + 1:>4} stage {stage} token {at:>3}: lost after {kill.detected_s:.2f} s, next token after "
-            f"{kill.resumed_s:.2f} s, {'same text' if kill.is_same else 'OTHER TEXT'}"
+            f"{number + 1:>4} stage {kill.stage} token {kill.token:>3}: lost after {kill.detected_s:.2f} s, next token "
+            f"after {kill.resumed_s:.2f} s, {'same text' if kill.is_same else 'OTHER TEXT'}"
         )
         yield kill
-        await net.start(name)
 
 
 def _count_read(net: Localnet, plan: LocalnetPlan, but: str) -> int:

@@ -13,8 +13,9 @@ from operator import mul
 
 from inference.drafting.costs import CallCosts
 from inference.drafting.draft import Draft, count_right
+from proto_specs.limits import DRAFT_TOKENS_MAX
 
-DRAFT_MAX = 31
+DRAFT_MAX = DRAFT_TOKENS_MAX
 """Drafted rows of a call: with the one that is sure they are a window, which a call does not leave."""
 GAIN_MIN = 1.03
 """A draft is sent when it makes at least so many times the tokens per second: estimates are not that good."""

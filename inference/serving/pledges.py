@@ -7,6 +7,7 @@ the end, or those of a prefix, although the request was cut to fewer later.
 from __future__ import annotations
 
 from inference.serving.boundary import BoundaryError, BoundaryLog
+from inference.serving.leaves import store_windows
 from inference.serving.place import Place
 from inference.serving.prefix import PrefixBook, sign_roots
 from inference.serving.record import RequestRecord
@@ -32,6 +33,16 @@ class Pledges:
         """Both logs are about to be cut to `windows` windows."""
         if self.prefix.windows > windows:
             self._before_cut = self._make_record(self.prefix.windows)
+
+    def sign_prefix(self) -> tuple[SignedStageRoots, ...]:
+        """The roots up to this stage over the first whole windows, when there are more than before; their windows are
+        stored, where the setup has a store."""
+        before = self.prefix.windows
+        if not self.prefix.sign_next(self._received, self._sent):
+            return ()
+        if self._setup.store is not None:
+            store_windows(self._setup.store, self._received, self._sent, range(before, self.prefix.windows))
+        return self.prefix.roots
 
     def sign_roots(self, positions: int) -> SignedStageRoots:
         """The roots over all positions, whose leaves have both signatures."""

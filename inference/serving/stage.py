@@ -35,7 +35,7 @@ from inference.serving.flow import RowFlow
 from inference.serving.generation import Generation
 from inference.serving.intake import Intake
 from inference.serving.kept import KeptRows
-from inference.serving.leaves import accept_countersign, countersign_leaf, sign_next_leaf, store_windows
+from inference.serving.leaves import accept_countersign, countersign_leaf, sign_next_leaf
 from inference.serving.place import compute_place
 from inference.serving.pledges import Pledges
 from inference.serving.record import RequestRecord
@@ -135,9 +135,8 @@ class StageRequest:
         """The rows in and out, for an order that goes on from here. A last stage's tokens are drawn anew."""
         if self._place.is_last:
             return None
-        if self._flow.kept is not None:
-            return self._flow.kept  # nothing differs so far, and the memory still holds all of it
-        return KeptRows(self._input, self._output, *self._row_bytes)
+        # As long as nothing differs, the memory still holds all of the order before.
+        return self._flow.kept or KeptRows(self._input, self._output, *self._row_bytes)
 
     @property
     def needs_upstream(self) -> bool:
@@ -254,14 +253,9 @@ class StageRequest:
 
     def _sign_prefix(self) -> list[StageEffect]:
         """The roots over the whole windows that all stages up to this one have signed, as soon as there are more."""
-        prefix = self._pledges.prefix
-        before = prefix.windows
-        if self._phase not in COMPUTING or not prefix.sign_next(self._input, self._output):
-            return []
-        if self._setup.store is not None:
-            store_windows(self._setup.store, self._input, self._output, range(before, prefix.windows))
-        frame = PrefixRoots(prefix.roots)
-        return [ToClient(frame) if self._place.is_last else ToDownstream(frame)]
+        roots = self._pledges.sign_prefix() if self._phase in COMPUTING else ()
+        send = ToClient if self._place.is_last else ToDownstream
+        return [send(PrefixRoots(roots))] if roots else []
 
     def _on_conclude(self, told: Conclude) -> list[StageEffect]:
         """Keep what may be drawn, and free everything."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -17,7 +18,7 @@ import typer
 from rich.console import Console
 
 from consensus.runtime.inference import queries
-from consensus.runtime.inference.state import StageStatus
+from consensus.runtime.inference.state import SessionStatus, StageStatus
 from inference.errors import TokenizerError
 from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
@@ -48,12 +49,14 @@ from node.cli.stop_key import open_stop_key
 from node.cli.stored_models import find_model
 from node.client.account import SigningAccount
 from node.client.answer import Ask, Generated
+from node.client.chain_view import ChainUnreachable
 from node.client.errors import InferenceRefused
-from node.client.following import RequestDone, follow_request
+from node.client.following import RequestDone, follow_requests
 from node.client.inference import PaidInference, open_inference
 from node.client.paid_answer import PaidAnswer
 from node.client.purse import PoolRules
-from node.client.statement import Statement, collect_statement
+from node.client.rpc_errors import RpcError
+from node.client.statement import Statement, collect_statement, find_notice_fee
 from node.p2p.circuits import open_roaming_host
 from node.p2p.host import P2PHost
 from proto_specs.errors import ExitStatus
@@ -62,7 +65,7 @@ from proto_specs.types.request import compute_positions
 DEFAULT_TOKENS = 96
 DEFAULT_MAX_PRICE = 200_000
 DEV_CHAIN = "myelin-dev"
-ONE_ANSWER = PoolRules(asks_target=2, requests_max=4)
+ONE_ANSWER = PoolRules(asks_target=2, requests_max=4, looks_ahead=False)
 """As much again is escrowed for the order that goes on where a worker is lost; the rest comes back at the end."""
 
 ModelArgument = Annotated[
@@ -182,9 +185,12 @@ class Asker:
             async with self._inference.ask(ask) as answer:
                 self.answer = answer
                 screen.show_start(answer, self._inference.find_session(answer.session))
-                async for item in answer:
-                    if isinstance(item, Generated):
-                        screen.show_token(item)
+                try:
+                    async for item in answer:
+                        if isinstance(item, Generated):
+                            screen.show_token(item)
+                finally:
+                    screen.show_moves(answer)
 
     def require_answer(self) -> PaidAnswer:
         """The last answer, of an `ask` that has returned."""
@@ -212,7 +218,7 @@ async def _infer(text: str, options: AskOptions, wait: bool, as_json: bool) -> i
         raise TokenizerError("the prompt is empty: say what to ask")
     store = ShardStore(get_models_dir(options.models))
     console = Console(quiet=as_json)
-    paid: tuple[RequestDone, Statement] | None = None
+    paid: tuple[list[RequestDone], Statement] | None = None
     async with (
         open_account(options.rpc, options.account, options.keys) as (account, prefix),
         open_client_host() as host,
@@ -232,14 +238,16 @@ async def _infer(text: str, options: AskOptions, wait: bool, as_json: bool) -> i
                 return ExitStatus.INTERRUPTED
             if paid is None:
                 screen.show_cost(asker.answer)
+            else:
+                show_statement(console, paid[1], names)
+        await show_escrow(account, screen)
     made = _make_json(screen, asker.answer)
     if paid is None:
         if as_json:
             print(json.dumps(made))
         return ExitStatus.INTERRUPTED if stopped.cancel_called else ExitStatus.DONE
     done, statement = paid
-    show_statement(console, statement, names)
-    is_verified = all(one.status == StageStatus.PAID for one in done.found.stages)
+    is_verified = all(one.status == StageStatus.PAID for each in done for one in each.found.stages)
     if as_json:
         print(json.dumps({**made, **_make_chain_json(done, statement, is_verified)}))
     return ExitStatus.DONE if is_verified else ExitStatus.NOT_VERIFIED
@@ -247,10 +255,26 @@ async def _infer(text: str, options: AskOptions, wait: bool, as_json: bool) -> i
 
 async def _wait_for_chain(
     account: SigningAccount, answer: PaidAnswer, screen: InferenceScreen
-) -> tuple[RequestDone, Statement]:
+) -> tuple[list[RequestDone], Statement]:
+    """Every request of the answer for which something is owed, until it is resolved; and all payments."""
     with screen.show_progress("waiting for the chain to settle, verify and pay"):
-        done = await follow_request(account.chain, answer.request, screen)
-        return done, await _read_statement(account, screen, done)
+        owed = [one.request for one in answer.parts if one.cost_nmyl]
+        done = await follow_requests(account.chain, owed, screen)
+        return done, await _read_statement(account, screen, answer, done)
+
+
+async def show_escrow(account: SigningAccount, screen: InferenceScreen) -> None:
+    """What is left in the session once it was left. What no node tells now is no failure of the answer."""
+    session, chain = screen.session, account.chain
+    if session is None:
+        return
+    with contextlib.suppress(ChainUnreachable, RpcError):
+        found, fee = await chain.read(queries.read_session, session), None
+        if found is not None and found.status == SessionStatus.CLOSING:
+            notice = found.close_height - (await chain.read(queries.read_params)).session_notice_blocks
+            block = await chain.rpc.call("chain_getReceipts", notice)
+            fee = find_notice_fee(f"0x{session.hex()}", block)
+        screen.show_rest(session, found, fee)
 
 
 def open_asking(
@@ -279,13 +303,15 @@ async def read_names(account: SigningAccount, prefix: int) -> dict[str, str]:
     return make_dev_names(prefix) if await account.chain.rpc.call("system_chain") == DEV_CHAIN else {}
 
 
-async def _read_statement(account: SigningAccount, screen: InferenceScreen, done: RequestDone) -> Statement:
+async def _read_statement(
+    account: SigningAccount, screen: InferenceScreen, answer: PaidAnswer, done: list[RequestDone]
+) -> Statement:
     """The payments, from the receipts of all blocks since the escrow."""
-    assert screen.session is not None, "a resolved request has a session"
     blocks: list[tuple[int, Any]] = []
-    for height in range(screen.first_height, done.height + 1):
+    for height in range(screen.first_height, max((one.height for one in done), default=0) + 1):
         blocks.append((height, await account.chain.rpc.call("chain_getReceipts", height)))
-    return collect_statement(f"0x{done.request.hex()}", f"0x{screen.session.hex()}", blocks)
+    sessions = {f"0x{one.session.hex()}" for one in answer.parts}
+    return collect_statement({f"0x{one.request.hex()}" for one in done}, sessions, blocks)
 
 
 def _make_json(screen: InferenceScreen, answer: PaidAnswer) -> dict[str, Any]:
@@ -298,19 +324,34 @@ def _make_json(screen: InferenceScreen, answer: PaidAnswer) -> dict[str, Any]:
         "firstTokenSeconds": round(screen.speed.first_token_s, 3),
         "tokensPerSecond": round(screen.speed.tokens_per_s, 2),
         "price": answer.cost_nmyl,
+        "requests": [
+            {"request": f"0x{one.request.hex()}", "session": f"0x{one.session.hex()}", "price": one.cost_nmyl}
+            for one in answer.parts
+        ],
+        "moves": [
+            {
+                "worker": f"0x{one.worker.hex()}",
+                "reason": one.reason,
+                "tokens": one.tokens,
+                "lostSeconds": round(one.lost_s, 3),
+                "resumedSeconds": round(one.resumed_s, 3) if one.resumed_s else None,
+                "successors": [f"0x{worker.hex()}" for worker in one.successors],
+            }
+            for one in answer.moves
+        ],
     }
 
 
-def _make_chain_json(done: RequestDone, statement: Statement, is_verified: bool) -> dict[str, Any]:
+def _make_chain_json(done: list[RequestDone], statement: Statement, is_verified: bool) -> dict[str, Any]:
     rows = [
         {"who": one.who, "as": one.role, "for": one.what_for, "amount": one.amount, "height": one.height}
         for one in statement.rows
     ]
     return {
         "verified": is_verified,
-        "price": done.found.price,
-        "returned": done.found.returned,
-        "stages": [StageStatus(one.status).name.lower() for one in done.found.stages],
+        "price": sum(one.found.price for one in done),
+        "returned": sum(one.found.returned for one in done),
+        "stages": [StageStatus(one.status).name.lower() for each in done for one in each.found.stages],
         "payments": rows,
         "slashes": [{"who": one.who, "amount": one.amount, "for": one.what_for} for one in statement.slashes],
     }

@@ -25,6 +25,7 @@ from node.cli.ask import (
     open_asking,
     open_client_host,
     read_names,
+    show_escrow,
 )
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.keyring import KeysOption
@@ -107,7 +108,7 @@ class Conversation:
         self._screen = screen
         self._console = console
         self._messages: list[dict[str, str]] = []
-        self._pending: dict[int, bytes] = {}
+        self._pending: list[tuple[int, bytes]] = []
         self._turn = 0
         self.status: int = ExitStatus.DONE
 
@@ -131,25 +132,24 @@ class Conversation:
         if self._screen.answer:
             self._messages += [said, {"role": "assistant", "content": self._screen.answer}]
         self._screen.show_cost(answer)
-        if answer.cost_nmyl:
-            self._pending[self._turn] = answer.request
+        self._pending += [(self._turn, one.request) for one in answer.parts if one.cost_nmyl]
         await self.show_outcomes()
 
     async def show_outcomes(self) -> None:
         """What has been verified of earlier answers since the last prompt. What no node tells now is told later."""
         try:
-            for number, request in list(self._pending.items()):
+            for number, request in list(self._pending):
                 outcome = await self._inference.get_outcome(request)
                 if outcome.resolution.is_final:
                     self._screen.show_outcome(number, outcome)
-                    del self._pending[number]
+                    self._pending.remove((number, request))
         except MyelinError as error:
             self._console.print(f"[yellow]{error.message}[/yellow]", highlight=False, soft_wrap=True)
 
     def show_rest(self) -> None:
         """At the end: what is not resolved yet."""
         if self._pending and self._screen.session is not None:
-            self._screen.show_pending(self._screen.session, len(self._pending))
+            self._screen.show_pending(self._screen.session, len({number for number, _ in self._pending}))
 
 
 async def _chat(options: AskOptions) -> int:
@@ -172,6 +172,7 @@ async def _chat(options: AskOptions) -> int:
             if key.is_leaving:
                 console.print()
             talk.show_rest()
+        await show_escrow(account, screen)
     return talk.status
 
 

@@ -20,6 +20,8 @@ from consensus.runtime.inference.state import Request, StageStatus, Worker, Work
 from genesis.dev import get_dev_identity
 from node.cli.amounts import format_myl
 from node.cli.checkout import find_in_checkout
+from node.cli.demo_kill import KILL_PROMPT, KILL_TOKENS, SPARE, Killed, judge_recovery, kill_serving
+from node.cli.errors import CliError
 from node.cli.models import import_sample
 from node.cli.models_dir import ModelsOption, get_models_dir
 from node.cli.next_steps import make_next_steps
@@ -27,14 +29,17 @@ from node.cli.running import run_until_signalled, wait_for_signal
 from node.client.rpc import open_rpc
 from node.client.rpc_chain import RpcChain
 from node.localnet.errors import LocalnetError
-from node.localnet.localnet import open_localnet
+from node.localnet.localnet import Localnet, open_localnet
 from node.localnet.plan import LocalnetPlan, Partitions, Wanted, make_plan
 from proto_specs.errors import ExitStatus
 from proto_specs.types.manifest import Manifest, compute_model_id
 
 WORKERS = ("bob", "charlie", "dave")
 CLIENT = "client"
+MIDDLE = 1
+"""The stage that has a spare with --kill."""
 PROMPT = "What is the capital of France, and what is it known for?"
+TOKENS = 96
 CHEATING_WORKER = "tests.actors.cheating_worker"
 
 
@@ -44,30 +49,46 @@ Cheat = Literal["quantise", "skip", "perturb"]
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """How to run the demo. `cheat` makes worker number `cheater` dishonest."""
+    """How to run the demo. `cheat` makes worker number `cheater` dishonest; `kill` kills one in mid-answer."""
 
     models: Path
     prompt: str = PROMPT
-    tokens: int = 96
+    tokens: int = TOKENS
     cheat: Cheat | None = None
     cheater: int = 1
     keep: bool = False
     base: Path | None = None
     block_interval_ms: int = 1_000
+    kill: bool = False
+
+
+class CheatAndKill(CliError):
+    """--cheat and --kill show two things: give one of them."""
 
 
 def demo_command(
-    prompt: Annotated[str, typer.Option(help="What to ask the model.")] = PROMPT,
-    tokens: Annotated[int, typer.Option(min=1, help="Most tokens to generate.")] = 96,
+    prompt: Annotated[
+        str | None, typer.Option(help=f"What to ask the model [default: {PROMPT} With --kill: {KILL_PROMPT}]")
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help=f"Most tokens to generate [default: {TOKENS}, with --kill {KILL_TOKENS}].")
+    ] = None,
     cheat: Annotated[Cheat | None, typer.Option(help="Make one worker serve a wrong shard (from a checkout).")] = None,
     cheater: Annotated[int, typer.Option(min=0, max=2, help="Which of the three stages cheats.")] = 1,
+    kill: Annotated[
+        bool, typer.Option("--kill", help="Kill a worker in mid-answer: a fourth one, a spare, goes on.")
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the network running until Ctrl-C.")] = False,
     interval_ms: Annotated[int, typer.Option(min=50, help="Block interval.")] = 1_000,
     base: Annotated[Path | None, typer.Option(help="Where to put it (default: a temporary directory).")] = None,
     models: ModelsOption = None,
 ) -> None:
-    """One validator, three workers, one paid and verified request. Status 0 only if the chain shows all of it."""
-    options = DemoOptions(get_models_dir(models), prompt, tokens, cheat, cheater, keep, base, interval_ms)
+    """One validator, three workers, one paid and verified answer. Status 0 only if the chain shows all of it."""
+    if cheat is not None and kill:
+        raise CheatAndKill("--cheat and --kill show two things: give one of them")
+    prompt = prompt or (KILL_PROMPT if kill else PROMPT)
+    tokens = tokens or (KILL_TOKENS if kill else TOKENS)
+    options = DemoOptions(get_models_dir(models), prompt, tokens, cheat, cheater, keep, base, interval_ms, kill)
     status = trio.run(run_until_signalled, run_demo, options, Console())
     raise typer.Exit(ExitStatus.INTERRUPTED if status is None else status)
 
@@ -78,20 +99,27 @@ async def run_demo(options: DemoOptions, console: Console) -> int:
     manifest = await trio.to_thread.run_sync(import_sample, options.models, console)
     base = (options.base or Path(tempfile.mkdtemp(prefix="myelin-demo-"))).absolute()
     plan = make_demo_plan(base, options.models.absolute(), manifest, options.block_interval_ms, programs)
+    if options.kill:
+        plan = add_spare(plan)
     status: int = ExitStatus.REFUSED
     with open_localnet(base) as net:
         if net.state is not None:
             raise LocalnetError(
                 f"{base} holds a network already: name another --base, or go on with it by "
-                f"`myelin localnet up --validators 1 --workers {len(WORKERS)} --base {base}`"
+                f"`myelin localnet up --validators 1 --workers {len(plan.workers)} --base {base}`"
             )
         try:
-            with console.status("starting one validator and three workers"):
+            with console.status(f"starting one validator and {len(plan.workers)} workers"):
                 await net.up(lambda: plan, lambda _text: None)
             _show_network(console, plan)
-            answered = await _ask(options, plan)
             async with open_rpc(plan.validators[0].rpc_url) as rpc:
-                status = await judge_outcome(await RpcChain.connect(rpc), options, plan, answered, console)
+                chain = await RpcChain.connect(rpc)
+                if options.kill:
+                    answered, killed = await _ask_and_kill(chain, net, options, plan)
+                    account = get_dev_identity(CLIENT).account
+                    status = await judge_recovery(chain, killed, account, answered, console)
+                else:
+                    status = await judge_outcome(chain, options, plan, await _ask(options, plan), console)
             _show_next(console, plan, base)
             if options.keep:
                 console.print("The network stays up; Ctrl-C stops it.")
@@ -120,6 +148,12 @@ def make_demo_plan(
     return dataclasses.replace(plan, workers=workers)
 
 
+def add_spare(plan: LocalnetPlan) -> LocalnetPlan:
+    """The plan with a worker more, for the middle layers."""
+    spare = dataclasses.replace(plan.workers[MIDDLE], name=SPARE)
+    return dataclasses.replace(plan, workers=(*plan.workers, spare))
+
+
 def make_cheating_program(cheat: Cheat) -> tuple[str, ...]:
     """The program of a worker that serves a wrong shard. Raises NoCheckout: no wheel has it."""
     root = find_in_checkout("tests/actors")
@@ -141,6 +175,23 @@ async def _ask(options: DemoOptions, plan: LocalnetPlan) -> int:
     argv += ["--model", plan.model, "--models", plan.models, "--account", f"dev:{CLIENT}"]
     process = await trio.run_process([*argv, "--tokens", str(options.tokens)], check=False)
     return int(process.returncode or 0)
+
+
+async def _ask_and_kill(
+    chain: RpcChain, net: Localnet, options: DemoOptions, plan: LocalnetPlan
+) -> tuple[int, Killed | None]:
+    """Ask, and kill who serves the middle layers meanwhile. None: the answer was over before."""
+    rivals = [one for one in plan.workers if one.start == plan.workers[MIDDLE].start]
+    killed: list[Killed] = []
+
+    async def kill() -> None:
+        killed.append(await kill_serving(chain, net, bytes.fromhex(plan.model), rivals))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(kill)
+        status = await _ask(options, plan)
+        nursery.cancel_scope.cancel()
+    return status, killed[0] if killed else None
 
 
 async def judge_outcome(

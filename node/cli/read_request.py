@@ -32,7 +32,7 @@ async def collect_request(node: Connection, request_id: bytes) -> dict[str, Any]
         stage["challenge"] = None if challenge is None else _describe_challenge(node, *challenge)
     text, session = f"0x{request_id.hex()}", shown["session"]
     blocks = await _read_blocks(node, text, opened_height, request.settled_height)
-    statement = collect_statement(text, session, blocks)
+    statement = collect_statement({text}, {session}, blocks)
     return {
         "request": text,
         **shown,

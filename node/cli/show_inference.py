@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,19 +11,21 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from consensus.runtime.inference.state import Challenge, StageStatus
+from consensus.runtime.inference.state import Challenge, Request, Session, SessionStatus, StageStatus
 from inference.model.tokenizer.tokenizer import Tokenizer
 from node.cli.amounts import format_distance, format_myl
 from node.cli.connect import DEFAULT_RPC
-from node.client.answer import Generated, RequestOutcome, Resolution
+from node.client.answer import Generated, Move, RequestOutcome, Resolution
 from node.client.following import Happening, RequestDone, SettlementSeen, StageDrawn, StageResolved
 from node.client.paid_answer import PaidAnswer
 from node.client.purse import HeldSession
 from node.client.statement import Row, Statement
+from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.ss58 import encode_address
 from proto_specs.types.calls import Outcome
 from proto_specs.types.wire import FinishReason
 
+_PEER_NAME = re.compile(r"^stage \d+ \(worker [0-9a-f]+\) ")
 UNFINISHED = "stopped"
 """What stands for an answer's finish reason while it has none."""
 
@@ -94,17 +97,52 @@ class InferenceScreen:
         if self._progress is not None:
             self._progress.update("computing the prompt")
 
+    def show_moves(self, answer: PaidAnswer) -> None:
+        """The workers that were lost on the way, and who went on."""
+        if answer.moves and self.finish == UNFINISHED:
+            self._console.print("\n")
+        for move in answer.moves:
+            self._line("lost", self._tell_move(answer, move))
+
+    def _tell_move(self, answer: PaidAnswer, move: Move) -> str:
+        def name(worker: bytes) -> str:
+            return self.name(answer.known[worker].operator)
+
+        lost = f"{name(move.worker)} after {move.tokens} tokens ({shorten_reason(move.reason)})"
+        if not move.resumed_s:
+            return f"{lost}; nobody went on"
+        who = " and ".join(name(one) for one in move.successors) or "nobody else"
+        goes = "go" if len(move.successors) > 1 else "goes"
+        return f"{lost}; {who} {goes} on, {move.pause_s:.1f} s later"
+
     def show_cost(self, answer: PaidAnswer) -> None:
         """What was promised, and how to see the verification."""
         if self.finish == UNFINISHED:
-            self._console.print("\n")
+            if not answer.moves:
+                self._console.print("\n")
             self._line("stopped", f"after {len(self.speed.times_s)} tokens")
-        request = f"0x{answer.request.hex()}"
-        if not answer.cost_nmyl:
-            self._line("request", f"{request} costs nothing")
+        owed = [one for one in answer.parts if one.cost_nmyl]
+        if not owed:
+            self._line("request", f"0x{answer.request.hex()} costs nothing")
+        for one in owed:
+            request = f"0x{one.request.hex()}"
+            see = f"its verification: `{self._query.format('request', request)}`"
+            self._line("request", f"{request} costs {format_myl(one.cost_nmyl)}; {see}")
+
+    def show_rest(self, session: bytes, found: Session | None, fee: int | None) -> None:
+        """What becomes of the rest of the escrow, once the session was left. None: the chain has no such session.
+
+        `fee` is what the notice cost, as far as it is known.
+        """
+        if found is None or found.status == SessionStatus.CLOSED:
             return
-        see = f"its verification: `{self._query.format('request', request)}`"
-        self._line("request", f"{request} costs {format_myl(answer.cost_nmyl)}; {see}")
+        rest = f"{format_myl(found.escrow)} of it"
+        if found.status == SessionStatus.CLOSING:
+            cost = "" if fee is None else f"; the notice cost {format_myl(fee)}"
+            self._line("escrow", f"{rest} is left, and comes back in block {found.close_height}{cost}")
+            return
+        see = f"`{self._query.format('session', f'0x{session.hex()}')}`"
+        self._line("escrow", f"{rest} is left in the open session: the next run closes it; {see}")
 
     def show_pending(self, session: bytes, count: int) -> None:
         """How many answers the chain has not resolved yet, and where to see it."""
@@ -124,9 +162,13 @@ class InferenceScreen:
         match happening:
             case SettlementSeen():
                 found = happening.found
+                self._operators = {at: self.name(one.operator) for at, one in enumerate(found.stages)}
                 self._line("request", f"0x{happening.request.hex()}")
                 self._line("settled", f"block {found.settled_height}, root 0x{found.root.hex()}")
-                self._line("price", f"{format_myl(found.price)} for {found.prompt_tokens} + {found.tokens} tokens")
+                if found.continues is not None:
+                    self._line("continues", f"0x{found.continues.hex()}, from position {_count_settled(found)} on")
+                billed = min(found.prompt_tokens, found.positions) - _count_settled(found)
+                self._line("price", f"{format_myl(found.price)} for {billed} + {found.tokens} tokens")
             case StageDrawn():
                 self._show_draw(happening.stage, happening.challenge)
             case StageResolved():
@@ -180,6 +222,16 @@ class InferenceScreen:
 
     def _line(self, label: str, text: str) -> None:
         self._console.print(f"[bold]{label:>10}[/bold]  {text}", highlight=False, soft_wrap=True)
+
+
+def _count_settled(found: Request) -> int:
+    """Positions that the request before is paid for."""
+    return found.first_window * WINDOW_POSITIONS
+
+
+def shorten_reason(reason: str) -> str:
+    """Why a worker was lost, in few words: without its place, and without what the network said of it."""
+    return _PEER_NAME.sub("", reason).partition(" (")[0].partition(": ")[0]
 
 
 def show_statement(console: Console, statement: Statement, names: Mapping[str, str]) -> None:

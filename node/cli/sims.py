@@ -1,4 +1,4 @@
-"""`myelin sim`: whole nodes on virtual time, seed after seed, and the command that replays a failed seed."""
+"""`myelin sim`: nodes and networks on virtual time, seed after seed, and the command that replays a failed seed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ from typing import Annotated, Any
 
 import typer
 
+from node.cli.network_sims import network
 from node.cli.options import JsonOption
 from node.cli.progress import clear_progress, report_progress
 from node.sim.consensus.many import Summary, format_replay, simulate_many
 from node.sim.consensus.plan import HEIGHTS_DEFAULT, VALIDATORS_DEFAULT
 from node.sim.consensus.run import Plant
 
-app = typer.Typer(no_args_is_help=True, help="Simulations: whole nodes on virtual time under a seed.")
+app = typer.Typer(no_args_is_help=True, help="Simulations: nodes and networks on virtual time under a seed.")
+app.command()(network)
 SHOWN_MAX = 20
-
-
-@app.callback()
-def _root() -> None:
-    """Keeps `consensus` a command of its own."""
 
 
 SeedsOption = Annotated[int, typer.Option(min=1, help="How many seeds.")]

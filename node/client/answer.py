@@ -19,10 +19,23 @@ from proto_specs.types.wire import FinishReason
 
 
 @dataclass(frozen=True, slots=True)
+class AnsweredBefore:
+    """Tokens that came under request id `request`, the latest of their answer. `epoch` is the next order's, from 1 on.
+
+    What of that request was vouched for settles by itself; the next order bills prompt and tokens as its prompt.
+    """
+
+    request: bytes
+    tokens: tuple[int, ...]
+    epoch: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """The client's wish: a prompt for a model, at most at this price per layer and token (nmyl).
 
-    `grammar` is the text of `sampling.grammar`. `prefer` says what matters most when a path is chosen.
+    `grammar` is the text of `sampling.grammar`. `prefer` says what matters most when a path is chosen. `before` is what
+    an earlier asker, which is gone, had of this very answer: it goes on from there.
     """
 
     model: bytes
@@ -32,6 +45,12 @@ class Ask:
     max_price: int
     grammar: bytes = b""
     prefer: Prefer = Prefer.FAST
+    before: AnsweredBefore | None = None
+
+    @property
+    def answered(self) -> tuple[int, ...]:
+        """Tokens of the answer that are here already; `tokens_max` counts them."""
+        return () if self.before is None else self.before.tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +67,8 @@ class Generated:
 class Move:
     """A worker was lost in mid-answer, after `tokens` tokens, and the answer went on with others.
 
-    Seconds are since the request began; `resumed_s` is when the next token came, 0 as long as none did.
+    Seconds are since the request began; `resumed_s` is when the next token came, 0 as long as none did. `successors`
+    are the workers that have its layers from then on, empty until somebody does.
     """
 
     worker: bytes
@@ -56,6 +76,26 @@ class Move:
     tokens: int
     lost_s: float
     resumed_s: float = 0.0
+    successors: tuple[bytes, ...] = ()
+
+    @property
+    def pause_s(self) -> float:
+        """Between the loss and the next token; 0 as long as none came."""
+        return max(0.0, self.resumed_s - self.lost_s)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderedPart:
+    """One request of an answer: it settles on its own, at this cost; 0: nothing is owed for it.
+
+    `continues`: the request that it goes on from.
+    """
+
+    request: bytes
+    session: bytes
+    path: tuple[PathStage, ...]
+    cost_nmyl: int
+    continues: bytes | None = None
 
 
 class Answer(Protocol):
@@ -70,8 +110,12 @@ class Answer(Protocol):
         """The workers that were lost on the way."""
 
     @property
+    def parts(self) -> Sequence[OrderedPart]:
+        """Every request that was ordered for it, in order: each goes on from the one before. Their costs sum up."""
+
+    @property
     def request(self) -> bytes:
-        """The request's id."""
+        """The request's id: of the latest part."""
 
     @property
     def session(self) -> bytes:

@@ -5,7 +5,7 @@ Reports events as they happen; everything is read from the chain, nothing rememb
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import trio
@@ -89,6 +89,11 @@ async def follow_request(chain: RpcChain, request: bytes, report: Report) -> Req
         if again is None:
             raise InferenceRefused(f"the chain no longer keeps request {request.hex()}: ask an archive node")
         found = again
+
+
+async def follow_requests(chain: RpcChain, requests: Iterable[bytes], report: Report) -> list[RequestDone]:
+    """One after the other, all of an answer's; as `follow_request`."""
+    return [await follow_request(chain, one, report) for one in requests]
 
 
 async def _wait_settled(chain: RpcChain, request: bytes) -> Request | None:

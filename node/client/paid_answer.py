@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import trio
 
 from inference.serving.client import ClientRequest, PromptScored, RequestFailed
-from node.client.answer import Ask, Generated, Move
+from node.client.answer import Ask, Generated, Move, OrderedPart
 from node.client.chain_view import WorkerEntry
 from node.client.routes import Route
 from proto_specs.limits import POSITIONS_MAX
@@ -43,6 +43,8 @@ class PaidAnswer:
         """Every request id that an order was signed under, and whether something is owed for it."""
         self.is_signed = False
         self.workers: tuple[WorkerEntry, ...] = ()
+        self.known: dict[bytes, WorkerEntry] = {}
+        """Every worker that an order named."""
         self._started_s = trio.current_time()
         self._promised_before = 0
         self.orders = 0
@@ -53,7 +55,8 @@ class PaidAnswer:
         """Why the last order that all had accepted failed, and its request id."""
         self.moves: list[Move] = []
         """See Answer."""
-        self._tokens = 0
+        self._left: list[OrderedPart] = []
+        self._tokens = len(ask.answered)
         self._last: Generated | None = None
         self._is_over = False
         self._route: Route | None = None
@@ -74,6 +77,11 @@ class PaidAnswer:
     def session(self) -> bytes:
         """See Answer."""
         return self._session
+
+    @property
+    def parts(self) -> tuple[OrderedPart, ...]:
+        """See Answer."""
+        return (*self._left, *self._make_part(0 if self._machine is None else self._machine.cost_nmyl))
 
     @property
     def path(self) -> tuple[PathStage, ...]:
@@ -121,12 +129,16 @@ class PaidAnswer:
 
     def begin(self, route: Route, session: bytes, machine: ClientRequest) -> None:
         """An order is signed: this is the present attempt."""
+        if self._machine is not None and self._request != machine.request:
+            self._left += self._make_part(self._machine.cost_nmyl)
         self._promised_before = self.cost_nmyl
         self.orders += 1
         self._request = machine.request
         self.is_accepted_by_all = False
         self._route, self._session, self._machine = route, session, machine
         self.workers = route.workers
+        self.known.update((one.worker, one) for one in route.workers)
+        self._name_successors()
         self.requests[machine.request] = False
 
     def note_accepted(self) -> None:
@@ -141,15 +153,32 @@ class PaidAnswer:
         self.moves.append(Move(lost, failure.message, self._tokens, self.get_elapsed()))
         assert self._machine is not None, "it was begun"
         self.last_failure = failure, self._machine.request
+        self._left += self._make_part(cost_nmyl)
         self.requests[self._machine.request] |= cost_nmyl > 0
         self._promised_before += cost_nmyl
         self._machine = None
 
+    def _make_part(self, cost_nmyl: int) -> list[OrderedPart]:
+        """The present order, which costs so much; nothing when there is none."""
+        if self._machine is None:
+            return []
+        continuation = self._machine.order.order.continuation
+        continues = None if continuation is None else continuation.request
+        return [OrderedPart(self._request, self._session, self.path, cost_nmyl, continues)]
+
+    def _name_successors(self) -> None:
+        """Who has the layers of those that were lost since the last token."""
+        for move in self.moves:
+            if not move.resumed_s:
+                lost = self.known[move.worker]
+                taking = (one for one in self.workers if one.start < lost.end and lost.start < one.end)
+                move.successors = tuple(one.worker for one in taking)
+
     def put_token(self, token: Generated) -> None:
         """Hand a token to the caller; the last one waits for `finish`."""
         self._tokens += 1
-        if self.moves and not self.moves[-1].resumed_s:
-            self.moves[-1].resumed_s = token.seconds
+        for move in self.moves:
+            move.resumed_s = move.resumed_s or token.seconds
         if token.finish is FinishReason.NONE:
             self.put(token)
         else:

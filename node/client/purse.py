@@ -22,13 +22,15 @@ class PoolRules:
     """How much to escrow and for how long.
 
     A session is opened with `asks_target` times the largest ask (or `deposit`, if that is more), and topped up to it
-    when less than half of it can still be promised; 1 never tops up ahead. `idle_s`: unused for so long, it is closed.
+    when less than half of it can still be promised; 1 never tops up ahead, nor does a pool that `looks_ahead` at
+    nothing. `idle_s`: unused for so long, it is closed.
     """
 
     asks_target: int = 8
     deposit: int = 0
     requests_max: int = 10_000
     idle_s: float = 600.0
+    looks_ahead: bool = True
 
 
 @dataclass(slots=True)

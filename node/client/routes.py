@@ -113,7 +113,7 @@ class Routes:
                 await trio.sleep(POLL_S)
                 try:
                     if self._listed:
-                        await self._refresh(await self._chain.get_height())
+                        await self.refresh(await self._chain.get_height())
                 except MyelinError as error:
                     logger.warning("workers not read again: %s", error.message)
 
@@ -299,7 +299,7 @@ class Routes:
         listed.used_s = trio.current_time()
         return listed
 
-    async def _refresh(self, height: int) -> None:
+    async def refresh(self, height: int) -> None:
         now_s = trio.current_time()
         for model, listed in list(self._listed.items()):
             if now_s - listed.used_s > UNUSED_S:

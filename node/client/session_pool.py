@@ -147,7 +147,8 @@ class SessionPool:
         key = (purse.model, purse.max_price)
         held = purse.held
         is_early = trio.current_time() < self._retry_s.get(key, 0.0)
-        if held is None or key in self._jobs or is_early or self._rules.asks_target < 2:
+        is_content = self._rules.asks_target < 2 or not self._rules.looks_ahead
+        if held is None or key in self._jobs or is_early or is_content:
             return
         if held.is_due(self._terms):
             self._start(key, lambda: self._replace(purse, 0))

@@ -26,14 +26,15 @@ class AnswerSoFar:
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
-        self.tokens: list[int] = []
+        self.tokens: list[int] = list(ask.answered)
         self.path: tuple[PathStage, ...] = ()
         """The path of the last order that all its stages took."""
         self.settled: Settle | None = None
         """What settles the positions that the next order does not bill."""
         self._session: bytes | None = None
-        self._continued: bytes | None = None
-        self._epoch = 0
+        before = ask.before
+        self._continued: bytes | None = None if before is None else before.request
+        self._epoch = 0 if before is None else before.epoch
 
     @property
     def prompt(self) -> tuple[int, ...]:

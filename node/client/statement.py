@@ -1,8 +1,8 @@
-"""Who received what for a request, from the chain's receipts. Pure over the JSON of `chain_getReceipts`."""
+"""Who received what for the requests of an answer, from the chain's receipts. Pure over `chain_getReceipts`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,27 +24,35 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """Every payment of a request, in chain order; slashes are separate, since the client does not pay them."""
+    """Every payment of an answer, in chain order; slashes are separate, since the client does not pay them."""
 
     rows: tuple[Row, ...]
     slashes: tuple[Row, ...]
 
 
-def collect_statement(request: str, session: str, blocks: Iterable[tuple[int, Json]]) -> Statement:
-    """Payments about one request (0x ids) in (height, result of chain_getReceipts) pairs."""
+def collect_statement(requests: Set[str], sessions: Set[str], blocks: Iterable[tuple[int, Json]]) -> Statement:
+    """Payments about requests (0x ids) and their sessions in (height, result of chain_getReceipts) pairs."""
     rows: list[Row] = []
     slashes: list[Row] = []
     challenges: dict[str, int] = {}
     for height, block in blocks:
         for event in _iterate_events(block):
-            if event["type"] == "ChallengeDrawn" and event["request"] == request:
+            if event["type"] == "ChallengeDrawn" and event["request"] in requests:
                 challenges[event["challenge"]] = event["stage"]
-            if event["type"] == "WorkerSlashed" and event["request"] == request:
+            if event["type"] == "WorkerSlashed" and event["request"] in requests:
                 what = f"stage {event['stage']} was proven wrong"
                 slashes.append(Row(event["operator"], "worker", what, event["amount"], height))
-            rows += _make_rows(event, request, session, challenges, height)
-        rows += _make_fee_rows(block, request, session, challenges, height)
+            rows += _make_rows(event, requests, sessions, challenges, height)
+        rows += _make_fee_rows(block, requests, sessions, challenges, height)
     return Statement(tuple(rows), tuple(slashes))
+
+
+def find_notice_fee(session: str, block: Json) -> int | None:
+    """What it cost to give notice of a session (0x id) in this block; None where nobody did."""
+    for receipt in block["receipts"]:
+        if any(one["type"] == "SessionClosing" and one["session"] == session for one in receipt["events"]):
+            return int(receipt["fee"])
+    return None
 
 
 def _iterate_events(block: Json) -> Iterable[Json]:
@@ -54,19 +62,21 @@ def _iterate_events(block: Json) -> Iterable[Json]:
     yield from block["events"]["finalize"]
 
 
-def _make_rows(event: Json, request: str, session: str, challenges: Mapping[str, int], height: int) -> list[Row]:
+def _make_rows(
+    event: Json, requests: Set[str], sessions: Set[str], challenges: Mapping[str, int], height: int
+) -> list[Row]:
     kind = event["type"]
     if kind == "VerifierPaid" and event["challenge"] in challenges:
         what = f"verifying stage {challenges[event['challenge']]}"
         return [Row(event["verifier"], "block producer", what, event["amount"], height)]
-    if kind == "SessionClosed" and event["session"] == session and event["refund"]:
+    if kind == "SessionClosed" and event["session"] in sessions and event["refund"]:
         return [Row(event["client"], "client", "rest of the escrow", event["refund"], height)]
     if kind == "TipsPaid":
         return [Row(event["operator"], "block producer", "tips of the block", event["amount"], height)]
     if kind == "ValidatorRewarded":
         what = f"emission: signed {event['signed']} of {event['blocks']} blocks"
         return [Row(event["operator"], "block producer", what, event["amount"], height)]
-    if event.get("request") != request:
+    if event.get("request") not in requests:
         return []
     match kind:
         case "StagePaid":
@@ -89,15 +99,17 @@ def _make_rows(event: Json, request: str, session: str, challenges: Mapping[str,
             return []
 
 
-def _make_fee_rows(block: Json, request: str, session: str, challenges: Mapping[str, int], height: int) -> list[Row]:
-    """Transaction fees of the receipts that are about this request; the fee without tip is burned."""
+def _make_fee_rows(
+    block: Json, requests: Set[str], sessions: Set[str], challenges: Mapping[str, int], height: int
+) -> list[Row]:
+    """Transaction fees of the receipts that are about these requests; the fee without tip is burned."""
     rows = []
     for receipt in block["receipts"]:
         kinds = [
             event["type"]
             for event in receipt["events"]
-            if event.get("request") == request
-            or event.get("session") == session
+            if event.get("request") in requests
+            or event.get("session") in sessions
             or event.get("challenge") in challenges
         ]
         if kinds:

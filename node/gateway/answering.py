@@ -63,13 +63,18 @@ class AnswerResponse:
         self._is_streamed = is_streamed
         self._request_id = make_request_id()
         self._writer: EventWriter | None = None
+        self._is_over = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; leave everything at once when the client goes."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_on_disconnect, receive, nursery.cancel_scope)
-            await self._answer(scope, receive, send)
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._cancel_on_disconnect, receive, nursery.cancel_scope)
+                await self._answer(scope, receive, send)
+                self._is_over = True
+                nursery.cancel_scope.cancel()
+        finally:
+            self._run.end_journal(is_final=self._is_over)
 
     async def on_started(self, choices: Sequence[Choice]) -> None:
         """Headers, and the first events."""
@@ -121,6 +126,12 @@ class AnswerResponse:
         with trio.CancelScope(shield=True):
             await response(scope, receive, send)
 
+    async def _cancel_on_disconnect(self, receive: Receive, scope: trio.CancelScope) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._is_over = True
+        scope.cancel()
+
     def _make_ids(self) -> dict[str, str]:
         """The request's id under both names: OpenAI's and Anthropic's."""
         return {"x-request-id": self._request_id, "request-id": self._request_id}
@@ -171,9 +182,3 @@ async def _finish(writer: EventWriter) -> None:
     """hypercorn says "disconnect" within the last send: cancelled there, it would neither close nor go on."""
     with trio.CancelScope(shield=True):
         await writer.finish()
-
-
-async def _cancel_on_disconnect(receive: Receive, scope: trio.CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()

@@ -21,6 +21,7 @@ from node.gateway.api.messages import answer_messages, count_tokens
 from node.gateway.api.models import list_models, show_model
 from node.gateway.api.requests import show_request
 from node.gateway.api.responses import answer_responses
+from node.gateway.api.resume import resume_request
 from node.gateway.composing import Desk
 from node.gateway.errors import ApiRefusal, translate
 from node.gateway.health import HealthCheck
@@ -77,6 +78,7 @@ def make_app(desk: Desk, health: HealthCheck) -> Starlette:
         "/v1/responses": answer_responses,
         "/v1/messages": answer_messages,
         "/v1/messages/count_tokens": count_tokens,
+        "/v1/requests/{request}/resume": resume_request,
     }
     routes = [Route(path, _guard(desk, function), methods=["GET"]) for path, function in gets.items()]
     routes += [Route(path, _guard(desk, function), methods=["POST"]) for path, function in posts.items()]

@@ -13,24 +13,27 @@ from typing import Any, Protocol
 import trio
 
 from inference.serving.client import PromptScored
-from node.client.answer import Answer, Ask, Inference, Resolution
+from node.client.answer import Answer, Ask, Inference, Move, Resolution
 from node.gateway.accounts.budget import Budgets
 from node.gateway.accounts.keys import ApiKey
-from node.gateway.accounts.store import AccountStore, StoredRequest, get_day
+from node.gateway.accounts.store import AccountStore
+from node.gateway.booking import FREE_STATE, OPEN, ChoiceBook, make_common_row
 from node.gateway.catalog import OfferedModel
 from node.gateway.follow import Follower
 from node.gateway.generation import ChoiceText, Ending, Piece
+from node.gateway.journal import AnswerJournal, ChoiceSoFar
 from node.gateway.metrics import GatewayMetrics
 from proto_specs.types.request import PathStage
 
 BOOKING_TIMEOUT_S = 10.0
-FREE_STATE = "cancelled"
-"""What a request is called that ended without a cost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a client wants. `operation` is its name in the metrics; `wait` what it waits for before the answer ends."""
+    """What a client wants. `operation` is its name in the metrics; `wait` what it waits for before the answer ends.
+
+    `so_far` is what an earlier run of the gateway had of each choice, when its answer is resumed.
+    """
 
     key: ApiKey
     model: OfferedModel
@@ -40,28 +43,36 @@ class Call:
     wait: Resolution | None = None
     drops_all: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
+    so_far: tuple[ChoiceSoFar, ...] = ()
 
 
 @dataclass(slots=True)
 class Choice:
-    """One answer of a call: its text, and what is known of its request."""
+    """One answer of a call: its text, and what is known of its requests."""
 
     index: int
     ask: Ask
     text: ChoiceText
+    book: ChoiceBook
+    before: ChoiceSoFar | None = None
     answer: Answer | None = None
     request: bytes = b""
-    """The id under which it is booked."""
-    state: str = "open"
-    reserved: int = 0
-    cost: int = 0
-    resolution: Resolution = Resolution.PENDING
+    """The id of its latest request that was noted."""
+    state: str = OPEN
+    moves_told: int = 0
+
+    @property
+    def cost(self) -> int:
+        """What its requests cost."""
+        return self.book.cost
 
     def describe(self) -> dict[str, Any]:
-        """What the client is told of the request."""
-        request = "" if self.answer is None else self.answer.request.hex()
-        is_free = self.cost == 0 and self.state != "open" and self.resolution == Resolution.PENDING
-        return {"id": request, "cost_nmyl": self.cost, "state": FREE_STATE if is_free else self.resolution.value}
+        """What the client is told of its requests, and of the workers that were lost on the way."""
+        requests = self.book.describe()
+        if not requests and self.answer is not None:
+            requests = [{"id": self.answer.request.hex(), "cost_nmyl": 0, "state": FREE_STATE}]
+        moves = [] if self.answer is None else [describe_move(one, self.index) for one in self.answer.moves]
+        return {"requests": requests, "moves": moves}
 
 
 class Sink(Protocol):
@@ -91,18 +102,11 @@ class Counters:
 class CallRun:
     """A call under way."""
 
-    def __init__(self, counters: Counters, call: Call) -> None:
+    def __init__(self, counters: Counters, call: Call, journal: AnswerJournal | None = None) -> None:
         self._counters = counters
         self.call = call
-        has_logprobs = call.asks[0].sampling.logprobs > 0
-        self.choices = [
-            Choice(
-                index,
-                ask,
-                ChoiceText(call.model.tokenizer, call.stops, has_logprobs=has_logprobs, drops_all=call.drops_all),
-            )
-            for index, ask in enumerate(call.asks)
-        ]
+        self._journal = journal
+        self.choices = [self._make_choice(index, ask) for index, ask in enumerate(call.asks)]
         self._are_started = trio.Event()
         self._began_s = trio.current_time()
 
@@ -122,20 +126,24 @@ class CallRun:
         if wait is None:
             return
         for choice in self.choices:
-            if choice.answer is not None and choice.cost:
-                stored = await self._counters.follower.wait_for(choice.request, wait)
-                choice.resolution = stored.resolution
-                choice.cost = stored.cost
+            await choice.book.wait_for(wait)
+
+    def end_journal(self, *, is_final: bool) -> None:
+        """Nothing more comes; unless it `is_final`, another run may go on with it."""
+        if self._journal is not None:
+            self._journal.close(is_final=is_final)
 
     def describe(self) -> dict[str, Any]:
         """What the client is told of cost and state."""
         answers = [one.answer for one in self.choices if one.answer is not None]
         if not answers:
-            return {"requests": [], "session": None, "path": [], "cost_nmyl": 0}
+            return {"requests": [], "session": None, "path": [], "moves": [], "cost_nmyl": 0}
+        told = [one.describe() for one in self.choices if one.answer is not None]
         return {
-            "requests": [one.describe() for one in self.choices if one.answer is not None],
+            "requests": [request for one in told for request in one["requests"]],
             "session": answers[0].session.hex(),
             "path": [_describe_stage(one) for one in answers[0].path],
+            "moves": [move for one in told for move in one["moves"]],
             "cost_nmyl": sum(one.cost for one in self.choices),
         }
 
@@ -157,16 +165,37 @@ class CallRun:
         costs = (len(one.prompt) * price.prompt_nmyl + one.tokens_max * price.generated_nmyl for one in self.call.asks)
         return max(1, sum(costs))
 
+    def _make_choice(self, index: int, ask: Ask) -> Choice:
+        call, counters = self.call, self._counters
+        has_logprobs = ask.sampling.logprobs > 0
+        text = ChoiceText(call.model.tokenizer, call.stops, has_logprobs=has_logprobs, drops_all=call.drops_all)
+        before = call.so_far[index] if call.so_far else None
+        continues = before.requests[-1] if before is not None and before.requests else None
+        row = make_common_row(call.key, call.created, call.model.model, len(ask.prompt), continues)
+        book = ChoiceBook(counters.store, counters.budgets, counters.follower, call.key, row)
+        return Choice(index, ask, text, book, before)
+
     async def _run_choice(self, choice: Choice, sink: Sink, task_status: Any) -> None:
-        is_begun = False
+        before = choice.before
+        if before is not None and before.is_complete:
+            task_status.started()
+            await self._are_started.wait()
+            await self._replay(choice, before, sink)
+            choice.state = "done"
+        else:
+            await self._ask(choice, sink, task_status)
+        await sink.on_end(choice, choice.text.ending)
+
+    async def _ask(self, choice: Choice, sink: Sink, task_status: Any) -> None:
         try:
             async with self._counters.inference.ask(choice.ask) as answer:
                 choice.answer = answer
-                self._reserve(choice, answer)
-                await self._begin(choice, answer)
-                is_begun = True
+                choice.book.reserve(answer)
+                await self._follow(choice, answer)
                 task_status.started()
                 await self._are_started.wait()
+                if choice.before is not None:
+                    await self._replay(choice, choice.before, sink)
                 await self._read(choice, answer, sink)
             choice.state = "done"
         except trio.Cancelled:
@@ -177,73 +206,70 @@ class CallRun:
             raise
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(BOOKING_TIMEOUT_S):
-                await self._book(choice, is_begun)
-        await sink.on_end(choice, choice.text.ending)
+                await self._book(choice)
+
+    async def _replay(self, choice: Choice, before: ChoiceSoFar, sink: Sink) -> None:
+        """What came before the gateway was started anew, all at once."""
+        pieces = [choice.text.push(one) for one in before.items]
+        if pieces:
+            tokens = tuple(token for one in pieces for token in one.tokens)
+            await sink.on_piece(choice, Piece("".join(one.text for one in pieces), tokens))
 
     async def _read(self, choice: Choice, answer: Answer, sink: Sink) -> None:
         metrics = self._counters.metrics
         last_s = self._began_s
+        replayed = choice.text.tokens
         async for item in answer:
-            if answer.request != choice.request:  # another path was taken before anything came
-                await self._counters.store.finish(choice.request, "failed", 0, 0)
-                await self._begin(choice, answer)
-                self._reserve(choice, answer)
+            if answer.request != choice.request:  # another path was taken
+                await self._follow(choice, answer)
+                choice.book.reserve(answer)
             if isinstance(item, PromptScored):
                 await sink.on_piece(choice, Piece("", (), item))
                 continue
             now_s = trio.current_time()
-            metrics.note_token(self.call.model.name, now_s - last_s, is_first=choice.text.tokens == 0)
+            metrics.note_token(self.call.model.name, now_s - last_s, is_first=choice.text.tokens == replayed)
             last_s = now_s
-            choice.cost = answer.cost_nmyl
+            self._tell_moves(choice, answer)
+            if self._journal is not None:
+                self._journal.note_token(choice.index, item)
             await sink.on_piece(choice, choice.text.push(item))
 
-    def _reserve(self, choice: Choice, answer: Answer) -> None:
-        """Set aside what its present path may cost: more than the one before, where that one was promised something."""
-        more = max(0, answer.cost_max_nmyl - choice.reserved)
-        self._counters.budgets.reserve(self.call.key, more)
-        choice.reserved += more
-
-    async def _begin(self, choice: Choice, answer: Answer) -> None:
+    async def _follow(self, choice: Choice, answer: Answer) -> None:
+        """Another request goes on with the answer: noted before anything that comes of it leaves."""
         choice.request = answer.request
-        await self._counters.store.begin(self._make_row(choice, answer))
+        if self._journal is not None:
+            self._journal.note_request(choice.index, answer.request)
+        await choice.book.follow(answer, choice.text.tokens)
 
-    async def _book(self, choice: Choice, is_begun: bool) -> None:
+    def _tell_moves(self, choice: Choice, answer: Answer) -> None:
+        for one in answer.moves[choice.moves_told :]:
+            self._counters.metrics.note_move(self.call.model.name, one.pause_s)
+            choice.moves_told += 1
+
+    async def _book(self, choice: Choice) -> None:
         """What it cost, whatever became of it."""
         answer = choice.answer
         if answer is None:
             return
         try:
-            choice.cost = answer.cost_nmyl
-            store = self._counters.store
-            if not is_begun and choice.cost:
-                await self._begin(choice, answer)
-                is_begun = True
-            if is_begun:
-                await store.finish(choice.request, choice.state, choice.cost, choice.text.tokens)
-            if choice.cost:
-                self._counters.follower.follow(choice.request)
+            await choice.book.end(answer, choice.state, choice.text.tokens)
         finally:
-            self._counters.budgets.release(self.call.key, choice.reserved)
-        self._counters.metrics.note_usage(
-            self.call.operation, self.call.model.name, len(choice.ask.prompt), choice.text.tokens, choice.cost
-        )
+            choice.book.release()
+        self._tell_moves(choice, answer)
+        prompt, tokens = len(choice.ask.prompt), choice.text.tokens
+        self._counters.metrics.note_usage(self.call.operation, self.call.model.name, prompt, tokens, choice.cost)
 
-    def _make_row(self, choice: Choice, answer: Answer) -> StoredRequest:
-        call = self.call
-        return StoredRequest(
-            request=answer.request,
-            key=call.key.number,
-            day=get_day(call.created),
-            created=call.created,
-            session=answer.session,
-            model=call.model.model,
-            price_max=answer.cost_max_nmyl,
-            state="open",
-            cost=0,
-            prompt_tokens=len(choice.ask.prompt),
-            generated_tokens=0,
-            resolution=Resolution.PENDING,
-        )
+
+def describe_move(move: Move, choice: int) -> dict[str, Any]:
+    """What the client is told of a lost worker."""
+    return {
+        "choice": choice,
+        "worker": move.worker.hex(),
+        "reason": move.reason,
+        "tokens": move.tokens,
+        "pause_s": round(move.pause_s, 3) if move.resumed_s else None,
+        "successors": [one.hex() for one in move.successors],
+    }
 
 
 def _describe_stage(stage: PathStage) -> dict[str, Any]:

@@ -5,7 +5,7 @@ All of it is checked before the network is asked for anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from node.gateway.catalog import Catalog, OfferedModel, find_offered
 from node.gateway.drawing import vary_seed
 from node.gateway.errors import ApiRefusal, refuse, refuse_context, refuse_key, refuse_model
 from node.gateway.grammars import BoundGrammar, GrammarJudge
+from node.gateway.journal import Journals
 from node.gateway.settings import LOOPBACK, GatewaySettings
 from proto_specs.types.request import compute_positions
 from proto_specs.types.sampling import SamplingParams
@@ -42,6 +43,7 @@ class Desk:
     counters: Counters
     rates: KeyRates
     threads: trio.CapacityLimiter
+    journals: Journals
 
     def authenticate(self, request: Request) -> ApiKey:
         """Who asks. Raises ApiRefusal 401."""
@@ -122,11 +124,11 @@ def _read_hostname(host: str) -> str | None:
         return None
 
 
-def make_call(desk: Desk, request: Request, wish: Wish) -> Call:
+def make_call(desk: Desk, headers: Mapping[str, str], wish: Wish) -> Call:
     """The call. Raises ApiRefusal 400 or 429."""
     if len(wish.prompts) * wish.choices > REQUESTS_PER_CALL_MAX:
         raise refuse(f"prompts times n are {REQUESTS_PER_CALL_MAX} at most", "n")
-    prefer = read_prefer(request, desk.settings.prefer)
+    prefer = read_prefer(headers, desk.settings.prefer)
     asks: list[Ask] = []
     for prompt in wish.prompts:
         tokens_max = _compute_tokens_max(desk, wish, len(prompt))
@@ -136,13 +138,13 @@ def make_call(desk: Desk, request: Request, wish: Wish) -> Call:
             max_price = desk.settings.max_price
             asks.append(Ask(wish.model.model, prompt, tokens_max, sampling, max_price, grammar, prefer))
     desk.rates.take_tokens(wish.key, sum(len(one.prompt) + one.tokens_max for one in asks))
-    wait = read_wait(request)
+    wait = read_wait(headers)
     return Call(wish.key, wish.model, tuple(asks), wish.stops, wish.operation, wait, wish.drops_all)
 
 
-def read_wait(request: Request) -> Resolution | None:
+def read_wait(headers: Mapping[str, str]) -> Resolution | None:
     """What the client waits for before its answer ends. Raises ApiRefusal 400."""
-    given = request.headers.get(WAIT_HEADER)
+    given = headers.get(WAIT_HEADER)
     if given is None:
         return None
     if given.lower() not in _WAITS:
@@ -150,9 +152,9 @@ def read_wait(request: Request) -> Resolution | None:
     return _WAITS[given.lower()]
 
 
-def read_prefer(request: Request, otherwise: Prefer) -> Prefer:
+def read_prefer(headers: Mapping[str, str], otherwise: Prefer) -> Prefer:
     """What the client's path is chosen by. Raises ApiRefusal 400."""
-    given = request.headers.get(PREFER_HEADER)
+    given = headers.get(PREFER_HEADER)
     if given is None:
         return otherwise
     try:

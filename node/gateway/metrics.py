@@ -35,6 +35,10 @@ class GatewayMetrics:
         self._lost = Counter(
             "myelin_gateway_paths_failed", "Asks that failed.", ("error_type",), registry=self._registry
         )
+        self._moves = Counter("myelin_gateway_moves", "Workers lost in mid-answer.", (_MODEL,), registry=self._registry)
+        self._pauses = self._make_histogram(
+            "myelin_gateway_move_pause_seconds", "From a worker's loss to the next token.", (_MODEL,)
+        )
         self._active = Gauge("myelin_gateway_requests_active", "Calls under way.", registry=self._registry)
         self._first_of: dict[str, Histogram] = {}
         self._each_of: dict[str, Histogram] = {}
@@ -82,6 +86,12 @@ class GatewayMetrics:
         self._tokens.labels(operation, model, "input").inc(prompt)
         self._tokens.labels(operation, model, "output").inc(generated)
         self._cost.labels(model).inc(cost)
+
+    def note_move(self, model: str, pause_s: float) -> None:
+        """A worker was lost in mid-answer, and the next token came so much later; 0: none did."""
+        self._moves.labels(model).inc()
+        if pause_s:
+            self._pauses.labels(model).observe(pause_s)
 
     def note_outcome(self, resolution: str) -> None:
         """The chain is done with a request."""

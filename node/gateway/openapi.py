@@ -27,6 +27,7 @@ _GETS = {
     "/metrics": "Counters for Prometheus.",
     "/openapi.json": "This document.",
 }
+_RESUME = "/v1/requests/{request}/resume"
 _KEYLESS = frozenset({"/health", "/metrics", "/openapi.json"})
 _ANSWERS = {"200": {"description": "The answer."}, "4XX": {"description": "The request is wrong."}}
 
@@ -46,6 +47,9 @@ def make_document() -> dict[str, Any]:
         paths[path] = {
             "post": {"summary": text, "requestBody": {"required": True, "content": content}, "responses": _ANSWERS}
         }
+    given = {"name": "request", "in": "path", "required": True, "schema": {"type": "string"}}
+    text = "Go on with an answer that was under way when the gateway died, in the form in which it was asked for."
+    paths[_RESUME] = {"post": {"summary": text, "parameters": [given], "responses": _ANSWERS}}
     schemes = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},

@@ -20,6 +20,7 @@ from node.gateway.follow import Follower
 from node.gateway.grammars import GrammarJudge
 from node.gateway.health import HealthCheck, Probe
 from node.gateway.http.connections import serve_http
+from node.gateway.journal import Journals
 from node.gateway.metrics import GatewayMetrics
 from node.gateway.settings import GatewaySettings, SettingsInvalid
 from node.machine.files import lock_beside
@@ -57,7 +58,7 @@ async def run_gateway(
             counters = Counters(inference, store, budgets, follower, metrics)
             rates = KeyRates(trio.current_time)
             threads = trio.CapacityLimiter(ENCODING_THREADS)
-            desk = Desk(settings, catalog, GrammarJudge(), counters, rates, threads)
+            desk = Desk(settings, catalog, GrammarJudge(), counters, rates, threads, Journals(settings.journals))
             app = make_app(desk, HealthCheck(catalog, store, probe_account, probe_workers))
             nursery.start_soon(follower.run)
             port = await nursery.start(serve_http, app, settings.host, settings.port, settings.bounds)

@@ -13,6 +13,9 @@ from proto_specs.errors import MyelinError
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
+JOURNALS_NAME = "running"
+
+
 class SettingsInvalid(MyelinError):
     """The gateway cannot run like that. The text says what to change."""
 
@@ -45,3 +48,8 @@ class GatewaySettings:
     def database(self) -> Path:
         """The file of keys, requests and usage."""
         return self.directory / DATABASE_NAME
+
+    @property
+    def journals(self) -> Path:
+        """The directory of running answers."""
+        return self.directory / JOURNALS_NAME

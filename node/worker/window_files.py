@@ -49,6 +49,7 @@ class WindowFile:
         self._file: int | None = None
         self._places: list[tuple[int, int]] = []
         self._end = 0
+        self._latest: tuple[int, SignedWindow] | None = None
 
     def put(self, window: SignedWindow) -> None:
         """See WindowStore."""
@@ -63,12 +64,16 @@ class WindowFile:
 
     def get(self, number: int) -> SignedWindow:
         """See WindowStore."""
+        if self._latest is not None and self._latest[0] == number:
+            return self._latest[1]
         start, size = self._places[number]
         assert self._file is not None, "a window was put"
         try:
-            return decode(SignedWindow, os.pread(self._file, size, start), size)
+            found = decode(SignedWindow, os.pread(self._file, size, start), size)
         except (OSError, DecodeError) as error:
             raise BoundaryError(f"the worker cannot read its disk: {error}", FailureCode.INTERNAL) from error
+        self._latest = number, found  # its parts are asked for one after another
+        return found
 
     def delete(self) -> None:
         """The request has ended: what counts of it is kept elsewhere. Whoever still reads can do so."""

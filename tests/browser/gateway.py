@@ -28,6 +28,8 @@ class FakeGateway:
     unserved: set[str] = field(default_factory=set)
     models: list[str] = field(default_factory=lambda: ["SmolLM2-135M-Instruct", "gemma-3-270m-it"])
     script: Callable[[dict[str, Any]], Iterable[Step]] = lambda body: tell("Hello.")
+    resume: Callable[[str], Iterable[Step]] = lambda request: [Refuse(409, "It is over.", "request_not_resumable")]
+    """The same for an answer that is resumed, by its request."""
     proofs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
@@ -75,13 +77,16 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(Refuse(404, f"No route {path}.", "not_found"))
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
         self.gateway.paths.append(self.path)
         if not self.may_enter():
             self.refuse(Refuse(401, "This key is not known.", "invalid_api_key"))
             return
-        self.gateway.asked.append(body)
-        steps = iter(self.gateway.script(body))
+        if self.path.endswith("/resume"):
+            steps = iter(self.gateway.resume(self.path.split("/")[-2]))
+        else:
+            self.gateway.asked.append(body)
+            steps = iter(self.gateway.script(body))
         first = next(steps)
         if isinstance(first, Refuse):
             self.refuse(first)

@@ -10,6 +10,8 @@ from tests.browser.answers import (
     REQUEST,
     Break,
     Gate,
+    Refuse,
+    Step,
     make_delta,
     make_end,
     make_event,
@@ -112,6 +114,24 @@ def test_a_stream_without_its_end_is_shown_as_cut(
     gateway.script = lambda body: tell("A whole answer.")
     page.get_by_role("button", name="Retry this answer").click()
     expect(page.locator(".prose")).to_have_text("A whole answer.")
+
+
+def test_an_answer_whose_gateway_died_goes_on_by_itself(page: Page, gateway: FakeGateway) -> None:
+    """The page asks until a gateway is there again; what it had is replaced by the whole answer."""
+    asked: list[str] = []
+
+    def resume(request: str) -> list[Step]:
+        asked.append(request)
+        if len(asked) == 1:
+            return [Refuse(503, "Starting.", "no_path")]
+        return [make_headers("ab" * 32), make_delta("Half an answer, "), make_delta("and the rest."), *make_end()]
+
+    gateway.resume = resume
+    gateway.script = lambda body: [make_headers(), make_delta("Half an"), Break()]
+    ask(page, "one")
+    expect(page.locator(".prose")).to_have_text("Half an answer, and the rest.")
+    expect(page.locator(".ending")).to_have_count(0)
+    assert asked == [REQUEST, REQUEST]
 
 
 def test_an_error_inside_the_stream_is_told(page: Page, gateway: FakeGateway) -> None:

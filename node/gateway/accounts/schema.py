@@ -1,6 +1,7 @@
 """The database of keys, requests and usage: its tables, and how it is opened.
 
-Tables: `keys` (a key is there by its hash alone), `requests` (a row is there before a request's first token leaves),
+Tables: `keys` (a key is there by its hash alone), `requests` (a row is there before a request's first token leaves;
+`continues` is the request of the same answer that it goes on from),
 `usage` (sums by key and day, UTC). Amounts are nmyl, times are whole seconds since 1970.
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 from proto_specs.errors import MyelinError
 
 DATABASE_NAME = "gateway.sqlite"
-VERSION = 1
+VERSION = 2
 BUSY_MS = 5_000
 
 _TABLES = """
@@ -24,14 +25,22 @@ CREATE TABLE keys (
 CREATE TABLE requests (
   request BLOB PRIMARY KEY, key INTEGER NOT NULL, day INTEGER NOT NULL, created INTEGER NOT NULL, session BLOB NOT NULL,
   model BLOB NOT NULL, price_max INTEGER NOT NULL, state TEXT NOT NULL, cost INTEGER NOT NULL,
-  prompt_tokens INTEGER NOT NULL, generated_tokens INTEGER NOT NULL, resolution TEXT NOT NULL
+  prompt_tokens INTEGER NOT NULL, generated_tokens INTEGER NOT NULL, resolution TEXT NOT NULL,
+  continues BLOB
 ) WITHOUT ROWID;
 CREATE INDEX requests_unresolved ON requests (created) WHERE resolution IN ('pending', 'settled');
 CREATE INDEX requests_by_key ON requests (key, created);
+CREATE INDEX requests_continued ON requests (continues) WHERE continues IS NOT NULL;
 CREATE TABLE usage (
   key INTEGER NOT NULL, day INTEGER NOT NULL, requests INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
   generated_tokens INTEGER NOT NULL, cost INTEGER NOT NULL, PRIMARY KEY (key, day)
 ) WITHOUT ROWID;
+"""
+
+
+_OF_VERSION_1 = """
+ALTER TABLE requests ADD COLUMN continues BLOB;
+CREATE INDEX requests_continued ON requests (continues) WHERE continues IS NOT NULL;
 """
 
 
@@ -50,6 +59,8 @@ def open_database(path: Path) -> sqlite3.Connection:
         version = made.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             made.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+        elif version == 1:
+            made.executescript(f"BEGIN IMMEDIATE; {_OF_VERSION_1} PRAGMA user_version = {VERSION}; COMMIT;")
         elif version != VERSION:
             made.close()
             raise DatabaseUnusable(f"{path} is of version {version}, not {VERSION}: give another --base")

@@ -32,7 +32,10 @@ Write = Callable[[sqlite3.Connection], None]
 
 @dataclass(frozen=True, slots=True)
 class StoredRequest:
-    """A request as the database has it. `state` is open, done, failed, cancelled or interrupted."""
+    """A request as the database has it. `state` is open, done, failed, cancelled, interrupted or moved.
+
+    `continues`: the request of the same answer that it goes on from.
+    """
 
     request: bytes
     key: int
@@ -46,6 +49,7 @@ class StoredRequest:
     prompt_tokens: int
     generated_tokens: int
     resolution: Resolution
+    continues: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ class AccountStore:
         """A request is under way; on return it is on disk. Raises DatabaseUnusable."""
         values = (
             *(row.request, row.key, row.day, row.created, row.session, row.model, row.price_max, row.state, row.cost),
-            *(row.prompt_tokens, row.generated_tokens, row.resolution.value),
+            *(row.prompt_tokens, row.generated_tokens, row.resolution.value, row.continues),
         )
         await self._do(lambda base: _insert(base, values))
 
@@ -128,6 +132,13 @@ class AccountStore:
         """One request."""
         row = self._reader.execute("SELECT * FROM requests WHERE request = ?", (request,)).fetchone()
         return None if row is None else _read_request(row)
+
+    def find_continuing(self, request: bytes) -> bytes | None:
+        """The request that goes on from this one; the latest, where there are several."""
+        row = self._reader.execute(
+            "SELECT request FROM requests WHERE continues = ? ORDER BY created DESC LIMIT 1", (request,)
+        ).fetchone()
+        return None if row is None else bytes(row["request"])
 
     def list_unresolved(self) -> list[StoredRequest]:
         """Requests that are over and that the chain may say more of, oldest first."""

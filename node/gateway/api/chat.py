@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
 
+from node.gateway.accounts.keys import ApiKey
 from node.gateway.answering import AnswerResponse
 from node.gateway.api.chat_form import ChatForm
 from node.gateway.api.schemas.chat import ChatMessage, ChatRequest, NamedTool, ResponseFormat
 from node.gateway.api.schemas.common import ToolForm
-from node.gateway.calls import CallRun
+from node.gateway.api.starting import Composed, start_answer
 from node.gateway.catalog import OfferedModel
 from node.gateway.composing import Desk, Wish, make_call
 from node.gateway.drawing import add_logprobs, make_sampling, read_stops
@@ -20,6 +22,7 @@ from node.gateway.http.bodies import read_json
 from node.gateway.tools import ToolScanner, ToolUse, adapt_messages, find_tool_use, make_tool_lark
 from proto_specs.types.sampling import GrammarKind
 
+ROUTE = "/v1/chat/completions"
 OPERATION = "chat"
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
@@ -28,6 +31,12 @@ async def answer_chat(desk: Desk, request: Request) -> AnswerResponse:
     """The route. Raises ApiRefusal and what `translate` knows."""
     key = desk.admit(request)
     asked = await read_json(request, ChatRequest)
+    composed = await compose_chat(desk, key, asked, request.headers)
+    return start_answer(desk, ROUTE, asked, request.headers, composed)
+
+
+async def compose_chat(desk: Desk, key: ApiKey, asked: ChatRequest, headers: Mapping[str, str]) -> Composed:
+    """The call, and how it is answered. Raises ApiRefusal and what `translate` knows."""
     model = await desk.find_model(key, asked.model)
     tools = [one for one in asked.tools or [] if asked.tool_choice != "none"]
     use = find_tool_use(model.tokenizer.template_text)
@@ -52,7 +61,7 @@ async def answer_chat(desk: Desk, request: Request) -> AnswerResponse:
         stops=stops,
         grammar=grammar,
     )
-    call = make_call(desk, request, wish)
+    call = make_call(desk, headers, wish)
     names = [one.function.name for one in tools]
     scanners = [ToolScanner(names) for _ in range(choices)] if tools else []
     form = ChatForm(
@@ -62,7 +71,7 @@ async def answer_chat(desk: Desk, request: Request) -> AnswerResponse:
         includes_usage=bool(asked.stream_options and asked.stream_options.include_usage),
         is_parallel=asked.parallel_tool_calls is not False,
     )
-    return AnswerResponse(CallRun(desk.counters, call), form, is_streamed=bool(asked.stream))
+    return Composed(call, form, bool(asked.stream))
 
 
 async def make_chat_grammar(

@@ -72,9 +72,7 @@ class ChatForm:
             for number, one in enumerate(calls):
                 data += self._make_chunk(index, {"tool_calls": [{"index": number, **_show_call(one)}]})
         self._finishes[index] = "tool_calls" if calls else FINISH[ending]
-        return data + self._make_chunk(
-            index, {}, finish=self._finishes[index], myelin={"requests": [choice.describe()]}
-        )
+        return data + self._make_chunk(index, {}, finish=self._finishes[index], myelin=choice.describe())
 
     def close(self, totals: Totals) -> bytes:
         """Usage and what was waited for, if asked, and the end mark. No other chunk may lack a choice."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 from starlette.requests import Request
 
+from node.gateway.accounts.keys import ApiKey
 from node.gateway.answering import AnswerResponse
 from node.gateway.api.completions_form import CompletionForm
 from node.gateway.api.schemas.completions import CompletionRequest
-from node.gateway.calls import CallRun
+from node.gateway.api.starting import Composed, start_answer
 from node.gateway.catalog import OfferedModel
 from node.gateway.composing import Desk, Wish, make_call
 from node.gateway.drawing import add_logprobs, make_sampling, read_stops
 from node.gateway.errors import refuse
 from node.gateway.http.bodies import read_json
 
+ROUTE = "/v1/completions"
 OPERATION = "text_completion"
 TOKENS_DEFAULT = 16
 """What OpenAI's API generates when the client does not say."""
@@ -25,6 +28,12 @@ async def answer_completion(desk: Desk, request: Request) -> AnswerResponse:
     """The route. Raises ApiRefusal and what `translate` knows."""
     key = desk.admit(request)
     asked = await read_json(request, CompletionRequest)
+    composed = await compose_completion(desk, key, asked, request.headers)
+    return start_answer(desk, ROUTE, asked, request.headers, composed)
+
+
+async def compose_completion(desk: Desk, key: ApiKey, asked: CompletionRequest, headers: Mapping[str, str]) -> Composed:
+    """The call, and how it is answered. Raises ApiRefusal and what `translate` knows."""
     model = await desk.find_model(key, asked.model)
     echo, is_streamed = bool(asked.echo), bool(asked.stream)
     if is_streamed and echo and asked.logprobs is not None:
@@ -47,14 +56,14 @@ async def answer_completion(desk: Desk, request: Request) -> AnswerResponse:
         drops_all=scores_only,
         prompt_param="prompt",
     )
-    call = make_call(desk, request, wish)
+    call = make_call(desk, headers, wish)
     form = CompletionForm(
         call,
         echo=echo,
         has_logprobs=asked.logprobs is not None,
         includes_usage=bool(asked.stream_options and asked.stream_options.include_usage),
     )
-    return AnswerResponse(CallRun(desk.counters, call), form, is_streamed=is_streamed)
+    return Composed(call, form, is_streamed)
 
 
 def _list_prompts(prompt: str | list[int] | list[str] | list[list[int]]) -> list[str | list[int]]:

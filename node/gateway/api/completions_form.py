@@ -83,7 +83,7 @@ class CompletionForm:
     def end(self, choice: Choice, ending: Ending) -> bytes:
         """Why it ended."""
         self._finishes[choice.index] = FINISH[ending]
-        return self._make_chunk(choice.index, "", finish=FINISH[ending], myelin={"requests": [choice.describe()]})
+        return self._make_chunk(choice.index, "", finish=FINISH[ending], myelin=choice.describe())
 
     def close(self, totals: Totals) -> bytes:
         """As of chat completions."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from node.gateway.accounts.keys import ApiKey
 from node.gateway.answering import AnswerResponse
 from node.gateway.api.chat import ANY_OBJECT
 from node.gateway.api.messages_form import MessagesForm
@@ -21,7 +23,7 @@ from node.gateway.api.schemas.messages import (
     ToolResultBlock,
     ToolUseBlock,
 )
-from node.gateway.calls import CallRun
+from node.gateway.api.starting import Composed, start_answer
 from node.gateway.catalog import OfferedModel
 from node.gateway.composing import Desk, Wish, make_call
 from node.gateway.drawing import make_sampling, read_stops
@@ -31,6 +33,7 @@ from node.gateway.http.bodies import read_json
 from node.gateway.tools import ToolScanner, adapt_messages, find_tool_use, make_tool_lark
 from proto_specs.types.sampling import GrammarKind
 
+ROUTE = "/v1/messages"
 OPERATION = "messages"
 
 
@@ -38,6 +41,12 @@ async def answer_messages(desk: Desk, request: Request) -> AnswerResponse:
     """The route of answers. Raises ApiRefusal and what `translate` knows."""
     key = desk.admit(request)
     asked = await read_json(request, MessagesRequest)
+    composed = await compose_messages(desk, key, asked, request.headers)
+    return start_answer(desk, ROUTE, asked, request.headers, composed)
+
+
+async def compose_messages(desk: Desk, key: ApiKey, asked: MessagesRequest, headers: Mapping[str, str]) -> Composed:
+    """The call, and how it is answered. Raises ApiRefusal and what `translate` knows."""
     model = await desk.find_model(key, asked.model)
     prompt = await _encode(desk, model, asked)
     grammar = await _make_grammar(desk, model, asked)
@@ -45,12 +54,12 @@ async def answer_messages(desk: Desk, request: Request) -> AnswerResponse:
     drawing = DrawingFields(temperature=asked.temperature, top_p=asked.top_p, top_k=asked.top_k)
     sampling = make_sampling(drawing, stops, model.bounds.vocab, grammar)
     wish = Wish(key, model, (prompt,), asked.max_tokens, sampling, OPERATION, stops=stops, grammar=grammar)
-    call = make_call(desk, request, wish)
+    call = make_call(desk, headers, wish)
     tools = _get_tools(asked)
     scanner = ToolScanner([one.name for one in tools]) if tools else None
     choice = asked.tool_choice
     form = MessagesForm(call, scanner, is_parallel=not (choice and choice.disable_parallel_tool_use))
-    return AnswerResponse(CallRun(desk.counters, call), form, is_streamed=bool(asked.stream))
+    return Composed(call, form, bool(asked.stream))
 
 
 async def count_tokens(desk: Desk, request: Request) -> JSONResponse:

@@ -8,7 +8,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from node.client.answer import Resolution, StageOutcome
-from node.gateway.calls import FREE_STATE
+from node.gateway.accounts.keys import ApiKey
+from node.gateway.accounts.store import StoredRequest
+from node.gateway.booking import FREE_STATE
 from node.gateway.composing import Desk
 from node.gateway.errors import ApiRefusal
 
@@ -18,14 +20,8 @@ _ID_CHARS = 64
 async def show_request(desk: Desk, request: Request) -> JSONResponse:
     """The route. Raises ApiRefusal 404, also for another key's request; ChainUnreachable."""
     key = desk.authenticate(request)
-    text = request.path_params["request"].removeprefix("0x")
-    found = None
-    if len(text) == _ID_CHARS and set(text.lower()) <= set("0123456789abcdef"):
-        found = desk.counters.store.get_request(bytes.fromhex(text))
-    if found is None or found.key != key.number:
-        raise ApiRefusal(
-            404, "your key made no such request: take an id from x-myelin-request", code="request_not_found"
-        )
+    found = find_request(desk, key, request.path_params["request"])
+    continuing = desk.counters.store.find_continuing(found.request)
     is_asked = found.state != "open" and not (found.resolution.is_final and not found.cost)
     outcome = await desk.counters.inference.get_outcome(found.request, found.session) if is_asked else None
     resolution = found.resolution if outcome is None else outcome.resolution
@@ -36,6 +32,8 @@ async def show_request(desk: Desk, request: Request) -> JSONResponse:
         "created": found.created,
         "model": found.model.hex(),
         "session": found.session.hex(),
+        "continues": None if found.continues is None else found.continues.hex(),
+        "continued_by": None if continuing is None else continuing.hex(),
         "progress": found.state,
         "state": FREE_STATE if is_free else resolution.value,
         "final": resolution.is_final,
@@ -49,6 +47,18 @@ async def show_request(desk: Desk, request: Request) -> JSONResponse:
         "stages": [] if outcome is None else [_describe_stage(one) for one in outcome.stages],
     }
     return JSONResponse(body)
+
+
+def find_request(desk: Desk, key: ApiKey, text: str) -> StoredRequest:
+    """A request of this key by its id in hex. Raises ApiRefusal 404, also for another key's."""
+    text, found = text.removeprefix("0x"), None
+    if len(text) == _ID_CHARS and set(text.lower()) <= set("0123456789abcdef"):
+        found = desk.counters.store.get_request(bytes.fromhex(text))
+    if found is None or found.key != key.number:
+        raise ApiRefusal(
+            404, "your key made no such request: take an id from x-myelin-request", code="request_not_found"
+        )
+    return found
 
 
 def _describe_stage(stage: StageOutcome) -> dict[str, Any]:

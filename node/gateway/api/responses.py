@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
 
+from node.gateway.accounts.keys import ApiKey
 from node.gateway.answering import AnswerResponse
 from node.gateway.api.chat import ANY_OBJECT
 from node.gateway.api.responses_form import ResponsesForm
 from node.gateway.api.schemas.common import DrawingFields
 from node.gateway.api.schemas.responses import ResponsesRequest
-from node.gateway.calls import CallRun
+from node.gateway.api.starting import Composed, start_answer
 from node.gateway.composing import Desk, Wish, make_call
 from node.gateway.drawing import make_sampling
 from node.gateway.grammars import make_schema_grammar
 from node.gateway.http.bodies import read_json
 
+ROUTE = "/v1/responses"
 OPERATION = "responses"
 
 
@@ -24,6 +27,12 @@ async def answer_responses(desk: Desk, request: Request) -> AnswerResponse:
     """The route. Raises ApiRefusal and what `translate` knows."""
     key = desk.admit(request)
     asked = await read_json(request, ResponsesRequest)
+    composed = await compose_responses(desk, key, asked, request.headers)
+    return start_answer(desk, ROUTE, asked, request.headers, composed)
+
+
+async def compose_responses(desk: Desk, key: ApiKey, asked: ResponsesRequest, headers: Mapping[str, str]) -> Composed:
+    """The call, and how it is answered. Raises ApiRefusal and what `translate` knows."""
     model = await desk.find_model(key, asked.model)
     prompt = await desk.encode_chat(model, _make_messages(asked))
     schema = _find_schema(asked)
@@ -33,8 +42,8 @@ async def answer_responses(desk: Desk, request: Request) -> AnswerResponse:
     wish = Wish(
         key, model, (prompt,), asked.max_output_tokens, sampling, OPERATION, grammar=grammar, prompt_param="input"
     )
-    call = make_call(desk, request, wish)
-    return AnswerResponse(CallRun(desk.counters, call), ResponsesForm(call, asked), is_streamed=bool(asked.stream))
+    call = make_call(desk, headers, wish)
+    return Composed(call, ResponsesForm(call, asked), bool(asked.stream))
 
 
 def _make_messages(asked: ResponsesRequest) -> list[dict[str, Any]]:

@@ -1,11 +1,11 @@
-"""`kill -9` of one of two workers that serve the same layers: other requests do not notice, the cut one says so."""
+"""`kill -9` of one of two workers that serve the same layers: answers go on with the same text, and are told of it."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tests.integration.gateway.network import GatewayNet, make_key, open_gateway
 pytestmark = pytest.mark.slow
 
 HELLO: Any = [{"role": "user", "content": "What is the capital of France?"}]
+STORY: Any = [{"role": "user", "content": "Tell a long story about a river and an old mill."}]
 WORDS = "The river runs past the old mill and the town where nobody sleeps. " * 120
 
 
@@ -53,6 +54,20 @@ def read_free(net: GatewayNet) -> int:
     return int(net.read(read_account, get_dev_identity("client").account).free)
 
 
+def ask_until_served(client: openai.OpenAI, model: str) -> Any:
+    """An answer, once a worker that was just started takes requests."""
+    answers: list[Any] = []
+
+    def is_served() -> bool:
+        with suppress(openai.InternalServerError):
+            made = client.chat.completions.with_raw_response.create(model=model, messages=HELLO, max_tokens=24)
+            answers.append(made)
+        return bool(answers)
+
+    poll_until(is_served, 30)
+    return answers[0]
+
+
 @contextmanager
 def killed(net: GatewayNet, name: str) -> Iterator[None]:
     net.kill(name)
@@ -70,8 +85,9 @@ def test_before_the_first_token_another_worker_takes_over(net: GatewayNet) -> No
             events = read_events(answer.iter_lines())
             assert not [one for one in events if "error" in one]
             assert "".join(one["choices"][0]["delta"].get("content") or "" for one in events)
-            (served,) = events[-1]["myelin"]["requests"]
-            assert served["id"] != first, "it was over before the worker died"
+            told = events[-1]["myelin"]
+            assert told["requests"][-1]["id"] != first, "it was over before the worker died"
+            assert [one["tokens"] for one in told["moves"]] == [0]
             took_s = []
             with openai.OpenAI(api_key=net.key, base_url=f"{net.url}/v1", max_retries=0, timeout=60) as client:
                 for _ in range(7):
@@ -80,7 +96,53 @@ def test_before_the_first_token_another_worker_takes_over(net: GatewayNet) -> No
                     took_s.append(time.monotonic() - began_s)
                     assert "Paris" in (done.choices[0].message.content or "")
             print("seconds of the next seven:", [round(one, 2) for one in took_s])
-    assert net.look_up(first)["cost_nmyl"] == 0
+    known = {one["id"]: one["cost_nmyl"] for one in told["requests"]}
+    assert net.look_up(first)["cost_nmyl"] == known.get(first, 0), "what had been signed of the prompt by then"
+
+
+def stream_chat(net: GatewayNet, kill_at: int | None = None, **fields: Any) -> tuple[str, dict[str, Any], str]:
+    """An answer's text, what it says of its requests, and the worker of the upper layers that was killed on the way."""
+    body = {"model": net.model, "messages": STORY, "stream": True, "max_tokens": 160, **fields}
+    text, told, pieces, name = "", {}, 0, ""
+    with httpx.stream("POST", f"{net.url}/v1/chat/completions", json=body, headers=net.headers, timeout=120) as answer:
+        serving = find_upper(net, answer.headers["x-myelin-path"])
+        for line in answer.iter_lines():
+            if not line.startswith("data: {"):
+                continue
+            event = json.loads(line.removeprefix("data: "))
+            assert "error" not in event, event
+            piece = event["choices"][0]["delta"].get("content") or ""
+            text, pieces = text + piece, pieces + bool(piece)
+            told = event.get("myelin", told)
+            if pieces == kill_at and not name:
+                name = serving
+                net.kill(name)
+    return text, told, name
+
+
+@pytest.mark.parametrize("fields", [{"temperature": 0}, {"temperature": 0.9, "top_p": 0.9, "seed": 11}])
+def test_in_mid_stream_another_worker_goes_on_with_the_same_text(net: GatewayNet, fields: dict[str, Any]) -> None:
+    whole, once, _ = stream_chat(net, **fields)
+    assert (len(once["requests"]), once["moves"]) == (1, [])
+    text, told, name = stream_chat(net, kill_at=70, **fields)
+    net.start(name)
+    assert text == whole
+    (move,) = told["moves"]
+    assert move["worker"] == get_dev_key(name, KeyKind.WORKER).public_key.hex()
+    assert move["pause_s"] > 0
+    assert len(move["successors"]) == 1
+    print("seconds of the pause:", move["pause_s"], "after tokens:", move["tokens"])
+    first, second = (one["id"] for one in told["requests"])
+    final = [net.wait_for(one, lambda found: found["final"]) for one in (first, second)]
+    assert [one["state"] for one in final] == ["verified", "verified"]
+    assert [one["progress"] for one in final] == ["moved", "done"]
+    assert (final[0]["continued_by"], final[0]["continues"]) == (second, None)
+    assert (final[1]["continued_by"], final[1]["continues"]) == (None, first)
+    assert [one["cost_nmyl"] for one in told["requests"]] == [one["price_nmyl"] for one in final]
+    assert sum(one["generated_tokens"] for one in final) == 160
+    metrics = httpx.get(f"{net.url}/metrics").text
+    assert f'myelin_gateway_moves_total{{gen_ai_request_model="{net.model}"}}' in metrics
+    assert "myelin_gateway_move_pause_seconds_bucket" in metrics
 
 
 def test_a_killed_worker_is_avoided_after_its_first_failure_and_found_again_where_it_comes_back(
@@ -109,7 +171,7 @@ def test_a_killed_worker_is_avoided_after_its_first_failure_and_found_again_wher
     print("seconds after the first kill:", [round(one, 2) for _, one in served], "after the second:", round(took_s, 2))
 
 
-def test_in_mid_stream_the_client_is_told_and_the_escrow_comes_back(net: GatewayNet, tmp_path: Path) -> None:
+def test_without_a_spare_the_client_is_told_and_the_escrow_comes_back(net: GatewayNet, tmp_path: Path) -> None:
     """Through a gateway of its own, whose session closes with it."""
     with open_gateway(tmp_path, net.plan) as (url, pid):
         own = replace(
@@ -123,6 +185,8 @@ def test_in_mid_stream_the_client_is_told_and_the_escrow_comes_back(net: Gateway
             stream = raw.parse()
             pieces = 0
             name = find_upper(net, raw.headers["x-myelin-path"])
+            idle = next(one for one in ("worker-2", "worker-3") if one != name)
+            net.kill(idle)
             with pytest.raises(openai.APIError) as lost:  # noqa: PT012
                 for chunk in stream:
                     pieces += bool(chunk.choices[0].delta.content)
@@ -138,7 +202,8 @@ def test_in_mid_stream_the_client_is_told_and_the_escrow_comes_back(net: Gateway
                 known = own.look_up(request)
                 assert (known["progress"], known["cost_nmyl"]) == ("failed", told["cost_nmyl"])
                 assert known["cost_nmyl"] < known["price_max_nmyl"] / 4
-                after = client.chat.completions.with_raw_response.create(model=net.model, messages=HELLO, max_tokens=24)
+                net.start(idle)
+                after = ask_until_served(client, net.model)
                 assert after.headers["x-myelin-session"] == session, "the deposit goes on paying"
                 assert find_upper(net, after.headers["x-myelin-path"]) != name
                 paid = own.wait_for(after.headers["x-myelin-request"], lambda one: one["final"])

@@ -1,6 +1,6 @@
 // The course of one answer: ask, take what streams in, end in one of done, stopped, cut or error, then follow its proof.
 
-import { CutError, GatewayError, streamChat } from "./api.js";
+import { CutError, GatewayError, resumeChat, streamChat } from "./api.js";
 import { addNode, listPath, makeId, makeMessages } from "./conversation.js";
 import { followProofs } from "./following.js";
 import { askKey, currentChat, ensureChat, findChat, get, putChat, set, updateNode } from "./store.js";
@@ -9,6 +9,8 @@ const FLUSH_MS = 50;
 const FLUSH_MS_MAX = 2_000;
 const DRAWING_SHARE = 4; // drawing takes at most a quarter of the time, however odd the text: Stop stays at hand
 const KEEP_MS = 1_000;
+const RESUMES_MAX = 30;
+const RESUME_PAUSE_MS = 1_000;
 
 /** Says `text` after `parent` (a message's id; null: the conversation begins with it) and has it answered. */
 export function say(text, parent = currentChat()?.leaf ?? null) {
@@ -42,13 +44,31 @@ async function answer(chatId, parent) {
     for await (const chunk of streamChat(body, aborter.signal, (headers) => course.begin(headers))) course.take(chunk);
     end = { status: "done" };
   } catch (error) {
-    if (error.myelin) course.take({ myelin: error.myelin });
-    end = describeEnd(error);
+    end = await goOn(course, error, aborter.signal);
   }
   set({ running: null, status: END_WORDS[end.status] });
   course.finish(end);
   if (end.error?.status === 401) askKey(end.error.message);
   followProofs(chatId, node.id);
+}
+
+/** How it ended after all: an answer that was cut goes on where its gateway was started anew, or ends as it was cut. */
+async function goOn(course, error, signal) {
+  let last = error;
+  for (let tries = 0; error instanceof CutError && course.request && tries < RESUMES_MAX; tries += 1) {
+    try {
+      for await (const chunk of resumeChat(course.request, signal, (headers) => course.begin(headers))) course.take(chunk);
+      return { status: "done" };
+    } catch (failure) {
+      if (failure.name === "AbortError") return describeEnd(failure);
+      const isAway = failure instanceof GatewayError && (failure.status === 0 || failure.status === 503);
+      if (!isAway && !(failure instanceof CutError)) break;
+      last = failure instanceof CutError ? failure : error;
+    }
+    await new Promise((wake) => setTimeout(wake, RESUME_PAUSE_MS));
+  }
+  if (last.myelin) course.take({ myelin: last.myelin });
+  return describeEnd(last);
 }
 
 const END_WORDS = {
@@ -94,8 +114,15 @@ class Course {
     this.nodeId = nodeId;
   }
 
-  /** The headers name the request before anything is computed: a stopped answer can be followed by them. */
+  /** The latest request of the answer; undefined before there is one. */
+  get request() {
+    return this.#known.requests?.at(-1)?.id;
+  }
+
+  /** The headers name the request before anything is computed: a stopped answer can be followed by them. What comes is
+   * the answer from its beginning, also where it was cut before. */
   begin({ requests, session }) {
+    this.#text = "";
     this.#known.requests = requests.map((id) => ({ id }));
     if (session) this.#known.session = session;
   }

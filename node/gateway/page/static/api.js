@@ -84,6 +84,16 @@ export async function* streamChat(body, signal, onHeaders) {
     headers: { "content-type": "application/json", accept: "text/event-stream" },
     body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
   });
+  yield* readAnswer(response, onHeaders);
+}
+
+/** The whole of an answer that was cut when its gateway died, from its beginning; as `streamChat`. */
+export async function* resumeChat(request, signal, onHeaders) {
+  const response = await call(`/v1/requests/${encodeURIComponent(request)}/resume`, { method: "POST", signal });
+  yield* readAnswer(response, onHeaders);
+}
+
+async function* readAnswer(response, onHeaders) {
   const ids = (response.headers.get("x-myelin-request") ?? "").split(",").map((id) => id.trim());
   onHeaders({ requests: ids.filter(Boolean), session: response.headers.get("x-myelin-session") });
   const events = new EventReader();

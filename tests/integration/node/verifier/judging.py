@@ -40,7 +40,9 @@ class DrawnChain:
         times = (1, DEADLINE, DEADLINE + 20, self.network.model.manifest.profile.threshold_ppb)
         challenge = Challenge(request, stage, window, worker, model, b"b" * 32, *times, (), 0, 0, None, 0, 0)
         self.drawn = [OpenChallenge(challenge_id, challenge, False, False, False)]
-        self.network.stages[stage].account.challenge = SimpleNamespace(window=window, outcome=None)
+        account = self.network.stages[stage].account
+        account.challenge = SimpleNamespace(window=window, outcome=None)
+        account.requests[request] = SimpleNamespace(windows=self.settle.stage_roots[0].roots.windows)
         return challenge_id
 
     async def get_height(self) -> int:

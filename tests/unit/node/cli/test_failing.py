@@ -128,8 +128,8 @@ CASES: dict[str, tuple[ExitStatus, list[str]]] = {
 }
 """command -> (exit status, arguments with which it cannot do its work)."""
 
-NEEDS_NOTHING = {"sim consensus"}
-"""It reads no file and asks no node, and its options are bounded by the parser: it fails by wrong usage alone."""
+NEEDS_NOTHING = {"sim consensus", "sim network"}
+"""They read no file and ask no node, and their options are bounded by the parser: they fail by wrong usage alone."""
 
 
 def list_commands() -> dict[str, Any]:

@@ -14,7 +14,16 @@ from inference.model.tokenizer.byte_alphabet import BYTE_OF_CHAR
 from inference.model.tokenizer.data import TokenizerData
 from inference.model.tokenizer.tokenizer import Tokenizer
 from inference.serving.client import PromptScored, RequestFailed
-from node.client.answer import Answer, Ask, Generated, Move, RequestOutcome, Resolution, StageOutcome
+from node.client.answer import (
+    Answer,
+    Ask,
+    Generated,
+    Move,
+    OrderedPart,
+    RequestOutcome,
+    Resolution,
+    StageOutcome,
+)
 from node.client.errors import RequestLost
 from node.gateway.catalog import ModelPrice, OfferedModel
 from proto_specs.order_rules import ModelBounds
@@ -81,12 +90,14 @@ class FakeAnswer:
 
     def __init__(self, ask: Ask, number: int, owner: FakeInference) -> None:
         self.ask = ask
-        self.request = hashlib.sha256(f"{number}".encode()).digest()
+        before = b"" if ask.before is None else ask.before.request
+        self.request = hashlib.sha256(f"{number}".encode() + before).digest()
         self.session = SESSION
         self.path = PATH
         self.moves: list[Move] = []
         self.vouched = -1
         self.promised_before = 0
+        self.left: list[OrderedPart] = []
         self._owner = owner
         self._items = self._make_items()
 
@@ -95,7 +106,21 @@ class FakeAnswer:
 
     @property
     def cost_nmyl(self) -> int:
+        """Of all that was delivered, the part before a move included."""
         return 0 if self.vouched < 0 else self.price(self.vouched)
+
+    @property
+    def parts(self) -> tuple[OrderedPart, ...]:
+        before = self.ask.before
+        continues = self.left[-1].request if self.left else None if before is None else before.request
+        rest = self.cost_nmyl - sum(one.cost_nmyl for one in self.left)
+        return (*self.left, OrderedPart(self.request, self.session, self.path, rest, continues))
+
+    def move(self) -> None:
+        """The first worker is lost: another request goes on."""
+        self.left.append(self.parts[-1])
+        self.request = hashlib.sha256(self.request).digest()
+        self.moves.append(Move(PATH[0].worker, "it went away", self.vouched, 1.0, 1.5, (b"\xc3" * 32,)))
 
     @property
     def cost_max_nmyl(self) -> int:
@@ -116,6 +141,9 @@ class FakeAnswer:
         if owner.fail_over_at == at and not self.promised_before:
             self.request = hashlib.sha256(self.request).digest()
             self.promised_before = 10**9
+            self.left.append(OrderedPart(b"\x99" * 32, SESSION, PATH, 0))
+        if owner.move_at == at and not self.moves:
+            self.move()
         await owner.pause()
         try:
             item = next(self._items)
@@ -136,6 +164,9 @@ class FakeAnswer:
         said = b""
         for index, token in enumerate([*tokens, EOS]):
             said += b"" if token == EOS else text[index : index + 1]
+            if index < len(ask.answered):
+                assert token == ask.answered[index], "it goes on with the same answer"
+                continue
             is_stop = token == EOS or any(one in said for one in sampling.stop)
             is_last = index + 1 == ask.tokens_max
             finish = FinishReason.STOP if is_stop else FinishReason.LENGTH if is_last else FinishReason.NONE
@@ -152,7 +183,7 @@ class FakeAnswer:
 class FakeInference:
     """Answers by `script`. `refuse` is raised instead; At token `lose_at` it fails, at `hold_at` it stops.
 
-    At `fail_over_at` it goes on over another path, after this one was promised a lot.
+    At `fail_over_at` it goes on over another path, after this one was promised a lot; at `move_at` after it was paid.
     """
 
     script: Callable[[Ask], str] = babble
@@ -160,6 +191,7 @@ class FakeInference:
     lose_at: int | None = None
     hold_at: int | None = None
     fail_over_at: int | None = None
+    move_at: int | None = None
     asked: list[Ask] = field(default_factory=list)
     answers: list[FakeAnswer] = field(default_factory=list)
     left: list[FakeAnswer] = field(default_factory=list)

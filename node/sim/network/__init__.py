@@ -1,0 +1,1 @@
+"""A whole network of workers and gateways on virtual time."""
