@@ -21,7 +21,7 @@ from inference.errors import ModelError
 from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
 from inference.serving.client import PromptScored
-from node.client.answer import Answer, Ask, Generated, Move, RequestOutcome, Resolution
+from node.client.answer import Answer, Ask, Generated, Move, OrderedPart, RequestOutcome, Resolution
 from node.gateway.catalog import ModelPrice, OfferedModel
 from node.gateway.service import run_gateway
 from node.gateway.settings import GatewaySettings
@@ -41,6 +41,7 @@ class TimedAnswer:
         self.request = request
         self.session = bytes(32)
         self.moves: list[Move] = []
+        self.parts: list[OrderedPart] = []
         self.path = (PathStage(b"\x01" * 32, 0, layers, 1, 1),)
         self._ask = ask
         self._tokens = tokens

@@ -1,4 +1,4 @@
-"""The coarse model: a request is an event or two, its times are computed, not played. For a hundred thousand workers.
+"""The coarse model: a request is an event or two, its times are computed, not played. For 100,000 workers.
 
 It shares with the fine model: machines, ways, churn, the product's `choose_path` and `RangeNetwork`. It leaves out rows,
 passes, probes, pings, reports, moves and blocks. In their place:

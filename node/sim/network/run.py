@@ -31,7 +31,7 @@ GREEDY = SamplingParams(0, 0, 1_000, 0)
 Told = Callable[[float], None]
 
 
-class SimNetwork:
+class SimulatedNetwork:
     """The whole network. `told`, if any, is called every virtual minute with the share that is done."""
 
     def __init__(self, seed: int, plan: WorldPlan, told: Told | None = None) -> None:
@@ -111,6 +111,6 @@ class SimNetwork:
 
 def simulate_network(seed: int, plan: WorldPlan, told: Told | None = None) -> NetworkOutcome:
     """Run a seed. The same seed and plan give the same outcome, to the byte."""
-    network = SimNetwork(seed, plan, told)
+    network = SimulatedNetwork(seed, plan, told)
     run_virtually(network.virtual, network.run)
     return summarize(seed, plan, network.tally, network.workers.values())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from inference.serving.events import Conclude, GiveUp
+from inference.serving.events import Compute, Conclude, GiveUp, Rewind
 from node.client.link import make_failed
 from node.worker.ends import HOLD_S
 from node.worker.fence import Fence
@@ -248,3 +248,11 @@ async def test_a_zombie_s_frames_reach_no_other_request(autojump_clock) -> None:
         assert new.active.machine.progress == (0, 0)
         assert new.client.get_failure() is None
         nursery.cancel_scope.cancel()
+
+
+async def test_work_that_was_left_when_it_froze_is_not_submitted() -> None:
+    """The memory is with another order by then: the shard knows this request no more."""
+    bench = Bench(stage=1, stages=3)
+    bench.active.freeze()
+    await bench.active._perform(Compute(0, 1, bytes(4 * HIDDEN)))  # noqa: SLF001
+    await bench.active._perform(Rewind(0))  # noqa: SLF001

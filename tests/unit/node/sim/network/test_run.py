@@ -13,7 +13,7 @@ from node.sim.network.checks import RouteChecks, has_way
 from node.sim.network.coarse import simulate_coarsely
 from node.sim.network.events import run_virtually
 from node.sim.network.report import compare_models, format_comparison, format_table, measure_spread, merge_outcomes
-from node.sim.network.run import SimNetwork, simulate_network
+from node.sim.network.run import SimulatedNetwork, simulate_network
 from node.sim.network.workers import WorkerState
 from node.sim.network.world import Scenario, WorldPlan, make_plan
 
@@ -40,7 +40,7 @@ def test_who_is_left_alone_answers_everything() -> None:
 
 @pytest.mark.parametrize("state", [WorkerState.DEAD, WorkerState.SILENT, WorkerState.STUCK])
 def test_an_answer_survives_the_loss_of_a_stage(state: WorkerState) -> None:
-    network = SimNetwork(5, replace(SMALL, workers=30, leave_permille=0, requests_per_s=0.02))
+    network = SimulatedNetwork(5, replace(SMALL, workers=30, leave_permille=0, requests_per_s=0.02))
     struck = []
 
     def strike() -> None:
@@ -65,7 +65,7 @@ def test_an_answer_survives_the_loss_of_a_stage(state: WorkerState) -> None:
 
 def test_a_route_over_the_dead_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second opinion that never objects is worth nothing: plant what it is there to find."""
-    network = SimNetwork(2, replace(SMALL, leave_permille=0))
+    network = SimulatedNetwork(2, replace(SMALL, leave_permille=0))
     real = RouteChecks.check
 
     def check(self: RouteChecks, gateway, ask, route: Route, excluded, kept) -> None:  # type: ignore[no-untyped-def]
@@ -78,14 +78,14 @@ def test_a_route_over_the_dead_is_a_violation(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_more_moves_than_allowed_are_a_violation() -> None:
-    network = SimNetwork(2, SMALL)
+    network = SimulatedNetwork(2, SMALL)
     network.placing.most_moves = lambda: 2  # type: ignore[method-assign]
     run_virtually(network.virtual, network.run)
     assert any("moved 2 times" in one for one in network.tally.violations)
 
 
 def test_ranges_that_join_up_are_a_way() -> None:
-    network = SimNetwork(1, SMALL)
+    network = SimulatedNetwork(1, SMALL)
     run_virtually(network.virtual, lambda: [network.placing.add_first(*one) for one in network.newcomers])
     entries = network.chain.list_now()
     assert has_way(entries)
