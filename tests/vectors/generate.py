@@ -198,7 +198,6 @@ def build_frames() -> Vectors:
         wire.Accepted(samples.REQUEST),
         wire.Failed(samples.REQUEST, wire.FailureCode.NEIGHBOUR_LOST, "stage 1 went away"),
         wire.Rows(samples.REQUEST, 1, 0, 32, samples.make_payloads(1)[0][0]),
-        wire.Rows(samples.REQUEST, 1, 43, 3, samples.make_payloads(1)[0][0][:12], (5, 70_000)),
         wire.OutputLeaf(samples.make_leaves(1)[0].leaf, samples.make_leaves(1)[0].output_signature),
         wire.Countersign(samples.REQUEST, 1, 0, samples.make_leaves(1)[0].input_signature),
         wire.Token(samples.REQUEST, 5, samples.GENERATED[5], wire.FinishReason.STOP, (TokenLogprob(9, -75_000),)),
@@ -211,6 +210,7 @@ def build_frames() -> Vectors:
         wire.PrefixRoots((sign_stage_roots(samples.make_stage_roots(0), samples.WORKER_KEYS[0]),)),
         wire.Ping(samples.REQUEST, 7),
         wire.Pong(samples.REQUEST, 7, 96, 64, 1_200, 38),
+        wire.Rows(samples.REQUEST, 1, 43, 3, samples.make_payloads(1)[0][0][:12], (5, 70_000)),
     ]
     shown = []
     for frame in frames:
