@@ -1,7 +1,7 @@
 """Speculation over links with a delay: the same questions through a path that drafts, and through one that does not.
 
-Texts are the model's own answers, greedy. Prose is what it makes up itself; answers to the others copy long parts of
-the question.
+Texts are the model's own answers, greedy. Prose is what it makes up itself; of the others three copy the question to the
+word, and one does so with changes, for which no goal is set.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from inference.model.tokenizer.tokenizer import Tokenizer
 
 STAGES = 3
 HOP_MS = 50.0
-TOKENS_MAX = 160
+TOKENS_MAX = 128
 KINDS = ("none", "lookup", "model")
 """How the first stage drafts. The model drafts for itself: its drafts are as right as any can be."""
 GOALS = {"prose": 2.5, "copy": 8.0}
@@ -28,18 +28,19 @@ _LETTER = (
     " The costs would be shared as follows: our company covers the materials and two thirds of the labour, and the city"
     " covers the remaining third.\n\nKind regards,\nPeter Holm"
 )
-_CODE = (
-    "def read_config(path):\n    settings = {}\n    with open(path) as file:\n        for line in file:\n"
-    "            line = line.strip()\n            if not line or line.startswith('#'):\n                continue\n"
-    "            name, value = line.split('=', 1)\n            settings[name.strip()] = value.strip()\n"
-    "    return settings\n"
+_LIST = (
+    "1. apples from the orchard\n2. fresh bread from the bakery\n3. two bottles of olive oil\n4. a bag of brown rice\n"
+    "5. dark chocolate with almonds\n6. green tea from Japan\n7. a jar of honey\n8. tomatoes for the sauce\n"
+    "9. parmesan cheese\n10. a bunch of basil"
 )
+_MISTAKEN = _LETTER.replace("looked", "loked").replace("third", "thrid")
 QUESTIONS: dict[str, tuple[str, str]] = {
     "venice": ("prose", "Tell me about the city of Venice."),
     "lighthouse": ("prose", "Write a short story about a lighthouse keeper who finds a letter."),
     "letter": ("copy", f"Repeat the following letter word for word:\n\n{_LETTER}"),
-    "letter twice": ("copy", f"Repeat the following letter word for word:\n\n{_LETTER}\n\n{_LETTER}"),
-    "code": ("copy", f"Repeat this code exactly:\n\n{_CODE}"),
+    "quote": ("copy", f"Quote the whole letter, then say who wrote it:\n\n{_LETTER}"),
+    "list": ("copy", f"Repeat this shopping list exactly:\n\n{_LIST}"),
+    "mistakes": ("edit", f"Fix the spelling mistakes in this letter and write it again:\n\n{_MISTAKEN}"),
 }
 
 
