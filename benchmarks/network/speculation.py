@@ -1,7 +1,7 @@
 """Speculation over links with a delay: the same questions through a path that drafts, and through one that does not.
 
-Texts are the model's own answers, greedy. Prose is what it makes up itself; of the others three copy the question to the
-word, and one does so with changes, for which no goal is set.
+Texts are the model's own answers, greedy. Prose is what it makes up itself; of the others three copy the question to
+the word, and one does so with changes, for which no goal is set.
 """
 
 from __future__ import annotations
