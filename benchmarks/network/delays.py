@@ -58,10 +58,12 @@ def open_path(
     speeds: LinkSpeeds = lambda _source, _dest: None,
     threads: int = 1,
     is_empty: bool = False,
+    drafts: str = "none",
 ) -> Iterator[OpenPath]:
     """Start a process for every stage and one for the proxies, for the length of the block. Raises CallFailed.
 
-    `is_empty`: layers that compute nothing, so that only what is around them is measured.
+    `is_empty`: layers that compute nothing, so that only what is around them is measured. `drafts`: how the first stage
+    drafts, see `benchmarks.network.stage`.
     """
     with ExitStack() as stack:
         layers = list(itertools.pairwise(cuts))
@@ -77,6 +79,7 @@ def open_path(
                 positions=POSITIONS,
                 threads=threads,
                 is_empty=is_empty,
+                drafts=drafts,
             )
             for number, one in enumerate(stages)
         ]

@@ -16,12 +16,14 @@ import trio
 from benchmarks.inference.lines import serve
 from benchmarks.network.chain import GENESIS, PaidAccount, ToldChain, make_entry, make_worker_key
 from inference.decoding.source import ChooserSource
+from inference.drafting.model_drafter import DraftModel
 from inference.engine.engine import StageEngine, load_session
 from inference.errors import ModelError
 from inference.model.store import ShardStore
 from node.p2p.circuits import open_roaming_host
 from node.worker.archive import DiskRequestArchive
 from node.worker.compute import ComputeLoop
+from node.worker.drafting import NO_DRAFTS, DraftSource
 from node.worker.request_journal import RequestJournal
 from node.worker.server import WorkerParts, WorkerServer
 
@@ -55,10 +57,12 @@ def start(
     positions: int,
     threads: int = 1,
     is_empty: bool = False,
+    drafts: str = "none",
 ) -> dict[str, Any]:
     """Load a shard and serve it in a thread of this process, for as long as it lives; where it is reached.
 
-    `is_empty`: with layers that compute nothing.
+    `is_empty`: with layers that compute nothing. `drafts`: "none"; "lookup", as a worker does by itself; or "model",
+    with the model itself as its own draft model besides.
     """
     started: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     store, model_id, (first, end) = ShardStore(Path(models)), bytes.fromhex(model), layers
@@ -68,6 +72,10 @@ def start(
         vocab = session.shard.decoder.vocab if session.shard.is_last else None
         session._pieces = [EmptyLayers(vocab)]  # type: ignore[list-item]  # noqa: SLF001  # nobody else needs such layers
     engine = StageEngine(session, positions)
+    source = NO_DRAFTS if drafts == "none" else DraftSource()
+    if drafts == "model" and not first:
+        whole = load_session(store, model_id, 0, manifest.architecture.layers, threads, verify=False)
+        source = DraftSource(model=DraftModel(StageEngine(whole, positions), manifest))
     chain = ToldChain(GENESIS, manifest, model_id)
     _chains.append(chain)
 
@@ -81,7 +89,9 @@ def start(
                 compute = ComputeLoop(engine, ChooserSource(store, model_id, manifest))
                 nursery.start_soon(compute.run)
                 archive = DiskRequestArchive(base, PaidAccount())  # type: ignore[arg-type]
-                WorkerServer(host, nursery, WorkerParts(entry, manifest, key, chain, compute, archive, journal))
+                WorkerServer(
+                    host, nursery, WorkerParts(entry, manifest, key, chain, compute, archive, journal, drafts=source)
+                )
                 started.put({"peer_id": host.peer_id, "addresses": addresses, "layers": layers})
                 await trio.sleep_forever()
 

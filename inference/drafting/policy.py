@@ -13,12 +13,13 @@ from operator import mul
 
 from inference.drafting.costs import CallCosts
 from inference.drafting.draft import Draft, count_right
+from proto_specs.limits import DRAFT_TOKENS_MAX
 
-DRAFT_MAX = 31
+DRAFT_MAX = DRAFT_TOKENS_MAX
 """Drafted rows of a call: with the one that is sure they are a window, which a call does not leave."""
 GAIN_MIN = 1.03
 """A draft is sent when it makes at least so many times the tokens per second: estimates are not that good."""
-_SURE_TOKENS = 8.0
+SURE_TOKENS = 8.0
 """A draft that is expected to give so many tokens is sent before it is known what calls take."""
 _PRIOR_TRIES = 4.0
 _DECAY = 0.95
@@ -40,7 +41,7 @@ class DraftPolicy:
     def choose(self, draft: Draft, costs: CallCosts) -> int:
         """How many of the draft's first tokens to send."""
         expected = self._expect_tokens(draft)
-        if costs.is_poor_guess or (costs.is_guess and expected[-1] < _SURE_TOKENS):
+        if costs.is_poor_guess or (costs.is_guess and expected[-1] < SURE_TOKENS):
             return 0
         best, best_rate = 0, GAIN_MIN / costs.compute(0)
         for count, tokens in enumerate(expected):
@@ -49,9 +50,13 @@ class DraftPolicy:
                 best, best_rate = count, rate
         return best
 
+    def count_expected(self, draft: Draft, count: int) -> float:
+        """Tokens that a call with the draft's first `count` tokens is expected to give."""
+        return self._expect_tokens(draft)[count]
+
     def compute_rate(self, draft: Draft, count: int, costs: CallCosts) -> float:
         """Tokens per second that a call with the draft's first `count` tokens is expected to give."""
-        return self._expect_tokens(draft)[count] / costs.compute(count)
+        return self.count_expected(draft, count) / costs.compute(count)
 
     def _expect_tokens(self, draft: Draft) -> list[float]:
         """Tokens that a call gives, by how many of the draft's are sent."""

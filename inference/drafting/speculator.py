@@ -11,7 +11,7 @@ from inference.drafting.costs import CallCosts
 from inference.drafting.draft import NOTHING, Draft
 from inference.drafting.lookup import PRIORS, PromptLookup
 from inference.drafting.model_drafter import CONFIDENCE_PRIORS, ModelDrafter
-from inference.drafting.policy import DRAFT_MAX, DraftPolicy
+from inference.drafting.policy import DRAFT_MAX, SURE_TOKENS, DraftPolicy
 
 MODEL_PROBE_CALLS = 64
 """A draft model that was not worth its time is asked again after so many calls."""
@@ -44,7 +44,8 @@ class Speculator:
         rate = self._lookup_policy.compute_rate(self._copied, sent, self._costs)
         found = self._copied.tokens[:sent]
         is_asked = count_max > 0 and not self._costs.is_guess  # else there is nothing to compare its time with
-        if self._by_model is not None and is_asked and self._by_model.is_worth(rate):
+        is_sure = self._lookup_policy.count_expected(self._copied, sent) >= SURE_TOKENS
+        if self._by_model is not None and is_asked and self._by_model.is_worth(rate, is_sure):
             found = self._by_model.draft(count_max, rate)
         self._sent = len(found)
         return found
@@ -80,10 +81,15 @@ class _ModelSource:
         self._drafter.extend(prompt)
         self._drafter.catch_up()
 
-    def is_worth(self, rate: float) -> bool:
-        """Whether calls with its drafts gave more tokens per second lately, or it is time to see whether they do."""
+    def is_worth(self, rate: float, is_sure: bool) -> bool:
+        """Whether calls with its drafts gave more tokens per second lately, or it is time to see whether they do.
+
+        It is not while a look-up is sure of a long draft: the model would be asked for as many tokens, one by one.
+        """
         self._calls_since += 1
-        return not self._seconds or self._tokens / self._seconds > rate or self._calls_since >= MODEL_PROBE_CALLS
+        if self._seconds and self._tokens / self._seconds > rate:
+            return True
+        return not is_sure and (not self._seconds or self._calls_since >= MODEL_PROBE_CALLS)
 
     def draft(self, count_max: int, rate: float) -> tuple[int, ...]:
         """As many tokens as are likelier to come than it would take to get them otherwise, at `rate` per second."""

@@ -9,12 +9,14 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from inference.decoding.chooser import TokenChooser
 from inference.engine.engine import ForwardCall, StageEngine
-from inference.engine.rows import Rows, StageOutput, validate_rows
+from inference.engine.rows import Hidden, Rows, StageOutput, validate_rows
 from inference.engine.scheduler import CHUNK_ROWS_MAX, EngineStep, Scheduler, Work
 from inference.engine.wire_dtype import decode_rows, decode_tokens, encode_rows
-from inference.errors import EngineError, ModelError
+from inference.errors import EngineError, ModelError, WireDtypeError
 from inference.serving.events import DrawnToken
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.manifest import TOKEN_BYTES
@@ -30,6 +32,7 @@ class StageAnswer:
 
     `prompt_logprobs` has an entry for each row before those, where the order asks for them. `draft` holds the tokens
     that the last rows were drafted from, on any shard but the last, which answers the rows that stand and no others.
+    The last `unsound` of the drafted rows could not be sent, and are zeros: the request ends if they turn out to stand.
     """
 
     start: int
@@ -38,6 +41,7 @@ class StageAnswer:
     tokens: tuple[DrawnToken, ...]
     prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()
     draft: tuple[int, ...] = ()
+    unsound: int = 0
 
 
 @dataclass(frozen=True)
@@ -282,14 +286,36 @@ class StageBatcher:
                 if draft and (drawn.is_end or not planned.is_drafted_right(drawn.token, at)):
                     count = at + 1  # from the rows behind nothing was drawn, and nothing counted
                     break
-            rows = encode_rows(output.hidden[:count], self._wire)
+            rows, unsound = self._encode(output.hidden[:count], 0 if self._shard.is_last else len(draft))
         except ModelError as error:
             return [error]
         if tokens and draft:
             draft = ()
             if (job := self._jobs.get(call.request_id)) is not None:
                 job.due = call.start + count
-        return _cut_into_windows(StageAnswer(call.start, count, rows, tuple(tokens), tuple(scores), draft))
+        return _cut_into_windows(StageAnswer(call.start, count, rows, tuple(tokens), tuple(scores), draft, unsound))
+
+    def _encode(self, hidden: Hidden, drafted: int) -> tuple[bytes, int]:
+        """The rows' wire bytes, and how many of the last `drafted` rows went as zeros.
+
+        Any row may be drafted, of any tokens: one that is beyond the wire dtype or the model's ranges, and those behind
+        it, must not fail the request, in which it does not stand most likely. Raises WireDtypeError for other rows.
+        """
+        ranges = self._shard.manifest.ranges
+        limit = ranges[self._shard.end - 1] if ranges and drafted else np.inf
+        sure = len(hidden) - drafted
+        if drafted and not self._can_send(hidden[sure:], limit):
+            sound = next(at for at in range(sure, len(hidden)) if not self._can_send(hidden[at : at + 1], limit))
+            hidden = np.concatenate([hidden[:sound], np.zeros_like(hidden[sound:])])
+            return encode_rows(hidden, self._wire), len(hidden) - sound
+        return encode_rows(hidden, self._wire), 0
+
+    def _can_send(self, rows: Hidden, limit: float) -> bool:
+        try:
+            encode_rows(rows, self._wire)
+        except WireDtypeError:
+            return False
+        return float(np.abs(rows).max()) <= limit
 
 
 def _cut_into_windows(answer: StageAnswer) -> list[StageAnswer]:

@@ -41,7 +41,10 @@ class _Window:
 
 
 class BoundaryLog:
-    """Append-only log of a boundary: payloads by window of 32 positions, then one leaf per window in order."""
+    """Append-only log of a boundary: payloads by window of 32 positions, then one leaf per window in order.
+
+    Behind what is logged, rows may be held: they are drafted, and logged once it is known that they stand.
+    """
 
     def __init__(self, request: bytes, boundary: int, width: int, dtype: int) -> None:
         self._request = request
@@ -52,6 +55,8 @@ class BoundaryLog:
         self._frontier = MerkleFrontier()
         self._roots: list[bytes] = []
         self._read: Callable[[int], tuple[bytes, bytes]] | None = None
+        self._held: list[bytes] = []
+        self._sound = 0
         self.positions = 0
         self.leaves = 0
         """Windows with a leaf; the next leaf is for the window of this number."""
@@ -62,6 +67,11 @@ class BoundaryLog:
     def windows(self) -> int:
         """Windows begun so far."""
         return len(self._windows)
+
+    @property
+    def reached(self) -> int:
+        """Positions logged, and those held behind them."""
+        return self.positions + len(self._held)
 
     def append(self, start: int, count: int, payload: bytes, trace: bytes = b"") -> None:
         """Log `count` positions from `start`. Raises BoundaryError on a gap or when they straddle two windows."""
@@ -78,6 +88,37 @@ class BoundaryLog:
         window.payload += payload
         window.trace += trace
         self.positions += count
+
+    def hold(self, count: int, payload: bytes, unsound: int = 0) -> None:
+        """Hold `count` drafted rows behind those logged, of their window. The last `unsound` of them must not stand.
+
+        Raises BoundaryError when they do not fit in the window.
+        """
+        assert not self._held, "held rows are settled before more come"
+        if not 1 <= count <= -self.positions % WINDOW_POSITIONS:
+            raise BoundaryError(f"boundary {self._boundary}: {count} drafted positions leave the window they are in")
+        size = len(payload) // count
+        self._held = [payload[at * size : (at + 1) * size] for at in range(count)]
+        self._sound = self.reached - unsound
+
+    def confirm(self, position: int) -> None:
+        """The held rows before `position` stand. Raises BoundaryError when nothing is logged or held up to there."""
+        if not self.positions <= position <= self.reached:
+            raise BoundaryError(f"boundary {self._boundary}: expected position {self.positions}, got {position}")
+        if not self._held or position == self.positions:
+            return
+        if position > self._sound:
+            raise BoundaryError(f"the row of position {self._sound} is beyond what can be sent for this model")
+        rows = self._held[: position - self.positions]
+        del self._held[: len(rows)]
+        self.append(self.positions, len(rows), b"".join(rows))
+
+    def settle(self, position: int) -> int:
+        """As `confirm`, and the other held rows are forgotten; returns how many those are."""
+        self.confirm(position)
+        dropped = len(self._held)
+        self._held = []
+        return dropped
 
     def get_count(self, window: int) -> int:
         """Positions logged of a window, 0 to 32."""
@@ -160,7 +201,8 @@ class BoundaryLog:
         return self._roots[windows - 1] if windows else EMPTY_ROOT
 
     def cut(self, windows: int) -> None:
-        """Forget everything after the first `windows` windows."""
+        """Forget everything after the first `windows` windows, and what is held."""
+        self._held = []
         del self._windows[windows:]
         self.positions = sum(one.count for one in self._windows)
         self.leaves = min(self.leaves, windows)

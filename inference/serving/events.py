@@ -42,6 +42,9 @@ class Computed:
     `payload` holds wire bytes for the next stage; on the last stage it is empty, `trace` holds the final hidden
     states instead and `tokens` one token for each sampled position. `prompt_logprobs` has an entry for each of the
     positions from `start` on that a prompt's token follows, when the order asks for them.
+
+    `draft`: what the last rows were drafted from, as in `Compute`. The last stage has none: it answers the rows that
+    stand. The last `unsound` rows, drafted ones, could not be sent as they are: they must not stand.
     """
 
     start: int
@@ -50,6 +53,15 @@ class Computed:
     trace: bytes
     tokens: tuple[DrawnToken, ...]
     prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()
+    draft: tuple[int, ...] = ()
+    unsound: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """Answers `Speculate`: token ids that may follow the newest one, none or as many as there is room for."""
+
+    tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +83,44 @@ class Conclude:
     settlement: Settle | None = None
 
 
-StageInput: TypeAlias = Frame | Computed | Stop | Conclude
+StageInput: TypeAlias = Frame | Computed | Drafted | Stop | Conclude
 
 Answers: TypeAlias = tuple[type[StageInput], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Run the shard over `count` rows from position `start`; the last stage samples from the prompt's last row on."""
+    """Run the shard over `count` rows from position `start`; the last stage samples from the prompt's last row on.
+
+    The last rows are of the tokens of `draft`. What is computed next may start at any of them: from there on they are
+    forgotten.
+    """
 
     answered_by: ClassVar[Answers] = (Computed,)
 
     start: int
     count: int
     payload: bytes
+    draft: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PromptKnown:
+    """On a first stage that drafts: the prompt's tokens, before the first `Speculate`. Nothing answers."""
+
+    answered_by: ClassVar[Answers] = ()
+
+    prompt: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Speculate:
+    """Draft at most `room` tokens that may follow. `drawn` are the tokens that came since this was asked last."""
+
+    answered_by: ClassVar[Answers] = (Drafted,)
+
+    drawn: tuple[int, ...]
+    room: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +233,8 @@ class GiveUp:
 StageEffect: TypeAlias = (
     Compute
     | Rewind
+    | PromptKnown
+    | Speculate
     | ToUpstream
     | ToDownstream
     | ToClient

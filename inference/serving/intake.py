@@ -32,7 +32,7 @@ class Intake:
             raise BoundaryError(f"rows up to position {end} where no more than {limit} are due")
         if len(rows.payload) != rows.count * self._row_bytes:
             raise BoundaryError(f"{rows.count} rows of {self._row_bytes} bytes, got {len(rows.payload)} bytes")
-        return self._append(rows.start, rows.count, rows.payload)
+        return self._append(rows.start, rows.count, rows.payload, rows.draft)
 
     def take_token(self, token: Token) -> Compute | None:
         """Take a generated token, back at the first stage; returns work for the shard, None after the last token."""
@@ -78,13 +78,16 @@ class Intake:
         self.log.cut(windows)
         self._waiting = None
 
-    def _append(self, start: int, count: int, payload: bytes) -> Compute:
+    def _append(self, start: int, count: int, payload: bytes, draft: tuple[int, ...] = ()) -> Compute:
         if start // WINDOW_POSITIONS > self.log.leaves + UNSIGNED_WINDOWS_MAX:
             detail = f"rows of position {start}, but leaves of {self.log.leaves} windows"
             raise BoundaryError(detail, FailureCode.UNVOUCHED)
-        self.log.append(start, count, payload)
+        sure = count - len(draft)
+        self.log.append(start, sure, payload[: sure * self._row_bytes])
+        if draft:
+            self.log.hold(len(draft), payload[sure * self._row_bytes :])
         if self._place.is_first and self.log.positions == self._order.prompt_tokens:
             prompt = b"".join(self.log.get_payload(window) for window in range(self.log.windows))
             if compute_prompt_hash(prompt) != self._order.prompt_hash:
                 raise BoundaryError("the prompt's tokens do not match the hash in the order")
-        return Compute(start, count, payload)
+        return Compute(start, count, payload, draft)

@@ -17,6 +17,7 @@ class StageSetup:
 
     `prompt` and `grammar` are what came beside the order: see `OpenRequest`. `kept` are the rows of the order that this
     one continues, while the stage's KV memory holds them. Signed windows go to `store`; None: they stay in memory.
+    `drafts_max`: a first stage drafts so many tokens of a call at most; 0: none.
     """
 
     order: SignedOrder
@@ -28,3 +29,4 @@ class StageSetup:
     grammar: bytes = b""
     kept: KeptRows | None = None
     store: WindowStore | None = None
+    drafts_max: int = 0

@@ -14,13 +14,12 @@ from __future__ import annotations
 from inference.serving.boundary import BoundaryError, BoundaryLog
 from inference.serving.dues import ClientDues
 from inference.serving.events import (
-    Compute,
     Computed,
     Conclude,
+    Drafted,
     Finished,
     GiveUp,
     Retain,
-    Rewind,
     StageEffect,
     StageInput,
     Stop,
@@ -32,6 +31,7 @@ from inference.serving.events import (
     ToUpstream,
     read_failure_code,
 )
+from inference.serving.flow import RowFlow
 from inference.serving.generation import Generation
 from inference.serving.intake import Intake
 from inference.serving.kept import KeptRows
@@ -57,9 +57,7 @@ from proto_specs.types.manifest import TOKEN_BYTES, WireDtype
 from proto_specs.types.request import (
     SignedStageRoots,
     SignedVoucher,
-    compute_positions,
     compute_windows,
-    pack_tokens,
 )
 from proto_specs.types.wire import (
     Countersign,
@@ -67,7 +65,6 @@ from proto_specs.types.wire import (
     FailureCode,
     OutputLeaf,
     PrefixRoots,
-    PromptLogprobs,
     RootsFrame,
     Rows,
     Token,
@@ -96,8 +93,8 @@ class StageRequest:
         self._book = VoucherBook(self.request, order.prompt_tokens, setup.session_key)
         self._pledges = Pledges(setup, place, self._input, self._output)
         self._row_bytes = (row_bytes, TOKEN_BYTES if place.is_last else hidden * wire.item_bytes)
-        self._kept = setup.kept
         self._generation = Generation(order, place, self._book)
+        self._flow = RowFlow(setup, place, self._intake, self._output, self._book, self._generation)
         self._dues = ClientDues(order, place, self._input, self._output, self._book, self._generation)
         self._phase = StagePhase.SERVING
 
@@ -123,7 +120,7 @@ class StageRequest:
 
     @property
     def progress(self) -> tuple[int, int]:
-        """Positions whose rows came in, and those whose rows went out."""
+        """Positions whose rows came in, and those whose rows went out. Drafted rows count when they stand."""
         return self._input.positions, self._output.positions
 
     def get_settlement(self) -> Settle | None:
@@ -139,7 +136,7 @@ class StageRequest:
         if self._place.is_last:
             return None
         # As long as nothing differs, the memory still holds all of the order before.
-        return self._kept or KeptRows(self._input, self._output, *self._row_bytes)
+        return self._flow.kept or KeptRows(self._input, self._output, *self._row_bytes)
 
     @property
     def needs_upstream(self) -> bool:
@@ -189,11 +186,13 @@ class StageRequest:
     def _dispatch(self, event: StageInput) -> list[StageEffect]:
         match event:
             case Computed():
-                return self._on_computed(event)
+                return self._feed(self._flow.take_computed(event))
             case Rows():
-                return self._on_rows(event)
+                return self._feed(self._flow.take_rows(event))
             case Token():
-                return self._on_token(event)
+                return self._feed(self._flow.take_token(event))
+            case Drafted():
+                return self._flow.take_drafted(event.tokens)
             case OutputLeaf():
                 return self._on_leaf(event)
             case Countersign():
@@ -214,60 +213,21 @@ class StageRequest:
             case _:
                 raise AssertionError(f"the table refuses {type(event).__name__} frames")
 
-    # Rows in, rows out ------------------------------------------------------------------------------------------
+    # Leaves -----------------------------------------------------------------------------------------------------
 
-    def _on_rows(self, rows: Rows) -> list[StageEffect]:
-        work = self._intake.take_rows(rows, self._compute_positions_due())
-        return [*self._compute(work), *self._answer_leaf()]
-
-    def _on_token(self, token: Token) -> list[StageEffect]:
-        work = self._intake.take_token(token)
-        if work is not None:
-            return [*self._compute(work), *self._answer_leaf()]
-        self._learn_length(self._input.positions)
-        return self._answer_leaf()
-
-    def _compute(self, work: Compute) -> list[StageEffect]:
-        """Have rows computed, but for those that the order before had computed here."""
-        if self._kept is None:
-            return [work]
-        known, rest = self._kept.split(work)
-        effects = [] if known is None else self._on_computed(known)
-        if rest is not None:
-            self._kept = None
-            effects += [Rewind(rest.start), rest]
-        return effects
-
-    def _compute_positions_due(self) -> int:
-        """The position up to which rows may come now: the prompt, then one more position for every token sent."""
-        if self._place.is_first:
-            return self._order.prompt_tokens
-        if self._place.is_last:
-            return self._order.prompt_tokens + self._book.tokens - self._generation.held
-        return compute_positions(self._order.prompt_tokens, self._order.tokens_max)
-
-    def _on_computed(self, done: Computed) -> list[StageEffect]:
-        if not self._place.is_last:
-            self._output.append(done.start, done.count, done.payload)
-            return [ToDownstream(Rows(self.request, self._place.stage + 1, done.start, done.count, done.payload))]
-        self._output.append(done.start, done.count, pack_tokens([one.token for one in done.tokens]), done.trace)
-        scored = PromptLogprobs(self.request, done.start, done.prompt_logprobs)
-        effects: list[StageEffect] = [ToClient(scored)] if done.prompt_logprobs else []
-        for drawn in done.tokens:
-            total = self._generation.add(drawn)
-            if total is not None:
-                self._learn_length(total)
-            effects += self._generation.release()
+    def _feed(self, effects: list[StageEffect]) -> list[StageEffect]:
+        """Rows, a token or a result were taken: they may tell the request's length, and complete a leaf's rows."""
+        if self._flow.length is not None and self._phase is StagePhase.SERVING:
+            self._learn_length(self._flow.length)
         return [*effects, *self._answer_leaf()]
 
     def _learn_length(self, positions: int) -> None:
         self._positions_total = positions
         self._advance(StageEvent.LENGTH_KNOWN)
 
-    # Leaves -----------------------------------------------------------------------------------------------------
-
     def _on_leaf(self, frame: OutputLeaf) -> list[StageEffect]:
         self._intake.take_leaf(frame)
+        self._flow.settle_leaf(frame)
         return self._answer_leaf()
 
     def _answer_leaf(self) -> list[StageEffect]:
@@ -364,6 +324,7 @@ class StageRequest:
         validate_roots(self._order, self.request, roots)
         effects: list[StageEffect] = []
         total = roots[-1].roots.positions
+        self._flow.settle_end(total)
         if total < self._input.positions and not self._place.is_last and total % WINDOW_POSITIONS == 0:
             effects = self._cut(total // WINDOW_POSITIONS)
         self._end_at(total)

@@ -34,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from inference.serving.events import Computed, Conclude, StageInput, Stop
+from inference.serving.events import Computed, Conclude, Drafted, StageInput, Stop
 from proto_specs.types.wire import (
     Countersign,
     Failed,
@@ -66,7 +66,7 @@ class StageEvent(Enum):
     LEAF = "leaf"
     """The sender's signature over a window of rows."""
     RESULT = "result"
-    """The shard's answer to rows."""
+    """The shard's answer to rows, or the drafts for the next ones."""
     COUNTERSIGNATURE = "countersignature"
     """The receiver's signature under our leaf."""
     VOUCHER = "voucher"
@@ -210,7 +210,7 @@ def classify(event: StageInput) -> StageEvent:
             return StageEvent.ROWS
         case OutputLeaf():
             return StageEvent.LEAF
-        case Computed():
+        case Computed() | Drafted():
             return StageEvent.RESULT
         case Countersign():
             return StageEvent.COUNTERSIGNATURE

@@ -9,6 +9,7 @@ import typer
 
 from node.cli.errors import CliError
 from node.cli.failing import answer_in_json
+from proto_specs.limits import DRAFT_TOKENS_MAX
 
 DEFAULT_BASE = Path.home() / ".myelin"
 LAYERS_TEXT_MAX = 20
@@ -28,6 +29,15 @@ def _note_json(context: typer.Context, value: bool) -> bool:
 BaseOption = Annotated[Path, typer.Option("--base", help="The node's directory.")]
 DeviceOption = Annotated[
     str, typer.Option(help="What computes: cpu, cuda, or cuda:N for GPU N. Never another one than was asked for.")
+]
+DraftsOption = Annotated[
+    int,
+    typer.Option(
+        min=0, max=DRAFT_TOKENS_MAX, help="Tokens drafted for a call at most, as a path's first stage; 0: none."
+    ),
+]
+DraftModelOption = Annotated[
+    str | None, typer.Option(help="A small stored model of the same tokenizer that drafts, besides look-up.")
 ]
 LogLevelOption = Annotated[str, typer.Option(help="What to log: DEBUG, INFO, WARNING, ERROR or CRITICAL.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_note_json)]

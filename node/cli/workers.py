@@ -21,7 +21,7 @@ from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.keyring import KEY_HELP, KeysOption, load_node_seed, load_signing_key
 from node.cli.memory_option import MemoryOption, parse_size, read_memory, require_fitting
 from node.cli.models_dir import ModelsOption, get_models_dir
-from node.cli.options import DeviceOption, JsonOption, LogLevelOption, parse_layers
+from node.cli.options import DeviceOption, DraftModelOption, DraftsOption, JsonOption, LogLevelOption, parse_layers
 from node.cli.running import drain_on_signal, setup_logging
 from node.cli.stored_models import find_model, find_wanted_model
 from node.cli.worker_defaults import (
@@ -37,6 +37,7 @@ from node.worker.errors import WorkerRefused
 from node.worker.placing import Placer, PlacingPolicy
 from node.worker.request_journal import repair_logs
 from node.worker.service import WorkerConfig, run_worker
+from proto_specs.limits import DRAFT_TOKENS_MAX
 from proto_specs.types.common import NMYL_PER_MYL
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -73,6 +74,8 @@ def run_command(
     threads: Annotated[int, typer.Option(help="Threads of the model.")] = 1,
     device: DeviceOption = "cpu",
     grace: Annotated[float, typer.Option(min=0, help="Seconds that running requests get when it is stopped.")] = 60.0,
+    drafts: DraftsOption = DRAFT_TOKENS_MAX,
+    draft_model: DraftModelOption = None,
     models: ModelsOption = None,
     keys: KeysOption = None,
     log_level: LogLevelOption = "INFO",
@@ -108,6 +111,8 @@ def run_command(
         threads=threads,
         device=processor,
         grace_s=grace,
+        drafts_max=drafts,
+        draft_model=None if draft_model is None else find_model(store, draft_model),
         relays=tuple(relay or ()),
     )
     trio.run(serve, config, policy, rpc, account, keys)

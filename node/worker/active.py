@@ -13,10 +13,13 @@ from inference.serving.events import (
     Compute,
     Computed,
     Conclude,
+    Drafted,
     Finished,
     GiveUp,
+    PromptKnown,
     Retain,
     Rewind,
+    Speculate,
     StageEffect,
     Stop,
     StopComputing,
@@ -34,10 +37,10 @@ from node.p2p.errors import NetworkError
 from node.worker.archive import RequestArchive
 from node.worker.compute import Answer, ComputeLoop
 from node.worker.deadlines import RequestDeadlines
+from node.worker.drafting import NO_DRAFTS, DraftSource
 from node.worker.ends import STOP_CODES, get_hold_s
 from node.worker.inbox import DeadlineMoved, LinkGone, RequestInbox, Rest
-from node.worker.path_peers import PathPeers
-from proto_specs.errors import ProtocolError
+from node.worker.path_peers import PathPeers, StrayFrame
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import Order, compute_positions, compute_request_id
 from proto_specs.types.wire import (
@@ -59,39 +62,40 @@ logger = logging.getLogger("myelin.worker")
 
 INBOX_EVENTS_MAX = 2048
 
-
-class StrayFrame(ProtocolError):
-    """A peer sent a frame about a request in which it has no such part."""
-
-
 _ToPeer = ToClient | ToUpstream | ToDownstream | ToFirst
-_Event = Frame | Computed | Stop | Conclude | GiveUp | LinkGone | DeadlineMoved | Rest
+_Now = Compute | PromptKnown | Speculate | _ToPeer
+_Event = Frame | Computed | Drafted | Stop | Conclude | GiveUp | LinkGone | DeadlineMoved | Rest
 
 
 class ActiveRequest:
     """One request on this stage."""
 
-    def __init__(self, setup: StageSetup, peers: PathPeers, compute: ComputeLoop, archive: RequestArchive) -> None:
+    def __init__(
+        self,
+        setup: StageSetup,
+        peers: PathPeers,
+        compute: ComputeLoop,
+        archive: RequestArchive,
+        drafts: DraftSource = NO_DRAFTS,
+    ) -> None:
         self._windows = archive.open_windows(setup)
-        setup = replace(setup, store=self._windows)
+        self._setup = setup = replace(setup, store=self._windows, drafts_max=drafts.drafts_max)
         self.machine = StageRequest(setup)
         self.request = self.machine.request
         self.is_settling = False
         """Whether the request ended with windows that all have signed, so that a settlement follows."""
-        self._setup = setup
         self._peers = peers
         self._compute = compute
+        self._drafts = drafts.open(setup.order.order, self._put)
         self._archive = archive
         self._upstream: FrameLink | None = None
         self._inbox = RequestInbox[_Event](INBOX_EVENTS_MAX, self._take_now)
-        self._is_done = self._is_owed_other = False
+        self._is_done = self._is_owed_other = self._is_frozen = self._is_over = False
         self._computed = 0
         self._deadlines = RequestDeadlines(self.order, self.machine.owed_by_client, trio.current_time())
         self._given_up: FailureCode | None = None
         self._conclusion: Conclude | None = None
         self._concluded = trio.Event()
-        self._is_frozen = False
-        self._is_over = False
 
     @property
     def order(self) -> Order:
@@ -129,13 +133,14 @@ class ActiveRequest:
         """Handle events until the request finishes or fails; then free everything."""
         try:
             await self._perform(ToClient(Accepted(self.request)))
-            while not self._is_done:
-                effects = self._react(await self._next_event())
-                if self.machine.is_done:
-                    self._inbox.close()  # whatever still comes is not kept while the end is written to disk
-                for effect in effects:
-                    if not self._is_done:
-                        await self._perform(effect)
+            async with self._drafts.running():
+                while not self._is_done:
+                    effects = self._react(await self._next_event())
+                    if self.machine.is_done:
+                        self._inbox.close()  # whatever still comes is not kept while the end is written to disk
+                    for effect in effects:
+                        if not self._is_done:
+                            await self._perform(effect)
             if self._given_up is not None and not self.machine.is_finished:
                 await self._conclude_alone(get_hold_s(self._given_up))
         finally:
@@ -232,19 +237,18 @@ class ActiveRequest:
 
     def _take_now(self, event: _Event) -> _Event | None:
         """Handle what every token costs without switching to the task; anything else, and the rest, is the task's."""
-        if not isinstance(event, Rows | Computed | Token):
+        if not isinstance(event, Rows | Computed | Drafted | Token):
             return event
         self._deadlines.note_heard(trio.current_time())
         effects: list[StageEffect] = []
         try:
             effects = self._react(event)
-            while effects and not self._is_done and isinstance(first := effects[0], Compute | _ToPeer):
+            while effects and not self._is_done and isinstance(first := effects[0], _Now):
                 del effects[0]
                 self._perform_now(first)
         except Exception as error:  # a bug, which ends this request and not who put the event
             return Rest(effects, error)
-        is_over = self._is_done or self.machine.is_done
-        return Rest(effects) if effects or is_over or self._is_owed_other else None
+        return Rest(effects) if effects or self._is_done or self.machine.is_done or self._is_owed_other else None
 
     async def _next_event(self) -> _Event:
         try:
@@ -314,13 +318,13 @@ class ActiveRequest:
             code = FailureCode.BAD_ORDER if isinstance(answer, DecodingError) else code
             self._put(GiveUp(code, str(answer)))
         else:
-            self._computed = answer.start + answer.count
+            self._computed = answer.start + answer.count - len(answer.draft)
             self._put(answer)
 
     async def _perform(self, effect: StageEffect) -> None:
         try:
             match effect:
-                case Compute() | ToClient() | ToUpstream() | ToDownstream() | ToFirst():
+                case Compute() | PromptKnown() | Speculate() | ToClient() | ToUpstream() | ToDownstream() | ToFirst():
                     self._perform_now(effect)
                 case Rewind():
                     if self._is_frozen:
@@ -343,12 +347,13 @@ class ActiveRequest:
             logger.error("request %s: cannot be kept on disk: %s", self._short, error)
             self._give_up(GiveUp(FailureCode.INTERNAL, "the worker cannot write to its disk"))
 
-    def _perform_now(self, effect: Compute | _ToPeer) -> None:
-        if isinstance(effect, Compute):
-            if not self._is_frozen:  # the memory may be with another order
-                self._compute.submit(self.request, effect)
-        else:
+    def _perform_now(self, effect: _Now) -> None:
+        if isinstance(effect, PromptKnown | Speculate):
+            self._drafts.put(effect)
+        elif not isinstance(effect, Compute):
             self._send(effect)
+        elif not self._is_frozen:  # the memory may be with another order
+            self._compute.submit(self.request, effect)
 
     def _send(self, effect: _ToPeer) -> None:
         """A neighbour that takes no frames ends the request. A client that takes none is detected by its reader."""

@@ -130,8 +130,8 @@ class ComputeLoop:
 
     def submit(self, request: bytes, work: Compute) -> None:
         """Queue the rows that follow those submitted before. Raises EngineError when they do not follow."""
-        self._batcher.submit(request, work.start, work.count, work.payload)
-        if work.count == 1 and len(self._replies) == 1:
+        self._batcher.submit(request, work.start, work.count, work.payload, work.draft)
+        if work.count == 1 + len(work.draft) and len(self._replies) == 1:
             self._start_step()  # nothing else can come to make one step with it
         else:
             self._work.set()
@@ -218,5 +218,6 @@ class ComputeLoop:
                 reply(answer)
                 continue
             rows, trace = (b"", answer.rows) if self._is_last else (answer.rows, b"")
-            reply(Computed(answer.start, answer.count, rows, trace, answer.tokens, answer.prompt_logprobs))
+            tokens, scores = answer.tokens, answer.prompt_logprobs
+            reply(Computed(answer.start, answer.count, rows, trace, tokens, scores, answer.draft, answer.unsound))
         self._start_step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from node.client.link import FrameLink
+from proto_specs.errors import ProtocolError
 from proto_specs.types.wire import (
     Countersign,
     Failed,
@@ -17,6 +18,10 @@ from proto_specs.types.wire import (
     Token,
     VoucherFrame,
 )
+
+
+class StrayFrame(ProtocolError):
+    """A peer sent a frame about a request in which it has no such part."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from node.worker.active import ActiveRequest
 from node.worker.archive import RequestArchive
 from node.worker.attachments import check_attached
 from node.worker.compute import ComputeLoop
+from node.worker.drafting import DraftSource
 from node.worker.edges import EdgePool
 from node.worker.fence import Fence
 from node.worker.handover import Takeover, prepare_handover
@@ -56,6 +57,7 @@ class WorkerParts:
     archive: RequestArchive
     journal: RequestJournal
     presence: Presence = field(default_factory=Presence)
+    drafts: DraftSource = field(default_factory=DraftSource)
 
 
 class WorkerServer:
@@ -125,7 +127,8 @@ class WorkerServer:
             peers = await self._reach_peers(admission, client)
             handover.freeze()
             setup = StageSetup(order, admission.stage, parts.manifest, session_key, parts.worker_key, *attached)
-            active = ActiveRequest(replace(setup, kept=handover.get_kept()), peers, parts.compute, parts.archive)
+            setup = replace(setup, kept=handover.get_kept())
+            active = ActiveRequest(setup, peers, parts.compute, parts.archive, parts.drafts)
             await self._reserve(active, admission, handover)
         except BaseException as error:
             self.outstanding.release(order.order)

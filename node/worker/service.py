@@ -11,6 +11,8 @@ from pathlib import Path
 import trio
 
 from inference.decoding.source import ChooserSource
+from inference.drafting.model_drafter import DraftModel
+from inference.drafting.policy import DRAFT_MAX
 from inference.engine.device import CPU, Device
 from inference.engine.engine import StageEngine, load_session
 from inference.engine.golden import check_golden
@@ -26,6 +28,7 @@ from node.transfer.shards.serve import ShardCatalog, serve_shards
 from node.worker.archive import DiskRequestArchive
 from node.worker.compute import ComputeLoop
 from node.worker.departure import Departure
+from node.worker.drafting import DraftSource
 from node.worker.errors import WorkerRefused, WorkerReplaced
 from node.worker.leaving import drain, tell_chain
 from node.worker.presence import Presence
@@ -34,6 +37,7 @@ from node.worker.registration import RecordWatch, Whereabouts, register
 from node.worker.request_journal import RequestJournal, get_log_path
 from node.worker.server import WorkerParts, WorkerServer
 from proto_specs.ed25519 import SigningKey
+from proto_specs.types.manifest import Manifest
 from proto_specs.types.wire import OPENING_PROTOCOL
 
 logger = logging.getLogger("myelin.worker")
@@ -65,7 +69,8 @@ Roam = Callable[[ServingWorker], Awaitable[None]]
 class WorkerConfig:
     """How a worker runs. Prices are nmyl per layer and token, the bond nmyl, `kv_positions` the KV memory budget.
 
-    Whoever stops it gives running requests `grace_s` to finish.
+    Whoever stops it gives running requests `grace_s` to finish. As a path's first stage it drafts up to `drafts_max`
+    tokens of a call, with a `draft_model` of the same tokenizer where it has one, which has as much KV memory again.
     """
 
     directory: Path
@@ -83,6 +88,8 @@ class WorkerConfig:
     threads: int = 1
     device: Device = CPU
     grace_s: float = 60.0
+    drafts_max: int = DRAFT_MAX
+    draft_model: bytes | None = None
     relays: tuple[str, ...] = ()
     """Through which it is reached, instead of where it listens."""
 
@@ -122,6 +129,7 @@ async def run_worker(
         logger.info(
             "golden windows of the layers: %.1e off, %.1e allowed", distance / PPB, manifest.profile.golden_ppb / PPB
         )
+    drafts = await load_drafts(config, store, manifest, load)
     archive = DiskRequestArchive(config.directory, account)
     choosers = ChooserSource(store, config.model, manifest)
     compute = ComputeLoop(StageEngine(session, config.kv_positions), choosers)
@@ -137,7 +145,7 @@ async def run_worker(
             nursery.start_soon(compute.run)
             nursery.start_soon(archive.run)
             presence = Presence()
-            parts = WorkerParts(entry, manifest, config.worker_key, chain, compute, archive, journal, presence)
+            parts = WorkerParts(entry, manifest, config.worker_key, chain, compute, archive, journal, presence, drafts)
             server = WorkerServer(host, nursery, parts)
             count = server.requests.__len__
             serve_probes(host, Prober(entry, host.peer_id, chain.genesis, config.worker_key, compute, presence, count))
@@ -153,6 +161,18 @@ async def run_worker(
             nursery.cancel_scope.cancel()
     if watch.replaced_by is not None:
         raise WorkerReplaced(entry.worker, watch.replaced_by)
+
+
+async def load_drafts(config: WorkerConfig, store: ShardStore, target: Manifest, load: Loader) -> DraftSource:
+    """What a first stage drafts with; others need nothing. Raises StoreError, EngineError, DraftModelError."""
+    name = config.draft_model
+    if name is None or config.start or not config.drafts_max:
+        return DraftSource(config.drafts_max)
+    manifest = store.load_manifest(name)
+    logger.info("loading %s for drafts on %s", manifest.name, config.device)
+    whole = (0, manifest.architecture.layers)
+    session = await trio.to_thread.run_sync(load, store, name, *whole, config.threads, config.device)
+    return DraftSource(config.drafts_max, DraftModel(StageEngine(session, config.kv_positions), target))
 
 
 async def has_roamed(departure: Departure, roam: Roam | None, serving: ServingWorker) -> bool:

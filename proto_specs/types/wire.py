@@ -79,13 +79,18 @@ class Failed:
 
 @variant(4)
 class Rows:
-    """Sender -> receiver over boundary `boundary`: `count` positions from `start`, token ids or hidden states."""
+    """Sender -> receiver over boundary `boundary`: `count` positions from `start`, token ids or hidden states.
+
+    `draft`: token ids that the last rows are drafted from, one each; these rows stand as far as the last stage draws
+    the same tokens.
+    """
 
     request: Hash32
     boundary: U8
     start: U32
     count: U8
     payload: Payload
+    draft: Annotated[tuple[U32, ...], Max(limits.DRAFT_TOKENS_MAX)] = ()
 
 
 @variant(5)

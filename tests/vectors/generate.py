@@ -210,6 +210,7 @@ def build_frames() -> Vectors:
         wire.PrefixRoots((sign_stage_roots(samples.make_stage_roots(0), samples.WORKER_KEYS[0]),)),
         wire.Ping(samples.REQUEST, 7),
         wire.Pong(samples.REQUEST, 7, 96, 64, 1_200, 38),
+        wire.Rows(samples.REQUEST, 1, 43, 3, samples.make_payloads(1)[0][0][:12], (5, 70_000)),
     ]
     shown = []
     for frame in frames:

@@ -40,7 +40,9 @@ class DrawnChain:
         times = (1, DEADLINE, DEADLINE + 20, self.network.model.manifest.profile.threshold_ppb)
         challenge = Challenge(request, stage, window, worker, model, b"b" * 32, *times, (), 0, 0, None, 0, 0)
         self.drawn = [OpenChallenge(challenge_id, challenge, False, False, False)]
-        self.network.stages[stage].account.challenge = SimpleNamespace(window=window, outcome=None)
+        account = self.network.stages[stage].account
+        account.challenge = SimpleNamespace(window=window, outcome=None)
+        account.requests[request] = SimpleNamespace(windows=self.settle.stage_roots[0].roots.windows)
         return challenge_id
 
     async def get_height(self) -> int:
@@ -57,7 +59,7 @@ class DrawnChain:
             for one, root in zip(order.path, roots, strict=True)
         )
         counts = (order.prompt_tokens, self.settle.voucher.voucher.tokens)
-        size = (roots[0].positions, roots[0].windows)
+        size = (roots[0].positions, roots[0].windows, 0, None)
         return Request(order.session, 0, zero, order.model, 1, *counts, zero, True, *size, 3, 3, 0, zero, 3, stages)
 
     async def get_session(self, session: bytes) -> SessionEntry | None:

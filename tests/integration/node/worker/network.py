@@ -16,14 +16,17 @@ from inference.engine.engine import StageEngine, load_session
 from inference.engine.ort import ShardSession
 from inference.serving.client import ClientRequest, PromptScored, RequestFailed, SettlementSent, TokenReceived
 from inference.serving.record import RequestRecord
+from inference.serving.setup import StageSetup
 from node.client.chain_view import SessionEntry, WorkerEntry
 from node.client.transport import StagePeer, connect_stages, open_request
 from node.p2p.host import P2PHost, open_host
 from node.worker.archive import DiskRequestArchive
 from node.worker.compute import ComputeLoop
+from node.worker.drafting import NO_DRAFTS, DraftSource
 from node.worker.request_journal import RequestJournal
 from node.worker.server import WorkerParts, WorkerServer
 from node.worker.service import serve_openings
+from node.worker.window_files import WindowFile
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import (
@@ -59,6 +62,9 @@ class WatchedManager:
     async def wait_kept(self, count: int) -> None:
         while len(self.records) < count:
             await self.changed.wait()
+
+    def open_windows(self, setup: StageSetup) -> WindowFile:
+        return self.disk.open_windows(setup)
 
     async def retain(self, record: RequestRecord) -> None:
         await self.disk.retain(record)
@@ -163,6 +169,7 @@ async def open_network(
     kv_positions: int = 4096,
     proxied: Collection[int] = (),
     sessions: Mapping[int, ShardSession] | None = None,
+    drafts: DraftSource = NO_DRAFTS,
 ) -> AsyncIterator[Network]:
     """Workers for `ranges`, connected to nobody yet. `sessions` are shards in place of the honest ones, by stage."""
     chain = DictChain(GENESIS, manifests={model.model_id: model.manifest})
@@ -199,7 +206,9 @@ async def open_network(
                 load_session, model.store, model.model_id, start, end, 1, False
             )
             proxy = await nursery.start(open_proxy) if number in proxied else None
-            made = _Made(model, chain, number, (start, end), session, kv_positions, proxy, directory / str(number))
+            made = _Made(
+                model, chain, number, (start, end), session, kv_positions, proxy, directory / str(number), drafts
+            )
             all_made.append(made)
             stages.append(await start_stage(number))
         client = await stack.enter_async_context(open_host(b"z" * 32, ["/ip4/127.0.0.1/tcp/0"]))
@@ -217,6 +226,7 @@ class _Made:
     kv_positions: int
     proxy: Proxy | None
     directory: Path
+    drafts: DraftSource
 
 
 async def _run_stage(made: _Made, task_status: trio.TaskStatus[Stage] = trio.TASK_STATUS_IGNORED) -> None:
@@ -249,7 +259,9 @@ async def _run_stage(made: _Made, task_status: trio.TaskStatus[Stage] = trio.TAS
             disk = DiskRequestArchive(made.directory, account)  # type: ignore[arg-type]
             serve_openings(host, disk)
             archive = WatchedManager(disk)
-            parts = WorkerParts(entry, made.model.manifest, key, made.chain, compute, archive, journal)
+            parts = WorkerParts(
+                entry, made.model.manifest, key, made.chain, compute, archive, journal, drafts=made.drafts
+            )
             server = WorkerServer(host, nursery, parts)
             task_status.started(Stage(entry, host, server, engine, compute, archive, account, scope, made.proxy, ended))
             await trio.sleep_forever()

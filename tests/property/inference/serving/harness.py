@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from benchmarks.manifests import build_manifest, make_architecture
@@ -15,11 +16,14 @@ from inference.serving.client import ClientRequest, RequestFailed, SettlementSen
 from inference.serving.events import (
     Compute,
     Computed,
+    Drafted,
     DrawnToken,
     Finished,
     GiveUp,
+    PromptKnown,
     Retain,
     Rewind,
+    Speculate,
     Stop,
     StopComputing,
     SubmitSettlement,
@@ -34,6 +38,7 @@ from inference.serving.record import RequestRecord
 from inference.serving.setup import StageSetup
 from inference.serving.stage import StageRequest
 from proto_specs.ed25519 import SigningKey
+from proto_specs.limits import DRAFT_TOKENS_MAX
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.manifest import Manifest, WireDtype
@@ -96,6 +101,30 @@ def make_order(prompt: tuple[int, ...], tokens_max: int, stages: int) -> SignedO
     return sign_order(order, SESSION_KEY)
 
 
+Local = Computed | Drafted | Stop
+"""What a party tells its own machine."""
+
+
+class Drafts:
+    """Drafts of the given lengths in turn, of which so many tokens are right; `truth` is the answer."""
+
+    def __init__(self, turns: Sequence[tuple[int, int]], truth: Sequence[int]) -> None:
+        self._turns = itertools.cycle(turns)
+        self._truth = truth
+        self.heard: list[int] = []
+        self.sent: list[int] = []
+        """Drafted rows by call."""
+
+    def draft(self, drawn: Sequence[int], room: int) -> tuple[int, ...]:
+        self.heard += drawn
+        count, right = next(self._turns)
+        count = min(count, room)
+        ahead = self._truth[len(self.heard) : len(self.heard) + min(count, right)]
+        wrong = (3 + at % 3 for at in range(count - len(ahead)))  # none of these is ever drawn
+        self.sent.append(count)
+        return (*ahead, *wrong)
+
+
 @dataclass
 class Outcome:
     """What came of a run."""
@@ -125,11 +154,14 @@ class Path:
         keys: Sequence[SigningKey] = WORKER_KEYS,
         kept: Mapping[int, KeptRows] = MappingProxyType({}),
         settled: Settle | None = None,
+        drafts: Drafts | None = None,
     ) -> None:
         """`tamper` changes or drops frames; the client goes away once `gone_after` frames were delivered.
 
-        `keys` are the stages' own. `kept` rows and what is `settled` are those of an order before.
+        `keys` are the stages' own. `kept` rows and what is `settled` are those of an order before. The first stage
+        speculates with `drafts`.
         """
+        self.drafts = drafts
         self._order = order
         self._stages = len(order.order.path)
         self._prompt = prompt
@@ -137,7 +169,7 @@ class Path:
         self._random = random.Random(seed)
         self.tamper = tamper or (lambda _from, _to, frame: frame)
         self.gone_after = gone_after
-        self.links: dict[tuple[int, int], deque[Frame | Computed | Stop]] = {}
+        self.links: dict[tuple[int, int], deque[Frame | Local]] = {}
         self.client = ClientRequest(order, prompt, SESSION_KEY, settled=settled)
         self.stages = [StageRequest(self._make_setup(one, keys[one], kept.get(one))) for one in range(self._stages)]
         self.outcome = Outcome()
@@ -145,7 +177,9 @@ class Path:
     def _make_setup(self, stage: int, key: SigningKey, kept: KeptRows | None) -> StageSetup:
         needs_prompt = self._order.order.needs_prompt and stage == self._stages - 1
         prompt = pack_tokens(self._prompt) if needs_prompt else b""
-        return StageSetup(self._order, stage, make_manifest(), SESSION_KEY.public_key, key, prompt, kept=kept)
+        rows = 0 if self.drafts is None else DRAFT_TOKENS_MAX
+        setup = StageSetup(self._order, stage, make_manifest(), SESSION_KEY.public_key, key, prompt, kept=kept)
+        return replace(setup, drafts_max=rows)
 
     def run(self) -> Outcome:
         """Deliver until nothing is under way."""
@@ -159,9 +193,9 @@ class Path:
             delivered += 1
         return self.outcome
 
-    def _deliver(self, sender: int, receiver: int, frame: Frame | Computed | Stop) -> None:
+    def _deliver(self, sender: int, receiver: int, frame: Frame | Local) -> None:
         if receiver == CLIENT:
-            assert not isinstance(frame, Computed | Stop)
+            assert not isinstance(frame, Local)
             if self.gone_after is None or self.gone_after >= 0:
                 self.do_client(self.client.handle(sender, frame))
         elif isinstance(frame, OpenRequest):
@@ -181,8 +215,8 @@ class Path:
         for stage in {0, self._stages - 1}:
             self._put(CLIENT, stage, Stop(FailureCode.CANCELLED, "the client went away"))
 
-    def _put(self, sender: int, receiver: int, frame: Frame | Computed | Stop) -> None:
-        if not isinstance(frame, Computed | Stop):
+    def _put(self, sender: int, receiver: int, frame: Frame | Local) -> None:
+        if not isinstance(frame, Local):
             changed = self.tamper(sender, receiver, frame)
             if changed is None:
                 return
@@ -209,6 +243,11 @@ class Path:
                     self._put(stage + 1000, stage, self._compute(stage, effect))
                 case Rewind():
                     self._rewind(stage, effect.position)
+                case PromptKnown():
+                    assert effect.prompt == self._prompt
+                case Speculate():
+                    assert self.drafts is not None, "nobody else is asked"
+                    self._put(stage + 1000, stage, Drafted(self.drafts.draft(effect.drawn, effect.room)))
                 case ToClient() | ToUpstream() if isinstance(effect, ToClient) or stage == 0:
                     self._put(stage, CLIENT, effect.frame)
                 case ToUpstream():
@@ -240,10 +279,19 @@ class Path:
         if is_last:
             first = max(work.start, len(self._prompt) - 1)
             drawn = (self._sample(position) for position in range(first, work.start + work.count))
-            tokens = tuple(DrawnToken(one, one == EOS) for one in drawn)
-            return Computed(work.start, work.count, b"", outputs, tokens)
-        return Computed(work.start, work.count, outputs, b"", ())
+            tokens = take_right(work, [DrawnToken(one, one == EOS) for one in drawn])
+            count = work.count if not work.draft else len(tokens)
+            return Computed(work.start, count, b"", outputs[: count * HIDDEN * 4], tokens)
+        return Computed(work.start, work.count, outputs, b"", (), (), work.draft)
 
     def _sample(self, position: int) -> int:
         index = position - len(self._prompt) + 1
         return EOS if self._eos_after == index else 1000 + position
+
+
+def take_right(work: Compute, drawn: Sequence[DrawnToken]) -> tuple[DrawnToken, ...]:
+    """What a last shard draws of a call: the tokens up to the first that differs from the draft, or ends the answer."""
+    for at, one in enumerate(drawn):
+        if one.is_end or (at < len(work.draft) and one.token != work.draft[at]):
+            return tuple(drawn[: at + 1])
+    return tuple(drawn)

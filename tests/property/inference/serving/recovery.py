@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from inference.serving.continuing import find_submitter, validate_settled, validate_settled_tokens
-from inference.serving.events import Compute, Computed, Conclude, DrawnToken, Retain, Stop, SubmitSettlement
+from inference.serving.events import Compute, Computed, Conclude, DrawnToken, Retain, SubmitSettlement
 from inference.serving.kept import KeptRows
 from inference.serving.record import RequestRecord
 from inference.serving.stage import StageRequest
@@ -27,7 +27,16 @@ from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.request import PathStage, SignedOrder, compute_request_id, sign_order
 from proto_specs.types.sampling import SamplingParams
 from proto_specs.types.wire import Frame, OpenRequest
-from tests.property.inference.serving.harness import HIDDEN, LAYERS, SESSION_KEY, Path, make_manifest
+from tests.property.inference.serving.harness import (
+    HIDDEN,
+    LAYERS,
+    SESSION_KEY,
+    Drafts,
+    Local,
+    Path,
+    make_manifest,
+    take_right,
+)
 
 WORKERS = 12
 KEYS = [SigningKey.from_seed(bytes([97 + one]) * 32) for one in range(WORKERS)]
@@ -44,6 +53,8 @@ class Worker:
     memory: list[bytes] = field(default_factory=list)
     machine: StageRequest | None = None
     computed: int = 0
+    drafted: int = 0
+    """Of the rows in memory, the last ones that may not stand."""
     records: dict[bytes, RequestRecord] = field(default_factory=dict)
 
 
@@ -59,6 +70,7 @@ class Attempt(Path):
         is_noisy: bool,
         settled: Settle | None,
         book: dict[bytes, Settle],
+        drafts: Drafts | None = None,
     ) -> None:
         kept: dict[int, KeptRows] = {}
         for stage, one in enumerate(workers):
@@ -66,7 +78,7 @@ class Attempt(Path):
             if rows is not None and stage < len(workers) - 1:
                 kept[stage] = rows
         keys = [KEYS[one.number] for one in workers]
-        super().__init__(order, prompt, None, seed, keys=keys, kept=kept, settled=settled)
+        super().__init__(order, prompt, None, seed, keys=keys, kept=kept, settled=settled, drafts=drafts)
         self.workers = workers
         self.dead: set[int] = set()
         self._is_noisy = is_noisy
@@ -105,11 +117,11 @@ class Attempt(Path):
             self.workers[stage].machine = None
             self.workers[stage].memory = []
 
-    def _put(self, sender: int, receiver: int, frame: Frame | Computed | Stop) -> None:
+    def _put(self, sender: int, receiver: int, frame: Frame | Local) -> None:
         if receiver not in self.dead:
             super()._put(sender, receiver, frame)
 
-    def _deliver(self, sender: int, receiver: int, frame: Frame | Computed | Stop) -> None:
+    def _deliver(self, sender: int, receiver: int, frame: Frame | Local) -> None:
         if isinstance(frame, OpenRequest):
             self._open(receiver, frame)
         super()._deliver(sender, receiver, frame)
@@ -144,11 +156,15 @@ class Attempt(Path):
         memory = self.workers[stage].memory
         assert position <= len(memory), "it has what it answers for"
         del memory[position:]
+        self.workers[stage].drafted = 0
 
     def _compute(self, stage: int, work: Compute) -> Computed:
         worker, is_first, is_last = self.workers[stage], stage == 0, stage == len(self.workers) - 1
         size = 4 if is_first else ROW_BYTES
-        assert work.start == len(worker.memory), "rows follow those in memory"
+        drafted = worker.drafted
+        assert len(worker.memory) - drafted <= work.start <= len(worker.memory), "rows follow those that stand"
+        del worker.memory[work.start :]
+        worker.drafted = 0 if is_last else len(work.draft)
         outputs: list[bytes] = []
         tokens: list[DrawnToken] = []
         for at in range(work.count):
@@ -161,8 +177,12 @@ class Attempt(Path):
             outputs.append(told + noise)
             if is_last and work.start + at >= len(self._prompt) - 1:
                 tokens.append(DrawnToken(1_000 + int.from_bytes(told[:2], "little"), False))
-        rows = b"".join(outputs)
-        return Computed(work.start, work.count, b"" if is_last else rows, rows if is_last else b"", tuple(tokens))
+        if not is_last:
+            return Computed(work.start, work.count, b"".join(outputs), b"", (), (), work.draft)
+        right = take_right(work, tokens)
+        count = len(right) if work.draft else work.count
+        del worker.memory[work.start + count :]
+        return Computed(work.start, count, b"", b"".join(outputs[:count]), right)
 
 
 def conclude(worker: Worker, machine: StageRequest, settled: Settle | None, book: dict[bytes, Settle]) -> None:
@@ -197,8 +217,13 @@ def answer(
     losses: Sequence[Loss],
     is_noisy: bool,
     token: int = 100,
+    turns: Sequence[tuple[int, int]] = (),
+    truth: Sequence[int] = (),
 ) -> Told:
-    """Ask, lose stages as told, go on each time with spares, until the answer is whole. `token`: the prompt's first."""
+    """Ask, lose stages as told, go on each time with spares, until the answer is whole. `token`: the prompt's first.
+
+    First stages speculate with drafts in `turns`; `truth` is the answer that is due.
+    """
     chance = random.Random(seed)
     prompt = tuple(range(token, token + prompt_tokens))
     ask = Ask(bytes(32), prompt, tokens_max, SamplingParams(0, 0, 1000, 0), 10)
@@ -212,7 +237,8 @@ def answer(
         order = so_far.make_order(ZERO_HASH, ZERO_HASH, make_route(path), EscrowSlice(sequence, 0, SLICE))  # type: ignore[arg-type]
         signed = sign_order(order, SESSION_KEY)
         settled = so_far.settled if order.continuation is not None else None
-        attempt = Attempt(signed, so_far.prompt, chance.randrange(1 << 30), path, is_noisy, settled, book)
+        drafts = Drafts(turns, truth[len(so_far.prompt) - prompt_tokens :]) if turns else None
+        attempt = Attempt(signed, so_far.prompt, chance.randrange(1 << 30), path, is_noisy, settled, book, drafts)
         attempts.append(attempt)
         so_far.note_ordered()
         before = len(so_far.tokens)

@@ -286,3 +286,30 @@ def test_a_continuation_goes_on_before_drafted_rows(tried: Tried) -> None:
         batcher.submit(B, 33, 3, pack([11, 12, 13]))
         answers.append(step(batcher)[0].rows)
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan, 3e9])
+def test_drafted_rows_that_cannot_be_sent_go_as_zeros(
+    tried: Tried, monkeypatch: pytest.MonkeyPatch, bad: float
+) -> None:
+    """They fail a request only if they stand, which the first stage and those behind it find out."""
+    batcher = tried.make_path()[0]
+    start(batcher, prompt=32)
+    forward = StageEngine.forward_batch
+
+    def spoil(self: StageEngine, calls: object) -> object:
+        outputs = forward(self, calls)  # type: ignore[arg-type]
+        for one in outputs:
+            one.hidden[2, 5] = bad  # type: ignore[union-attr]
+        return outputs
+
+    ranges = (10**9,) * tried.model.manifest.architecture.layers
+    monkeypatch.setattr(StageEngine, "forward_batch", spoil)
+    manifest = replace(batcher._shard.manifest, ranges=ranges)  # noqa: SLF001
+    monkeypatch.setattr(batcher, "_shard", replace(batcher._shard, manifest=manifest))  # noqa: SLF001
+    batcher.submit(A, 32, 4, pack([5, 6, 7, 8]), (6, 7, 8))
+    (answer,) = step(batcher)
+    assert (answer.count, answer.draft, answer.unsound) == (4, (6, 7, 8), 2)
+    rows = np.frombuffer(answer.rows, "<f4").reshape(4, -1)
+    assert np.abs(rows[:2]).max(axis=1).all()
+    assert not rows[2:].any()

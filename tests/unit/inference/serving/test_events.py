@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from inference.serving import events as events_module
-from inference.serving.events import Compute, Computed, Conclude, DrawnToken, StageEffect, StageInput, Stop
+from inference.serving.events import Compute, Computed, Conclude, Drafted, DrawnToken, StageEffect, StageInput, Stop
 from inference.serving.stage_phases import StageEvent, classify
 from proto_specs.types.common import ZERO_HASH
 
@@ -20,7 +20,7 @@ INPUTS = get_args(StageInput)
 def test_every_class_of_the_file_is_an_effect_or_an_input() -> None:
     tree = ast.parse(inspect.getsource(events_module))
     found = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
-    assert found == {one.__name__ for one in (*EFFECTS, Computed, Conclude, DrawnToken, Stop)}
+    assert found == {one.__name__ for one in (*EFFECTS, Computed, Conclude, Drafted, DrawnToken, Stop)}
 
 
 @pytest.mark.parametrize("effect", EFFECTS)
