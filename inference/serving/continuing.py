@@ -33,7 +33,7 @@ def validate_settled(order: Order, settled: Settle, session_key: bytes) -> None:
     if before.epoch >= order.epoch or before.settled_positions >= order.settled_positions:
         raise BoundaryError("the settlement is not of an earlier part of the answer", FailureCode.BAD_ORDER)
     roots, voucher = settled.stage_roots, settled.voucher.voucher
-    if len(roots) != len(before.path) or roots[0].roots.positions != order.settled_positions:
+    if not 0 < len(roots) == len(before.path) or roots[0].roots.positions != order.settled_positions:
         raise BoundaryError(f"{order.settled_positions} positions are not those it settles", FailureCode.BAD_ORDER)
     validate_roots(before, request, roots)
     if (voucher.request, voucher.tokens) != (request, compute_vouched_tokens(before, order.settled_positions)):
@@ -57,6 +57,7 @@ def validate_settled_tokens(order: Order, settled: Settle, prompt: bytes) -> Non
 
 
 def find_submitter(order: Order, settled: Settle) -> bytes:
-    """The worker that submits the settlement: the first of its path that goes on; zero when none does."""
-    staying = {one.worker for one in order.path}
-    return next((one.worker for one in settled.order.order.path if one.worker in staying), bytes(32))
+    """The worker that submits the settlement: the last stage of its path if that goes on, for it may hold one over
+    more windows; else the first that goes on; zero when none does."""
+    staying, path = {one.worker for one in order.path}, settled.order.order.path
+    return next((one.worker for one in (*path[-1:], *path) if one.worker in staying), bytes(32))

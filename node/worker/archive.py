@@ -64,6 +64,12 @@ class RequestArchive(Protocol):
         Raises OSError when it cannot be kept.
         """
 
+    async def settle_later(self, request: bytes, call: Settle, wait_s: float) -> None:
+        """Keep a settlement, and submit it after a while unless the chain has one then. One that is kept already stays.
+
+        Raises OSError when it cannot be kept.
+        """
+
 
 class DiskRequestArchive:
     """`RequestArchive` over a directory and an account."""
@@ -77,6 +83,7 @@ class DiskRequestArchive:
         self._keep_left()
         self._account = account
         self._sent: dict[bytes, _Sent] = {}
+        self._due_s: dict[bytes, float] = {}
         self._sending: set[bytes] = set()
         self._limiter = trio.CapacityLimiter(OPENINGS_AT_ONCE_MAX)
 
@@ -96,6 +103,13 @@ class DiskRequestArchive:
             return await self._submit(request, call, RETRY_S)
         finally:
             self._sending.discard(request)
+
+    async def settle_later(self, request: bytes, call: Settle, wait_s: float) -> None:
+        """See RequestArchive. A worker that is started again meanwhile does not wait."""
+        path = self._path(request)
+        if not path.exists():
+            self._due_s[request] = trio.current_time() + wait_s
+            await trio.to_thread.run_sync(write_synced, path, encode(call))
 
     async def open(self, body: bytes) -> bytes:
         """Answer an encoded OpeningRequest, for a window that the beacon drew and that is still undecided.
@@ -153,6 +167,8 @@ class DiskRequestArchive:
         if await self._account.chain.get_request(request) is not None:
             self._drop(request, path)
             return
+        if trio.current_time() < self._due_s.get(request, 0.0):
+            return
         call = decode(Settle, path.read_bytes(), EXTRINSIC_BYTES_MAX)
         session = await self._account.chain.get_session(call.order.order.session)
         if session is None or not session.is_settleable:
@@ -201,6 +217,7 @@ class DiskRequestArchive:
     def _drop(self, request: bytes, path: Path) -> None:
         path.unlink(missing_ok=True)
         self._sent.pop(request, None)
+        self._due_s.pop(request, None)
 
     async def _is_over(self, request: bytes, stage: int) -> bool:
         """Whether a kept request cannot be challenged any more."""

@@ -80,7 +80,7 @@ def test_the_honest_one_is_taken_by_every_stage(honest: OpenRequest) -> None:
     assert get_refusal(replace(honest, prompt=b"")) is None
     order, settled = honest.order.order, honest.settled
     assert settled is not None
-    assert find_submitter(order, settled) == KEYS[0].public_key, "the first stage is still there"
+    assert find_submitter(order, settled) == KEYS[2].public_key, "the last stage is still there"
 
 
 def test_nothing_is_free_without_a_settlement(honest: OpenRequest) -> None:
