@@ -172,13 +172,13 @@ class RequestAttempts:
 
     def _make_machine_of(self, made: Order, route: Route, order: SessionOrder) -> ClientRequest:
         signed, so_far = sign_order(made, order.key), self._so_far
-        settled = so_far.settled if made.continuation is not None else None
+        settled = so_far.get_settled(made.path)
         return ClientRequest(signed, so_far.prompt, order.key, self._ask.grammar, route.manifest.eos_tokens, settled)
 
     async def _run_order(self, answer: PaidAnswer, route: Route, order: SessionOrder, links: list[FrameLink]) -> bool:
         machine = self._make_machine(route, order)
         answer.times.ordered_s = answer.get_elapsed()
-        self._so_far.note_ordered()
+        self._so_far.note_ordered(route.path)
         try:
             while True:
                 answer.begin(route, order.session, machine)
@@ -204,6 +204,8 @@ class RequestAttempts:
             answer.finish()
             return True
         if not answer.is_accepted_by_all:
+            if failure.code is FailureCode.BAD_ORDER:
+                self._so_far.note_refused(route.path)
             self._judge(route, failure)
             return False
         cost = self._so_far.leave(machine)

@@ -1,4 +1,4 @@
-"""A client has vouched for an answer and wants it for nothing: it says that a stage was lost, and goes on, or does not."""
+"""A client vouched for an answer and wants it for nothing: it says that a stage was lost, and goes on, or does not."""
 
 from __future__ import annotations
 
