@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,10 @@ from node.machine.files import write_synced
 from node.worker.openings import OpeningStore, OpeningUnavailable
 from node.worker.window_files import WindowFile, WindowsHead, read_left
 from proto_specs.codec import decode, encode
+from proto_specs.errors import DecodeError
 from proto_specs.limits import EXTRINSIC_BYTES_MAX
 from proto_specs.types.calls import Settle
-from proto_specs.types.request import OpeningRequest
+from proto_specs.types.request import OpeningRequest, compute_request_id
 from proto_specs.types.verdict import compute_challenge_id
 
 logger = logging.getLogger("myelin.worker")
@@ -209,10 +211,17 @@ class DiskRequestArchive:
     def _keep_left(self) -> None:
         """What ran when this worker was killed may be settled by the others of its path, and drawn."""
         for path, found in read_left(self._running):
-            if found is not None:
+            if found is not None and not self._is_kept(found):
                 self.openings.save(found)
                 logger.info("request %s: %d windows kept from before", path.stem[:12], len(found.output_leaves))
             path.unlink()
+
+    def _is_kept(self, found: RequestRecord) -> bool:
+        """Whether a record of as many windows is there: a request that ended is kept whole before its windows go."""
+        with contextlib.suppress(OpeningUnavailable, DecodeError):
+            kept = self.openings.load(compute_request_id(found.order.order), found.stage)
+            return len(kept.output_leaves) >= len(found.output_leaves)
+        return False
 
     def _drop(self, request: bytes, path: Path) -> None:
         path.unlink(missing_ok=True)
