@@ -7,6 +7,7 @@ have signed (inference.md, "Continuations").
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 import trio
 
@@ -38,6 +39,8 @@ from proto_specs.types.wire import FailureCode
 
 PATHS_MAX = 4
 """Paths that are tried without a token before the caller sees an error."""
+ACCUSED_MAX = 3
+"""Workers that one of them may say it lost in one answer, before it is left out itself."""
 FUNDED_S = 20.0
 """So long a worker's node may not know yet of a session's opening or top-up."""
 RESEND_S = 0.25
@@ -75,6 +78,7 @@ class RequestAttempts:
         self._so_far = AnswerSoFar(ask)
         self._scored = 0
         self._excluded: set[bytes] = set()
+        self._accused = Counter[bytes]()
         self._reasons: list[str] = []
         self._is_busy = True
         self._is_reread = False
@@ -277,9 +281,14 @@ class RequestAttempts:
         self._note_failed(route, failure)
 
     def _note_failed(self, route: Route, failure: RequestFailed) -> None:
-        worker = route.workers[_find_lost(route, failure)].worker
+        worker, accuser = (route.workers[one].worker for one in (_find_lost(route, failure), failure.stage))
         self._routes.memory.note_failed(worker, trio.current_time())
         self._excluded.add(worker)
+        if worker != accuser:  # nobody else saw it: a neighbour that lies has its rivals left out, one after another
+            self._accused[accuser] += 1
+            if self._accused[accuser] >= ACCUSED_MAX and self._routes.has_path(self._ask, self._excluded | {accuser}):
+                self._routes.memory.note_failed(accuser, trio.current_time())
+                self._excluded.add(accuser)
         self._is_busy = self._is_busy and failure.code is FailureCode.NO_CAPACITY
         self._reasons.append(failure.message)
         logger.info("another path is tried: %s", failure.message)
@@ -287,7 +296,7 @@ class RequestAttempts:
 
 def _find_lost(route: Route, failure: RequestFailed) -> int:
     """The stage that is to blame."""
-    if failure.lost is not None:
+    if failure.lost is not None and failure.code is FailureCode.NEIGHBOUR_LOST:
         return failure.lost
     is_neighbour = failure.code is FailureCode.NEIGHBOUR_LOST and not isinstance(failure, StageLost)
     is_told = is_neighbour and failure.stage + 1 < len(route.workers)
