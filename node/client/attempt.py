@@ -39,6 +39,9 @@ from proto_specs.types.wire import FailureCode
 
 PATHS_MAX = 4
 """Paths that are tried without a token before the caller sees an error."""
+COST_FACTOR_MAX = 4
+"""So many times the highest price of the first path may be vouched for in orders that failed: workers who compute the
+prompt, give a token and are gone would else be paid for it by one order after another."""
 ACCUSED_MAX = 3
 """Workers that one of them may say it lost in one answer, before it is left out itself."""
 FUNDED_S = 20.0
@@ -79,6 +82,7 @@ class RequestAttempts:
         self._scored = 0
         self._excluded: set[bytes] = set()
         self._accused = Counter[bytes]()
+        self._promised = self._price_max = 0
         self._reasons: list[str] = []
         self._is_busy = True
         self._is_reread = False
@@ -104,7 +108,7 @@ class RequestAttempts:
 
     async def _try_paths(self, answer: PaidAnswer) -> None:
         tried, tokens = 0, 0
-        while tried < PATHS_MAX and answer.orders <= EPOCH_MAX:
+        while tried < PATHS_MAX and answer.orders <= EPOCH_MAX and self._promised <= COST_FACTOR_MAX * self._price_max:
             try:
                 if await self._try_path(answer):
                     return
@@ -133,6 +137,7 @@ class RequestAttempts:
         else:
             route = await self._routes.choose(ask, self._excluded)
         self._check(route)
+        self._price_max = self._price_max or self._compute_price(route)
         answer.times.routed_s = answer.get_elapsed()
         await self._pool.prepare(ask.model, ask.max_price, self._compute_price(route))
         try:
@@ -212,6 +217,7 @@ class RequestAttempts:
                 self._so_far.note_refused(route.path)
             self._judge(route, failure)
             return False
+        self._promised += machine.cost_nmyl  # settled or not: who has the roots may keep them from this side
         cost = self._so_far.leave(machine)
         answer.leave(failure, route.workers[_find_lost(route, failure)].worker, cost)
         if machine.tokens and failure.code in FOR_GOOD and not isinstance(failure, StageLost):

@@ -16,6 +16,7 @@ from inference.engine.engine import StageEngine, load_session
 from inference.engine.ort import ShardSession
 from inference.serving.client import ClientRequest, PromptScored, RequestFailed, SettlementSent, TokenReceived
 from inference.serving.record import RequestRecord
+from inference.serving.setup import StageSetup
 from node.client.chain_view import SessionEntry, WorkerEntry
 from node.client.transport import StagePeer, connect_stages, open_request
 from node.p2p.host import P2PHost, open_host
@@ -24,6 +25,7 @@ from node.worker.compute import ComputeLoop
 from node.worker.request_journal import RequestJournal
 from node.worker.server import WorkerParts, WorkerServer
 from node.worker.service import serve_openings
+from node.worker.window_files import WindowFile
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import (
@@ -59,6 +61,9 @@ class WatchedManager:
     async def wait_kept(self, count: int) -> None:
         while len(self.records) < count:
             await self.changed.wait()
+
+    def open_windows(self, setup: StageSetup) -> WindowFile:
+        return self.disk.open_windows(setup)
 
     async def retain(self, record: RequestRecord) -> None:
         await self.disk.retain(record)
