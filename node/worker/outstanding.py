@@ -91,10 +91,14 @@ class Outstanding:
         taken.ended_s = trio.current_time()
         taken.is_owed = is_settling
         if is_settling:
-            self._unsettled.setdefault(order.session, {})[order.sequence] = taken.ended_s
-            self._unsettled.move_to_end(order.session)
-            if len(self._unsettled) > SESSIONS_MAX:
-                self._unsettled.popitem(last=False)
+            self.expect(order.session, order.sequence)
+
+    def expect(self, session: bytes, sequence: int) -> None:
+        """A request of a session is about to be settled, by this worker or by whoever brought its settlement."""
+        self._unsettled.setdefault(session, {})[sequence] = trio.current_time()
+        self._unsettled.move_to_end(session)
+        if len(self._unsettled) > SESSIONS_MAX:
+            self._unsettled.popitem(last=False)
 
     async def check_settles(self, session: bytes, chain: ChainView) -> None:
         """Raises OrderRefused for a session that leaves requests unsettled, for whatever reason; ChainUnreachable.

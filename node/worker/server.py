@@ -124,6 +124,8 @@ class WorkerServer:
             session_key, attached = admission.session.session_key, (opened.prompt, opened.grammar)
             await check_settled(order.order, opened.settled, admission.session, parts.manifest, parts.chain)
             handover = prepare_handover(opened, session_key, parts.entry.worker, self.requests, self._fence)
+            if opened.settled is not None:  # it frees positions: whoever should submit it may keep it
+                self.outstanding.expect(order.order.session, opened.settled.order.order.sequence)
             peers = await self._reach_peers(admission, client)
             handover.freeze()
             setup = StageSetup(order, admission.stage, parts.manifest, session_key, parts.worker_key, *attached)

@@ -57,3 +57,13 @@ async def test_settlements_under_way_count_nothing(chain: DictChain, autojump_cl
         outstanding.end(order.order, is_settling=True)
     await trio.sleep(UNSETTLED_S - 1)
     await serve(chain, outstanding, 999)
+
+
+async def test_settlements_that_are_brought_and_never_submitted_count_as_well(chain: DictChain, autojump_clock) -> None:
+    """The attack: friends who are workers sign for a prompt, others compute it again unpaid, and no friend submits."""
+    outstanding = Outstanding()
+    for sequence in range(UNSETTLED_MAX):
+        outstanding.expect(SESSION, sequence)
+    await trio.sleep(UNSETTLED_S + 1)
+    with pytest.raises(OrderRefused, match="not settled"):
+        await serve(chain, outstanding, 900)
