@@ -169,9 +169,8 @@ def test_frames() -> None:
         assert show(frame) == one["value"]
         assert encode(frame, wire.Frame) == data
         assert list(decoder.feed(from_hex(one["framed"]))) == [data]
-    assert [one["value"]["type"] for one in vectors["frames"]] == [
-        one.__name__ for one in get_members(wire.Frame) or ()
-    ]
+    shown = dict.fromkeys(one["value"]["type"] for one in vectors["frames"])  # some are shown in two forms
+    assert list(shown) == [one.__name__ for one in get_members(wire.Frame) or ()]
     served = [wire.REQUEST_PROTOCOL, wire.STAGE_PROTOCOL, wire.OPENING_PROTOCOL, wire.STATUS_PROTOCOL]
     assert vectors["protocols"] == served
 
