@@ -39,6 +39,13 @@ DraftsOption = Annotated[
 DraftModelOption = Annotated[
     str | None, typer.Option(help="A small stored model of the same tokenizer that drafts, besides look-up.")
 ]
+RelayOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Address of a node with --relay-for, through which others reach this worker where nobody can dial it. "
+        "Repeatable."
+    ),
+]
 LogLevelOption = Annotated[str, typer.Option(help="What to log: DEBUG, INFO, WARNING, ERROR or CRITICAL.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_note_json)]
 

@@ -21,7 +21,15 @@ from node.cli.connect import DEFAULT_RPC, RpcOption, open_account
 from node.cli.keyring import KEY_HELP, KeysOption, load_node_seed, load_signing_key
 from node.cli.memory_option import MemoryOption, parse_size, read_memory, require_fitting
 from node.cli.models_dir import ModelsOption, get_models_dir
-from node.cli.options import DeviceOption, DraftModelOption, DraftsOption, JsonOption, LogLevelOption, parse_layers
+from node.cli.options import (
+    DeviceOption,
+    DraftModelOption,
+    DraftsOption,
+    JsonOption,
+    LogLevelOption,
+    RelayOption,
+    parse_layers,
+)
 from node.cli.running import drain_on_signal, setup_logging
 from node.cli.stored_models import find_model, find_wanted_model
 from node.cli.worker_defaults import (
@@ -60,13 +68,7 @@ def run_command(
         str | None,
         typer.Option(help="libp2p address to listen at (default: /ip4/127.0.0.1/tcp/0; none where there is --relay)."),
     ] = None,
-    relay: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Address of a node with --relay-for, through which others reach this worker where nobody can dial it. "
-            "Repeatable."
-        ),
-    ] = None,
+    relay: RelayOption = None,
     bond: Annotated[int, typer.Option(help="Bond in MYL, if the worker is not registered yet.")] = DEFAULT_BOND_MYL,
     prefill_price: Annotated[int, typer.Option(help="nmyl per layer and prompt token.")] = DEFAULT_PREFILL_PRICE,
     decode_price: Annotated[int, typer.Option(help="nmyl per layer and new token.")] = DEFAULT_DECODE_PRICE,
