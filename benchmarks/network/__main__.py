@@ -19,6 +19,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.network.kills import measure_kills
 from benchmarks.network.parts import Measured, measure_hop, measure_pipeline
 from benchmarks.network.petals import PetalsDidNotStart, measure_petals
+from benchmarks.network.planner import measure_planner
 from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
 from node.cli.failing import end_in_one_line
@@ -26,7 +27,7 @@ from node.cli.models import import_sample
 from node.cli.models_dir import get_models_dir
 from proto_specs.types.manifest import compute_model_id
 
-PARTS = ("hop", "pipeline", "petals", "kills")
+PARTS = ("hop", "pipeline", "petals", "planner", "kills")
 PROMPT_TOKENS = 40
 PROMPTS = 4
 
@@ -79,6 +80,8 @@ def _measure(parts: tuple[str, ...], rounds: int, models: Path, petals: str | No
         found["hop"] = measure_hop(measured, rounds, say)
     if "pipeline" in parts:
         found["pipeline"] = measure_pipeline(measured, rounds, say)
+    if "planner" in parts:
+        found["planner"] = measure_planner(measured, tokens, rounds, say)
     if "petals" in parts:
         try:
             fast = bytes.fromhex(choose_model(None, models, console, is_fast=True).id_hex)

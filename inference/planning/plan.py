@@ -6,7 +6,14 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from inference.planning.cost import CostTable, MachineSpeed, compute_head_speed, compute_speed, make_cost_table
+from inference.planning.cost import (
+    CostTable,
+    MachineSpeed,
+    compute_head_speed,
+    compute_opening,
+    compute_speed,
+    make_cost_table,
+)
 from inference.planning.fleet import Fleet, FleetError, FleetLink, MachineKind
 from inference.planning.predict import (
     DRAFTS_MAX,
@@ -78,6 +85,7 @@ class FleetPlan:
             back=links[-1] if links else None,
             entry=self.fleet.get_link(self.fleet.client, kinds[0]),
             leave=self.fleet.get_link(kinds[-1], self.fleet.client),
+            opening_s=max(compute_opening(self.fleet, one) for one in kinds),
         )
 
     def predict(self, measured: PathTimes | None = None) -> PathPrediction:
@@ -96,7 +104,7 @@ class FleetPlan:
         most = max(self.workload.drafts, DRAFTS_MAX) + 1
 
         def add_up(rows: float, context: float) -> float:
-            return _add_layers(speed, self.shape, choice, rows, context)
+            return self.fleet.stage_s + _add_layers(speed, self.shape, choice, rows, context)
 
         head_speed = compute_head_speed(self.fleet.kinds[choice.kind], self.shape)
         heads = [head_speed.compute_seconds(self.shape.head, rows, 0) * is_last for rows in range(1, most + 1)]
