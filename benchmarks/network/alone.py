@@ -29,7 +29,7 @@ def load(models: str, model: str, cuts: list[int], positions: int) -> None:
 
 
 def time_decode(tokens: int) -> list[float]:
-    """Seconds of a row at almost no context on each shard, the median of so many, all shards by turns.
+    """Seconds of a row at almost no context on each shard, the mean of so many, all shards by turns.
 
     The last one's are with its logits.
     """
@@ -42,7 +42,7 @@ def time_decode(tokens: int) -> list[float]:
             taken_s[number].append(_time_call(shard, position, 1, asked))
     for shard in _shards:
         shard.close(_ONE)
-    return [statistics.median(one) for one in taken_s]
+    return [statistics.fmean(one) for one in taken_s]
 
 
 def time_chunk(rows: int) -> float:

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.inference.lines import Child, start_child
 from benchmarks.network.client import Answered
@@ -32,6 +32,8 @@ EMPTY_STAGES = 3
 SLOW_MS = 50.0
 TOKENS, SLOW_TOKENS = 48, 16
 WITHIN = 0.15
+LEAST_S = 1e-4
+"""Of many rows more than of few: a fleet states no row that takes nothing."""
 
 Say = Callable[[str], None]
 
@@ -97,6 +99,9 @@ class Spoken:
     first_token_s: float
 
 
+Medians = TypeVar("Medians", OwnTimes, Spoken)
+
+
 class Bench:
     """Running parts that tell the machine's own times: an engine alone, and paths of 1 and 3 stages without layers."""
 
@@ -130,7 +135,7 @@ def compute_own_times(
     """
     half, rest = layers
     layer_s = decode_s[0] / half
-    row_s = max(chunks_s[1] - chunks_s[0], 0.0) / (OWN_ROWS[1] - OWN_ROWS[0]) / half
+    row_s = max(chunks_s[1] - chunks_s[0], LEAST_S) / (OWN_ROWS[1] - OWN_ROWS[0]) / half
     call_s = max(chunks_s[0] / half - OWN_ROWS[0] * row_s, 0.0)
     stage_s = 1 / one.tokens_per_s
     hop_s = max(1 / many.tokens_per_s / EMPTY_STAGES - stage_s, 0.0)
@@ -141,9 +146,9 @@ def compute_own_times(
 
 
 def read_answer(answer: Answered) -> Spoken:
-    """The rate of the median gap between tokens, and the wait for the first."""
-    gaps_s = [after - before for before, after in itertools.pairwise(answer.times_s)]
-    return Spoken(1 / statistics.median(gaps_s), answer.times_s[0] - answer.asked_s)
+    """Its rate after the first token, and the wait for that. Tokens may come together, so that no gap says much."""
+    taken_s = answer.times_s[-1] - answer.times_s[0]
+    return Spoken((len(answer.times_s) - 1) / taken_s, answer.times_s[0] - answer.asked_s)
 
 
 def write_fleet(own: OwnTimes, case: PathCase) -> str:
@@ -180,7 +185,7 @@ def measure_planner(measured: Measured, text: Sequence[int], rounds: int, say: S
             prompt = tuple(itertools.islice(itertools.cycle(text), case.prompt_tokens))
             cases.append(_measure_case(measured, shape, bench, case, prompt, rounds, owns))
             say(_describe(cases[-1]))
-    middle = {one.name: round(_middle(getattr(own, one.name) for own in owns), 1) for one in fields(OwnTimes)}
+    middle = {name: round(value, 1) for name, value in asdict(take_middle(owns)).items()}
     counts = {name: sum(one["within"][name] for one in cases) for name in ("tokens_per_s", "first_token_s")}
     holds = all(count == len(cases) for count in counts.values())
     return {"own_times": middle, "cases": cases, "cases_within": counts, "goal": WITHIN, "holds": holds}
@@ -196,27 +201,34 @@ def _measure_case(
     owns: list[OwnTimes],
 ) -> dict[str, Any]:
     speed = LinkSpeed(case.delay_ms, case.rate_mbit)
-    found: list[tuple[Spoken, Spoken]] = []
+    times: list[OwnTimes] = []
+    answers: list[Spoken] = []
     with open_path(measured.models, measured.model, case.cut(len(shape.layers)), lambda _source, _dest: speed) as path:
         path.client.ask([prompt], 4)  # stages dial each other
         for _ in range(rounds):
-            owns.append(bench.measure())
+            times.append(bench.measure())
             (answer,) = path.client.ask([prompt], case.tokens)
-            found.append((foretell(shape, owns[-1], case), read_answer(answer)))
-    return {"case": case.name, **compare(found)}
+            answers.append(read_answer(answer))
+    owns += times
+    return {"case": case.name, **compare(foretell(shape, take_middle(times), case), take_middle(answers))}
 
 
-def compare(found: Sequence[tuple[Spoken, Spoken]]) -> dict[str, Any]:
-    """Medians of (foretold, measured) over rounds, the median of their ratios, and which are within the goal."""
-    told: dict[str, Any] = {"foretold": {}, "measured": {}, "ratio": {}, "within": {}}
-    for one in fields(Spoken):
-        pairs = [(getattr(before, one.name), getattr(after, one.name)) for before, after in found]
-        ratio = _middle(before / after for before, after in pairs)
-        told["foretold"][one.name] = round(_middle(before for before, _ in pairs), 4)
-        told["measured"][one.name] = round(_middle(after for _, after in pairs), 4)
-        told["ratio"][one.name] = round(ratio, 3)
-        told["within"][one.name] = abs(ratio - 1) <= WITHIN
-    return told
+def take_middle(found: Sequence[Medians]) -> Medians:
+    """The median of each number."""
+    names = [one.name for one in fields(found[0])]
+    return type(found[0])(*(statistics.median(getattr(one, name) for one in found) for name in names))
+
+
+def compare(foretold: Spoken, did: Spoken) -> dict[str, Any]:
+    """What was foretold, what was measured, the first as a share of the second, and which is within the goal."""
+    before, after = asdict(foretold), asdict(did)
+    ratios = {name: before[name] / after[name] for name in before}
+    return {
+        "foretold": {name: round(value, 4) for name, value in before.items()},
+        "measured": {name: round(value, 4) for name, value in after.items()},
+        "ratio": {name: round(value, 3) for name, value in ratios.items()},
+        "within": {name: abs(value - 1) <= WITHIN for name, value in ratios.items()},
+    }
 
 
 @contextmanager
@@ -239,10 +251,6 @@ def _open_bench(measured: Measured, layers: int) -> Iterator[Bench]:
             for stages in (1, EMPTY_STAGES)
         )
         yield Bench(measured, alone, one, many, half, layers - half)
-
-
-def _middle(values: Iterator[float]) -> float:
-    return statistics.median(values)
 
 
 def _describe(case: dict[str, Any]) -> str:
