@@ -7,6 +7,7 @@ measured machines               bytes_per_s and flops are what makes the measure
 with a measured call            call_s + operations / flops for more than one row: such a call turns the weights into
                                 another form first, so that neither hides behind the other
 stage                           stage_s + its layers, and the head (one row in a chunk, else all rows) where it is last
+chunk of a prompt               a call on the first stage; on each later one its first window is a call of its own
 hop                             delay + hop_s + rows x hidden x item bytes / rate
 token back to the first stage   delay + hop_s + rows x 4 bytes / rate
 opening                         the client's order to the farthest stage and its answer back, and open_s: the prompt
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from inference.planning.fleet import Fleet, MachineKind
 from inference.planning.shape import LayerShape, ModelShape
-from inference.planning.workload import Objective, PlanWorkload
+from inference.planning.workload import Objective, PlanWorkload, split_chunk
 from proto_specs.types.manifest import TOKEN_BYTES
 
 Table = NDArray[np.float64]
@@ -154,7 +155,13 @@ def make_cost_table(
         back, _ = compute_hops(fleet, TOKEN_BYTES)
         return CostTable(counts, np.where(room, seconds, np.inf), hop, sending, back.T.copy(), np.zeros(kinds))
     chunks, rows = workload.compute_chunks(chunk_stages)
-    seconds = compute_stage_seconds(shape, fleet, rows, workload.prefill_context, 0)
+    seconds, later = (
+        sum(
+            compute_stage_seconds(shape, fleet, one, workload.prefill_context, 0) for one in split_chunk(rows, is_first)
+        )
+        for is_first in (True, False)
+    )
+    seconds[:, 1:] = later[:, 1:]
     hop, sending = compute_hops(fleet, rows * shape.row_bytes)
     entry = np.array(
         [fleet.get_link(fleet.client, one).compute_seconds(workload.prompt_tokens * TOKEN_BYTES) for one in fleet.kinds]

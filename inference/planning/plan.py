@@ -26,7 +26,7 @@ from inference.planning.predict import (
 from inference.planning.search import CUTS_MAX, search
 from inference.planning.shape import ModelShape
 from inference.planning.solve import WORK_MAX, PlacedRange, Placement, is_small, solve
-from inference.planning.workload import Objective, PlanWorkload, WorkloadError
+from inference.planning.workload import Objective, PlanWorkload, WorkloadError, split_chunk
 
 _CHUNK_TRIES = 4
 
@@ -111,7 +111,9 @@ class FleetPlan:
         context = self.workload.decode_context
         return StageTimes(
             pass_s=tuple(add_up(rows, context) + heads[rows - 1] for rows in range(1, most + 1)),
-            chunk_s=add_up(chunk_rows, self.workload.prefill_context),
+            chunk_s=sum(
+                add_up(rows, self.workload.prefill_context) for rows in split_chunk(chunk_rows, choice.start == 0)
+            ),
             head_s=heads[0],
         )
 

@@ -11,7 +11,7 @@ from inference.planning.fleet import FleetLink
 from inference.planning.plan import FleetPlan
 from inference.planning.predict import PathTimes
 from inference.planning.solve import PlacedRange
-from inference.planning.workload import Objective
+from inference.planning.workload import Objective, split_chunk
 from proto_specs.types.manifest import TOKEN_BYTES
 
 READING, COMPUTING, CALLING = "memory bandwidth", "arithmetic", "calls of layers"
@@ -132,7 +132,11 @@ def list_terms(plan: FleetPlan, times: PathTimes) -> list[Term]:
     names = [one.name for one in plan.stages]
     terms: list[Term] = []
     for choice, name in zip(plan.placement, names, strict=True):
-        terms += _split_stage(plan, choice, name, rows, context, 1)
+        # The head runs one row, in the last of a chunk's calls.
+        *firsts, last = split_chunk(rows, choice.start == 0)
+        for one in firsts:
+            terms += _split_stage(plan, choice, name, one, context, 0)
+        terms += _split_stage(plan, choice, name, last, context, 1)
     for (source, target), link in zip(itertools.pairwise(names), times.hops, strict=True):
         terms += _split_link(link, f"{source} -> {target}", rows * plan.shape.row_bytes)
     if not is_first:
@@ -155,7 +159,7 @@ def _split_stage(
     seconds = {READING: 0.0, COMPUTING: 0.0, CALLING: plan.fleet.stage_s}
     speed = compute_speed(kind, plan.shape)
     calls = [(speed, one, rows, context) for one in plan.shape.layers[choice.start : choice.end]]
-    if choice.end == len(plan.shape.layers):
+    if head_rows and choice.end == len(plan.shape.layers):
         calls.append((compute_head_speed(kind, plan.shape), plan.shape.head, head_rows, 0))
     for reached, layer, count, seen in calls:
         reading, computing = reached.split_seconds(layer, count, seen)
