@@ -117,6 +117,19 @@ def compute_stage_seconds(shape: ModelShape, fleet: Fleet, rows: float, context:
     return table
 
 
+def compute_chunk_seconds(shape: ModelShape, fleet: Fleet, rows: float, context: float) -> Table:
+    """Seconds [K, L+1, L+1] of a chunk of `rows` rows through layers [s, e), without the head, in as many calls as it
+    becomes there.
+    """
+    firsts, laters = (
+        np.sum([compute_stage_seconds(shape, fleet, one, context, 0) for one in split_chunk(rows, is_first)], axis=0)
+        for is_first in (True, False)
+    )
+    table: Table = laters
+    table[:, 0] = firsts[:, 0]
+    return table
+
+
 def compute_room(shape: ModelShape, fleet: Fleet, positions: int) -> NDArray[np.bool_]:
     """Whether layers [s, e) with so many positions of KV fit each kind, head-room left: [K, L+1, L+1]."""
     count = len(shape.layers)
@@ -155,13 +168,7 @@ def make_cost_table(
         back, _ = compute_hops(fleet, TOKEN_BYTES)
         return CostTable(counts, np.where(room, seconds, np.inf), hop, sending, back.T.copy(), np.zeros(kinds))
     chunks, rows = workload.compute_chunks(chunk_stages)
-    seconds, later = (
-        sum(
-            compute_stage_seconds(shape, fleet, one, workload.prefill_context, 0) for one in split_chunk(rows, is_first)
-        )
-        for is_first in (True, False)
-    )
-    seconds[:, 1:] = later[:, 1:]
+    seconds = compute_chunk_seconds(shape, fleet, rows, workload.prefill_context)
     hop, sending = compute_hops(fleet, rows * shape.row_bytes)
     entry = np.array(
         [fleet.get_link(fleet.client, one).compute_seconds(workload.prompt_tokens * TOKEN_BYTES) for one in fleet.kinds]
