@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inference.serving.continuing import find_staying
-from node.client.chain_view import ChainView, SessionEntry
+from node.client.chain_view import ChainUnreachable, ChainView, SessionEntry
 from node.worker.refusal import OrderRefused
 from proto_specs.order_rules import OrderInvalid, make_bounds, validate_order
 from proto_specs.types.calls import Settle
@@ -13,6 +13,16 @@ from proto_specs.types.wire import FailureCode
 
 
 async def check_settled(
+    order: Order, settled: Settle | None, session: SessionEntry, manifest: Manifest, chain: ChainView
+) -> None:
+    """See `_check`. Raises OrderRefused, also where the chain does not answer."""
+    try:
+        await _check(order, settled, session, manifest, chain)
+    except ChainUnreachable as error:
+        raise OrderRefused(FailureCode.INTERNAL, f"this worker's node does not answer: {error}") from error
+
+
+async def _check(
     order: Order, settled: Settle | None, session: SessionEntry, manifest: Manifest, chain: ChainView
 ) -> None:
     """Whoever has keys can sign an order over workers that are none, with roots over work that was never done.

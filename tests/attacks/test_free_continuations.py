@@ -421,6 +421,15 @@ async def test_an_order_before_that_cannot_be_settled_frees_nothing(
         await check_on_chain(forge(opened, KEYS[:3], **fields), make_world(opened))
 
 
+async def test_without_a_chain_nothing_is_freed(honest: OpenRequest) -> None:
+    opened = set_apart(honest)
+    chain = make_world(opened)
+    chain.is_reachable = False
+    with pytest.raises(OrderRefused) as refused:
+        await check_on_chain(opened, chain)
+    assert refused.value.code is FailureCode.INTERNAL
+
+
 def test_an_order_before_over_no_path_is_refused(honest: OpenRequest) -> None:
     """It was an IndexError inside the worker."""
     refusal = get_refusal(forge_empty(honest))
