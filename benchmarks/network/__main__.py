@@ -19,6 +19,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.network.kills import measure_kills
 from benchmarks.network.parts import Measured, measure_hop, measure_pipeline
 from benchmarks.network.petals import PetalsDidNotStart, measure_petals
+from benchmarks.network.planner import measure_planner
 from benchmarks.network.speculation import measure_speculation
 from inference.model.store import ShardStore
 from inference.model.tokenizer.tokenizer import Tokenizer
@@ -27,7 +28,7 @@ from node.cli.models import import_sample
 from node.cli.models_dir import get_models_dir
 from proto_specs.types.manifest import compute_model_id
 
-PARTS = ("hop", "pipeline", "petals", "kills", "speculation")
+PARTS = ("hop", "pipeline", "speculation", "petals", "planner", "kills")
 PROMPT_TOKENS = 40
 PROMPTS = 4
 
@@ -82,6 +83,8 @@ def _measure(parts: tuple[str, ...], rounds: int, models: Path, petals: str | No
         found["pipeline"] = measure_pipeline(measured, rounds, say)
     if "speculation" in parts:
         found["speculation"] = measure_speculation(models, model, rounds, say)
+    if "planner" in parts:
+        found["planner"] = measure_planner(measured, tokens, rounds, say)
     if "petals" in parts:
         try:
             fast = bytes.fromhex(choose_model(None, models, console, is_fast=True).id_hex)

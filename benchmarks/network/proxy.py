@@ -14,6 +14,7 @@ from typing import Any
 import trio
 
 from benchmarks.inference.lines import serve
+from benchmarks.network.exact_timer import ExactTimer
 
 HOST = "127.0.0.1"
 CHUNK_BYTES = 16_384
@@ -71,12 +72,12 @@ async def _pump(source: trio.SocketStream, dest: trio.SocketStream, delay_s: flo
                 free_s = max(free_s, trio.current_time()) + len(data) / bytes_per_s
                 await sender.send((free_s + delay_s, data))
 
-    async with receiver, trio.open_nursery() as nursery:
-        nursery.start_soon(read)
-        async for due_s, data in receiver:
-            if due_s > trio.current_time():
-                await trio.sleep_until(due_s)
-            await dest.send_all(data)
+    with ExactTimer() as timer:
+        async with receiver, trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            async for due_s, data in receiver:
+                await timer.sleep(due_s - trio.current_time())
+                await dest.send_all(data)
     await dest.send_eof()
 
 

@@ -121,9 +121,13 @@ def _list_changes(fleet: Fleet, workload: PlanWorkload) -> Iterator[tuple[str, s
         "memory bandwidth": lambda factor: _scale_machines(
             fleet, bytes_per_s=factor, decode_layer_s=1 / factor, head_s=1 / factor
         ),
-        "arithmetic": lambda factor: _scale_machines(fleet, flops=factor, prefill_layer_s=1 / factor),
+        "arithmetic": lambda factor: _scale_machines(
+            fleet, flops=factor, prefill_layer_s=1 / factor, call_layer_s=1 / factor
+        ),
         "layer overhead": lambda factor: _scale_machines(fleet, layer_s=factor),
-        "message overhead": lambda factor: dataclasses.replace(fleet, hop_s=fleet.hop_s * factor),
+        "message overhead": lambda factor: dataclasses.replace(
+            fleet, hop_s=fleet.hop_s * factor, stage_s=fleet.stage_s * factor, open_s=fleet.open_s * factor
+        ),
         "memory of machines": lambda factor: _scale_machines(fleet, memory_bytes=factor),
     }
     for name, scale in scales.items():

@@ -4,9 +4,14 @@ layer, n rows of one sequence   max(bytes / bytes_per_s, operations / flops) + l
 bytes, operations               LayerShape.count_read_bytes, LayerShape.count_flops
 measured machines               bytes_per_s and flops are what makes the measured seconds come out for the model's
                                 average layer: one row at no context, and a row of a prompt; layer_s is 0
-stage                           its layers, and the head (one row in a chunk, else all rows) where it is the last
+with a measured call            call_s + operations / flops for more than one row: such a call turns the weights into
+                                another form first, so that neither hides behind the other
+stage                           stage_s + its layers, and the head (one row in a chunk, else all rows) where it is last
+chunk of a prompt               a call on the first stage; on each later one its first window is a call of its own
 hop                             delay + hop_s + rows x hidden x item bytes / rate
 token back to the first stage   delay + hop_s + rows x 4 bytes / rate
+opening                         the client's order to the farthest stage and its answer back, and open_s: the prompt
+                                is sent when every stage has taken part. Tables know of stages only the two ends
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from numpy.typing import NDArray
 
 from inference.planning.fleet import Fleet, MachineKind
 from inference.planning.shape import LayerShape, ModelShape
-from inference.planning.workload import Objective, PlanWorkload
+from inference.planning.workload import Objective, PlanWorkload, split_chunk
 from proto_specs.types.manifest import TOKEN_BYTES
 
 Table = NDArray[np.float64]
@@ -26,16 +31,28 @@ Table = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MachineSpeed:
-    """What a machine reaches on one model: bytes and operations per second, and seconds of a layer besides."""
+    """What a machine reaches on one model: bytes and operations per second, and seconds of a layer besides.
+
+    `call_s` is what a layer takes of a call of several rows before the first, where that was measured (else 0).
+    """
 
     bytes_per_s: float
     flops: float
     layer_s: float
+    call_s: float = 0.0
 
     def compute_seconds(self, layer: LayerShape, rows: float, context: float) -> float:
         """Seconds of one call of `rows` rows of one sequence through a layer or the head."""
+        reading, computing = self.split_seconds(layer, rows, context)
+        return reading + computing + self.layer_s
+
+    def split_seconds(self, layer: LayerShape, rows: float, context: float) -> tuple[float, float]:
+        """(reading, computing) of such a call, without `layer_s`: one of them is 0 where it hides behind the other."""
+        computing = layer.count_flops(rows, context) / self.flops
+        if rows > 1 and self.call_s:
+            return self.call_s, computing
         reading = layer.count_read_bytes(rows, context) / self.bytes_per_s
-        return max(reading, layer.count_flops(rows, context) / self.flops) + self.layer_s
+        return (reading, 0.0) if reading >= computing else (0.0, computing)
 
 
 @dataclass(frozen=True)
@@ -70,7 +87,7 @@ def compute_speed(kind: MachineKind, shape: ModelShape) -> MachineSpeed:
         layer_s = 0.0
     if kind.prefill_layer_s:
         flops = sum(one.count_flops(1, 0) for one in shape.layers) / count / kind.prefill_layer_s
-    return MachineSpeed(bytes_per_s, flops, layer_s)
+    return MachineSpeed(bytes_per_s, flops, layer_s, kind.call_layer_s)
 
 
 def compute_head_speed(kind: MachineKind, shape: ModelShape) -> MachineSpeed:
@@ -93,10 +110,23 @@ def compute_stage_seconds(shape: ModelShape, fleet: Fleet, rows: float, context:
         speed = compute_speed(kind, shape)
         seconds = {one: speed.compute_seconds(one, rows, context) for one in set(shape.layers)}
         upto = np.cumsum([0.0, *(seconds[one] for one in shape.layers)])
-        spans = upto[None, :] - upto[:, None]
+        spans = upto[None, :] - upto[:, None] + fleet.stage_s
         if head_rows:
             spans[:, count] += compute_head_speed(kind, shape).compute_seconds(shape.head, head_rows, 0)
         table[place][is_range] = spans[is_range]
+    return table
+
+
+def compute_chunk_seconds(shape: ModelShape, fleet: Fleet, rows: float, context: float) -> Table:
+    """Seconds [K, L+1, L+1] of a chunk of `rows` rows through layers [s, e), without the head, in as many calls as it
+    becomes there.
+    """
+    firsts, laters = (
+        np.sum([compute_stage_seconds(shape, fleet, one, context, 0) for one in split_chunk(rows, is_first)], axis=0)
+        for is_first in (True, False)
+    )
+    table: Table = laters
+    table[:, 0] = firsts[:, 0]
     return table
 
 
@@ -119,6 +149,12 @@ def compute_hops(fleet: Fleet, size: float) -> tuple[Table, Table]:
     return whole, np.array([[size / one.bytes_per_s for one in row] for row in links])
 
 
+def compute_opening(fleet: Fleet, kind: MachineKind) -> float:
+    """Seconds from an order's leaving the client to such a machine's answer there."""
+    there, back = fleet.get_link(fleet.client, kind), fleet.get_link(kind, fleet.client)
+    return there.delay_s + back.delay_s + fleet.open_s
+
+
 def make_cost_table(
     shape: ModelShape, fleet: Fleet, workload: PlanWorkload, objective: Objective, chunk_stages: int = 2
 ) -> CostTable:
@@ -132,14 +168,15 @@ def make_cost_table(
         back, _ = compute_hops(fleet, TOKEN_BYTES)
         return CostTable(counts, np.where(room, seconds, np.inf), hop, sending, back.T.copy(), np.zeros(kinds))
     chunks, rows = workload.compute_chunks(chunk_stages)
-    seconds = compute_stage_seconds(shape, fleet, rows, workload.prefill_context, 0)
+    seconds = compute_chunk_seconds(shape, fleet, rows, workload.prefill_context)
     hop, sending = compute_hops(fleet, rows * shape.row_bytes)
     entry = np.array(
         [fleet.get_link(fleet.client, one).compute_seconds(workload.prompt_tokens * TOKEN_BYTES) for one in fleet.kinds]
     )
     leave = np.array([fleet.get_link(one, fleet.client).compute_seconds(TOKEN_BYTES) for one in fleet.kinds])
     head = np.array([compute_head_speed(one, shape).compute_seconds(shape.head, 1, 0) for one in fleet.kinds])
-    ends = entry[:, None] + (leave + head)[None, :]
+    opening = np.array([compute_opening(fleet, one) for one in fleet.kinds])
+    ends = entry[:, None] + (leave + head)[None, :] + np.maximum(opening[:, None], opening[None, :])
     return CostTable(
         counts, np.where(room, seconds, np.inf), hop, sending, ends, np.diagonal(ends).copy(), repeats=chunks - 1
     )

@@ -21,8 +21,9 @@ class MachineKind:
     """`count` machines alike. Bytes per second and operations per second are those that are reached, not a leaflet's.
 
     `layer_s` is what a layer takes besides. Measured seconds of one layer, for a row that is decoded and for each row
-    of a prompt, and of the head for one row, replace these three where they are not 0. `latency_s` is one way to the
-    internet's middle, where the links of machines at different places meet.
+    of a prompt, and of the head for one row, replace these three where they are not 0; `call_layer_s` is what a call of
+    several rows takes a layer before the first of them. `latency_s` is one way to the internet's middle, where the
+    links of machines at different places meet.
     """
 
     name: str
@@ -33,6 +34,7 @@ class MachineKind:
     layer_s: float = 0.0
     decode_layer_s: float = 0.0
     prefill_layer_s: float = 0.0
+    call_layer_s: float = 0.0
     head_s: float = 0.0
     site: str = ""
     latency_s: float = 0.0
@@ -61,13 +63,16 @@ class Fleet:
     """Kinds of machines, who asks, and links that differ from what latencies and rates of their ends make.
 
     `links` are by a pair of names (of kinds, or CLIENT) or sites, in alphabetical order; a pair may be twice the same.
-    `hop_s` is what sending a message takes besides. `head_room` is the share of each memory that stays free.
+    Besides, `hop_s` is what sending a message takes, `stage_s` what a stage takes for a call whatever its layers, and
+    `open_s` what taking an order takes. `head_room` is the share of each memory that stays free.
     """
 
     kinds: tuple[MachineKind, ...]
     client: MachineKind
     links: Mapping[tuple[str, str], FleetLink] = field(default_factory=dict)
     hop_s: float = 0.0
+    stage_s: float = 0.0
+    open_s: float = 0.0
     head_room: float = 0.1
 
     @property

@@ -24,6 +24,8 @@ bandwidth_share = 0.6     # of a machine's memory bandwidth, what decoding reach
 compute_share = 0.4       # of its arithmetic, what a prompt reaches
 layer_us = 150            # what a layer takes besides reading its weights
 hop_us = 350              # what sending a message takes besides the link
+stage_us = 0              # what a stage takes for each call whatever its layers
+open_us = 0               # what taking an order takes, before the prompt is sent
 
 [client]                  # who asks; the gateway, where there is one
 latency_ms = 10
@@ -47,6 +49,7 @@ site = "home"
 memory_gib = 32
 decode_us_per_layer = 900    # measured, in place of bandwidth_gb_s and layer_us
 prefill_us_per_layer = 60    # measured, for each row of a prompt, in place of compute_tflops
+call_us_per_layer = 0        # measured, of a call of several rows besides its rows
 head_us = 2500               # measured, of the last shard's head for one row; else by its bytes
 latency_ms = 12
 up_mbit_s = 20
@@ -142,6 +145,8 @@ def parse_fleet(data: bytes, where: str = "the fleet") -> Fleet:
         client=MachineKind(CLIENT, 1, 0.0, site=site, latency_s=latency_s, up_bytes_per_s=up, down_bytes_per_s=down),
         links=_read_links(top.items("link", LINKS_MAX), kinds, site),
         hop_s=top.number("hop_us", 0.0, 0, 1e6) * _US,
+        stage_s=top.number("stage_us", 0.0, 0, 1e6) * _US,
+        open_s=top.number("open_us", 0.0, 0, 1e7) * _US,
         head_room=top.number("head_room", 0.1, 0, 0.9),
     )
     top.finish()
@@ -156,6 +161,7 @@ def _read_machine(table: _Table, shares: Mapping[str, float], layer_s: float) ->
         raise FleetError(f"a machine is called {name!r}: give it another name")
     decode_us = table.number("decode_us_per_layer", 0.0, 0, 1e9)
     prefill_us = table.number("prefill_us_per_layer", 0.0, 0, 1e9)
+    call_us = table.number("call_us_per_layer", 0.0, 0, 1e9)
     head_us = table.number("head_us", 0.0, 0, 1e9)
     # What is measured needs no leaflet, and the other way round.
     bandwidth = table.number("bandwidth_gb_s", 0.0 if decode_us else None, 0 if decode_us else 1e-3, 1e6)
@@ -175,6 +181,7 @@ def _read_machine(table: _Table, shares: Mapping[str, float], layer_s: float) ->
         layer_s=layer_s,
         decode_layer_s=decode_us * _US,
         prefill_layer_s=prefill_us * _US,
+        call_layer_s=call_us * _US,
         head_s=head_us * _US,
         site=site,
         latency_s=latency_s,

@@ -6,7 +6,14 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from inference.planning.cost import CostTable, MachineSpeed, compute_head_speed, compute_speed, make_cost_table
+from inference.planning.cost import (
+    CostTable,
+    MachineSpeed,
+    compute_head_speed,
+    compute_opening,
+    compute_speed,
+    make_cost_table,
+)
 from inference.planning.fleet import Fleet, FleetError, FleetLink, MachineKind
 from inference.planning.predict import (
     DRAFTS_MAX,
@@ -19,7 +26,7 @@ from inference.planning.predict import (
 from inference.planning.search import CUTS_MAX, search
 from inference.planning.shape import ModelShape
 from inference.planning.solve import WORK_MAX, PlacedRange, Placement, is_small, solve
-from inference.planning.workload import Objective, PlanWorkload, WorkloadError
+from inference.planning.workload import Objective, PlanWorkload, WorkloadError, split_chunk
 
 _CHUNK_TRIES = 4
 
@@ -78,6 +85,7 @@ class FleetPlan:
             back=links[-1] if links else None,
             entry=self.fleet.get_link(self.fleet.client, kinds[0]),
             leave=self.fleet.get_link(kinds[-1], self.fleet.client),
+            opening_s=max(compute_opening(self.fleet, one) for one in kinds),
         )
 
     def predict(self, measured: PathTimes | None = None) -> PathPrediction:
@@ -96,14 +104,16 @@ class FleetPlan:
         most = max(self.workload.drafts, DRAFTS_MAX) + 1
 
         def add_up(rows: float, context: float) -> float:
-            return _add_layers(speed, self.shape, choice, rows, context)
+            return self.fleet.stage_s + _add_layers(speed, self.shape, choice, rows, context)
 
         head_speed = compute_head_speed(self.fleet.kinds[choice.kind], self.shape)
         heads = [head_speed.compute_seconds(self.shape.head, rows, 0) * is_last for rows in range(1, most + 1)]
         context = self.workload.decode_context
         return StageTimes(
             pass_s=tuple(add_up(rows, context) + heads[rows - 1] for rows in range(1, most + 1)),
-            chunk_s=add_up(chunk_rows, self.workload.prefill_context),
+            chunk_s=sum(
+                add_up(rows, self.workload.prefill_context) for rows in split_chunk(chunk_rows, choice.start == 0)
+            ),
             head_s=heads[0],
         )
 

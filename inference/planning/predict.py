@@ -3,8 +3,9 @@
 pass of n rows    sum of stages (n rows, the head included) + sum of hops (n rows) + n tokens back to the first stage
 token             a pass of one row
 with drafts       a pass of k + 1 rows gives (1 - a^(k + 1)) / (1 - a) tokens at an acceptance of a; drafting is free
-first token       prompt to the first stage + sum of stages (a chunk) + sum of hops (a chunk) + (chunks - 1) x the
-                  slowest stage or link + the head for one row + a token to the client
+first token       the order to every stage and their answers + prompt to the first stage + sum of stages (a chunk) +
+                  sum of hops (a chunk) + (chunks - 1) x the slowest stage or link + the head for one row + a token to
+                  the client
 all sessions      one token for every time of the slowest stage or link, at most `sessions` for every token of one;
                   rows of several sessions are not taken to share a call, which dense models can
 """
@@ -37,8 +38,9 @@ class StageTimes:
 class PathTimes:
     """Times of a path: links between its stages, `back` from the last to the first (None where they are one).
 
-    `entry` and `leave` are the client's links to the first and from the last stage. Raises WorkloadError for numbers
-    of stages and links that do not fit each other.
+    `entry` and `leave` are the client's links to the first and from the last stage, `opening_s` is how long an order
+    takes until every stage has answered. Raises WorkloadError for numbers of stages and links that do not fit each
+    other.
     """
 
     stages: tuple[StageTimes, ...]
@@ -46,6 +48,7 @@ class PathTimes:
     back: FleetLink | None
     entry: FleetLink
     leave: FleetLink
+    opening_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.stages or len(self.hops) != len(self.stages) - 1 or not all(one.pass_s for one in self.stages):
@@ -107,11 +110,11 @@ def compute_pass_seconds(times: PathTimes, rows: int, row_bytes: int) -> float:
 
 
 def compute_first_token_seconds(times: PathTimes, workload: PlanWorkload, row_bytes: int) -> float:
-    """Seconds from the prompt's leaving the client to its first token there; connections and money are in place."""
+    """Seconds from the order's leaving the client to its first token there; connections and money are in place."""
     chunks, rows = workload.compute_chunks(len(times.stages))
     chunk_bytes = rows * row_bytes
     slowest = max([one.chunk_s for one in times.stages] + [chunk_bytes / one.bytes_per_s for one in times.hops])
-    total = times.entry.compute_seconds(workload.prompt_tokens * TOKEN_BYTES)
+    total = times.opening_s + times.entry.compute_seconds(workload.prompt_tokens * TOKEN_BYTES)
     total += sum(one.chunk_s + one.head_s for one in times.stages)
     total += sum(one.compute_seconds(chunk_bytes) for one in times.hops) + (chunks - 1) * slowest
     return total + times.leave.compute_seconds(TOKEN_BYTES)

@@ -11,10 +11,11 @@ from inference.planning.fleet import FleetLink
 from inference.planning.plan import FleetPlan
 from inference.planning.predict import PathTimes
 from inference.planning.solve import PlacedRange
-from inference.planning.workload import Objective
+from inference.planning.workload import Objective, split_chunk
 from proto_specs.types.manifest import TOKEN_BYTES
 
 READING, COMPUTING, CALLING = "memory bandwidth", "arithmetic", "calls of layers"
+OPENING = "opening of a request"
 DELAY, RATE, SLOWEST = "delay of links", "rate of links", "slowest of the path"
 
 
@@ -131,11 +132,16 @@ def list_terms(plan: FleetPlan, times: PathTimes) -> list[Term]:
     names = [one.name for one in plan.stages]
     terms: list[Term] = []
     for choice, name in zip(plan.placement, names, strict=True):
-        terms += _split_stage(plan, choice, name, rows, context, 1)
+        # The head runs one row, in the last of a chunk's calls.
+        *firsts, last = split_chunk(rows, choice.start == 0)
+        for one in firsts:
+            terms += _split_stage(plan, choice, name, one, context, 0)
+        terms += _split_stage(plan, choice, name, last, context, 1)
     for (source, target), link in zip(itertools.pairwise(names), times.hops, strict=True):
         terms += _split_link(link, f"{source} -> {target}", rows * plan.shape.row_bytes)
     if not is_first:
         return terms + (_split_link(times.back, f"{names[-1]} -> {names[0]}", TOKEN_BYTES) if times.back else [])
+    terms.append(Term(OPENING, "client", times.opening_s))
     terms += _split_link(times.entry, f"client -> {names[0]}", plan.workload.prompt_tokens * TOKEN_BYTES)
     terms += _split_link(times.leave, f"{names[-1]} -> client", TOKEN_BYTES)
     slowest = [Term(SLOWEST, name, one.chunk_s * (chunks - 1)) for name, one in zip(names, times.stages, strict=True)]
@@ -150,15 +156,15 @@ def _split_stage(
     plan: FleetPlan, choice: PlacedRange, name: str, rows: float, context: float, head_rows: float
 ) -> Iterable[Term]:
     kind = plan.fleet.kinds[choice.kind]
-    seconds = {READING: 0.0, COMPUTING: 0.0, CALLING: 0.0}
+    seconds = {READING: 0.0, COMPUTING: 0.0, CALLING: plan.fleet.stage_s}
     speed = compute_speed(kind, plan.shape)
     calls = [(speed, one, rows, context) for one in plan.shape.layers[choice.start : choice.end]]
-    if choice.end == len(plan.shape.layers):
+    if head_rows and choice.end == len(plan.shape.layers):
         calls.append((compute_head_speed(kind, plan.shape), plan.shape.head, head_rows, 0))
     for reached, layer, count, seen in calls:
-        reading = layer.count_read_bytes(count, seen) / reached.bytes_per_s
-        computing = layer.count_flops(count, seen) / reached.flops
-        seconds[READING if reading >= computing else COMPUTING] += max(reading, computing)
+        reading, computing = reached.split_seconds(layer, count, seen)
+        seconds[READING] += reading
+        seconds[COMPUTING] += computing
         seconds[CALLING] += reached.layer_s
     return [Term(what, name, one) for what, one in seconds.items()]
 

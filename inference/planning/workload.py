@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from inference.engine.scheduler import compute_chunk_rows
 from inference.errors import ModelError
+from proto_specs.limits import WINDOW_POSITIONS
 
 KV_ITEM_BYTES = 4
 """KV memory is fp32 (inference/engine/kv_memory.py)."""
@@ -66,10 +67,21 @@ class PlanWorkload:
         return self.prompt_tokens // 2
 
     def compute_chunks(self, stages: int) -> tuple[int, float]:
-        """(chunks of the prompt over so many stages, rows of each): of equal length, which need not be whole."""
+        """(chunks of the prompt over so many stages, rows of each): of equal length, which need not be whole.
+
+        The prompt's first window comes before the others, and is a chunk of its own.
+        """
         rows = self.chunk_rows or compute_chunk_rows(self.prompt_tokens, stages)
-        count = math.ceil(self.prompt_tokens / rows)
+        count = 1 + math.ceil(max(self.prompt_tokens - WINDOW_POSITIONS, 0) / rows)
         return count, self.prompt_tokens / count
+
+
+def split_chunk(rows: float, is_first: bool) -> tuple[float, ...]:
+    """Rows of each call that a chunk of so many becomes on a path's first stage, or on a later one.
+
+    From a stage to the next it travels by windows: the first is computed as soon as it is there, the others together.
+    """
+    return (rows,) if is_first or rows <= WINDOW_POSITIONS else (WINDOW_POSITIONS, rows - WINDOW_POSITIONS)
 
 
 def compute_accepted(acceptance: float, drafts: int) -> float:

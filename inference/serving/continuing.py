@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from inference.serving.boundary import BoundaryError, BoundaryLog
 from inference.serving.roots import validate_roots
 from proto_specs.limits import WINDOW_POSITIONS
@@ -9,6 +11,7 @@ from proto_specs.types.calls import Settle
 from proto_specs.types.manifest import TOKEN_BYTES, WireDtype
 from proto_specs.types.request import (
     Order,
+    PathStage,
     compute_request_id,
     compute_vouched_tokens,
     is_order_signed,
@@ -33,7 +36,7 @@ def validate_settled(order: Order, settled: Settle, session_key: bytes) -> None:
     if before.epoch >= order.epoch or before.settled_positions >= order.settled_positions:
         raise BoundaryError("the settlement is not of an earlier part of the answer", FailureCode.BAD_ORDER)
     roots, voucher = settled.stage_roots, settled.voucher.voucher
-    if len(roots) != len(before.path) or roots[0].roots.positions != order.settled_positions:
+    if not 0 < len(roots) == len(before.path) or roots[0].roots.positions != order.settled_positions:
         raise BoundaryError(f"{order.settled_positions} positions are not those it settles", FailureCode.BAD_ORDER)
     validate_roots(before, request, roots)
     if (voucher.request, voucher.tokens) != (request, compute_vouched_tokens(before, order.settled_positions)):
@@ -56,7 +59,16 @@ def validate_settled_tokens(order: Order, settled: Settle, prompt: bytes) -> Non
         raise BoundaryError("the settlement is over other tokens than those of the order", FailureCode.BAD_ORDER)
 
 
+def find_staying(path: Sequence[PathStage], settled: Settle) -> list[bytes]:
+    """The workers of the settled order that are in `path` too. Without any nobody who goes on could submit it."""
+    staying = {one.worker for one in path}
+    return [one.worker for one in settled.order.order.path if one.worker in staying]
+
+
 def find_submitter(order: Order, settled: Settle) -> bytes:
-    """The worker that submits the settlement: the first of its path that goes on; zero when none does."""
-    staying = {one.worker for one in order.path}
-    return next((one.worker for one in settled.order.order.path if one.worker in staying), bytes(32))
+    """The worker that submits the settlement: the last stage of its path if that goes on, for it may hold one over
+    more windows; else the first that goes on; zero when none does."""
+    staying, last = find_staying(order.path, settled), settled.order.order.path[-1].worker
+    if not staying:
+        return bytes(32)
+    return last if last in staying else staying[0]

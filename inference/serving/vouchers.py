@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inference.serving.boundary import BoundaryError
-from proto_specs.limits import UNVOUCHED_TOKENS_MAX, WINDOW_POSITIONS
+from proto_specs.limits import UNVOUCHED_TOKENS_MAX
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.request import (
     SignedVoucher,
@@ -12,9 +12,6 @@ from proto_specs.types.request import (
     compute_windows,
     is_voucher_signed,
 )
-
-VOUCHERS_KEPT = 8
-"""Prefix roots are a few windows behind the last voucher, and settle with one of their own."""
 
 
 class VoucherBook:
@@ -25,7 +22,8 @@ class VoucherBook:
         self._prompt_tokens = prompt_tokens
         self._session_key = session_key
         self._hashes = [ZERO_HASH]
-        self._by_tokens: dict[int, SignedVoucher] = {}
+        self._by_windows: dict[int, SignedVoucher] = {}
+        """The best voucher within so many windows. Prefix roots are behind the last one, by what their senders like."""
         self.voucher: SignedVoucher | None = None
 
     @property
@@ -68,9 +66,8 @@ class VoucherBook:
         if promised.final and not (is_finished and promised.tokens == self.tokens):
             raise BoundaryError("a final voucher before the end")
         self.validate(signed)
-        self.voucher = self._by_tokens[promised.tokens] = signed
-        if len(self._by_tokens) > VOUCHERS_KEPT:
-            del self._by_tokens[min(self._by_tokens)]
+        self.voucher = signed
+        self._by_windows[self.compute_windows_of(promised.tokens) if promised.tokens else 0] = signed
 
     def validate(self, signed: SignedVoucher) -> None:
         """Raises BoundaryError for a voucher of another request, or one that the session key did not sign."""
@@ -80,9 +77,12 @@ class VoucherBook:
             raise BoundaryError("the voucher is not signed by the session key")
 
     def get_voucher(self, windows: int) -> SignedVoucher | None:
-        """The voucher for what the first `windows` whole windows hold, if the client has given it; 0 has none."""
-        tokens = max(0, windows * WINDOW_POSITIONS - self._prompt_tokens + 1)
-        return self._by_tokens.get(tokens) if windows else None
+        """The best voucher for tokens of the first `windows` whole windows, if the client has given any; 0 has none.
+
+        It need not be for all of them: a client that vouches for odd numbers pays what it vouched for.
+        """
+        best = max((one for one in self._by_windows if one <= windows), default=None)
+        return self._by_windows[best] if windows and best is not None else None
 
     def compute_windows_of(self, tokens: int) -> int:
         """Windows that hold the positions of the prompt and of `tokens` generated tokens."""

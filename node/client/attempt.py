@@ -7,6 +7,7 @@ have signed (inference.md, "Continuations").
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 import trio
 
@@ -38,6 +39,11 @@ from proto_specs.types.wire import FailureCode
 
 PATHS_MAX = 4
 """Paths that are tried without a token before the caller sees an error."""
+COST_FACTOR_MAX = 4
+"""So many times the highest price of the first path may be vouched for in orders that failed: workers who compute the
+prompt, give a token and are gone would else be paid for it by one order after another."""
+ACCUSED_MAX = 3
+"""Workers that one of them may say it lost in one answer, before it is left out itself."""
 FUNDED_S = 20.0
 """So long a worker's node may not know yet of a session's opening or top-up."""
 RESEND_S = 0.25
@@ -75,6 +81,8 @@ class RequestAttempts:
         self._so_far = AnswerSoFar(ask)
         self._scored = 0
         self._excluded: set[bytes] = set()
+        self._accused = Counter[bytes]()
+        self._promised = self._price_max = 0
         self._reasons: list[str] = []
         self._is_busy = True
         self._is_reread = False
@@ -100,7 +108,7 @@ class RequestAttempts:
 
     async def _try_paths(self, answer: PaidAnswer) -> None:
         tried, tokens = 0, 0
-        while tried < PATHS_MAX and answer.orders <= EPOCH_MAX:
+        while tried < PATHS_MAX and answer.orders <= EPOCH_MAX and self._promised <= COST_FACTOR_MAX * self._price_max:
             try:
                 if await self._try_path(answer):
                     return
@@ -129,6 +137,7 @@ class RequestAttempts:
         else:
             route = await self._routes.choose(ask, self._excluded)
         self._check(route)
+        self._price_max = self._price_max or self._compute_price(route)
         answer.times.routed_s = answer.get_elapsed()
         await self._pool.prepare(ask.model, ask.max_price, self._compute_price(route))
         try:
@@ -172,13 +181,13 @@ class RequestAttempts:
 
     def _make_machine_of(self, made: Order, route: Route, order: SessionOrder) -> ClientRequest:
         signed, so_far = sign_order(made, order.key), self._so_far
-        settled = so_far.settled if made.continuation is not None else None
+        settled = so_far.get_settled(made.path)
         return ClientRequest(signed, so_far.prompt, order.key, self._ask.grammar, route.manifest.eos_tokens, settled)
 
     async def _run_order(self, answer: PaidAnswer, route: Route, order: SessionOrder, links: list[FrameLink]) -> bool:
         machine = self._make_machine(route, order)
         answer.times.ordered_s = answer.get_elapsed()
-        self._so_far.note_ordered()
+        self._so_far.note_ordered(route.path)
         try:
             while True:
                 answer.begin(route, order.session, machine)
@@ -204,8 +213,11 @@ class RequestAttempts:
             answer.finish()
             return True
         if not answer.is_accepted_by_all:
+            if failure.code is FailureCode.BAD_ORDER:
+                self._so_far.note_refused(route.path)
             self._judge(route, failure)
             return False
+        self._promised += machine.cost_nmyl  # settled or not: who has the roots may keep them from this side
         cost = self._so_far.leave(machine)
         answer.leave(failure, route.workers[_find_lost(route, failure)].worker, cost)
         if machine.tokens and failure.code in FOR_GOOD and not isinstance(failure, StageLost):
@@ -275,9 +287,14 @@ class RequestAttempts:
         self._note_failed(route, failure)
 
     def _note_failed(self, route: Route, failure: RequestFailed) -> None:
-        worker = route.workers[_find_lost(route, failure)].worker
+        worker, accuser = (route.workers[one].worker for one in (_find_lost(route, failure), failure.stage))
         self._routes.memory.note_failed(worker, trio.current_time())
         self._excluded.add(worker)
+        if worker != accuser:  # nobody else saw it: a neighbour that lies has its rivals left out, one after another
+            self._accused[accuser] += 1
+            if self._accused[accuser] >= ACCUSED_MAX and self._routes.has_path(self._ask, self._excluded | {accuser}):
+                self._routes.memory.note_failed(accuser, trio.current_time())
+                self._excluded.add(accuser)
         self._is_busy = self._is_busy and failure.code is FailureCode.NO_CAPACITY
         self._reasons.append(failure.message)
         logger.info("another path is tried: %s", failure.message)
@@ -285,7 +302,7 @@ class RequestAttempts:
 
 def _find_lost(route: Route, failure: RequestFailed) -> int:
     """The stage that is to blame."""
-    if failure.lost is not None:
+    if failure.lost is not None and failure.code is FailureCode.NEIGHBOUR_LOST:
         return failure.lost
     is_neighbour = failure.code is FailureCode.NEIGHBOUR_LOST and not isinstance(failure, StageLost)
     is_told = is_neighbour and failure.stage + 1 < len(route.workers)

@@ -89,6 +89,9 @@ class ChainView(Protocol):
     async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
         """Whether a request with this number was settled in a session."""
 
+    async def get_settled_positions(self, request: bytes) -> int | None:
+        """Positions that a request was settled with; None when it is not settled."""
+
     async def get_worker(self, worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
         """A worker by key; None when there is none. `fresh`: as it is now, not as it was read a while ago."""
 

@@ -184,6 +184,11 @@ class RpcChain:
                 self._block = _Block(height, await self.read(queries.read_params), until_s, now_s + SLOW_AGE_S)
             return self._block
 
+    async def get_settled_positions(self, request: bytes) -> int | None:
+        """See ChainView."""
+        found = await self.get_request(request)
+        return None if found is None else found.positions
+
     async def get_request(self, request: bytes) -> Request | None:
         """A settled request."""
         return await self.read(queries.read_request, request)

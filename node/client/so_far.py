@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from inference.serving.client import ClientRequest
+from inference.serving.continuing import find_staying
 from node.client.answer import Ask
 from node.client.escrow_session import EscrowSlice
 from node.client.routes import Route
@@ -30,7 +33,9 @@ class AnswerSoFar:
         self.path: tuple[PathStage, ...] = ()
         """The path of the last order that all its stages took."""
         self.settled: Settle | None = None
-        """What settles the positions that the next order does not bill."""
+        """What settles the most positions that the next order need not bill."""
+        self._brought: Settle | None = None
+        """The one that an order brought: whoever took that has submitted it, perhaps."""
         self._session: bytes | None = None
         before = ask.before
         self._continued: bytes | None = None if before is None else before.request
@@ -57,12 +62,13 @@ class AnswerSoFar:
             tokens_max=ask.tokens_max - len(self.tokens),
             sampling=ask.sampling,
             path=route.path,
-            continuation=self._make_continuation(),
+            continuation=self._make_continuation(route.path),
         )
 
-    def note_ordered(self) -> None:
-        """An order was sent: a stage that saw it takes no other one of its epoch."""
+    def note_ordered(self, path: Sequence[PathStage] = ()) -> None:
+        """An order over this path was sent: a stage that saw it takes no other one of its epoch."""
         self._epoch += 1
+        self._brought = self.get_settled(path)
 
     def leave(self, machine: ClientRequest) -> int:
         """An order failed after all its stages took part; what it costs, in nmyl. Its tokens are here already."""
@@ -81,11 +87,28 @@ class AnswerSoFar:
         """The next order is paid by this session. True: it is another one, so that all is billed that is computed."""
         if self._session in (None, session) or self.settled is None:
             return False
-        self.settled = None
+        self.settled = self._brought = None
         return True
 
-    def _make_continuation(self) -> Continuation | None:
+    def get_settled(self, path: Sequence[PathStage]) -> Settle | None:
+        """What settles the positions that an order over this path does not bill.
+
+        A worker of the path submits it, who was there before; or another one has, to whom an order brought it.
+        """
+        settled = self.settled
+        return settled if settled is not None and find_staying(path, settled) else self._brought
+
+    def note_refused(self, path: Sequence[PathStage]) -> None:
+        """An order over this path was refused: the settlement that it brought is perhaps not on chain."""
+        brought = self._brought
+        if brought is not None and self.get_settled(path) is brought and not find_staying(path, brought):
+            self._brought = None
+
+    def _make_continuation(self, path: Sequence[PathStage]) -> Continuation | None:
         if self._continued is None:
             return None
-        settled = 0 if self.settled is None else self.settled.stage_roots[0].roots.positions
-        return Continuation(self._continued, min(self._epoch, EPOCH_MAX), len(self._ask.prompt), settled)
+        settled, epoch, start = self.get_settled(path), min(self._epoch, EPOCH_MAX), len(self._ask.prompt)
+        if settled is None:
+            return Continuation(self._continued, epoch, start, 0)
+        positions = settled.stage_roots[0].roots.positions
+        return Continuation(compute_request_id(settled.order.order), epoch, start, positions)

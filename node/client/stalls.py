@@ -14,6 +14,8 @@ STUCK_S = 2.0
 """So is one that has rows to compute and computes nothing for so long, or three times as long as a pass takes there."""
 PASS_FACTOR = 3
 PASS_S_MAX = 20.0
+TAKES_NO_ROWS = "takes no rows"
+"""Of a stage to which the one before says that it sent some."""
 
 
 @dataclass(slots=True)
@@ -84,6 +86,6 @@ class StallWatch:
             if is_standing and one.pong.computed < one.pong.received:
                 return stage, "computes nothing"
             if is_standing and sent is not None and one.pong.received < sent:
-                return stage, "takes no rows"
+                return stage, TAKES_NO_ROWS
             sent = one.pong.computed
         return None

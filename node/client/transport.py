@@ -20,7 +20,7 @@ from inference.serving.client import (
     ToStage,
 )
 from node.client.link import FrameLink
-from node.client.stalls import StallWatch
+from node.client.stalls import TAKES_NO_ROWS, StallWatch
 from node.p2p.errors import NetworkError, PeerUnreachable
 from node.p2p.host import P2PHost
 from proto_specs.errors import ProtocolError
@@ -291,7 +291,11 @@ class _RequestRun:
             stalled = self._stalls.find_stalled(now_s)
             if stalled is not None and self._may_replace(stalled[0]):
                 number, what = stalled
-                self._fail(number, FailureCode.NEIGHBOUR_LOST, f"{self._peers[number].name} {what}")
+                message = f"{self._peers[number].name} {what}"
+                if what == TAKES_NO_ROWS:  # so says the stage before
+                    self._report(StageLost(number - 1, FailureCode.NEIGHBOUR_LOST, message, number))
+                else:
+                    self._fail(number, FailureCode.NEIGHBOUR_LOST, message)
 
     def cancel(self, failure: RequestFailed | None = None) -> None:
         """Tell every stage that the client leaves the request; does nothing when it is done, or all is signed.
@@ -306,7 +310,8 @@ class _RequestRun:
         is_moving = self._accepted == len(self._links) or self._machine.order.order.continuation is not None
         told = Failed(self._machine.request, FailureCode.CANCELLED, "cancelled by the client")
         if failure is not None and is_moving:
-            told = Failed(self._machine.request, FailureCode.MOVED, "the client goes on elsewhere", failure.stage)
+            lost = failure.stage if failure.lost is None else failure.lost
+            told = Failed(self._machine.request, FailureCode.MOVED, "the client goes on elsewhere", lost)
         for link in self._links:
             if not link.is_lost:
                 try:

@@ -64,6 +64,10 @@ class AccountDutyChain:
         """See ChainView."""
         return await self._chain.is_sequence_used(session, sequence)
 
+    async def get_settled_positions(self, request: bytes) -> int | None:
+        """See ChainView."""
+        return await self._chain.get_settled_positions(request)
+
     async def get_worker(self, worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
         """See ChainView."""
         return await self._chain.get_worker(worker, fresh=fresh)

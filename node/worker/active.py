@@ -146,7 +146,8 @@ class ActiveRequest:
         finally:
             self._is_over = True
             self._inbox.close()
-            self._windows.delete()
+            if self.is_settling or not self.machine.prefix_windows:
+                self._windows.delete()  # else nobody has kept what others may settle: the next start does
             await self._compute.close(self.request)
 
     def freeze(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,10 @@ from node.machine.files import write_synced
 from node.worker.openings import OpeningStore, OpeningUnavailable
 from node.worker.window_files import WindowFile, WindowsHead, read_left
 from proto_specs.codec import decode, encode
+from proto_specs.errors import DecodeError
 from proto_specs.limits import EXTRINSIC_BYTES_MAX
 from proto_specs.types.calls import Settle
-from proto_specs.types.request import OpeningRequest
+from proto_specs.types.request import OpeningRequest, compute_request_id
 from proto_specs.types.verdict import compute_challenge_id
 
 logger = logging.getLogger("myelin.worker")
@@ -64,6 +66,12 @@ class RequestArchive(Protocol):
         Raises OSError when it cannot be kept.
         """
 
+    async def settle_later(self, request: bytes, call: Settle, wait_s: float) -> None:
+        """Keep a settlement, and submit it after a while unless the chain has one then. One that is kept already stays.
+
+        Raises OSError when it cannot be kept.
+        """
+
 
 class DiskRequestArchive:
     """`RequestArchive` over a directory and an account."""
@@ -77,6 +85,7 @@ class DiskRequestArchive:
         self._keep_left()
         self._account = account
         self._sent: dict[bytes, _Sent] = {}
+        self._due_s: dict[bytes, float] = {}
         self._sending: set[bytes] = set()
         self._limiter = trio.CapacityLimiter(OPENINGS_AT_ONCE_MAX)
 
@@ -96,6 +105,13 @@ class DiskRequestArchive:
             return await self._submit(request, call, RETRY_S)
         finally:
             self._sending.discard(request)
+
+    async def settle_later(self, request: bytes, call: Settle, wait_s: float) -> None:
+        """See RequestArchive. A worker that is started again meanwhile does not wait."""
+        path = self._path(request)
+        if not path.exists():
+            self._due_s[request] = trio.current_time() + wait_s
+            await trio.to_thread.run_sync(write_synced, path, encode(call))
 
     async def open(self, body: bytes) -> bytes:
         """Answer an encoded OpeningRequest, for a window that the beacon drew and that is still undecided.
@@ -153,6 +169,8 @@ class DiskRequestArchive:
         if await self._account.chain.get_request(request) is not None:
             self._drop(request, path)
             return
+        if trio.current_time() < self._due_s.get(request, 0.0):
+            return
         call = decode(Settle, path.read_bytes(), EXTRINSIC_BYTES_MAX)
         session = await self._account.chain.get_session(call.order.order.session)
         if session is None or not session.is_settleable:
@@ -193,14 +211,22 @@ class DiskRequestArchive:
     def _keep_left(self) -> None:
         """What ran when this worker was killed may be settled by the others of its path, and drawn."""
         for path, found in read_left(self._running):
-            if found is not None:
+            if found is not None and not self._is_kept(found):
                 self.openings.save(found)
                 logger.info("request %s: %d windows kept from before", path.stem[:12], len(found.output_leaves))
             path.unlink()
 
+    def _is_kept(self, found: RequestRecord) -> bool:
+        """Whether a record of as many windows is there: a request that ended is kept whole before its windows go."""
+        with contextlib.suppress(OpeningUnavailable, DecodeError):
+            kept = self.openings.load(compute_request_id(found.order.order), found.stage)
+            return len(kept.output_leaves) >= len(found.output_leaves)
+        return False
+
     def _drop(self, request: bytes, path: Path) -> None:
         path.unlink(missing_ok=True)
         self._sent.pop(request, None)
+        self._due_s.pop(request, None)
 
     async def _is_over(self, request: bytes, stage: int) -> bool:
         """Whether a kept request cannot be challenged any more."""

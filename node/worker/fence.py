@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, TypeVar
 
 from node.worker.refusal import OrderRefused
 from proto_specs.types.request import Order
 from proto_specs.types.wire import FailureCode
+
+V = TypeVar("V")
 
 REPLAYS_MAX: Final = 4
 """Orders that one settlement frees from paying for its positions, on one worker: stages may be lost several times."""
@@ -16,10 +18,14 @@ ANSWERS_MAX: Final = 4096
 
 
 class Fence:
-    """The latest epoch that goes on from each request, and how many orders did. Outlives the requests."""
+    """The latest epoch that goes on from each request of a session, and how many orders rode on its settlement.
+
+    Outlives the requests. Orders that bill everything cost nothing to sign: they do not make it forget the others.
+    """
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        self._epochs: OrderedDict[tuple[bytes, bytes], int] = OrderedDict()
+        self._rides: OrderedDict[tuple[bytes, bytes], tuple[int, int]] = OrderedDict()
 
     def pass_order(self, order: Order) -> None:
         """Count a continuation; any other order passes. Raises OrderRefused.
@@ -30,13 +36,21 @@ class Fence:
         continuation = order.continuation
         if continuation is None:
             return
-        epoch, orders = self._seen.get(continuation.request, (0, 0))
+        key = order.session, continuation.request
+        ridden, rides = self._rides.get(key, (0, 0))
+        epoch = max(self._epochs.get(key, 0), ridden)
         if continuation.epoch <= epoch:
             raise OrderRefused(FailureCode.BAD_ORDER, f"an order of epoch {epoch} goes on from there already")
-        orders += continuation.settled_positions > 0
-        if orders > REPLAYS_MAX:
+        if not continuation.settled_positions:
+            _remember(self._epochs, key, continuation.epoch)
+            return
+        if rides >= REPLAYS_MAX:
             raise OrderRefused(FailureCode.BAD_ORDER, f"{REPLAYS_MAX} orders go on from that settlement already")
-        self._seen[continuation.request] = continuation.epoch, orders
-        self._seen.move_to_end(continuation.request)
-        if len(self._seen) > ANSWERS_MAX:
-            self._seen.popitem(last=False)
+        _remember(self._rides, key, (continuation.epoch, rides + 1))
+
+
+def _remember(known: OrderedDict[tuple[bytes, bytes], V], key: tuple[bytes, bytes], value: V) -> None:
+    known[key] = value
+    known.move_to_end(key)
+    if len(known) > ANSWERS_MAX:
+        known.popitem(last=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Final
 
 from inference.serving.boundary import BoundaryError
 from inference.serving.continuing import find_submitter, validate_settled, validate_settled_tokens
@@ -11,6 +12,7 @@ from inference.serving.events import Conclude
 from inference.serving.kept import KeptRows
 from node.worker.active import ActiveRequest
 from node.worker.archive import RequestArchive
+from node.worker.ends import HOLD_S
 from node.worker.fence import Fence
 from node.worker.refusal import OrderRefused
 from node.worker.requests import Requests
@@ -19,6 +21,9 @@ from proto_specs.types.request import compute_request_id
 from proto_specs.types.wire import FailureCode, OpenRequest
 
 logger = logging.getLogger("myelin.worker")
+
+LAST_STAGE_S: Final = HOLD_S + 10.0
+"""How long a last stage that is not in the path any more has to settle, before another submits what the client has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class Takeover:
 
     before: tuple[ActiveRequest, ...]
     settled: Settle | None
+    worker: bytes
     is_submitter: bool
 
     @property
@@ -52,19 +58,25 @@ class Takeover:
             one.abandon("the order that goes on from it was not taken")
 
     async def complete(self, archive: RequestArchive) -> None:
-        """End the requests before: their writes count no more."""
+        """End the requests before: their writes count no more.
+
+        What the client has vouched for is settled whatever the order says of it: only a last stage can tell, so it
+        submits the better settlement, and another stage does so only once the last one had its time.
+        """
         settled = self.settled
         paid = None if settled is None else compute_request_id(settled.order.order)
-        is_told = False
+        is_sent = False
         for one in self.before:
-            if settled is None or one.request != paid:
-                one.conclude(Conclude(0))
-                continue
-            windows = settled.stage_roots[0].roots.windows
-            is_told = one.conclude(Conclude(windows, settled if self.is_submitter else None))
-        if settled is not None and paid is not None and self.is_submitter and not is_told:
+            own = one.machine.get_settlement() if one.is_last else None
+            told = Conclude(0 if own is None else _count_windows(own), own)
+            if settled is not None and one.request == paid and _count_windows(settled) >= told.windows:
+                told = Conclude(_count_windows(settled), settled if one.is_last and self.is_submitter else None)
+            is_concluded = one.conclude(told)
+            is_sent = is_sent or (one.request == paid and is_concluded and told.settlement is not None)
+        if settled is not None and paid is not None and self.is_submitter and not is_sent:
+            is_last = settled.order.order.path[-1].worker == self.worker
             try:
-                await archive.settle(paid, settled)
+                await archive.settle_later(paid, settled, 0.0 if is_last else LAST_STAGE_S)
             except OSError as error:
                 logger.error("the settlement of %s cannot be kept on disk: %s", paid.hex()[:12], error)
 
@@ -86,17 +98,21 @@ def prepare_handover(
         if order.settled_positions:
             raise OrderRefused(FailureCode.BAD_ORDER, "the settlement of what the order does not bill is missing")
         fence.pass_order(order)
-        return Takeover(tuple(before), None, False)
+        return Takeover(tuple(before), None, worker, False)
     try:
         validate_settled(order, settled, session_key)
         if opened.prompt:
             validate_settled_tokens(order, settled, opened.prompt)
     except BoundaryError as error:
         raise OrderRefused(error.code, str(error)) from error
-    paid, windows = compute_request_id(settled.order.order), settled.stage_roots[0].roots.windows
+    paid, windows = compute_request_id(settled.order.order), _count_windows(settled)
     for one in before:
         if one.request == paid and one.machine.prefix_windows < windows:
             signed = one.machine.prefix_windows
             raise OrderRefused(FailureCode.BAD_ORDER, f"{windows} windows are settled, {signed} are signed here")
     fence.pass_order(order)
-    return Takeover(tuple(before), settled, find_submitter(order, settled) == worker)
+    return Takeover(tuple(before), settled, worker, find_submitter(order, settled) == worker)
+
+
+def _count_windows(settled: Settle) -> int:
+    return settled.stage_roots[0].roots.windows

@@ -56,6 +56,7 @@ async def admit_order(
     price, size = compute_price_max(order), order.slice_end - order.slice_start
     if price > size:
         raise OrderRefused(FailureCode.BAD_ORDER, f"the request may cost {price} nmyl, its slice is of {size}")
+    await outstanding.check_settles(order.session, chain)
     asked: list[Callable[[], Awaitable[SessionEntry | None]]]
     asked = [partial(chain.get_session, order.session), partial(_check_sequence, order, chain)]
     session = _check_session(signed, (await run_each(asked))[0])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import trio
 
@@ -15,6 +17,14 @@ from proto_specs.types.wire import FailureCode
 
 ENDED_S_MAX = 120.0
 """How long an ended request counts while its settlement is awaited. The journal keeps it from running again."""
+
+
+UNSETTLED_S: Final = 90.0
+"""A settlement is on chain by then, unless something keeps it."""
+UNSETTLED_MAX: Final = 32
+"""Requests of one session whose windows were signed and never settled. Each lies on this worker's disk for a day. An
+honest client leaves one at times, when a stage is lost before the last one has signed."""
+SESSIONS_MAX: Final = 4096
 
 
 @dataclass(slots=True)
@@ -33,6 +43,8 @@ class Outstanding:
 
     def __init__(self) -> None:
         self._taken: dict[bytes, _Taken] = {}
+        self._unsettled: OrderedDict[bytes, dict[int, float]] = OrderedDict()
+        """By session: sequence numbers, and when their requests ended."""
 
     def __len__(self) -> int:
         return len(self._taken)
@@ -78,6 +90,31 @@ class Outstanding:
         taken = self._taken[compute_request_id(order)]
         taken.ended_s = trio.current_time()
         taken.is_owed = is_settling
+        if is_settling:
+            self.expect(order.session, order.sequence)
+
+    def expect(self, session: bytes, sequence: int) -> None:
+        """A request of a session is about to be settled, by this worker or by whoever brought its settlement."""
+        self._unsettled.setdefault(session, {})[sequence] = trio.current_time()
+        self._unsettled.move_to_end(session)
+        if len(self._unsettled) > SESSIONS_MAX:
+            self._unsettled.popitem(last=False)
+
+    async def check_settles(self, session: bytes, chain: ChainView) -> None:
+        """Raises OrderRefused for a session that leaves requests unsettled, for whatever reason; ChainUnreachable.
+
+        A client may sign windows and never vouch for them: then the stages keep records that nobody pays for.
+        """
+        ended, now_s = self._unsettled.get(session, {}), trio.current_time()
+        late = [number for number, ended_s in ended.items() if now_s - ended_s > UNSETTLED_S]
+        if len(late) < UNSETTLED_MAX:
+            return
+        shown = await run_each([partial(chain.is_sequence_used, session, one) for one in late])
+        for number, is_settled in zip(late, shown, strict=True):
+            if is_settled:
+                ended.pop(number, None)
+        if shown.count(False) >= UNSETTLED_MAX:
+            raise OrderRefused(FailureCode.NO_CAPACITY, f"{shown.count(False)} requests of the session are not settled")
 
     async def forget(self, session: bytes, chain: ChainView) -> bool:
         """Drop what the chain shows settled by now; whether there was any. Raises ChainUnreachable.

@@ -30,6 +30,7 @@ from node.worker.presence import Presence
 from node.worker.refusal import OrderRefused
 from node.worker.request_journal import RequestJournal
 from node.worker.requests import Requests
+from node.worker.settled import check_settled
 from proto_specs.ed25519 import SigningKey
 from proto_specs.errors import DecodeError
 from proto_specs.limits import FRAME_BYTES_MAX
@@ -123,7 +124,10 @@ class WorkerServer:
             check_attached(opened, admission.stage, parts.manifest.architecture.vocab)
             parts.journal.check(compute_request_id(order.order), admission.session)
             session_key, attached = admission.session.session_key, (opened.prompt, opened.grammar)
+            await check_settled(order.order, opened.settled, admission.session, parts.manifest, parts.chain)
             handover = prepare_handover(opened, session_key, parts.entry.worker, self.requests, self._fence)
+            if opened.settled is not None:  # it frees positions: whoever should submit it may keep it
+                self.outstanding.expect(order.order.session, opened.settled.order.order.sequence)
             peers = await self._reach_peers(admission, client)
             handover.freeze()
             setup = StageSetup(order, admission.stage, parts.manifest, session_key, parts.worker_key, *attached)

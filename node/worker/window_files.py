@@ -26,6 +26,8 @@ from proto_specs.types.wire import FailureCode
 
 SUFFIX = ".windows"
 HEAD_BYTES_MAX = 64 * limits.MIB
+FILE_BYTES_MAX = 4 * limits.OPENING_BYTES_MAX
+"""More than the head and all windows of a request take: what is larger was not written here."""
 _LENGTH = struct.Struct(">I")
 
 
@@ -92,7 +94,7 @@ class WindowFile:
 def read_left(directory: Path) -> Iterator[tuple[Path, RequestRecord | None]]:
     """The records of requests that ran when this worker was killed, as far as they were written; None: nothing is."""
     for path in sorted(directory.glob(f"*{SUFFIX}")):
-        yield path, _read_record(path.read_bytes())
+        yield path, _read_record(path.read_bytes()) if path.stat().st_size <= FILE_BYTES_MAX else None
 
 
 def _read_record(data: bytes) -> RequestRecord | None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from inference.serving.boundary import BoundaryError
+from inference.serving.boundary import BoundaryError, BoundaryLog
 from inference.serving.continuing import find_submitter, validate_settled, validate_settled_tokens
 from node.worker.fence import ANSWERS_MAX, REPLAYS_MAX, Fence
 from node.worker.handover import prepare_handover
 from node.worker.refusal import OrderRefused
 from node.worker.requests import Requests
+from node.worker.settled import check_settled
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Settle
+from proto_specs.types.manifest import WireDtype
 from proto_specs.types.request import (
     Continuation,
     Order,
@@ -29,8 +31,9 @@ from proto_specs.types.request import (
     sign_voucher,
 )
 from proto_specs.types.wire import FailureCode, OpenRequest
-from tests.property.inference.serving.harness import SESSION_KEY
+from tests.property.inference.serving.harness import SESSION_KEY, make_manifest
 from tests.property.inference.serving.recovery import KEYS, Told, answer
+from tests.unit.node.worker.world import DictChain, make_chain
 
 PROMPT_TOKENS = 70
 EVE = SigningKey.from_seed(b"e" * 32)
@@ -80,7 +83,7 @@ def test_the_honest_one_is_taken_by_every_stage(honest: OpenRequest) -> None:
     assert get_refusal(replace(honest, prompt=b"")) is None
     order, settled = honest.order.order, honest.settled
     assert settled is not None
-    assert find_submitter(order, settled) == KEYS[0].public_key, "the first stage is still there"
+    assert find_submitter(order, settled) == KEYS[2].public_key, "the last stage is still there"
 
 
 def test_nothing_is_free_without_a_settlement(honest: OpenRequest) -> None:
@@ -295,8 +298,25 @@ def test_the_memory_of_fences_is_bounded(plain: Order) -> None:
     fence = Fence()
     for number in range(ANSWERS_MAX + 100):
         fence.pass_order(go_on(plain, number, 1))
-    assert len(fence._seen) == ANSWERS_MAX  # noqa: SLF001
+    assert len(fence._epochs) == ANSWERS_MAX  # noqa: SLF001
     fence.pass_order(plain)
+
+
+def test_orders_that_cost_nothing_do_not_make_a_fence_forget(plain: Order, honest: OpenRequest) -> None:
+    """The attack: a paid prefix is ridden four times, 4,096 orders that no worker can open follow, and again."""
+    fence = Fence()
+    for epoch in range(1, REPLAYS_MAX + 1):
+        assert get_refusal(restate(honest, epoch=epoch), fence) is None
+    for number in range(ANSWERS_MAX + 1):
+        fence.pass_order(go_on(plain, number, 1))
+    assert get_refusal(restate(honest, epoch=9), fence) is not None
+
+
+def test_nobody_fences_the_answer_of_another_session(plain: Order) -> None:
+    """The attack: a worker of the path, or whoever reads the chain, names the request in an order of its own."""
+    fence = Fence()
+    fence.pass_order(replace(go_on(plain, 7, 255), session=b"e" * 32))
+    fence.pass_order(go_on(plain, 7, 1))
 
 
 def test_orders_that_bill_everything_may_go_on_as_often_as_stages_are_lost(plain: Order) -> None:
@@ -305,3 +325,120 @@ def test_orders_that_bill_everything_may_go_on_as_often_as_stages_are_lost(plain
         fence.pass_order(go_on(plain, 7, epoch))
     with pytest.raises(OrderRefused):
         fence.pass_order(go_on(plain, 7, 255))
+
+
+# A settlement that nobody can submit ---------------------------------------------------------------------------------
+
+
+def forge(opened: OpenRequest, keys: Sequence[SigningKey], **fields: Any) -> OpenRequest:
+    """The order before as if other workers had served it: it takes nothing but keys."""
+    assert opened.settled is not None
+    old = opened.settled.order.order
+    path = tuple(replace(one, worker=key.public_key) for one, key in zip(old.path, keys, strict=True))
+    before = replace(old, path=path, **fields)
+    request = compute_request_id(before)
+    voucher = sign_voucher(replace(opened.settled.voucher.voucher, request=request), SESSION_KEY)
+    log = BoundaryLog(request, 0, 1, WireDtype.TOKEN)
+    for start in range(0, opened.order.order.settled_positions, 32):
+        log.append(start, 32, opened.prompt[4 * start : 4 * start + 128])
+        log.close_window(log.make_leaf(log.leaves), b"")
+    stated = [replace(one.roots, request=request) for one in opened.settled.stage_roots]
+    stated[0] = replace(stated[0], input_root=log.compute_root())
+    roots = tuple(sign_stage_roots(one, key) for one, key in zip(stated, keys, strict=True))
+    forged = restate(opened, request=request)
+    return replace(forged, settled=Settle(sign_order(before, SESSION_KEY), voucher, roots))
+
+
+def make_world(opened: OpenRequest) -> DictChain:
+    """All of the old path and of the new one serve the model, and the session has what both orders may cost."""
+    chain, order = make_chain(), opened.order.order
+    entry, session = next(iter(chain.workers.values())), next(iter(chain.sessions.values()))
+    assert opened.settled is not None
+    for one in (*order.path, *opened.settled.order.order.path):
+        chain.workers[one.worker] = replace(entry, worker=one.worker, model=order.model)
+    chain.sessions[order.session] = replace(session, deposit=10**6)
+    return chain
+
+
+async def check_on_chain(opened: OpenRequest, chain: DictChain) -> None:
+    order = opened.order.order
+    await check_settled(order, opened.settled, chain.sessions[order.session], make_manifest(), chain)
+
+
+def set_apart(opened: OpenRequest) -> OpenRequest:
+    """With a slice of its own, as the pool of a client gives."""
+    assert opened.settled is not None
+    end = opened.settled.order.order.slice_end
+    return reorder(opened, slice_start=end, slice_end=end + 100_000)
+
+
+async def test_what_the_chain_would_take_is_taken(honest: OpenRequest) -> None:
+    opened = set_apart(honest)
+    await check_on_chain(opened, make_world(opened))
+
+
+async def test_workers_that_are_none_pay_for_nothing(honest: OpenRequest) -> None:
+    """The attack: the client makes keys, signs with them that a long prompt was computed, and has it computed."""
+    mallory = [SigningKey.from_seed(bytes([200 + one]) * 32) for one in range(3)]
+    opened = set_apart(honest)
+    forged = forge(opened, [KEYS[0], *mallory[1:]])
+    assert get_refusal(forged) is None, "all signatures are in order"
+    with pytest.raises(OrderRefused, match="no worker of the model"):
+        await check_on_chain(forged, make_world(opened))
+    with pytest.raises(OrderRefused, match="no worker of its path goes on"):
+        await check_on_chain(forge(opened, mallory), make_world(opened))
+
+
+async def test_a_settlement_without_survivors_is_worth_what_the_chain_shows(honest: OpenRequest) -> None:
+    opened = set_apart(honest)
+    moved = forge(opened, KEYS[5:8])
+    chain, request = make_world(moved), moved.order.order.continuation
+    assert request is not None
+    for shown, is_taken in ((None, False), (32, False), (moved.order.order.settled_positions, True)):
+        chain.settled = {} if shown is None else {request.request: shown}
+        if is_taken:
+            await check_on_chain(moved, chain)
+        else:
+            with pytest.raises(OrderRefused, match="not on chain"):
+                await check_on_chain(moved, chain)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"slice_end": 10**7}, "does not pay"),
+        ({"slice_end": 10}, "does not pay"),
+        ({"slice_end": 150_000}, "only one of"),
+        ({"sequence": 1}, "only one of"),
+        ({"service_class": 7}, "class"),
+    ],
+)
+async def test_an_order_before_that_cannot_be_settled_frees_nothing(
+    honest: OpenRequest, fields: dict[str, Any], why: str
+) -> None:
+    opened = set_apart(honest)
+    with pytest.raises(OrderRefused, match=why):
+        await check_on_chain(forge(opened, KEYS[:3], **fields), make_world(opened))
+
+
+async def test_without_a_chain_nothing_is_freed(honest: OpenRequest) -> None:
+    opened = set_apart(honest)
+    chain = make_world(opened)
+    chain.is_reachable = False
+    with pytest.raises(OrderRefused) as refused:
+        await check_on_chain(opened, chain)
+    assert refused.value.code is FailureCode.INTERNAL
+
+
+def test_an_order_before_over_no_path_is_refused(honest: OpenRequest) -> None:
+    """It was an IndexError inside the worker."""
+    refusal = get_refusal(forge_empty(honest))
+    assert refusal is not None
+    assert refusal.code is FailureCode.BAD_ORDER
+
+
+def forge_empty(opened: OpenRequest) -> OpenRequest:
+    assert opened.settled is not None
+    before = sign_order(replace(opened.settled.order.order, path=()), SESSION_KEY)
+    forged = restate(opened, request=compute_request_id(before.order))
+    return replace(forged, settled=replace(opened.settled, order=before, stage_roots=()))

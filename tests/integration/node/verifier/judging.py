@@ -68,6 +68,9 @@ class DrawnChain:
     async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
         raise NotImplementedError
 
+    async def get_settled_positions(self, request: bytes) -> int | None:
+        raise NotImplementedError
+
     async def get_worker(self, worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
         return await self.network.chain.get_worker(worker)
 

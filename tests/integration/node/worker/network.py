@@ -76,6 +76,10 @@ class WatchedManager:
         self.settlements[request] = call
         return await self.disk.settle(request, call)
 
+    async def settle_later(self, request: bytes, call: Settle, wait_s: float) -> None:
+        self.settlements.setdefault(request, call)
+        await self.disk.settle_later(request, call, wait_s)
+
 
 @dataclass
 class Stage:

@@ -13,6 +13,7 @@ from inference.serving.client import ClientRequest, RequestFailed, SettlementSen
 from node.client.link import FrameLink
 from node.client.transport import AnswerSigned, Progress, StageAccepted, StageUnreachable, connect_stages, open_request
 from node.p2p.host import open_host
+from node.worker.ends import HOLD_S
 from node.worker.refusal import OrderRefused
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import SignedOrder, compute_positions
@@ -95,7 +96,7 @@ async def test_a_worker_that_dies_in_mid_generation_is_named_at_once(model: Mode
         assert end.code == FailureCode.NEIGHBOUR_LOST
         assert end.stage == dying or f"stage {dying} (worker" in end.message
         alive = [one for at, one in enumerate(network.stages) if at != dying]
-        with trio.fail_after(10):
+        with trio.fail_after(HOLD_S + 10):
             while not all(one.is_idle for one in alive):
                 await trio.sleep(0.02)
         assert get_settlement(network) is None

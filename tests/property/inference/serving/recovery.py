@@ -236,11 +236,11 @@ def answer(
     for sequence, loss in enumerate(plan):
         order = so_far.make_order(ZERO_HASH, ZERO_HASH, make_route(path), EscrowSlice(sequence, 0, SLICE))  # type: ignore[arg-type]
         signed = sign_order(order, SESSION_KEY)
-        settled = so_far.settled if order.continuation is not None else None
+        settled = so_far.get_settled(order.path)
         drafts = Drafts(turns, truth[len(so_far.prompt) - prompt_tokens :]) if turns else None
         attempt = Attempt(signed, so_far.prompt, chance.randrange(1 << 30), path, is_noisy, settled, book, drafts)
         attempts.append(attempt)
-        so_far.note_ordered()
+        so_far.note_ordered(order.path)
         before = len(so_far.tokens)
         dying = set() if loss is None else {one % stages for one in range(loss[0], loss[0] + loss[1])}
         attempt.play(dying, *((0, 0) if loss is None else loss[2:]))

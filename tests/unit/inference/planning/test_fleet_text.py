@@ -22,6 +22,13 @@ def test_the_example_is_a_fleet_with_what_it_says() -> None:
     assert (desktop.decode_layer_s, desktop.prefill_layer_s) == (pytest.approx(900e-6), pytest.approx(60e-6))
     assert [gpu.name_member(one) for one in range(2)] == ["rtx4090-1", "rtx4090-2"]
     assert fleet.machines == 4
+    assert (fleet.hop_s, fleet.stage_s, fleet.open_s) == (pytest.approx(350e-6), 0, 0)
+
+
+def test_fixed_costs_are_those_that_are_stated() -> None:
+    fleet = parse_fleet(("stage_us = 20\nopen_us = 3000\n" + MACHINE + "call_us_per_layer = 7\n").encode())
+    assert (fleet.stage_s, fleet.open_s) == (pytest.approx(20e-6), pytest.approx(3e-3))
+    assert fleet.kinds[0].call_layer_s == pytest.approx(7e-6)
 
 
 def test_links_are_those_of_names_then_of_sites_then_the_long_way_round() -> None:

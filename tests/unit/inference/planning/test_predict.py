@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from inference.planning.cost import make_cost_table
 from inference.planning.fleet import CLIENT, Fleet, FleetLink, MachineKind
 from inference.planning.plan import FleetPlan, make_plan
 from inference.planning.predict import PathTimes, StageTimes, predict
 from inference.planning.report import find_bottleneck, list_hops, list_stages, list_terms
-from inference.planning.solve import FleetTooSmall
+from inference.planning.solve import FleetTooSmall, compute_value
 from inference.planning.workload import Objective, PlanWorkload, WorkloadError, compute_accepted
 from tests.unit.inference.planning.drawn import MIB, make_layer, make_model
 
@@ -20,6 +21,8 @@ LAYER_MIB, LAYERS = 100, 4
 ROW = 1024 * 2
 KV = 1024
 CONTEXT = 256 + 32
+ROWS = 256 / 5
+"""Of a chunk: the prompt's first window is one, and 224 rows in chunks of up to 64 are four."""
 
 
 def make_example() -> FleetPlan:
@@ -61,12 +64,14 @@ def test_a_worked_example() -> None:
     # With a draft: two rows over the hop, two tokens back, the same reads; 1 + 0.5 tokens a pass.
     assert found.drafts == 1
     assert found.speculative_tokens_per_s == pytest.approx(1.5 / (token + ROW / 1e6 + 4 / 1e6))
-    # First token: 4 chunks of 64 rows; the slowest is a stage; what the client sends and gets.
-    chunk = 2 * (100 / 1024 + 128 * KV / (1024 * MIB) + 0.001)
+    # First token: the order to both and back; 5 chunks, for the first window is one; the second stage, which is the
+    # slowest, has two calls for each; what the client sends and gets.
+    call = 2 * (100 / 1024 + 128 * KV / (1024 * MIB) + 0.001)
     first, last = (next(kind for kind in plan.fleet.kinds if kind.name == one.name) for one in plan.stages)
     entry = 0.005 + first.latency_s + 0.002 + 256 * 4 / 1e6
     leave = 0.005 + last.latency_s + 0.002 + 4 / 1e6
-    whole = entry + 2 * chunk + hop + 64 * ROW / 1e6 + 3 * chunk + head + leave
+    opening = 2 * (0.005 + 0.030 + 0.002)
+    whole = opening + entry + 3 * call + hop + ROWS * ROW / 1e6 + 4 * 2 * call + head + leave
     assert found.first_token_s == pytest.approx(whole, rel=1e-12)
     assert found.slowest_s == pytest.approx(2 * layer + head)
     assert found.total_tokens_per_s == pytest.approx(1 / token)
@@ -119,7 +124,41 @@ def test_a_measured_machine_takes_what_was_measured() -> None:
     assert measured.stages[0].pass_s[0] == pytest.approx(2 * (0.004 + kv), rel=1e-3)
     assert measured.stages[1].pass_s[0] - measured.stages[0].pass_s[0] == pytest.approx(0.05)
     assert measured.stages[1].head_s == pytest.approx(0.05)
-    assert measured.stages[0].chunk_s == pytest.approx(2 * 64 * 0.003, rel=1e-2)
+    assert measured.stages[0].chunk_s == pytest.approx(2 * ROWS * 0.003, rel=1e-2)
+
+
+def test_a_call_of_several_rows_takes_what_was_measured_of_it_and_its_rows() -> None:
+    plan = make_example()
+    times = {"decode_layer_s": 0.004, "prefill_layer_s": 0.003, "call_layer_s": 0.05}
+    kinds = tuple(replace(one, **times) for one in plan.fleet.kinds)
+    measured = make_plan(plan.shape, replace(plan.fleet, kinds=kinds), WORKLOAD)
+    stage = measured.compute_times().stages[0]
+    assert stage.chunk_s == pytest.approx(2 * (0.05 + ROWS * 0.003), rel=1e-2)
+    assert measured.compute_times().stages[1].chunk_s == pytest.approx(2 * (2 * 0.05 + ROWS * 0.003), rel=1e-2)
+    assert stage.pass_s[0] == pytest.approx(2 * 0.004, rel=1e-2)
+    assert stage.pass_s[1] == pytest.approx(2 * (0.05 + 2 * 0.003), rel=1e-2)
+
+
+def test_stages_and_orders_take_what_the_fleet_says() -> None:
+    plan = make_example()
+    dear = replace(plan, fleet=replace(plan.fleet, stage_s=0.01, open_s=0.5))
+    before, after = plan.predict(), dear.predict()
+    assert after.token_s - before.token_s == pytest.approx(2 * 0.01)
+    # A call of the first stage, two of the second for each of five chunks.
+    assert after.first_token_s - before.first_token_s == pytest.approx(0.5 + 11 * 0.01)
+    for objective in Objective:
+        again = make_plan(plan.shape, dear.fleet, WORKLOAD, objective)
+        table = make_cost_table(plan.shape, dear.fleet, WORKLOAD, objective)
+        value = compute_value(table, again.placement, objective is Objective.THROUGHPUT)
+        found = again.predict()
+        wanted = {
+            Objective.DECODE: found.token_s,
+            Objective.THROUGHPUT: found.slowest_s,
+            Objective.FIRST_TOKEN: found.first_token_s,
+        }
+        assert value == pytest.approx(wanted[objective])
+        if objective is not Objective.THROUGHPUT:
+            assert sum(one.seconds for one in list_terms(again, again.compute_times())) == pytest.approx(value)
 
 
 def test_a_prediction_takes_measured_times_of_stages_and_links() -> None:
@@ -128,7 +167,7 @@ def test_a_prediction_takes_measured_times_of_stages_and_links() -> None:
     times = PathTimes((stage, stage), (link,), link, link, link)
     found = plan.predict(times)
     assert found.token_s == pytest.approx(0.02 + 0.1 + (ROW + 4) / 12.5e6)
-    assert found.first_token_s == pytest.approx(0.402 + 0.15 + (1024 + 64 * ROW + 4) / 12.5e6 + 3 * 0.2)
+    assert found.first_token_s == pytest.approx(0.402 + 0.15 + (1024 + ROWS * ROW + 4) / 12.5e6 + 4 * 0.2)
     with pytest.raises(WorkloadError, match="2 stages, 1 were measured"):
         plan.predict(PathTimes((stage,), (), None, link, link))
     with pytest.raises(WorkloadError, match="give every stage's times"):

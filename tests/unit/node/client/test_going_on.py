@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from inference.serving.client import ClientRequest
 from node.client.answer import Generated
-from node.client.attempt import PATHS_MAX
+from node.client.attempt import COST_FACTOR_MAX, PATHS_MAX
 from node.client.errors import RequestLost
-from proto_specs.types.request import Continuation, compute_prompt_hash, compute_request_id, pack_tokens
+from proto_specs.types.request import (
+    Continuation,
+    compute_price_max,
+    compute_prompt_hash,
+    compute_request_id,
+    pack_tokens,
+)
 from proto_specs.types.wire import FailureCode
 from tests.unit.node.client.paid_world import (
     ASK,
@@ -86,3 +93,16 @@ async def test_each_new_token_gives_an_answer_as_many_tries_again(world: World, 
     epochs = [one.order.order.epoch for one in world.network.machines]
     assert epochs == list(range(PATHS_MAX + 2))
     assert answer.orders == PATHS_MAX + 2
+
+
+async def test_paths_that_are_paid_and_fail_are_not_tried_for_ever(
+    world: World, autojump_clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attack: each worker takes a voucher for the whole prompt, gives a token, keeps the roots, and is gone."""
+    monkeypatch.setattr(ClientRequest, "cost_nmyl", property(lambda machine: compute_price_max(machine.order.order)))
+    for number in range(30):
+        world.chain.add(f"w{number}")
+        world.network.scripts[f"w{number}"] = [1]
+    with pytest.raises(RequestLost):
+        await world.ask(dataclasses.replace(ASK, tokens_max=29))
+    assert len(world.network.machines) <= COST_FACTOR_MAX + 2

@@ -114,6 +114,9 @@ class FakeChain:
     async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
         raise NotImplementedError
 
+    async def get_settled_positions(self, request: bytes) -> int | None:
+        raise NotImplementedError
+
     async def get_worker(self, worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
         self._check()
         addresses = self.addresses.get(worker, (worker.hex()[:4],))

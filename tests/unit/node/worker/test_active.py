@@ -109,6 +109,7 @@ class FakeArchive:
 
     records: list[RequestRecord] = field(default_factory=list)
     settlements: list[Settle] = field(default_factory=list)
+    later: list[tuple[Settle, float]] = field(default_factory=list)
     failure: OSError | None = None
     during: Callable[[], Awaitable[None]] | None = None
 
@@ -126,6 +127,9 @@ class FakeArchive:
     async def settle(self, request: bytes, call: Settle) -> bytes | None:
         self.settlements.append(call)
         return b"x" * 32
+
+    async def settle_later(self, request: bytes, call: Settle, wait_s: float) -> None:
+        self.later.append((call, wait_s))
 
 
 class Bench:

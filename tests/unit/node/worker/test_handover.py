@@ -226,7 +226,7 @@ async def test_a_settlement_whose_request_is_over_here_is_sent_all_the_same(auto
     handover = prepare(go_on(bench.active.order, settled=64), requests, settled=settlement)
     handover.freeze()
     await handover.complete(archive)
-    assert archive.settlements == [settlement]
+    assert archive.later == [(settlement, 0.0)]
 
 
 async def test_a_zombie_s_frames_reach_no_other_request(autojump_clock) -> None:

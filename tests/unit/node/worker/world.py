@@ -30,6 +30,7 @@ class DictChain:
     workers: dict[bytes, WorkerEntry] = field(default_factory=dict)
     manifests: dict[bytes, Manifest] = field(default_factory=dict)
     used: set[tuple[bytes, int]] = field(default_factory=set)
+    settled: dict[bytes, int] = field(default_factory=dict)
     is_reachable: bool = True
 
     def _check(self) -> None:
@@ -43,6 +44,10 @@ class DictChain:
     async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
         self._check()
         return (session, sequence) in self.used
+
+    async def get_settled_positions(self, request: bytes) -> int | None:
+        self._check()
+        return self.settled.get(request)
 
     async def get_worker(self, worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
         self._check()
