@@ -20,7 +20,6 @@ from proto_specs.types.wire import (
     VoucherFrame,
 )
 
-
 ToPeer = ToClient | ToUpstream | ToDownstream | ToFirst
 """A frame for a peer of the path."""
 
