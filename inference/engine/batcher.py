@@ -301,10 +301,12 @@ class StageBatcher:
         Any row may be drafted, of any tokens: one that is beyond the wire dtype or the model's ranges, and those behind
         it, must not fail the request, in which it does not stand most likely. Raises WireDtypeError for other rows.
         """
+        if not drafted:
+            return encode_rows(hidden, self._wire), 0
         ranges = self._shard.manifest.ranges
-        limit = ranges[self._shard.end - 1] if ranges and drafted else np.inf
+        limit = ranges[self._shard.end - 1] if ranges else np.inf
         sure = len(hidden) - drafted
-        if drafted and not self._can_send(hidden[sure:], limit):
+        if not self._can_send(hidden[sure:], limit):
             sound = next(at for at in range(sure, len(hidden)) if not self._can_send(hidden[at : at + 1], limit))
             hidden = np.concatenate([hidden[:sound], np.zeros_like(hidden[sound:])])
             return encode_rows(hidden, self._wire), len(hidden) - sound

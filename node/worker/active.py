@@ -40,7 +40,7 @@ from node.worker.deadlines import RequestDeadlines
 from node.worker.drafting import NO_DRAFTS, DraftSource
 from node.worker.ends import STOP_CODES, get_hold_s
 from node.worker.inbox import DeadlineMoved, LinkGone, RequestInbox, Rest
-from node.worker.path_peers import PathPeers, StrayFrame
+from node.worker.path_peers import PathPeers, StrayFrame, ToPeer
 from proto_specs.types.calls import Settle
 from proto_specs.types.request import Order, compute_positions, compute_request_id
 from proto_specs.types.wire import (
@@ -62,8 +62,7 @@ logger = logging.getLogger("myelin.worker")
 
 INBOX_EVENTS_MAX = 2048
 
-_ToPeer = ToClient | ToUpstream | ToDownstream | ToFirst
-_Now = Compute | PromptKnown | Speculate | _ToPeer
+_Now = Compute | PromptKnown | Speculate | ToPeer
 _Event = Frame | Computed | Drafted | Stop | Conclude | GiveUp | LinkGone | DeadlineMoved | Rest
 
 
@@ -356,7 +355,7 @@ class ActiveRequest:
         elif not self._is_frozen:  # the memory may be with another order
             self._compute.submit(self.request, effect)
 
-    def _send(self, effect: _ToPeer) -> None:
+    def _send(self, effect: ToPeer) -> None:
         """A neighbour that takes no frames ends the request. A client that takes none is detected by its reader."""
         match effect:
             case ToFirst() if self.stage == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from inference.serving.events import ToClient, ToDownstream, ToFirst, ToUpstream
 from node.client.link import FrameLink
 from proto_specs.errors import ProtocolError
 from proto_specs.types.wire import (
@@ -18,6 +19,9 @@ from proto_specs.types.wire import (
     Token,
     VoucherFrame,
 )
+
+ToPeer = ToClient | ToUpstream | ToDownstream | ToFirst
+"""A frame for a peer of the path."""
 
 
 class StrayFrame(ProtocolError):
