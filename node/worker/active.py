@@ -81,8 +81,7 @@ class ActiveRequest:
         self._setup = setup = replace(setup, store=self._windows, drafts_max=drafts.drafts_max)
         self.machine = StageRequest(setup)
         self.request = self.machine.request
-        self.is_settling = False
-        """Whether the request ended with windows that all have signed, so that a settlement follows."""
+        self.is_settling = False  # the request ended with windows that all have signed: a settlement follows
         self._peers = peers
         self._compute = compute
         self._drafts = drafts.open(setup.order.order, self._put)
@@ -178,6 +177,8 @@ class ActiveRequest:
         told = self._conclusion
         if told is None:
             settlement = self.machine.get_settlement() if self.is_last else None
+            if settlement is not None and not settlement.voucher.voucher.tokens:
+                settlement = None  # no tokens, no charge
             windows = self.machine.prefix_windows
             told = Conclude(windows if settlement is None else settlement.stage_roots[0].roots.windows, settlement)
         self._is_done = False
@@ -394,7 +395,5 @@ class ActiveRequest:
         down = make_failed(self.request, FailureCode.NEIGHBOUR_LOST, reason.message, self.stage) if is_stop else told
         for link in (self._peers.client, self._upstream, self._peers.downstream, self._peers.first):
             if link is not None and not link.is_lost:
-                try:
+                with contextlib.suppress(NetworkError):  # it finds out by itself
                     link.send(down if link is self._peers.downstream else told)
-                except NetworkError as error:
-                    logger.info("request %s: could not tell %s: %s", self._short, link.peer_id, error)
