@@ -32,6 +32,8 @@ from node.cli.worker_defaults import (
 )
 from node.cli.worker_plan import plan_command
 from node.keys.derivation import KeyKind
+from node.p2p.address import decode_multiaddr
+from node.p2p.circuits import require_relays
 from node.worker.departure import Departure
 from node.worker.errors import WorkerRefused
 from node.worker.placing import Placer, PlacingPolicy
@@ -46,7 +48,12 @@ app.command("plan")(plan_command)
 
 @app.command("run")
 def run_command(
-    model: Annotated[str, typer.Option(help="Name, id, or the start of an id, as in `myelin model list`.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Name, id, or the start of an id, as in `myelin model list`; the whole id if it is not stored."
+        ),
+    ],
     base: Annotated[Path, typer.Option("--base", help="The worker's directory.")],
     account: Annotated[str, typer.Option(help=f"Operator's account key. {KEY_HELP}")],
     worker: Annotated[str, typer.Option(help=f"Worker key. {KEY_HELP}")],
@@ -67,11 +74,15 @@ def run_command(
             "Repeatable."
         ),
     ] = None,
-    bond: Annotated[int, typer.Option(help="Bond in MYL, if the worker is not registered yet.")] = DEFAULT_BOND_MYL,
-    prefill_price: Annotated[int, typer.Option(help="nmyl per layer and prompt token.")] = DEFAULT_PREFILL_PRICE,
-    decode_price: Annotated[int, typer.Option(help="nmyl per layer and new token.")] = DEFAULT_DECODE_PRICE,
-    kv_positions: Annotated[int, typer.Option(help="KV memory, in positions of all requests.")] = DEFAULT_KV_POSITIONS,
-    threads: Annotated[int, typer.Option(help="Threads of the model.")] = 1,
+    bond: Annotated[
+        int, typer.Option(min=0, help="Bond in MYL, if the worker is not registered yet.")
+    ] = DEFAULT_BOND_MYL,
+    prefill_price: Annotated[int, typer.Option(min=1, help="nmyl per layer and prompt token.")] = DEFAULT_PREFILL_PRICE,
+    decode_price: Annotated[int, typer.Option(min=1, help="nmyl per layer and new token.")] = DEFAULT_DECODE_PRICE,
+    kv_positions: Annotated[
+        int, typer.Option(min=1, help="KV memory, in positions of all requests.")
+    ] = DEFAULT_KV_POSITIONS,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the model.")] = 1,
     device: DeviceOption = "cpu",
     grace: Annotated[float, typer.Option(min=0, help="Seconds that running requests get when it is stopped.")] = 60.0,
     drafts: DraftsOption = DRAFT_TOKENS_MAX,
@@ -87,7 +98,10 @@ def run_command(
     setup_logging(log_level)
     chosen = None if layers is None else parse_layers(layers)
     processor = Device.parse(device)
-    require_device(processor)  # before anything is loaded or paid
+    require_device(processor)  # before anything is loaded or paid; addresses and numbers likewise
+    require_relays(relay or ())
+    if listen:
+        decode_multiaddr(listen)
     root = get_models_dir(models)
     store = ShardStore(root)
     model_id = find_wanted_model(store, model) if chosen is None else find_model(store, model)
