@@ -47,7 +47,13 @@ def take_60_s(_worth: Worth) -> ReloadTime:
 
 def has_path(held: list[HeldRange]) -> bool:
     try:
-        choose_path([LayerOffer(one.worker, one.start, one.end, 1, 1) for one in held], LAYERS, 1)
+        choose_path(
+            [LayerOffer(one.worker, one.start, one.end, 1, 1) for one in held],
+            LAYERS,
+            prompt_tokens=1,
+            new_tokens=1,
+            max_price=1,
+        )
     except NoPathError:
         return False
     return True

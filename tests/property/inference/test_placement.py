@@ -60,7 +60,13 @@ RANGES = st.lists(
 
 def has_path(held: list[HeldRange], layers: int = LAYERS) -> bool:
     try:
-        choose_path([LayerOffer(one.worker, one.start, one.end, 1, 1) for one in held], layers, 1)
+        choose_path(
+            [LayerOffer(one.worker, one.start, one.end, 1, 1) for one in held],
+            layers,
+            prompt_tokens=1,
+            new_tokens=1,
+            max_price=1,
+        )
     except NoPathError:
         return False
     return True

@@ -26,7 +26,10 @@ class FakeEngine:
 
     def __init__(self, positions: int) -> None:
         self.budget = KvBudget(positions)
-        self.shard = SimpleNamespace(is_first=False, is_last=False, architecture=make_manifest().architecture)
+        manifest = make_manifest()
+        self.shard = SimpleNamespace(
+            is_first=False, is_last=False, end=1, manifest=manifest, architecture=manifest.architecture
+        )
         self.session = SimpleNamespace(wire_dtype=WireDtype.FP32)
         self.gate = threading.Event()
         self.gate.set()
