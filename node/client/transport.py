@@ -306,7 +306,8 @@ class _RequestRun:
         is_moving = self._accepted == len(self._links) or self._machine.order.order.continuation is not None
         told = Failed(self._machine.request, FailureCode.CANCELLED, "cancelled by the client")
         if failure is not None and is_moving:
-            told = Failed(self._machine.request, FailureCode.MOVED, "the client goes on elsewhere", failure.stage)
+            lost = failure.stage if failure.lost is None else failure.lost
+            told = Failed(self._machine.request, FailureCode.MOVED, "the client goes on elsewhere", lost)
         for link in self._links:
             if not link.is_lost:
                 try:

@@ -12,6 +12,8 @@ HOLDING_CODES: Final = frozenset(
     {FailureCode.NEIGHBOUR_LOST, FailureCode.MOVED, FailureCode.INTERNAL, FailureCode.BAD_INPUT}
 )
 """Failures after which the client may go on with other workers."""
+OWN_CODES: Final = frozenset({FailureCode.LEAVING, FailureCode.INTERNAL, FailureCode.NO_CAPACITY})
+"""Failures of the stage that gives up. It names itself: the others pass its word on, and theirs may come first."""
 STOP_CODES: Final = frozenset({FailureCode.CANCELLED, FailureCode.UNVOUCHED, FailureCode.NO_ESCROW})
 """Failures that are the client's fault: what it vouched for is settled before the request ends."""
 
