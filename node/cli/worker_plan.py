@@ -25,6 +25,10 @@ from node.cli.worker_defaults import (
     DEFAULT_DECODE_PRICE,
     DEFAULT_KV_POSITIONS,
     DEFAULT_PREFILL_PRICE,
+    BondOption,
+    DecodePriceOption,
+    KvPositionsOption,
+    PrefillPriceOption,
 )
 from node.client.chain_view import WorkerEntry
 from node.keys.derivation import KeyKind
@@ -41,12 +45,10 @@ def plan_command(
     worker: Annotated[str, typer.Option(help=f"Worker key. {KEY_HELP}")],
     memory: MemoryOption = None,
     rpc: RpcOption = DEFAULT_RPC,
-    bond: Annotated[int, typer.Option(min=0, help="Bond in MYL.")] = DEFAULT_BOND_MYL,
-    prefill_price: Annotated[int, typer.Option(min=1, help="nmyl per layer and prompt token.")] = DEFAULT_PREFILL_PRICE,
-    decode_price: Annotated[int, typer.Option(min=1, help="nmyl per layer and new token.")] = DEFAULT_DECODE_PRICE,
-    kv_positions: Annotated[
-        int, typer.Option(min=1, help="KV memory, in positions of all requests.")
-    ] = DEFAULT_KV_POSITIONS,
+    bond: BondOption = DEFAULT_BOND_MYL,
+    prefill_price: PrefillPriceOption = DEFAULT_PREFILL_PRICE,
+    decode_price: DecodePriceOption = DEFAULT_DECODE_PRICE,
+    kv_positions: KvPositionsOption = DEFAULT_KV_POSITIONS,
     models: ModelsOption = None,
     keys: KeysOption = None,
     as_json: JsonOption = False,

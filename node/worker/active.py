@@ -38,7 +38,7 @@ from node.worker.archive import RequestArchive
 from node.worker.compute import Answer, ComputeLoop
 from node.worker.deadlines import RequestDeadlines
 from node.worker.drafting import NO_DRAFTS, DraftSource
-from node.worker.ends import OWN_CODES, STOP_CODES, get_hold_s
+from node.worker.ends import STOP_CODES, get_hold_s, name_lost
 from node.worker.inbox import DeadlineMoved, LinkGone, RequestInbox, Rest
 from node.worker.path_peers import PathPeers, StrayFrame
 from proto_specs.types.calls import Settle
@@ -388,8 +388,7 @@ class ActiveRequest:
         level = logging.INFO if reason.code is FailureCode.MOVED else logging.WARNING
         logger.log(level, "request %s: given up at stage %d: %s", self._short, self.stage, reason.message)
         self._given_up = reason.code
-        lost = self.stage if reason.lost is None and reason.code in OWN_CODES else reason.lost
-        told = make_failed(self.request, reason.code, reason.message, lost)
+        told = make_failed(self.request, reason.code, reason.message, name_lost(reason.code, reason.lost, self.stage))
         # Along the path a stop means something else: it asks for signatures, which this stage does not give any more.
         is_stop = reason.code in STOP_CODES
         down = make_failed(self.request, FailureCode.NEIGHBOUR_LOST, reason.message, self.stage) if is_stop else told

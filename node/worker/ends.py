@@ -21,3 +21,8 @@ STOP_CODES: Final = frozenset({FailureCode.CANCELLED, FailureCode.UNVOUCHED, Fai
 def get_hold_s(code: FailureCode) -> float:
     """Seconds that a given up request waits for an order that goes on from it."""
     return HOLD_S if code in HOLDING_CODES else 0.0
+
+
+def name_lost(code: FailureCode, lost: int | None, stage: int) -> int | None:
+    """The stage to blame, as this stage tells it: itself, where the failure is its own and names no other."""
+    return stage if lost is None and code in OWN_CODES else lost
