@@ -27,6 +27,15 @@ CONFIDENCE_PRIORS = (0.15, 0.35, 0.5, 0.65, 0.75, 0.85, 0.92, 0.97)
 """How many tokens of a grade are right, to begin with."""
 
 
+def require_same_tokenizer(draft: Manifest, target: Manifest) -> None:
+    """Raises DraftModelError where a model cannot draft for the target, whatever is loaded of either."""
+    roots = [find_unit(one, UnitKind.TOKENIZER).root for one in (draft, target)]
+    if roots[0] != roots[1]:
+        raise DraftModelError(
+            f"{draft.name} has another tokenizer than {target.name}: choose a draft model of its family"
+        )
+
+
 class DraftModel:
     """A whole model for drafts, shared by all requests for one target. Its calls block for the time they compute."""
 
@@ -35,11 +44,7 @@ class DraftModel:
         shard = engine.shard
         if not (shard.is_first and shard.is_last):
             raise DraftModelError(f"drafts need all layers of {shard.manifest.name}: load it whole")
-        roots = [find_unit(one, UnitKind.TOKENIZER).root for one in (shard.manifest, target)]
-        if roots[0] != roots[1]:
-            raise DraftModelError(
-                f"{shard.manifest.name} has another tokenizer than {target.name}: choose a draft model of its family"
-            )
+        require_same_tokenizer(shard.manifest, target)
         self.engine = engine
         self.vocab = min(shard.architecture.vocab, target.architecture.vocab)
         """Tokens that both models have: files pad their vocabularies differently."""

@@ -159,25 +159,36 @@ def make_plan(
 def make_fixed_plan(
     shape: ModelShape, fleet: Fleet, workload: PlanWorkload, stages: Sequence[tuple[str, int, int]]
 ) -> FleetPlan:
-    """The plan of a path that is given: (kind of machine, start, end) of each stage, in order.
+    """The plan of a path that is given: (machine, start, end) of each stage, in order.
+
+    A machine is named by its kind, or as a plan names it: `rtx4090-2` is one of the kind `rtx4090`, all of them alike.
 
     Raises FleetError for a path that does not pass every layer once in order, or takes machines that there are not.
     Memory is not asked about: `PlannedStage` says what each stage takes and may take.
     """
     kinds = [one.name for one in fleet.kinds]
+    numbered = {f"{one.name}-{number}": one.name for one in fleet.kinds for number in range(1, one.count + 1)}
+    taken: list[str] = []
     expected = 0
     for name, start, end in stages:
-        if name not in kinds:
+        if name not in kinds and name not in numbered:
             raise FleetError(f"the path names {name!a:.60}, which is no machine of the fleet: use {', '.join(kinds)}")
+        taken.append(name if name in kinds else numbered[name])
         if start != expected or not start < end <= len(shape.layers):
             raise FleetError(f"a stage has layers {start}:{end} where {expected} is the next of {len(shape.layers)}")
         expected = end
     if expected != len(shape.layers):
         raise FleetError(f"the path ends at layer {expected} of {len(shape.layers)}: give every layer a stage")
+    singles = [name for name, _, _ in stages if name not in kinds]
+    for name in singles:
+        if singles.count(name) > 1:
+            raise FleetError(f"the path takes machine {name} twice: a machine holds one range of layers")
     for kind in fleet.kinds:
-        if sum(name == kind.name for name, _, _ in stages) > kind.count:
+        if taken.count(kind.name) > kind.count:
             raise FleetError(f"the path takes more machines {kind.name} than the {kind.count} there are")
-    placement = tuple(PlacedRange(kinds.index(name), start, end) for name, start, end in stages)
+    placement = tuple(
+        PlacedRange(kinds.index(name), start, end) for name, (_, start, end) in zip(taken, stages, strict=True)
+    )
     return FleetPlan(shape, fleet, workload, Objective.DECODE, placement, False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -101,7 +102,16 @@ def import_command(
 def list_command(models: ModelsOption = None, as_json: JsonOption = False) -> None:
     """List the models in shard storage."""
     store = ShardStore(get_models_dir(models))
-    found = [(one, store.load_manifest(one)) for one in store.list_models()]
+    found, damaged = [], []
+    for one in store.list_models():
+        try:
+            found.append((one, store.load_manifest(one)))
+        except StoreError as error:  # one that cannot be read hides no other
+            damaged.append(str(error))
+    if damaged and not found:
+        raise StoreError(damaged[0])
+    for said in damaged:
+        print(f"left out: {said}", file=sys.stderr)
     if as_json:
         print(json.dumps([_describe(one, manifest) for one, manifest in found]))
         return

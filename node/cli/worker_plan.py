@@ -25,11 +25,18 @@ from node.cli.worker_defaults import (
     DEFAULT_DECODE_PRICE,
     DEFAULT_KV_POSITIONS,
     DEFAULT_PREFILL_PRICE,
+    BondOption,
+    DecodePriceOption,
+    KvPositionsOption,
+    PrefillPriceOption,
 )
+from node.client.chain_view import WorkerEntry
 from node.keys.derivation import KeyKind
 from node.worker.placing import PlaceFound, Placer, PlacingPolicy
 from node.worker.service import WorkerConfig
 from proto_specs.types.common import NMYL_PER_MYL
+
+Planned = tuple[PlaceFound, WorkerEntry | None]
 
 
 def plan_command(
@@ -38,15 +45,18 @@ def plan_command(
     worker: Annotated[str, typer.Option(help=f"Worker key. {KEY_HELP}")],
     memory: MemoryOption = None,
     rpc: RpcOption = DEFAULT_RPC,
-    bond: Annotated[int, typer.Option(help="Bond in MYL.")] = DEFAULT_BOND_MYL,
-    prefill_price: Annotated[int, typer.Option(help="nmyl per layer and prompt token.")] = DEFAULT_PREFILL_PRICE,
-    decode_price: Annotated[int, typer.Option(help="nmyl per layer and new token.")] = DEFAULT_DECODE_PRICE,
-    kv_positions: Annotated[int, typer.Option(help="KV memory, in positions of all requests.")] = DEFAULT_KV_POSITIONS,
+    bond: BondOption = DEFAULT_BOND_MYL,
+    prefill_price: PrefillPriceOption = DEFAULT_PREFILL_PRICE,
+    decode_price: DecodePriceOption = DEFAULT_DECODE_PRICE,
+    kv_positions: KvPositionsOption = DEFAULT_KV_POSITIONS,
     models: ModelsOption = None,
     keys: KeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Which layers `worker run` without --layers would take now on this machine, and why. Changes nothing."""
+    """Which layers `worker run` without --layers would take now on this machine, and why. Changes nothing.
+
+    A worker that is registered keeps its layers until a move is worth it: these are what it would take as a new one.
+    """
     root = get_models_dir(models)
     memory_bytes = read_memory(memory, CPU)
     config = WorkerConfig(
@@ -63,14 +73,22 @@ def plan_command(
         decode_price=decode_price,
         kv_positions=kv_positions,
     )
-    found = trio.run(_plan, config, PlacingPolicy(memory_bytes), rpc, account, keys)
+    found, known = trio.run(_plan, config, PlacingPolicy(memory_bytes), rpc, account, keys)
     worth = found.worth
+    is_kept = known is not None and not known.is_leaving and known.model == config.model
+    kept = (known.start, known.end) if known is not None and is_kept else None
     if as_json:
         others = {"listed": len(found.seen.listed), "answering": len(found.seen.held)}
-        print(json.dumps({**asdict(worth), "memory": memory_bytes, "others": others, "why": found.explain()}))
+        print(
+            json.dumps(
+                {**asdict(worth), "memory": memory_bytes, "others": others, "why": found.explain(), "kept": kept}
+            )
+        )
         return
+    held = [] if kept is None else [("registered for", f"{kept[0]}-{kept[1] - 1}, which `worker run` keeps at first")]
     print_pairs(
         [
+            *held,
             ("layers", f"{worth.start}-{worth.end - 1} (--layers {worth.start}:{worth.end})"),
             ("why", found.explain()),
             ("memory", f"{worth.bytes_memory / 1e6:.0f} of {memory_bytes / 1e6:.0f} MB, weights and KV memory"),
@@ -80,6 +98,7 @@ def plan_command(
     )
 
 
-async def _plan(config: WorkerConfig, policy: PlacingPolicy, rpc: str, name: str, keys: Path | None) -> PlaceFound:
+async def _plan(config: WorkerConfig, policy: PlacingPolicy, rpc: str, name: str, keys: Path | None) -> Planned:
     async with open_account(rpc, name, keys) as (account, _):
-        return await Placer(config, account, policy).plan()
+        known = await account.chain.get_worker(config.worker_key.public_key)
+        return await Placer(config, account, policy).plan(), known

@@ -37,9 +37,15 @@ from node.cli.worker_defaults import (
     DEFAULT_DECODE_PRICE,
     DEFAULT_KV_POSITIONS,
     DEFAULT_PREFILL_PRICE,
+    BondOption,
+    DecodePriceOption,
+    KvPositionsOption,
+    PrefillPriceOption,
 )
 from node.cli.worker_plan import plan_command
 from node.keys.derivation import KeyKind
+from node.p2p.address import decode_multiaddr
+from node.p2p.circuits import require_relays
 from node.worker.departure import Departure
 from node.worker.errors import WorkerRefused
 from node.worker.placing import Placer, PlacingPolicy
@@ -52,16 +58,19 @@ app = typer.Typer(no_args_is_help=True, help=__doc__)
 app.command("plan")(plan_command)
 
 
+LayersOption = Annotated[
+    str | None, typer.Option(help="START:END, END not included (default: those that the network lacks most).")
+]
+
+
 @app.command("run")
 def run_command(
-    model: Annotated[str, typer.Option(help="Name, id, or the start of an id, as in `myelin model list`.")],
+    model: Annotated[str, typer.Option(help="Name, id, or the start of an id; the whole id if it is not stored.")],
     base: Annotated[Path, typer.Option("--base", help="The worker's directory.")],
     account: Annotated[str, typer.Option(help=f"Operator's account key. {KEY_HELP}")],
     worker: Annotated[str, typer.Option(help=f"Worker key. {KEY_HELP}")],
     node: Annotated[str | None, typer.Option(help=f"libp2p node key (default: a fresh one). {KEY_HELP}")] = None,
-    layers: Annotated[
-        str | None, typer.Option(help="START:END, END not included (default: those that the network lacks most).")
-    ] = None,
+    layers: LayersOption = None,
     memory: MemoryOption = None,
     rpc: RpcOption = DEFAULT_RPC,
     listen: Annotated[
@@ -69,11 +78,11 @@ def run_command(
         typer.Option(help="libp2p address to listen at (default: /ip4/127.0.0.1/tcp/0; none where there is --relay)."),
     ] = None,
     relay: RelayOption = None,
-    bond: Annotated[int, typer.Option(help="Bond in MYL, if the worker is not registered yet.")] = DEFAULT_BOND_MYL,
-    prefill_price: Annotated[int, typer.Option(help="nmyl per layer and prompt token.")] = DEFAULT_PREFILL_PRICE,
-    decode_price: Annotated[int, typer.Option(help="nmyl per layer and new token.")] = DEFAULT_DECODE_PRICE,
-    kv_positions: Annotated[int, typer.Option(help="KV memory, in positions of all requests.")] = DEFAULT_KV_POSITIONS,
-    threads: Annotated[int, typer.Option(help="Threads of the model.")] = 1,
+    bond: BondOption = DEFAULT_BOND_MYL,
+    prefill_price: PrefillPriceOption = DEFAULT_PREFILL_PRICE,
+    decode_price: DecodePriceOption = DEFAULT_DECODE_PRICE,
+    kv_positions: KvPositionsOption = DEFAULT_KV_POSITIONS,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the model.")] = 1,
     device: DeviceOption = "cpu",
     grace: Annotated[float, typer.Option(min=0, help="Seconds that running requests get when it is stopped.")] = 60.0,
     drafts: DraftsOption = DRAFT_TOKENS_MAX,
@@ -89,7 +98,8 @@ def run_command(
     setup_logging(log_level)
     chosen = None if layers is None else parse_layers(layers)
     processor = Device.parse(device)
-    require_device(processor)  # before anything is loaded or paid
+    require_device(processor)  # before anything is loaded or paid; addresses and numbers likewise
+    _require_addresses(listen, relay or [])
     root = get_models_dir(models)
     store = ShardStore(root)
     model_id = find_wanted_model(store, model) if chosen is None else find_model(store, model)
@@ -118,6 +128,13 @@ def run_command(
         relays=tuple(relay or ()),
     )
     trio.run(serve, config, policy, rpc, account, keys)
+
+
+def _require_addresses(listen: str | None, relays: list[str]) -> None:
+    """Raises AddressInvalid."""
+    if listen:
+        decode_multiaddr(listen)
+    require_relays(relays)
 
 
 async def serve(config: WorkerConfig, policy: PlacingPolicy | None, rpc: str, name: str, keys: Path | None) -> None:

@@ -69,7 +69,7 @@ class RequestLost(MyelinError):
     def __init__(self, failure: RequestFailed, request: bytes, session: bytes, cost: int) -> None:
         paid = f"{cost} nmyl were promised for what came" if cost else "nothing was promised"
         rest = f"{paid}, the rest of its slice returns when session 0x{session.hex()} closes"
-        where = f"stage {failure.stage}"
+        where = f"stage {failure.stage if failure.lost is None else failure.lost}"
         what = failure.message if failure.message.startswith(where) else f"{where}: {failure.message}"
         super().__init__(f"{what} ({failure.code.name}); {rest}")
         self.failure = failure

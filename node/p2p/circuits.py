@@ -136,6 +136,17 @@ class Circuits:
             return False
 
 
+def require_relays(relays: Sequence[str]) -> None:
+    """Raises AddressInvalid unless all are addresses of relays themselves."""
+    for relay in relays:
+        try:
+            address, _ = decode_address(relay) if relay.startswith("/") else (None, relay)
+        except AddressInvalid as error:
+            raise AddressInvalid(f"{error}: a relay's is /ip4/HOST/tcp/PORT/p2p/ID") from error
+        if address is None or is_circuit(address):
+            raise AddressInvalid(f"a relay is named by its own address, /ip4/HOST/tcp/PORT/p2p/ID: {relay!r}")
+
+
 @asynccontextmanager
 async def open_circuits(
     host: P2PHost, relays: Sequence[str] = (), *, reservations_max: int = 0
@@ -144,10 +155,7 @@ async def open_circuits(
 
     Raises AddressInvalid.
     """
-    for relay in relays:
-        address, _ = decode_address(relay)
-        if address is None or is_circuit(address):
-            raise AddressInvalid(f"a relay is named by its own address: {relay}")
+    require_relays(relays)
     limits = RelayLimits(
         duration=CIRCUIT_S,
         data=CIRCUIT_BYTES,

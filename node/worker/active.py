@@ -38,7 +38,7 @@ from node.worker.archive import RequestArchive
 from node.worker.compute import Answer, ComputeLoop
 from node.worker.deadlines import RequestDeadlines
 from node.worker.drafting import NO_DRAFTS, DraftSource
-from node.worker.ends import STOP_CODES, get_hold_s
+from node.worker.ends import STOP_CODES, get_hold_s, name_lost
 from node.worker.inbox import DeadlineMoved, LinkGone, RequestInbox, Rest
 from node.worker.path_peers import PathPeers, StrayFrame, ToPeer
 from proto_specs.types.calls import Settle
@@ -91,7 +91,7 @@ class ActiveRequest:
         self._is_done = self._is_owed_other = self._is_frozen = self._is_over = False
         self._computed = 0
         self._deadlines = RequestDeadlines(self.order, self.machine.owed_by_client, trio.current_time())
-        self._given_up: FailureCode | None = None
+        self._given_up: tuple[FailureCode, bool] | None = None  # the code, and whether the failure is this stage's
         self._conclusion: Conclude | None = None
         self._concluded = trio.Event()
 
@@ -140,7 +140,7 @@ class ActiveRequest:
                         if not self._is_done:
                             await self._perform(effect)
             if self._given_up is not None and not self.machine.is_finished:
-                await self._conclude_alone(get_hold_s(self._given_up))
+                await self._conclude_alone(get_hold_s(*self._given_up))
         finally:
             self._is_over = True
             self._inbox.close()
@@ -388,8 +388,9 @@ class ActiveRequest:
         self._is_done = True
         level = logging.INFO if reason.code is FailureCode.MOVED else logging.WARNING
         logger.log(level, "request %s: given up at stage %d: %s", self._short, self.stage, reason.message)
-        self._given_up = reason.code
-        told = make_failed(self.request, reason.code, reason.message, reason.lost)
+        lost = name_lost(reason.code, reason.lost, self.stage)
+        self._given_up = reason.code, lost == self.stage
+        told = make_failed(self.request, reason.code, reason.message, lost)
         # Along the path a stop means something else: it asks for signatures, which this stage does not give any more.
         is_stop = reason.code in STOP_CODES
         down = make_failed(self.request, FailureCode.NEIGHBOUR_LOST, reason.message, self.stage) if is_stop else told

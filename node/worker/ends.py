@@ -9,13 +9,27 @@ from proto_specs.types.wire import FailureCode
 HOLD_S: Final = 20.0
 """How long a request that lost a stage keeps its memory for an order that goes on from it."""
 HOLDING_CODES: Final = frozenset(
-    {FailureCode.NEIGHBOUR_LOST, FailureCode.MOVED, FailureCode.INTERNAL, FailureCode.BAD_INPUT}
+    {
+        FailureCode.NEIGHBOUR_LOST,
+        FailureCode.MOVED,
+        FailureCode.INTERNAL,
+        FailureCode.BAD_INPUT,
+        FailureCode.LEAVING,
+    }
 )
 """Failures after which the client may go on with other workers."""
+OWN_CODES: Final = frozenset({FailureCode.LEAVING, FailureCode.INTERNAL, FailureCode.NO_CAPACITY})
+"""Failures of the stage that gives up. It names itself: the others pass its word on, and theirs may come first."""
 STOP_CODES: Final = frozenset({FailureCode.CANCELLED, FailureCode.UNVOUCHED, FailureCode.NO_ESCROW})
 """Failures that are the client's fault: what it vouched for is settled before the request ends."""
 
 
-def get_hold_s(code: FailureCode) -> float:
-    """Seconds that a given up request waits for an order that goes on from it."""
-    return HOLD_S if code in HOLDING_CODES else 0.0
+def get_hold_s(code: FailureCode, is_own: bool = False) -> float:
+    """Seconds that a given up request waits for an order that goes on from it. A worker that leaves waits for none."""
+    is_leaver = is_own and code is FailureCode.LEAVING
+    return HOLD_S if code in HOLDING_CODES and not is_leaver else 0.0
+
+
+def name_lost(code: FailureCode, lost: int | None, stage: int) -> int | None:
+    """The stage to blame, as this stage tells it: itself, where the failure is its own and names no other."""
+    return stage if lost is None and code in OWN_CODES else lost

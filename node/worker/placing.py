@@ -27,8 +27,15 @@ from node.p2p.host import P2PHost, open_host
 from node.transfer.shards.fetch import ShardFetcher, connect_any, select_units
 from node.worker.departure import Departure
 from node.worker.errors import WorkerRefused
-from node.worker.registration import announce
-from node.worker.service import Loader, ServingWorker, WorkerConfig, load_verified, run_worker
+from node.worker.registration import announce, require_bond
+from node.worker.service import (
+    Loader,
+    ServingWorker,
+    WorkerConfig,
+    load_verified,
+    require_draft_model,
+    run_worker,
+)
 from node.worker.surroundings import Surroundings, look_around, make_held, make_probe
 from proto_specs.errors import MyelinError
 from proto_specs.types.calls import LeaveWorker, MoveWorker
@@ -123,6 +130,7 @@ class Placer:
     async def _find_first_place(self) -> tuple[int, int]:
         """The range of the registered worker, which stays; a new one's best. All of its weights are here then."""
         manifest = await self._get_manifest()
+        require_draft_model(self._config, self._store, manifest)
         known = await self._account.chain.get_worker(self._key)
         async with open_host(os.urandom(32), []) as host:
             if known is not None and not known.is_leaving and known.model == self._config.model:
@@ -151,6 +159,7 @@ class Placer:
         return manifest
 
     async def _choose(self, host: P2PHost, manifest: Manifest) -> PlaceFound:
+        await require_bond(self._config, self._account)
         seen = await self._look_around(host)
         machine = await self._describe_machine(manifest, 0)
         network = RangeNetwork(measure_model(manifest), machine, seen.held)

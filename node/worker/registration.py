@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Protocol
 
 import trio
@@ -27,6 +28,7 @@ from proto_specs.ed25519 import SigningKey
 from proto_specs.errors import MyelinError
 from proto_specs.hashing import Tag
 from proto_specs.types.calls import RegisterWorker, UpdateWorker
+from proto_specs.types.common import NMYL_PER_MYL
 
 logger = logging.getLogger("myelin.worker")
 
@@ -86,6 +88,19 @@ class Whereabouts:
 
     peer_id: str
     addresses: tuple[str, ...]
+
+
+async def require_bond(terms: Terms, account: SigningAccount) -> None:
+    """See that the chain would take the bond of a new worker, before anything is fetched or loaded for it.
+
+    Raises WorkerRefused, RpcError.
+    """
+    least = (await account.chain.read(queries.read_params)).worker_bond_min
+    if terms.bond < least and await account.chain.get_worker(terms.worker_key.public_key) is None:
+        raise WorkerRefused(
+            f"a bond of {Decimal(terms.bond) / NMYL_PER_MYL:f} MYL is too low, a worker bonds at least"
+            f" {Decimal(least) / NMYL_PER_MYL:f} MYL: raise --bond"
+        )
 
 
 async def register(terms: Terms, account: SigningAccount, host: Located) -> WorkerEntry:

@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from inference.decoding.source import ChooserSource
-from inference.drafting.model_drafter import DraftModel
+from inference.drafting.model_drafter import DraftModel, require_same_tokenizer
 from inference.drafting.policy import DRAFT_MAX
 from inference.engine.device import CPU, Device
 from inference.engine.engine import StageEngine, load_session
@@ -33,7 +33,7 @@ from node.worker.errors import WorkerRefused, WorkerReplaced
 from node.worker.leaving import drain, tell_chain
 from node.worker.presence import Presence
 from node.worker.probe import Prober, serve_probes
-from node.worker.registration import RecordWatch, Whereabouts, register
+from node.worker.registration import RecordWatch, Whereabouts, register, require_bond
 from node.worker.request_journal import RequestJournal, get_log_path
 from node.worker.server import WorkerParts, WorkerServer
 from proto_specs.ed25519 import SigningKey
@@ -119,6 +119,8 @@ async def run_worker(
     if not 0 <= config.start < config.end <= manifest.architecture.layers:
         raise WorkerRefused(f"layers {config.start}:{config.end} are not in 0:{manifest.architecture.layers}")
     store = ShardStore(config.models)
+    require_draft_model(config, store, manifest)
+    await require_bond(config, account)
     layers = (config.start, config.end)
     logger.info("loading layers %d to %d of %s on %s", config.start, config.end - 1, manifest.name, config.device)
     session = await trio.to_thread.run_sync(load, store, config.model, *layers, config.threads, config.device)
@@ -161,6 +163,15 @@ async def run_worker(
             nursery.cancel_scope.cancel()
     if watch.replaced_by is not None:
         raise WorkerReplaced(entry.worker, watch.replaced_by)
+
+
+def require_draft_model(config: WorkerConfig, store: ShardStore, target: Manifest) -> None:
+    """See that what is to draft can, before anything is fetched, loaded or paid, and whatever the layers are now.
+
+    Raises StoreError, DraftModelError.
+    """
+    if config.draft_model is not None:
+        require_same_tokenizer(store.load_manifest(config.draft_model), target)
 
 
 async def load_drafts(config: WorkerConfig, store: ShardStore, target: Manifest, load: Loader) -> DraftSource:

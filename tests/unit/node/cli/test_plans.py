@@ -134,6 +134,8 @@ def test_the_example_fleet_plans_a_stored_model(tmp_path: Path) -> None:
         ((CONFIG, "--fleet", FLEET, "--precision", "q4", "--prompt", "200000"), "context of 163840"),
         ((CONFIG, "--fleet", FLEET, "--path", "rtx3090"), "no range of layers"),
         ((CONFIG, "--fleet", FLEET, "--path", "rtx2090=0:61"), "no machine of the fleet"),
+        ((CONFIG, "--fleet", FLEET, "--path", "rtx3090-9=0:61"), "no machine of the fleet"),
+        ((CONFIG, "--fleet", FLEET, "--path", "rtx3090-2=0:30,rtx3090-2=30:61"), "takes machine rtx3090-2 twice"),
         ((CONFIG, "--fleet", FLEET, "--path", "rtx3090=0:60"), "ends at layer 60 of 61"),
         ((CONFIG, "--fleet", FLEET, "--path", "rtx3090=0:62"), "0 is the next of 61"),
         ((CONFIG, "--fleet", FLEET, "--path", "rtx3090=0:30,rtx3090=31:61"), "30 is the next of 61"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks.manifests import build_manifest
 from inference.errors import StoreError
 from inference.model.store import ShardStore
+from node.cli.main import app
 from node.cli.stored_models import find_model, find_wanted_model
 
 
@@ -32,3 +35,14 @@ def test_a_whole_id_is_wanted_though_nothing_is_stored(tmp_path: Path) -> None:
     assert find_wanted_model(store, "mine") == model
     with pytest.raises(StoreError, match="no stored model"):
         find_wanted_model(store, "ab" * 31)
+
+
+def test_a_list_leaves_out_what_cannot_be_read_and_says_so(tmp_path: Path) -> None:
+    model = ShardStore(tmp_path).save_manifest(build_manifest(3, name="Mine"))
+    (tmp_path / ("11" * 32)).mkdir()
+    (tmp_path / ("11" * 32) / "manifest.msgpack").write_bytes(b"of another version")
+    done = CliRunner().invoke(app, ["model", "list", "--models", str(tmp_path), "--json"])
+    assert done.exit_code == 0
+    assert [one["model"] for one in json.loads(done.stdout)] == [f"0x{model.hex()}"]
+    assert "left out: " in done.stderr
+    assert "11" * 32 in done.stderr

@@ -27,8 +27,9 @@ class FakeEngine:
     def __init__(self, positions: int) -> None:
         self.budget = KvBudget(positions)
         manifest = make_manifest()
-        shape = manifest.architecture
-        self.shard = SimpleNamespace(is_first=False, is_last=False, manifest=manifest, architecture=shape, start=2)
+        self.shard = SimpleNamespace(
+            is_first=False, is_last=False, end=1, manifest=manifest, architecture=manifest.architecture
+        )
         self.session = SimpleNamespace(wire_dtype=WireDtype.FP32)
         self.gate = threading.Event()
         self.gate.set()
