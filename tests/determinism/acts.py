@@ -98,6 +98,7 @@ def serve(story: Story) -> Iterator[None]:
     yield from story.wait(14)
     spare = replace(CHARLIE, worker_key=get_dev_identity("spare").worker_key)
     yield from story.expect(CHARLIE, story.register_worker(spare, 2, 4, bond=BOND + 1))
+    yield from story.expect(CHARLIE, calls.MoveWorker(spare.worker_key.public_key, 0, 2))
 
 
 def judge(story: Story, outcome: Outcome) -> Iterator[None]:

@@ -68,7 +68,7 @@ def test_a_killed_gateway_goes_on_with_its_answers(net: GatewayNet, tmp_path: Pa
             final = [own.wait_for(one, lambda found: found["final"]) for one in (request, again["id"])]
             assert [one["state"] for one in final] == ["verified", "verified"]
             assert (final[0]["continued_by"], final[1]["continues"]) == (again["id"], request)
-            assert final[0]["cost_nmyl"] < final[0]["price_max_nmyl"], "what was vouched for, not the highest price"
+            assert 0 < final[0]["cost_nmyl"] <= final[0]["price_max_nmyl"], "what was vouched for by then"
             print("nmyl of both:", [one["price_nmyl"] for one in final])
             over = httpx.post(resume, headers=headers)
             assert (over.status_code, over.json()["error"]["code"]) == (409, "request_not_resumable")

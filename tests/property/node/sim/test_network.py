@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.sim.network.events import run_virtually
-from node.sim.network.run import SimNetwork
+from node.sim.network.run import SimulatedNetwork
 from node.sim.network.world import Scenario, make_plan
 
 
@@ -20,7 +20,7 @@ from node.sim.network.world import Scenario, make_plan
 @settings(max_examples=8, deadline=None)
 def test_small_networks(seed: int, scenario: Scenario, leave_permille: int) -> None:
     plan = replace(make_plan(scenario, 20, 10), requests_per_s=0.04, leave_permille=leave_permille)
-    network = SimNetwork(seed, plan)
+    network = SimulatedNetwork(seed, plan)
     run_virtually(network.virtual, network.run)
     tally = network.tally
     failed = sum(count for what, count in tally.counts.items() if what.startswith("failed"))
