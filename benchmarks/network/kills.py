@@ -109,8 +109,11 @@ class _Killing:
     prompt: tuple[int, ...]
     whole: dict[bool, list[int]]
 
-    async def kill_one(self, drawn: random.Random) -> Kill:
-        """One answer with a kill. The worker is started again at once, as whoever runs it would have it."""
+    async def kill_one(self, drawn: random.Random) -> Kill | None:
+        """One answer with a kill. The worker is started again at once, as whoever runs it would have it.
+
+        None: the last tokens came in one call, so that the answer was whole when the worker died.
+        """
         is_sampled = bool(drawn.getrandbits(1))
         wanted = self.whole[is_sampled]
         stage, at = drawn.randrange(STAGES), drawn.randrange(1, len(wanted) - 2)
@@ -131,6 +134,9 @@ class _Killing:
                     read = _count_read(self.net, self.plan, name) - read
                     found = Kill(stage, at, is_sampled, lost_s, resumed_s, False, read)
                     nursery.start_soon(self.net.start, name)
+        if found is None and tokens == wanted:
+            await self.net.start(name)
+            return None
         assert found is not None, f"the answer did not move: {name} was killed at token {at}"
         return replace(found, is_same=tokens == wanted)
 
@@ -148,13 +154,17 @@ async def _run(
     prompt = tuple(tokenizer.encode_chat([{"role": "user", "content": "Tell me a long story about a river."}]))
     whole = {one: [token async for token, _ in _read(inference, model, prompt, one)] for one in (False, True)}
     killing = _Killing(net, plan, inference, model, prompt, whole)
-    for number in range(rounds):
+    number = 0
+    while number < rounds:
         kill = await killing.kill_one(drawn)
+        if kill is None:
+            continue
         say(
             f"{number + 1:>4} stage {kill.stage} token {kill.token:>3}: lost after {kill.detected_s:.2f} s, next token "
             f"after {kill.resumed_s:.2f} s, {'same text' if kill.is_same else 'OTHER TEXT'}"
         )
         yield kill
+        number += 1
 
 
 def _count_read(net: Localnet, plan: LocalnetPlan, but: str) -> int:
