@@ -82,6 +82,8 @@ def test_nobody_fences_the_answer_of_another_session(plain: Order) -> None:
     fence = Fence()
     fence.pass_order(replace(go_on(plain, 7, 255), session=b"e" * 32))
     fence.pass_order(go_on(plain, 7, 1))
+    with pytest.raises(OrderRefused, match="epoch 1 "):
+        fence.pass_order(go_on(plain, 7, 1))
 
 
 def test_orders_that_bill_everything_may_go_on_as_often_as_stages_are_lost(plain: Order) -> None:

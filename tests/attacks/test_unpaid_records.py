@@ -47,6 +47,7 @@ async def test_a_session_whose_settlements_come_is_served_on(chain: DictChain, a
     for sequence in range(3 * UNSETTLED_MAX):
         await serve(chain, outstanding, sequence)
         chain.used.add((SESSION, sequence))
+    assert len(chain.used) == 3 * UNSETTLED_MAX, "none was refused"
 
 
 async def test_settlements_under_way_count_nothing(chain: DictChain, autojump_clock) -> None:

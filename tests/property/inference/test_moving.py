@@ -23,7 +23,7 @@ from inference.moving import (
     should_move,
 )
 from inference.placement import HeldRange, Machine, ModelBytes, RangeBytes, RangeNetwork, Worth
-from inference.routing import LayerOffer, NoPathError, choose_path
+from tests.property.inference.test_placement import has_path
 
 LAYERS = 12
 LAYER_BYTES = 1_000
@@ -43,20 +43,6 @@ def hold(number: int, start: int, end: int, layer_us: int = 1_000) -> HeldRange:
 
 def take_60_s(_worth: Worth) -> ReloadTime:
     return ReloadTime(60.0, 10.0)
-
-
-def has_path(held: list[HeldRange]) -> bool:
-    try:
-        choose_path(
-            [LayerOffer(one.worker, one.start, one.end, 1, 1) for one in held],
-            LAYERS,
-            prompt_tokens=1,
-            new_tokens=1,
-            max_price=1,
-        )
-    except NoPathError:
-        return False
-    return True
 
 
 def follow(
