@@ -25,6 +25,7 @@ from node.gateway.api.resume import resume_request
 from node.gateway.composing import Desk
 from node.gateway.errors import ApiRefusal, translate
 from node.gateway.health import HealthCheck
+from node.gateway.http.whole_bodies import WholeBodies
 from node.gateway.metrics import CONTENT_TYPE
 from node.gateway.openapi import make_document
 from node.gateway.page.pages import PREFIX, PageFile, load_page_files
@@ -133,9 +134,11 @@ def _serve_file(file: PageFile | None, request: Request) -> Response:
 
 def _make_middleware(desk: Desk) -> list[Middleware]:
     origins = desk.settings.origins
+    first = [Middleware(WholeBodies)]
     if not origins:
-        return []
+        return first
     return [
+        *first,
         Middleware(
             CORSMiddleware,
             allow_origins=list(origins),

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 import trio
 from pydantic import BaseModel, ValidationError
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from node.gateway.errors import ApiRefusal, refuse
 from node.gateway.http.limits import BODY_BYTES_MAX, BODY_TIMEOUT_S, JSON_DEPTH_MAX
@@ -37,7 +37,6 @@ async def _read_bytes(request: Request) -> bytes:
     too_large = ApiRefusal(413, f"the body has more than {BODY_BYTES_MAX} bytes: shorten it", code="request_too_large")
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and (len(stated) > 18 or int(stated) > BODY_BYTES_MAX):
-        await _drain(request)
         raise too_large
     parts: list[bytes] = []
     size = 0
@@ -51,23 +50,8 @@ async def _read_bytes(request: Request) -> bytes:
     if scope.cancelled_caught:
         raise ApiRefusal(408, f"the body did not come within {BODY_TIMEOUT_S:.0f} s: send it again", code="timeout")
     if size > BODY_BYTES_MAX:
-        await _drain(request)
         raise too_large
     return b"".join(parts)
-
-
-async def _drain(request: Request) -> None:
-    """Read a little of what is left: a client that still writes would see a reset and never the answer."""
-    left = 8 * BODY_BYTES_MAX
-    with trio.move_on_after(1.0):
-        try:
-            while left > 0:
-                message = await request.receive()
-                left -= len(message.get("body", b""))
-                if message["type"] != "http.request" or not message.get("more_body", False):
-                    return
-        except ClientDisconnect:
-            return
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -6,6 +6,8 @@ from typing import Final
 
 BODY_BYTES_MAX: Final = 1 << 20
 BODY_TIMEOUT_S: Final = 30.0
+LEFT_TIMEOUT_S: Final = 1.0
+"""For the rest of a body whose answer is already known."""
 HEADER_BYTES_MAX: Final = 32 * 1024
 CONNECTIONS_MAX: Final = 4_096
 IDLE_TIMEOUT_S: Final = 75.0

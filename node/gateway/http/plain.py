@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import h11
+from hypercorn.protocol.events import Response
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
@@ -18,7 +19,17 @@ _SWITCHING = frozenset({b"upgrade", b"http2-settings"})
 
 
 class PlainProtocol(H11Protocol):
-    """Requests without what asks for another protocol: a server may ignore it (RFC 9110, section 7.8)."""
+    """Requests without what asks for another protocol: a server may ignore it (RFC 9110, section 7.8).
+
+    An answer to a body that never came in full says that it is the connection's last one: hypercorn closes it then
+    without a word, and the client's next request would meet a closed connection.
+    """
+
+    async def stream_send(self, event: Any) -> None:
+        """What the application sends, by hypercorn's events."""
+        if isinstance(event, Response) and event.status_code >= 200 and self.connection.their_state is h11.SEND_BODY:
+            event.headers.append((b"connection", b"close"))
+        await super().stream_send(event)
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """No HTTP/2 by prior knowledge or upgrade."""
