@@ -145,5 +145,5 @@ def _make_middleware(desk: Desk) -> list[Middleware]:
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
             expose_headers=list(_EXPOSED),
-        )
+        ),
     ]
