@@ -131,7 +131,7 @@ class WorkerServer:
             peers = await self._reach_peers(admission, client)
             handover.freeze()
             setup = StageSetup(order, admission.stage, parts.manifest, session_key, parts.worker_key, *attached)
-            setup = replace(setup, kept=handover.get_kept())
+            setup = replace(setup, kept=handover.get_kept(), batched=opened.batched)
             active = ActiveRequest(setup, peers, parts.compute, parts.archive, parts.drafts)
             await self._reserve(active, admission, handover)
         except BaseException as error:
