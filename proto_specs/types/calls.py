@@ -244,7 +244,7 @@ class Settle:
     stage_roots: Annotated[tuple[SignedStageRoots, ...], Max(limits.STAGES_MAX)]
 
 
-@variant(0x0410)
+@variant(0x0418)
 class SettleStatement:
     """Commit many finished requests of a session at once: totals that the client and every stage of the path signed."""
 
