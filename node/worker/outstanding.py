@@ -10,17 +10,18 @@ from typing import Final
 import trio
 
 from node.client.chain_view import ChainView, SessionEntry
+from node.worker.held import HELD_S
 from node.worker.refusal import OrderRefused
 from node.worker.together import run_each
 from proto_specs.types.request import Order, compute_price_max, compute_request_id
 from proto_specs.types.wire import FailureCode
 
-ENDED_S_MAX = 120.0
+ENDED_S_MAX = 120.0 + HELD_S
 """How long an ended request counts while its settlement is awaited. The journal keeps it from running again."""
 
 
-UNSETTLED_S: Final = 90.0
-"""A settlement is on chain by then, unless something keeps it."""
+UNSETTLED_S: Final = 90.0 + HELD_S
+"""A settlement is on chain by then, although it waited for a statement, unless something keeps it."""
 UNSETTLED_MAX: Final = 32
 """Requests of one session whose windows were signed and never settled. Each lies on this worker's disk for a day. An
 honest client leaves one at times, when a stage is lost before the last one has signed."""
