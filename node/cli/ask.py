@@ -49,14 +49,15 @@ from node.cli.stop_key import open_stop_key
 from node.cli.stored_models import find_model
 from node.client.account import SigningAccount
 from node.client.answer import Ask, Generated
+from node.client.batches import BatchRules
 from node.client.chain_view import ChainUnreachable
 from node.client.errors import InferenceRefused
 from node.client.following import RequestDone, follow_requests
 from node.client.inference import PaidInference, open_inference
 from node.client.paid_answer import PaidAnswer
+from node.client.payment_rows import PaymentRows, collect_payments, find_notice_fee
 from node.client.purse import PoolRules
 from node.client.rpc_errors import RpcError
-from node.client.payment_rows import PaymentRows, collect_payments, find_notice_fee
 from node.p2p.circuits import open_roaming_host
 from node.p2p.host import P2PHost
 from proto_specs.errors import ExitStatus
@@ -278,14 +279,19 @@ async def show_escrow(account: SigningAccount, screen: InferenceScreen) -> None:
 
 
 def open_asking(
-    account: SigningAccount, host: P2PHost, options: AskOptions, rules: PoolRules, console: Console
+    account: SigningAccount,
+    host: P2PHost,
+    options: AskOptions,
+    rules: PoolRules,
+    console: Console,
+    batches: BatchRules | None = None,
 ) -> AbstractAsyncContextManager[PaidInference]:
     """Inference for the block; a session that an earlier run left open is closed, and reported."""
 
     def report(session: bytes) -> None:
         console.print(f"[dim]session 0x{session.hex()} was left open by an earlier run: closed[/dim]", highlight=False)
 
-    return open_inference(account, host, get_sessions_dir(options.keys), rules, report)
+    return open_inference(account, host, get_sessions_dir(options.keys), rules, report, batches)
 
 
 @asynccontextmanager

@@ -18,8 +18,8 @@ from node.cli.connect import DEFAULT_RPC
 from node.client.answer import Generated, Move, RequestOutcome, Resolution
 from node.client.following import Happening, RequestDone, SettlementSeen, StageDrawn, StageResolved
 from node.client.paid_answer import PaidAnswer
+from node.client.payment_rows import PaymentRows, Row
 from node.client.purse import HeldSession
-from node.client.payment_rows import Row, PaymentRows
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.ss58 import encode_address
 from proto_specs.types.calls import Outcome

@@ -137,11 +137,12 @@ async def open_request(
     links: list[FrameLink],
     may_replace: MayReplace = lambda stage: False,
 ) -> AsyncIterator[trio.MemoryReceiveChannel[Progress]]:
-    """Run a request; the channel yields tokens as they come and ends with SettlementSent, StatementAwaited or RequestFailed.
+    """Run a request; the channel yields tokens as they come, and its end: see Progress.
 
-    A failure leaves the stages with what they have, for another order to go on from. A stage that makes no progress is
-    a failure once `may_replace` says that others could take its place. Leaving the block before AnswerSigned cancels
-    the request at every stage. Exceptions of the block pass through unchanged.
+    It ends with SettlementSent, StatementAwaited or RequestFailed. A failure leaves the stages with what they have, for
+    another order to go on from. A stage that makes no progress is a failure once `may_replace` says that others could
+    take its place. Leaving the block before AnswerSigned cancels the request at every stage. Exceptions of the block
+    pass through unchanged.
     """
     # Room for every item that can come: a slow reader loses nothing, and no stage can send more than was ordered.
     sender, receiver = trio.open_memory_channel[Progress](machine.tokens_max + POSITIONS_MAX + len(links) + 2)

@@ -113,7 +113,7 @@ class DiskRequestArchive:
         """See RequestArchive."""
         await trio.to_thread.run_sync(self.openings.save, record)
         claim = make_claim(record)
-        self._claims[claim.request] = claim
+        self._claims[claim.roots.request] = claim
 
     async def find_claim(self, request: bytes, stage: int) -> Claim | None:
         """What this worker has signed of a finished request; None when its record is not kept here."""
@@ -169,9 +169,7 @@ class DiskRequestArchive:
         if (challenge.window, challenge.point) != (asked.window, asked.point):
             raise OpeningUnavailable(f"window {asked.window} of stage {asked.stage} is not challenged (yet)")
         if asked.point is not None:
-            return await trio.to_thread.run_sync(
-                open_point, self.openings, self.signed, asked, limiter=self._limiter
-            )
+            return await trio.to_thread.run_sync(open_point, self.openings, self.signed, asked, limiter=self._limiter)
         return await trio.to_thread.run_sync(self.openings.open, body, settled.windows, limiter=self._limiter)
 
     async def run(self) -> None:

@@ -146,7 +146,7 @@ async def run_worker(
         ):
             place = Whereabouts(host.peer_id, tuple(addresses))
             serve_openings(host, archive)
-            serve_statements(host, StatementDesk(config.worker_key, chain, archive))
+            serve_statements(host, StatementDesk(config.worker_key, manifest, chain, archive))
             serve_shards(host, ShardCatalog(store))
             entry = await register(config, account, place)
             archive.held.gross_max = entry.gross_max

@@ -110,7 +110,10 @@ class SignedStatements:
 
 
 def open_point(openings: OpeningStore, signed: SignedStatements, asked: OpeningRequest) -> bytes:
-    """The encoded Opening of the window that a drawn point falls on; blocking. Raises OpeningUnavailable, DecodeError."""
+    """The encoded Opening of the window that a drawn point falls on; blocking.
+
+    Raises OpeningUnavailable, DecodeError.
+    """
     kept = signed.load(asked.request)
     point = asked.point
     if point is None or not 0 <= point < sum(one.own_positions for one in kept.leaves):

@@ -16,13 +16,15 @@ from node.client.chain_view import ChainUnreachable, SessionEntry, StatementView
 from node.p2p.host import P2PHost
 from node.p2p.request import serve_requests
 from node.worker.archive import DiskRequestArchive
-from node.worker.claims import LeafDiffers, check_leaf
+from node.worker.claims import check_claimed
 from node.worker.signed_statements import KeptStatement
 from proto_specs.codec import decode, encode
 from proto_specs.ed25519 import SigningKey, is_signature_valid
 from proto_specs.errors import MyelinError
 from proto_specs.hashing import Tag
 from proto_specs.limits import FAILURE_TEXT_BYTES_MAX, STATEMENT_BLAMED_MAX, STATEMENT_PROPOSAL_BYTES_MAX
+from proto_specs.order_rules import make_bounds
+from proto_specs.types.manifest import Manifest
 from proto_specs.types.request import compute_stage_price
 from proto_specs.types.statement import Statement, compute_statement_id, sign_statement_as_worker
 from proto_specs.types.statement_wire import (
@@ -59,8 +61,11 @@ class ProposalRefused(MyelinError):
 class StatementDesk:
     """Signs for one worker key."""
 
-    def __init__(self, worker_key: SigningKey, chain: StatementView, archive: DiskRequestArchive) -> None:
+    def __init__(
+        self, worker_key: SigningKey, manifest: Manifest, chain: StatementView, archive: DiskRequestArchive
+    ) -> None:
         self._key = worker_key
+        self._bounds = make_bounds(manifest)
         self._chain = chain
         self._archive = archive
         self._turn = trio.Lock()
@@ -129,10 +134,10 @@ class StatementDesk:
                 unknown.append(leaf)
                 continue
             try:
-                check_leaf(claim, leaf)
+                check_claimed(claim, leaf, self._bounds)
                 if (claim.order.session, claim.order.path) != (statement.session, statement.path):
-                    raise LeafDiffers("the request is of another session or path")
-            except LeafDiffers as error:
+                    raise StatementInvalid(f"request {leaf.sequence} is of another session or path")
+            except StatementInvalid as error:
                 reason = reason or str(error)
                 differing.append(leaf)
         _blame(StatementRefusal.DIFFERS, reason, differing)

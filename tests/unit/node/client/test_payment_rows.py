@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from node.client.payment_rows import BURN, Row, PaymentRows, collect_payments
+from node.client.payment_rows import BURN, PaymentRows, Row, collect_payments
 
 RECORDED = Path(__file__).parent / "recorded"
 
