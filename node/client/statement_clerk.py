@@ -122,9 +122,13 @@ class StatementClerk:
         """Make statements as they fall due, until cancelled; first send again what an earlier run may not have sent."""
         await self._resume()
         while True:
-            async with self._turn:
-                await self._settle_each(self._batches.take_due(trio.current_time()))
+            await self.run_once()
             await trio.sleep(POLL_S)
+
+    async def run_once(self) -> None:
+        """Settle what is due."""
+        async with self._turn:
+            await self._settle_each(self._batches.take_due(trio.current_time()))
 
     async def settle_session(self, session: bytes) -> None:
         """Settle all that has finished in a session, now: it is about to be closed, or its money is needed."""

@@ -87,20 +87,19 @@ def office(tmp_path: FilePath) -> Office:
     return Office(tmp_path, BatchRules(requests_max=4, wait_s=30.0))
 
 
-async def test_statements_are_made_as_they_fall_due(office: Office, autojump_clock) -> None:
-    later = [await office.world.serve(sequence) for sequence in (5, 6)]
+async def test_statements_are_made_as_they_fall_due(office: Office, mock_clock) -> None:
     await office.serve(5)
-    async with office.running():
-        await trio.sleep(2)
-        assert office.stated == [4, 1], "what is due is one batch, in statements of four"
-        for one in later:
-            office.clerk.add(one, SESSION_KEY, office.world.workers)
-        assert office.clerk.count(SESSION) == 2
-        await trio.sleep(28)
-        assert office.stated == [4, 1]
-        await trio.sleep(30)
-        assert office.stated == [4, 1, 2]
-        assert office.clerk.count(SESSION) == 0
+    await office.clerk.run_once()
+    assert office.stated == [4, 1], "what is due is one batch, in statements of four"
+    await office.serve(2, first=5)
+    mock_clock.jump(29)
+    await office.clerk.run_once()
+    assert office.stated == [4, 1]
+    assert office.clerk.count(SESSION) == 2
+    mock_clock.jump(1)
+    await office.clerk.run_once()
+    assert office.stated == [4, 1, 2]
+    assert office.clerk.count(SESSION) == 0
     assert all(len(one.signed.list_kept()) == 3 for one in office.world.archives)
 
 
