@@ -1,0 +1,60 @@
+"""Another engine: the same file in transformers, by its own reader, with the rows after every layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.engine.rows import Hidden, Rows
+
+
+class TorchLayers:
+    """The layers of a llama in a GGUF file, in fp32, on the CPU."""
+
+    def __init__(self, gguf: Path, threads: int = 1) -> None:
+        import torch
+        import transformers
+        from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+        torch.set_num_threads(threads)
+        config = transformers.LlamaConfig(**load_gguf_checkpoint(str(gguf))["config"])
+        self.model: Any = transformers.LlamaForCausalLM(config).eval()
+        loaded = load_gguf_checkpoint(str(gguf), return_tensors=True, model_to_load=self.model)
+        self.model.load_state_dict(loaded["tensors"], strict=False)
+        self.model.tie_weights()
+        self._layers = list(self.model.model.layers)
+
+    def run(self, start: int, rows: Rows) -> list[Hidden]:
+        """The rows [P,C] after each layer from `start` on, given token ids [P] (start 0) or rows [P,C]."""
+        import torch
+
+        body = self.model.model
+        layers = self._layers[start:]
+        body.layers, body.config.num_hidden_layers = torch.nn.ModuleList(layers), len(layers)
+        found: list[Hidden] = []
+
+        def watch(module: Any, given: Any, out: Any) -> None:
+            found.append((out[0] if isinstance(out, tuple) else out).reshape(len(rows), -1).numpy().copy())
+
+        watching = [one.register_forward_hook(watch) for one in layers]
+        try:
+            with torch.no_grad():
+                given = torch.from_numpy(rows.astype(np.int64) if rows.ndim == 1 else rows.copy())[None]
+                body(**{"input_ids" if rows.ndim == 1 else "inputs_embeds": given}, use_cache=False)
+        finally:
+            for one in watching:
+                one.remove()
+            body.layers, body.config.num_hidden_layers = torch.nn.ModuleList(self._layers), len(self._layers)
+        return found
+
+    def compute_logits(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits [n,V] of rows after the last layer."""
+        import torch
+
+        with torch.no_grad():
+            normed = self.model.model.norm(torch.from_numpy(hidden.copy()))
+            logits: NDArray[np.float32] = self.model.lm_head(normed).numpy()
+        return logits
