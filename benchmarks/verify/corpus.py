@@ -1,4 +1,4 @@
-"""Token sequences of several kinds, drawn from the checkout's own text: the same for the same number, on any machine."""
+"""Token sequences of several kinds, drawn from the checkout's own text: the same for the same number."""
 
 from __future__ import annotations
 

@@ -20,9 +20,10 @@ class TorchLayers:
         from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
         torch.set_num_threads(threads)
-        config = transformers.LlamaConfig(**load_gguf_checkpoint(str(gguf))["config"])
-        self.model: Any = transformers.LlamaForCausalLM(config).eval()
-        loaded = load_gguf_checkpoint(str(gguf), return_tensors=True, model_to_load=self.model)
+        load: Any = load_gguf_checkpoint
+        make: Any = transformers.LlamaForCausalLM
+        self.model = make(transformers.LlamaConfig(**load(str(gguf))["config"])).eval()
+        loaded = load(str(gguf), return_tensors=True, model_to_load=self.model)
         self.model.load_state_dict(loaded["tensors"], strict=False)
         self.model.tie_weights()
         self._layers = list(self.model.model.layers)

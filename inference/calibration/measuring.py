@@ -26,6 +26,7 @@ LENGTHS = (1, 2, 8, 32)
 RANKS = (8, 64, 128)
 NOISE_SHARES = {"1 % noise on the delta": 1e-2, "0.1 % noise on the delta": 1e-3}
 STRETCHED_ROWS = 48
+STRETCHED = ("larger rows", "large in every channel")
 ITS_WINDOW, LATER = "one row changed, its window", "one row changed, a later window"
 
 Advance = Callable[[], None]
@@ -41,10 +42,10 @@ class Entering:
 
 
 def enter(source: LayerSource, samples: Sequence[Rows], start: int, cuts: Sequence[int], slack: int) -> Entering:
-    """The rows that enter layer `start` when the model is cut at `cuts` before it, and of one sample stretched ones.
+    """The rows that enter layer `start` when the model is cut at `cuts` before it, and two sequences of stretched ones.
 
-    Those reach `slack` times the largest magnitude of any sample's. Raises EngineError, and WireDtypeError for rows
-    that the wire cannot hold.
+    Those reach `slack` times the largest magnitude of any sample's: the first is a sample's times a number, the second
+    does so in every channel. Raises EngineError, and WireDtypeError for rows that the wire cannot hold.
     """
     if start == 0:
         return Entering(list(samples))
@@ -57,8 +58,9 @@ def enter(source: LayerSource, samples: Sequence[Rows], start: int, cuts: Sequen
             rows = [send(one.astype(np.float32, copy=False), wire) for one in rows]
     largest = max(float(np.abs(one).max()) for one in rows)
     first = rows[0][:STRETCHED_ROWS].astype(np.float32, copy=False)
-    stretched = send(first * np.float32(slack * largest / float(np.abs(first).max())), wire)
-    return Entering([*rows, stretched], 1)
+    stretched = first * np.float32(slack * largest / float(np.abs(first).max()))
+    flat = np.random.default_rng([start, 3]).uniform(0.5, 1.0, first.shape) * np.where(first < 0, -slack, slack)
+    return Entering([*rows, send(stretched, wire), send((flat * largest).astype(np.float32), wire)], 2)
 
 
 def measure_start(
@@ -114,9 +116,9 @@ def _compare(
         rows = [one.astype(np.float32, copy=False) for one in current[claimant.name]]
         for judge, computed in zip(judges, rows[:usual], strict=True):
             _tally(boundary, claimant, judge.measure(computed, _fit(judge)))
-        if claimant.is_honest:
-            for base, mine, computed in zip(bases[usual:], own[usual:], rows[usual:], strict=True):
-                _tally_stretched(boundary, claimant, mine, base, computed, wire)
+        for name, at in zip(STRETCHED, range(usual, len(bases)), strict=False):
+            if claimant.is_honest:
+                _tally_stretched(boundary, f"{name}: {claimant.name}", own[at], bases[at], wire, rows[at])
     for name, claims in _make_claims(judges):
         for judge, claimed in zip(judges, claims, strict=True):
             found = judge.measure(claimed, _fit(judge))
@@ -143,14 +145,12 @@ def _skip(length: int) -> int:
     return 1 if length == 1 else 0
 
 
-def _tally_stretched(
-    boundary: Boundary, claimant: Claimant, own: Hidden, base: Hidden, computed: Hidden, wire: WireDtype
-) -> None:
+def _tally_stretched(boundary: Boundary, name: str, own: Hidden, base: Hidden, wire: WireDtype, rows: Hidden) -> None:
     try:
-        found = Recomputed(own, base, wire).measure(computed, [one for one in LENGTHS if one <= len(own)])
+        judge = Recomputed(own, base, wire)
     except FingerprintError:
         return  # no verdict is given on such rows
-    _add(boundary.stretched, claimant.name, found)
+    _add(boundary.stretched, name, judge.measure(rows, _fit(judge)))
 
 
 def _fit(judge: Recomputed) -> list[int]:
