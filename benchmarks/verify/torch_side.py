@@ -28,12 +28,12 @@ class TorchLayers:
         self.model.tie_weights()
         self._layers = list(self.model.model.layers)
 
-    def run(self, start: int, rows: Rows) -> list[Hidden]:
-        """The rows [P,C] after each layer from `start` on, given token ids [P] (start 0) or rows [P,C]."""
+    def run(self, start: int, rows: Rows, end: int | None = None) -> list[Hidden]:
+        """The rows [P,C] after each layer from `start` to `end`, given token ids [P] (start 0) or rows [P,C]."""
         import torch
 
         body = self.model.model
-        layers = self._layers[start:]
+        layers = self._layers[start:end]
         body.layers, body.config.num_hidden_layers = torch.nn.ModuleList(layers), len(layers)
         found: list[Hidden] = []
 
@@ -59,3 +59,32 @@ class TorchLayers:
             normed = self.model.model.norm(torch.from_numpy(hidden.copy()))
             logits: NDArray[np.float32] = self.model.lm_head(normed).numpy()
         return logits
+
+    def run_range(self, start: int, end: int, rows: Rows) -> tuple[Hidden, Hidden]:
+        """What enters layers [start, end) as rows [P,C], and what leaves them."""
+        import torch
+
+        if rows.ndim == 1:
+            with torch.no_grad():
+                entered: Hidden = self.model.model.embed_tokens(torch.from_numpy(rows.astype(np.int64))).numpy()
+        else:
+            entered = rows.astype(np.float32, copy=False)
+        return entered, self.run(start, rows, end)[-1]
+
+    def compute_lead_gradient(self, start: int, rows: Hidden) -> NDArray[np.float64]:
+        """Of the sum over positions of how far the runner-up leads the likeliest token, by the rows [P,C] that enter
+        layer `start`."""
+        import torch
+
+        given = torch.from_numpy(rows.copy()).requires_grad_(True)
+        body, layers = self.model.model, self._layers[start:]
+        body.layers, body.config.num_hidden_layers = torch.nn.ModuleList(layers), len(layers)
+        try:
+            logits = self.model(inputs_embeds=given[None], use_cache=False).logits[0]
+        finally:
+            body.layers, body.config.num_hidden_layers = torch.nn.ModuleList(self._layers), len(self._layers)
+        two = logits.topk(2, dim=-1).values
+        (two[:, 1] - two[:, 0]).sum().backward()
+        assert given.grad is not None, "the rows were asked for it"
+        gradient: NDArray[np.float64] = given.grad.numpy().astype(np.float64)
+        return gradient
