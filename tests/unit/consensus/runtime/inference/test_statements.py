@@ -69,7 +69,7 @@ def test_a_statement_costs_what_its_requests_cost_one_by_one(world: World) -> No
     receipt = world.chain.expect_ok(get_dev_identity("eve"), call)
     (told,) = pick(receipt.events, StatementSettled)
     stated = call.statement.statement
-    assert (told.statement, told.requests, told.price) == (get_id(call), COUNT, COUNT * REQUEST_PRICE)
+    assert (told.request, told.requests, told.price) == (get_id(call), COUNT, COUNT * REQUEST_PRICE)
     assert (told.prompt_tokens, told.tokens, told.positions) == (COUNT * 40, COUNT * 60, COUNT * 99)
     assert (told.root, told.draw_height) == (stated.root, world.chain.height + 2)
     session = read_session(world)
