@@ -72,7 +72,7 @@ def settle_statement(env: Environment, signer: bytes, call: SettleStatement) -> 
     draw_height = settlement.commit(env, statement_id, session, statement.sequences, slice_size, request)
     env.emit(
         StatementSettled(
-            statement=statement_id,
+            request=statement_id,
             session=request.session,
             model=request.model,
             client=request.client,

@@ -155,6 +155,7 @@ def check_invariants(state: StateReader) -> None:
     assert holds == _expected_holds(state)
     _check_exposure(state)
     _check_roster(state)
+    _check_sequences(state)
 
 
 def _expected_holds(state: StateReader) -> Counter[tuple[bytes, int]]:
@@ -188,6 +189,17 @@ def _check_roster(state: StateReader) -> None:
     assert numbered.keys() == {
         key for (key,), worker in inference.workers.iterate(state) if worker.status == WorkerStatus.ACTIVE
     }
+
+
+def _check_sequences(state: StateReader) -> None:
+    """A number of a session is used for each request that it has settled, and each kept request is found by its own."""
+    used: Counter[bytes] = Counter()
+    for (session, _), chunk in inference.sequences_used.iterate(state):
+        used[session] += int.from_bytes(chunk, "little").bit_count()
+    settled = {key: session.requests_settled for (key,), session in inference.sessions.iterate(state)}
+    assert used == Counter(settled)
+    kept = {(one.session, one.sequence): key for (key,), one in inference.requests.iterate(state)}
+    assert kept == dict(inference.requests_by_session.iterate(state))
 
 
 def _check_exposure(state: StateReader) -> None:
