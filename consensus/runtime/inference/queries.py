@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from consensus.runtime.inference import sequences
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import Challenge, InferenceParams, Model, Request, Reveal, Session, Worker
@@ -83,6 +85,11 @@ def list_requests(state: StateReader, session: bytes) -> list[tuple[int, bytes]]
 def is_sequence_used(state: StateReader, session: bytes, sequence: int) -> bool:
     """Whether the request of this number is settled in the session, by itself or in a statement."""
     return sequences.is_used(state, session, sequence)
+
+
+def list_used_sequences(state: StateReader, session: bytes, numbers: Iterable[int]) -> frozenset[int]:
+    """Those of the numbers whose requests are settled in the session, by themselves or in a statement."""
+    return sequences.list_used(state, session, numbers)
 
 
 def read_challenge(state: StateReader, challenge: bytes) -> Challenge | None:
