@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from consensus.runtime.inference.move_events import WorkerMoved
+from consensus.runtime.inference.promise_events import PromiseEvent
 from proto_specs.codec import U8, U16, U32, U64, Max, variant
 from proto_specs.limits import COMMITTEE_MAX
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey
@@ -395,4 +396,5 @@ InferenceEvent = (
     | WorkerReported
     | WorkerAbsent
     | WorkerReturned
+    | PromiseEvent
 )
