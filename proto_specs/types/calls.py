@@ -8,8 +8,9 @@ from typing import Annotated
 from proto_specs import limits
 from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, record, variant
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey, Signature
+from proto_specs.types.promise_calls import JoinSettlement, ReportDoublePromise
 from proto_specs.types.request import Leaf, SignedOrder, SignedStageRoots, SignedVoucher
-from proto_specs.types.statement import Statement, StatementPlace
+from proto_specs.types.statement import SignedStatement
 
 
 class ModuleIndex(enum.IntEnum):
@@ -244,45 +245,11 @@ class Settle:
     stage_roots: Annotated[tuple[SignedStageRoots, ...], Max(limits.STAGES_MAX)]
 
 
-@variant(0x0410)
-class JoinSettlement:
-    """Settle what some stages of a request hold, or add it to a settlement that can still be joined.
+@variant(0x0418)
+class SettleStatement:
+    """Commit many finished requests of a session at once: totals that the client and every stage of the path signed."""
 
-    `stage_roots` are in path order, each stage's over its own positions; each names its stage. `voucher` counts if it
-    is for more tokens than the one that was settled, or as many and final.
-    """
-
-    order: SignedOrder
-    voucher: SignedVoucher | None
-    stage_roots: Annotated[tuple[SignedStageRoots, ...], Max(limits.STAGES_MAX)]
-
-
-@variant(1)
-class PromisedByOrder:
-    """Another order under the session key."""
-
-    order: SignedOrder
-
-
-@variant(2)
-class PromisedByStatement:
-    """A request in a statement under the session key, and where it stands in it. Workers need not have signed."""
-
-    statement: Statement
-    client_signature: Signature
-    place: StatementPlace
-
-
-@variant(0x0411)
-class ReportDoublePromise:
-    """One session key promised one sequence number, or one position of the deposit, twice.
-
-    `order` is the one that was not paid; `voucher` says how much its client owes for it, and may be left out.
-    """
-
-    order: SignedOrder
-    voucher: SignedVoucher | None
-    other: PromisedByOrder | PromisedByStatement
+    statement: SignedStatement
 
 
 @variant(0x0409)
@@ -369,6 +336,7 @@ BasicCall = (
     | Settle
     | JoinSettlement
     | ReportDoublePromise
+    | SettleStatement
     | CommitVerdict
     | RevealVerdict
     | ReportEquivocation
