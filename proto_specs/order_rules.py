@@ -7,13 +7,21 @@ what they cost.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from proto_specs.errors import ProtocolError
-from proto_specs.limits import GRAMMAR_BYTES_MAX, LOGPROBS_MAX, OPENING_BYTES_MAX, POSITIONS_MAX, WINDOW_POSITIONS
+from proto_specs.limits import (
+    GRAMMAR_BYTES_MAX,
+    LOGPROBS_MAX,
+    OPENING_BYTES_MAX,
+    POSITIONS_MAX,
+    SESSION_SEQUENCES_MAX,
+    WINDOW_POSITIONS,
+)
 from proto_specs.types.manifest import Manifest, WireDtype
-from proto_specs.types.request import Continuation, Order, compute_positions, compute_windows
+from proto_specs.types.request import Continuation, Order, PathStage, compute_positions, compute_windows
 from proto_specs.types.sampling import GRAMMAR_ENGINE, GRAMMAR_ENGINE_VERSION, GrammarKind, SamplingParams
 
 MILLI: Final = 1000
@@ -60,10 +68,9 @@ def validate_order(order: Order, bounds: ModelBounds) -> None:
     """Raises OrderInvalid for what no stage can compute or no verifier could judge."""
     if order.service_class != bounds.service_class:
         raise OrderInvalid(f"the model is served in class {bounds.service_class}, not {order.service_class}")
-    joints = [0, *(one.end for one in order.path)]
-    is_joined = all(one.start == at < one.end for one, at in zip(order.path, joints, strict=False))
-    if joints[-1] != bounds.layers or not is_joined:
-        raise OrderInvalid(f"the path does not cover layers 0 to {bounds.layers - 1} in order")
+    validate_path(order.path, bounds.layers)
+    if order.sequence >= SESSION_SEQUENCES_MAX:
+        raise OrderInvalid(f"a session has the numbers 0 to {SESSION_SEQUENCES_MAX - 1}, not {order.sequence}")
     if order.prompt_tokens < 1 or order.tokens_max < 1:
         raise OrderInvalid("a request has at least one prompt token and asks for at least one")
     positions = compute_positions(order.prompt_tokens, order.tokens_max)
@@ -77,6 +84,14 @@ def validate_order(order: Order, bounds: ModelBounds) -> None:
     if order.continuation is not None:
         validate_continuation(order.prompt_tokens, order.continuation)
     validate_sampling(order.sampling, bounds.vocab)
+
+
+def validate_path(path: Sequence[PathStage], layers: int) -> None:
+    """Raises OrderInvalid unless the stages cover layers [0, layers) in order, each once."""
+    joints = [0, *(one.end for one in path)]
+    is_joined = all(one.start == at < one.end for one, at in zip(path, joints, strict=False))
+    if joints[-1] != layers or not is_joined:
+        raise OrderInvalid(f"the path does not cover layers 0 to {layers - 1} in order")
 
 
 def validate_continuation(prompt_tokens: int, continuation: Continuation) -> None:

@@ -13,6 +13,7 @@ from typing import Any, get_args
 from consensus.runtime import weights_table as table
 from proto_specs.types import calls
 from proto_specs.types.chain import Transaction
+from proto_specs.types.promise_calls import JoinSettlement, ReportDoublePromise
 
 _NS = 1_000
 """Nanoseconds of one weight."""
@@ -31,6 +32,8 @@ COMPONENTS: dict[type, dict[str, SizeOf]] = {
     calls.RegisterWorker: {"addresses": lambda call: len(call.addresses)},
     calls.UpdateWorker: {"addresses": lambda call: len(call.addresses)},
     calls.Settle: {"stages": lambda call: max(len(call.stage_roots), len(call.order.order.path))},
+    JoinSettlement: {"stages": lambda call: len(call.order.order.path) + len(call.stage_roots)},
+    ReportDoublePromise: {"stages": lambda call: len(call.order.order.path)},
     calls.ProposeParams: {"changes": lambda call: len(call.changes)},
     calls.BatchAll: {"calls": lambda call: len(call.calls)},
     calls.BatchEach: {"calls": lambda call: len(call.calls)},

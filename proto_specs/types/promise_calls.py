@@ -51,3 +51,6 @@ class ReportDoublePromise:
     order: SignedOrder
     voucher: SignedVoucher | None
     other: PromisedByOrder | PromisedByStatement
+
+
+PromiseCall = JoinSettlement | ReportDoublePromise

@@ -115,7 +115,7 @@ def locate(place: StatementPlace, requests: int, root: SumNode, point: int) -> i
 
 
 def count_before(place: StatementPlace, requests: int, root: SumNode) -> int | None:
-    """Positions of the statement before the request; None unless the tree of this root has the request in this place."""
+    """Positions of the statement before the request; None unless the root has the request in this place."""
     if not 0 <= place.index < requests or place.leaf.own_positions < 0:
         return None
     node, before = make_leaf_node(place.leaf), 0

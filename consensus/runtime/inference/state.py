@@ -20,6 +20,9 @@ from proto_specs.types.request import compute_windows
 DRAW_DELAY_BLOCKS = 2
 """A request settled in block h is drawn by the beacon of block h + 2, which is unpredictable in h (DESIGN 5.3)."""
 
+SEQUENCES_CHUNK = 1024
+"""Sequence numbers of a session that share a record in state: a bit of each says whether it is settled."""
+
 ROUNDS_MAX = 3
 """The most committees of one challenge; a contested or silent committee is followed by another."""
 
@@ -230,7 +233,7 @@ class RequestStage:
     status: U8
     input_root: Hash32
     output_root: Hash32
-    positions: U32
+    positions: U64
 
     @property
     def windows(self) -> int:
@@ -244,6 +247,10 @@ class Request:
 
     A continuation names the request it `continues`; its windows before `first_window` are that one's. `positions` and
     `windows` are the most that a stage signed for; `paid_positions` are those that all of them did.
+
+    Of a statement, whose id then stands for the request's, it holds the sums over `requests` requests: their first
+    sequence number, billed prompt positions, tokens, positions, and the root of their sum tree. There are no windows
+    nor roots of stages: what an opening shows under the tree's root has them. None: a request settled by itself.
     """
 
     session: Hash32
@@ -251,11 +258,11 @@ class Request:
     client: AccountId
     model: Hash32
     settled_height: U64
-    prompt_tokens: U32
-    tokens: U32
+    prompt_tokens: U64
+    tokens: U64
     tokens_hash: Hash32
     final: bool
-    positions: U32
+    positions: U64
     windows: U16
     first_window: U16
     continues: Hash32 | None
@@ -265,19 +272,12 @@ class Request:
     root: Hash32
     open_stages: U8
     stages: Annotated[tuple[RequestStage, ...], Max(limits.STAGES_MAX)]
+    requests: U32 | None = None
 
     @property
     def paid_positions(self) -> int:
         """Leading positions that every stage of the path signed roots for: what an order may go on from unbilled."""
         return min(stage.positions for stage in self.stages)
-
-
-@record
-class Pending:
-    """A settlement that can be joined before block `until`. `slice_size` is the most that the request may cost."""
-
-    until: U64
-    slice_size: Balance
 
 
 @record
@@ -294,7 +294,8 @@ class Challenge:
 
     It may have several rounds. Each later round begins in the committee at its entry of `round_starts`; members from
     the last entry on sit now. Beacon, deadlines, `committed` and `revealed` are those of the last round. Between the
-    order and the draw of a round no member sits.
+    order and the draw of a round no member sits. Of a statement a position was drawn, `point` of all its positions, and
+    `window` is 0.
     """
 
     request: Hash32
@@ -313,6 +314,7 @@ class Challenge:
     outcome: U8 | None
     distance_ppb: U64
     round_starts: Annotated[tuple[U8, ...], Max(ROUNDS_MAX - 1)]
+    point: U64 | None = None
 
     @property
     def round_start(self) -> int:
@@ -361,8 +363,12 @@ verifiers = StorageSet("inference.verifier", (Hash32, AccountId))
 sessions: StorageMap[Session] = StorageMap("inference.session", (Hash32,), Session)
 sessions_by_client = StorageSet("inference.session_by_client", (AccountId, Hash32))
 requests: StorageMap[Request] = StorageMap("inference.request", (Hash32,), Request)
-pending: StorageMap[Pending] = StorageMap("inference.pending", (Hash32,), Pending)
 requests_by_session: StorageMap[bytes] = StorageMap("inference.request_by_session", (Hash32, U32), Hash32)
+"""Requests that are not forgotten yet, by their (first) sequence number."""
+sequences_used: StorageMap[bytes] = StorageMap(
+    "inference.sequences_used", (Hash32, U32), Annotated[bytes, Fixed(SEQUENCES_CHUNK // 8)]
+)
+"""Bit n of chunk c: whether number c x 1024 + n of the session is settled. Bits count from the lowest of byte 0."""
 challenges: StorageMap[Challenge] = StorageMap("inference.challenge", (Hash32,), Challenge)
 open_challenges = StorageSet("inference.open_challenge", (AccountId, Hash32))
 commitments: StorageMap[bytes] = StorageMap("inference.commitment", (Hash32, AccountId), Hash32)
