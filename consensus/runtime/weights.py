@@ -32,8 +32,11 @@ COMPONENTS: dict[type, dict[str, SizeOf]] = {
     calls.RegisterWorker: {"addresses": lambda call: len(call.addresses)},
     calls.UpdateWorker: {"addresses": lambda call: len(call.addresses)},
     calls.Settle: {"stages": lambda call: max(len(call.stage_roots), len(call.order.order.path))},
-    JoinSettlement: {"stages": lambda call: len(call.order.order.path) + len(call.stage_roots)},
-    ReportDoublePromise: {"stages": lambda call: len(call.order.order.path)},
+    JoinSettlement: {
+        "path": lambda call: len(call.order.order.path),
+        "stages": lambda call: len(call.stage_roots),
+    },
+    ReportDoublePromise: {"path": lambda call: len(call.order.order.path)},
     calls.ProposeParams: {"changes": lambda call: len(call.changes)},
     calls.BatchAll: {"calls": lambda call: len(call.calls)},
     calls.BatchEach: {"calls": lambda call: len(call.calls)},

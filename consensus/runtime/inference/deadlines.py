@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import absence, audits, contest, draws, partial, payments, sequences, sessions, verdicts
+from consensus.runtime.inference import (
+    absence,
+    audits,
+    contest,
+    draws,
+    partial,
+    payments,
+    sequences,
+    sessions,
+    verdicts,
+)
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import DueKind, SessionStatus
 from proto_specs.types.verdict import compute_challenge_id

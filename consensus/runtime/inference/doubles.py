@@ -44,7 +44,8 @@ from proto_specs.types.sum_tree import SumNode, count_before
 def report_double_promise(env: Environment, signer: bytes, call: ReportDoublePromise) -> None:
     """Slash the client's bond and mark its session.
 
-    Raises UnknownSession, WrongChain, AlreadyConvicted, EvidenceTooLate, BadOrderSignature, NoDoublePromise, BadVoucher.
+    Raises UnknownSession, WrongChain, AlreadyConvicted, EvidenceTooLate, BadOrderSignature, NoDoublePromise and
+    BadVoucher.
     """
     state, order = env.state, call.order.order
     session = inference.sessions.read(state, order.session)

@@ -30,7 +30,7 @@ from consensus.runtime.inference.errors import (
 from consensus.runtime.inference.partial import Pending
 from consensus.runtime.inference.promise_events import SettlementJoined
 from consensus.runtime.inference.settlement import COMPUTED_AHEAD_MAX
-from consensus.runtime.inference.state import Request, RequestStage, Session, SessionStatus, StageStatus
+from consensus.runtime.inference.state import Request, RequestStage, SessionStatus, StageStatus
 from proto_specs.types.calls import Settle
 from proto_specs.types.promise_calls import JoinSettlement
 from proto_specs.types.request import (
@@ -183,9 +183,7 @@ def _bill(env: Environment, order: Order, tokens: int, stage: RequestStage, root
         return stage
     held = replace(stage, status=StageStatus.AWAITING_DRAW)
     if roots.positions > stage.positions:
-        held = replace(
-            held, positions=roots.positions, input_root=roots.input_root, output_root=roots.output_root
-        )
+        held = replace(held, positions=roots.positions, input_root=roots.input_root, output_root=roots.output_root)
     gross = partial.compute_gross(order, order.path[roots.stage], tokens, held.positions)
     more = gross - stage.gross
     assert more >= 0, "neither tokens nor positions become fewer"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from consensus.runtime.arithmetic import BALANCE_MAX, PPM
 from consensus.runtime.context import Environment
@@ -77,7 +78,7 @@ def draw_disjoint(stages: Sequence[RequestStage]) -> tuple[RequestStage, ...]:
     liar its pay, and the neighbour, whom it contradicts, only that it has to open.
     """
     certain = set()
-    for number, (one, other) in enumerate(zip(stages, stages[1:], strict=False)):
+    for number, (one, other) in enumerate(pairwise(stages)):
         is_open = one.status == other.status == StageStatus.AWAITING_DRAW
         if is_open and (one.positions, one.output_root) != (other.positions, other.input_root):
             certain |= {number, number + 1}

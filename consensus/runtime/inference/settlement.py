@@ -375,9 +375,7 @@ def commit(
     return draw_height
 
 
-def refund_idle(
-    env: Environment, request_id: bytes, stages: Sequence[RequestStage], workers: Sequence[Worker]
-) -> None:
+def refund_idle(env: Environment, request_id: bytes, stages: Sequence[RequestStage], workers: Sequence[Worker]) -> None:
     """Return at once what the stages of workers would get that were idle at the settlement."""
     for index, (stage, worker) in enumerate(zip(stages, workers, strict=True)):
         if stage.status != StageStatus.MISSING and not is_working(env.state, worker, env.block.height):
