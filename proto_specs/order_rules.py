@@ -18,11 +18,15 @@ from proto_specs.limits import (
     OPENING_BYTES_MAX,
     POSITIONS_MAX,
     SESSION_SEQUENCES_MAX,
+    UNVOUCHED_TOKENS_MAX,
     WINDOW_POSITIONS,
 )
 from proto_specs.types.manifest import Manifest, WireDtype
 from proto_specs.types.request import Continuation, Order, PathStage, compute_positions, compute_windows
 from proto_specs.types.sampling import GRAMMAR_ENGINE, GRAMMAR_ENGINE_VERSION, GrammarKind, SamplingParams
+
+COMPUTED_AHEAD_MAX: Final = UNVOUCHED_TOKENS_MAX + 1
+"""Tokens an honest worker may be ahead of the last voucher: those it sends unvouched, and one that it holds back."""
 
 MILLI: Final = 1000
 TEMPERATURE_MILLI_MAX: Final = 100 * MILLI
@@ -34,6 +38,7 @@ LEAF_BYTES_MAX: Final = 384
 _HASH_BYTES: Final = 34
 _PATH_STAGE_BYTES: Final = 64
 _ORDER_BYTES: Final = 8 * 1024
+_PLACE_BYTES: Final = 4 * 1024
 _TOKEN_BYTES: Final = 4
 
 
@@ -105,6 +110,25 @@ def validate_continuation(prompt_tokens: int, continuation: Continuation) -> Non
         raise OrderInvalid(f"{settled} settled positions are not whole windows of a prompt of {prompt_tokens}")
 
 
+def validate_positions(order: Order, tokens: int, positions: int, *, is_final: bool) -> None:
+    """Raises OrderInvalid when `positions` computed do not fit `tokens` vouched for, by a final voucher or another.
+
+    A request that ran to its end has exactly the positions of its tokens. In an aborted one workers may have computed
+    more than the client vouched for, by as many tokens as workers go without a voucher; the voucher decides the bill.
+    This bound keeps a worker from settling an old voucher for work that was vouched for later. One that ended within
+    its prompt has whole windows of it, and bills no more. Positions that the order before settled are not enough.
+    """
+    if tokens > order.tokens_max:
+        raise OrderInvalid(f"{tokens} tokens were vouched for, {order.tokens_max} were ordered")
+    billed = most = compute_positions(order.prompt_tokens, tokens)
+    if not is_final:
+        most = compute_positions(order.prompt_tokens, min(tokens + COMPUTED_AHEAD_MAX, order.tokens_max))
+    is_prompt = tokens == 0 and positions % WINDOW_POSITIONS == 0
+    least = order.settled_positions + 1 if is_prompt else max(billed, order.settled_positions + 1)
+    if not least <= positions <= most:
+        raise OrderInvalid(f"{positions} positions computed, {least} to {most} expected")
+
+
 def validate_sampling(sampling: SamplingParams, vocab: int) -> None:
     """Raises OrderInvalid for decoding rules that are out of range or not in their one form."""
     if sampling.temperature_milli > TEMPERATURE_MILLI_MAX:
@@ -144,11 +168,11 @@ def compute_opening_bytes_max(window: int, windows: int, stages: int, row_bytes:
     """Upper bound of an honest opening's encoding; a verifier reads no more. `row_bytes`: the wider of a row's sides.
 
     Counts the input rows of windows 0 to `window`, output rows and trace of one window, leaf hashes of all windows, the
-    tokens before with their leaves, the order, its prompt and its grammar.
+    tokens before with their leaves, the order, its prompt and its grammar, and its place in a statement.
     """
     payloads = (window + 3) * (WINDOW_POSITIONS * row_bytes + LEAF_BYTES_MAX)
     tokens = (window + 1) * (2 * WINDOW_POSITIONS * _TOKEN_BYTES + LEAF_BYTES_MAX)
-    order = stages * _PATH_STAGE_BYTES + _ORDER_BYTES + GRAMMAR_BYTES_MAX
+    order = stages * _PATH_STAGE_BYTES + _ORDER_BYTES + GRAMMAR_BYTES_MAX + _PLACE_BYTES
     return payloads + tokens + 2 * windows * _HASH_BYTES + order
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -140,6 +140,10 @@ class RpcChain:
     async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
         """See ChainView."""
         return await self.read(queries.is_sequence_used, session, sequence)
+
+    async def list_used(self, session: bytes, numbers: Collection[int]) -> frozenset[int]:
+        """See StatementView."""
+        return await self.read(queries.list_used_sequences, session, numbers)
 
     async def get_worker(self, worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
         """See ChainView. Each is read once in `SLOW_AGE_S`; a `fresh` one at once: it may have another address."""

@@ -97,6 +97,7 @@ def open_challenge(
     state, params, height = env.state, inference.params.read(env.state), env.block.height
     known = inference.models.read(state, model)
     assert known is not None, "a worker's model is registered"
+    served = inference.workers.read(state, worker)
     challenge_id = compute_challenge_id(request, stage)
     seated = compute_committee(env.block.beacon, challenge_id, eligible, params.committee_size)
     commit_deadline = height + params.commit_blocks
@@ -110,7 +111,7 @@ def open_challenge(
         drawn_height=height,
         commit_deadline=commit_deadline,
         reveal_deadline=commit_deadline + params.reveal_blocks,
-        threshold_ppb=known.threshold_ppb,
+        threshold_ppb=known.threshold_ppb if served is None else known.get_threshold(served.end),
         committee=tuple(CommitteeMember(member.operator, member.power) for member in seated),
         committed=0,
         revealed=0,

@@ -29,8 +29,8 @@ from consensus.runtime.inference.errors import (
 )
 from consensus.runtime.inference.partial import Pending
 from consensus.runtime.inference.promise_events import SettlementJoined
-from consensus.runtime.inference.settlement import COMPUTED_AHEAD_MAX
 from consensus.runtime.inference.state import Request, RequestStage, SessionStatus, StageStatus
+from proto_specs.order_rules import COMPUTED_AHEAD_MAX
 from proto_specs.types.calls import Settle
 from proto_specs.types.promise_calls import JoinSettlement
 from proto_specs.types.request import (

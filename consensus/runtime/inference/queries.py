@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from consensus.runtime.inference import partial, sequences
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import Challenge, InferenceParams, Model, Request, Reveal, Session, Worker
@@ -89,6 +91,11 @@ def read_join_end(state: StateReader, request: bytes) -> int | None:
     """The block from which a settlement can be joined no more; None when it is final, or unknown."""
     pending = partial.read_pending(state, request)
     return None if pending is None else pending.until
+
+
+def list_used_sequences(state: StateReader, session: bytes, numbers: Iterable[int]) -> frozenset[int]:
+    """Those of the numbers whose requests are settled in the session, by themselves or in a statement."""
+    return sequences.list_used(state, session, numbers)
 
 
 def read_challenge(state: StateReader, challenge: bytes) -> Challenge | None:

@@ -48,8 +48,8 @@ from consensus.runtime.inference.state import (
     WorkerStatus,
 )
 from consensus.state.reader import StateReader
-from proto_specs.limits import UNVOUCHED_TOKENS_MAX, WINDOW_POSITIONS
-from proto_specs.order_rules import OrderInvalid, validate_order
+from proto_specs.limits import WINDOW_POSITIONS
+from proto_specs.order_rules import OrderInvalid, validate_order, validate_positions
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.request import (
@@ -60,7 +60,6 @@ from proto_specs.types.request import (
     SignedVoucher,
     StageRoots,
     Voucher,
-    compute_positions,
     compute_request_id,
     compute_windows,
     is_order_signed,
@@ -68,9 +67,6 @@ from proto_specs.types.request import (
     is_voucher_signed,
 )
 from proto_specs.types.statement import Span
-
-COMPUTED_AHEAD_MAX = UNVOUCHED_TOKENS_MAX + 1
-"""Tokens an honest worker may be ahead of the last voucher: those it sends unvouched, and one that it holds back."""
 
 
 def settle(env: Environment, signer: bytes, call: Settle) -> None:
@@ -315,23 +311,15 @@ def check_stage_roots(
 ) -> None:
     """Every stage signed for the same positions, its output is the next one's input, and all billed work exists.
 
-    A request that ran to its end has exactly the positions of its tokens. In an aborted one workers may have computed
-    more than the client vouched for, by as many tokens as workers go without a voucher; the voucher decides the bill.
-    This bound keeps a worker from settling an old voucher for work that was vouched for later. One that ended within
-    its prompt has whole windows of it, and bills no more. Positions that the order before settled are not enough.
+    Raises BadStageRoots.
     """
     if len(stage_roots) != len(order.path):
         raise BadStageRoots(f"{len(stage_roots)} roots for {len(order.path)} stages")
     positions = stage_roots[0].roots.positions
-    billed = compute_positions(order.prompt_tokens, voucher.voucher.tokens)
-    most = billed
-    if not voucher.voucher.final:
-        ahead = min(voucher.voucher.tokens + COMPUTED_AHEAD_MAX, order.tokens_max)
-        most = compute_positions(order.prompt_tokens, ahead)
-    is_prompt = voucher.voucher.tokens == 0 and positions % WINDOW_POSITIONS == 0
-    least = order.settled_positions + 1 if is_prompt else max(billed, order.settled_positions + 1)
-    if not least <= positions <= most:
-        raise BadStageRoots(f"{positions} positions computed, {least} to {most} expected")
+    try:
+        validate_positions(order, voucher.voucher.tokens, positions, is_final=voucher.voucher.final)
+    except OrderInvalid as error:
+        raise BadStageRoots(str(error)) from error
     previous: bytes | None = None
     for number, (stage, signed) in enumerate(zip(order.path, stage_roots, strict=True)):
         roots = signed.roots

@@ -137,6 +137,11 @@ class Model:
     vocab: U32
     context_max: U32
     row_bytes: U32
+    thresholds: Annotated[tuple[U64, ...], Max(limits.MODEL_LAYERS_MAX)]
+
+    def get_threshold(self, end: int) -> int:
+        """How far, in parts per billion, the rows of a shard [start, end) may be off."""
+        return self.thresholds[end - 1] if self.thresholds else self.threshold_ppb
 
     @property
     def bounds(self) -> ModelBounds:

@@ -41,7 +41,7 @@ class DrawnChain:
         challenge = Challenge(request, stage, window, worker, model, b"b" * 32, *times, (), 0, 0, None, 0, 0)
         self.drawn = [OpenChallenge(challenge_id, challenge, False, False, False)]
         account = self.network.stages[stage].account
-        account.challenge = SimpleNamespace(window=window, outcome=None)
+        account.challenge = SimpleNamespace(window=window, point=None, outcome=None)
         account.requests[request] = SimpleNamespace(windows=self.settle.stage_roots[0].roots.windows)
         return challenge_id
 
