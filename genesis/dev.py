@@ -140,6 +140,10 @@ def build_dev_params() -> RuntimeParams:
             audits_per_epoch=0,
             audit_score_step_permille=250,
             absence_blocks=30,
+            join_blocks=6,
+            client_bond_permille=200,
+            client_bond_blocks=600,
+            client_compensation_permille=500,
         ),
         governance=GovernanceParams(
             proposal_deposit=100 * NMYL_PER_MYL,

@@ -8,6 +8,7 @@ from typing import Annotated
 from proto_specs import limits
 from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, record, variant
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey, Signature
+from proto_specs.types.promise_calls import PromiseCall
 from proto_specs.types.request import Leaf, SignedOrder, SignedStageRoots, SignedVoucher
 from proto_specs.types.statement import SignedStatement
 
@@ -333,6 +334,7 @@ BasicCall = (
     | TopUpSession
     | CloseSession
     | Settle
+    | PromiseCall
     | SettleStatement
     | CommitVerdict
     | RevealVerdict

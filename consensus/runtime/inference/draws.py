@@ -27,7 +27,7 @@ def draw_request(env: Environment, request_id: bytes) -> None:
     for index, stage in enumerate(request.stages):
         if stage.status != StageStatus.AWAITING_DRAW:
             continue
-        places = range(request.first_window, request.windows) if request.requests is None else range(request.positions)
+        places = range(request.first_window, stage.windows) if request.requests is None else range(request.positions)
         place = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, places)
         if place is None:
             payments.pay_stage(env, request_id, index, None, ())

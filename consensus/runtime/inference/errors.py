@@ -226,3 +226,23 @@ class AlreadyReported(InferenceCallError):
 
 class NoBond(InferenceCallError):
     """The worker's bond is gone: slashed, or released."""
+
+
+class NothingToJoin(InferenceCallError):
+    """The request is settled and can be joined no more, or has all that was brought already."""
+
+
+class NoDoublePromise(InferenceCallError):
+    """The two promises are one, of two sessions, unsigned, or touch in neither sequence nor slice."""
+
+
+class AlreadyConvicted(InferenceCallError):
+    """The session's client was convicted of a double promise before."""
+
+
+class EvidenceTooLate(InferenceCallError):
+    """The session has ended and the bond that answered for it went back to the client."""
+
+
+class SessionConvicted(InferenceCallError):
+    """A session whose client promised a position twice takes no more money."""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from consensus.runtime.inference.absence_events import AbsenceEvent
 from consensus.runtime.inference.move_events import WorkerMoved
+from consensus.runtime.inference.promise_events import PromiseEvent
 from consensus.runtime.inference.statement_events import StatementSettled
 from proto_specs.codec import U8, U16, U32, U64, Max, variant
 from proto_specs.limits import COMMITTEE_MAX
@@ -371,4 +372,5 @@ InferenceEvent = (
     | AuditDrawn
     | AuditScored
     | AbsenceEvent
+    | PromiseEvent
 )

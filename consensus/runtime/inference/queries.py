@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from consensus.runtime.inference import sequences
+from consensus.runtime.inference import partial, sequences
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import Challenge, InferenceParams, Model, Request, Reveal, Session, Worker
 from consensus.state.reader import StateReader
@@ -85,6 +85,12 @@ def list_requests(state: StateReader, session: bytes) -> list[tuple[int, bytes]]
 def is_sequence_used(state: StateReader, session: bytes, sequence: int) -> bool:
     """Whether the request of this number is settled in the session, by itself or in a statement."""
     return sequences.is_used(state, session, sequence)
+
+
+def read_join_end(state: StateReader, request: bytes) -> int | None:
+    """The block from which a settlement can be joined no more; None when it is final, or unknown."""
+    pending = partial.read_pending(state, request)
+    return None if pending is None else pending.until
 
 
 def list_used_sequences(state: StateReader, session: bytes, numbers: Iterable[int]) -> frozenset[int]:

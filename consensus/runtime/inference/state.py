@@ -15,6 +15,7 @@ from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, record
 from proto_specs.order_rules import ModelBounds
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey
 from proto_specs.types.manifest import Manifest
+from proto_specs.types.request import compute_windows
 
 DRAW_DELAY_BLOCKS = 2
 """A request settled in block h is drawn by the beacon of block h + 2, which is unpredictable in h (DESIGN 5.3)."""
@@ -37,6 +38,10 @@ class InferenceParams:
     worker's bond up to `capacity_bond_per_layer` for each of its layers, times its audit score, which every audit moves
     by `audit_score_step_permille` of the way; up to `audits_per_epoch` workers are audited an epoch (audits.md).
     Reports of absence count for `absence_blocks`.
+
+    A settlement that lacks stages, or whose voucher is not final, can be joined for `join_blocks` (joins.py). A client
+    bonds `client_bond_permille` of what it escrows, until `client_bond_blocks` after its session's end; of a bond that
+    is slashed up to `client_compensation_permille` go to the workers of the order that was not paid (doubles.py).
     """
 
     worker_bond_min: Balance
@@ -65,6 +70,10 @@ class InferenceParams:
     audits_per_epoch: U16
     audit_score_step_permille: U16
     absence_blocks: U32
+    join_blocks: U32
+    client_bond_permille: U16
+    client_bond_blocks: U32
+    client_compensation_permille: U16
 
 
 class WorkerStatus(enum.IntEnum):
@@ -89,13 +98,14 @@ class SessionStatus(enum.IntEnum):
 
 
 class StageStatus(enum.IntEnum):
-    """The state of a stage of a settled request."""
+    """The state of a stage of a settled request. A MISSING one has brought no roots and bills nothing."""
 
     AWAITING_DRAW = 0
     CHALLENGED = 1
     PAID = 2
     REFUNDED = 3
     SLASHED = 4
+    MISSING = 5
 
 
 class DueKind(enum.IntEnum):
@@ -111,6 +121,8 @@ class DueKind(enum.IntEnum):
     AUDIT_DRAW = 8
     FORGET_AUDIT = 9
     ABSENCE_EXPIRY = 10
+    JOIN_END = 11
+    CLIENT_BOND_RETURN = 12
 
 
 @record
@@ -184,7 +196,8 @@ class Session:
     """A client's escrow. `escrow` is the part that no settled request has claimed; it is returned at `close_height`.
 
     `deposit` is all that was ever escrowed, `released` what settled requests left of their slices: so orders may
-    promise the positions [0, deposit + released).
+    promise the positions [0, deposit + released). `bond` answers for no position being promised twice; once that was
+    proven the session `is_convicted`, and workers take no more orders of it.
     """
 
     client: AccountId
@@ -200,6 +213,8 @@ class Session:
     requests_open: U32
     opened_height: U64
     close_height: U64
+    bond: Balance
+    is_convicted: bool
 
     @property
     def promisable(self) -> int:
@@ -209,7 +224,10 @@ class Session:
 
 @record
 class RequestStage:
-    """One stage of a settled request. `challenge_ppm` is the probability it is drawn with."""
+    """One stage of a settled request. `challenge_ppm` is the probability it is drawn with.
+
+    `positions` are those that its roots are over: in a settlement that was joined stages may have different ones.
+    """
 
     worker: PublicKey
     operator: AccountId
@@ -220,13 +238,20 @@ class RequestStage:
     status: U8
     input_root: Hash32
     output_root: Hash32
+    positions: U64
+
+    @property
+    def windows(self) -> int:
+        """Windows that its roots are over: it opens under as many leaf hashes."""
+        return compute_windows(self.positions)
 
 
 @record
 class Request:
     """A settled request. `escrow` is the part of its price still held, `returned` what the client got back.
 
-    A continuation names the request it `continues`; its windows before `first_window` are that one's.
+    A continuation names the request it `continues`; its windows before `first_window` are that one's. `positions` and
+    `windows` are the most that a stage signed for; `paid_positions` are those that all of them did.
 
     Of a statement, whose id then stands for the request's, it holds the sums over `requests` requests: their first
     sequence number, billed prompt positions, tokens, positions, and the root of their sum tree. There are no windows
@@ -253,6 +278,11 @@ class Request:
     open_stages: U8
     stages: Annotated[tuple[RequestStage, ...], Max(limits.STAGES_MAX)]
     requests: U32 | None = None
+
+    @property
+    def paid_positions(self) -> int:
+        """Leading positions that every stage of the path signed roots for: what an order may go on from unbilled."""
+        return min(stage.positions for stage in self.stages)
 
 
 @record

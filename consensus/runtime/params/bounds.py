@@ -120,6 +120,12 @@ INFERENCE = {
     "inference.audit_score_step_permille": Bound(1, PERMILLE),
     # Fewer, and the reports of a quorum do not meet; more, and a worker that came back long ago is marked by old ones.
     "inference.absence_blocks": Bound(10, 100_000),
+    # Time for a worker to see a settlement in one block and to have its roots in a later one.
+    "inference.join_blocks": Bound(4, 100_000),
+    "inference.client_bond_permille": Bound(0, PERMILLE),
+    "inference.client_bond_blocks": Bound(10, _BLOCKS_YEAR),
+    # With the reporter's tenth at least two tenths burn: a client that reports itself always loses.
+    "inference.client_compensation_permille": Bound(0, 700),
 }
 
 GOVERNANCE = {

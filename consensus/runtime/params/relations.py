@@ -83,6 +83,8 @@ def _validate_inference(params: InferenceParams) -> None:
         "fails_min",
         "retention_blocks",
         "absence_blocks",
+        "join_blocks",
+        "client_bond_blocks",
     )
     for name in positive:
         _require(getattr(params, name) > 0, f"inference.{name}", "is zero")
@@ -93,6 +95,8 @@ def _validate_inference(params: InferenceParams) -> None:
         "bounty_permille",
         "equivocation_slash_permille",
         "audit_score_step_permille",
+        "client_bond_permille",
+        "client_compensation_permille",
     ):
         _require(getattr(params, name) <= 1_000, f"inference.{name}", "is above 1000")
     shares = params.burn_permille + params.verification_permille

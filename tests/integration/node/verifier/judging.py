@@ -55,7 +55,9 @@ class DrawnChain:
         order, zero = self.settle.order.order, bytes(32)
         roots = [one.roots for one in self.settle.stage_roots]
         stages = tuple(
-            RequestStage(one.worker, zero, one.start, one.end, 1, 1, 1, root.input_root, root.output_root)
+            RequestStage(
+                one.worker, zero, one.start, one.end, 1, 1, 1, root.input_root, root.output_root, root.positions
+            )
             for one, root in zip(order.path, roots, strict=True)
         )
         counts = (order.prompt_tokens, self.settle.voucher.voucher.tokens)

@@ -171,6 +171,7 @@ def _expected_holds(state: StateReader) -> Counter[tuple[bytes, int]]:
     for _, session in inference.sessions.iterate(state):
         assert session.escrow == 0 or session.status != SessionStatus.CLOSED
         holds[session.client, HoldReason.ESCROW] += session.escrow
+        holds[session.client, HoldReason.CLIENT_BOND] += session.bond
     for _, request in inference.requests.iterate(state):
         assert request.returned <= request.price
         holds[request.client, HoldReason.ESCROW] += request.escrow
