@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from consensus.runtime.inference.committee_events import CommitteeEvent
 from consensus.runtime.inference.move_events import WorkerMoved
 from proto_specs.codec import U8, U16, U32, U64, Max, variant
 from proto_specs.limits import COMMITTEE_MAX
@@ -163,7 +164,7 @@ class ChallengeDrawn:
 
 @variant(0x040E)
 class CommitteeEmpty:
-    """The stage was drawn but cannot be verified: no elected, registered verifier is outside the request."""
+    """The stage was drawn but cannot be verified: too few elected, registered verifiers may judge it, or are free."""
 
     request: Hash32
     stage: U8
@@ -264,7 +265,7 @@ class RequestResolved:
 
 @variant(0x0418)
 class WorkerJailed:
-    """Too often unavailable in a row: settlements of the operator's workers before block `until` are refunded."""
+    """Withheld too often: settlements of the operator's workers before block `until` are refunded."""
 
     worker: PublicKey
     operator: AccountId
@@ -395,4 +396,5 @@ InferenceEvent = (
     | WorkerReported
     | WorkerAbsent
     | WorkerReturned
+    | CommitteeEvent
 )

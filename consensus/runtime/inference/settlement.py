@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from consensus.runtime.arithmetic import BALANCE_MAX, PERMILLE, PPM
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import asks, moves, payments
+from consensus.runtime.inference import asks, conduct, deposits, draws, moves, payments
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import (
     BadOrder,
@@ -77,6 +77,7 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
     assert model is not None, "a session's model is registered"
     _check_order(session, model, order)
     workers = _check_path(env, session, order)
+    draws.check_committees(env, session.model, session.client, [worker.operator for worker in workers])
     if all(worker.operator != signer for worker in workers):
         raise NotParty("only an operator of one of the stages settles")
     tokens = call.voucher.voucher.tokens
@@ -137,7 +138,7 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
     )
     _commit(env, signer, request_id, session, order.slice_end - order.slice_start, request)
     for index in idle:
-        payments.refund_stage(env, request_id, index, is_unavailable=False)
+        payments.refund_stage(env, request_id, index)
 
 
 def is_working(state: StateReader, worker: Worker, height: int) -> bool:
@@ -155,7 +156,7 @@ def compute_challenge_ppm(params: InferenceParams, worker: Worker, gross: int) -
     S: the worker's bond; R: its unresolved gross with this stage; d: `detection_permille`; 3: `exposure_factor`.
     Raises ExposureExceeded when not even certainty is enough.
     """
-    base = PPM if worker.passes < params.probation_passes else params.base_challenge_ppm
+    base = PPM if conduct.is_on_probation(params, worker) else params.base_challenge_ppm
     at_stake = params.exposure_factor * (worker.unresolved + gross) * PPM * PERMILLE
     covered = worker.bond * params.detection_permille
     if at_stake > covered * PPM:
@@ -290,6 +291,7 @@ def _commit(
     )
     inference.sessions.write(state, request.session, charged)
     inference.requests.write(state, request_id, request)
+    deposits.hold(env, signer, request_id, len(request.stages))
     inference.requests_by_session.write(state, request.session, request.sequence, request_id)
     draw_height = env.block.height + DRAW_DELAY_BLOCKS
     inference.due.add(state, draw_height, DueKind.DRAW, request_id)

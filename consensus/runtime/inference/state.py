@@ -34,6 +34,17 @@ class InferenceParams:
     worker's bond up to `capacity_bond_per_layer` for each of its layers, times its audit score, which every audit moves
     by `audit_score_step_permille` of the way; up to `audits_per_epoch` workers are audited an epoch (audits.md).
     Reports of absence count for `absence_blocks`.
+
+    Committees (draws.py, standing.py): no outcome without `committee_members_min` eligible members who hold
+    `committee_stake_permille` of the stake of all that could be drawn. One with `open_challenges_max` open seats gets
+    no more; a draw without enough free ones comes again after `postpone_blocks`, up to `postpone_max` times. One that
+    unregisters is drawn for `verifier_notice_blocks` more. A settler deposits `verification_deposit` a stage. An
+    outlier gets `miss_points`, takes one off whenever it carries a verdict, and pays above `miss_points_max`; silence
+    and outliers together cost up to `silence_epoch_permille` of a stake an epoch.
+
+    Withholding (conduct.py): a stage that was drawn and not opened costs gross / p, at least `unavailable_min`; of
+    gross / p `unavailable_bounty_permille` go to who found it. Until it was paid `probation_value` for verified stages
+    since its last fault, a worker is drawn always. Jails double up to `jail_doublings_max` times.
     """
 
     worker_bond_min: Balance
@@ -42,7 +53,6 @@ class InferenceParams:
     session_expiry_blocks: U32
     session_deposit_min: Balance
     base_challenge_ppm: U32
-    probation_passes: U32
     exposure_factor: U16
     detection_permille: U16
     committee_size: U8
@@ -62,6 +72,20 @@ class InferenceParams:
     audits_per_epoch: U16
     audit_score_step_permille: U16
     absence_blocks: U32
+    committee_members_min: U8
+    committee_stake_permille: U16
+    open_challenges_max: U16
+    postpone_blocks: U32
+    postpone_max: U16
+    verifier_notice_blocks: U32
+    verification_deposit: Balance
+    miss_points: U16
+    miss_points_max: U16
+    silence_epoch_permille: U16
+    unavailable_min: Balance
+    unavailable_bounty_permille: U16
+    probation_value: Balance
+    jail_doublings_max: U8
 
 
 class WorkerStatus(enum.IntEnum):
@@ -108,6 +132,8 @@ class DueKind(enum.IntEnum):
     AUDIT_DRAW = 8
     FORGET_AUDIT = 9
     ABSENCE_EXPIRY = 10
+    POSTPONED_DRAW = 20
+    VERIFIER_LEAVE = 21
 
 
 @record
@@ -135,6 +161,7 @@ class Worker:
 
     `jailed_until` is the end of the last jail that this worker caused; `read_jail` of the operator is what binds.
     `active_since` is when it came last. Settlements before `floor_until` may price it down to the floors (asks.py).
+    `proven` is the gross of its stages that were verified and paid since its last fault.
     """
 
     operator: AccountId
@@ -155,11 +182,11 @@ class Worker:
     passes: U32
     fails: U32
     unavailable: U32
-    unavailable_in_row: U16
     jailed_until: U64
     prefill_floor: Balance
     decode_floor: Balance
     floor_until: U64
+    proven: Balance
 
 
 @record
@@ -256,7 +283,8 @@ class Challenge:
 
     It may have several rounds. Each later round begins in the committee at its entry of `round_starts`; members from
     the last entry on sit now. Beacon, deadlines, `committed` and `revealed` are those of the last round. Between the
-    order and the draw of a round no member sits.
+    order and the draw of a round no member sits. `paused` is `read_paused` when the deadlines were set: they move by as
+    much as it has grown (timing.py).
     """
 
     request: Hash32
@@ -275,6 +303,7 @@ class Challenge:
     outcome: U8 | None
     distance_ppb: U64
     round_starts: Annotated[tuple[U8, ...], Max(ROUNDS_MAX - 1)]
+    paused: U64
 
     @property
     def round_start(self) -> int:

@@ -25,7 +25,7 @@ class Market(RuleBasedStateMachine):
     def start(self, base_ppm: int, slash: int) -> None:
         self.world = World(
             base_challenge_ppm=base_ppm,
-            probation_passes=1,
+            probation_value=1,
             fail_slash_permille=slash,
             worker_bond_min=BOND // 3,
             commit_blocks=3,

@@ -65,7 +65,8 @@ def build_spec(validators: tuple[str, ...] = ("alice",), **params: Any) -> Chain
     """The dev spec without emission, unless it is among `params`, and with these inference parameters changed."""
     spec = build_dev_spec(validators)
     staking = replace(spec.params.staking, emission_per_epoch=params.pop("emission_per_epoch", 0))
-    inference = replace(spec.params.inference, **params)
+    least = max(params.get("fails_min", 1), spec.params.inference.committee_members_min)
+    inference = replace(spec.params.inference, **{"committee_members_min": least, **params})
     return replace(spec, params=replace(spec.params, staking=staking, inference=inference))
 
 
