@@ -67,8 +67,8 @@ def draw_audits(env: Environment, plan_id: bytes) -> None:
             continue
         if worker.active_since > env.block.height - DRAW_DELAY_BLOCKS:
             continue  # it came after the epoch's end and took over the number of a worker that left
-        bench = draws.list_bench(state, worker.model, {worker.operator})
-        eligible = seats.keep_free(state, bench)
+        registered = draws.list_eligible(state, worker.model, set())
+        eligible = seats.keep_free(state, draws.list_bench(params, registered, {worker.operator}))
         if eligible:
             drawn.append((key, worker, eligible))
         else:

@@ -30,12 +30,12 @@ def draw_request(env: Environment, request_id: bytes) -> None:
     for index, stage in enumerate(request.stages):
         if stage.status != StageStatus.AWAITING_DRAW:
             continue
-        windows = range(request.first_window, request.windows)
-        window = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, windows)
-        if window is None:
+        places = range(request.first_window, request.windows) if request.requests is None else range(request.positions)
+        place = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, places)
+        if place is None:
             payments.pay_stage(env, request_id, index, None, ())
         else:
-            _seat_stage(env, request_id, index, window, 0)
+            _seat_stage(env, request_id, index, place, 0)
 
 
 def draw_postponed(env: Environment, challenge_id: bytes) -> None:
@@ -46,22 +46,25 @@ def draw_postponed(env: Environment, challenge_id: bytes) -> None:
     _seat_stage(env, waiting.request, waiting.stage, waiting.place, waiting.tries)
 
 
-def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, windows: range) -> int | None:
-    """The challenged window, or None. The first 8 bytes of the draw (big-endian) decide, the next 8 choose.
+def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, places: range) -> int | None:
+    """The challenged one of `places`, or None. The first 8 bytes of the draw (big-endian) decide, the next 8 choose.
 
-    H = hash(DRAW, beacon || request || stage as one byte); challenged iff u64(H[0:8]) x 10^6 < ppm x 2^64.
+    H = hash(DRAW, beacon || request || stage as one byte); challenged iff u64(H[0:8]) x 10^6 < ppm x 2^64. Places are
+    a request's own windows, or a statement's positions. These are fewer than 2^34, so that the remainder favours none
+    of them by more than 2^-30 of its chance.
     """
-    assert windows, "a settled request has positions of its own"
+    assert places, "a settled request has positions of its own"
     drawn = hash_tagged(Tag.DRAW, beacon + request_id + bytes([stage]))
     if int.from_bytes(drawn[:8], "big") * PPM >= challenge_ppm << 64:
         return None
-    return windows[int.from_bytes(drawn[8:16], "big") % len(windows)]
+    return places[int.from_bytes(drawn[8:16], "big") % len(places)]
 
 
 def check_committees(env: Environment, model: bytes, client: bytes, operators: Sequence[bytes]) -> None:
     """Raises CommitteeTooSmall when a path of these operators leaves too few to judge one of its stages."""
+    params, registered = inference.params.read(env.state), list_eligible(env.state, model, set())
     for index in range(len(operators)):
-        if not list_bench(env.state, model, list_parties(client, operators, index)):
+        if not list_bench(params, registered, list_parties(client, operators, index)):
             raise CommitteeTooSmall(f"stage {index}: client and neighbours are too many of those who could judge it")
 
 
@@ -73,9 +76,8 @@ def list_parties(client: bytes, operators: Sequence[bytes], index: int) -> set[b
     return {client, *operators[max(index - 1, 0) : index + 2]}
 
 
-def list_bench(state: StateReader, model: bytes, parties: set[bytes]) -> list[Validator]:
-    """Who can be drawn to judge, in the order of the set; empty when they are less than the least committee."""
-    params, registered = inference.params.read(state), list_eligible(state, model, set())
+def list_bench(params: InferenceParams, registered: Sequence[Validator], parties: set[bytes]) -> list[Validator]:
+    """Of all who verify a model those who may judge, in the same order; empty when they are less than the least."""
     bench = [member for member in registered if member.operator not in parties]
     return bench if is_enough(params, bench, registered) else []
 
@@ -122,11 +124,13 @@ def open_challenge(
     worker: bytes,
     model: bytes,
     eligible: Sequence[Validator],
+    point: int | None = None,
 ) -> tuple[bytes, Challenge]:
     """Seat a committee with this block's beacon and set its deadlines; the challenge's id, and the challenge."""
     state, params, height = env.state, inference.params.read(env.state), env.block.height
     known = inference.models.read(state, model)
     assert known is not None, "a worker's model is registered"
+    served = inference.workers.read(state, worker)
     challenge_id = compute_challenge_id(request, stage)
     seated = compute_committee(env.block.beacon, challenge_id, eligible, params.committee_size)
     commit_deadline = height + params.commit_blocks
@@ -140,13 +144,14 @@ def open_challenge(
         drawn_height=height,
         commit_deadline=commit_deadline,
         reveal_deadline=commit_deadline + params.reveal_blocks,
-        threshold_ppb=known.threshold_ppb,
+        threshold_ppb=known.threshold_ppb if served is None else known.get_threshold(served.end),
         committee=tuple(CommitteeMember(member.operator, member.power) for member in seated),
         committed=0,
         revealed=0,
         outcome=None,
         distance_ppb=0,
         round_starts=(),
+        point=point,
         paused=read_paused(state),
     )
     inference.challenges.write(state, challenge_id, challenge)
@@ -169,18 +174,18 @@ def drop_challenge(env: Environment, challenge_id: bytes) -> None:
     inference.challenges.delete(state, challenge_id)
 
 
-def _seat_stage(env: Environment, request_id: bytes, index: int, window: int, tries: int) -> None:
+def _seat_stage(env: Environment, request_id: bytes, index: int, place: int, tries: int) -> None:
     """Challenge a drawn stage, or wait for free seats, or refund it where nobody can judge it. It is never paid so."""
     state, request = env.state, payments.read_request(env, request_id)
     parties = list_parties(request.client, [stage.operator for stage in request.stages], index)
-    bench = list_bench(state, request.model, parties)
+    params, registered = inference.params.read(state), list_eligible(state, request.model, set())
+    bench = list_bench(params, registered, parties)
     free = seats.keep_free(state, bench)
-    params = inference.params.read(state)
-    if bench and is_enough(params, free, list_eligible(state, request.model, set())):
-        _challenge_stage(env, request_id, index, window, free)
+    if bench and is_enough(params, free, registered):
+        _challenge_stage(env, request_id, index, place, free)
     elif bench and tries < params.postpone_max:
         challenge_id, height = compute_challenge_id(request_id, index), env.block.height + params.postpone_blocks
-        committees.postponed.write(state, challenge_id, PostponedDraw(request_id, index, window, tries + 1))
+        committees.postponed.write(state, challenge_id, PostponedDraw(request_id, index, place, tries + 1))
         inference.due.add(state, height, DueKind.POSTPONED_DRAW, challenge_id)
         env.emit(DrawPostponed(challenge_id, request_id, index, tries + 1, height))
     else:
@@ -189,11 +194,14 @@ def _seat_stage(env: Environment, request_id: bytes, index: int, window: int, tr
 
 
 def _challenge_stage(
-    env: Environment, request_id: bytes, index: int, window: int, eligible: Sequence[Validator]
+    env: Environment, request_id: bytes, index: int, place: int, eligible: Sequence[Validator]
 ) -> None:
     request = payments.read_request(env, request_id)
     stage = request.stages[index]
-    challenge_id, challenge = open_challenge(env, request_id, index, window, stage.worker, request.model, eligible)
+    window, point = (place, None) if request.requests is None else (0, place)
+    challenge_id, challenge = open_challenge(
+        env, request_id, index, window, stage.worker, request.model, eligible, point
+    )
     challenged = replace(stage, status=StageStatus.CHALLENGED)
     stages = (*request.stages[:index], challenged, *request.stages[index + 1 :])
     inference.requests.write(env.state, request_id, replace(request, stages=stages))
@@ -207,5 +215,6 @@ def _challenge_stage(
             committee=tuple(member.verifier for member in challenge.committee),
             commit_deadline=challenge.commit_deadline,
             reveal_deadline=challenge.reveal_deadline,
+            point=point,
         )
     )

@@ -262,7 +262,7 @@ def test_exposure_raises_the_probability() -> None:
 
 
 def test_new_workers_are_always_challenged() -> None:
-    world = World(base_challenge_ppm=10_000, probation_value=3 * GROSS)
+    world = World(base_challenge_ppm=10_000, probation_value=480_000)
     world.chain.expect_ok(world.workers[0], world.settle())
     request = queries.read_request(world.chain.state, compute_request_id(world.order().order))
     assert request is not None
