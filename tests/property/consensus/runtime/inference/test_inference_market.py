@@ -102,6 +102,7 @@ class Market(RuleBasedStateMachine):
         assert not list(chain.state.iterate(b"inference.open_challenge:"))
         assert not list(chain.state.iterate(b"inference.session:"))
         assert not list(chain.state.iterate(b"inference.due:"))
+        assert not list(chain.state.iterate(b"inference.verification_deposit:"))
         for name in ("bob", "charlie", "dave"):
             for _, worker in queries.list_workers_of(chain.state, get_dev_identity(name).account):
                 assert (worker.open_stages, worker.unresolved) == (0, 0)
