@@ -62,21 +62,23 @@ def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: in
 
 def check_committees(env: Environment, model: bytes, client: bytes, operators: Sequence[bytes]) -> None:
     """Raises CommitteeTooSmall when a path of these operators leaves too few to judge one of its stages."""
-    index = find_unjudgeable(env.state, model, client, operators)
+    params, registered = inference.params.read(env.state), list_eligible(env.state, model, set())
+    index = find_unjudgeable(params, registered, client, operators)
     if index is not None:
         raise CommitteeTooSmall(f"stage {index}: client and neighbours are too many of those who could judge it")
 
 
-def find_unjudgeable(state: StateReader, model: bytes, client: bytes, operators: Sequence[bytes]) -> int | None:
-    """The first stage of a path of these operators that too few verifiers are left to judge; None as a rule.
+def find_unjudgeable(
+    params: InferenceParams, registered: Sequence[Validator], client: bytes, operators: Sequence[bytes]
+) -> int | None:
+    """The first stage of a path of these operators that too few of the model's verifiers are left to judge; else None.
 
-    Clients ask before they order, and workers before they serve: such a path does not settle.
+    Workers ask before they serve: such a path does not settle.
     """
-    params, registered = inference.params.read(state), list_eligible(state, model, set())
-    benches = (
-        list_bench(params, registered, list_parties(client, operators, index)) for index in range(len(operators))
-    )
-    return next((index for index, bench in enumerate(benches) if not bench), None)
+    for index in range(len(operators)):
+        if not list_bench(params, registered, list_parties(client, operators, index)):
+            return index
+    return None
 
 
 def list_parties(client: bytes, operators: Sequence[bytes], index: int) -> set[bytes]:
