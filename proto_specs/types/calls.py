@@ -207,6 +207,13 @@ class RegisterVerifier:
     model: Hash32
 
 
+@variant(0x0420)
+class UnregisterVerifier:
+    """A verifier of this model is none any more, after a notice during which it is still drawn."""
+
+    model: Hash32
+
+
 @variant(0x0406)
 class OpenSession:
     """Escrow `deposit` for requests to `model`, signed by `session_key`, at most `max_price` per layer and token.
@@ -330,6 +337,7 @@ BasicCall = (
     | LeaveWorker
     | ReportAbsent
     | RegisterVerifier
+    | UnregisterVerifier
     | OpenSession
     | TopUpSession
     | CloseSession

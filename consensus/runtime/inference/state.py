@@ -42,6 +42,16 @@ class InferenceParams:
     A settlement that lacks stages, or whose voucher is not final, can be joined for `join_blocks` (joins.py). A client
     bonds `client_bond_permille` of what it escrows, until `client_bond_blocks` after its session's end; of a bond that
     is slashed up to `client_compensation_permille` go to the workers of the order that was not paid (doubles.py).
+    Committees (draws.py, standing.py): no outcome without `committee_members_min` eligible members who hold
+    `committee_stake_permille` of the stake of all that could be drawn. One with `open_challenges_max` open seats gets
+    no more; a draw without enough free ones comes again after `postpone_blocks`, up to `postpone_max` times. One that
+    unregisters is drawn for `verifier_notice_blocks` more. A settler deposits `verification_deposit` a stage. An
+    outlier gets `miss_points`, takes one off whenever it carries a verdict, and pays above `miss_points_max`; silence
+    and outliers together cost up to `silence_epoch_permille` of a stake an epoch.
+
+    Withholding (conduct.py): a stage that was drawn and not opened costs gross / p, at least `unavailable_min`; of
+    gross / p `unavailable_bounty_permille` go to who found it. Until it was paid `probation_value` for verified stages
+    since its last fault, a worker is drawn always. Jails double up to `jail_doublings_max` times.
     """
 
     worker_bond_min: Balance
@@ -50,7 +60,6 @@ class InferenceParams:
     session_expiry_blocks: U32
     session_deposit_min: Balance
     base_challenge_ppm: U32
-    probation_passes: U32
     exposure_factor: U16
     detection_permille: U16
     committee_size: U8
@@ -74,6 +83,20 @@ class InferenceParams:
     client_bond_permille: U16
     client_bond_blocks: U32
     client_compensation_permille: U16
+    committee_members_min: U8
+    committee_stake_permille: U16
+    open_challenges_max: U16
+    postpone_blocks: U32
+    postpone_max: U16
+    verifier_notice_blocks: U32
+    verification_deposit: Balance
+    miss_points: U16
+    miss_points_max: U16
+    silence_epoch_permille: U16
+    unavailable_min: Balance
+    unavailable_bounty_permille: U16
+    probation_value: Balance
+    jail_doublings_max: U8
 
 
 class WorkerStatus(enum.IntEnum):
@@ -123,6 +146,8 @@ class DueKind(enum.IntEnum):
     ABSENCE_EXPIRY = 10
     JOIN_END = 11
     CLIENT_BOND_RETURN = 12
+    POSTPONED_DRAW = 20
+    VERIFIER_LEAVE = 21
 
 
 @record
@@ -155,6 +180,7 @@ class Worker:
 
     `jailed_until` is the end of the last jail that this worker caused; `read_jail` of the operator is what binds.
     `active_since` is when it came last. Settlements before `floor_until` may price it down to the floors (asks.py).
+    `proven` is the gross of its stages that were verified and paid since its last fault.
     """
 
     operator: AccountId
@@ -175,11 +201,11 @@ class Worker:
     passes: U32
     fails: U32
     unavailable: U32
-    unavailable_in_row: U16
     jailed_until: U64
     prefill_floor: Balance
     decode_floor: Balance
     floor_until: U64
+    proven: Balance
 
 
 @record
@@ -300,7 +326,7 @@ class Challenge:
     It may have several rounds. Each later round begins in the committee at its entry of `round_starts`; members from
     the last entry on sit now. Beacon, deadlines, `committed` and `revealed` are those of the last round. Between the
     order and the draw of a round no member sits. Of a statement a position was drawn, `point` of all its positions, and
-    `window` is 0.
+    `window` is 0. `paused` is `read_paused` when the deadlines were set: they move by as much as it has grown since.
     """
 
     request: Hash32
@@ -320,6 +346,7 @@ class Challenge:
     distance_ppb: U64
     round_starts: Annotated[tuple[U8, ...], Max(ROUNDS_MAX - 1)]
     point: U64 | None = None
+    paused: U64 = 0
 
     @property
     def round_start(self) -> int:

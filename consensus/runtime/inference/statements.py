@@ -70,7 +70,7 @@ def settle_statement(env: Environment, signer: bytes, call: SettleStatement) -> 
         requests=statement.requests,
     )
     statement_id = compute_statement_id(statement)
-    draw_height = settlement.commit(env, statement_id, session, statement.sequences, slice_size, request)
+    draw_height = settlement.commit(env, signer, statement_id, session, statement.sequences, slice_size, request)
     env.emit(
         StatementSettled(
             request=statement_id,

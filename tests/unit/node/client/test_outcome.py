@@ -24,7 +24,7 @@ def make_request(*statuses: StageStatus) -> Request:
 
 def make_challenge(outcome: Outcome | None) -> Challenge:
     member = CommitteeMember(ZERO, 1)
-    return Challenge(ZERO, 0, 0, ZERO, ZERO, ZERO, 8, 9, 10, 8_000, (member,), 1, 1, outcome, 33, ())
+    return Challenge(ZERO, 0, 0, ZERO, ZERO, ZERO, 8, 9, 10, 8_000, (member,), 1, 1, outcome, 33, (), 0)
 
 
 @pytest.mark.parametrize(
