@@ -7,6 +7,7 @@ import enum
 import json
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from node.cli.options import DEFAULT_BASE, BaseOption, DeviceOption, LogLevelOpt
 from node.cli.running import STOP_SIGNALS, run_until_signalled, setup_logging
 from node.full.settings import SNAPSHOT_INTERVAL_DEFAULT, NodeConfig, NodePaths, NodeRefused, ValidatorKeys
 from node.keys.derivation import KeyKind
+from node.machine.ports import check_listenable
 from node.replica.wal import repair_wal
 from node.signer.remote.server import listen, serve
 from node.signer.signer import Signer, export_history, import_history, read_history
@@ -86,7 +88,7 @@ def run_command(
     operator: Annotated[str | None, typer.Option(help=f"Operator's account key. {KEY_HELP}")] = None,
     node: Annotated[str | None, typer.Option(help=f"libp2p node key (default: a fresh one). {KEY_HELP}")] = None,
     rpc_host: Annotated[str, typer.Option(help="Address of the public RPC.")] = "127.0.0.1",
-    rpc_port: Annotated[int, typer.Option(help="Port of the public RPC.")] = DEFAULT_RPC_PORT,
+    rpc_port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the public RPC.")] = DEFAULT_RPC_PORT,
     rpc_calls_per_s: RpcCallsOption = DEFAULT_RPC_CALLS_PER_S,
     listen: Annotated[str, typer.Option(help="libp2p address to listen at.")] = "/ip4/127.0.0.1/tcp/0",
     peer: Annotated[
@@ -112,6 +114,9 @@ def run_command(
         int, typer.Option(min=0, help="Blocks between two snapshots for nodes that join; 0: make none.")
     ] = SNAPSHOT_INTERVAL_DEFAULT,
     keep_blocks: Annotated[str, typer.Option(help="Blocks whose body and receipts are kept, or `all`.")] = "all",
+    index: Annotated[
+        bool, typer.Option(help="Keep an index of whom and what each block names, for `history_events`.")
+    ] = True,
     models: ModelsOption = None,
     keys: KeysOption = None,
     log_level: LogLevelOption = "INFO",
@@ -134,7 +139,7 @@ def run_command(
         peers=tuple(peer or ()),
         models=get_models_dir(models) if verify else None,
         device=check_device(device) if verify else str(CPU),
-        retention=parse_retention(pruning, keep_blocks),
+        retention=replace(parse_retention(pruning, keep_blocks), is_indexed=index),
         snapshot_interval=snapshot_interval,
         discover=discover,
         mdns=mdns,
@@ -143,6 +148,7 @@ def run_command(
         by_snapshot=sync is Sync.SNAPSHOT,
         trusted_block=None if trust is None else parse_block_id(trust),
     )
+    check_listenable(rpc_host, rpc_port, "--rpc-host", "--rpc-port")
     from node.full.service import run_node  # with libp2p and LevelDB, which the other commands here do without
 
     trio.run(run_until_signalled, run_node, config)

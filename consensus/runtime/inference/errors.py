@@ -72,6 +72,18 @@ class MovedLately(InferenceCallError):
     """Requests over the range that the worker left last may still be settled."""
 
 
+class NotVerifier(InferenceCallError):
+    """The account is no verifier of the model."""
+
+
+class AlreadyLeaving(InferenceCallError):
+    """The verifier has unregistered, and is drawn until its notice ends."""
+
+
+class CommitteeTooSmall(InferenceCallError):
+    """Parties and neighbours on the path leave too few verifiers, or too little stake, to judge one of the stages."""
+
+
 class OperatorNotElected(InferenceCallError):
     """The signer operates no validator of the elected set."""
 
@@ -90,6 +102,10 @@ class DepositTooHigh(InferenceCallError):
 
 class NoRequests(InferenceCallError):
     """A session must be for at least one request."""
+
+
+class RequestsBeyondNumbers(InferenceCallError):
+    """A session is for no more requests than there are sequence numbers (`SESSION_SEQUENCES_MAX`)."""
 
 
 class UnknownSession(InferenceCallError):
@@ -150,6 +166,14 @@ class BadVoucher(InferenceCallError):
 
 class BadStageRoots(InferenceCallError):
     """A stage's roots are missing, unsigned, of the wrong size, or do not meet the next stage's."""
+
+
+class BadStatement(InferenceCallError):
+    """The statement's totals contradict each other, or its numbers or slices are not in their one form."""
+
+
+class BadStatementSignature(InferenceCallError):
+    """The session key or a worker of the path did not sign the statement."""
 
 
 class NotParty(InferenceCallError):
@@ -214,3 +238,23 @@ class AlreadyReported(InferenceCallError):
 
 class NoBond(InferenceCallError):
     """The worker's bond is gone: slashed, or released."""
+
+
+class NothingToJoin(InferenceCallError):
+    """The request is settled and can be joined no more, or has all that was brought already."""
+
+
+class NoDoublePromise(InferenceCallError):
+    """The two promises are one, of two sessions, unsigned, or touch in neither sequence nor slice."""
+
+
+class AlreadyConvicted(InferenceCallError):
+    """The session's client was convicted of a double promise before."""
+
+
+class EvidenceTooLate(InferenceCallError):
+    """The session has ended and the bond that answered for it went back to the client."""
+
+
+class SessionConvicted(InferenceCallError):
+    """A session whose client promised a position twice takes no more money."""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from consensus.runtime.inference.absence_events import AbsenceEvent
+from consensus.runtime.inference.committee_events import CommitteeEvent
 from consensus.runtime.inference.move_events import WorkerMoved
+from consensus.runtime.inference.promise_events import PromiseEvent
+from consensus.runtime.inference.statement_events import StatementSettled
 from proto_specs.codec import U8, U16, U32, U64, Max, variant
 from proto_specs.limits import COMMITTEE_MAX
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey
@@ -149,7 +153,7 @@ class RequestSettled:
 
 @variant(0x040D)
 class ChallengeDrawn:
-    """The beacon chose this stage and window; the committee commits, then reveals."""
+    """The beacon chose this stage and window, or a statement's `point`; the committee commits, then reveals."""
 
     challenge: Hash32
     request: Hash32
@@ -159,11 +163,12 @@ class ChallengeDrawn:
     committee: Annotated[tuple[AccountId, ...], Max(COMMITTEE_MAX)]
     commit_deadline: U64
     reveal_deadline: U64
+    point: U64 | None
 
 
 @variant(0x040E)
 class CommitteeEmpty:
-    """The stage was drawn but cannot be verified: no elected, registered verifier is outside the request."""
+    """The stage was drawn but cannot be verified: too few elected, registered verifiers may judge it, or are free."""
 
     request: Hash32
     stage: U8
@@ -264,7 +269,7 @@ class RequestResolved:
 
 @variant(0x0418)
 class WorkerJailed:
-    """Too often unavailable in a row: settlements of the operator's workers before block `until` are refunded."""
+    """Withheld too often: settlements of the operator's workers before block `until` are refunded."""
 
     worker: PublicKey
     operator: AccountId
@@ -334,32 +339,6 @@ class AuditScored:
     reward: Balance
 
 
-@variant(0x041F)
-class WorkerReported:
-    """A verifier says that the worker answers no probe: `reported` of `total` stake say so now."""
-
-    worker: PublicKey
-    verifier: AccountId
-    reported: Balance
-    total: Balance
-
-
-@variant(0x0420)
-class WorkerAbsent:
-    """The worker is in no path from now on: a quorum of verifiers reported it, or its operator did."""
-
-    worker: PublicKey
-    operator: AccountId
-
-
-@variant(0x0421)
-class WorkerReturned:
-    """An absent worker announced itself again."""
-
-    worker: PublicKey
-    operator: AccountId
-
-
 InferenceEvent = (
     ModelRegistered
     | WorkerRegistered
@@ -375,6 +354,7 @@ InferenceEvent = (
     | SessionClosing
     | SessionClosed
     | RequestSettled
+    | StatementSettled
     | ChallengeDrawn
     | CommitteeEmpty
     | VerdictCommitted
@@ -392,7 +372,7 @@ InferenceEvent = (
     | VerifierSilent
     | AuditDrawn
     | AuditScored
-    | WorkerReported
-    | WorkerAbsent
-    | WorkerReturned
+    | AbsenceEvent
+    | PromiseEvent
+    | CommitteeEvent
 )

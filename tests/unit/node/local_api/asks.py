@@ -68,7 +68,7 @@ def list_good(chain: KnownChain) -> list[Ask]:
 
 def _node(_: KnownChain) -> Iterator[tuple[str, list[Any]]]:
     plain = ("rpc_methods", "rpc.discover", "system_name", "system_version", "system_chain", "system_properties")
-    plain += ("system_health", "system_nodeRoles", "state_getRuntimeVersion")
+    plain += ("system_health", "system_nodeRoles", "system_localListenAddresses", "state_getRuntimeVersion")
     yield from ((name, []) for name in plain)
     for name in ("system_account", "system_accountNextIndex"):
         yield name, [encode_address(ALICE.account, 42)]
@@ -128,6 +128,12 @@ def _stake(chain: KnownChain) -> Iterator[tuple[str, list[Any]]]:
 def _inference(chain: KnownChain) -> Iterator[tuple[str, list[Any]]]:
     model, session, request = map(show, (chain.model, chain.session, chain.request))
     judged, *_, waiting = map(show, chain.challenges)
+    yield "balances_supply", []
+    client = encode_address(CLIENT.account, 42)
+    yield from (
+        ("history_events", [one]) for one in (client, show(BOB.worker_key.public_key), request, "RequestSettled")
+    )
+    yield from (("history_events", [client, *more]) for more in ([["Transaction"]], [None, 3], [["StagePaid"], 0]))
     yield "inference_params", []
     yield "inference_models", []
     for name in ("inference_model", "inference_workers", "inference_verifiers"):

@@ -8,14 +8,8 @@ import pytest
 
 from consensus.runtime.inference import errors, queries
 from consensus.runtime.inference import state as inference
-from consensus.runtime.inference.events import (
-    StagePaid,
-    WorkerAbsent,
-    WorkerReleased,
-    WorkerReported,
-    WorkerReturned,
-    WorkerUpdated,
-)
+from consensus.runtime.inference.absence_events import WorkerAbsent, WorkerReported, WorkerReturned
+from consensus.runtime.inference.events import StagePaid, WorkerReleased, WorkerUpdated
 from consensus.runtime.inference.state import Worker, WorkerStatus
 from genesis.dev import DevIdentity, get_dev_identity
 from proto_specs.types import calls
@@ -194,7 +188,7 @@ def test_retiring_settles_what_was_reported() -> None:
 
 
 def test_what_an_absent_worker_served_settles_and_is_paid() -> None:
-    world, bob = World(base_challenge_ppm=100, probation_passes=0), get_dev_identity("bob")
+    world, bob = World(base_challenge_ppm=100, probation_value=0), get_dev_identity("bob")
     world.chain.expect_ok(world.verifiers[0], report(bob))
     world.chain.expect_ok(world.workers[1], world.settle())
     paid = pick(world.chain.skip(2), StagePaid)
