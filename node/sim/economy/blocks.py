@@ -105,6 +105,10 @@ class SimLedger:
         self.pending.append(pending)
         return pending
 
+    def withdraw(self, signer: bytes) -> None:
+        """Take a signer's pending calls back."""
+        self.pending = [one for one in self.pending if one.signer != signer]
+
     def make_block(self) -> MadeBlock:
         """The next block, by the first proposer that does not decline."""
         validators = read_validators(self.state)

@@ -109,12 +109,6 @@ class CommitteeDuty:
         """A verifier from now on."""
         self._members[account.account] = (account, party, policy)
 
-    def change_party(self, before: Party, after: Party) -> None:
-        """Another purse pays for what a party's verifiers compute."""
-        for key, (account, party, policy) in self._members.items():
-            if party is before:
-                self._members[key] = (account, after, policy)
-
     def take_seats(self, challenge_id: bytes) -> None:
         """A committee is drawn: each of its members that sit now looks, and commits."""
         challenge = inference.challenges.read(self._ledger.state, challenge_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 PERMILLE_WHOLE = 1_000
@@ -58,12 +59,12 @@ class RateWorker(WorkerPolicy):
         return self._conduct if after > before else HONEST
 
 
-class PatientWorker(WorkerPolicy):
-    """Serves its first requests honestly, through probation, and then behaves as it wants."""
+class CautiousWorker(WorkerPolicy):
+    """Misbehaves while it can afford to be caught once more, and serves honestly until the chain has forgotten."""
 
-    def __init__(self, later: WorkerPolicy, patience: int) -> None:
-        self._later, self._patience = later, patience
+    def __init__(self, conduct: Conduct, can_afford: Callable[[], bool]) -> None:
+        self._conduct, self._can_afford = conduct, can_afford
 
     def choose(self, number: int) -> Conduct:
-        """Honest at first."""
-        return HONEST if number < self._patience else self._later.choose(number - self._patience)
+        """What it can afford now."""
+        return self._conduct if self._can_afford() else HONEST

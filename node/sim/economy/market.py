@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.events import AuditDrawn, ChallengeContested, ChallengeDrawn
-from consensus.runtime.inference.state import Challenge, WorkerStatus
+from consensus.runtime.inference.state import Challenge, InferenceParams, WorkerStatus
 from consensus.runtime.receipts import Receipt
 from node.sim.economy.blocks import MadeBlock, SimLedger
 from node.sim.economy.committees import CommitteeDuty, DrawnWindow, VerifierPolicy
-from node.sim.economy.conduct import HONEST, PERMILLE_WHOLE, Conduct, WorkerPolicy
+from node.sim.economy.conduct import PERMILLE_WHOLE, Conduct, WorkerPolicy
 from node.sim.economy.parties import Party, SimAccount, make_rng
 from node.sim.economy.plan import EconomyPlan, build_economy_manifest, build_economy_spec, build_params
 from node.sim.economy.work import Lengths, OpenedSession, make_order, make_settle
@@ -100,6 +100,7 @@ class Market:
     _waiting: list[_Waiting] = field(default_factory=list)
     _lengths: random.Random = field(init=False)
     _paths: random.Random = field(init=False)
+    _own: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
         plan = self.plan
@@ -108,7 +109,7 @@ class Market:
         names += [f"client-{index}" for index in range(plan.clients)]
         names += ["owner", "spare-0", "spare-1", "spare-2", "spare-3"]
         accounts = {name: SimAccount(self.seed, name) for name in names}
-        self.parties = {name: Party(name, [account]) for name, account in accounts.items()}
+        self.parties = {name: Party(name, account) for name, account in accounts.items()}
         self.validators = [accounts[name] for name in names if name.startswith("validator")]
         self.clients = [accounts[name] for name in names if name.startswith("client")]
         spec = build_economy_spec(build_params(plan), list(accounts.values()), self.validators)
@@ -117,6 +118,7 @@ class Market:
         manifest = build_economy_manifest(plan.layers)
         self.model = compute_model_id(manifest)
         self._lengths, self._paths = make_rng(self.seed, "lengths"), make_rng(self.seed, "paths")
+        self._own = make_rng(self.seed, "own")
         self._submit("owner", calls.RegisterModel(encode(manifest)))
         self.make_block()
         for name in names:
@@ -126,13 +128,9 @@ class Market:
         for one in self.validators:
             self.duty.join(one, self.parties[one.name], VerifierPolicy())
             self.ledger.submit(one.account, calls.RegisterVerifier(self.model))
-        for one in self.clients:
+        for one in (*self.clients, accounts["spare-0"]):
             self.open_session(one, DEPOSIT)
         self.make_block()
-
-    def find_worker(self, index: int) -> SimulatedWorker:
-        """The `index`th worker."""
-        return self.workers[index]
 
     def add_worker(self, account: SimAccount, party: Party, stage: int, bond: int | None = None) -> SimulatedWorker:
         """Register a worker; it serves once a block has taken it."""
@@ -166,27 +164,19 @@ class Market:
         self._sessions[client.name] = session
         return session
 
-    def get_session(self, client: SimAccount) -> OpenedSession:
-        """The session that a client opened last."""
-        return self._sessions[client.name]
+    def get_session(self, name: str) -> OpenedSession:
+        """The session that an account opened last."""
+        return self._sessions[name]
 
-    def merge(self, name: str, *others: str) -> Party:
-        """Put several parties' purses together, under the first one's name."""
-        whole = self.parties[name]
-        for other in others:
-            gone = self.parties.pop(other)
-            whole.accounts.extend(gone.accounts)
-            for worker in self.workers:
-                if worker.party is gone:
-                    worker.party = whole
-            self.duty.change_party(gone, whole)
-        return whole
+    def get_account(self, name: str) -> SimAccount:
+        """An account by its name."""
+        return self.parties[name].account
 
     def warm_up(self) -> None:
         """Honest requests until every worker is through probation; then measuring begins."""
-        least = inference.params.read(self.ledger.state).probation_passes
+        least = self.read_inference_params().probation_passes
         for _ in range(WARM_BLOCKS_MAX):
-            if all(self._read_worker(one).passes >= least for one in self.workers):
+            if all(self.read_worker(one).passes >= least for one in self.workers):
                 break
             self.ask_some(self.plan.requests)
             self.step()
@@ -230,18 +220,21 @@ class Market:
             for listen in self.listeners:
                 listen(event)
         self.duty.go_on()
+        for one in self.validators:
+            self.parties[one.name].spend("node", self.plan.node_cost)
         return block
 
     def ask_some(self, count: int) -> None:
         """Requests of all clients in turn."""
         for number in range(count):
             client = self.clients[number % len(self.clients)]
-            self.serve(self.get_session(client), self.draw_path(), self.draw_lengths())
+            self.serve(self.get_session(client.name), self.draw_path(), self.draw_lengths())
 
-    def draw_lengths(self) -> Lengths:
-        """As people ask."""
+    def draw_lengths(self, *, is_own: bool = False) -> Lengths:
+        """As people ask; by a chance of its own where an actor asks, so that it does not move the others' requests."""
+        rng = self._own if is_own else self._lengths
         prompt, answer = (
-            round(self._lengths.lognormvariate(math.log(median), SIGMA)) for median in (PROMPT_MEDIAN, ANSWER_MEDIAN)
+            round(rng.lognormvariate(math.log(median), SIGMA)) for median in (PROMPT_MEDIAN, ANSWER_MEDIAN)
         )
         scale = self.plan.scale
         return Lengths(max(4, min(PROMPT_MAX, prompt)) * scale, max(2, min(ANSWER_MAX, answer)) * scale)
@@ -254,6 +247,29 @@ class Market:
             ranked = [one for _, one in sorted(order, key=lambda pair: pair[0])]
             path.append(next((one for one in ranked if self.is_working(one)), ranked[0]))
         return path
+
+    def draw_own_path(self) -> list[SimulatedWorker]:
+        """A worker for each stage, by a chance of its own: drawing it does not move the others' paths."""
+        path = []
+        for stage in range(self.plan.stages):
+            ready = [one for one in self.workers if one.stage == stage and self.is_working(one)]
+            path.append(self._own.choice(ready or [one for one in self.workers if one.stage == stage]))
+        return path
+
+    def read_inference_params(self) -> InferenceParams:
+        """The module's parameters in force."""
+        return inference.params.read(self.ledger.state)
+
+    def read_worker(self, worker: SimulatedWorker) -> inference.Worker:
+        """The worker as the chain knows it."""
+        found = inference.workers.read(self.ledger.state, worker.account.worker_key.public_key)
+        assert found is not None, "it is registered"
+        return found
+
+    def compute_worth(self, lengths: Lengths) -> int:
+        """What an answer is worth to whoever asks: its price."""
+        tokens = lengths.prompt * self.plan.prefill_price + lengths.answer * self.plan.decode_price
+        return self.plan.layers * tokens
 
     def is_working(self, worker: SimulatedWorker) -> bool:
         """Whether a client that looks at the chain would take it."""
@@ -268,8 +284,13 @@ class Market:
         path: Sequence[SimulatedWorker],
         lengths: Lengths,
         conducts: Sequence[Conduct | None] = (),
+        *,
+        is_wanted: bool = True,
     ) -> bytes:
-        """A request is served, each stage as it pleases (or as `conducts` says), and settled by the last one."""
+        """A request is served, each stage as it pleases (or as `conducts` says), and settled by the last one.
+
+        An answer `is_wanted` if it is worth its price to who asks; with windows that no model computed it is worthless.
+        """
         stages = tuple(
             PathStage(
                 one.account.worker_key.public_key,
@@ -290,6 +311,8 @@ class Market:
             worker.served += 1
             start, end = self.plan.get_range(worker.stage)
             worker.party.spend("computing", conduct.compute_cost((end - start) * self._cost_of(lengths)))
+        if is_wanted and not any(one.bad_permille for one in chosen):
+            self.parties[session.client.name].worth += self.compute_worth(lengths)
         self.served[request] = ServedRequest(lengths, tuple(path), chosen)
         settle = make_settle(order, lengths, session.client, [one.account for one in path])
         self._settle(path[-1].account.account, settle, 0)
@@ -327,19 +350,11 @@ class Market:
         self.ledger.submit(signer, call, on_receipt=note)
 
     def _submit(self, name: str, call: Any) -> None:
-        self.ledger.submit(self.parties[name].accounts[0].account, call)
+        self.ledger.submit(self.parties[name].account.account, call)
 
     def _next_nonce(self, account: bytes) -> int:
         waiting = sum(one.signer == account for one in self.ledger.pending)
         return self.ledger.read_nonce(account) + waiting
 
-    def _read_worker(self, worker: SimulatedWorker) -> inference.Worker:
-        found = inference.workers.read(self.ledger.state, worker.account.worker_key.public_key)
-        assert found is not None, "it is registered"
-        return found
-
     def _is_resolved(self) -> bool:
-        return all(not self._read_worker(one).open_stages for one in self.workers)
-
-
-__all__ = ["HONEST", "Actor", "Market", "ServedRequest", "SimulatedWorker"]
+        return all(not self.read_worker(one).open_stages for one in self.workers)

@@ -45,13 +45,13 @@ class SimAccount:
 
 @dataclass(slots=True)
 class Party:
-    """Somebody who looks at one purse: the accounts of it, and what it spent outside of the chain, in nmyl.
+    """An account, and what its owner spent and got outside of the chain, in nmyl.
 
     `cost` is computation and other expenses, `worth` what it got for its money outside of the chain: answers.
     """
 
     name: str
-    accounts: list[SimAccount]
+    account: SimAccount
     cost: int = 0
     worth: int = 0
     parts: dict[str, int] = field(default_factory=dict)
@@ -62,9 +62,9 @@ class Party:
         self.parts[what] = self.parts.get(what, 0) + amount
 
     def read_wealth(self, state: StateReader) -> int:
-        """All that its accounts own, held or free, in nmyl."""
-        found = (read_account(state, one.account) for one in self.accounts)
-        return sum(one.free + one.reserved for one in found)
+        """All that the account owns, held or free, in nmyl."""
+        found = read_account(state, self.account.account)
+        return found.free + found.reserved
 
     def read_profit(self, state: StateReader, began: int) -> int:
         """What it has gained since it owned `began` nmyl."""

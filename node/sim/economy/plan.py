@@ -38,6 +38,7 @@ class EconomyPlan:
     `prefill_cost` and `decode_cost` are what a layer and token costs whoever computes it, in nmyl; a verifier's check
     is a prefill. `requests` come a block. `detection_permille` is how often a window that is not what the model
     computes is found out. A node costs its validator `node_cost` a block. `scale` multiplies the lengths of requests.
+    Without emission there are fees alone.
     """
 
     params_of: ParamsOf = ParamsOf.PUBLIC
@@ -54,9 +55,10 @@ class EconomyPlan:
     bond: int = BOND_MYL * NMYL_PER_MYL
     prefill_cost: int = 4_000
     decode_cost: int = 40_000
-    node_cost: int = 2_000_000
+    node_cost: int = 5_000_000
     detection_permille: int = 900
     scale: int = 1
+    has_emission: bool = True
 
     @property
     def blocks(self) -> int:
@@ -68,14 +70,19 @@ class EconomyPlan:
         return self.layers * stage // self.stages, self.layers * (stage + 1) // self.stages
 
 
+def build_chain_params(plan: EconomyPlan) -> RuntimeParams:
+    """The parameters of the chain that is simulated, as they are."""
+    return build_public_params() if plan.params_of is ParamsOf.PUBLIC else build_dev_params()
+
+
 def build_params(plan: EconomyPlan) -> RuntimeParams:
     """The chain's own parameters, with short periods: as much is minted a block, and no other amount changes."""
-    base = build_public_params() if plan.params_of is ParamsOf.PUBLIC else build_dev_params()
+    base = build_chain_params(plan)
     epochs = base.staking.epoch_blocks
     staking = replace(
         base.staking,
         epoch_blocks=plan.epoch_blocks,
-        emission_per_epoch=base.staking.emission_per_epoch * plan.epoch_blocks // epochs,
+        emission_per_epoch=base.staking.emission_per_epoch * plan.epoch_blocks // epochs if plan.has_emission else 0,
         emission_halving_epochs=min(base.staking.emission_halving_epochs * epochs // plan.epoch_blocks, (1 << 32) - 1),
         unbonding_blocks=200,
         evidence_blocks=100,
@@ -85,7 +92,6 @@ def build_params(plan: EconomyPlan) -> RuntimeParams:
     inference = replace(
         base.inference,
         worker_unbonding_blocks=100,
-        session_notice_blocks=10,
         session_expiry_blocks=100_000,
         retention_blocks=100,
         absence_blocks=30,
