@@ -36,7 +36,7 @@ class SelfRequests:
             if market.is_working(self._worker):
                 path = [self._worker if one.stage == self._worker.stage else one for one in market.draw_own_path()]
                 conducts: list[Conduct | None] = [HONEST if one is self._worker else None for one in path]
-                market.serve(self._session, path, self._lengths, conducts, is_wanted=False)
+                market.serve(self._session, path, [self._lengths], conducts, is_wanted=False)
 
 
 class Flooder:
@@ -104,7 +104,7 @@ class EscapingClient:
         notice = market.read_inference_params().session_notice_blocks
         self._closes = market.ledger.height + 1 + notice
         for _ in range(self._burst):
-            market.serve(self._session, market.draw_own_path(), market.draw_lengths(is_own=True))
+            market.serve(self._session, market.draw_own_path(), [market.draw_lengths(is_own=True)])
 
     def is_escaping(self, market: Market) -> bool:
         """Whether settlements are to be kept out."""
@@ -130,7 +130,7 @@ class DoublePromiser:
             for number in range(self._paths):
                 session.promised, session.sequence = start, number
                 path = [market.workers[stage * market.plan.workers_per_stage + number] for stage in range(3)]
-                market.serve(session, path, lengths)
+                market.serve(session, path, [lengths])
         elif market.ledger.height % self._every == 0:
             lengths = market.draw_lengths(is_own=True)
             session = market.open_session(self._client, market.compute_worth(lengths), self._paths)

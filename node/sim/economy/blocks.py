@@ -61,8 +61,6 @@ Declines = Callable[[bytes, ExecutedBlock], bool]
 """(the proposer's consensus key, the block it could propose) -> whether it would rather not."""
 Censors = Callable[[bytes, PendingCall], bool]
 """(the proposer's consensus key, a call) -> whether it leaves the call out."""
-Absent = Callable[[bytes], bool]
-"""Whether a validator's vote is missing."""
 
 
 @dataclass(slots=True)
@@ -78,7 +76,6 @@ class SimLedger:
     fees: dict[bytes, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     dropped: int = 0
-    declined: int = 0
     weight: int = 0
     transactions: int = 0
     declines: Declines | None = None
@@ -120,7 +117,6 @@ class SimLedger:
             taken, executed = self._propose(context)
             if self.declines is None or round_ == ROUNDS_MAX - 1 or not self.declines(proposer, executed):
                 break
-            self.declined += 1
         self._rotation = self._rotation.advance()
         self.height, self.beacon = context.height, context.beacon
         self.state.apply(executed.changes)

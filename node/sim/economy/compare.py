@@ -99,7 +99,7 @@ def run_market(plan: EconomyPlan, seed: int, deviate: Callable[[Market], None] |
 
     market.listeners.append(count)
     ledger = market.ledger
-    served, blocks, weight, issuance = len(market.served), ledger.height, ledger.weight, read_issuance(ledger.state)
+    served, blocks, weight, issuance = market.requests, ledger.height, ledger.weight, read_issuance(ledger.state)
     fees = dict(ledger.fees)
     if deviate is not None:
         deviate(market)
@@ -118,7 +118,7 @@ def run_market(plan: EconomyPlan, seed: int, deviate: Callable[[Market], None] |
         burned_fees=burned[FeesBurned],
         burned_shares=burned[FeeBurned],
         minted=read_issuance(ledger.state) - issuance + sum(burned.values()),
-        served=len(market.served) - served,
+        served=market.requests - served,
         blocks=ledger.height - blocks,
         weight=ledger.weight - weight,
     )

@@ -21,14 +21,22 @@ from node.sim.economy.committees import CommitteeDuty, DrawnWindow, VerifierPoli
 from node.sim.economy.conduct import PERMILLE_WHOLE, Conduct, WorkerPolicy
 from node.sim.economy.parties import Party, SimAccount, make_rng
 from node.sim.economy.plan import EconomyPlan, build_economy_manifest, build_economy_spec, build_params
-from node.sim.economy.work import Lengths, OpenedSession, make_order, make_settle
+from node.sim.economy.work import (
+    Lengths,
+    OpenedSession,
+    make_order,
+    make_settle,
+    make_settle_statement,
+    make_statement,
+)
 from proto_specs.codec import encode
 from proto_specs.hashing import Tag
-from proto_specs.limits import WINDOW_POSITIONS
+from proto_specs.limits import SESSION_SEQUENCES_MAX, STAGES_MAX, WINDOW_POSITIONS
 from proto_specs.types import calls
 from proto_specs.types.common import NMYL_PER_MYL
 from proto_specs.types.manifest import compute_model_id
 from proto_specs.types.request import PathStage, compute_request_id, compute_session_id
+from proto_specs.types.statement import compute_statement_id
 
 PROMPT_MEDIAN, ANSWER_MEDIAN, SIGMA = 200, 150, 0.5
 PROMPT_MAX, ANSWER_MAX = 1_000, 512
@@ -36,6 +44,7 @@ DEPOSIT = 100_000 * NMYL_PER_MYL
 SETTLE_TRIES = 20
 RETRY_BLOCKS = 3
 WARM_BLOCKS_MAX = 200
+_FREE: tuple[None, ...] = (None,) * STAGES_MAX
 DRAIN_BLOCKS = 130
 """Requests that are under way at the end get so long: three rounds of a committee."""
 
@@ -59,12 +68,22 @@ class SimulatedWorker:
 
 
 @dataclass(slots=True)
-class ServedRequest:
-    """The truth about a request: who did what of it."""
+class ServedWork:
+    """The truth about what was settled: requests, and for each what each stage did of it."""
 
-    lengths: Lengths
-    workers: tuple[SimulatedWorker, ...]
-    conducts: tuple[Conduct, ...]
+    requests: tuple[Lengths, ...]
+    conducts: tuple[tuple[Conduct, ...], ...]
+
+    def locate(self, challenge: Challenge) -> tuple[int, int]:
+        """The request that was drawn, and a position in the window."""
+        if challenge.point is None:
+            return 0, challenge.window * WINDOW_POSITIONS
+        left = challenge.point
+        for number, one in enumerate(self.requests):
+            if left < one.positions:
+                return number, left
+            left -= one.positions
+        raise AssertionError("a point is below the sum of all positions")
 
 
 @dataclass(slots=True)
@@ -72,7 +91,7 @@ class _Waiting:
     """A settlement that the chain could not take yet."""
 
     signer: bytes
-    call: calls.Settle
+    call: calls.Settle | calls.SettleStatement
     height: int
     tries: int
 
@@ -92,9 +111,9 @@ class Market:
     parties: dict[str, Party] = field(default_factory=dict)
     began: dict[str, int] = field(default_factory=dict)
     actors: list[Actor] = field(default_factory=list)
-    served: dict[bytes, ServedRequest] = field(default_factory=dict)
+    served: dict[bytes, ServedWork] = field(default_factory=dict)
     listeners: list[Callable[[Any], None]] = field(default_factory=list)
-    is_settling_allowed: Callable[[bytes], bool] | None = None
+    requests: int = 0
     _sessions: dict[str, OpenedSession] = field(default_factory=dict)
     _by_key: dict[bytes, SimulatedWorker] = field(default_factory=dict)
     _waiting: list[_Waiting] = field(default_factory=list)
@@ -153,7 +172,7 @@ class Market:
         self._by_key[account.worker_key.public_key] = worker
         return worker
 
-    def open_session(self, client: SimAccount, deposit: int, requests_max: int = 1 << 30) -> OpenedSession:
+    def open_session(self, client: SimAccount, deposit: int, requests_max: int = SESSION_SEQUENCES_MAX) -> OpenedSession:
         """Open a session in the next block."""
         nonce = self._next_nonce(client.account)
         session = OpenedSession(client, compute_session_id(client.account, nonce), self.model, deposit)
@@ -178,7 +197,7 @@ class Market:
         for _ in range(WARM_BLOCKS_MAX):
             if all(self.read_worker(one).passes >= least for one in self.workers):
                 break
-            self.ask_some(self.plan.requests)
+            self.ask_some()
             self.step()
         self.begin()
 
@@ -192,7 +211,7 @@ class Market:
     def run(self) -> None:
         """The plan's epochs, and until what is under way then is resolved."""
         for _ in range(self.plan.blocks):
-            self.ask_some(self.plan.requests)
+            self.ask_some()
             for actor in self.actors:
                 actor.act(self)
             self.step()
@@ -224,11 +243,12 @@ class Market:
             self.parties[one.name].spend("node", self.plan.node_cost)
         return block
 
-    def ask_some(self, count: int) -> None:
-        """Requests of all clients in turn."""
-        for number in range(count):
+    def ask_some(self) -> None:
+        """The plan's requests of a block, of all clients in turn, `batch` of them over one path."""
+        batch = self.plan.batch
+        for number in range(self.plan.requests // batch):
             client = self.clients[number % len(self.clients)]
-            self.serve(self.get_session(client.name), self.draw_path(), self.draw_lengths())
+            self.serve(self.get_session(client.name), self.draw_path(), [self.draw_lengths() for _ in range(batch)])
 
     def draw_lengths(self, *, is_own: bool = False) -> Lengths:
         """As people ask; by a chance of its own where an actor asks, so that it does not move the others' requests."""
@@ -282,51 +302,50 @@ class Market:
         self,
         session: OpenedSession,
         path: Sequence[SimulatedWorker],
-        lengths: Lengths,
-        conducts: Sequence[Conduct | None] = (),
+        requests: Sequence[Lengths],
+        given: Sequence[Conduct | None] = (),
         *,
         is_wanted: bool = True,
-    ) -> bytes:
-        """A request is served, each stage as it pleases (or as `conducts` says), and settled by the last one.
+    ) -> None:
+        """Requests are served over a path, each stage as it pleases (or as `given` says), and settled.
 
-        An answer `is_wanted` if it is worth its price to who asks; with windows that no model computed it is worthless.
+        One is settled by its last stage, several by a statement that the client brings. An answer `is_wanted` if it is
+        worth its price to who asks; with windows that no model computed it is worthless.
         """
-        stages = tuple(
-            PathStage(
-                one.account.worker_key.public_key,
-                *self.plan.get_range(one.stage),
-                self.plan.prefill_price,
-                self.plan.decode_price,
-            )
-            for one in path
+        conducts = tuple(
+            tuple(self._serve_one(worker, one, conduct) for worker, conduct in zip(path, given or _FREE, strict=False))
+            for one in requests
         )
-        order = make_order(self.ledger.genesis, session, stages, lengths)
-        request = compute_request_id(order)
-        given = conducts or (None,) * len(path)
-        chosen = tuple(
-            worker.policy.choose(worker.served) if conduct is None else conduct
-            for worker, conduct in zip(path, given, strict=True)
-        )
-        for worker, conduct in zip(path, chosen, strict=True):
-            worker.served += 1
-            start, end = self.plan.get_range(worker.stage)
-            worker.party.spend("computing", conduct.compute_cost((end - start) * self._cost_of(lengths)))
-        if is_wanted and not any(one.bad_permille for one in chosen):
-            self.parties[session.client.name].worth += self.compute_worth(lengths)
-        self.served[request] = ServedRequest(lengths, tuple(path), chosen)
-        settle = make_settle(order, lengths, session.client, [one.account for one in path])
-        self._settle(path[-1].account.account, settle, 0)
-        return request
+        for lengths, chosen in zip(requests, conducts, strict=True):
+            if is_wanted and not any(one.bad_permille for one in chosen):
+                self.parties[session.client.name].worth += self.compute_worth(lengths)
+        stages = tuple(self._make_stage(one) for one in path)
+        keys = [one.account for one in path]
+        signing, genesis = session.client.session_key, self.ledger.genesis
+        call: calls.Settle | calls.SettleStatement
+        if len(requests) == 1:
+            order = make_order(genesis, session, stages, requests[0])
+            settled, call = compute_request_id(order), make_settle(order, requests[0], signing, keys)
+            settler = keys[-1]
+        else:
+            statement = make_statement(genesis, session, stages, requests)
+            settled, call = compute_statement_id(statement), make_settle_statement(statement, signing, keys)
+            settler = session.client
+        self.served[settled] = ServedWork(tuple(requests), conducts)
+        self.requests += len(requests)
+        self._settle(settler.account, call, 0)
 
     def look(self, challenge_id: bytes, challenge: Challenge) -> DrawnWindow:
         """What a verifier sees that looks at a challenged window. An audit shows what the worker does of any work."""
         worker = self._by_key[challenge.worker]
         start, end = self.plan.get_range(worker.stage)
         found = self.served.get(challenge.request)
-        conduct = worker.policy.choose(worker.served) if found is None else found.conducts[challenge.stage]
-        positions = WINDOW_POSITIONS * (challenge.window + 1)
-        if found is not None:
-            positions = min(positions, found.lengths.positions)
+        if found is None:
+            conduct, positions = worker.policy.choose(worker.served), WINDOW_POSITIONS
+        else:
+            number, position = found.locate(challenge)
+            conduct = found.conducts[number][challenge.stage]
+            positions = min(found.requests[number].positions, position // WINDOW_POSITIONS * WINDOW_POSITIONS + 32)
         dice = hashlib.blake2b(challenge_id, digest_size=8).digest()
         is_bad = int.from_bytes(dice[:4], "big") % PERMILLE_WHOLE < conduct.bad_permille
         is_seen = is_bad and int.from_bytes(dice[4:], "big") % PERMILLE_WHOLE < self.plan.detection_permille
@@ -338,11 +357,23 @@ class Market:
             cost=(end - start) * positions * self.plan.prefill_cost,
         )
 
+    def _serve_one(self, worker: SimulatedWorker, lengths: Lengths, given: Conduct | None) -> Conduct:
+        """What a worker does of a request, at its own expense."""
+        conduct = worker.policy.choose(worker.served) if given is None else given
+        worker.served += 1
+        start, end = self.plan.get_range(worker.stage)
+        worker.party.spend("computing", conduct.compute_cost((end - start) * self._cost_of(lengths)))
+        return conduct
+
+    def _make_stage(self, worker: SimulatedWorker) -> PathStage:
+        key, (start, end) = worker.account.worker_key.public_key, self.plan.get_range(worker.stage)
+        return PathStage(key, start, end, self.plan.prefill_price, self.plan.decode_price)
+
     def _cost_of(self, lengths: Lengths) -> int:
         """What a layer of a request costs to compute, in nmyl."""
         return lengths.prompt * self.plan.prefill_cost + lengths.answer * self.plan.decode_cost
 
-    def _settle(self, signer: bytes, call: calls.Settle, tries: int) -> None:
+    def _settle(self, signer: bytes, call: calls.Settle | calls.SettleStatement, tries: int) -> None:
         def note(receipt: Receipt) -> None:
             if receipt.error is not None and receipt.error.error == "ExposureExceeded" and tries < SETTLE_TRIES:
                 self._waiting.append(_Waiting(signer, call, self.ledger.height + RETRY_BLOCKS, tries + 1))

@@ -21,7 +21,6 @@ PREFILL_PRICE, DECODE_PRICE, BOND_MYL = 20_000, 80_000, 150
 """What `myelin worker run` asks for a layer and token, and bonds, unless it is told otherwise."""
 BALANCE = 1_000_000 * NMYL_PER_MYL
 STAKE = 100_000 * NMYL_PER_MYL
-PPM_WHOLE = 1_000_000
 
 
 class ParamsOf(enum.StrEnum):
@@ -36,7 +35,8 @@ class EconomyPlan:
     """A market and its assumptions.
 
     `prefill_cost` and `decode_cost` are what a layer and token costs whoever computes it, in nmyl; a verifier's check
-    is a prefill. `requests` come a block. `detection_permille` is how often a window that is not what the model
+    is a prefill. `requests` come a block,
+    `batch` of them are settled together. `detection_permille` is how often a window that is not what the model
     computes is found out. A node costs its validator `node_cost` a block. `scale` multiplies the lengths of requests.
     Without emission there are fees alone.
     """
@@ -50,6 +50,7 @@ class EconomyPlan:
     workers_per_stage: int = 4
     clients: int = 4
     requests: int = 8
+    batch: int = 4
     prefill_price: int = PREFILL_PRICE
     decode_price: int = DECODE_PRICE
     bond: int = BOND_MYL * NMYL_PER_MYL
@@ -127,4 +128,5 @@ def build_economy_manifest(layers: int) -> Manifest:
         units=tuple(Unit(kind, index, 100, bytes([kind, index]) * 16, ()) for kind, index in kinds),
         profile=ExecutionProfile("fp32", "ort", "cpu", 30_000, 1_000, 1, 4_000),
         ranges=(),
+        thresholds=(),
     )
