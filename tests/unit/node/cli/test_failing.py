@@ -69,6 +69,7 @@ CASES: dict[str, tuple[ExitStatus, list[str]]] = {
     "tx report-absent": (NODELESS, [HASH]),
     "tx update-worker": (NODELESS, [HASH, PEER, "1nmyl", "1nmyl", "/ip4/127.0.0.1/tcp/1"]),
     "tx settle": (REFUSED, ["{tmp}/none"]),
+    "tx settle-statement": (REFUSED, ["{tmp}/none"]),
     "tx report-equivocation": (REFUSED, ["{tmp}/malformed"]),
     "tx propose-params": (NODELESS, ["staking.x=1"]),
     "tx vote-params": (NODELESS, ["1", "--approve"]),
