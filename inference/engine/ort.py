@@ -20,7 +20,7 @@ from inference.engine import cuda
 from inference.engine.device import CPU, Device
 from inference.engine.embedding import EmbeddingTable
 from inference.engine.kv_memory import KvCache, KvMemory
-from inference.engine.rows import Hidden, Rows, StageOutput, validate_rows
+from inference.engine.rows import Hidden, Rows, StageOutput, validate_range, validate_rows
 from inference.errors import EngineError
 from inference.model.families.rope import Rotary
 from inference.model.graph.build import build_graph, list_pieces
@@ -87,13 +87,15 @@ class ShardSession:
         """KV memory for one sequence of up to `capacity` positions. Raises EngineError beyond the context."""
         return KvCache(self.make_memory(1, capacity), 0)
 
-    def run(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...] = ()) -> StageOutput:
+    def run(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...] = (), of_any_size: bool = False) -> StageOutput:
         """Extend the sequence by `rows` ([n] uint32 tokens or [n,C] fp32) and return their outputs.
 
         `logit_rows` are indices into this call's rows; only a last shard answers them. Raises EngineError for rows of
-        another kind or width, NaN, indices out of range, or more positions than the memory holds.
+        another kind or width, NaN, indices out of range, or more positions than the memory holds; RowsOutOfRange for
+        values beyond what the model was calibrated for, unless they may be `of_any_size`.
         """
-        self._check(kv, rows, logit_rows)
+        check = self._check_shape if of_any_size else self._check
+        check(kv, rows, logit_rows)
         before = kv.length
         try:
             pieces = [
@@ -153,6 +155,10 @@ class ShardSession:
             raise
 
     def _check(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...]) -> None:
+        self._check_shape(kv, rows, logit_rows)
+        validate_range(self.shard, rows)
+
+    def _check_shape(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...]) -> None:
         validate_rows(self.shard, rows)
         count = len(rows)
         if kv.length + count > kv.capacity:
