@@ -105,20 +105,21 @@ def verify_window(
     if output.logits is not None and not np.isfinite(output.logits).all():
         raise UnjudgeableError("the recomputed logits hold NaN or infinity: no token follows from them")
     mismatches = () if sampled is None else _compare_tokens(sampled, output.logits, first, positions, profile)
+    threshold = session.shard.manifest.get_threshold(session.shard.end)
     if not mismatches and _is_equal(claimed, output.hidden[window], session.wire_dtype):
         projection = _project_equal(output.hidden, entered, window, seed)
-        return VerificationResult(0, profile.threshold_ppb, projection, ())
+        return VerificationResult(0, threshold, projection, ())
     validate_reference(session.shard, inputs)
     delta, scale = _compute_reference(output.hidden, entered, window, session.wire_dtype)
     rows = claimed, output.hidden[window], entered[window]
     distance = compute_distance(*rows, scale, session.wire_dtype)
     explained = compute_rounding(*rows[1:], scale, ROUNDINGS_PER_LAYER * len(session.shard.layers))
-    if not mismatches and profile.threshold_ppb < distance <= profile.threshold_ppb + explained:
+    if not mismatches and threshold < distance <= threshold + explained:
         raise UnjudgeableError(
             f"the rows are {distance} ppb off, of which {explained} may be the rounding of sums this large"
         )
     projection = compute_projection(delta[window], scale, seed)
-    return VerificationResult(distance, profile.threshold_ppb, projection, mismatches)
+    return VerificationResult(distance, threshold, projection, mismatches)
 
 
 def validate_reference(shard: ShardRange, inputs: Rows) -> None:

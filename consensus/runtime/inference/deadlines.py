@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import absence, audits, contest, draws, payments, sessions, verdicts
+from consensus.runtime.inference import absence, audits, contest, draws, payments, sequences, sessions, verdicts
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import DueKind, SessionStatus
 from proto_specs.types.verdict import compute_challenge_id
@@ -41,11 +41,12 @@ def initialize(env: Environment) -> None:
 
 
 def _forget_request(env: Environment, request_id: bytes) -> None:
-    """Drop a resolved request and its challenges. Its sequence number is dropped with the session, never before."""
+    """Drop a resolved request and its challenges. That its number is used is dropped with the session, never before."""
     state = env.state
     request = payments.read_request(env, request_id)
     for index in range(len(request.stages)):
         draws.drop_challenge(env, compute_challenge_id(request_id, index))
+    inference.requests_by_session.delete(state, request.session, request.sequence)
     inference.requests.delete(state, request_id)
 
 
@@ -59,7 +60,6 @@ def _forget_session(env: Environment, session_id: bytes) -> None:
         later = env.block.height + inference.params.read(state).retention_blocks
         inference.due.add(state, later, DueKind.FORGET_SESSION, session_id)
         return
-    for key, _ in list(inference.requests_by_session.iterate(state, session_id)):
-        inference.requests_by_session.delete(state, *key)
+    sequences.forget(state, session_id)
     inference.sessions_by_client.remove(state, session.client, session_id)
     inference.sessions.delete(state, session_id)
