@@ -8,8 +8,9 @@ this machine cannot judge in time, for whatever reason, it says at the last safe
 from __future__ import annotations
 
 import logging
-import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -24,14 +25,16 @@ from node.client.chain_view import ChainUnreachable, ChainView, WorkerEntry
 from node.p2p.errors import NetworkError
 from node.p2p.host import P2PHost
 from node.p2p.request import request as ask_peer
+from node.verifier.audits import compute_audit_bytes_max, fetch_audit_answer
 from node.verifier.fetch_budget import FetchBudget
 from node.verifier.judge import INCONCLUSIVE, UNAVAILABLE, Judge, Judgement
 from node.verifier.submissions import SubmissionChain, VerdictSubmissions
-from node.verifier.verdicts import VerdictStore
+from node.verifier.verdicts import VerdictStore, bind_verdict, make_reveal
 from proto_specs.codec import decode, encode
 from proto_specs.errors import ProtocolError
 from proto_specs.order_rules import compute_opening_bytes_max
-from proto_specs.types.calls import CommitVerdict, Outcome, RevealVerdict
+from proto_specs.types.audit import AuditAnswer
+from proto_specs.types.calls import CommitVerdict, Outcome
 from proto_specs.types.manifest import Manifest, WireDtype
 from proto_specs.types.request import Opening, OpeningRequest, StageRoots
 from proto_specs.types.verdict import VerdictPreimage, compute_commitment, compute_fingerprint_seed
@@ -51,6 +54,9 @@ LATE_S = 0.5
 """How long a challenge is tried for that is found after that."""
 
 
+_Shown = AuthenticOpening | AuditAnswer
+
+
 @dataclass(frozen=True, slots=True)
 class OpenChallenge:
     """A challenge that names this verifier, and the verifier's steps so far on chain."""
@@ -60,6 +66,7 @@ class OpenChallenge:
     is_committed: bool
     is_revealed: bool
     may_reveal: bool
+    is_audit: bool = False
 
 
 class DutyChain(ChainView, SubmissionChain, Protocol):
@@ -237,7 +244,7 @@ class VerificationDuty:
             return
         preimage = self._load(one.challenge_id)
         if preimage is None:
-            preimage = self._bound[one.challenge_id] = self._bind(one.challenge_id, judgement)
+            preimage = self._bound[one.challenge_id] = bind_verdict(one.challenge_id, self._account, judgement)
             with trio.CancelScope(shield=True):
                 try:
                     await trio.to_thread.run_sync(self._verdicts.save, preimage)
@@ -251,31 +258,27 @@ class VerificationDuty:
             if self._height < one.challenge.commit_deadline:
                 self._submissions.put(CommitVerdict(one.challenge_id, compute_commitment(preimage)))
         elif one.may_reveal and not one.is_revealed:
-            self._submissions.put(_make_reveal(preimage))
-
-    def _bind(self, challenge: bytes, judgement: Judgement) -> VerdictPreimage:
-        return VerdictPreimage(
-            challenge=challenge,
-            verifier=self._account,
-            outcome=judgement.outcome,
-            distance_ppb=judgement.distance_ppb,
-            token_mismatches=judgement.token_mismatches,
-            fingerprint=judgement.fingerprint,
-            salt=secrets.token_bytes(32),
-        )
+            self._submissions.put(make_reveal(preimage))
 
     async def _judge_challenge(self, one: OpenChallenge) -> Judgement | None:
         """The verdict; None when there is time to try again, or when the fault is this verifier's."""
         challenge, short = one.challenge, one.challenge_id.hex()[:12]
         manifest = await self._chain.get_manifest(challenge.model)
         worker = await self._chain.get_worker(challenge.worker)
-        expected = await self._read_expected(challenge)
-        if manifest is None or worker is None or expected is None:
+        expected = None if one.is_audit else await self._read_expected(challenge)
+        if manifest is None or worker is None or (expected is None and not one.is_audit):
             logger.error("challenge %s: the chain does not know its model, worker, request or session", short)
             self._note_failed(one, 1)
             return None
-        opening = await self._wait_for_opening(one, worker, manifest, expected)
-        if not isinstance(opening, AuthenticOpening):
+        fetch: Callable[[], Awaitable[_Shown]]
+        if expected is None:
+            most = compute_audit_bytes_max(manifest)
+            fetch = partial(fetch_audit_answer, self._host, challenge, worker, manifest)
+        else:
+            most = _compute_bytes_max(challenge, manifest, expected)
+            fetch = partial(self._fetch, challenge, worker, manifest, expected)
+        opening = await self._wait_for_opening(one, most, fetch)
+        if opening is None or isinstance(opening, Judgement):
             return opening
         try:
             found = await self._recompute(one, opening, manifest)
@@ -295,17 +298,16 @@ class VerificationDuty:
         return found
 
     async def _wait_for_opening(
-        self, one: OpenChallenge, worker: WorkerEntry, manifest: Manifest, expected: _Expected
-    ) -> AuthenticOpening | Judgement | None:
-        """The opening, or what its absence says; None when the worker is asked again later."""
+        self, one: OpenChallenge, most: int, fetch: Callable[[], Awaitable[_Shown]]
+    ) -> _Shown | Judgement | None:
+        """What the worker shows, or what its absence says; None when the worker is asked again later."""
         challenge, waiting = one.challenge, self._attempts[one.challenge_id].waiting
-        most = _compute_bytes_max(challenge, manifest, expected)
         was_asked = False
         with waiting:
             async with self._budget.take(challenge.worker, most):
                 was_asked = True
                 try:
-                    opening = await self._fetch(challenge, worker, manifest, expected)
+                    opening = await fetch()
                 except (NetworkError, OpeningError) as error:
                     logger.warning("challenge %s: no valid opening: %s", one.challenge_id.hex()[:12], error)
                     self._budget.note_failure(challenge.worker)
@@ -322,14 +324,18 @@ class VerificationDuty:
         self._note_failed(one, 1, UNAVAILABLE)
         return None
 
-    async def _recompute(self, one: OpenChallenge, opening: AuthenticOpening, manifest: Manifest) -> Judgement:
+    async def _recompute(self, one: OpenChallenge, opening: _Shown, manifest: Manifest) -> Judgement:
         challenge = one.challenge
-        stage = opening.order.path[challenge.stage]
         seed = compute_fingerprint_seed(challenge.beacon, one.challenge_id)
-        asked = opening, challenge.model, manifest, (stage.start, stage.end), seed
+        given = challenge.model, manifest, seed
+        if isinstance(opening, AuditAnswer):
+            judge = partial(self._judge.judge_audit, opening, *given)
+        else:
+            stage = opening.order.path[challenge.stage]
+            judge = partial(self._judge.judge, opening, *given[:2], (stage.start, stage.end), seed)
         # A thread that takes too long is left alone, and nothing else is judged before it is done.
         return await trio.to_thread.run_sync(  # type: ignore[call-arg]  # the stubs are older than trio
-            self._judge.judge, *asked, limiter=self._judging, abandon_on_cancel=True
+            judge, limiter=self._judging, abandon_on_cancel=True
         )
 
     async def _read_expected(self, challenge: Challenge) -> _Expected | None:
@@ -380,14 +386,3 @@ class VerificationDuty:
 def _compute_bytes_max(challenge: Challenge, manifest: Manifest, expected: _Expected) -> int:
     row_bytes = manifest.architecture.hidden * WireDtype(manifest.wire_dtype).item_bytes
     return compute_opening_bytes_max(challenge.window, expected.roots.windows, expected.stages, row_bytes)
-
-
-def _make_reveal(preimage: VerdictPreimage) -> RevealVerdict:
-    return RevealVerdict(
-        challenge=preimage.challenge,
-        outcome=preimage.outcome,
-        distance_ppb=preimage.distance_ppb,
-        token_mismatches=preimage.token_mismatches,
-        fingerprint=preimage.fingerprint,
-        salt=preimage.salt,
-    )

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 
 from inference.decoding.chooser import TokenChooser
 from inference.decoding.source import ChooserSource
+from inference.engine.audit_inputs import make_audit_inputs
 from inference.engine.cuda import require_exact
 from inference.engine.device import CPU, Device
 from inference.engine.engine import load_session
 from inference.engine.ort import ShardSession
 from inference.engine.rows import Hidden, Rows
-from inference.engine.verify import SampledTokens, verify_window
+from inference.engine.verify import SampledTokens, VerificationResult, verify_window
 from inference.engine.wire_dtype import decode_rows, decode_tokens
 from inference.errors import DecodingError, UnjudgeableError, WireDtypeError
 from inference.model.graph.provider import Provider
 from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore
 from inference.serving.opening import AuthenticOpening
+from proto_specs.types.audit import AUDIT_POSITIONS, AuditAnswer
 from proto_specs.types.calls import Outcome
 from proto_specs.types.manifest import Manifest, WireDtype
 from proto_specs.types.verdict import EMPTY_FINGERPRINT
@@ -91,8 +93,21 @@ class Judge:
             found = verify_window(session, inputs, opening.window_start, claimed, manifest.profile, seed, sampled)
         except UnjudgeableError as error:
             return _note_unjudgeable(error)
-        outcome = Outcome.PASS if found.ok else Outcome.FAIL
-        return Judgement(outcome, found.distance_ppb, len(found.token_mismatches), found.projection)
+        return _make_judgement(found)
+
+    def judge_audit(self, answer: AuditAnswer, model: bytes, manifest: Manifest, seed: bytes) -> Judgement:
+        """As `judge`, of an audit's answer: the inputs are drawn from its subject."""
+        session = self._get_session(model, answer.start, answer.end)
+        wire, hidden = WireDtype(manifest.wire_dtype), manifest.architecture.hidden
+        claimed = _read_claimed(answer.payload, wire, hidden, AUDIT_POSITIONS)
+        if claimed is None:
+            return NOT_ROWS
+        try:
+            inputs = make_audit_inputs(self._store, model, manifest, answer.start, answer.leaf.request)
+            found = verify_window(session, inputs, 0, claimed, manifest.profile, seed)
+        except UnjudgeableError as error:
+            return _note_unjudgeable(error)
+        return _make_judgement(found)
 
     def _make_sampled(self, opening: AuthenticOpening, model: bytes, manifest: Manifest) -> SampledTokens:
         """The claimed tokens and the rules. Rules that nobody can follow are the worker's fault: it signed tokens."""
@@ -120,6 +135,11 @@ def _read_claimed(output: bytes, wire: WireDtype, hidden: int, count: int) -> Hi
     except WireDtypeError:
         return None
     return rows if len(rows) == count else None
+
+
+def _make_judgement(found: VerificationResult) -> Judgement:
+    outcome = Outcome.PASS if found.ok else Outcome.FAIL
+    return Judgement(outcome, found.distance_ppb, len(found.token_mismatches), found.projection)
 
 
 def _note_unjudgeable(reason: object) -> Judgement:

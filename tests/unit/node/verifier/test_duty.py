@@ -16,9 +16,10 @@ from node.verifier.duty import VerificationDuty
 from node.verifier.submissions import SubmissionRefused, compute_tip
 from node.verifier.verdicts import VerdictStore
 from proto_specs.codec import encode
+from proto_specs.types.audit import sign_audit
 from proto_specs.types.calls import BatchEach, CommitVerdict, Outcome, RevealVerdict
 from proto_specs.types.verdict import VerdictPreimage, compute_commitment
-from tests.property.inference.serving.harness import WORKER_KEYS
+from tests.property.inference.serving.harness import WORKER_KEYS, make_manifest
 from tests.unit.node.verifier.world import ACCOUNT, DEADLINE, World
 
 
@@ -280,3 +281,44 @@ async def test_two_verifiers_of_the_same_work_commit_to_different_bytes(
     await other.run_once()
     assert len(set(world.chain.commitments)) == 2
     assert challenge in world.chain.challenges
+
+
+def answer_audit(world: World, layers: tuple[int, int] = (0, 2), stage: int = 1, subject: bytes = b"") -> bytes:
+    payload = b"\x01" * 128
+    return encode(sign_audit(subject or world.request, make_manifest(), layers, payload, WORKER_KEYS[stage]))
+
+
+async def test_an_audit_is_judged_like_a_challenge(world: World, autojump_clock, monkeypatch) -> None:
+    """Its worker's output is on chain nowhere: what counts is what the worker signs for this audit, and no other."""
+    monkeypatch.setattr("node.verifier.audits.ask_peer", world.network.request)
+    challenge = world.draw(window=0)
+    world.chain.change(challenge, is_audit=True)
+    worker = WORKER_KEYS[1].public_key
+    spoilt = (
+        b"\xc1",
+        answer_audit(world, layers=(0, 3)),
+        answer_audit(world, stage=2),
+        answer_audit(world, subject=bytes(32)),
+    )
+    for answer in spoilt:
+        world.network.answers[world.address(1)] = answer
+        world.chain.height += 1
+        await world.duty.run_once()
+        assert get_outcome(world, challenge) is None
+    world.chain.addresses[worker] = ("dead", world.address(1))
+    world.network.failing["dead"] = PeerUnreachable("no")
+    world.network.answers[world.address(1)] = answer_audit(world)
+    world.chain.height += 1
+    await world.duty.run_once()
+    assert get_outcome(world, challenge) is Outcome.PASS
+    assert world.judge.judged == 1
+
+
+async def test_an_audit_that_nobody_answers_is_unavailable(world: World, autojump_clock, monkeypatch) -> None:
+    monkeypatch.setattr("node.verifier.audits.ask_peer", world.network.request)
+    challenge = world.draw(window=0)
+    world.chain.change(challenge, is_audit=True)
+    world.network.failing[world.address(1)] = PeerUnreachable("no")
+    for world.chain.height in range(5, DEADLINE):
+        await world.duty.run_once()
+    assert get_outcome(world, challenge) is Outcome.UNAVAILABLE

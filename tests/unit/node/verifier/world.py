@@ -71,6 +71,9 @@ class FakeJudge:
     judged: int = 0
     at_once: int = 0
 
+    def judge_audit(self, answer, model, manifest, seed) -> Judgement:
+        return self.judge(answer, model, manifest, (answer.start, answer.end), seed)
+
     def judge(self, opening, model, manifest, layers, seed) -> Judgement:
         self.at_once += 1
         assert self.at_once == 1, "the model computes for one challenge at a time"
