@@ -130,6 +130,13 @@ def system_account(view: NodeView, params: Params) -> Any:
     return view.show(read_account(take_state(view, params), account))
 
 
+@method("system_localListenAddresses", gives=list_of(TEXT))
+def system_local_listen_addresses(view: NodeView, params: Params) -> Any:
+    """The multiaddresses at which peers reach this node: what another node's `--peer` takes."""
+    params.finish()
+    return list(view.list_addresses())
+
+
 @method("system_nodeRoles", gives=list_of(TEXT))
 def system_node_roles(view: NodeView, params: Params) -> Any:
     """What this node does for the chain: `Authority` makes and decides blocks, `Full` follows them."""
