@@ -13,7 +13,7 @@ import numpy as np
 
 from inference.decoding.chooser import TokenChooser
 from inference.engine.engine import ForwardCall, StageEngine
-from inference.engine.rows import Hidden, Rows, StageOutput, validate_range, validate_rows
+from inference.engine.rows import Hidden, Rows, StageOutput, validate_rows
 from inference.engine.scheduler import CHUNK_ROWS_MAX, EngineStep, Scheduler, Work
 from inference.engine.wire_dtype import decode_rows, decode_tokens, encode_rows
 from inference.errors import EngineError, ModelError, WireDtypeError
@@ -150,9 +150,7 @@ class StageBatcher:
     def check(self, payload: bytes) -> None:
         """Raises WireDtypeError or EngineError for what are no rows of this shard's input, RowsOutOfRange beyond their
         range."""
-        rows = self._decode(payload)
-        validate_rows(self._shard, rows)
-        validate_range(self._shard, rows)
+        validate_rows(self._shard, self._decode(payload))
 
     def submit(self, request_id: bytes, start: int, count: int, payload: bytes, draft: tuple[int, ...] = ()) -> None:
         """Queue the rows that follow those submitted before. Raises EngineError when they do not follow.

@@ -20,7 +20,7 @@ from inference.engine import cuda
 from inference.engine.device import CPU, Device
 from inference.engine.embedding import EmbeddingTable
 from inference.engine.kv_memory import KvCache, KvMemory
-from inference.engine.rows import Hidden, Rows, StageOutput, validate_range, validate_rows
+from inference.engine.rows import Hidden, Rows, StageOutput, validate_rows
 from inference.errors import EngineError
 from inference.model.families.rope import Rotary
 from inference.model.graph.build import build_graph, list_pieces
@@ -94,8 +94,7 @@ class ShardSession:
         another kind or width, NaN, indices out of range, or more positions than the memory holds; RowsOutOfRange for
         values beyond what the model was calibrated for, unless they may be `of_any_size`.
         """
-        check = self._check_shape if of_any_size else self._check
-        check(kv, rows, logit_rows)
+        self._check(kv, rows, logit_rows, of_any_size)
         before = kv.length
         try:
             pieces = [
@@ -154,12 +153,8 @@ class ShardSession:
                 kv.length = length
             raise
 
-    def _check(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...]) -> None:
-        self._check_shape(kv, rows, logit_rows)
-        validate_range(self.shard, rows)
-
-    def _check_shape(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...]) -> None:
-        validate_rows(self.shard, rows)
+    def _check(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...], of_any_size: bool = False) -> None:
+        validate_rows(self.shard, rows, of_any_size)
         count = len(rows)
         if kv.length + count > kv.capacity:
             raise EngineError(f"{kv.length} + {count} positions exceed the {kv.capacity} reserved")

@@ -29,8 +29,11 @@ class StageOutput:
     logits: Hidden | None
 
 
-def validate_rows(shard: ShardRange, rows: Rows) -> None:
-    """Raises EngineError unless `rows` is [n] uint32 ids of the vocabulary, or finite [n,C] fp32, with n >= 1."""
+def validate_rows(shard: ShardRange, rows: Rows, of_any_size: bool = False) -> None:
+    """Raises EngineError unless `rows` is [n] uint32 ids of the vocabulary, or finite [n,C] fp32, with n >= 1.
+
+    Raises RowsOutOfRange as `validate_range`, unless the values may be `of_any_size`.
+    """
     architecture = shard.architecture
     if shard.is_first:
         if rows.ndim != 1 or rows.dtype != np.uint32 or not rows.size:
@@ -42,6 +45,8 @@ def validate_rows(shard: ShardRange, rows: Rows) -> None:
         raise EngineError(f"this shard takes [n, {architecture.hidden}] fp32, not {rows.dtype} {list(rows.shape)}")
     if not np.isfinite(rows).all():
         raise EngineError("hidden states hold NaN or infinity: the sender's stage is broken")
+    if not of_any_size:
+        validate_range(shard, rows)
 
 
 def validate_range(shard: ShardRange, rows: Rows) -> None:
