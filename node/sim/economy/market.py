@@ -172,7 +172,9 @@ class Market:
         self._by_key[account.worker_key.public_key] = worker
         return worker
 
-    def open_session(self, client: SimAccount, deposit: int, requests_max: int = SESSION_SEQUENCES_MAX) -> OpenedSession:
+    def open_session(
+        self, client: SimAccount, deposit: int, requests_max: int = SESSION_SEQUENCES_MAX
+    ) -> OpenedSession:
         """Open a session in the next block."""
         nonce = self._next_nonce(client.account)
         session = OpenedSession(client, compute_session_id(client.account, nonce), self.model, deposit)
