@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from consensus.runtime.params.protocol import RuntimeParams
 from genesis.dev import build_dev_params
+from proto_specs.types.common import NMYL_PER_MYL
 
 HOUR_BLOCKS = 3_600
 DAY_BLOCKS = 24 * HOUR_BLOCKS
@@ -38,11 +39,16 @@ def build_public_params() -> RuntimeParams:
         session_notice_blocks=600,
         session_expiry_blocks=7 * DAY_BLOCKS,
         base_challenge_ppm=20_000,
-        probation_passes=10,
         committee_size=3,
         fails_min=2,
         retention_blocks=2 * DAY_BLOCKS,
         absence_blocks=600,
+        join_blocks=30,
+        client_bond_blocks=HOUR_BLOCKS,
+        committee_members_min=3,
+        verifier_notice_blocks=HOUR_BLOCKS,
+        verification_deposit=30_000_000,
+        probation_value=2 * NMYL_PER_MYL,
     )
     governance = replace(dev.governance, voting_blocks=3 * DAY_BLOCKS)
     return replace(dev, staking=staking, inference=inference, governance=governance)

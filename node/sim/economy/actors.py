@@ -9,8 +9,9 @@ from consensus.runtime.inference.events import ChallengeDrawn
 from consensus.runtime.system.state import read_params
 from consensus.runtime.weights import compute_call_weight
 from node.sim.economy.conduct import HONEST, Conduct
-from node.sim.economy.market import Market, SimulatedWorker
+from node.sim.economy.market import Market
 from node.sim.economy.parties import SimAccount
+from node.sim.economy.truth import SimulatedWorker
 from node.sim.economy.work import Lengths, OpenedSession
 from proto_specs.types import calls
 from proto_specs.types.common import NMYL_PER_MYL

@@ -9,6 +9,7 @@ from typing import Any
 
 from consensus.runtime.balances.events import FeesBurned
 from consensus.runtime.balances.state import read_issuance
+from consensus.runtime.inference.committee_events import VerifierMissed, WorkerCharged
 from consensus.runtime.inference.events import (
     ChallengeResolved,
     FeeBurned,
@@ -17,12 +18,13 @@ from consensus.runtime.inference.events import (
     WorkerJailed,
     WorkerSlashed,
 )
+from consensus.runtime.inference.promise_events import ClientConvicted
 from node.sim.economy.market import Market
 from node.sim.economy.plan import EconomyPlan
 from node.sim.economy.scenarios import DEVIATIONS, EconomyScenario
 from proto_specs.types.calls import Outcome
 
-COUNTED = (WorkerSlashed, WorkerJailed, WorkerEjected, VerifierSilent)
+COUNTED = (WorkerSlashed, WorkerCharged, WorkerJailed, WorkerEjected, VerifierSilent, VerifierMissed, ClientConvicted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from node.sim.economy.committees import CommitteeDuty, DrawnWindow, VerifierPoli
 from node.sim.economy.conduct import PERMILLE_WHOLE, Conduct, WorkerPolicy
 from node.sim.economy.parties import Party, SimAccount, make_rng
 from node.sim.economy.plan import EconomyPlan, build_economy_manifest, build_economy_spec, build_params
+from node.sim.economy.truth import ServedWork, SimulatedWorker
 from node.sim.economy.work import (
     Lengths,
     OpenedSession,
@@ -32,10 +33,12 @@ from node.sim.economy.work import (
 from proto_specs.codec import encode
 from proto_specs.hashing import Tag
 from proto_specs.limits import SESSION_SEQUENCES_MAX, STAGES_MAX, WINDOW_POSITIONS
+from proto_specs.promises import is_conflict, make_promise
 from proto_specs.types import calls
 from proto_specs.types.common import NMYL_PER_MYL
 from proto_specs.types.manifest import compute_model_id
-from proto_specs.types.request import PathStage, compute_request_id, compute_session_id
+from proto_specs.types.promise_calls import PromisedByOrder, ReportDoublePromise
+from proto_specs.types.request import PathStage, SignedOrder, compute_request_id, compute_session_id
 from proto_specs.types.statement import compute_statement_id
 
 PROMPT_MEDIAN, ANSWER_MEDIAN, SIGMA = 200, 150, 0.5
@@ -54,36 +57,6 @@ class Actor(Protocol):
 
     def act(self, market: Market) -> None:
         """After a block, before the next one."""
-
-
-@dataclass(slots=True)
-class SimulatedWorker:
-    """A worker on chain and how it behaves. `served` counts its requests."""
-
-    account: SimAccount
-    party: Party
-    policy: WorkerPolicy
-    stage: int
-    served: int = 0
-
-
-@dataclass(slots=True)
-class ServedWork:
-    """The truth about what was settled: requests, and for each what each stage did of it."""
-
-    requests: tuple[Lengths, ...]
-    conducts: tuple[tuple[Conduct, ...], ...]
-
-    def locate(self, challenge: Challenge) -> tuple[int, int]:
-        """The request that was drawn, and a position in the window."""
-        if challenge.point is None:
-            return 0, challenge.window * WINDOW_POSITIONS
-        left = challenge.point
-        for number, one in enumerate(self.requests):
-            if left < one.positions:
-                return number, left
-            left -= one.positions
-        raise AssertionError("a point is below the sum of all positions")
 
 
 @dataclass(slots=True)
@@ -117,6 +90,7 @@ class Market:
     _sessions: dict[str, OpenedSession] = field(default_factory=dict)
     _by_key: dict[bytes, SimulatedWorker] = field(default_factory=dict)
     _waiting: list[_Waiting] = field(default_factory=list)
+    _paid: dict[bytes, list[SignedOrder]] = field(default_factory=dict)
     _lengths: random.Random = field(init=False)
     _paths: random.Random = field(init=False)
     _own: random.Random = field(init=False)
@@ -195,9 +169,9 @@ class Market:
 
     def warm_up(self) -> None:
         """Honest requests until every worker is through probation; then measuring begins."""
-        least = self.read_inference_params().probation_passes
+        least = self.read_inference_params().probation_value
         for _ in range(WARM_BLOCKS_MAX):
-            if all(self.read_worker(one).passes >= least for one in self.workers):
+            if all(self.read_worker(one).proven >= least for one in self.workers):
                 break
             self.ask_some()
             self.step()
@@ -377,10 +351,25 @@ class Market:
 
     def _settle(self, signer: bytes, call: calls.Settle | calls.SettleStatement, tries: int) -> None:
         def note(receipt: Receipt) -> None:
-            if receipt.error is not None and receipt.error.error == "ExposureExceeded" and tries < SETTLE_TRIES:
+            error = None if receipt.error is None else receipt.error.error
+            if error == "ExposureExceeded" and tries < SETTLE_TRIES:
                 self._waiting.append(_Waiting(signer, call, self.ledger.height + RETRY_BLOCKS, tries + 1))
+            elif isinstance(call, calls.Settle):
+                self._note_promise(signer, call, is_paid=error is None)
 
         self.ledger.submit(signer, call, on_receipt=note)
+
+    def _note_promise(self, signer: bytes, call: calls.Settle, *, is_paid: bool) -> None:
+        """Who is not paid looks for the order that was, on chain, and reports the client that promised both."""
+        paid = self._paid.setdefault(call.order.order.session, [])
+        if is_paid:
+            paid.append(call.order)
+            return
+        promise = make_promise(call.order.order)
+        other = next((one for one in paid if is_conflict(promise, make_promise(one.order))), None)
+        if other is not None:
+            report = ReportDoublePromise(call.order, call.voucher, PromisedByOrder(other))
+            self.ledger.submit(signer, report)
 
     def _submit(self, name: str, call: Any) -> None:
         self.ledger.submit(self.parties[name].account.account, call)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from node.sim.economy.compare import Comparison, EconomyRun
@@ -13,25 +13,6 @@ from node.sim.economy.plan import EconomyPlan, build_params
 from node.sim.economy.scenarios import DEVIATIONS
 from node.sim.economy.supply import RoleBalance, SupplyPoint
 from proto_specs.types.common import NMYL_PER_MYL
-
-MONEY_PARAMS = (
-    "worker_bond_min",
-    "session_deposit_min",
-    "base_challenge_ppm",
-    "probation_passes",
-    "exposure_factor",
-    "detection_permille",
-    "committee_size",
-    "fails_min",
-    "contest_committee_size",
-    "burn_permille",
-    "verification_permille",
-    "fail_slash_permille",
-    "bounty_permille",
-    "unavailable_max",
-    "worker_jail_blocks",
-    "audits_per_epoch",
-)
 
 
 def to_myl(amount: float) -> float:
@@ -70,14 +51,7 @@ def summarize_comparisons(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 def describe_plan(plan: EconomyPlan) -> dict[str, Any]:
     """The assumptions, and the money parameters of the chain they are put on."""
     params = build_params(plan)
-    shown = {name: getattr(params.inference, name) for name in MONEY_PARAMS}
-    known = set(MONEY_PARAMS)
-    shown |= {
-        one.name: getattr(params.inference, one.name)
-        for one in fields(params.inference)
-        if one.name not in known and not one.name.endswith("_blocks")
-    }
-    return {"assumptions": asdict(plan), "inference": shown}
+    return {"assumptions": asdict(plan), "inference": asdict(params.inference)}
 
 
 def describe_run(run: EconomyRun) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from consensus.runtime.inference.committee_state import read_conduct
 from consensus.runtime.inference.events import ChallengeDrawn
 from consensus.runtime.receipts import ExecutedBlock
 from node.sim.economy.actors import DoublePromiser, DrawnWatch, EscapingClient, Flooder, SelfRequests
@@ -69,8 +70,8 @@ def _withhold_cautiously(market: Market, spare: int) -> None:
     worker = market.workers[0]
 
     def can_afford() -> bool:
-        limit = market.read_inference_params().unavailable_max
-        return market.read_worker(worker).unavailable_in_row + spare < limit
+        strikes = read_conduct(market.ledger.state, worker.account.account).strikes
+        return strikes + spare < market.read_inference_params().unavailable_max
 
     worker.policy = CautiousWorker(Conduct(1_000, 1_000, opens_bad=False), can_afford)
 

@@ -24,7 +24,7 @@ def test_an_honest_market_fails_nobody_and_conserves_money() -> None:
     for worker in market.workers:
         found = market.read_worker(worker)
         assert (found.fails, found.unavailable, found.open_stages) == (0, 0, 0)
-        assert found.passes >= market.read_inference_params().probation_passes
+        assert found.proven >= market.read_inference_params().probation_value
     assert not list(inference.silences.iterate(market.ledger.state))
 
 
