@@ -80,6 +80,7 @@ async def read_commitment(chain: CommitmentChain, challenge: Challenge) -> Commi
         statement = CommittedStatement(
             genesis=chain.genesis,
             session=request.session,
+            model=request.model,
             stages=tuple((one.worker, one.start, one.end) for one in request.stages),
             requests=request.requests,
             root=SumNode(request.root, request.positions),
