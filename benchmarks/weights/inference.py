@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from benchmarks.manifests import build_manifest
 from benchmarks.weights.sample import NOTHING, Measurement, Sample
-from benchmarks.weights.serving import CLIENT, Serving, build_verdict
+from benchmarks.weights.serving import CLIENT, SESSION_KEY, Serving, build_verdict
 from benchmarks.weights.worlds import MYL, SEATS, VALIDATORS, get_payer, get_validator
 from consensus.runtime.inference.state import SEQUENCES_CHUNK, challenges, due
 from genesis.dev import DevIdentity
@@ -14,7 +15,8 @@ from proto_specs.codec import encode
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.limits import COMMITTEE_MAX, MODEL_LAYERS_MAX, STAGES_MAX, STATEMENT_REQUESTS_MAX, WORKER_ADDRESSES_MAX
 from proto_specs.types import calls
-from proto_specs.types.request import Leaf, sign_output
+from proto_specs.types.promise_calls import JoinSettlement, PromisedByOrder, ReportDoublePromise
+from proto_specs.types.request import Leaf, sign_order, sign_output
 
 NEWCOMER = get_payer(110)
 STAGES = (1, 8, 24, STAGES_MAX)
@@ -41,6 +43,10 @@ def measure() -> Iterator[Measurement]:
         serving = _serve(1, STATEMENT_REQUESTS_MAX)
         sample = _measure_settlement(serving, serving.build_statement(chunks), is_silent=True)
         yield Measurement("SettleStatement", "numbers in many chunks", "chunks", chunks, sample)
+    for stages in STAGES:
+        yield Measurement("JoinSettlement", "one stage", "path", stages, _measure_joining(stages, 1))
+        yield Measurement("JoinSettlement", "a silent committee", "stages", stages, _measure_joining(stages, stages))
+        yield Measurement("ReportDoublePromise", "compensated", "path", stages, _measure_double_promise(stages))
     yield from _measure_verdicts()
     yield from _measure_report()
 
@@ -130,6 +136,27 @@ def _measure_settlement(serving: Serving, call: Settling, is_silent: bool) -> Sa
         for place in range(SEATS):
             rig.block(*(_find_verdicts(serving, place)))
     return sample + _sum_deadlines(serving)
+
+
+def _measure_joining(stages: int, brought: int) -> Sample:
+    """Measure a settlement of the first stages of a path: pending, drawn, resolved at the deadlines, forgotten."""
+    serving = Serving(
+        stages, verifiers=SEATS, committee_size=SEATS, fails_min=1, contest_committee_size=0, retention_blocks=100
+    )
+    whole = serving.build_settlement()
+    call = JoinSettlement(whole.order, whole.voucher, whole.stage_roots[:brought])
+    sample = serving.rig.measure_call(serving.workers[0], call)
+    serving.rig.block((serving.workers[0], call))
+    return sample + _sum_deadlines(serving)
+
+
+def _measure_double_promise(stages: int) -> Sample:
+    """Measure a report of two orders: all signatures are verified, every worker of the path is compensated."""
+    serving = Serving(stages)
+    whole = serving.build_settlement()
+    other = sign_order(replace(whole.order.order, tokens_max=99), SESSION_KEY)
+    call = ReportDoublePromise(whole.order, whole.voucher, PromisedByOrder(other))
+    return serving.rig.measure_call(NEWCOMER, call)
 
 
 def _sum_deadlines(serving: Serving) -> Sample:

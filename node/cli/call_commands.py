@@ -28,6 +28,7 @@ PLAIN_COMMANDS: dict[str, type] = {
     "retire-validator": calls.RetireValidator,
     "register-model": calls.RegisterModel,
     "register-verifier": calls.RegisterVerifier,
+    "unregister-verifier": calls.UnregisterVerifier,
     "leave-worker": calls.LeaveWorker,
     "move-worker": calls.MoveWorker,
     "report-absent": calls.ReportAbsent,

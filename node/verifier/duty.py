@@ -15,23 +15,20 @@ import trio
 
 from consensus.runtime.inference.state import Challenge, Request
 from inference.errors import ModelError
-from inference.serving.opening import (
-    AuthenticOpening,
-    OpeningError,
-    authenticate_opening,
-)
+from inference.serving.opening import AuthenticOpening, OpeningError
 from node.client.chain_view import ChainUnreachable, ChainView, WorkerEntry
 from node.p2p.errors import NetworkError
 from node.p2p.host import P2PHost
 from node.p2p.request import request as ask_peer
+from node.verifier.commitment import Commitment, make_opening_request, read_commitment
 from node.verifier.judge import UNAVAILABLE, Judge, Judgement
 from node.verifier.verdicts import VerdictStore
 from proto_specs.codec import decode, encode
 from proto_specs.errors import MyelinError, ProtocolError
-from proto_specs.order_rules import compute_opening_bytes_max
+from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.calls import Call, CommitVerdict, Outcome, RevealVerdict
-from proto_specs.types.manifest import Manifest, WireDtype
-from proto_specs.types.request import Opening, OpeningRequest, StageRoots
+from proto_specs.types.manifest import Manifest
+from proto_specs.types.request import Opening
 from proto_specs.types.verdict import VerdictPreimage, compute_commitment, compute_fingerprint_seed
 from proto_specs.types.wire import OPENING_PROTOCOL
 
@@ -73,15 +70,6 @@ class DutyChain(ChainView, Protocol):
 
 class SubmissionRefused(MyelinError):
     """The node refused the transaction; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """The data that authenticates an opening, and the length of the path."""
-
-    roots: StageRoots
-    session_key: bytes
-    stages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +193,7 @@ class VerificationDuty:
         challenge, short = one.challenge, one.challenge_id.hex()[:12]
         manifest = await self._chain.get_manifest(challenge.model)
         worker = await self._chain.get_worker(challenge.worker)
-        expected = await self._read_expected(challenge)
+        expected = await read_commitment(self._chain, challenge)
         if manifest is None or worker is None or expected is None:
             logger.error("challenge %s: the chain does not know its model, worker, request or session", short)
             return None
@@ -234,7 +222,7 @@ class VerificationDuty:
             "challenge %s: stage %d window %d: %s, distance %d ppb, %d token mismatches",
             short,
             challenge.stage,
-            challenge.window,
+            opening.window_start // WINDOW_POSITIONS,
             Outcome(found.outcome).name,
             found.distance_ppb,
             found.token_mismatches,
@@ -250,33 +238,15 @@ class VerificationDuty:
                 self._judge.judge, opening, challenge.model, manifest, (stage.start, stage.end), seed
             )
 
-    async def _read_expected(self, challenge: Challenge) -> _Expected | None:
-        """What the challenged stage committed to on chain."""
-        request = await self._chain.get_request(challenge.request)
-        session = await self._chain.get_session(request.session) if request is not None else None
-        if request is None or session is None:
-            return None
-        committed = request.stages[challenge.stage]
-        roots = StageRoots(
-            challenge.request,
-            challenge.stage,
-            request.windows,
-            request.positions,
-            committed.input_root,
-            committed.output_root,
-        )
-        return _Expected(roots, session.session_key, len(request.stages))
-
     async def _fetch(
-        self, challenge: Challenge, worker: WorkerEntry, manifest: Manifest, expected: _Expected
+        self, challenge: Challenge, worker: WorkerEntry, manifest: Manifest, expected: Commitment
     ) -> AuthenticOpening:
         """Ask the challenged worker at every address it registered, and authenticate what it opens.
 
         Raises OpeningError when no address gives a valid opening. Reads no more bytes than an honest opening can have.
         """
-        row_bytes = manifest.architecture.hidden * WireDtype(manifest.wire_dtype).item_bytes
-        most = compute_opening_bytes_max(challenge.window, expected.roots.windows, expected.stages, row_bytes)
-        body = encode(OpeningRequest(challenge.request, challenge.stage, challenge.window))
+        most = expected.compute_bytes_max(challenge, manifest)
+        body = encode(make_opening_request(challenge))
         failures: list[str] = []
         for address in worker.addresses:
             try:
@@ -289,7 +259,7 @@ class VerificationDuty:
                     max_response_bytes=most,
                 )
                 opening = decode(Opening, answer, most)
-                return authenticate_opening(opening, expected.roots, challenge.window, expected.session_key, manifest)
+                return expected.authenticate(opening, challenge, manifest)
             except (NetworkError, ProtocolError, OpeningError) as error:
                 failures.append(f"{address}: {error}")
         raise OpeningError("; ".join(failures) or "the worker registered no address")

@@ -19,6 +19,7 @@ from proto_specs import limits
 from proto_specs.codec import encode
 from proto_specs.types import calls
 from proto_specs.types.chain import Transaction, TransactionBody
+from proto_specs.types.promise_calls import JoinSettlement, ReportDoublePromise
 from proto_specs.types.statement import SignedStatement, Span, Statement
 from tests.unit.consensus.runtime.chain import Chain
 
@@ -26,6 +27,9 @@ BOB = get_dev_identity("bob")
 ACCOUNT = bytes([7]) * 32
 NO_ORDER: Any = type("Order", (), {"order": type("Path", (), {"path": ()})})
 NOTHING = Statement(ACCOUNT, ACCOUNT, (), 0, 0, 0, 0, (), (), ACCOUNT)
+PATHS: Any = [
+    type("Order", (), {"order": type("Path", (), {"path": ((),) * size})}) for size in range(limits.STAGES_MAX + 1)
+]
 ROOTS: Any = ((),) * limits.STAGES_MAX
 
 GROWING: dict[type, Callable[[int], Any]] = {
@@ -39,6 +43,8 @@ GROWING: dict[type, Callable[[int], Any]] = {
     calls.SettleStatement: lambda size: calls.SettleStatement(
         SignedStatement(replace(NOTHING, sequences=(Span(0, size * 2_048),)), bytes(64), (bytes(64),) * size)
     ),
+    JoinSettlement: lambda size: JoinSettlement(PATHS[size], None, ROOTS[:size]),
+    ReportDoublePromise: lambda size: ReportDoublePromise(PATHS[size], None, PATHS[0]),
     calls.ProposeParams: lambda size: calls.ProposeParams((calls.ParamChange("a.b", 1),) * size),
     calls.BatchAll: lambda size: calls.BatchAll((calls.Remark(b""),) * size),
     calls.BatchEach: lambda size: calls.BatchEach((calls.Remark(b""),) * size),
@@ -55,6 +61,8 @@ MOST = {
     calls.UpdateWorker: limits.WORKER_ADDRESSES_MAX,
     calls.Settle: limits.STAGES_MAX,
     calls.SettleStatement: limits.STAGES_MAX,
+    JoinSettlement: limits.STAGES_MAX,
+    ReportDoublePromise: limits.STAGES_MAX,
     calls.ProposeParams: limits.PARAM_CHANGES_MAX,
     calls.BatchAll: limits.BATCH_CALLS_MAX,
     calls.BatchEach: limits.BATCH_CALLS_MAX,

@@ -26,7 +26,7 @@ class Market(RuleBasedStateMachine):
     def start(self, base_ppm: int, slash: int) -> None:
         self.world = World(
             base_challenge_ppm=base_ppm,
-            probation_passes=1,
+            probation_value=1,
             fail_slash_permille=slash,
             worker_bond_min=BOND // 3,
             commit_blocks=3,
@@ -115,6 +115,7 @@ class Market(RuleBasedStateMachine):
         assert not list(chain.state.iterate(b"inference.sequences_used:"))
         assert not list(chain.state.iterate(b"inference.request_by_session:"))
         assert not list(chain.state.iterate(b"inference.due:"))
+        assert not list(chain.state.iterate(b"inference.verification_deposit:"))
         for name in ("bob", "charlie", "dave"):
             for _, worker in queries.list_workers_of(chain.state, get_dev_identity(name).account):
                 assert (worker.open_stages, worker.unresolved) == (0, 0)
