@@ -147,6 +147,17 @@ def list_open_challenges(state: StateReader, verifier: bytes) -> list[tuple[byte
     return [(key, timing.extend(state, challenge)) for key, challenge in found if challenge is not None]
 
 
+def is_audit(state: StateReader, challenge: bytes) -> bool:
+    """Whether a challenge is an audit: its inputs are drawn, and its worker's output is on chain nowhere."""
+    return inference.audits.read(state, challenge) is not None
+
+
+def list_open_audits(state: StateReader, worker: bytes) -> list[tuple[bytes, Challenge]]:
+    """(id, challenge) of each audit that a worker has to answer, by id."""
+    found = ((key, inference.challenges.read(state, key)) for _, key in inference.open_audits.iterate(state, worker))
+    return [(key, challenge) for key, challenge in found if challenge is not None]
+
+
 def read_commitment(state: StateReader, challenge: bytes, verifier: bytes) -> bytes | None:
     """A verifier's commitment in a challenge; None when there is none."""
     return inference.commitments.read(state, challenge, verifier)

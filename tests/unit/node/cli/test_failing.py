@@ -120,6 +120,7 @@ CASES: dict[str, tuple[ExitStatus, list[str]]] = {
     "gateway keys list": (REFUSED, ["--base", "{tmp}/file/gw"]),
     "gateway keys revoke": (REFUSED, ["nobody", "--base", "{tmp}/gw"]),
     "gateway usage": (REFUSED, ["--base", "{tmp}/file/gw"]),
+    "sim economy": (REFUSED, ["--plot", "{tmp}/file/plots"]),
     "bench gateway": (ExitStatus.WRONG_USAGE, []),
     "bench network": (ExitStatus.WRONG_USAGE, []),
     "bench chain": (ExitStatus.WRONG_USAGE, []),
