@@ -62,7 +62,7 @@ def pick(events: Any, kind: type[E]) -> list[E]:
 
 
 def build_spec(validators: tuple[str, ...] = ("alice",), **params: Any) -> ChainSpec:
-    """The dev spec without emission and audits, unless they are among `params`, and with these inference parameters changed."""
+    """The dev spec without emission and audits unless `params` name them, and these inference parameters changed."""
     spec = build_dev_spec(validators)
     staking = replace(spec.params.staking, emission_per_epoch=params.pop("emission_per_epoch", 0))
     inference = replace(spec.params.inference, **{"audits_per_epoch": 0, **params})
