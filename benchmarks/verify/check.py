@@ -43,8 +43,8 @@ def measure_check(models: Path | None = None, model: str | None = None, threads:
     """A model in STAGES shards, the first imported one unless it is named: ratios, and what they are ratios of.
 
     `time`: per stage, median CPU seconds of a prefill over POSITIONS and of a check of the last window, and the largest
-    of their ratios. `memory`: MiB resident in a verifier that has judged every shard in turn, and in a process that holds the
-    largest shard and has run it once.
+    of their ratios. `memory`: MiB resident in a verifier that has judged every shard in turn, and in a process that
+    holds the largest shard and has run it once.
     """
     where = cache_dir() / "models" if models is None else models
     name = _find_model(where) if model is None else model
