@@ -65,6 +65,10 @@ class GoldenError(EngineError):
     """This machine does not compute a model's layers as the model's golden windows say. It must not serve them."""
 
 
+class CalibrationError(ModelError):
+    """A model cannot be calibrated as asked, or no threshold tells honest work from any cheat."""
+
+
 class DeviceError(EngineError):
     """The device that was asked for cannot compute here. Never answered by taking another one."""
 

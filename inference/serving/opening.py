@@ -62,6 +62,7 @@ class CommittedStatement:
 
     genesis: bytes
     session: bytes
+    model: bytes
     stages: tuple[tuple[bytes, int, int], ...]
     requests: int
     root: SumNode
@@ -89,8 +90,9 @@ def find_commitment(
     if within is None:
         raise OpeningError(f"the leaf is not the one under the committed root that covers position {point}")
     path = tuple((one.worker, one.start, one.end) for one in order.path)
-    if (order.genesis, order.session, path) != (committed.genesis, committed.session, committed.stages):
-        raise OpeningError("the order is of another chain, session or path than the statement")
+    wanted = (committed.genesis, committed.session, committed.model, committed.stages)
+    if (order.genesis, order.session, order.model, path) != wanted:
+        raise OpeningError("the order is of another chain, session, model or path than the statement")
     try:
         check_leaf(place.leaf, order, make_bounds(manifest))
     except StatementInvalid as error:

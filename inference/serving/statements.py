@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from operator import attrgetter
 
 from proto_specs.errors import MyelinError
 from proto_specs.limits import STATEMENT_REQUESTS_MAX, STATEMENT_SPANS_MAX
@@ -125,7 +124,7 @@ def check_statement(statement: Statement, leaves: Sequence[RequestLeaf]) -> None
 def join_spans(spans: Sequence[Span]) -> tuple[Span, ...]:
     """The same numbers in their one form: ascending, with gaps between. Raises StatementInvalid where two overlap."""
     joined: list[Span] = []
-    for span in sorted(spans, key=attrgetter("start")):
+    for span in sorted(spans, key=lambda one: one.start):
         if span.start >= span.end:
             raise StatementInvalid(f"nothing lies between {span.start} and {span.end}")
         if joined and span.start < joined[-1].end:

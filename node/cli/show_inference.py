@@ -18,8 +18,8 @@ from node.cli.connect import DEFAULT_RPC
 from node.client.answer import Generated, Move, RequestOutcome, Resolution
 from node.client.following import Happening, RequestDone, SettlementSeen, StageDrawn, StageResolved
 from node.client.paid_answer import PaidAnswer
+from node.client.payment_rows import PaymentRows, Row
 from node.client.purse import HeldSession
-from node.client.statement import Row, Statement
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.ss58 import encode_address
 from proto_specs.types.calls import Outcome
@@ -234,7 +234,7 @@ def shorten_reason(reason: str) -> str:
     return _PEER_NAME.sub("", reason).partition(" (")[0].partition(": ")[0]
 
 
-def show_statement(console: Console, statement: Statement, names: Mapping[str, str]) -> None:
+def show_statement(console: Console, statement: PaymentRows, names: Mapping[str, str]) -> None:
     """Print the table of payments, with rows of the same kind added up, and the slashes."""
     table = Table("who", "as", "what for", "block", "amount", title="Who got what, read from the chain", box=None)
     table.columns[4].justify = table.columns[3].justify = "right"

@@ -16,27 +16,24 @@ from typing import Protocol
 import trio
 
 from consensus.runtime.inference.state import Challenge, Request
-from inference.serving.opening import (
-    AuthenticOpening,
-    OpeningError,
-    authenticate_opening,
-)
+from inference.serving.opening import AuthenticOpening, OpeningError
 from node.client.chain_view import ChainUnreachable, ChainView, WorkerEntry
 from node.p2p.errors import NetworkError
 from node.p2p.host import P2PHost
 from node.p2p.request import request as ask_peer
 from node.verifier.audits import compute_audit_bytes_max, fetch_audit_answer
+from node.verifier.commitment import Commitment, make_opening_request, read_commitment
 from node.verifier.fetch_budget import FetchBudget
 from node.verifier.judge import INCONCLUSIVE, UNAVAILABLE, Judge, Judgement
 from node.verifier.submissions import SubmissionChain, VerdictSubmissions
 from node.verifier.verdicts import VerdictStore, bind_verdict, make_reveal
 from proto_specs.codec import decode, encode
 from proto_specs.errors import ProtocolError
-from proto_specs.order_rules import compute_opening_bytes_max
+from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.audit import AuditAnswer
 from proto_specs.types.calls import CommitVerdict, Outcome
-from proto_specs.types.manifest import Manifest, WireDtype
-from proto_specs.types.request import Opening, OpeningRequest, StageRoots
+from proto_specs.types.manifest import Manifest
+from proto_specs.types.request import Opening
 from proto_specs.types.verdict import VerdictPreimage, compute_commitment, compute_fingerprint_seed
 from proto_specs.types.wire import OPENING_PROTOCOL
 
@@ -80,15 +77,6 @@ class DutyChain(ChainView, SubmissionChain, Protocol):
 
     async def get_request(self, request: bytes) -> Request | None:
         """A settled request."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """The data that authenticates an opening, and the length of the path."""
-
-    roots: StageRoots
-    session_key: bytes
-    stages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +253,7 @@ class VerificationDuty:
         challenge, short = one.challenge, one.challenge_id.hex()[:12]
         manifest = await self._chain.get_manifest(challenge.model)
         worker = await self._chain.get_worker(challenge.worker)
-        expected = None if one.is_audit else await self._read_expected(challenge)
+        expected = None if one.is_audit else await read_commitment(self._chain, challenge)
         if manifest is None or worker is None or (expected is None and not one.is_audit):
             logger.error("challenge %s: the chain does not know its model, worker, request or session", short)
             self._note_failed(one, 1)
@@ -275,7 +263,7 @@ class VerificationDuty:
             most = compute_audit_bytes_max(manifest)
             fetch = partial(fetch_audit_answer, self._host, challenge, worker, manifest)
         else:
-            most = _compute_bytes_max(challenge, manifest, expected)
+            most = expected.compute_bytes_max(challenge, manifest)
             fetch = partial(self._fetch, challenge, worker, manifest, expected)
         opening = await self._wait_for_opening(one, most, fetch)
         if opening is None or isinstance(opening, Judgement):
@@ -290,7 +278,7 @@ class VerificationDuty:
             "challenge %s: stage %d window %d: %s, distance %d ppb, %d token mismatches",
             short,
             challenge.stage,
-            challenge.window,
+            challenge.window if isinstance(opening, AuditAnswer) else opening.window_start // WINDOW_POSITIONS,
             Outcome(found.outcome).name,
             found.distance_ppb,
             found.token_mismatches,
@@ -338,33 +326,16 @@ class VerificationDuty:
             judge, limiter=self._judging, abandon_on_cancel=True
         )
 
-    async def _read_expected(self, challenge: Challenge) -> _Expected | None:
-        """What the challenged stage committed to on chain."""
-        request = await self._chain.get_request(challenge.request)
-        session = await self._chain.get_session(request.session) if request is not None else None
-        if request is None or session is None:
-            return None
-        committed = request.stages[challenge.stage]
-        roots = StageRoots(
-            challenge.request,
-            challenge.stage,
-            request.windows,
-            request.positions,
-            committed.input_root,
-            committed.output_root,
-        )
-        return _Expected(roots, session.session_key, len(request.stages))
-
     async def _fetch(
-        self, challenge: Challenge, worker: WorkerEntry, manifest: Manifest, expected: _Expected
+        self, challenge: Challenge, worker: WorkerEntry, manifest: Manifest, expected: Commitment
     ) -> AuthenticOpening:
         """Ask the challenged worker at every address it registered, and authenticate what it opens.
 
         Raises OpeningError when no address gives a valid opening. Reads no more bytes than an honest opening can have.
         """
-        most = _compute_bytes_max(challenge, manifest, expected)
+        most = expected.compute_bytes_max(challenge, manifest)
         timeout_s = max(OPENING_TIMEOUT_S / max(len(worker.addresses), 1), ADDRESS_TIMEOUT_S_MIN)
-        body = encode(OpeningRequest(challenge.request, challenge.stage, challenge.window))
+        body = encode(make_opening_request(challenge))
         failures: list[str] = []
         for address in worker.addresses:
             try:
@@ -377,12 +348,7 @@ class VerificationDuty:
                     max_response_bytes=most,
                 )
                 opening = decode(Opening, answer, most)
-                return authenticate_opening(opening, expected.roots, challenge.window, expected.session_key, manifest)
+                return expected.authenticate(opening, challenge, manifest)
             except (NetworkError, ProtocolError, OpeningError) as error:
                 failures.append(f"{address}: {error}")
         raise OpeningError("; ".join(failures) or "the worker registered no address")
-
-
-def _compute_bytes_max(challenge: Challenge, manifest: Manifest, expected: _Expected) -> int:
-    row_bytes = manifest.architecture.hidden * WireDtype(manifest.wire_dtype).item_bytes
-    return compute_opening_bytes_max(challenge.window, expected.roots.windows, expected.stages, row_bytes)

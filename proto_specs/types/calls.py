@@ -8,6 +8,7 @@ from typing import Annotated
 from proto_specs import limits
 from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, record, variant
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey, Signature
+from proto_specs.types.promise_calls import PromiseCall
 from proto_specs.types.request import Leaf, SignedOrder, SignedStageRoots, SignedVoucher
 from proto_specs.types.statement import SignedStatement
 
@@ -206,6 +207,13 @@ class RegisterVerifier:
     model: Hash32
 
 
+@variant(0x0420)
+class UnregisterVerifier:
+    """A verifier of this model is none any more, after a notice during which it is still drawn."""
+
+    model: Hash32
+
+
 @variant(0x0406)
 class OpenSession:
     """Escrow `deposit` for requests to `model`, signed by `session_key`, at most `max_price` per layer and token.
@@ -329,10 +337,12 @@ BasicCall = (
     | LeaveWorker
     | ReportAbsent
     | RegisterVerifier
+    | UnregisterVerifier
     | OpenSession
     | TopUpSession
     | CloseSession
     | Settle
+    | PromiseCall
     | SettleStatement
     | CommitVerdict
     | RevealVerdict

@@ -107,6 +107,15 @@ def locate(place: StatementPlace, requests: int, root: SumNode, point: int) -> i
 
     `requests` and `root` are what the statement says. The result counts from the request's own first position.
     """
+    before = count_before(place, requests, root)
+    if before is None:
+        return None
+    within = point - before
+    return within if 0 <= within < place.leaf.own_positions else None
+
+
+def count_before(place: StatementPlace, requests: int, root: SumNode) -> int | None:
+    """Positions of the statement before the request; None unless the root has the request in this place."""
     if not 0 <= place.index < requests or place.leaf.own_positions < 0:
         return None
     node, before = make_leaf_node(place.leaf), 0
@@ -124,7 +133,4 @@ def locate(place: StatementPlace, requests: int, root: SumNode, point: int) -> i
             else:
                 node = join_nodes(node, other)
         index, count = index >> 1, (count + 1) >> 1
-    if siblings or node != root:
-        return None
-    within = point - before
-    return within if 0 <= within < place.leaf.own_positions else None
+    return None if siblings or node != root else before

@@ -22,8 +22,8 @@ from inference.errors import StoreError
 from inference.model.forms import pack_values
 from inference.model.graph.shard import ShardRange
 from inference.model.layout import Part, StoredTensor, compute_file_name, compute_unit_bytes, place_tensors
+from inference.model.stored_values import read_values
 from proto_specs.types.manifest import Form, Manifest, Unit, UnitKind
-from tests.actors.stored import read_values
 
 BLOCK = 32
 LEVELS = 7

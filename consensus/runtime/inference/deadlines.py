@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import absence, audits, contest, draws, payments, sequences, sessions, verdicts
+from consensus.runtime.inference import (
+    absence,
+    audits,
+    calls,
+    contest,
+    draws,
+    partial,
+    payments,
+    sequences,
+    sessions,
+    verdicts,
+)
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import DueKind, SessionStatus
 from proto_specs.types.verdict import compute_challenge_id
@@ -20,7 +31,7 @@ def initialize(env: Environment) -> None:
             case DueKind.DRAW:
                 draws.draw_request(env, subject)
             case DueKind.REVEAL:
-                verdicts.resolve_challenge(env, subject)
+                verdicts.end_round(env, subject)
             case DueKind.SESSION_CLOSE:
                 sessions.finish_session(env, subject)
             case DueKind.WORKER_RELEASE:
@@ -35,6 +46,14 @@ def initialize(env: Environment) -> None:
                 audits.forget(env, subject)
             case DueKind.ABSENCE_EXPIRY:
                 absence.expire_reports(env, subject)
+            case DueKind.JOIN_END:
+                partial.expire(env, subject)
+            case DueKind.CLIENT_BOND_RETURN:
+                sessions.return_bond(env, subject)
+            case DueKind.POSTPONED_DRAW:
+                draws.draw_postponed(env, subject)
+            case DueKind.VERIFIER_LEAVE:
+                calls.finish_leaving(env, subject)
             case DueKind.ROUND_DRAW:
                 if not contest.draw_round(env, subject):
                     verdicts.conclude_challenge(env, subject)
@@ -60,6 +79,7 @@ def _forget_session(env: Environment, session_id: bytes) -> None:
         later = env.block.height + inference.params.read(state).retention_blocks
         inference.due.add(state, later, DueKind.FORGET_SESSION, session_id)
         return
+    sessions.return_bond(env, session_id)
     sequences.forget(state, session_id)
     inference.sessions_by_client.remove(state, session.client, session_id)
     inference.sessions.delete(state, session_id)

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from consensus.runtime.arithmetic import PPM
+from consensus.runtime.arithmetic import PERMILLE, PPM
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import payments
+from consensus.runtime.inference import committee_state as committees
+from consensus.runtime.inference import payments, seats
 from consensus.runtime.inference import state as inference
+from consensus.runtime.inference.committee_events import DrawPostponed
+from consensus.runtime.inference.committee_state import PostponedDraw
+from consensus.runtime.inference.errors import CommitteeTooSmall
 from consensus.runtime.inference.events import ChallengeDrawn, CommitteeEmpty
-from consensus.runtime.inference.state import Challenge, CommitteeMember, DueKind, StageStatus
+from consensus.runtime.inference.state import Challenge, CommitteeMember, DueKind, InferenceParams, StageStatus
 from consensus.runtime.staking.state import read_validators
+from consensus.runtime.system.space import read_paused
 from consensus.state.reader import StateReader
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.chain import Validator
@@ -22,23 +27,23 @@ def draw_request(env: Environment, request_id: bytes) -> None:
     """Draw every stage of a request with this block's beacon: challenge the stage, or pay it unverified."""
     request = inference.requests.read(env.state, request_id)
     assert request is not None, "the worker that was active at the settlement waits for its draw"
-    eligible: list[Validator] | None = None
-    parties = {request.client, *(stage.operator for stage in request.stages)}
     for index, stage in enumerate(request.stages):
         if stage.status != StageStatus.AWAITING_DRAW:
             continue
-        places = range(request.first_window, request.windows) if request.requests is None else range(request.positions)
+        places = range(request.first_window, stage.windows) if request.requests is None else range(request.positions)
         place = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, places)
         if place is None:
             payments.pay_stage(env, request_id, index, None, ())
-            continue
-        if eligible is None:
-            eligible = list_eligible(env.state, request.model, parties)
-        if not eligible:
-            env.emit(CommitteeEmpty(request_id, index, stage.worker))
-            payments.refund_stage(env, request_id, index, is_unavailable=False)
-            continue
-        _challenge_stage(env, request_id, index, place, eligible)
+        else:
+            _seat_stage(env, request_id, index, place, 0)
+
+
+def draw_postponed(env: Environment, challenge_id: bytes) -> None:
+    """Draw the committee of a stage that was drawn when too few verifiers had a free seat."""
+    waiting = committees.postponed.read(env.state, challenge_id)
+    assert waiting is not None, "a postponed draw is kept until it falls due"
+    committees.postponed.delete(env.state, challenge_id)
+    _seat_stage(env, waiting.request, waiting.stage, waiting.place, waiting.tries)
 
 
 def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, places: range) -> int | None:
@@ -55,8 +60,49 @@ def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: in
     return places[int.from_bytes(drawn[8:16], "big") % len(places)]
 
 
+def check_committees(env: Environment, model: bytes, client: bytes, operators: Sequence[bytes]) -> None:
+    """Raises CommitteeTooSmall when a path of these operators leaves too few to judge one of its stages."""
+    params, registered = inference.params.read(env.state), list_eligible(env.state, model, set())
+    index = find_unjudgeable(params, registered, client, operators)
+    if index is not None:
+        raise CommitteeTooSmall(f"stage {index}: client and neighbours are too many of those who could judge it")
+
+
+def find_unjudgeable(
+    params: InferenceParams, registered: Sequence[Validator], client: bytes, operators: Sequence[bytes]
+) -> int | None:
+    """The first stage of a path of these operators that too few of the model's verifiers are left to judge; else None.
+
+    Workers ask before they serve: such a path does not settle.
+    """
+    for index in range(len(operators)):
+        if not list_bench(params, registered, list_parties(client, operators, index)):
+            return index
+    return None
+
+
+def list_parties(client: bytes, operators: Sequence[bytes], index: int) -> set[bytes]:
+    """Who has a part in a stage: the client, its operator, and the operators of its neighbours on the path.
+
+    Nobody else is excluded from judging it: whoever chooses a path would choose its judges.
+    """
+    return {client, *operators[max(index - 1, 0) : index + 2]}
+
+
+def list_bench(params: InferenceParams, registered: Sequence[Validator], parties: set[bytes]) -> list[Validator]:
+    """Of all who verify a model those who may judge, in the same order; empty when they are less than the least."""
+    bench = [member for member in registered if member.operator not in parties]
+    return bench if is_enough(params, bench, registered) else []
+
+
+def is_enough(params: InferenceParams, bench: Sequence[Validator], registered: Sequence[Validator]) -> bool:
+    """Whether these suffice for any outcome, in number and in the share of the stake of all who could be drawn."""
+    stake, total = sum(one.power for one in bench), sum(one.power for one in registered)
+    return len(bench) >= params.committee_members_min and stake * PERMILLE >= total * params.committee_stake_permille
+
+
 def list_eligible(state: StateReader, model: bytes, parties: set[bytes]) -> list[Validator]:
-    """Elected validators who verify the model and have no part in the request, in the order of the set."""
+    """Elected validators who verify the model and are none of the parties, in the order of the set."""
     verifiers = {operator for _, operator in inference.verifiers.iterate(state, model)}
     return [
         member
@@ -119,10 +165,11 @@ def open_challenge(
         distance_ppb=0,
         round_starts=(),
         point=point,
+        paused=read_paused(state),
     )
     inference.challenges.write(state, challenge_id, challenge)
     for member in challenge.committee:
-        inference.open_challenges.add(state, member.verifier, challenge_id)
+        seats.take(state, member.verifier, challenge_id)
     inference.due.add(state, challenge.reveal_deadline, DueKind.REVEAL, challenge_id)
     return challenge_id, challenge
 
@@ -136,7 +183,27 @@ def drop_challenge(env: Environment, challenge_id: bytes) -> None:
     for member in challenge.committee:
         inference.commitments.delete(state, challenge_id, member.verifier)
         inference.reveals.delete(state, challenge_id, member.verifier)
+    committees.round_delays.delete(state, challenge_id)
     inference.challenges.delete(state, challenge_id)
+
+
+def _seat_stage(env: Environment, request_id: bytes, index: int, place: int, tries: int) -> None:
+    """Challenge a drawn stage, or wait for free seats, or refund it where nobody can judge it. It is never paid so."""
+    state, request = env.state, payments.read_request(env, request_id)
+    parties = list_parties(request.client, [stage.operator for stage in request.stages], index)
+    params, registered = inference.params.read(state), list_eligible(state, request.model, set())
+    bench = list_bench(params, registered, parties)
+    free = seats.keep_free(state, bench)
+    if bench and is_enough(params, free, registered):
+        _challenge_stage(env, request_id, index, place, free)
+    elif bench and tries < params.postpone_max:
+        challenge_id, height = compute_challenge_id(request_id, index), env.block.height + params.postpone_blocks
+        committees.postponed.write(state, challenge_id, PostponedDraw(request_id, index, place, tries + 1))
+        inference.due.add(state, height, DueKind.POSTPONED_DRAW, challenge_id)
+        env.emit(DrawPostponed(challenge_id, request_id, index, tries + 1, height))
+    else:
+        env.emit(CommitteeEmpty(request_id, index, request.stages[index].worker))
+        payments.refund_stage(env, request_id, index)
 
 
 def _challenge_stage(

@@ -15,6 +15,7 @@ from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, record
 from proto_specs.order_rules import ModelBounds
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey
 from proto_specs.types.manifest import Manifest
+from proto_specs.types.request import compute_windows
 
 DRAW_DELAY_BLOCKS = 2
 """A request settled in block h is drawn by the beacon of block h + 2, which is unpredictable in h (DESIGN 5.3)."""
@@ -37,6 +38,20 @@ class InferenceParams:
     worker's bond up to `capacity_bond_per_layer` for each of its layers, times its audit score, which every audit moves
     by `audit_score_step_permille` of the way; up to `audits_per_epoch` workers are audited an epoch (audits.md).
     Reports of absence count for `absence_blocks`.
+
+    A settlement that lacks stages, or whose voucher is not final, can be joined for `join_blocks` (joins.py). A client
+    bonds `client_bond_permille` of what it escrows, until `client_bond_blocks` after its session's end; of a bond that
+    is slashed up to `client_compensation_permille` go to the workers of the order that was not paid (doubles.py).
+    Committees (draws.py, standing.py): no outcome without `committee_members_min` eligible members who hold
+    `committee_stake_permille` of the stake of all that could be drawn. One with `open_challenges_max` open seats gets
+    no more; a draw without enough free ones comes again after `postpone_blocks`, up to `postpone_max` times. One that
+    unregisters is drawn for `verifier_notice_blocks` more. A settler deposits `verification_deposit` a stage. An
+    outlier gets `miss_points`, takes one off whenever it carries a verdict, and pays above `miss_points_max`; silence
+    and outliers together cost up to `silence_epoch_permille` of a stake an epoch.
+
+    Withholding (conduct.py): a stage that was drawn and not opened costs gross / p, at least `unavailable_min`; of
+    gross / p `unavailable_bounty_permille` go to who found it. Until it was paid `probation_value` for verified stages
+    since its last fault, a worker is drawn always. Jails double up to `jail_doublings_max` times.
     """
 
     worker_bond_min: Balance
@@ -45,7 +60,6 @@ class InferenceParams:
     session_expiry_blocks: U32
     session_deposit_min: Balance
     base_challenge_ppm: U32
-    probation_passes: U32
     exposure_factor: U16
     detection_permille: U16
     committee_size: U8
@@ -65,6 +79,24 @@ class InferenceParams:
     audits_per_epoch: U16
     audit_score_step_permille: U16
     absence_blocks: U32
+    join_blocks: U32
+    client_bond_permille: U16
+    client_bond_blocks: U32
+    client_compensation_permille: U16
+    committee_members_min: U8
+    committee_stake_permille: U16
+    open_challenges_max: U16
+    postpone_blocks: U32
+    postpone_max: U16
+    verifier_notice_blocks: U32
+    verification_deposit: Balance
+    miss_points: U16
+    miss_points_max: U16
+    silence_epoch_permille: U16
+    unavailable_min: Balance
+    unavailable_bounty_permille: U16
+    probation_value: Balance
+    jail_doublings_max: U8
 
 
 class WorkerStatus(enum.IntEnum):
@@ -89,13 +121,14 @@ class SessionStatus(enum.IntEnum):
 
 
 class StageStatus(enum.IntEnum):
-    """The state of a stage of a settled request."""
+    """The state of a stage of a settled request. A MISSING one has brought no roots and bills nothing."""
 
     AWAITING_DRAW = 0
     CHALLENGED = 1
     PAID = 2
     REFUNDED = 3
     SLASHED = 4
+    MISSING = 5
 
 
 class DueKind(enum.IntEnum):
@@ -111,6 +144,10 @@ class DueKind(enum.IntEnum):
     AUDIT_DRAW = 8
     FORGET_AUDIT = 9
     ABSENCE_EXPIRY = 10
+    JOIN_END = 11
+    CLIENT_BOND_RETURN = 12
+    POSTPONED_DRAW = 20
+    VERIFIER_LEAVE = 21
 
 
 @record
@@ -143,6 +180,7 @@ class Worker:
 
     `jailed_until` is the end of the last jail that this worker caused; `read_jail` of the operator is what binds.
     `active_since` is when it came last. Settlements before `floor_until` may price it down to the floors (asks.py).
+    `proven` is the gross of its stages that were verified and paid since its last fault.
     """
 
     operator: AccountId
@@ -163,11 +201,11 @@ class Worker:
     passes: U32
     fails: U32
     unavailable: U32
-    unavailable_in_row: U16
     jailed_until: U64
     prefill_floor: Balance
     decode_floor: Balance
     floor_until: U64
+    proven: Balance
 
 
 @record
@@ -184,7 +222,8 @@ class Session:
     """A client's escrow. `escrow` is the part that no settled request has claimed; it is returned at `close_height`.
 
     `deposit` is all that was ever escrowed, `released` what settled requests left of their slices: so orders may
-    promise the positions [0, deposit + released).
+    promise the positions [0, deposit + released). `bond` answers for no position being promised twice; once that was
+    proven the session `is_convicted`, and workers take no more orders of it.
     """
 
     client: AccountId
@@ -200,6 +239,8 @@ class Session:
     requests_open: U32
     opened_height: U64
     close_height: U64
+    bond: Balance
+    is_convicted: bool
 
     @property
     def promisable(self) -> int:
@@ -209,7 +250,10 @@ class Session:
 
 @record
 class RequestStage:
-    """One stage of a settled request. `challenge_ppm` is the probability it is drawn with."""
+    """One stage of a settled request. `challenge_ppm` is the probability it is drawn with.
+
+    `positions` are those that its roots are over: in a settlement that was joined stages may have different ones.
+    """
 
     worker: PublicKey
     operator: AccountId
@@ -220,13 +264,20 @@ class RequestStage:
     status: U8
     input_root: Hash32
     output_root: Hash32
+    positions: U64
+
+    @property
+    def windows(self) -> int:
+        """Windows that its roots are over: it opens under as many leaf hashes."""
+        return compute_windows(self.positions)
 
 
 @record
 class Request:
     """A settled request. `escrow` is the part of its price still held, `returned` what the client got back.
 
-    A continuation names the request it `continues`; its windows before `first_window` are that one's.
+    A continuation names the request it `continues`; its windows before `first_window` are that one's. `positions` and
+    `windows` are the most that a stage signed for; `paid_positions` are those that all of them did.
 
     Of a statement, whose id then stands for the request's, it holds the sums over `requests` requests: their first
     sequence number, billed prompt positions, tokens, positions, and the root of their sum tree. There are no windows
@@ -254,6 +305,11 @@ class Request:
     stages: Annotated[tuple[RequestStage, ...], Max(limits.STAGES_MAX)]
     requests: U32 | None = None
 
+    @property
+    def paid_positions(self) -> int:
+        """Leading positions that every stage of the path signed roots for: what an order may go on from unbilled."""
+        return min(stage.positions for stage in self.stages)
+
 
 @record
 class CommitteeMember:
@@ -270,7 +326,7 @@ class Challenge:
     It may have several rounds. Each later round begins in the committee at its entry of `round_starts`; members from
     the last entry on sit now. Beacon, deadlines, `committed` and `revealed` are those of the last round. Between the
     order and the draw of a round no member sits. Of a statement a position was drawn, `point` of all its positions, and
-    `window` is 0.
+    `window` is 0. `paused` is `read_paused` when the deadlines were set: they move by as much as it has grown since.
     """
 
     request: Hash32
@@ -290,6 +346,7 @@ class Challenge:
     distance_ppb: U64
     round_starts: Annotated[tuple[U8, ...], Max(ROUNDS_MAX - 1)]
     point: U64 | None = None
+    paused: U64 = 0
 
     @property
     def round_start(self) -> int:

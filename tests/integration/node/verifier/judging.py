@@ -38,10 +38,10 @@ class DrawnChain:
         challenge_id = compute_challenge_id(request, stage)
         worker, model = order.path[stage].worker, self.network.model.model_id
         times = (1, DEADLINE, DEADLINE + 20, self.network.model.manifest.profile.threshold_ppb)
-        challenge = Challenge(request, stage, window, worker, model, b"b" * 32, *times, (), 0, 0, None, 0, 0)
+        challenge = Challenge(request, stage, window, worker, model, b"b" * 32, *times, (), 0, 0, None, 0, (), 0)
         self.drawn = [OpenChallenge(challenge_id, challenge, False, False, False)]
         account = self.network.stages[stage].account
-        account.challenge = SimpleNamespace(window=window, outcome=None)
+        account.challenge = SimpleNamespace(window=window, point=None, outcome=None)
         account.requests[request] = SimpleNamespace(windows=self.settle.stage_roots[0].roots.windows)
         return challenge_id
 
@@ -55,7 +55,9 @@ class DrawnChain:
         order, zero = self.settle.order.order, bytes(32)
         roots = [one.roots for one in self.settle.stage_roots]
         stages = tuple(
-            RequestStage(one.worker, zero, one.start, one.end, 1, 1, 1, root.input_root, root.output_root)
+            RequestStage(
+                one.worker, zero, one.start, one.end, 1, 1, 1, root.input_root, root.output_root, root.positions
+            )
             for one, root in zip(order.path, roots, strict=True)
         )
         counts = (order.prompt_tokens, self.settle.voucher.voucher.tokens)

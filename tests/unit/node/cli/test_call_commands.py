@@ -45,6 +45,7 @@ MULTI = ("--threshold", "2", "--other", ID_TEXT, "--other", "dev:bob")
 
 FILLED: calls.Settle = make_filled(calls.Settle)
 SETTLE = to_json(FILLED, 42)
+STATED: calls.SettleStatement = make_filled(calls.SettleStatement)
 REPORT: calls.ReportEquivocation = make_filled(calls.ReportEquivocation)
 
 CASES: list[tuple[list[Any], Call]] = [
@@ -98,6 +99,7 @@ CASES: list[tuple[list[Any], Call]] = [
         ["settle", {"order": SETTLE["order"], "voucher": SETTLE["voucher"], "stage_roots": SETTLE["stage_roots"]}],
         FILLED,
     ),
+    (["settle-statement", {"statement": to_json(STATED, 42)["statement"]}], STATED),
     (["call", {"type": "Bond", "amount": 5}], calls.Bond(5)),
 ]
 NEED_KEYS = {calls.RegisterValidator, calls.RegisterWorker}

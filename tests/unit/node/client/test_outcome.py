@@ -16,7 +16,7 @@ ZERO = bytes(32)
 
 def make_request(*statuses: StageStatus) -> Request:
     stages = tuple(
-        RequestStage(bytes([at]) * 32, ZERO, at, at + 1, 10, 1, status, ZERO, ZERO)
+        RequestStage(bytes([at]) * 32, ZERO, at, at + 1, 10, 1, status, ZERO, ZERO, 64)
         for at, status in enumerate(statuses)
     )
     return Request(ZERO, 0, ZERO, ZERO, 7, 3, 2, ZERO, True, 4, 1, 0, None, 20, 0, 5, ZERO, 0, stages)
@@ -24,7 +24,7 @@ def make_request(*statuses: StageStatus) -> Request:
 
 def make_challenge(outcome: Outcome | None) -> Challenge:
     member = CommitteeMember(ZERO, 1)
-    return Challenge(ZERO, 0, 0, ZERO, ZERO, ZERO, 8, 9, 10, 8_000, (member,), 1, 1, outcome, 33, ())
+    return Challenge(ZERO, 0, 0, ZERO, ZERO, ZERO, 8, 9, 10, 8_000, (member,), 1, 1, outcome, 33, (), 0)
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,12 @@ def _stake(chain: KnownChain) -> Iterator[tuple[str, list[Any]]]:
 def _inference(chain: KnownChain) -> Iterator[tuple[str, list[Any]]]:
     model, session, request = map(show, (chain.model, chain.session, chain.request))
     judged, *_, waiting = map(show, chain.challenges)
+    yield "balances_supply", []
+    client = encode_address(CLIENT.account, 42)
+    yield from (
+        ("history_events", [one]) for one in (client, show(BOB.worker_key.public_key), request, "RequestSettled")
+    )
+    yield from (("history_events", [client, *more]) for more in ([["Transaction"]], [None, 3], [["StagePaid"], 0]))
     yield "inference_params", []
     yield "inference_models", []
     for name in ("inference_model", "inference_workers", "inference_verifiers"):

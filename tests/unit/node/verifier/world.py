@@ -175,7 +175,9 @@ class World:
         self.request = compute_request_id(order)
         roots = [one.roots for one in outcome.settlement.stage_roots]
         stages = tuple(
-            RequestStage(one.worker, bytes(32), one.start, one.end, 1, 1, 1, root.input_root, root.output_root)
+            RequestStage(
+                one.worker, bytes(32), one.start, one.end, 1, 1, 1, root.input_root, root.output_root, root.positions
+            )
             for one, root in zip(order.path, roots, strict=True)
         )
         positions, windows = roots[0].positions, roots[0].windows

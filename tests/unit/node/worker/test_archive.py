@@ -188,7 +188,7 @@ async def test_a_request_that_was_settled_up_to_a_prefix_is_opened_under_those_r
     """Somebody of the path settled earlier windows than this stage keeps: the leaf hashes are those of the roots."""
     await world.archive.retain(world.records[1])
     world.account.requests[world.request] = SimpleNamespace(open_stages=3, windows=2)
-    world.account.challenge = SimpleNamespace(window=1, outcome=None)
+    world.account.challenge = SimpleNamespace(window=1, point=None, outcome=None)
     opening = decode(Opening, await world.archive.open(encode(OpeningRequest(world.request, 1, 1))))
     assert len(opening.input_hashes) == len(opening.output_hashes) == 2
     world.account.requests.clear()
@@ -202,13 +202,13 @@ async def test_only_the_drawn_window_is_opened_and_only_while_it_is_open(world: 
     asked = encode(OpeningRequest(world.request, 1, 2))
     refused = [
         None,
-        SimpleNamespace(window=1, outcome=None),
-        SimpleNamespace(window=2, outcome=Outcome.PASS),
+        SimpleNamespace(window=1, point=None, outcome=None),
+        SimpleNamespace(window=2, point=None, outcome=Outcome.PASS),
     ]
     for world.account.challenge in refused:
         with pytest.raises(OpeningUnavailable):
             await world.archive.open(asked)
-    world.account.challenge = SimpleNamespace(window=2, outcome=None)
+    world.account.challenge = SimpleNamespace(window=2, point=None, outcome=None)
     opening = decode(Opening, await world.archive.open(asked))
     assert opening.output_leaf.leaf.window == 2
     world.account.is_reachable = False

@@ -32,6 +32,7 @@ class DictChain:
     used: set[tuple[bytes, int]] = field(default_factory=set)
     settled: dict[bytes, int] = field(default_factory=dict)
     is_reachable: bool = True
+    unjudgeable: int | None = None
 
     def _check(self) -> None:
         if not self.is_reachable:
@@ -56,6 +57,10 @@ class DictChain:
     async def list_workers(self, model: bytes) -> tuple[WorkerEntry, ...]:
         self._check()
         return tuple(one for one in self.workers.values() if one.model == model)
+
+    async def find_unjudgeable(self, model: bytes, client: bytes, operators: Any) -> int | None:
+        self._check()
+        return self.unjudgeable
 
     async def get_manifest(self, model: bytes) -> Manifest | None:
         self._check()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from node.client.statement import BURN, Row, Statement, collect_statement
+from node.client.payment_rows import BURN, PaymentRows, Row, collect_payments
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -24,8 +24,8 @@ class Recording:
     price: int
     blocks: list[tuple[int, Any]]
 
-    def collect(self) -> Statement:
-        return collect_statement({self.request}, {self.session}, self.blocks)
+    def collect(self) -> PaymentRows:
+        return collect_payments({self.request}, {self.session}, self.blocks)
 
 
 @pytest.fixture(params=["honest", "cheat"])
@@ -86,6 +86,6 @@ def test_rows_are_in_the_order_of_the_chain(recording: Recording) -> None:
 
 
 def test_another_request_has_no_part_in_it(recording: Recording) -> None:
-    other = collect_statement({"0x" + "ab" * 32}, {"0x" + "cd" * 32}, recording.blocks)
+    other = collect_payments({"0x" + "ab" * 32}, {"0x" + "cd" * 32}, recording.blocks)
     assert {row.what_for.split(":")[0] for row in other.rows} <= {"emission", "tips of the block"}
     assert other.slashes == ()

@@ -23,14 +23,14 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class PaymentRows:
     """Every payment of an answer, in chain order; slashes are separate, since the client does not pay them."""
 
     rows: tuple[Row, ...]
     slashes: tuple[Row, ...]
 
 
-def collect_statement(requests: Set[str], sessions: Set[str], blocks: Iterable[tuple[int, Json]]) -> Statement:
+def collect_payments(requests: Set[str], sessions: Set[str], blocks: Iterable[tuple[int, Json]]) -> PaymentRows:
     """Payments about requests (0x ids) and their sessions in (height, result of chain_getReceipts) pairs."""
     rows: list[Row] = []
     slashes: list[Row] = []
@@ -44,7 +44,7 @@ def collect_statement(requests: Set[str], sessions: Set[str], blocks: Iterable[t
                 slashes.append(Row(event["operator"], "worker", what, event["amount"], height))
             rows += _make_rows(event, requests, sessions, challenges, height)
         rows += _make_fee_rows(block, requests, sessions, challenges, height)
-    return Statement(tuple(rows), tuple(slashes))
+    return PaymentRows(tuple(rows), tuple(slashes))
 
 
 def find_notice_fee(session: str, block: Json) -> int | None:
