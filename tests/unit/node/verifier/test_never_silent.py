@@ -18,6 +18,7 @@ from inference.errors import StoreError
 from node.p2p.errors import PeerUnreachable
 from node.verifier import duty as module
 from node.verifier import fetch_budget
+from node.verifier.commitment import Commitment
 from node.verifier.fetch_budget import FetchBudget
 from proto_specs.types.calls import Outcome
 from proto_specs.types.verdict import compute_fingerprint_seed
@@ -94,7 +95,7 @@ async def test_with_sixteen_at_once_most_would_not_be_asked(
     monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
     monkeypatch.setattr(fetch_budget, "SUSPECT_SHARE", 1)
     world.duty._budget = FetchBudget(16 << 20)  # noqa: SLF001
-    monkeypatch.setattr(module, "_compute_bytes_max", lambda *_: 1 << 20)
+    monkeypatch.setattr(Commitment, "compute_bytes_max", lambda *_: 1 << 20)
     draw_of_others(world, HANGING)
     world.network.silent = {address for addresses in world.chain.addresses.values() for address in addresses}
     honest: list[bytes] = []
