@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from consensus.runtime.inference import queries
-from consensus.runtime.inference.committee_state import Conduct, Standing, VerificationDeposit
+from consensus.runtime.inference.committee_state import Standing, VerificationDeposit, WithheldRecord
 from consensus.runtime.inference.parameters import InferenceParams
 from consensus.runtime.inference.state import Model, Request, Session, Worker
 from node.local_api.methods.params import Params
@@ -146,7 +146,7 @@ def inference_standing(view: NodeView, params: Params) -> Any:
     return {"silences": silences, "seats": seats, **view.show(queries.read_standing(state, account))}
 
 
-@method("inference_conduct", takes=(ACCOUNT,), gives=schema_of(Conduct, jailed_until=INTEGER))
+@method("inference_conduct", takes=(ACCOUNT,), gives=schema_of(WithheldRecord, jailed_until=INTEGER))
 def inference_conduct(view: NodeView, params: Params) -> Any:
     """What an operator's withheld stages still count for, and the block from which its workers are paid again."""
     account = params.take_account("account")
