@@ -101,6 +101,7 @@ def serve(story: Story) -> Iterator[None]:
     yield from judge(story, Outcome.PASS)
     yield from story.expect(story.client, calls.CloseSession(session))
     yield from story.wait(8)
+    yield from story.expect(story.verifiers[1], calls.UnregisterVerifier(story.model))
     yield from story.expect(CHARLIE, calls.RetireWorker(CHARLIE.worker_key.public_key))
     yield from story.wait(14)
     spare = replace(CHARLIE, worker_key=get_dev_identity("spare").worker_key)

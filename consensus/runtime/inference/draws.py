@@ -14,11 +14,11 @@ from consensus.runtime.inference.committee_events import DrawPostponed
 from consensus.runtime.inference.committee_state import PostponedDraw
 from consensus.runtime.inference.errors import CommitteeTooSmall
 from consensus.runtime.inference.events import ChallengeDrawn, CommitteeEmpty
+from consensus.runtime.inference.parameters import InferenceParams
 from consensus.runtime.inference.state import (
     Challenge,
     CommitteeMember,
     DueKind,
-    InferenceParams,
     Request,
     RequestStage,
     StageStatus,
@@ -77,9 +77,14 @@ def compute_point(beacon: bytes, statement_id: bytes, index: int, stage: Request
     if drawn is None:
         return None
     nmyl = int.from_bytes(drawn, "big") % stage.gross
-    if nmyl < stage.prompt_gross:
-        return nmyl * request.prompt_tokens // stage.prompt_gross
-    return request.prompt_tokens + (nmyl - stage.prompt_gross) * request.tokens // (stage.gross - stage.prompt_gross)
+    return compute_paid(nmyl, stage.gross, stage.prompt_gross, request.prompt_tokens, request.tokens)
+
+
+def compute_paid(nmyl: int, gross: int, prompt_gross: int, prompt_tokens: int, tokens: int) -> int:
+    """The point that nmyl number `nmyl` of a statement's `gross` pays for, 0 <= nmyl < gross."""
+    if nmyl < prompt_gross:
+        return nmyl * prompt_tokens // prompt_gross
+    return prompt_tokens + (nmyl - prompt_gross) * tokens // (gross - prompt_gross)
 
 
 def _draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int) -> bytes | None:
