@@ -83,6 +83,6 @@ async def read_commitment(chain: CommitmentChain, challenge: Challenge) -> Commi
             model=request.model,
             stages=tuple((one.worker, one.start, one.end) for one in request.stages),
             requests=request.requests,
-            root=SumNode(request.root, request.positions),
+            root=SumNode(request.root, request.prompt_tokens, request.tokens),
         )
     return Commitment(roots, session.session_key, len(request.stages), statement)

@@ -97,7 +97,8 @@ def _read_other(session: Session, order: Order, call: ReportDoublePromise) -> Pr
         is_signed = is_signature_valid(
             session.session_key, Tag.STATEMENT_CLIENT_SIGN, encode(statement), call.other.client_signature
         )
-        is_in = count_before(place, statement.requests, SumNode(statement.root, statement.positions)) is not None
+        root = SumNode(statement.root, statement.prompt_tokens, statement.tokens)
+        is_in = count_before(place, statement.requests, root) is not None
         promise = make_leaf_promise(place.leaf)
     else:
         other = call.other.order
