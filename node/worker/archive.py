@@ -170,7 +170,8 @@ class DiskRequestArchive:
             raise OpeningUnavailable(f"window {asked.window} of stage {asked.stage} is not challenged (yet)")
         if asked.point is not None:
             return await trio.to_thread.run_sync(open_point, self.openings, self.signed, asked, limiter=self._limiter)
-        return await trio.to_thread.run_sync(self.openings.open, body, settled.windows, limiter=self._limiter)
+        windows = settled.stages[asked.stage].windows  # of a path that was cut short each stage has its own
+        return await trio.to_thread.run_sync(self.openings.open, body, windows, limiter=self._limiter)
 
     async def run(self) -> None:
         """Submit pending settlements and forget resolved requests, until cancelled."""
