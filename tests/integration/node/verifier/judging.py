@@ -42,7 +42,8 @@ class DrawnChain:
         self.drawn = [OpenChallenge(challenge_id, challenge, False, False, False)]
         account = self.network.stages[stage].account
         account.challenge = SimpleNamespace(window=window, point=None, outcome=None)
-        account.requests[request] = SimpleNamespace(windows=self.settle.stage_roots[0].roots.windows)
+        stages = [SimpleNamespace(windows=one.roots.windows) for one in self.settle.stage_roots if one is not None]
+        account.requests[request] = SimpleNamespace(stages=stages)
         return challenge_id
 
     async def get_height(self) -> int:
