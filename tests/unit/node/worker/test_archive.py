@@ -15,13 +15,14 @@ from inference.serving.record import RequestRecord
 from node.client.chain_view import ChainUnreachable
 from node.client.errors import CallFailed, TransactionLost
 from node.client.rpc_errors import RpcError
-from node.worker.archive import RETRY_S, DiskRequestArchive
+from node.client.tips import compute_tip
+from node.worker.archive import POOL_S_MAX, RETRY_S, DiskRequestArchive
 from node.worker.openings import OpeningUnavailable
 from proto_specs.codec import decode, encode
 from proto_specs.types.calls import Outcome, Settle
 from proto_specs.types.request import Opening, OpeningRequest, compute_request_id
 from tests.property.inference.serving.harness import Path, make_order
-from tests.unit.node.worker.world import FakeAccount
+from tests.unit.node.worker.world import NONCE, FakeAccount
 
 PROMPT = tuple(range(100, 145))
 
@@ -80,7 +81,7 @@ async def test_a_process_killed_between_writing_and_sending_sends_after_its_rest
     class Killed(BaseException):
         pass
 
-    async def kill(call: Settle) -> bytes:
+    async def kill(*_: object) -> bytes:
         raise Killed
 
     send, world.account.send = world.account.send, kill  # type: ignore[method-assign]
@@ -109,6 +110,19 @@ async def test_a_settlement_the_node_lost_is_sent_again(world: World, autojump_c
     await trio.sleep(RETRY_S + 1)
     await world.archive.run_once()
     assert len(world.account.sent) == 2
+
+
+async def test_a_settlement_that_waits_in_full_blocks_is_sent_for_ever_more_in_its_own_place(
+    world: World, autojump_clock
+) -> None:
+    """The attack: blocks are filled until the session is closed, and the bill is not paid."""
+    await world.archive.settle(world.request, world.settle)
+    for _ in range(3):
+        await world.archive.run_once()
+        await trio.sleep(POOL_S_MAX)
+    await world.archive.run_once()
+    assert world.account.terms == [(0, None), *((compute_tip(tries), NONCE) for tries in (1, 2, 3))]
+    assert len(world.files) == 1
 
 
 async def test_a_settlement_the_chain_refuses_for_good_costs_one_fee(world: World, autojump_clock) -> None:
