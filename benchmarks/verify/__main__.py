@@ -26,7 +26,7 @@ from benchmarks.verify.figures import measure_commitments, measure_settlement, m
 from benchmarks.verify.honest import POSITIONS, Machines, Model, measure_all
 from benchmarks.verify.quantised import compare_wires
 from benchmarks.verify.torch_side import TorchLayers
-from inference.calibration.calibrate import Wanted, choose_starts, measure_model
+from inference.calibration.calibrate import CalibrationPlan, choose_starts, measure_model
 from inference.calibration.samples import make_samples
 from inference.calibration.tallies import Boundary
 from inference.calibration.thresholds import Chosen, choose
@@ -118,7 +118,7 @@ def measure(groups: tuple[str, ...], windows: int, models: Path, work: Path, con
 def _calibrate(store: ShardStore, model_id: bytes, work: Path, say: Say) -> list[Boundary]:
     architecture = store.load_manifest(model_id).architecture
     samples = make_samples(Tokenizer.load(store, model_id), WINDOWS, architecture.context_max)
-    wanted = Wanted(choose_starts(architecture.layers, SHARDS), samples)
+    wanted = CalibrationPlan(choose_starts(architecture.layers, SHARDS), samples)
     said: set[int] = set()
 
     def tell(done: int, total: int) -> None:

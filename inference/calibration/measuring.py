@@ -16,7 +16,7 @@ from inference.calibration.distances import Distances, Recomputed, send
 from inference.calibration.layer_runs import get_embedded, run_layer
 from inference.calibration.layer_source import LayerSource
 from inference.calibration.substitutes import Weights
-from inference.calibration.tallies import Boundary, Tally
+from inference.calibration.tallies import Boundary, DistanceTally
 from inference.engine.rows import Hidden, Rows
 from inference.errors import FingerprintError
 from inference.fingerprint import Delta
@@ -157,9 +157,9 @@ def _fit(judge: Recomputed) -> list[int]:
     return [one for one in LENGTHS if one <= len(judge.own)]
 
 
-def _add(named: dict[str, dict[int, Tally]], name: str, found: dict[int, Distances]) -> None:
+def _add(named: dict[str, dict[int, DistanceTally]], name: str, found: dict[int, Distances]) -> None:
     for length, distances in found.items():
-        named.setdefault(name, {}).setdefault(length, Tally()).add(distances)
+        named.setdefault(name, {}).setdefault(length, DistanceTally()).add(distances)
 
 
 def _make_claims(judges: Sequence[Recomputed]) -> Iterator[tuple[str, list[Hidden]]]:

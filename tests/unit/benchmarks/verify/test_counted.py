@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.verify.corpus import KINDS
 from benchmarks.verify.counted import count_cheats, count_honest
 from benchmarks.verify.honest import NAMES, cut_windows
-from inference.calibration.tallies import Boundary, Tally
+from inference.calibration.tallies import Boundary, DistanceTally
 from inference.calibration.thresholds import Chosen
 
 CHOSEN = [Chosen(end, 1_000 * end, 1, 0, 0, 0, 0, "", ()) for end in (1, 2)]
@@ -38,7 +38,7 @@ def test_a_window_is_accused_beyond_the_threshold_of_its_end() -> None:
 
 
 def test_a_cheat_that_passes_too_often_is_named() -> None:
-    near, far = Tally(), Tally()
+    near, far = DistanceTally(), DistanceTally()
     near.add(np.array([500] + [9_000] * 99))
     far.add(np.array([9_000] * 100))
     found = count_cheats([Boundary(0, 1, cheats={"near": {1: near}, "far": {1: far, 32: far}})], CHOSEN)
