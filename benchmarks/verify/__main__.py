@@ -21,7 +21,7 @@ from rich.console import Console
 from benchmarks.machine import describe_machine
 from benchmarks.verify.attacks import measure_attacks
 from benchmarks.verify.corpus import draw_sample
-from benchmarks.verify.counted import count_cheats, count_honest
+from benchmarks.verify.counted import count_cheats, count_honest, measure_separation
 from benchmarks.verify.figures import measure_commitments, measure_settlement, measure_wire
 from benchmarks.verify.honest import POSITIONS, Machines, Model, measure_all
 from benchmarks.verify.quantised import compare_wires
@@ -102,6 +102,8 @@ def measure(groups: tuple[str, ...], windows: int, models: Path, work: Path, con
         found["thresholds"] = [asdict(one) | {"missed": len(one.missed)} for one in chosen]
         if "cheats" in groups:
             found["cheats"] = count_cheats(measured, chosen)
+            cuts = [*choose_starts(manifest.architecture.layers, SHARDS), manifest.architecture.layers]
+            found["separation"] = measure_separation(measured, cuts)
         if "honest" in groups:
             model = Model(manifest, store.get_directory(model_id), tokenizer, gguf)
             found["honest"] = _measure_honest(model, chosen, windows, work, say)
