@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from consensus.runtime.balances.state import BalancesParams
-from consensus.runtime.inference.state import InferenceParams
+from consensus.runtime.inference.parameters import InferenceParams
 from consensus.runtime.multisig.state import MultisigParams
 from consensus.runtime.params.protocol import RuntimeParams
 from consensus.runtime.params.state import GovernanceParams
@@ -136,7 +136,7 @@ def build_dev_params() -> RuntimeParams:
             worker_jail_blocks=100,
             equivocation_slash_permille=500,
             capacity_bond_per_layer=10 * NMYL_PER_MYL,
-            audits_per_epoch=0,
+            audits_per_epoch=4,
             audit_score_step_permille=250,
             absence_blocks=30,
             join_blocks=6,

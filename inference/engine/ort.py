@@ -90,13 +90,14 @@ class ShardSession:
         """KV memory for one sequence of up to `capacity` positions. Raises EngineError beyond the context."""
         return KvCache(self.make_memory(1, capacity), 0)
 
-    def run(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...] = ()) -> StageOutput:
+    def run(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...] = (), of_any_size: bool = False) -> StageOutput:
         """Extend the sequence by `rows` ([n] uint32 tokens or [n,C] fp32) and return their outputs.
 
         `logit_rows` are indices into this call's rows; only a last shard answers them. Raises EngineError for rows of
-        another kind or width, NaN, indices out of range, or more positions than the memory holds.
+        another kind or width, NaN, indices out of range, or more positions than the memory holds; RowsOutOfRange for
+        values beyond what the model was calibrated for, unless they may be `of_any_size`.
         """
-        self._check(kv, rows, logit_rows)
+        self._check(kv, rows, logit_rows, of_any_size)
         before = kv.length
         try:
             pieces = [
@@ -155,8 +156,8 @@ class ShardSession:
                 kv.length = length
             raise
 
-    def _check(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...]) -> None:
-        validate_rows(self.shard, rows)
+    def _check(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...], of_any_size: bool = False) -> None:
+        validate_rows(self.shard, rows, of_any_size)
         count = len(rows)
         if kv.length + count > kv.capacity:
             raise EngineError(f"{kv.length} + {count} positions exceed the {kv.capacity} reserved")

@@ -8,7 +8,8 @@ from consensus.runtime.inference import committee_state as committees
 from consensus.runtime.inference import partial, seats, sequences, timing
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.committee_state import Conduct, Standing, VerificationDeposit
-from consensus.runtime.inference.state import Challenge, InferenceParams, Model, Request, Reveal, Session, Worker
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import Challenge, Model, Request, Reveal, Session, Worker
 from consensus.state.reader import StateReader
 from proto_specs.types.manifest import Manifest
 
@@ -145,6 +146,17 @@ def list_open_challenges(state: StateReader, verifier: bytes) -> list[tuple[byte
         (key, inference.challenges.read(state, key)) for _, key in inference.open_challenges.iterate(state, verifier)
     )
     return [(key, timing.extend(state, challenge)) for key, challenge in found if challenge is not None]
+
+
+def is_audit(state: StateReader, challenge: bytes) -> bool:
+    """Whether a challenge is an audit: its inputs are drawn, and its worker's output is on chain nowhere."""
+    return inference.audits.read(state, challenge) is not None
+
+
+def list_open_audits(state: StateReader, worker: bytes) -> list[tuple[bytes, Challenge]]:
+    """(id, challenge) of each audit that a worker has to answer, by id."""
+    found = ((key, inference.challenges.read(state, key)) for _, key in inference.open_audits.iterate(state, worker))
+    return [(key, challenge) for key, challenge in found if challenge is not None]
 
 
 def read_commitment(state: StateReader, challenge: bytes, verifier: bytes) -> bytes | None:

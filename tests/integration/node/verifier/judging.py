@@ -82,7 +82,7 @@ class DrawnChain:
     async def get_manifest(self, model: bytes) -> Manifest | None:
         return await self.network.chain.get_manifest(model)
 
-    async def submit(self, call: Call) -> bytes:
+    async def submit(self, call: Call, tip: int = 0, replaces: bytes | None = None) -> bytes:
         self.submitted.append(call)
         return bytes(32)
 
