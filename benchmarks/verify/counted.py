@@ -14,6 +14,7 @@ from benchmarks.verify.tail import fit_tail
 from inference.calibration.substitutes import Weights
 from inference.calibration.tallies import Boundary, compute_worst
 from inference.calibration.thresholds import MISSED_SHARE_MAX, Chosen
+from proto_specs.limits import WINDOW_POSITIONS
 
 PEAK_SHARE = 0.002
 RESAMPLES = 200
@@ -23,8 +24,12 @@ Windows = NDArray[np.int64]
 
 
 def count_honest(texts: Sequence[Windows], chosen: Sequence[Chosen]) -> dict[str, Any]:
-    """Windows of all texts against the threshold of the boundary that each ends at."""
-    windows = np.concatenate(list(texts))
+    """Windows of all texts against the threshold of the boundary that each ends at.
+
+    Left out are windows that begin at positions 1 to 31: no request has them.
+    """
+    texts = [one[(one[:, 3] == 0) | (one[:, 3] >= WINDOW_POSITIONS)] for one in texts]
+    windows = np.concatenate(texts)
     thresholds = np.array([0, *(one.threshold for one in chosen)])
     column = {name: windows[:, place] for place, name in enumerate(COLUMNS)}
     ratio = column["distance"] / thresholds[column["end"]]

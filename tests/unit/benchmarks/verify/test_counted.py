@@ -30,7 +30,7 @@ def test_a_window_is_accused_beyond_the_threshold_of_its_end() -> None:
         count = 700
         ends, machines = generator.integers(1, 3, count), generator.integers(0, len(NAMES), count)
         distances = generator.exponential(50, count).astype(np.int64)
-        texts.append(np.stack([ends * 0, ends, machines, ends * 0 + 2, ends * 0 + 1, distances], axis=1))
+        texts.append(np.stack([ends * 0, ends, machines, ends * 0 + 40, ends * 0 + 1, distances], axis=1))
     found = count_honest(texts, CHOSEN)
     assert (found["windows"], found["accused"]) == (2_800, 0)
     assert sum(one["windows"] for one in found["machines"].values()) == 2_800
