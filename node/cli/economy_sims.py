@@ -31,7 +31,7 @@ def economy(
     scenario: ScenarioOption = None,
     epochs: EpochsOption = 20,
     seed: SeedOption = 0,
-    seeds: RunsOption = 1,
+    seeds: RunsOption = 4,
     params: ParamsOption = ParamsOf.PUBLIC,
     sweep: SweepOption = False,
     plot: PlotOption = None,
@@ -40,7 +40,8 @@ def economy(
 ) -> None:
     """Honest, lazy, withholding, cheating, colluding and more, against honesty with the same capital: who gains.
 
-    MYL an epoch; a margin is what the deviation loses. Exit status 1 when one of its usual strength pays.
+    MYL an epoch; a margin is what the deviation loses, over the seeds. Exit status 1 when one of the usual strength
+    pays by more than chance.
     """
     if plot is not None:
         plot.mkdir(parents=True, exist_ok=True)

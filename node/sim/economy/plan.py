@@ -17,6 +17,8 @@ from node.sim.economy.parties import SimAccount
 from proto_specs.types.common import NMYL_PER_MYL
 from proto_specs.types.manifest import Architecture, ExecutionProfile, Manifest, ServiceClass, Unit, UnitKind, WireDtype
 
+AUDITS_MAX = 4
+"""Of an epoch, which is short here: what an epoch mints for workers is split among as many."""
 PREFILL_PRICE, DECODE_PRICE, BOND_MYL = 20_000, 80_000, 150
 """What `myelin worker run` asks for a layer and token, and bonds, unless it is told otherwise."""
 BALANCE = 1_000_000 * NMYL_PER_MYL
@@ -92,6 +94,7 @@ def build_params(plan: EconomyPlan) -> RuntimeParams:
     )
     inference = replace(
         base.inference,
+        audits_per_epoch=min(base.inference.audits_per_epoch, AUDITS_MAX),
         worker_unbonding_blocks=100,
         session_expiry_blocks=100_000,
         retention_blocks=100,
