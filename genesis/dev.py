@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from consensus.runtime.balances.state import BalancesParams
-from consensus.runtime.inference.state import InferenceParams
+from consensus.runtime.inference.parameters import InferenceParams
 from consensus.runtime.multisig.state import MultisigParams
 from consensus.runtime.params.protocol import RuntimeParams
 from consensus.runtime.params.state import GovernanceParams

@@ -77,8 +77,8 @@ def _measure(judge: Recomputed, window: slice, claimed: Hidden) -> int:
 class Attack:
     """Texts through a path of stages that end at `cuts`, each of which may spend the threshold in every window."""
 
-    def __init__(self, model: TorchLayers, cuts: tuple[int, ...], budget_ppb: int) -> None:
-        self.model, self.cuts, self.budget = model, cuts, budget_ppb
+    def __init__(self, model: TorchLayers, cuts: tuple[int, ...], budgets_ppb: dict[int, int]) -> None:
+        self.model, self.cuts, self.budgets = model, cuts, budgets_ppb
 
     def run(self, tokens: Tokens, attackers: frozenset[int]) -> tuple[Hidden, list[Spent]]:
         """Logits [P,V] of the text when the stages that end at `attackers` attack, and what each window spent."""
@@ -92,7 +92,7 @@ class Attack:
                 aim = self.model.compute_lead_gradient(end, rows)
                 for first in range(0, len(rows), WINDOW):
                     window = slice(first, min(first + WINDOW, len(rows)))
-                    spent.append(spend(judge, window, aim[window], self.budget))
+                    spent.append(spend(judge, window, aim[window], self.budgets[end]))
                     rows[window] = spent[-1].claimed
             entered, start = rows, end
         return self.model.compute_logits(entered), spent

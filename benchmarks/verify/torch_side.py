@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,21 @@ class TorchLayers:
                 one.remove()
             body.layers, body.config.num_hidden_layers = torch.nn.ModuleList(self._layers), len(self._layers)
         return found
+
+    @contextmanager
+    def change_weights(self, start: int, end: int, change: Callable[[Hidden], Hidden]) -> Iterator[None]:
+        """Every matrix of layers [start, end) as `change` makes it, for a while."""
+        import torch
+
+        found = [one for layer in self._layers[start:end] for one in layer.parameters() if one.dim() == 2]
+        kept = [one.data.clone() for one in found]
+        try:
+            for one in found:
+                one.data.copy_(torch.from_numpy(change(one.data.numpy().copy())))
+            yield
+        finally:
+            for one, before in zip(found, kept, strict=True):
+                one.data.copy_(before)
 
     def compute_logits(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits [n,V] of rows after the last layer."""

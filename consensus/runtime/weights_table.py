@@ -65,7 +65,7 @@ CALLS: Final[dict[str, dict[str, Cost]]] = {
     "Unbond": {"": (65_000, 1, 0, 0, 1)},
     "Undelegate": {"": (610_000, 23, 1, 8, 23)},
     "Unjail": {"": (5_950, 3, 0, 0, 1)},
-    "UnregisterVerifier": {"": (18_000, 3, 0, 0, 2)},
+    "UnregisterVerifier": {"": (30_000, 7, 1, 1, 5)},
     "UpdateWorker": {"": (43_000, 5, 0, 0, 4), "addresses": (2_000, 0, 0, 0, 0)},
     "VoteParams": {"": (37_000, 3, 0, 2, 2)},
     "WithdrawUnbonded": {"": (415_000, 62, 0, 0, 4)},

@@ -10,14 +10,8 @@ import trio
 
 from consensus.runtime.arithmetic import PERMILLE
 from consensus.runtime.inference import draws, queries
-from consensus.runtime.inference.state import (
-    InferenceParams,
-    Request,
-    Session,
-    SessionStatus,
-    Worker,
-    WorkerStatus,
-)
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import Request, Session, SessionStatus, Worker, WorkerStatus
 from consensus.state.reader import StateReader
 from node.client.chain_view import ReadRefused, SessionEntry, WorkerEntry
 from node.client.rpc_errors import RpcError

@@ -20,15 +20,8 @@ from consensus.runtime.context import Environment
 from consensus.runtime.inference import draws, roster, seats
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.events import AuditDrawn, AuditScored, CommitteeEmpty, VerifierPaid
-from consensus.runtime.inference.state import (
-    DRAW_DELAY_BLOCKS,
-    Audit,
-    AuditPlan,
-    DueKind,
-    InferenceParams,
-    Worker,
-    WorkerStatus,
-)
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import DRAW_DELAY_BLOCKS, Audit, AuditPlan, DueKind, Worker, WorkerStatus
 from consensus.runtime.staking import state as staking
 from consensus.runtime.staking.emission import compute_emission_parts
 from proto_specs.hashing import Tag, hash_tagged

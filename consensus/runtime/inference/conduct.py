@@ -25,7 +25,8 @@ from consensus.runtime.inference import committee_state as committees
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.committee_state import CLEAN, Conduct
 from consensus.runtime.inference.events import WorkerJailed
-from consensus.runtime.inference.state import InferenceParams, Worker
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import Worker
 
 
 def compute_charge(params: InferenceParams, gross: int, challenge_ppm: int, bond: int) -> int:

@@ -23,13 +23,13 @@ from consensus.runtime.inference import draws, payments, seats
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.committee_events import DrawPostponed
 from consensus.runtime.inference.events import ChallengeContested
+from consensus.runtime.inference.parameters import InferenceParams
 from consensus.runtime.inference.state import (
     DRAW_DELAY_BLOCKS,
     ROUNDS_MAX,
     Challenge,
     CommitteeMember,
     DueKind,
-    InferenceParams,
     Reveal,
 )
 from consensus.runtime.inference.tally import list_counted

@@ -14,7 +14,8 @@ from consensus.runtime.inference.committee_events import DrawPostponed
 from consensus.runtime.inference.committee_state import PostponedDraw
 from consensus.runtime.inference.errors import CommitteeTooSmall
 from consensus.runtime.inference.events import ChallengeDrawn, CommitteeEmpty
-from consensus.runtime.inference.state import Challenge, CommitteeMember, DueKind, InferenceParams, StageStatus
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import Challenge, CommitteeMember, DueKind, StageStatus
 from consensus.runtime.staking.state import read_validators
 from consensus.runtime.system.space import read_paused
 from consensus.state.reader import StateReader

@@ -8,7 +8,8 @@ from consensus.runtime.inference import committee_state as committees
 from consensus.runtime.inference import partial, seats, sequences, timing
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.committee_state import Conduct, Standing, VerificationDeposit
-from consensus.runtime.inference.state import Challenge, InferenceParams, Model, Request, Reveal, Session, Worker
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import Challenge, Model, Request, Reveal, Session, Worker
 from consensus.state.reader import StateReader
 from proto_specs.types.manifest import Manifest
 

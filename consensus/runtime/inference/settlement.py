@@ -33,11 +33,11 @@ from consensus.runtime.inference.errors import (
     WrongModel,
 )
 from consensus.runtime.inference.events import RequestSettled
+from consensus.runtime.inference.parameters import InferenceParams
 from consensus.runtime.inference.partial import StagePart
 from consensus.runtime.inference.state import (
     DRAW_DELAY_BLOCKS,
     DueKind,
-    InferenceParams,
     Model,
     Request,
     RequestStage,

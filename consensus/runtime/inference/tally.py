@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
-from consensus.runtime.inference.state import CommitteeMember, InferenceParams, Reveal
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import CommitteeMember, Reveal
 from proto_specs.limits import FINGERPRINT_DIMENSIONS, FINGERPRINT_TOLERANCE_PPB
 from proto_specs.types.calls import Outcome
 

@@ -6,7 +6,8 @@ Genesis checks a chain spec with them, and so does every change by vote. Votes h
 from __future__ import annotations
 
 from consensus.runtime.arithmetic import BALANCE_MAX
-from consensus.runtime.inference.state import DRAW_DELAY_BLOCKS, InferenceParams
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import DRAW_DELAY_BLOCKS
 from consensus.runtime.params.errors import UnsoundParams
 from consensus.runtime.params.protocol import RuntimeParams
 from consensus.runtime.params.state import GovernanceParams

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from consensus.runtime.inference import queries
-from consensus.runtime.inference.state import InferenceParams, Model, Request, Session, Worker
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import Model, Request, Session, Worker
 from node.local_api.methods.params import Params
 from node.local_api.methods.schemas import (
     ACCOUNT,

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.events import AuditDrawn, ChallengeContested, ChallengeDrawn
-from consensus.runtime.inference.state import Challenge, InferenceParams, WorkerStatus
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import Challenge, WorkerStatus
 from consensus.runtime.receipts import Receipt
 from node.sim.economy.blocks import MadeBlock, SimLedger
 from node.sim.economy.committees import CommitteeDuty, DrawnWindow, VerifierPolicy

@@ -72,6 +72,7 @@ CASES: list[tuple[list[Any], Call]] = [
     (["report-absent", ID_TEXT], calls.ReportAbsent(ID)),
     (["retire-worker", ID_TEXT], calls.RetireWorker(ID)),
     (["register-verifier", ID_TEXT], calls.RegisterVerifier(ID)),
+    (["unregister-verifier", ID_TEXT], calls.UnregisterVerifier(ID)),
     (["open-session", ID_TEXT, ID_TEXT, "5nmyl", "7", "9"], calls.OpenSession(ID, ID, 5, 7 * MYL, 9)),
     (["top-up-session", ID_TEXT, "1.5"], calls.TopUpSession(ID, 1_500_000_000)),
     (["close-session", ID_TEXT], calls.CloseSession(ID)),

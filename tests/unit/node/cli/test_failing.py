@@ -59,6 +59,7 @@ CASES: dict[str, tuple[ExitStatus, list[str]]] = {
     "tx retire-validator": (NODELESS, []),
     "tx register-model": (NODELESS, ["@{tmp}/none"]),
     "tx register-verifier": (NODELESS, [HASH]),
+    "tx unregister-verifier": (NODELESS, [HASH]),
     "tx top-up-session": (NODELESS, [HASH, "1"]),
     "tx open-session": (NODELESS, [HASH, HASH, "1", "1", "1"]),
     "tx commit-verdict": (NODELESS, [HASH, HASH]),

@@ -177,10 +177,10 @@ async def test_few_wait_for_their_turn(world: Stating) -> None:
     assert len(answers) - len(refused) >= WAITING_MAX
 
 
-def commit(statement: Statement) -> CommittedStatement:
+def commit(statement: Statement, model: bytes) -> CommittedStatement:
     stages = tuple((one.worker, one.start, one.end) for one in statement.path)
     root = SumNode(statement.root, statement.positions)
-    return CommittedStatement(statement.genesis, statement.session, stages, statement.requests, root)
+    return CommittedStatement(statement.genesis, statement.session, model, stages, statement.requests, root)
 
 
 async def open_point(world: Stating, stage: int, statement: Statement, point: int) -> Opening:
@@ -203,7 +203,8 @@ async def test_every_position_is_opened_after_a_restart(world: Stating) -> None:
     for stage in range(STAGES):
         for point in range(0, statement.positions, 7):
             opening = await open_point(world, stage, statement, point)
-            args = (commit(statement), stage, point, SESSION_KEY.public_key, make_manifest())
+            committed = commit(statement, opening.order.order.model)
+            args = (committed, stage, point, SESSION_KEY.public_key, make_manifest())
             found = authenticate_statement_opening(opening, *args)
             before = [one.own_positions for one in proposal.leaves[: opening.place.index]]  # type: ignore[union-attr]
             within = point - sum(before)

@@ -114,13 +114,13 @@ def test_verdicts_move_the_money_of_all_requests(world: World) -> None:
 
 
 def test_undrawn_stages_are_paid_at_the_draw() -> None:
-    world = World(base_challenge_ppm=0, probation_passes=0)
+    world = World(base_challenge_ppm=0, probation_value=0)
     world.chain.expect_ok(world.client, state_requests(world, range(COUNT)))
     assert len(pick(world.chain.skip(2), StagePaid)) == 3
 
 
 def test_nothing_of_a_statement_is_left_in_the_end() -> None:
-    world = World(requests_max=COUNT, base_challenge_ppm=0, probation_passes=0, retention_blocks=6)
+    world = World(requests_max=COUNT, base_challenge_ppm=0, probation_value=0, retention_blocks=6)
     call = state_requests(world, range(COUNT))
     world.chain.expect_ok(world.client, call)
     assert pick(world.chain.skip(2), SessionClosed), "it has served every request that it was opened for"
@@ -235,7 +235,7 @@ def test_a_closed_session_settles_nothing(world: World) -> None:
 
 def test_the_exposure_is_over_the_total() -> None:
     """A statement that no bond bears is refused, and its halves settle one after the other."""
-    world = World(worker_bond_min=1, base_challenge_ppm=10_000, probation_passes=0)
+    world = World(worker_bond_min=1, base_challenge_ppm=10_000, probation_value=0)
     eve = get_dev_identity("eve")
     bond = -(-3 * 3 * GROSS * 1000 // 900)
     world.chain.expect_ok(eve, world.register_worker(eve, 0, 2, bond=bond))
