@@ -148,12 +148,15 @@ class StageRequest:
             return None
         return JoinSettlement(self._setup.order, voucher, (roots,))
 
+    def _with_voucher(self, record: RequestRecord | None) -> RequestRecord | None:
+        return None if record is None else replace(record, voucher=self._get_voucher())
+
     def _get_voucher(self) -> SignedVoucher | None:
         return self._book.voucher if self._place.is_last else self._promises.voucher
 
     def get_prefix_record(self) -> RequestRecord | None:
         """The windows that all stages up to this one have signed; None without any, and once the request is kept."""
-        return None if self.is_finished else self._pledges.conclude(0)
+        return None if self.is_finished else self._with_voucher(self._pledges.conclude(0))
 
     def get_kept(self) -> KeptRows | None:
         """The rows in and out, for an order that goes on from here. A last stage's tokens are drawn anew."""
@@ -289,7 +292,7 @@ class StageRequest:
 
     def _on_conclude(self, told: Conclude) -> list[StageEffect]:
         """Keep what may be drawn, and free everything."""
-        record = self._pledges.conclude(told.windows)
+        record = self._with_voucher(self._pledges.conclude(told.windows))
         effects: list[StageEffect] = [] if record is None else [Retain(record)]
         if told.settlement is not None:
             effects.append(SubmitSettlement(told.settlement))
@@ -384,8 +387,8 @@ class StageRequest:
             return []
         roots = (*before, self._pledges.sign_roots(total))
         self._advance(StageEvent.ALL_SIGNED)
-        record = replace(self._pledges.make_record(windows), voucher=self._get_voucher())
-        effects: list[StageEffect] = [Retain(record)]
+        record = self._with_voucher(self._pledges.make_record(windows))
+        effects: list[StageEffect] = [] if record is None else [Retain(record)]
         if self._place.is_last:
             assert self._book.voucher is not None, "a last stage finishes with a voucher"
             effects.append(SubmitSettlement(Settle(self._setup.order, self._book.voucher, roots)))

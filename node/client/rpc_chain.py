@@ -190,7 +190,7 @@ class RpcChain:
     async def get_settled_positions(self, request: bytes) -> int | None:
         """See ChainView."""
         found = await self.get_request(request)
-        return None if found is None else found.positions
+        return None if found is None else found.paid_positions
 
     async def get_request(self, request: bytes) -> Request | None:
         """A settled request."""
