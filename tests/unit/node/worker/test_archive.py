@@ -187,7 +187,7 @@ async def test_a_record_that_was_never_settled_is_forgotten_after_a_day(world: W
 async def test_a_request_that_was_settled_up_to_a_prefix_is_opened_under_those_roots(world: World) -> None:
     """Somebody of the path settled earlier windows than this stage keeps: the leaf hashes are those of the roots."""
     await world.archive.retain(world.records[1])
-    world.account.requests[world.request] = SimpleNamespace(open_stages=3, windows=2)
+    world.account.requests[world.request] = SimpleNamespace(open_stages=3, stages=[SimpleNamespace(windows=2)] * 3)
     world.account.challenge = SimpleNamespace(window=1, point=None, outcome=None)
     opening = decode(Opening, await world.archive.open(encode(OpeningRequest(world.request, 1, 1))))
     assert len(opening.input_hashes) == len(opening.output_hashes) == 2
@@ -198,7 +198,7 @@ async def test_a_request_that_was_settled_up_to_a_prefix_is_opened_under_those_r
 
 async def test_only_the_drawn_window_is_opened_and_only_while_it_is_open(world: World) -> None:
     await world.archive.retain(world.records[1])
-    world.account.requests[world.request] = SimpleNamespace(open_stages=3, windows=3)
+    world.account.requests[world.request] = SimpleNamespace(open_stages=3, stages=[SimpleNamespace(windows=3)] * 3)
     asked = encode(OpeningRequest(world.request, 1, 2))
     refused = [
         None,
