@@ -7,6 +7,7 @@ stage brings the chain its own roots and the best voucher it has. Records on dis
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,7 @@ from node.client.chain_view import ChainUnreachable, SessionEntry
 from node.client.errors import CallFailed, TransactionLost
 from node.client.rpc_errors import RpcError
 from node.worker.claims import make_claim
+from node.worker.double_watch import report_double
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.promise_calls import JoinSettlement
 from proto_specs.types.request import compute_request_id, sign_stage_roots
@@ -33,6 +35,8 @@ CLOSING_BLOCKS: Final = 6
 """Of a session that closes, a stage waits no longer than until so many blocks are left."""
 SENT_S: Final = 20.0
 """When a call that was sent is looked for again."""
+OVERLAP_ERRORS: Final = frozenset({"EscrowTooLow", "SequenceUsed"})
+"""Refusals that only a client causes which promised something twice."""
 TEMPORARY_ERRORS: Final = frozenset({"ExposureExceeded"})
 
 
@@ -47,8 +51,10 @@ class _Part:
 class Joins:
     """Parts by request."""
 
-    def __init__(self, account: SigningAccount) -> None:
+    def __init__(self, account: SigningAccount, is_stated: Callable[[bytes], bool]) -> None:
+        """`is_stated`: whether this worker signed a statement that holds a request."""
         self._account = account
+        self._is_stated = is_stated
         self._parts: dict[bytes, _Part] = {}
 
     def __len__(self) -> int:
@@ -87,7 +93,9 @@ class Joins:
                 return True
             return await self._send(request, part)
         if await chain.is_sequence_used(order.session, order.sequence):
-            return True  # in a statement, which this worker has signed, or by another order of the client
+            if not self._is_stated(request):
+                await report_double(self._account, part.call.order, part.call.voucher)
+            return True
         session = await chain.get_session(order.session)
         if session is None or not session.is_settleable:
             logger.error("request %s was settled by nobody before its session closed", request.hex()[:12])
@@ -105,6 +113,8 @@ class Joins:
             except CallFailed as error:
                 if error.error not in TEMPORARY_ERRORS:
                     logger.warning("this stage's part of %s is refused: %s", request.hex()[:12], error)
+                    if error.error in OVERLAP_ERRORS:
+                        await report_double(self._account, part.call.order, part.call.voucher)
                     return error.error != "NothingToJoin"
             return False
         try:
