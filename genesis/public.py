@@ -42,6 +42,7 @@ def build_public_params() -> RuntimeParams:
         committee_size=3,
         fails_min=2,
         retention_blocks=2 * DAY_BLOCKS,
+        audits_per_epoch=64,
         absence_blocks=600,
         join_blocks=30,
         client_bond_blocks=HOUR_BLOCKS,

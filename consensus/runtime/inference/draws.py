@@ -15,7 +15,14 @@ from consensus.runtime.inference.committee_state import PostponedDraw
 from consensus.runtime.inference.errors import CommitteeTooSmall
 from consensus.runtime.inference.events import ChallengeDrawn, CommitteeEmpty
 from consensus.runtime.inference.parameters import InferenceParams
-from consensus.runtime.inference.state import Challenge, CommitteeMember, DueKind, StageStatus
+from consensus.runtime.inference.state import (
+    Challenge,
+    CommitteeMember,
+    DueKind,
+    Request,
+    RequestStage,
+    StageStatus,
+)
 from consensus.runtime.staking.state import read_validators
 from consensus.runtime.system.space import read_paused
 from consensus.state.reader import StateReader
@@ -31,8 +38,11 @@ def draw_request(env: Environment, request_id: bytes) -> None:
     for index, stage in enumerate(request.stages):
         if stage.status != StageStatus.AWAITING_DRAW:
             continue
-        places = range(request.first_window, stage.windows) if request.requests is None else range(request.positions)
-        place = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, places)
+        if request.requests is None:
+            windows = range(request.first_window, stage.windows)
+            place = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, windows)
+        else:
+            place = compute_point(env.block.beacon, request_id, index, stage, request)
         if place is None:
             payments.pay_stage(env, request_id, index, None, ())
         else:
@@ -47,18 +57,40 @@ def draw_postponed(env: Environment, challenge_id: bytes) -> None:
     _seat_stage(env, waiting.request, waiting.stage, waiting.place, waiting.tries)
 
 
-def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, places: range) -> int | None:
-    """The challenged one of `places`, or None. The first 8 bytes of the draw (big-endian) decide, the next 8 choose.
+def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, windows: range) -> int | None:
+    """The challenged window, or None. The first 8 bytes of the draw (big-endian) decide, the next 8 choose.
 
-    H = hash(DRAW, beacon || request || stage as one byte); challenged iff u64(H[0:8]) x 10^6 < ppm x 2^64. Places are
-    a request's own windows, or a statement's positions. These are fewer than 2^34, so that the remainder favours none
-    of them by more than 2^-30 of its chance.
+    H = hash(DRAW, beacon || request || stage as one byte); challenged iff u64(H[0:8]) x 10^6 < ppm x 2^64.
     """
-    assert places, "a settled request has positions of its own"
-    drawn = hash_tagged(Tag.DRAW, beacon + request_id + bytes([stage]))
-    if int.from_bytes(drawn[:8], "big") * PPM >= challenge_ppm << 64:
+    assert windows, "a settled request has positions of its own"
+    drawn = _draw(beacon, request_id, stage, challenge_ppm)
+    return None if drawn is None else windows[int.from_bytes(drawn[:8], "big") % len(windows)]
+
+
+def compute_point(beacon: bytes, statement_id: bytes, index: int, stage: RequestStage, request: Request) -> int | None:
+    """The challenged point of a statement's stage, or None: a nmyl of its gross, and what that pays for.
+
+    H as in `compute_draw`; nmyl number u128(H[8:24]) mod gross. The first `prompt_gross` pay for the billed prompt
+    positions, each the same, the others for the tokens. The remainder favours no nmyl by more than 2^-64 of its chance.
+    """
+    drawn = _draw(beacon, statement_id, index, stage.challenge_ppm)
+    if drawn is None:
         return None
-    return places[int.from_bytes(drawn[8:16], "big") % len(places)]
+    nmyl = int.from_bytes(drawn, "big") % stage.gross
+    return compute_paid(nmyl, stage.gross, stage.prompt_gross, request.prompt_tokens, request.tokens)
+
+
+def compute_paid(nmyl: int, gross: int, prompt_gross: int, prompt_tokens: int, tokens: int) -> int:
+    """The point that nmyl number `nmyl` of a statement's `gross` pays for, 0 <= nmyl < gross."""
+    if nmyl < prompt_gross:
+        return nmyl * prompt_tokens // prompt_gross
+    return prompt_tokens + (nmyl - prompt_gross) * tokens // (gross - prompt_gross)
+
+
+def _draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int) -> bytes | None:
+    """16 bytes to choose a place by, when the stage is challenged."""
+    drawn = hash_tagged(Tag.DRAW, beacon + request_id + bytes([stage]))
+    return drawn[8:24] if int.from_bytes(drawn[:8], "big") * PPM < challenge_ppm << 64 else None
 
 
 def check_committees(env: Environment, model: bytes, client: bytes, operators: Sequence[bytes]) -> None:

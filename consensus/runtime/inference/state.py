@@ -182,6 +182,7 @@ class RequestStage:
     """One stage of a settled request. `challenge_ppm` is the probability it is drawn with.
 
     `positions` are those that its roots are over: in a settlement that was joined stages may have different ones.
+    `prompt_gross` is what of a statement's gross is for prompt positions: the draw is by it.
     """
 
     worker: PublicKey
@@ -194,6 +195,7 @@ class RequestStage:
     input_root: Hash32
     output_root: Hash32
     positions: U64
+    prompt_gross: Balance = 0
 
     @property
     def windows(self) -> int:
@@ -254,8 +256,8 @@ class Challenge:
 
     It may have several rounds. Each later round begins in the committee at its entry of `round_starts`; members from
     the last entry on sit now. Beacon, deadlines, `committed` and `revealed` are those of the last round. Between the
-    order and the draw of a round no member sits. Of a statement a position was drawn, `point` of all its positions, and
-    `window` is 0. `paused` is `read_paused` when the deadlines were set: they move by as much as it has grown since.
+    order and the draw of a round no member sits. Of a statement a `point` was drawn (sum_tree.py), and `window` is 0.
+    `paused` is `read_paused` when the deadlines were set: they move by as much as it has grown since.
     """
 
     request: Hash32
