@@ -91,6 +91,8 @@ def build_dev_params() -> RuntimeParams:
             weight_price_max=200_000,
             fullness_target_permille=500,
             weight_price_change_denominator=64,
+            reserved_permille=250,
+            due_permille=200,
         ),
         balances=BalancesParams(existential_deposit=1_000_000),
         staking=StakingParams(

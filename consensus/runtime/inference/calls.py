@@ -7,7 +7,7 @@ from dataclasses import replace
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import HoldReason
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import absence, asks, roster
+from consensus.runtime.inference import absence, asks, oblivion, roster
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import (
     AlreadyVerifier,
@@ -154,7 +154,7 @@ def register_verifier(env: Environment, signer: bytes, call: RegisterVerifier) -
         raise OperatorNotElected("only operators of elected validators verify")
     if inference.verifiers.contains(env.state, call.model, signer):
         raise AlreadyVerifier("registered for this model already")
-    inference.verifiers.add(env.state, call.model, signer)
+    oblivion.add_verifier(env, call.model, signer)
     env.emit(VerifierRegistered(call.model, signer))
 
 

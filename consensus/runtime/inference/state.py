@@ -65,7 +65,7 @@ class InferenceParams:
 
 
 class WorkerStatus(enum.IntEnum):
-    """ACTIVE workers take work. RETIRING and EJECTED ones wait for their bond. RELEASED ones are history.
+    """ACTIVE workers take work. RETIRING and EJECTED ones wait for their bond. RELEASED ones are soon forgotten.
 
     ABSENT ones are bonded and take none until they announce themselves again.
     """
@@ -108,6 +108,8 @@ class DueKind(enum.IntEnum):
     AUDIT_DRAW = 8
     FORGET_AUDIT = 9
     ABSENCE_EXPIRY = 10
+    FORGET_WORKER = 21
+    VERIFIER_EXPIRY = 22
 
 
 @record
@@ -176,7 +178,8 @@ class Session:
     """A client's escrow. `escrow` is the part that no settled request has claimed; it is returned at `close_height`.
 
     `deposit` is all that was ever escrowed, `released` what settled requests left of their slices: so orders may
-    promise the positions [0, deposit + released).
+    promise the positions [0, deposit + released). `paused_before` counts the blocks without sure room for a settlement
+    up to the opening, the notice or the last extension: by as many as came since then it closes later.
     """
 
     client: AccountId
@@ -192,6 +195,7 @@ class Session:
     requests_open: U32
     opened_height: U64
     close_height: U64
+    paused_before: U64 = 0
 
     @property
     def promisable(self) -> int:
@@ -320,6 +324,9 @@ left_ranges: StorageMap[LeftRange] = StorageMap("inference.left_range", (PublicK
 workers_by_model = StorageSet("inference.worker_by_model", (Hash32, PublicKey))
 workers_by_operator = StorageSet("inference.worker_by_operator", (AccountId, PublicKey))
 verifiers = StorageSet("inference.verifier", (Hash32, AccountId))
+verifier_models = StorageSet("inference.verifier_model", (AccountId, Hash32))
+"""`verifiers` by operator. While an operator has any, a deadline asks whether it is still a candidate."""
+
 sessions: StorageMap[Session] = StorageMap("inference.session", (Hash32,), Session)
 sessions_by_client = StorageSet("inference.session_by_client", (AccountId, Hash32))
 requests: StorageMap[Request] = StorageMap("inference.request", (Hash32,), Request)
@@ -341,6 +348,8 @@ absence_reports: StorageMap[int] = StorageMap("inference.absence_report", (Publi
 """The block from which a verifier's report about a worker counts no more."""
 jails: StorageMap[int] = StorageMap("inference.jail", (AccountId,), U64)
 due = StorageSet("inference.due", (U64, U8, Hash32))
+due_from: StorageValue[int] = StorageValue("inference.due_from", U64, 0)
+"""The lowest height at which something due is left over from blocks before; 0 when nothing is."""
 
 
 def read_jail(state: StateReader, operator: bytes) -> int:

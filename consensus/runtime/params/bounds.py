@@ -48,10 +48,11 @@ FIXED: dict[str, str] = {
 """Parameters that stay as genesis set them, each with the reason."""
 
 SYSTEM = {
-    # Every single call fits, with room for dozens of votes. More than 4 s of work in a block outlasts the timeouts.
-    "system.block_weight_max": Bound(CALL_WEIGHT_MAX + 100_000, 4 * _WEIGHT_SECOND),
+    # Every single call fits into what is left when shares are reserved, with room for dozens of votes. More than 4 s of
+    # work in a block outlasts the timeouts.
+    "system.block_weight_max": Bound(2 * CALL_WEIGHT_MAX, 4 * _WEIGHT_SECOND),
     # Every valid transaction fits, next to the rest of the block.
-    "system.block_bytes_max": Bound(2 * EXTRINSIC_BYTES_MAX, BLOCK_BYTES_MAX - BLOCK_OVERHEAD_BYTES_MAX),
+    "system.block_bytes_max": Bound(4 * EXTRINSIC_BYTES_MAX, BLOCK_BYTES_MAX - BLOCK_OVERHEAD_BYTES_MAX),
     # With all three at their maximum a vote costs 2 MYL.
     "system.fee_base": Bound(0, NMYL_PER_MYL),
     "system.byte_price": Bound(0, 100_000),
@@ -60,6 +61,10 @@ SYSTEM = {
     "system.fullness_target_permille": Bound(100, 900),
     # At 8 a full block moves the price by an eighth; a faster price would swing past the level that fills a block.
     "system.weight_price_change_denominator": Bound(8, 4_096),
+    # With both at their most half of a block is left for common calls. Without a reserve verdicts can be kept out.
+    "system.reserved_permille": Bound(50, 300),
+    # Work that is due is done some day whatever this is; below a twentieth of a block that day could be far.
+    "system.due_permille": Bound(50, 200),
 }
 
 BALANCES = {
