@@ -28,8 +28,8 @@ from consensus.state.storage import StateWriter, StorageValue
 from proto_specs.codec import U64, record
 from proto_specs.limits import BLOCK_EXTRINSICS_MAX
 
-MARGIN_DIVISOR = 4
-"""A part is full when less than a quarter of the duties' part is left of it: one more call may not fit."""
+MARGIN_DIVISOR = 2
+"""A part is full when less than half of what is reserved for it is left: one more of its calls may not fit."""
 
 
 class Space(enum.IntEnum):
@@ -118,14 +118,14 @@ class BlockSpace:
         self.count += 1
 
     def is_full(self, space: Space) -> bool:
-        """Whether one more call of this part could fail to fit."""
-        room, whole, below = self._rooms[space], self._rooms[Space.DUTY], self._rooms[Space.SETTLEMENT]
+        """Whether one more call of this reserved part could fail to fit."""
+        room, below = self._rooms[space], self._rooms[Space(space - 1)]
         return any(
-            left < (all_ - rest) // MARGIN_DIVISOR
-            for left, all_, rest in (
-                (room.weight - self.weight, whole.weight, below.weight),
-                (room.bytes - self.bytes, whole.bytes, below.bytes),
-                (room.count - self.count, whole.count, below.count),
+            whole - used < (whole - rest) // MARGIN_DIVISOR
+            for used, whole, rest in (
+                (self.weight, room.weight, below.weight),
+                (self.bytes, room.bytes, below.bytes),
+                (self.count, room.count, below.count),
             )
         )
 
