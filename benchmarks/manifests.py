@@ -45,5 +45,6 @@ def build_manifest(layers: int, **fields: Any) -> Manifest:
         units=tuple(Unit(kind, index, 100, ((kind << 8) + index).to_bytes(2, "big") * 16, ()) for kind, index in kinds),
         profile=ExecutionProfile("fp32", "ort", "cpu", 30_000, 1000, 1, 4_000),
         ranges=(),
+        thresholds=(),
     )
     return replace(manifest, **fields)

@@ -7,14 +7,26 @@ what they cost.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from proto_specs.errors import ProtocolError
-from proto_specs.limits import GRAMMAR_BYTES_MAX, LOGPROBS_MAX, OPENING_BYTES_MAX, POSITIONS_MAX, WINDOW_POSITIONS
+from proto_specs.limits import (
+    GRAMMAR_BYTES_MAX,
+    LOGPROBS_MAX,
+    OPENING_BYTES_MAX,
+    POSITIONS_MAX,
+    SESSION_SEQUENCES_MAX,
+    UNVOUCHED_TOKENS_MAX,
+    WINDOW_POSITIONS,
+)
 from proto_specs.types.manifest import Manifest, WireDtype
-from proto_specs.types.request import Continuation, Order, compute_positions, compute_windows
+from proto_specs.types.request import Continuation, Order, PathStage, compute_positions, compute_windows
 from proto_specs.types.sampling import GRAMMAR_ENGINE, GRAMMAR_ENGINE_VERSION, GrammarKind, SamplingParams
+
+COMPUTED_AHEAD_MAX: Final = UNVOUCHED_TOKENS_MAX + 1
+"""Tokens an honest worker may be ahead of the last voucher: those it sends unvouched, and one that it holds back."""
 
 MILLI: Final = 1000
 TEMPERATURE_MILLI_MAX: Final = 100 * MILLI
@@ -26,6 +38,7 @@ LEAF_BYTES_MAX: Final = 384
 _HASH_BYTES: Final = 34
 _PATH_STAGE_BYTES: Final = 64
 _ORDER_BYTES: Final = 8 * 1024
+_PLACE_BYTES: Final = 4 * 1024
 _TOKEN_BYTES: Final = 4
 
 
@@ -60,10 +73,9 @@ def validate_order(order: Order, bounds: ModelBounds) -> None:
     """Raises OrderInvalid for what no stage can compute or no verifier could judge."""
     if order.service_class != bounds.service_class:
         raise OrderInvalid(f"the model is served in class {bounds.service_class}, not {order.service_class}")
-    joints = [0, *(one.end for one in order.path)]
-    is_joined = all(one.start == at < one.end for one, at in zip(order.path, joints, strict=False))
-    if joints[-1] != bounds.layers or not is_joined:
-        raise OrderInvalid(f"the path does not cover layers 0 to {bounds.layers - 1} in order")
+    validate_path(order.path, bounds.layers)
+    if order.sequence >= SESSION_SEQUENCES_MAX:
+        raise OrderInvalid(f"a session has the numbers 0 to {SESSION_SEQUENCES_MAX - 1}, not {order.sequence}")
     if order.prompt_tokens < 1 or order.tokens_max < 1:
         raise OrderInvalid("a request has at least one prompt token and asks for at least one")
     positions = compute_positions(order.prompt_tokens, order.tokens_max)
@@ -79,6 +91,14 @@ def validate_order(order: Order, bounds: ModelBounds) -> None:
     validate_sampling(order.sampling, bounds.vocab)
 
 
+def validate_path(path: Sequence[PathStage], layers: int) -> None:
+    """Raises OrderInvalid unless the stages cover layers [0, layers) in order, each once."""
+    joints = [0, *(one.end for one in path)]
+    is_joined = all(one.start == at < one.end for one, at in zip(path, joints, strict=False))
+    if joints[-1] != layers or not is_joined:
+        raise OrderInvalid(f"the path does not cover layers 0 to {layers - 1} in order")
+
+
 def validate_continuation(prompt_tokens: int, continuation: Continuation) -> None:
     """Raises OrderInvalid for a continuation that goes on from nothing, or bills less than one position."""
     if continuation.epoch < 1:
@@ -88,6 +108,25 @@ def validate_continuation(prompt_tokens: int, continuation: Continuation) -> Non
     settled = continuation.settled_positions
     if settled % WINDOW_POSITIONS or settled >= prompt_tokens:
         raise OrderInvalid(f"{settled} settled positions are not whole windows of a prompt of {prompt_tokens}")
+
+
+def validate_positions(order: Order, tokens: int, positions: int, *, is_final: bool) -> None:
+    """Raises OrderInvalid when `positions` computed do not fit `tokens` vouched for, by a final voucher or another.
+
+    A request that ran to its end has exactly the positions of its tokens. In an aborted one workers may have computed
+    more than the client vouched for, by as many tokens as workers go without a voucher; the voucher decides the bill.
+    This bound keeps a worker from settling an old voucher for work that was vouched for later. One that ended within
+    its prompt has whole windows of it, and bills no more. Positions that the order before settled are not enough.
+    """
+    if tokens > order.tokens_max:
+        raise OrderInvalid(f"{tokens} tokens were vouched for, {order.tokens_max} were ordered")
+    billed = most = compute_positions(order.prompt_tokens, tokens)
+    if not is_final:
+        most = compute_positions(order.prompt_tokens, min(tokens + COMPUTED_AHEAD_MAX, order.tokens_max))
+    is_prompt = tokens == 0 and positions % WINDOW_POSITIONS == 0
+    least = order.settled_positions + 1 if is_prompt else max(billed, order.settled_positions + 1)
+    if not least <= positions <= most:
+        raise OrderInvalid(f"{positions} positions computed, {least} to {most} expected")
 
 
 def validate_sampling(sampling: SamplingParams, vocab: int) -> None:
@@ -129,11 +168,11 @@ def compute_opening_bytes_max(window: int, windows: int, stages: int, row_bytes:
     """Upper bound of an honest opening's encoding; a verifier reads no more. `row_bytes`: the wider of a row's sides.
 
     Counts the input rows of windows 0 to `window`, output rows and trace of one window, leaf hashes of all windows, the
-    tokens before with their leaves, the order, its prompt and its grammar.
+    tokens before with their leaves, the order, its prompt and its grammar, and its place in a statement.
     """
     payloads = (window + 3) * (WINDOW_POSITIONS * row_bytes + LEAF_BYTES_MAX)
     tokens = (window + 1) * (2 * WINDOW_POSITIONS * _TOKEN_BYTES + LEAF_BYTES_MAX)
-    order = stages * _PATH_STAGE_BYTES + _ORDER_BYTES + GRAMMAR_BYTES_MAX
+    order = stages * _PATH_STAGE_BYTES + _ORDER_BYTES + GRAMMAR_BYTES_MAX + _PLACE_BYTES
     return payloads + tokens + 2 * windows * _HASH_BYTES + order
 
 

@@ -32,6 +32,7 @@ VERSION = "1.20.1"
 STAKE = "stake"
 _FUNDS = str(10**24)
 INCLUSION_TIMEOUT_S = 300.0
+ANSWER_TIMEOUT_S = 30.0
 POLL_S = 0.05
 
 
@@ -179,9 +180,27 @@ def _count_accepted(answer: Any) -> int:
     return len(answers)
 
 
+async def ask_peer(client: httpx.AsyncClient, path: str, until_s: float, **params: int) -> dict[str, Any]:
+    """The result of a question, asked again while the peer has none yet. Raises LoadFailed with its last answer.
+
+    It names a height before it has that height's results, and on a fast machine one asks in between.
+    """
+    while True:
+        answer: Any
+        try:
+            answer = (await client.get(path, params=params)).json()
+        except (httpx.HTTPError, ValueError) as error:
+            answer = f"{type(error).__name__}: {error}"
+        if isinstance(answer, dict) and isinstance(answer.get("result"), dict):
+            return dict(answer["result"])
+        if time.monotonic() > until_s:
+            raise LoadFailed(f"injectived does not answer {path}: {str(answer)[:500]}")
+        await asyncio.sleep(POLL_S)
+
+
 async def _get_height(client: httpx.AsyncClient) -> int:
-    found = (await client.get("/status")).json()
-    return int(found["result"]["sync_info"]["latest_block_height"])
+    found = await ask_peer(client, "/status", time.monotonic() + ANSWER_TIMEOUT_S)
+    return int(found["sync_info"]["latest_block_height"])
 
 
 async def _wait_for_height(client: httpx.AsyncClient, height: int) -> None:
@@ -200,7 +219,7 @@ async def _wait_for_inclusion(client: httpx.AsyncClient, first: int, transfers: 
         if await _get_height(client) < height:
             await asyncio.sleep(POLL_S)
             continue
-        found = (await client.get("/block_results", params={"height": height})).json()["result"]
+        found = await ask_peer(client, "/block_results", time.monotonic() + ANSWER_TIMEOUT_S, height=height)
         results = found["txs_results"] or []
         if any(one["code"] for one in results):
             raise LoadFailed(f"sends failed in block {height}")

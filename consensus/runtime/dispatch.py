@@ -8,7 +8,7 @@ from typing import Any
 from consensus.runtime.balances import calls as balances
 from consensus.runtime.context import Environment, Inner
 from consensus.runtime.errors import CallError
-from consensus.runtime.inference import absence, equivocation, moves, sessions, settlement, verdicts
+from consensus.runtime.inference import absence, equivocation, moves, sessions, settlement, statements, verdicts
 from consensus.runtime.inference import calls as inference
 from consensus.runtime.multisig import calls as multisig
 from consensus.runtime.params import calls as params
@@ -50,6 +50,7 @@ HANDLERS: dict[type, Handler] = {
     calls.TopUpSession: sessions.top_up_session,
     calls.CloseSession: sessions.close_session,
     calls.Settle: settlement.settle,
+    calls.SettleStatement: statements.settle_statement,
     calls.CommitVerdict: verdicts.commit_verdict,
     calls.RevealVerdict: verdicts.reveal_verdict,
     calls.ProposeParams: params.propose_params,

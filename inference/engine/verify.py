@@ -92,9 +92,8 @@ def verify_window(
     delta, scale = _compute_reference(own, entered, window, session.wire_dtype)
     distance = compute_distance(claimed, own[window], entered[window], scale, session.wire_dtype)
     mismatches = () if sampled is None else _compare_tokens(sampled, output.logits, first, positions, profile)
-    return VerificationResult(
-        distance, profile.threshold_ppb, compute_projection(delta[window], scale, seed), mismatches
-    )
+    threshold = session.shard.manifest.get_threshold(session.shard.end)
+    return VerificationResult(distance, threshold, compute_projection(delta[window], scale, seed), mismatches)
 
 
 def _compute_reference(own: Hidden, entered: Hidden, window: slice, dtype: WireDtype) -> tuple[Delta, Scale]:

@@ -106,6 +106,7 @@ def import_model(
             units=tuple(_write_units(checkpoint, planned, text, workspace, advance)),
             profile=make_profile(service_class, dtype, 2 if _has_experts(planned) else 1),
             ranges=(),
+            thresholds=(),
         )
         if _read_state(path) != state:
             raise ModelFormatError(f"{path.name} changed while it was imported: import it again")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from inference.serving.statements import StatementInvalid, check_leaf, make_stage_roots
 from proto_specs.errors import MyelinError
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.merkle import compute_root
+from proto_specs.order_rules import make_bounds
 from proto_specs.types.manifest import TOKEN_BYTES, Manifest, WireDtype
 from proto_specs.types.request import (
     FIRST_PREVIOUS,
@@ -26,6 +28,7 @@ from proto_specs.types.request import (
     is_output_signed,
 )
 from proto_specs.types.sampling import compute_grammar_hash
+from proto_specs.types.sum_tree import SumNode, locate
 
 
 class OpeningError(MyelinError):
@@ -51,6 +54,48 @@ class AuthenticOpening:
     drawn: tuple[int, ...] = ()
     prompt: tuple[int, ...] = ()
     grammar: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedStatement:
+    """What the chain keeps of a settled statement. `stages` are (worker, start, end) in path order."""
+
+    genesis: bytes
+    session: bytes
+    stages: tuple[tuple[bytes, int, int], ...]
+    requests: int
+    root: SumNode
+
+
+def authenticate_statement_opening(
+    opening: Opening, committed: CommittedStatement, stage: int, point: int, session_key: bytes, manifest: Manifest
+) -> AuthenticOpening:
+    """Check an opening for the `point` that was drawn of a statement. Raises OpeningError with the reason.
+
+    Every party of the path signed the statement: a request in it that cannot be judged is the accused's own doing.
+    """
+    roots, window = find_commitment(opening, committed, stage, point, manifest)
+    return authenticate_opening(opening, roots, window, session_key, manifest)
+
+
+def find_commitment(
+    opening: Opening, committed: CommittedStatement, stage: int, point: int, manifest: Manifest
+) -> tuple[StageRoots, int]:
+    """What the stage committed to for the request that the point falls on, and its window. Raises OpeningError."""
+    order, place = opening.order.order, opening.place
+    if place is None:
+        raise OpeningError("the opening does not say which request of the statement it is of")
+    within = locate(place, committed.requests, committed.root, point)
+    if within is None:
+        raise OpeningError(f"the leaf is not the one under the committed root that covers position {point}")
+    path = tuple((one.worker, one.start, one.end) for one in order.path)
+    if (order.genesis, order.session, path) != (committed.genesis, committed.session, committed.stages):
+        raise OpeningError("the order is of another chain, session or path than the statement")
+    try:
+        check_leaf(place.leaf, order, make_bounds(manifest))
+    except StatementInvalid as error:
+        raise OpeningError(str(error)) from error
+    return make_stage_roots(place.leaf, stage), (order.settled_positions + within) // WINDOW_POSITIONS
 
 
 def authenticate_opening(

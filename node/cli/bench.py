@@ -20,9 +20,10 @@ bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks, side by side wit
 def chain(
     as_json: JsonOption = False,
     quick: Annotated[bool, typer.Option("--quick", help="A smoke run of a minute, without the peer.")] = False,
+    only: Annotated[str, typer.Option(help="Some of these.")] = "whole-path,scale,stages,parts,large-state",
 ) -> None:
     """Transfers a second over the whole path, against injectived; execution, state root, signatures, memory."""
-    _run("benchmarks.chain", _write_flags(as_json, quick))
+    _run("benchmarks.chain", [*_write_flags(as_json, quick), f"--only={only}"])
 
 
 @bench_app.command()

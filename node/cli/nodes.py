@@ -22,6 +22,7 @@ from node.cli.options import DEFAULT_BASE, BaseOption, DeviceOption, LogLevelOpt
 from node.cli.running import STOP_SIGNALS, run_until_signalled, setup_logging
 from node.full.settings import SNAPSHOT_INTERVAL_DEFAULT, NodeConfig, NodePaths, NodeRefused, ValidatorKeys
 from node.keys.derivation import KeyKind
+from node.machine.ports import check_listenable
 from node.replica.wal import repair_wal
 from node.signer.remote.server import listen, serve
 from node.signer.signer import Signer, export_history, import_history, read_history
@@ -86,7 +87,7 @@ def run_command(
     operator: Annotated[str | None, typer.Option(help=f"Operator's account key. {KEY_HELP}")] = None,
     node: Annotated[str | None, typer.Option(help=f"libp2p node key (default: a fresh one). {KEY_HELP}")] = None,
     rpc_host: Annotated[str, typer.Option(help="Address of the public RPC.")] = "127.0.0.1",
-    rpc_port: Annotated[int, typer.Option(help="Port of the public RPC.")] = DEFAULT_RPC_PORT,
+    rpc_port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the public RPC.")] = DEFAULT_RPC_PORT,
     rpc_calls_per_s: RpcCallsOption = DEFAULT_RPC_CALLS_PER_S,
     listen: Annotated[str, typer.Option(help="libp2p address to listen at.")] = "/ip4/127.0.0.1/tcp/0",
     peer: Annotated[
@@ -143,6 +144,7 @@ def run_command(
         by_snapshot=sync is Sync.SNAPSHOT,
         trusted_block=None if trust is None else parse_block_id(trust),
     )
+    check_listenable(rpc_host, rpc_port, "--rpc-host", "--rpc-port")
     from node.full.service import run_node  # with libp2p and LevelDB, which the other commands here do without
 
     trio.run(run_until_signalled, run_node, config)

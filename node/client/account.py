@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from node.client.errors import CallFailed, TransactionLost
+from node.client.errors import CallFailed, NonceHeld, TransactionLost
 from node.client.rpc_chain import RpcChain
 from node.client.rpc_errors import RpcError
 from proto_specs.codec import encode
@@ -19,11 +19,16 @@ from proto_specs.types.chain import TransactionBody, compute_extrinsic_hash, sig
 PERIOD_BLOCKS = 128
 POLL_S = 0.1
 NONCE_TRIES_MAX = 16
+NONCE_HELD_S = 15.0
+"""How long a nonce is waited for that another process has signed with: what that takes to submit."""
 NONCE_TAKEN = frozenset({"ReplacementUnderpriced", "StaleNonce", "AlreadyKnown"})
 """The pool's reasons when another process of the account was sooner with this nonce."""
 
 Signed = Callable[[int, bytes], None]
-"""Told of a transaction's nonce and hash before it is submitted; again, when it was signed under another nonce."""
+"""Told of a transaction's nonce and hash before it is submitted; again, when it was signed under another nonce.
+
+It may raise NonceHeld: another process has signed with this nonce and is about to submit.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +56,21 @@ class SigningAccount:
         self._sending = trio.Lock()
 
     async def send(self, call: Call, tip: int = 0, signed: Signed | None = None) -> bytes:
-        """Submit a call; returns the extrinsic hash. Raises RpcError with the node's reason."""
+        """Submit a call; returns the extrinsic hash. Raises RpcError with the node's reason, NonceHeld."""
         async with self._sending:
-            for _ in range(NONCE_TRIES_MAX - 1):
+            tries, until_s = NONCE_TRIES_MAX, trio.current_time() + NONCE_HELD_S
+            while True:
+                tries -= 1
                 try:
                     return await self._submit(call, tip, signed)
                 except RpcError as error:
                     reason = error.data.get("reason") if isinstance(error.data, dict) else None
-                    if reason not in NONCE_TAKEN:
+                    if reason not in NONCE_TAKEN or not tries:
                         raise
-            return await self._submit(call, tip, signed)
+                except NonceHeld:
+                    if trio.current_time() > until_s:
+                        raise
+                    await trio.sleep(POLL_S)
 
     async def _submit(self, call: Call, tip: int, signed: Signed | None) -> bytes:
         rpc = self.chain.rpc

@@ -18,6 +18,10 @@ class CallFailed(MyelinError):
         self.error = error
 
 
+class NonceHeld(MyelinError):
+    """Another process of the account is about to use the nonce. The message says for what."""
+
+
 class TransactionLost(MyelinError):
     """The transaction did not make it into a block while it was valid."""
 

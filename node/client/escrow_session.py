@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proto_specs.limits import SESSION_SEQUENCES_MAX
+
 
 @dataclass(frozen=True, slots=True)
 class EscrowSlice:
@@ -51,8 +53,9 @@ class EscrowSession:
 
     @property
     def requests_left(self) -> int:
-        """Orders that it can still take. Those that failed without a voucher do not count."""
-        return self.requests_max - (self._sequence - self._ended_unpaid)
+        """Orders that it can still take. Those that failed without a voucher do not count, but use up a number."""
+        left = self.requests_max - (self._sequence - self._ended_unpaid)
+        return min(left, SESSION_SEQUENCES_MAX - self._sequence)
 
     def take(self, price_max: int) -> EscrowSlice | None:
         """The slice of a new order, under the next number; None when it does not fit."""

@@ -10,7 +10,6 @@ import trio
 
 from consensus.runtime.arithmetic import PERMILLE
 from consensus.runtime.inference import queries
-from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import (
     InferenceParams,
     Request,
@@ -140,7 +139,7 @@ class RpcChain:
 
     async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
         """See ChainView."""
-        return await self.read(inference.requests_by_session.read, session, sequence) is not None
+        return await self.read(queries.is_sequence_used, session, sequence)
 
     async def get_worker(self, worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
         """See ChainView. Each is read once in `SLOW_AGE_S`; a `fresh` one at once: it may have another address."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from node.client.errors import NonceHeld
 from node.machine.files import PARTIAL_SUFFIX, sync_directory
 from proto_specs.errors import MyelinError
 
@@ -27,7 +28,7 @@ class SessionFileDamaged(MyelinError):
     """A session's file cannot be read. The message names it."""
 
 
-class SessionTaken(MyelinError):
+class SessionTaken(NonceHeld):
     """Another process of the account holds the session. The message names it."""
 
 

@@ -20,6 +20,7 @@ from node.chain.pool import TransactionPool
 from node.chain.relay import TransactionRelay
 from node.full.joining import join
 from node.full.light_server import serve_light_blocks
+from node.full.notices import log_notices
 from node.full.peering import make_peer_manager, open_book, serve_status
 from node.full.settings import NodeConfig, NodePaths
 from node.local_api.methods.all import NodeView
@@ -112,11 +113,16 @@ async def _run_parts(config: NodeConfig, genesis: Genesis, store: ChainStore, si
                 await nursery.start(signatures.run)
                 nursery.start_soon(admission.run)
                 nursery.start_soon(relay.run)
-                view = NodeView(config.spec, store, pool, _read_clock_ms, is_validator=config.validator is not None)
+                view = NodeView(
+                    config.spec, store, pool, _read_clock_ms, config.validator is not None, lambda: host.addresses
+                )
                 await nursery.start(serve_api, config.paths.socket, view, bus, admission)
                 for child in make_children(config):
                     nursery.start_soon(supervise, child)
                 nursery.start_soon(compact_when_due, store, bus)
+                own = None if config.validator is None else config.validator.account.public_key
+                elected = frozenset(one.operator for one in head.validators.members)
+                nursery.start_soon(log_notices, bus, elected, own, config.spec.ss58_prefix)
                 if config.snapshot_interval:
                     every = config.snapshot_interval
                     nursery.start_soon(make_snapshots, store, bus, catalog, config.paths.database, every)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,7 +131,7 @@ def _seal(info: KeyInfo, seed: bytes, password: str, scrypt_n: int) -> dict[str,
         "public_key": info.public_key.hex(),
         "path": info.path,
     }
-    sealed = AESGCM(_stretch(password, salt, scrypt_n)).encrypt(nonce, seed, _associate(head))
+    sealed = AESGCM(_stretch(_normalise(password), salt, scrypt_n)).encrypt(nonce, seed, _associate(head))
     crypto = {
         "kdf": "scrypt",
         "n": scrypt_n,
@@ -156,13 +158,25 @@ def _unseal(raw: dict[str, Any], info: KeyInfo, password: str, path: Path) -> Si
     is_bounded = isinstance(n, int) and 2 <= n <= _SCRYPT_N_MAX and not n & (n - 1)
     if known != ("scrypt", "aes-256-gcm", _SCRYPT_R, _SCRYPT_P) or not is_bounded or len(nonce) != _NONCE_BYTES:
         raise KeystoreDamaged(f"{path} is sealed in a way this version does not know: update Myelin")
-    try:
-        seed = AESGCM(_stretch(password, salt, n)).decrypt(nonce, sealed, _associate(head))
-    except InvalidTag as error:
-        raise WrongPassword(f"the password does not open {path}") from error
+    seed = _open_seed(password, salt, n, nonce, sealed, _associate(head))
+    if seed is None:
+        raise WrongPassword(f"the password does not open {path}")
     if len(seed) != SEED_BYTES or (key := SigningKey.from_seed(seed)).public_key != info.public_key:
         raise KeystoreDamaged(f"{path} holds another key than it says: restore it from a backup or from its words")
     return key
+
+
+def _open_seed(password: str, salt: bytes, n: int, nonce: bytes, sealed: bytes, associated: bytes) -> bytes | None:
+    """The seed; None with another password. Files from before passwords were normalised open with theirs as typed."""
+    for text in dict.fromkeys((_normalise(password), password)):
+        with contextlib.suppress(InvalidTag):
+            return AESGCM(_stretch(text, salt, n)).decrypt(nonce, sealed, associated)
+    return None
+
+
+def _normalise(password: str) -> str:
+    """One form of the same characters, whichever keyboard or editor made them; NFKD, as BIP39 has it."""
+    return unicodedata.normalize("NFKD", password)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from node.local_api.methods.all import METHODS, NodeView, call_method
 from node.local_api.methods.author import show_submission
 from node.local_api.wire.errors import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, ApiError
 from node.local_api.wire.frames import CALLS_MAX, FRAME_BYTES_MAX, HEAD, SUBSCRIBE_HEADS, Params
+from node.local_api.wire.subscriptions import SUBSCRIPTION_METHODS
 from node.store.chain_store import FinalizedBlock
 from proto_specs.types.chain import Transaction, compute_extrinsic_hash
 
@@ -200,6 +201,8 @@ def _parse_call(call: Any) -> tuple[str, Params]:
     if not isinstance(call, list) or len(call) != 2:
         raise ApiError(INVALID_REQUEST, "a call is [method, params]")
     name, params = call
+    if isinstance(name, str) and name in SUBSCRIPTION_METHODS:
+        raise ApiError(METHOD_NOT_FOUND, f"{name} is for WebSockets: connect to ws:// at the same port")
     if not isinstance(name, str) or (name not in METHODS and name != SUBSCRIBE_HEADS):
         raise ApiError(METHOD_NOT_FOUND, f"there is no method {name!r:.80}; rpc_methods lists them")
     if not isinstance(params, list | dict):

@@ -35,6 +35,8 @@ class PeerManager:
         self._checked: set[str] = set()
         self._busy: set[str] = set()
         self._recheck_at_s: dict[str, float] = {}
+        self._warned: set[str] = set()
+        """Named peers whose failure was told."""
         self._nursery: trio.Nursery | None = None
 
     def penalise(self, peer: str, reason: str) -> None:
@@ -104,18 +106,26 @@ class PeerManager:
             if await self._is_ours(peer):
                 self._checked.add(peer)
                 self._book.note_success(peer, is_dialled=self._host.is_outbound(peer))
+                self._warned.discard(peer)
             else:
-                logger.info("peer %s is of another chain", peer)
                 await self._host.disconnect(peer)
-                raise NetworkError("another chain")
+                raise NetworkError("it is of another chain: it was started from another chain spec than this node")
         except NetworkError as error:
-            logger.debug("peer %s is not reached: %s", peer, error)
+            self._tell_failure(peer, error)
             now_s = trio.current_time()
             self._recheck_at_s[peer] = now_s + RECHECK_S
             if peer in self._book.known:
                 self._book.note_failure(peer, now_s, is_online=bool(self._checked))
         finally:
             self._busy.discard(peer)
+
+    def _tell_failure(self, peer: str, error: NetworkError) -> None:
+        """Of a peer that the operator named every failure after a success is worth a warning, and the first one."""
+        if self._book.is_named(peer) and peer not in self._warned:
+            self._warned.add(peer)
+            logger.warning("the named peer %s is not reached, and tried again: %s", peer, error)
+        else:
+            logger.debug("peer %s is not reached: %s", peer, error)
 
     async def _dial(self, peer: str) -> None:
         failure: NetworkError | None = None

@@ -9,6 +9,7 @@ from proto_specs import limits
 from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, record, variant
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey, Signature
 from proto_specs.types.request import Leaf, SignedOrder, SignedStageRoots, SignedVoucher
+from proto_specs.types.statement import SignedStatement
 
 
 class ModuleIndex(enum.IntEnum):
@@ -243,6 +244,13 @@ class Settle:
     stage_roots: Annotated[tuple[SignedStageRoots, ...], Max(limits.STAGES_MAX)]
 
 
+@variant(0x0418)
+class SettleStatement:
+    """Commit many finished requests of a session at once: totals that the client and every stage of the path signed."""
+
+    statement: SignedStatement
+
+
 @variant(0x0409)
 class CommitVerdict:
     """First half of a verdict: the hash of verdict, own fingerprint and salt."""
@@ -325,6 +333,7 @@ BasicCall = (
     | TopUpSession
     | CloseSession
     | Settle
+    | SettleStatement
     | CommitVerdict
     | RevealVerdict
     | ReportEquivocation

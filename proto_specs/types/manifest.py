@@ -135,7 +135,9 @@ class Manifest:
     """A model as the chain knows it; its id is the hash of these bytes.
 
     `ranges` says for the boundary after each layer how large the values of its rows may be: an honest one's are far
-    below. A model that was imported without being run has no ranges and no golden units.
+    below. A model that was imported without being run has no ranges and no golden units. `thresholds` says, for the
+    boundary after each layer, how far in parts per billion an honest shard that ends there may be off; a model that was
+    not calibrated at length has none, and the profile's `threshold_ppb` holds everywhere.
     """
 
     name: Annotated[str, Max(limits.MODEL_NAME_BYTES_MAX)]
@@ -146,6 +148,11 @@ class Manifest:
     units: Annotated[tuple[Unit, ...], Max(limits.MODEL_UNITS_MAX)]
     profile: ExecutionProfile
     ranges: Annotated[tuple[U32, ...], Max(limits.MODEL_LAYERS_MAX)]
+    thresholds: Annotated[tuple[U64, ...], Max(limits.MODEL_LAYERS_MAX)]
+
+    def get_threshold(self, end: int) -> int:
+        """How far, in parts per billion, the rows of a shard [start, end) may be off."""
+        return self.thresholds[end - 1] if self.thresholds else self.profile.threshold_ppb
 
 
 def compute_model_id(manifest: Manifest) -> bytes:
@@ -184,5 +191,7 @@ def validate_manifest(manifest: Manifest) -> None:
         raise DecodeError("a tensor has a form that is unknown")
     if manifest.profile.decode_rows not in (1, 2):
         raise DecodeError(f"a position runs as one row or two, not as {manifest.profile.decode_rows}")
-    if manifest.profile.threshold_ppb == 0:
+    if manifest.thresholds and len(manifest.thresholds) != layers:
+        raise DecodeError(f"a model has a threshold for each of its {layers} layers or none")
+    if 0 in (manifest.profile.threshold_ppb, *manifest.thresholds):
         raise DecodeError("a threshold of zero would accuse honest workers")

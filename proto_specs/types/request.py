@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from proto_specs import limits
-from proto_specs.codec import U8, U16, U32, Max, encode, record
+from proto_specs.codec import U8, U16, U32, U64, Max, encode, record
 from proto_specs.ed25519 import SigningKey, is_signature_valid
 from proto_specs.hashing import Tag, hash_record, hash_tagged
 from proto_specs.merkle import compute_root
 from proto_specs.types.common import ZERO_HASH, Balance, Hash32, Payload, PublicKey, Signature
 from proto_specs.types.sampling import SamplingParams
+from proto_specs.types.sum_tree import StatementPlace
 
 
 @record
@@ -162,11 +163,15 @@ class SignedStageRoots:
 
 @record
 class OpeningRequest:
-    """A verifier asks the challenged worker for everything needed to recompute a window."""
+    """A verifier asks the challenged worker for everything needed to recompute a window.
+
+    Of a statement, whose id stands for the request's, it names the `point` that the beacon drew, and window 0.
+    """
 
     request: Hash32
     stage: U8
     window: U16
+    point: U64 | None = None
 
 
 @record
@@ -175,7 +180,7 @@ class Opening:
 
     The `*_hashes` are the leaf hashes of ALL windows of the boundary, so that a reader rebuilds the committed root.
     The last stage adds what its rules read: the tokens drawn in the windows before with their leaves, the prompt if
-    they read it, and the grammar. Elsewhere these are empty.
+    they read it, and the grammar. Elsewhere these are empty. `place` says which request of a statement this is.
     """
 
     order: SignedOrder
@@ -190,6 +195,7 @@ class Opening:
     drawn_payloads: Annotated[tuple[Payload, ...], Max(limits.WINDOWS_MAX)]
     prompt: Payload
     grammar: Annotated[bytes, Max(limits.GRAMMAR_BYTES_MAX)]
+    place: StatementPlace | None = None
 
 
 def compute_request_id(order: Order) -> bytes:

@@ -18,8 +18,8 @@ from dataclasses import replace
 from consensus.runtime.context import Environment
 from consensus.runtime.inference import draws, roster
 from consensus.runtime.inference import state as inference
+from consensus.runtime.inference.absence_events import WorkerAbsent, WorkerReported, WorkerReturned
 from consensus.runtime.inference.errors import NotEligible, NotOperator, UnknownWorker, WorkerNotActive
-from consensus.runtime.inference.events import WorkerAbsent, WorkerReported, WorkerReturned
 from consensus.runtime.inference.state import DueKind, Worker, WorkerStatus
 from consensus.state.reader import StateReader
 from consensus.state.storage import StateWriter

@@ -60,6 +60,7 @@ def register_model(env: Environment, signer: bytes, call: RegisterModel) -> None
         vocab=bounds.vocab,
         context_max=bounds.context_max,
         row_bytes=bounds.row_bytes,
+        thresholds=manifest.thresholds,
     )
     inference.models.write(env.state, model, summary)
     inference.manifests.write(env.state, model, manifest)

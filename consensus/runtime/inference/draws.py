@@ -27,9 +27,9 @@ def draw_request(env: Environment, request_id: bytes) -> None:
     for index, stage in enumerate(request.stages):
         if stage.status != StageStatus.AWAITING_DRAW:
             continue
-        windows = range(request.first_window, request.windows)
-        window = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, windows)
-        if window is None:
+        places = range(request.first_window, request.windows) if request.requests is None else range(request.positions)
+        place = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, places)
+        if place is None:
             payments.pay_stage(env, request_id, index, None, ())
             continue
         if eligible is None:
@@ -38,19 +38,21 @@ def draw_request(env: Environment, request_id: bytes) -> None:
             env.emit(CommitteeEmpty(request_id, index, stage.worker))
             payments.refund_stage(env, request_id, index, is_unavailable=False)
             continue
-        _challenge_stage(env, request_id, index, window, eligible)
+        _challenge_stage(env, request_id, index, place, eligible)
 
 
-def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, windows: range) -> int | None:
-    """The challenged window, or None. The first 8 bytes of the draw (big-endian) decide, the next 8 choose.
+def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, places: range) -> int | None:
+    """The challenged one of `places`, or None. The first 8 bytes of the draw (big-endian) decide, the next 8 choose.
 
-    H = hash(DRAW, beacon || request || stage as one byte); challenged iff u64(H[0:8]) x 10^6 < ppm x 2^64.
+    H = hash(DRAW, beacon || request || stage as one byte); challenged iff u64(H[0:8]) x 10^6 < ppm x 2^64. Places are
+    a request's own windows, or a statement's positions. These are fewer than 2^34, so that the remainder favours none
+    of them by more than 2^-30 of its chance.
     """
-    assert windows, "a settled request has positions of its own"
+    assert places, "a settled request has positions of its own"
     drawn = hash_tagged(Tag.DRAW, beacon + request_id + bytes([stage]))
     if int.from_bytes(drawn[:8], "big") * PPM >= challenge_ppm << 64:
         return None
-    return windows[int.from_bytes(drawn[8:16], "big") % len(windows)]
+    return places[int.from_bytes(drawn[8:16], "big") % len(places)]
 
 
 def list_eligible(state: StateReader, model: bytes, parties: set[bytes]) -> list[Validator]:
@@ -89,11 +91,13 @@ def open_challenge(
     worker: bytes,
     model: bytes,
     eligible: Sequence[Validator],
+    point: int | None = None,
 ) -> tuple[bytes, Challenge]:
     """Seat a committee with this block's beacon and set its deadlines; the challenge's id, and the challenge."""
     state, params, height = env.state, inference.params.read(env.state), env.block.height
     known = inference.models.read(state, model)
     assert known is not None, "a worker's model is registered"
+    served = inference.workers.read(state, worker)
     challenge_id = compute_challenge_id(request, stage)
     seated = compute_committee(env.block.beacon, challenge_id, eligible, params.committee_size)
     commit_deadline = height + params.commit_blocks
@@ -107,13 +111,14 @@ def open_challenge(
         drawn_height=height,
         commit_deadline=commit_deadline,
         reveal_deadline=commit_deadline + params.reveal_blocks,
-        threshold_ppb=known.threshold_ppb,
+        threshold_ppb=known.threshold_ppb if served is None else known.get_threshold(served.end),
         committee=tuple(CommitteeMember(member.operator, member.power) for member in seated),
         committed=0,
         revealed=0,
         outcome=None,
         distance_ppb=0,
         round_starts=(),
+        point=point,
     )
     inference.challenges.write(state, challenge_id, challenge)
     for member in challenge.committee:
@@ -135,11 +140,14 @@ def drop_challenge(env: Environment, challenge_id: bytes) -> None:
 
 
 def _challenge_stage(
-    env: Environment, request_id: bytes, index: int, window: int, eligible: Sequence[Validator]
+    env: Environment, request_id: bytes, index: int, place: int, eligible: Sequence[Validator]
 ) -> None:
     request = payments.read_request(env, request_id)
     stage = request.stages[index]
-    challenge_id, challenge = open_challenge(env, request_id, index, window, stage.worker, request.model, eligible)
+    window, point = (place, None) if request.requests is None else (0, place)
+    challenge_id, challenge = open_challenge(
+        env, request_id, index, window, stage.worker, request.model, eligible, point
+    )
     challenged = replace(stage, status=StageStatus.CHALLENGED)
     stages = (*request.stages[:index], challenged, *request.stages[index + 1 :])
     inference.requests.write(env.state, request_id, replace(request, stages=stages))
@@ -153,5 +161,6 @@ def _challenge_stage(
             committee=tuple(member.verifier for member in challenge.committee),
             commit_deadline=challenge.commit_deadline,
             reveal_deadline=challenge.reveal_deadline,
+            point=point,
         )
     )

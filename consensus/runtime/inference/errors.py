@@ -92,6 +92,10 @@ class NoRequests(InferenceCallError):
     """A session must be for at least one request."""
 
 
+class RequestsBeyondNumbers(InferenceCallError):
+    """A session is for no more requests than there are sequence numbers (`SESSION_SEQUENCES_MAX`)."""
+
+
 class UnknownSession(InferenceCallError):
     """No session has this id."""
 
@@ -150,6 +154,14 @@ class BadVoucher(InferenceCallError):
 
 class BadStageRoots(InferenceCallError):
     """A stage's roots are missing, unsigned, of the wrong size, or do not meet the next stage's."""
+
+
+class BadStatement(InferenceCallError):
+    """The statement's totals contradict each other, or its numbers or slices are not in their one form."""
+
+
+class BadStatementSignature(InferenceCallError):
+    """The session key or a worker of the path did not sign the statement."""
 
 
 class NotParty(InferenceCallError):

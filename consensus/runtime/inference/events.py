@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from consensus.runtime.inference.absence_events import AbsenceEvent
 from consensus.runtime.inference.move_events import WorkerMoved
+from consensus.runtime.inference.statement_events import StatementSettled
 from proto_specs.codec import U8, U16, U32, U64, Max, variant
 from proto_specs.limits import COMMITTEE_MAX
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey
@@ -149,7 +151,7 @@ class RequestSettled:
 
 @variant(0x040D)
 class ChallengeDrawn:
-    """The beacon chose this stage and window; the committee commits, then reveals."""
+    """The beacon chose this stage and window, or a statement's `point`; the committee commits, then reveals."""
 
     challenge: Hash32
     request: Hash32
@@ -159,6 +161,7 @@ class ChallengeDrawn:
     committee: Annotated[tuple[AccountId, ...], Max(COMMITTEE_MAX)]
     commit_deadline: U64
     reveal_deadline: U64
+    point: U64 | None
 
 
 @variant(0x040E)
@@ -334,32 +337,6 @@ class AuditScored:
     reward: Balance
 
 
-@variant(0x041F)
-class WorkerReported:
-    """A verifier says that the worker answers no probe: `reported` of `total` stake say so now."""
-
-    worker: PublicKey
-    verifier: AccountId
-    reported: Balance
-    total: Balance
-
-
-@variant(0x0420)
-class WorkerAbsent:
-    """The worker is in no path from now on: a quorum of verifiers reported it, or its operator did."""
-
-    worker: PublicKey
-    operator: AccountId
-
-
-@variant(0x0421)
-class WorkerReturned:
-    """An absent worker announced itself again."""
-
-    worker: PublicKey
-    operator: AccountId
-
-
 InferenceEvent = (
     ModelRegistered
     | WorkerRegistered
@@ -375,6 +352,7 @@ InferenceEvent = (
     | SessionClosing
     | SessionClosed
     | RequestSettled
+    | StatementSettled
     | ChallengeDrawn
     | CommitteeEmpty
     | VerdictCommitted
@@ -392,7 +370,5 @@ InferenceEvent = (
     | VerifierSilent
     | AuditDrawn
     | AuditScored
-    | WorkerReported
-    | WorkerAbsent
-    | WorkerReturned
+    | AbsenceEvent
 )

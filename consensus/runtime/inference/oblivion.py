@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import draws, payments
+from consensus.runtime.inference import draws, payments, sequences
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import DueKind, SessionStatus, WorkerStatus
 from consensus.runtime.staking import state as staking
@@ -46,11 +46,12 @@ def remove_verifier(env: Environment, model: bytes, operator: bytes) -> None:
 
 
 def forget_request(env: Environment, request_id: bytes) -> None:
-    """Drop a resolved request and its challenges. Its sequence number is dropped with the session, never before."""
+    """Drop a resolved request and its challenges. That its number is used goes with the session, never before."""
     state = env.state
     request = payments.read_request(env, request_id)
     for index in range(len(request.stages)):
         draws.drop_challenge(env, compute_challenge_id(request_id, index))
+    inference.requests_by_session.delete(state, request.session, request.sequence)
     inference.requests.delete(state, request_id)
 
 
@@ -66,14 +67,12 @@ def forget_session(env: Environment, session_id: bytes, records_max: int) -> Par
     if session.requests_open:
         _ask_again(env, DueKind.FORGET_SESSION, session_id)
         return Part(0, is_all=True)
-    found = inference.requests_by_session.list_first(state, records_max + 1, session_id)
-    for key in found[:records_max]:
-        inference.requests_by_session.delete(state, *key)
-    if len(found) > records_max:
-        return Part(records_max, is_all=False)
+    dropped, is_all = sequences.forget(state, session_id, records_max)
+    if not is_all:
+        return Part(dropped, is_all=False)
     inference.sessions_by_client.remove(state, session.client, session_id)
     inference.sessions.delete(state, session_id)
-    return Part(len(found), is_all=True)
+    return Part(dropped, is_all=True)
 
 
 def forget_worker(env: Environment, key: bytes, records_max: int) -> Part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from consensus.runtime.inference import sequences
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import Challenge, InferenceParams, Model, Request, Reveal, Session, Worker
 from consensus.state.reader import StateReader
@@ -72,8 +73,16 @@ def read_request(state: StateReader, request: bytes) -> Request | None:
 
 
 def list_requests(state: StateReader, session: bytes) -> list[tuple[int, bytes]]:
-    """(sequence, request id) of a session's settled requests, by sequence."""
+    """(sequence, request id) of a session's settled requests, by sequence, until each is forgotten.
+
+    A statement is one of them, by its id and under the first number that it settles.
+    """
     return [(key[1], request) for key, request in inference.requests_by_session.iterate(state, session)]
+
+
+def is_sequence_used(state: StateReader, session: bytes, sequence: int) -> bool:
+    """Whether the request of this number is settled in the session, by itself or in a statement."""
+    return sequences.is_used(state, session, sequence)
 
 
 def read_challenge(state: StateReader, challenge: bytes) -> Challenge | None:

@@ -20,6 +20,7 @@ from consensus.runtime.inference.errors import (
     DepositTooLow,
     NoRequests,
     NotClient,
+    RequestsBeyondNumbers,
     SessionNotOpen,
     UnknownModel,
     UnknownSession,
@@ -27,17 +28,23 @@ from consensus.runtime.inference.errors import (
 from consensus.runtime.inference.events import SessionClosed, SessionClosing, SessionOpened, SessionToppedUp
 from consensus.runtime.inference.state import DueKind, Session, SessionStatus
 from consensus.runtime.system.space import read_paused_settlements
+from proto_specs.limits import SESSION_SEQUENCES_MAX
 from proto_specs.types.calls import CloseSession, OpenSession, TopUpSession
 from proto_specs.types.request import compute_session_id
 
 
 def open_session(env: Environment, signer: bytes, call: OpenSession) -> None:
-    """Escrow a deposit. Raises UnknownModel, NoRequests, DepositTooLow, InsufficientBalance."""
+    """Escrow a deposit.
+
+    Raises UnknownModel, NoRequests, RequestsBeyondNumbers, DepositTooLow, InsufficientBalance.
+    """
     state, params = env.state, inference.params.read(env.state)
     if inference.models.read(state, call.model) is None:
         raise UnknownModel(f"no model {call.model.hex()}")
     if call.requests_max == 0:
         raise NoRequests("a session is for at least one request")
+    if call.requests_max > SESSION_SEQUENCES_MAX:
+        raise RequestsBeyondNumbers(f"a session is for {SESSION_SEQUENCES_MAX} requests at most")
     if call.deposit < max(params.session_deposit_min, 1):
         raise DepositTooLow(f"a session needs at least {max(params.session_deposit_min, 1)} nmyl")
     number = env.inner_number if env.inner_number is not None else read_account(state, signer).nonce - 1

@@ -5,11 +5,12 @@ After settlement the request's stages wait for the beacon two blocks later, and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from consensus.runtime.arithmetic import BALANCE_MAX, PERMILLE, PPM
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import asks, moves, payments
+from consensus.runtime.inference import asks, moves, payments, sequences
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import (
     BadOrder,
@@ -24,7 +25,6 @@ from consensus.runtime.inference.errors import (
     NotParty,
     PriceTooHigh,
     PriceTooLow,
-    SequenceUsed,
     TooManyRequests,
     UnknownSession,
     WorkerNotActive,
@@ -46,37 +46,34 @@ from consensus.runtime.inference.state import (
     WorkerStatus,
 )
 from consensus.state.reader import StateReader
-from proto_specs.limits import UNVOUCHED_TOKENS_MAX, WINDOW_POSITIONS
-from proto_specs.order_rules import OrderInvalid, validate_order
+from proto_specs.limits import WINDOW_POSITIONS
+from proto_specs.order_rules import OrderInvalid, validate_order, validate_positions
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.request import (
     Order,
+    PathStage,
     SignedStageRoots,
     SignedVoucher,
     compute_billed_price,
     compute_commitment_root,
-    compute_positions,
     compute_request_id,
     compute_windows,
     is_order_signed,
     is_stage_roots_signed,
     is_voucher_signed,
 )
-
-COMPUTED_AHEAD_MAX = UNVOUCHED_TOKENS_MAX + 1
-"""Tokens an honest worker may be ahead of the last voucher: those it sends unvouched, and one that it holds back."""
+from proto_specs.types.statement import Span
 
 
 def settle(env: Environment, signer: bytes, call: Settle) -> None:
     """Commit a request and move its price out of the session. Raises the errors that the checks below name."""
-    state, order = env.state, call.order.order
+    order = call.order.order
     request_id = compute_request_id(order)
-    session = _check_session(env, order)
-    model = inference.models.read(state, session.model)
-    assert model is not None, "a session's model is registered"
-    _check_order(session, model, order)
-    workers = _check_path(env, session, order)
+    numbers = (Span(order.sequence, order.sequence + 1),)
+    session = check_session(env, order.genesis, order.session, numbers, 1)
+    _check_order(session, read_model(env, session), order)
+    workers = check_path(env, session, order.path)
     if all(worker.operator != signer for worker in workers):
         raise NotParty("only an operator of one of the stages settles")
     tokens = call.voucher.voucher.tokens
@@ -86,34 +83,10 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
     check_stage_roots(order, request_id, call.voucher, call.stage_roots)
     positions = call.stage_roots[0].roots.positions
     prices = [compute_billed_price(order, stage, tokens, positions) for stage in order.path]
-    _check_payable(session, order, sum(prices))
-
-    params = inference.params.read(state)
-    height = env.block.height
-    stages: list[RequestStage] = []
-    idle: list[int] = []
-    for stage, worker, price, signed in zip(order.path, workers, prices, call.stage_roots, strict=True):
-        if is_working(state, worker, height):
-            ppm = compute_challenge_ppm(params, worker, price)
-        else:
-            ppm = 0
-            idle.append(len(stages))
-        laden = replace(worker, unresolved=worker.unresolved + price, open_stages=worker.open_stages + 1)
-        inference.workers.write(state, stage.worker, laden)
-        stages.append(
-            RequestStage(
-                stage.worker,
-                worker.operator,
-                stage.start,
-                stage.end,
-                price,
-                ppm,
-                StageStatus.AWAITING_DRAW,
-                signed.roots.input_root,
-                signed.roots.output_root,
-            )
-        )
+    slice_size = order.slice_end - order.slice_start
+    check_payable(session, order.slice_end, slice_size, sum(prices))
     roots = [signed.roots for signed in call.stage_roots]
+    stages = lade_stages(env, order.path, workers, prices, [(one.input_root, one.output_root) for one in roots])
     request = Request(
         session=order.session,
         sequence=order.sequence,
@@ -133,11 +106,25 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
         returned=0,
         root=compute_commitment_root(roots),
         open_stages=len(stages),
-        stages=tuple(stages),
+        stages=stages,
     )
-    _commit(env, signer, request_id, session, order.slice_end - order.slice_start, request)
-    for index in idle:
-        payments.refund_stage(env, request_id, index, is_unavailable=False)
+    draw_height = commit(env, request_id, session, numbers, slice_size, request)
+    env.emit(
+        RequestSettled(
+            request=request_id,
+            session=request.session,
+            model=request.model,
+            client=request.client,
+            settler=signer,
+            prompt_tokens=order.prompt_tokens,
+            tokens=tokens,
+            windows=request.windows,
+            price=request.price,
+            root=request.root,
+            draw_height=draw_height,
+        )
+    )
+    refund_idle(env, request_id, workers)
 
 
 def is_working(state: StateReader, worker: Worker, height: int) -> bool:
@@ -163,20 +150,32 @@ def compute_challenge_ppm(params: InferenceParams, worker: Worker, gross: int) -
     return max(base, -(-at_stake // covered) if at_stake else 0)
 
 
-def _check_session(env: Environment, order: Order) -> Session:
-    """Requires an order for this chain and for a session that still pays."""
-    if order.genesis != env.block.genesis:
-        raise WrongChain(f"the order is for genesis {order.genesis.hex()}")
-    session = inference.sessions.read(env.state, order.session)
+def check_session(
+    env: Environment, genesis: bytes, session_id: bytes, numbers: Sequence[Span], requests: int
+) -> Session:
+    """The session, which still pays, and in which the `numbers` of so many `requests` are not settled.
+
+    Raises WrongChain, UnknownSession, EscrowReturned, SequenceUsed, TooManyRequests.
+    """
+    if genesis != env.block.genesis:
+        raise WrongChain(f"what was signed is for genesis {genesis.hex()}")
+    session = inference.sessions.read(env.state, session_id)
     if session is None:
-        raise UnknownSession(f"no session {order.session.hex()}")
+        raise UnknownSession(f"no session {session_id.hex()}")
     if session.status == SessionStatus.CLOSED:
         raise EscrowReturned("the escrow went back to the client")
-    if inference.requests_by_session.read(env.state, order.session, order.sequence) is not None:
-        raise SequenceUsed(f"request {order.sequence} of this session is settled")
-    if session.requests_settled >= session.requests_max:
-        raise TooManyRequests(f"the session was for {session.requests_max} requests")
+    sequences.check_unused(env.state, session_id, numbers)
+    if session.requests_settled + requests > session.requests_max:
+        left = session.requests_max - session.requests_settled
+        raise TooManyRequests(f"the session was for {session.requests_max} requests, {left} are left")
     return session
+
+
+def read_model(env: Environment, session: Session) -> Model:
+    """The session's model."""
+    model = inference.models.read(env.state, session.model)
+    assert model is not None, "a session's model is registered"
+    return model
 
 
 def _check_order(session: Session, model: Model, order: Order) -> None:
@@ -188,28 +187,31 @@ def _check_order(session: Session, model: Model, order: Order) -> None:
         raise BadOrder(str(error)) from error
 
 
-def _check_payable(session: Session, order: Order, price: int) -> None:
-    """The order's slice is within the session's positions and covers the price, and the escrow still holds it.
+def check_payable(session: Session, slice_end: int, slice_size: int, price: int) -> None:
+    """Slices are within the session's positions and cover the price, and the escrow still holds it.
 
     The escrow covers all orders with disjoint slices (inference_settlement.md). So it falls short only when the client
-    has signed slices that overlap, which the chain does not look for.
+    has signed slices that overlap, which the chain does not look for. Raises BadSlice, EscrowTooLow.
     """
-    if order.slice_end > session.promisable:
-        raise BadSlice(f"the slice ends at {order.slice_end}, the session's positions at {session.promisable}")
-    if price > order.slice_end - order.slice_start:
-        raise BadSlice(f"{price} nmyl are due, the slice is of {order.slice_end - order.slice_start}")
+    if slice_end > session.promisable:
+        raise BadSlice(f"the slice ends at {slice_end}, the session's positions at {session.promisable}")
+    if price > slice_size:
+        raise BadSlice(f"{price} nmyl are due, the slice is of {slice_size}")
     if price > session.escrow:
         raise EscrowTooLow(f"{price} nmyl are due, {session.escrow} are left in the session")
 
 
-def _check_path(env: Environment, session: Session, order: Order) -> list[Worker]:
-    """A bonded worker holds each stage, another one each, at a price that both sides agreed to."""
+def check_path(env: Environment, session: Session, path: Sequence[PathStage]) -> list[Worker]:
+    """A bonded worker of the session's model holds each stage, another one each, at prices that both sides agreed to.
+
+    Raises BadPath, PriceTooHigh, PriceTooLow, WorkerNotActive.
+    """
     workers = []
-    if len({stage.worker for stage in order.path}) < len(order.path):
+    if len({stage.worker for stage in path}) < len(path):
         raise BadPath("a worker holds two stages")
-    for number, stage in enumerate(order.path):
+    for number, stage in enumerate(path):
         worker = inference.workers.read(env.state, stage.worker)
-        if worker is None or worker.model != order.model:
+        if worker is None or worker.model != session.model:
             raise BadPath(f"stage {number}: the worker does not serve this model")
         if not moves.is_held(env.state, env.block.height, stage.worker, worker, stage.start, stage.end):
             raise BadPath(f"stage {number}: the worker does not hold [{stage.start}, {stage.end})")
@@ -222,6 +224,39 @@ def _check_path(env: Environment, session: Session, order: Order) -> list[Worker
     if not any(is_working(env.state, worker, env.block.height) for worker in workers):
         raise WorkerNotActive("no stage's worker is active")
     return workers
+
+
+def lade_stages(
+    env: Environment,
+    path: Sequence[PathStage],
+    workers: Sequence[Worker],
+    prices: Sequence[int],
+    roots: Sequence[tuple[bytes, bytes]],
+) -> tuple[RequestStage, ...]:
+    """The stages of a settled request, each at its price; the workers carry them from now on as unresolved.
+
+    `roots` are each stage's of its input and output. Raises ExposureExceeded.
+    """
+    params, stages = inference.params.read(env.state), []
+    for stage, worker, price, (input_root, output_root) in zip(path, workers, prices, roots, strict=True):
+        is_paid = is_working(env.state, worker, env.block.height)
+        ppm = compute_challenge_ppm(params, worker, price) if is_paid else 0
+        laden = replace(worker, unresolved=worker.unresolved + price, open_stages=worker.open_stages + 1)
+        inference.workers.write(env.state, stage.worker, laden)
+        stages.append(
+            RequestStage(
+                stage.worker,
+                worker.operator,
+                stage.start,
+                stage.end,
+                price,
+                ppm,
+                StageStatus.AWAITING_DRAW,
+                input_root,
+                output_root,
+            )
+        )
+    return tuple(stages)
 
 
 def check_voucher(session: Session, order: Order, request_id: bytes, signed: SignedVoucher) -> None:
@@ -242,23 +277,15 @@ def check_stage_roots(
 ) -> None:
     """Every stage signed for the same positions, its output is the next one's input, and all billed work exists.
 
-    A request that ran to its end has exactly the positions of its tokens. In an aborted one workers may have computed
-    more than the client vouched for, by as many tokens as workers go without a voucher; the voucher decides the bill.
-    This bound keeps a worker from settling an old voucher for work that was vouched for later. One that ended within
-    its prompt has whole windows of it, and bills no more. Positions that the order before settled are not enough.
+    Raises BadStageRoots.
     """
     if len(stage_roots) != len(order.path):
         raise BadStageRoots(f"{len(stage_roots)} roots for {len(order.path)} stages")
     positions = stage_roots[0].roots.positions
-    billed = compute_positions(order.prompt_tokens, voucher.voucher.tokens)
-    most = billed
-    if not voucher.voucher.final:
-        ahead = min(voucher.voucher.tokens + COMPUTED_AHEAD_MAX, order.tokens_max)
-        most = compute_positions(order.prompt_tokens, ahead)
-    is_prompt = voucher.voucher.tokens == 0 and positions % WINDOW_POSITIONS == 0
-    least = order.settled_positions + 1 if is_prompt else max(billed, order.settled_positions + 1)
-    if not least <= positions <= most:
-        raise BadStageRoots(f"{positions} positions computed, {least} to {most} expected")
+    try:
+        validate_positions(order, voucher.voucher.tokens, positions, is_final=voucher.voucher.final)
+    except OrderInvalid as error:
+        raise BadStageRoots(str(error)) from error
     previous: bytes | None = None
     for number, (stage, signed) in enumerate(zip(order.path, stage_roots, strict=True)):
         roots = signed.roots
@@ -273,38 +300,32 @@ def check_stage_roots(
         previous = roots.output_root
 
 
-def _commit(
-    env: Environment, signer: bytes, request_id: bytes, session: Session, slice_size: int, request: Request
-) -> None:
-    """Store the request, take its price from the session, and schedule the draw.
+def commit(
+    env: Environment, request_id: bytes, session: Session, numbers: Sequence[Span], slice_size: int, request: Request
+) -> int:
+    """Store the request, take its price from the session, and schedule the draw. Returns the height of the draw.
 
-    What is left of the slice can be promised again. `released` stops at 64 bits: no order names a position beyond them.
+    What is left of the slices can be promised again. `released` stops at 64 bits: no order names a position beyond.
     """
     state = env.state
     charged = replace(
         session,
         released=min(session.released + slice_size - request.price, BALANCE_MAX),
         escrow=session.escrow - request.price,
-        requests_settled=session.requests_settled + 1,
+        requests_settled=session.requests_settled + (1 if request.requests is None else request.requests),
         requests_open=session.requests_open + 1,
     )
     inference.sessions.write(state, request.session, charged)
     inference.requests.write(state, request_id, request)
     inference.requests_by_session.write(state, request.session, request.sequence, request_id)
+    sequences.mark_used(state, request.session, numbers)
     draw_height = env.block.height + DRAW_DELAY_BLOCKS
     inference.due.add(state, draw_height, DueKind.DRAW, request_id)
-    env.emit(
-        RequestSettled(
-            request=request_id,
-            session=request.session,
-            model=request.model,
-            client=request.client,
-            settler=signer,
-            prompt_tokens=request.prompt_tokens,
-            tokens=request.tokens,
-            windows=request.windows,
-            price=request.price,
-            root=request.root,
-            draw_height=draw_height,
-        )
-    )
+    return draw_height
+
+
+def refund_idle(env: Environment, request_id: bytes, workers: Sequence[Worker]) -> None:
+    """Return at once what the stages of workers would get that were idle at the settlement."""
+    for index, worker in enumerate(workers):
+        if not is_working(env.state, worker, env.block.height):
+            payments.refund_stage(env, request_id, index, is_unavailable=False)

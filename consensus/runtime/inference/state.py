@@ -19,6 +19,9 @@ from proto_specs.types.manifest import Manifest
 DRAW_DELAY_BLOCKS = 2
 """A request settled in block h is drawn by the beacon of block h + 2, which is unpredictable in h (DESIGN 5.3)."""
 
+SEQUENCES_CHUNK = 1024
+"""Sequence numbers of a session that share a record in state: a bit of each says whether it is settled."""
+
 ROUNDS_MAX = 3
 """The most committees of one challenge; a contested or silent committee is followed by another."""
 
@@ -124,6 +127,11 @@ class Model:
     vocab: U32
     context_max: U32
     row_bytes: U32
+    thresholds: Annotated[tuple[U64, ...], Max(limits.MODEL_LAYERS_MAX)]
+
+    def get_threshold(self, end: int) -> int:
+        """How far, in parts per billion, the rows of a shard [start, end) may be off."""
+        return self.thresholds[end - 1] if self.thresholds else self.threshold_ppb
 
     @property
     def bounds(self) -> ModelBounds:
@@ -223,6 +231,10 @@ class Request:
     """A settled request. `escrow` is the part of its price still held, `returned` what the client got back.
 
     A continuation names the request it `continues`; its windows before `first_window` are that one's.
+
+    Of a statement, whose id then stands for the request's, it holds the sums over `requests` requests: their first
+    sequence number, billed prompt positions, tokens, positions, and the root of their sum tree. There are no windows
+    nor roots of stages: what an opening shows under the tree's root has them. None: a request settled by itself.
     """
 
     session: Hash32
@@ -230,11 +242,11 @@ class Request:
     client: AccountId
     model: Hash32
     settled_height: U64
-    prompt_tokens: U32
-    tokens: U32
+    prompt_tokens: U64
+    tokens: U64
     tokens_hash: Hash32
     final: bool
-    positions: U32
+    positions: U64
     windows: U16
     first_window: U16
     continues: Hash32 | None
@@ -244,6 +256,7 @@ class Request:
     root: Hash32
     open_stages: U8
     stages: Annotated[tuple[RequestStage, ...], Max(limits.STAGES_MAX)]
+    requests: U32 | None = None
 
 
 @record
@@ -260,7 +273,8 @@ class Challenge:
 
     It may have several rounds. Each later round begins in the committee at its entry of `round_starts`; members from
     the last entry on sit now. Beacon, deadlines, `committed` and `revealed` are those of the last round. Between the
-    order and the draw of a round no member sits.
+    order and the draw of a round no member sits. Of a statement a position was drawn, `point` of all its positions, and
+    `window` is 0.
     """
 
     request: Hash32
@@ -279,6 +293,7 @@ class Challenge:
     outcome: U8 | None
     distance_ppb: U64
     round_starts: Annotated[tuple[U8, ...], Max(ROUNDS_MAX - 1)]
+    point: U64 | None = None
 
     @property
     def round_start(self) -> int:
@@ -331,6 +346,11 @@ sessions: StorageMap[Session] = StorageMap("inference.session", (Hash32,), Sessi
 sessions_by_client = StorageSet("inference.session_by_client", (AccountId, Hash32))
 requests: StorageMap[Request] = StorageMap("inference.request", (Hash32,), Request)
 requests_by_session: StorageMap[bytes] = StorageMap("inference.request_by_session", (Hash32, U32), Hash32)
+"""Requests that are not forgotten yet, by their (first) sequence number."""
+sequences_used: StorageMap[bytes] = StorageMap(
+    "inference.sequences_used", (Hash32, U32), Annotated[bytes, Fixed(SEQUENCES_CHUNK // 8)]
+)
+"""Bit n of chunk c: whether number c x 1024 + n of the session is settled. Bits count from the lowest of byte 0."""
 challenges: StorageMap[Challenge] = StorageMap("inference.challenge", (Hash32,), Challenge)
 open_challenges = StorageSet("inference.open_challenge", (AccountId, Hash32))
 commitments: StorageMap[bytes] = StorageMap("inference.commitment", (Hash32, AccountId), Hash32)

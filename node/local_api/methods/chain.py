@@ -23,6 +23,7 @@ from node.local_api.methods.schemas import (
     schema_of,
 )
 from node.local_api.methods.table import METHODS, NODE_NAME, NodeView, method, show_bytes
+from node.local_api.wire.subscriptions import SUBSCRIPTION_METHODS
 from node.store.light_blocks import find_light_block
 from proto_specs.types.chain import compute_block_hash
 
@@ -30,13 +31,14 @@ NODE_VERSION = "0.1.0"
 UNKNOWN_HEIGHT = (1 << 64) - 1
 STALL_INTERVALS = 10
 STALL_MS_MIN = 10_000
+CLOCK_AHEAD_MS_MAX = 5_000
 
 
 @method("rpc_methods", gives=object_of(methods=list_of(TEXT)))
 def rpc_methods(view: NodeView, params: Params) -> Any:
-    """Names of all methods."""
+    """Names of all methods; those that begin or end a subscription are answered over a WebSocket alone."""
     params.finish()
-    return {"methods": sorted(METHODS)}
+    return {"methods": sorted({*METHODS, *SUBSCRIPTION_METHODS})}
 
 
 @method("system_name", gives=TEXT)
@@ -83,20 +85,27 @@ def system_properties(view: NodeView, params: Params) -> Any:
     ),
 )
 def system_health(view: NodeView, params: Params) -> Any:
-    """Height, age of the last block, waiting transactions; not healthy when blocks stopped coming."""
+    """Height, age of the last block, waiting transactions; not healthy when blocks stop or the clock is off."""
     params.finish()
     head = view.store.get_head()
-    age_ms = max(0, view.now_ms() - head.time_ms)
-    allowed_ms = max(STALL_MS_MIN, STALL_INTERVALS * view.spec.block_interval_ms)
-    is_healthy = head.height == 0 or age_ms <= allowed_ms
+    age_ms = view.now_ms() - head.time_ms
+    problem = _find_problem(age_ms, view.spec.block_interval_ms) if head.height else None
     return {
         "height": head.height,
         "timeMs": head.time_ms,
-        "ageMs": age_ms,
+        "ageMs": max(0, age_ms),
         "pending": len(view.pool),
-        "isHealthy": is_healthy,
-        "problem": None if is_healthy else f"no block for {age_ms // 1_000} s",
+        "isHealthy": problem is None,
+        "problem": problem,
     }
+
+
+def _find_problem(age_ms: int, block_interval_ms: int) -> str | None:
+    if age_ms > max(STALL_MS_MIN, STALL_INTERVALS * block_interval_ms):
+        return f"no block for {age_ms // 1_000} s"
+    if -age_ms > CLOCK_AHEAD_MS_MAX:
+        return f"the chain's time is {-age_ms // 1_000} s ahead of this machine's clock: set the clock (NTP does it)"
+    return None
 
 
 @method("system_accountNextIndex", takes=(ACCOUNT,), gives=INTEGER)
@@ -119,6 +128,13 @@ def system_account(view: NodeView, params: Params) -> Any:
     """Nonce, free and reserved balance of an account, after the last block or the one named."""
     account = params.take_account("account")
     return view.show(read_account(take_state(view, params), account))
+
+
+@method("system_localListenAddresses", gives=list_of(TEXT))
+def system_local_listen_addresses(view: NodeView, params: Params) -> Any:
+    """The multiaddresses at which peers reach this node: what another node's `--peer` takes."""
+    params.finish()
+    return list(view.list_addresses())
 
 
 @method("system_nodeRoles", gives=list_of(TEXT))

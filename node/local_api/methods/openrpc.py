@@ -18,6 +18,7 @@ from node.local_api.wire.errors import (
     NOT_ALLOWED,
     STATE_UNAVAILABLE,
 )
+from node.local_api.wire.subscriptions import SUBSCRIPTIONS
 
 OPENRPC_VERSION = "1.2.6"
 API_VERSION = "1.0.0"
@@ -33,12 +34,16 @@ def rpc_discover(view: NodeView, params: Params) -> Any:
 def make_document() -> dict[str, Any]:
     """Every method of the table, by name; `x-cost` is what a call counts for in its caller's rate.
 
-    Subscriptions, which are no calls, are in proto_specs/rpc.md.
+    Subscriptions, which are no calls, stand under `x-subscriptions`; proto_specs/rpc.md says more.
     """
     return {
         "openrpc": OPENRPC_VERSION,
         "info": {"title": "Myelin JSON-RPC", "version": API_VERSION},
         "methods": [_describe(name, METHODS[name]) for name in sorted(METHODS)],
+        "x-subscriptions": [
+            {"begin": one.begin, "end": one.end, "notification": one.notification, "summary": one.text}
+            for one in SUBSCRIPTIONS
+        ],
         "components": {"errors": {str(code): {"code": code, "message": text} for code, text in MEANINGS.items()}},
     }
 

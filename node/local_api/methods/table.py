@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,17 @@ NODE_NAME = "myelin"
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """What the methods read. `now_ms` is Unix time; `is_validator` when this node has a validator's key."""
+    """What the methods read. `now_ms` is Unix time; `is_validator` when this node has a validator's key.
+
+    `list_addresses` are those at which peers reach it.
+    """
 
     spec: ChainSpec
     store: ChainStore
     pool: TransactionPool
     now_ms: Callable[[], int]
     is_validator: bool = False
+    list_addresses: Callable[[], Sequence[str]] = tuple
 
     def show(self, value: Any) -> Any:
         """A record as JSON; None as null."""

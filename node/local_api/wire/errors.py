@@ -20,10 +20,10 @@ NOT_ALLOWED = -32012
 MEANINGS = {
     PARSE_ERROR: "the text is no JSON",
     INVALID_REQUEST: "no request object, or an id that is neither text, number nor null",
-    METHOD_NOT_FOUND: "no such method",
+    METHOD_NOT_FOUND: "no such method, or a subscription over HTTP",
     INVALID_PARAMS: "a parameter is wrong; the message names it",
     INTERNAL_ERROR: "a fault of the node; its log has the details",
-    LIMIT_EXCEEDED: "a limit: batch, rate, subscriptions",
+    LIMIT_EXCEEDED: "a limit: batch, rate, subscriptions, bytes (over HTTP with status 413)",
     NODE_UNREACHABLE: "the node does not answer: try again",
     STATE_UNAVAILABLE: "the state at that block is not here",
     NOT_ALLOWED: "an unsafe method, and the caller is not the operator",

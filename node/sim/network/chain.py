@@ -26,6 +26,7 @@ MANIFEST = Manifest(
     units=(),
     profile=ExecutionProfile("", "", "", 0, 0, 1, 0),
     ranges=(),
+    thresholds=(),
 )
 
 

@@ -19,8 +19,8 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from node.local_api.wire.errors import ApiError
-from node.web.rpc.jsonrpc import BODY_BYTES_MAX, Call, answer_text
+from node.local_api.wire.errors import LIMIT_EXCEEDED, ApiError
+from node.web.rpc.jsonrpc import BODY_BYTES_MAX, Call, answer_text, make_refusal
 from node.web.rpc.limits import Caller, Heads, RateLimiter, dispatch_limited
 from node.web.rpc.link import NodeGone, NodeLink
 from node.web.rpc.request_events import RequestEvents
@@ -80,7 +80,8 @@ class RpcServer:
         async for chunk in request.stream():
             body += chunk
             if len(body) > BODY_BYTES_MAX:
-                return _json({"error": f"a request has at most {BODY_BYTES_MAX} bytes"}, 413)
+                error = ApiError(LIMIT_EXCEEDED, f"a request has at most {BODY_BYTES_MAX} bytes")
+                return Response(make_refusal(error), 413, media_type="application/json")
         caller = Caller.read(request)
 
         async def dispatch(calls: Sequence[Call]) -> Sequence[Any]:

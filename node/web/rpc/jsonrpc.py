@@ -22,7 +22,7 @@ async def answer_text(text: bytes, dispatch: Dispatch) -> bytes | None:
     try:
         request = _parse(text)
     except ApiError as error:
-        return _encode(_make_error(None, error))
+        return make_refusal(error)
     if not isinstance(request, list):
         responses = await _answer_all([request], dispatch)
         return _encode(responses[0]) if responses else None
@@ -32,6 +32,11 @@ async def answer_text(text: bytes, dispatch: Dispatch) -> bytes | None:
         return _encode(_make_error(None, ApiError(LIMIT_EXCEEDED, f"a batch has at most {CALLS_MAX} calls")))
     responses = await _answer_all(request, dispatch)
     return _encode(responses) if responses else None
+
+
+def make_refusal(error: ApiError) -> bytes:
+    """The response to what could not be read as a request."""
+    return _encode(_make_error(None, error))
 
 
 def _parse(text: bytes) -> Any:

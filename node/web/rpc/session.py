@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from node.local_api.wire.access import get_cost
 from node.local_api.wire.errors import INVALID_PARAMS, LIMIT_EXCEEDED, STATE_UNAVAILABLE, ApiError
 from node.local_api.wire.frames import Params
+from node.local_api.wire.subscriptions import SUBSCRIPTION_METHODS
 from node.web.rpc.jsonrpc import Call, answer_text
 from node.web.rpc.limits import Caller, Heads, RateLimiter, dispatch_limited
 from node.web.rpc.link import NodeLink
@@ -29,14 +30,6 @@ HEAD_METHODS = {"chain_subscribeNewHeads": "chain_newHead", "chain_subscribeFina
 WATCH_METHOD = "author_submitAndWatchExtrinsic"
 STORAGE_METHOD = "state_subscribeStorage"
 REQUESTS_METHOD = "inference_subscribeRequests"
-UNSUBSCRIBE_METHODS = (
-    "chain_unsubscribeNewHeads",
-    "chain_unsubscribeFinalizedHeads",
-    "author_unwatchExtrinsic",
-    "state_unsubscribeStorage",
-    "inference_unsubscribeRequests",
-)
-LOCAL_METHODS = frozenset({*HEAD_METHODS, *UNSUBSCRIBE_METHODS, WATCH_METHOD, STORAGE_METHOD, REQUESTS_METHOD})
 TRY_AGAIN_LATER = 1013
 """WebSocket close code (IANA registry)."""
 CLOSE_REASON_MAX = 100
@@ -87,7 +80,7 @@ class SocketSession:
     async def _call_many(self, calls: Sequence[Call]) -> list[Any]:
         """Each subscription call is answered here; the calls between two of them go to the node in a single frame."""
         answers: list[Any] = []
-        for is_local, run in itertools.groupby(calls, key=lambda call: call[0] in LOCAL_METHODS):
+        for is_local, run in itertools.groupby(calls, key=lambda call: call[0] in SUBSCRIPTION_METHODS):
             if not is_local:
                 answers += await self._link.call_many(list(run))
                 continue

@@ -147,6 +147,17 @@ def test_subscriptions_need_a_websocket(shared_node: NodeDirectory) -> None:
     body = {"jsonrpc": "2.0", "id": 1, "method": "chain_subscribeNewHeads"}
     answer = httpx.post(shared_node.url, json=body).json()
     assert answer["error"]["code"] == -32601
+    assert "connect to ws://" in answer["error"]["message"]
+
+
+def test_a_body_that_is_too_large_is_answered_as_json_rpc(shared_node: NodeDirectory) -> None:
+    answer = httpx.post(shared_node.url, content=b" " * (1 << 20) + b"1")
+    assert answer.status_code == 413
+    assert answer.json() == {
+        "jsonrpc": "2.0",
+        "id": None,
+        "error": {"code": -32005, "message": "a request has at most 1048576 bytes"},
+    }
 
 
 def test_health_over_http(shared_node: NodeDirectory) -> None:

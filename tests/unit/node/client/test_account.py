@@ -11,6 +11,7 @@ from node.client.account import PERIOD_BLOCKS, SigningAccount
 from node.client.errors import CallFailed, TransactionLost
 from node.client.rpc_chain import RpcChain
 from node.client.rpc_errors import RpcError
+from node.client.session_files import SessionTaken
 from proto_specs.codec import decode
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import CloseSession
@@ -148,3 +149,29 @@ async def test_a_nonce_that_is_always_taken_is_given_up(
     node.refusal = RpcError(1, "taken", {"reason": "ReplacementUnderpriced"})
     with pytest.raises(RpcError, match="taken"):
         await account.send(CALL)
+
+
+async def test_a_session_of_two_processes_at_once(node: FakeNode, account: SigningAccount, autojump_clock) -> None:
+    """Both have read the same nonce, and the other holds the file of the session that it opens. Its turn, then ours."""
+    told: list[int] = []
+
+    def signed(nonce: int, _extrinsic: bytes) -> None:
+        told.append(nonce)
+        if len(told) == 5:
+            node.pool.append(None)  # type: ignore[arg-type]  # the other's transaction
+        if nonce == 0:
+            raise SessionTaken("another process is opening this session")
+
+    await account.send(CALL, signed=signed)
+    assert told == [0, 0, 0, 0, 0, 1]
+
+
+async def test_a_nonce_that_is_held_and_never_used_is_given_up(
+    node: FakeNode, account: SigningAccount, autojump_clock
+) -> None:
+    def signed(_nonce: int, _extrinsic: bytes) -> None:
+        raise SessionTaken("another process is opening this session")
+
+    with pytest.raises(SessionTaken):
+        await account.send(CALL, signed=signed)
+    assert node.pool == []

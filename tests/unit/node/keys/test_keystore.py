@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from node.keys import keystore as keystore_module
 from node.keys.derivation import KeyKind, derive_key, format_path
 from node.keys.keystore import (
     KeyInfo,
@@ -57,6 +59,24 @@ def test_a_file_that_others_can_read_is_refused(keystore: Keystore) -> None:
 def test_another_password_does_not_open_it(keystore: Keystore) -> None:
     with pytest.raises(WrongPassword):
         keystore.load("mine", "Secret")
+
+
+@pytest.mark.parametrize(("saved", "typed"), [("Z\u00fcrich", "Zu\u0308rich"), ("\ufb01ve \u2460", "five 1")])
+def test_a_password_is_its_characters_whatever_their_bytes(keystore: Keystore, saved: str, typed: str) -> None:
+    """Keyboards and editors make composed and decomposed forms of what looks the same."""
+    keystore.save(replace(INFO, name="other"), KEY, saved, scrypt_n=QUICK_N)
+    assert keystore.load("other", saved) == keystore.load("other", typed) == KEY
+    with pytest.raises(WrongPassword):
+        keystore.load("other", "Zurich")
+
+
+def test_a_file_of_before_passwords_were_normalised_opens_as_typed(
+    keystore: Keystore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(keystore_module, "_normalise", str)
+        keystore.save(replace(INFO, name="old"), KEY, "Z\u00fcrich", scrypt_n=QUICK_N)
+    assert keystore.load("old", "Z\u00fcrich") == KEY
 
 
 def test_keys_are_never_overwritten(keystore: Keystore) -> None:

@@ -68,7 +68,7 @@ def list_good(chain: KnownChain) -> list[Ask]:
 
 def _node(_: KnownChain) -> Iterator[tuple[str, list[Any]]]:
     plain = ("rpc_methods", "rpc.discover", "system_name", "system_version", "system_chain", "system_properties")
-    plain += ("system_health", "system_nodeRoles", "state_getRuntimeVersion")
+    plain += ("system_health", "system_nodeRoles", "system_localListenAddresses", "state_getRuntimeVersion")
     yield from ((name, []) for name in plain)
     for name in ("system_account", "system_accountNextIndex"):
         yield name, [encode_address(ALICE.account, 42)]

@@ -15,6 +15,7 @@ from node.local_api.methods.all import METHODS, NodeView
 from node.local_api.methods.author import PENDING_MAX
 from node.local_api.methods.params import PAGE_ITEMS_MAX
 from node.local_api.wire.errors import ApiError
+from node.local_api.wire.subscriptions import SUBSCRIPTION_METHODS
 from proto_specs.codec import decode, encode
 from proto_specs.ss58 import encode_address
 from proto_specs.types.chain import compute_block_hash, compute_extrinsic_hash
@@ -52,7 +53,7 @@ def test_the_table_is_the_documented_one(api: Api) -> None:
     page = (SPECS / "rpc.md").read_text("utf-8")
     documented = re.findall(r"^\| `([\w.]+)` ", page[: page.index("## Subscriptions")], re.MULTILINE)
     assert sorted(METHODS) == sorted(documented)
-    assert api.call("rpc_methods") == {"methods": sorted(METHODS)}
+    assert api.call("rpc_methods") == {"methods": sorted({*METHODS, *SUBSCRIPTION_METHODS})}
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
@@ -87,6 +88,23 @@ def test_health_turns_bad_when_blocks_stop_and_says_so(api: Api, world: World) -
     api.now_ms += 2_000
     assert api.call("system_health")["problem"] == "no block for 12 s"
     assert not api.call("system_health")["isHealthy"]
+
+
+def test_health_turns_bad_when_this_machines_clock_is_behind_the_chain(api: Api, world: World) -> None:
+    world.add_block()
+    api.now_ms = world.head.time_ms - 5_000
+    assert api.call("system_health")["isHealthy"], "clocks differ, and a proposer's may be the one ahead"
+    api.now_ms = world.head.time_ms - 3_600_000
+    found = api.call("system_health")
+    assert (found["isHealthy"], found["ageMs"]) == (False, 0)
+    assert found["problem"] == "the chain's time is 3600 s ahead of this machine's clock: set the clock (NTP does it)"
+
+
+def test_subscriptions_are_listed(api: Api) -> None:
+    """Else whoever looks for one finds only how to poll."""
+    assert set(api.call("rpc_methods")["methods"]) >= SUBSCRIPTION_METHODS
+    listed = api.call("rpc.discover")["x-subscriptions"]
+    assert {one["begin"] for one in listed} | {one["end"] for one in listed} == SUBSCRIPTION_METHODS
 
 
 def test_blocks_by_height_and_hash_and_the_last_one_by_default(api: Api, world: World) -> None:

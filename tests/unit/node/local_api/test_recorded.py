@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from node.local_api.methods.all import METHODS
+from node.local_api.wire import subscriptions
 from node.local_api.wire.errors import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -20,7 +21,7 @@ from node.local_api.wire.errors import (
     NODE_UNREACHABLE,
     STATE_UNAVAILABLE,
 )
-from node.web.rpc.session import LOCAL_METHODS, UNSUBSCRIBE_METHODS
+from node.local_api.wire.subscriptions import SUBSCRIPTION_METHODS
 from tests.unit.node.local_api.vectors import PATH, record
 from tests.unit.node.local_api.wire import serve_known_chain
 
@@ -48,6 +49,7 @@ def results_of(method: str) -> list[Any]:
 (DOCUMENT,) = results_of("rpc.discover")
 DESCRIBED = {one["name"]: one for one in DOCUMENT["methods"]}
 (LISTED,) = results_of("rpc_methods")
+CALLED = sorted(set(LISTED["methods"]) - SUBSCRIPTION_METHODS)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +81,10 @@ def test_subscriptions_tell_what_was_recorded(given: dict[str, Any], method: str
 
 
 def test_the_methods_are_those_that_it_lists_and_describes() -> None:
-    assert sorted(METHODS) == LISTED["methods"] == sorted(DESCRIBED)
+    assert sorted(METHODS) == CALLED == sorted(DESCRIBED)
 
 
-@pytest.mark.parametrize("method", LISTED["methods"])
+@pytest.mark.parametrize("method", CALLED)
 def test_every_method_has_an_answer_that_says_something_and_every_refusal_it_can_give(method: str) -> None:
     assert any(one not in (None, [], {}) for one in results_of(method)), "a recorded answer finds something"
     asked = defaultdict(set)
@@ -102,11 +104,11 @@ def test_every_method_has_an_answer_that_says_something_and_every_refusal_it_can
         assert "DecodeError" in asked[INVALID_TRANSACTION]
 
 
-@pytest.mark.parametrize("method", LISTED["methods"])
+@pytest.mark.parametrize("method", CALLED)
 def test_every_recorded_result_is_as_the_document_says(method: str) -> None:
     schema = DESCRIBED[method]["result"]["schema"]
     results = list(results_of(method))
-    assert results or method in LOCAL_METHODS, "an answer of it is recorded"
+    assert results or method in SUBSCRIPTION_METHODS, "an answer of it is recorded"
     for one in results:
         jsonschema.validate(one, schema)
 
@@ -120,7 +122,7 @@ def test_parameters_that_were_answered_are_as_the_document_says() -> None:
         checked.add(one["request"]["method"])
         for value, parameter in zip(params, DESCRIBED[one["request"]["method"]]["params"], strict=False):
             jsonschema.validate(value, parameter["schema"])
-    assert checked == set(LISTED["methods"]) - LOCAL_METHODS
+    assert checked == set(LISTED["methods"]) - SUBSCRIPTION_METHODS
 
 
 def test_answers_are_jsonrpc_and_their_errors_are_documented() -> None:
@@ -147,9 +149,9 @@ def test_a_refused_transaction_is_refused_for_the_reason_that_is_named() -> None
 
 
 def test_every_subscription_is_recorded_with_what_it_tells_and_how_it_ends() -> None:
-    assert {*SUBSCRIPTIONS, *UNSUBSCRIBE_METHODS} == LOCAL_METHODS
+    assert {*SUBSCRIPTIONS, *(one.end for one in subscriptions.SUBSCRIPTIONS)} == SUBSCRIPTION_METHODS
     sent = {one["sent"]["method"] for messages in SUBSCRIPTIONS.values() for one in messages if "sent" in one}
-    assert sent == LOCAL_METHODS
+    assert sent == SUBSCRIPTION_METHODS
     documented = dict(re.findall(r"^\| `(\w+)`[^|]*\| `(\w+)` \|", RPC_PAGE, re.MULTILINE))
     assert sorted(documented) == sorted(SUBSCRIPTIONS)
     for method, messages in SUBSCRIPTIONS.items():
@@ -165,7 +167,7 @@ def test_what_is_left_out_is_not_there() -> None:
     first_cells = re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)
     names = {name for cell in first_cells for name in re.findall(r"`([\w*]+)`", cell)}
     assert len(names) > 30
-    assert not names & {*METHODS, *LOCAL_METHODS}
+    assert not names & {*METHODS, *SUBSCRIPTION_METHODS}
     families = {name.removesuffix("*") for name in names if name.endswith("*")}
     assert not [name for name in METHODS if name.startswith(tuple(families))]
 

@@ -23,6 +23,7 @@ from node.signatures.processes import SignatureProcesses
 from node.web.rpc.app import RpcServer
 from tests.unit.node.local_api.known_chain import KnownChain
 
+LISTENS = ("/ip4/127.0.0.1/tcp/30333/p2p/12D3KooWQYV9dGMFoRzNStwpXztXaBUjtPqi6aU76ZgUriHhKust",)
 AGE_MS = 250
 """How old the last block is whenever somebody asks."""
 CALLS_PER_S = 1_000_000
@@ -88,7 +89,9 @@ class _Node:
 
     async def run(self) -> None:
         world = self._chain.node
-        view = NodeView(world.genesis.spec, world.store, world.pool, lambda: world.head.time_ms + AGE_MS, True)
+        view = NodeView(
+            world.genesis.spec, world.store, world.pool, lambda: world.head.time_ms + AGE_MS, True, lambda: LISTENS
+        )
         signatures = SignatureProcesses(1)
         admission = TransactionAdmission(world.pool, signatures)
         self._token = trio.lowlevel.current_trio_token()

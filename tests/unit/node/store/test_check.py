@@ -20,9 +20,10 @@ from node.store.records import encode_height
 from proto_specs.codec import encode
 from proto_specs.hashing import Tag
 from proto_specs.types.calls import Bond
+from proto_specs.types.chain import compute_block_hash
 from tests.unit.node.store.test_history import grow
 from tests.unit.node.store.test_snapshot import ignore
-from tests.unit.node.world import ALICE, BOB, MYL, World, make_genesis, sign_call
+from tests.unit.node.world import ALICE, BOB, MYL, World, make_commit, make_genesis, sign_call
 
 SEED = 20_261_123
 FLIPS = 150
@@ -114,6 +115,23 @@ def test_a_commit_that_others_signed_is_found_in_the_midst_of_an_archive(tmp_pat
     database.close()
     report = check(world.path)
     assert any("the commit of block 25: bad precommit signature" in text for _, text in report.problems)
+
+
+def test_a_commit_may_be_another_than_the_next_block_names(tmp_path: Path) -> None:
+    """With several validators it mostly is: the next proposer has other precommits of it than this node."""
+    world = World(tmp_path / "db", retention=Retention(state_blocks=None))
+    grow(world, 5, per_block=1)
+    header = world.store.get_header(3)
+    assert header is not None
+    other = make_commit(world.genesis.hash, 3, compute_block_hash(header), round_=1)
+    assert world.store.get_commit(3) != other
+    world.store.close()
+    database = Database(world.path)
+    database.write([(Column.COMMIT.value + encode_height(3), encode(other))])
+    database.close()
+    report = check(world.path)
+    assert report.problems == []
+    assert report.commits == 5
 
 
 def test_a_stray_row_of_history_is_found_and_history_can_be_given_up(whole: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from proto_specs.limits import FINGERPRINT_BYTES
 from proto_specs.types import calls
 from proto_specs.types.calls import Outcome
 from proto_specs.types.common import NMYL_PER_MYL
-from proto_specs.types.manifest import ServiceClass, compute_model_id
+from proto_specs.types.manifest import Manifest, ServiceClass, compute_model_id
 from proto_specs.types.request import (
     Order,
     PathStage,
@@ -72,13 +72,19 @@ def build_spec(validators: tuple[str, ...] = ("alice",), **params: Any) -> Chain
 class World:
     """A chain with everything in place to settle requests: one session of `client` is open."""
 
-    def __init__(self, validators: tuple[str, ...] = ("alice",), requests_max: int = 100, **params: Any) -> None:
+    def __init__(
+        self,
+        validators: tuple[str, ...] = ("alice",),
+        requests_max: int = 100,
+        manifest: Manifest | None = None,
+        **params: Any,
+    ) -> None:
         self.chain = Chain(build_spec(validators, **params), proposer=validators[0])
         self.client = get_dev_identity("client")
         self.session_key = get_dev_identity("session").account_key
         self.workers = [get_dev_identity(name) for name in WORKER_NAMES]
         self.verifiers = [get_dev_identity(name) for name in validators]
-        manifest = build_manifest(LAYERS)
+        manifest = manifest or build_manifest(LAYERS)
         self.model = compute_model_id(manifest)
         self.chain.expect_ok(self.client, calls.RegisterModel(encode(manifest)))
         for index, worker in enumerate(self.workers):

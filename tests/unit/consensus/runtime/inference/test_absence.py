@@ -8,14 +8,8 @@ import pytest
 
 from consensus.runtime.inference import errors, queries
 from consensus.runtime.inference import state as inference
-from consensus.runtime.inference.events import (
-    StagePaid,
-    WorkerAbsent,
-    WorkerReleased,
-    WorkerReported,
-    WorkerReturned,
-    WorkerUpdated,
-)
+from consensus.runtime.inference.absence_events import WorkerAbsent, WorkerReported, WorkerReturned
+from consensus.runtime.inference.events import StagePaid, WorkerReleased, WorkerUpdated
 from consensus.runtime.inference.state import Worker, WorkerStatus
 from genesis.dev import DevIdentity, get_dev_identity
 from proto_specs.types import calls

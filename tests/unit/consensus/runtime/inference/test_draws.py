@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from benchmarks.manifests import build_manifest
 from consensus.runtime.balances.state import VERIFICATION_POOL, read_account
 from consensus.runtime.inference import draws, errors, queries
 from consensus.runtime.inference.events import (
@@ -23,6 +24,7 @@ from proto_specs.types.chain import Validator
 from proto_specs.types.request import compute_request_id
 from tests.unit.consensus.runtime.chain import compute_beacon
 from tests.unit.consensus.runtime.inference.inference_world import (
+    LAYERS,
     NET,
     REQUEST_PRICE,
     VERIFICATION,
@@ -125,3 +127,15 @@ def test_committees_are_drawn_by_stake_without_replacement() -> None:
     assert 520 < firsts[3] < 660
     assert min(firsts.values()) > 20
     assert len(draws.compute_committee(compute_beacon(0), bytes(32), pool, 20)) == 8
+
+
+def test_a_challenge_has_the_threshold_of_the_boundary_its_worker_ends_at() -> None:
+    thresholds = (1_000, 2_000, 3_000, 4_000, 5_000, 6_000)
+    world = World(manifest=build_manifest(LAYERS, thresholds=thresholds))
+    world.chain.expect_ok(world.workers[0], world.settle())
+    drawn = pick(world.chain.skip(2), ChallengeDrawn)
+    assert drawn
+    for one in drawn:
+        challenge = queries.read_challenge(world.chain.state, one.challenge)
+        assert challenge is not None
+        assert challenge.threshold_ppb == thresholds[2 * one.stage + 1]

@@ -40,7 +40,8 @@ def test_a_model_is_registered_once_by_anyone(world: World) -> None:
 
 def test_a_manifest_must_be_canonical_and_consistent(world: World) -> None:
     good = encode(build_manifest(LAYERS))
-    for bad in (b"", good + b"\0", good[:-1], encode(build_manifest(LAYERS, eos_tokens=()))):
+    thresholds = [encode(build_manifest(LAYERS, thresholds=one)) for one in ((5,), (5,) * LAYERS + (5,), (0,) * LAYERS)]
+    for bad in (b"", good + b"\0", good[:-1], encode(build_manifest(LAYERS, eos_tokens=())), *thresholds):
         world.chain.expect_error(EVE, calls.RegisterModel(bad), errors.BadManifest)
 
 

@@ -16,6 +16,7 @@ from node.local_api.methods.openrpc import make_document
 from node.local_api.wire import access
 from node.local_api.wire.access import BODY, PAGE, READ, UNSAFE_METHODS, WALK
 from node.local_api.wire.errors import LIMIT_EXCEEDED, NOT_ALLOWED, ApiError
+from node.local_api.wire.subscriptions import SUBSCRIPTION_METHODS
 from node.web.rpc import limits
 from node.web.rpc.limits import (
     BACKLOG_MAX,
@@ -25,7 +26,6 @@ from node.web.rpc.limits import (
     RateLimiter,
     dispatch_limited,
 )
-from node.web.rpc.session import LOCAL_METHODS
 
 CALLS_PER_S = 5_000
 
@@ -113,7 +113,7 @@ async def test_a_batch_pays_the_sum_and_a_list_of_things_for_each() -> None:
 
 
 def test_costs_are_of_methods_and_what_may_take_long_is_not_cheap() -> None:
-    known = {*METHODS, *LOCAL_METHODS}
+    known = {*METHODS, *SUBSCRIPTION_METHODS}
     assert set(access._COSTS) <= known  # noqa: SLF001
     assert {access.get_cost(one) for one in known} == {READ, WALK, PAGE, BODY}
     slow = {name for name, found in METHODS.items() if found.is_bulky}
