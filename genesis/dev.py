@@ -114,6 +114,8 @@ def build_dev_params() -> RuntimeParams:
             downtime_permille=500,
             downtime_slash_permille=1,
             jail_blocks=60,
+            proposal_permille=200,
+            declines_max=3,
         ),
         inference=InferenceParams(
             worker_bond_min=100 * NMYL_PER_MYL,

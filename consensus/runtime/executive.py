@@ -18,7 +18,7 @@ from consensus.runtime.fees import compute_fee
 from consensus.runtime.inference import audits, deadlines
 from consensus.runtime.params import counting
 from consensus.runtime.receipts import BlockEvents, ExecutedBlock, ModuleError, Receipt
-from consensus.runtime.staking import epoch, slashing
+from consensus.runtime.staking import epoch, slashing, turns
 from consensus.runtime.staking.state import read_operator, read_validators
 from consensus.runtime.system import calls as system
 from consensus.runtime.system.events import ExtrinsicFailed
@@ -111,6 +111,7 @@ class BlockExecution:
             raise BlockError("the proposer is not in the validator set")
         system.initialize(self._env)
         epoch.initialize(self._env)
+        self._rotation = turns.initialize(self._env)
         params = read_params(reader)
         self._space = BlockSpace(params, deadlines.initialize(self._env))
         for count, one in enumerate(evidence, start=1):
@@ -180,6 +181,7 @@ class BlockExecution:
             ledger.shrink_issuance(env.state, self._fees)
             env.emit(FeesBurned(self._fees))
         epoch.finalize(env)
+        turns.finalize(env, self._rotation)
         audits.finalize(env)
         counting.finalize(env)
         system.finalize(env, self._weight, self._space)

@@ -92,6 +92,9 @@ STAKING = {
     "staking.downtime_permille": Bound(0, 900),
     "staking.downtime_slash_permille": Bound(0, 100),
     "staking.jail_blocks": Bound(1, _BLOCKS_YEAR),
+    # What signing earns stays the larger part: a block needs two thirds to sign and one to propose.
+    "staking.proposal_permille": Bound(0, PERMILLE // 2),
+    "staking.declines_max": Bound(1, 10_000),
 }
 
 INFERENCE = {

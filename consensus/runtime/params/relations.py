@@ -46,6 +46,7 @@ def _validate_staking(params: StakingParams) -> None:
         "commission_step_permille",
         "downtime_permille",
         "downtime_slash_permille",
+        "proposal_permille",
     ):
         _require(getattr(params, name) <= 1_000, f"staking.{name}", "is above 1000")
     emission = params.worker_emission_permille + params.audit_emission_permille

@@ -22,6 +22,7 @@ from consensus.runtime.balances.state import HoldReason
 from consensus.runtime.context import Environment
 from consensus.runtime.errors import BlockError
 from consensus.runtime.staking import state as staking
+from consensus.runtime.staking import turns
 from consensus.runtime.staking.calls import write_stake
 from consensus.runtime.staking.events import DelegationsSlashed, ValidatorSlashed
 from consensus.runtime.staking.pool_state import (
@@ -174,6 +175,7 @@ def _remove_from_set(env: Environment, key: bytes) -> None:
     if not kept or len(kept) == len(members):
         return
     staking.validators.write(env.state, ValidatorSet(tuple(members[index] for index in kept)))
+    staking.proposals.write(env.state, turns.keep_members(env.state, kept))
     signed = tuple(past.signed[index] for index in kept)
     staking.participation.write(env.state, staking.Participation(past.blocks, signed))
     own, joined = tuple(elected.own[index] for index in kept), tuple(elected.joined[index] for index in kept)
