@@ -144,6 +144,7 @@ def build_dev_params() -> RuntimeParams:
             audits_per_epoch=0,
             audit_score_step_permille=250,
             absence_blocks=30,
+            draw_power_permille=0,
         ),
         governance=GovernanceParams(
             proposal_deposit=100 * NMYL_PER_MYL,

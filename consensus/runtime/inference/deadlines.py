@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from consensus.runtime.arithmetic import PERMILLE
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import absence, audits, contest, draws, oblivion, payments, sessions, verdicts
+from consensus.runtime.inference import absence, audits, bias, contest, draws, oblivion, payments, sessions, verdicts
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.due_weights import (
     LOOK_WEIGHT,
@@ -103,10 +103,19 @@ def _do_part(env: Environment, kind: DueKind, subject: bytes, budget: _Budget) -
     return part.is_all
 
 
+def _draw(env: Environment, request_id: bytes) -> None:
+    """Draw a request, or wait until enough of the power has contributed to the beacon."""
+    wait = bias.find_wait(env.state, payments.read_request(env, request_id).settled_height, env.block.height)
+    if wait:
+        inference.due.add(env.state, env.block.height + wait, DueKind.DRAW, request_id)
+    else:
+        draws.draw_request(env, request_id)
+
+
 def _do(env: Environment, kind: DueKind, subject: bytes) -> None:
     match kind:
         case DueKind.DRAW:
-            draws.draw_request(env, subject)
+            _draw(env, subject)
         case DueKind.REVEAL:
             verdicts.resolve_challenge(env, subject)
         case DueKind.SESSION_CLOSE:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from consensus.runtime.arithmetic import PPM
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import payments
+from consensus.runtime.inference import bias, payments
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.events import ChallengeDrawn, CommitteeEmpty
 from consensus.runtime.inference.state import Challenge, CommitteeMember, DueKind, StageStatus
@@ -28,7 +28,8 @@ def draw_request(env: Environment, request_id: bytes) -> None:
         if stage.status != StageStatus.AWAITING_DRAW:
             continue
         places = range(request.first_window, request.windows) if request.requests is None else range(request.positions)
-        place = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, places)
+        challenge_ppm = bias.read_drawn_ppm(env.state, stage)
+        place = compute_draw(env.block.beacon, request_id, index, challenge_ppm, places)
         if place is None:
             payments.pay_stage(env, request_id, index, None, ())
             continue
@@ -38,7 +39,7 @@ def draw_request(env: Environment, request_id: bytes) -> None:
             env.emit(CommitteeEmpty(request_id, index, stage.worker))
             payments.refund_stage(env, request_id, index, is_unavailable=False)
             continue
-        _challenge_stage(env, request_id, index, place, eligible)
+        _challenge_stage(env, request_id, index, place, challenge_ppm, eligible)
 
 
 def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, places: range) -> int | None:
@@ -140,7 +141,7 @@ def drop_challenge(env: Environment, challenge_id: bytes) -> None:
 
 
 def _challenge_stage(
-    env: Environment, request_id: bytes, index: int, place: int, eligible: Sequence[Validator]
+    env: Environment, request_id: bytes, index: int, place: int, challenge_ppm: int, eligible: Sequence[Validator]
 ) -> None:
     request = payments.read_request(env, request_id)
     stage = request.stages[index]
@@ -148,7 +149,7 @@ def _challenge_stage(
     challenge_id, challenge = open_challenge(
         env, request_id, index, window, stage.worker, request.model, eligible, point
     )
-    challenged = replace(stage, status=StageStatus.CHALLENGED)
+    challenged = replace(stage, status=StageStatus.CHALLENGED, challenge_ppm=challenge_ppm)
     stages = (*request.stages[:index], challenged, *request.stages[index + 1 :])
     inference.requests.write(env.state, request_id, replace(request, stages=stages))
     env.emit(

@@ -36,7 +36,8 @@ class InferenceParams:
     unavailable `unavailable_max` times in a row takes no new work for `worker_jail_blocks`. Emission counts a
     worker's bond up to `capacity_bond_per_layer` for each of its layers, times its audit score, which every audit moves
     by `audit_score_step_permille` of the way; up to `audits_per_epoch` workers are audited an epoch (audits.md).
-    Reports of absence count for `absence_blocks`.
+    Reports of absence count for `absence_blocks`. A draw waits until more than `draw_power_permille` of the power has
+    made a block since the settlement; 0 waits for nothing.
     """
 
     worker_bond_min: Balance
@@ -65,6 +66,7 @@ class InferenceParams:
     audits_per_epoch: U16
     audit_score_step_permille: U16
     absence_blocks: U32
+    draw_power_permille: U16
 
 
 class WorkerStatus(enum.IntEnum):

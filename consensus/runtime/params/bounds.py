@@ -128,6 +128,8 @@ INFERENCE = {
     "inference.audit_score_step_permille": Bound(1, PERMILLE),
     # Fewer, and the reports of a quorum do not meet; more, and a worker that came back long ago is marked by old ones.
     "inference.absence_blocks": Bound(10, 100_000),
+    # A third is all that helps: whoever has more can stop the chain. Two thirds may have to be waited for, not more.
+    "inference.draw_power_permille": Bound(0, 500),
 }
 
 GOVERNANCE = {

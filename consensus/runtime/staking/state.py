@@ -150,6 +150,9 @@ participation: StorageValue[Participation] = StorageValue("staking.participation
 elected: StorageValue[Elected] = StorageValue("staking.elected", Elected)
 proposals: StorageValue[Proposals] = StorageValue("staking.proposals", Proposals)
 skips: StorageValue[Skips] = StorageValue("staking.skips", Skips, Skips(0, 0))
+makers: StorageMap[bytes] = StorageMap("staking.maker", (U64,), PublicKey)
+"""Who made a recent block."""
+
 rotation: StorageValue[bytes] = StorageValue("staking.rotation", Annotated[bytes, Max(PRIORITY_BYTES * VALIDATORS_MAX)])
 """Proposer priorities of the next block, in the order of the set."""
 

@@ -26,6 +26,10 @@ SKIPPED_MAX = 64
 """Rounds of one height that are looked at. So many fail only where no block is made for a long time."""
 
 
+MAKERS_KEPT = 1_024
+"""Blocks whose maker is remembered: as many as a set has members at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class Declining:
     """Turns of a validator in an epoch."""
@@ -46,6 +50,10 @@ def initialize(env: Environment) -> ProposerRotation:
     skipped = list_skipped(rotation, env.block.proposer)
     before = staking.skips.read(state)
     staking.skips.write(state, staking.Skips(before.last, len(skipped)))
+    height = env.block.height
+    staking.makers.write(state, height, env.block.proposer)
+    if height > MAKERS_KEPT:
+        staking.makers.delete(state, height - MAKERS_KEPT)
     members = [member.key for member in rotation.validators.members]
     past = staking.proposals.read(state)
     turns, made = list(past.turns), list(past.made)
