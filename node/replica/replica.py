@@ -32,6 +32,7 @@ from proto_specs.errors import MyelinError
 from proto_specs.types.chain import (
     DuplicateProposal,
     DuplicateVote,
+    FalseVote,
     Proposal,
     Vote,
     compute_block_hash,
@@ -113,7 +114,7 @@ class Replica:
                 if proposal is not None:
                     self._voting.receive(ProposalReceived(proposal))
                 return verdict
-            case DuplicateVote() | DuplicateProposal():
+            case DuplicateVote() | DuplicateProposal() | FalseVote():
                 return self._evidence.add(message, self._world.read_clock_ms())
             case TransactionBatch():
                 return self._parts.on_transactions(peer, message)

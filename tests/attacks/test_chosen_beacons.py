@@ -121,7 +121,7 @@ def test_proposers_in_a_row_that_know_the_draw_before_they_settle(power_permille
     makers = {}
     for height in heights:
         makers[height] = rotation.get_proposer()
-        staking.makers.write(overlay, height, makers[height])
+        staking.makers.write(overlay, height, staking.Maker(makers[height], bytes(32)))
         rotation = rotation.advance()
     settled = next(h for h in heights if {makers[h + at] for at in range(3)} == coalition)
     drawn = next(h for h in heights if h >= settled + 2 and not bias.find_wait(overlay, settled, h))
@@ -147,7 +147,8 @@ def test_a_draw_waits_no_longer_than_a_third_of_the_power_takes() -> None:
         staking.validators.write(overlay, ValidatorSet(members))
         rotation, height, looks = ProposerRotation.start(ValidatorSet(members)), 10, 0
         for at in range(200):
-            staking.makers.write(overlay, height + at, rotation.advance(at).get_proposer())
+            maker = staking.Maker(rotation.advance(at).get_proposer(), bytes(32))
+            staking.makers.write(overlay, height + at, maker)
         now = height + 2
         while wait := bias.find_wait(overlay, height, now):
             now, looks = now + wait, looks + 1

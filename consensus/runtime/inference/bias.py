@@ -19,6 +19,7 @@ from consensus.runtime.inference.state import InferenceParams, RequestStage, Wor
 from consensus.runtime.staking import state as staking
 from consensus.runtime.staking import turns
 from consensus.state.reader import StateReader
+from proto_specs.limits import VALIDATORS_MAX
 
 
 def read_drawn_ppm(state: StateReader, stage: RequestStage) -> int:
@@ -45,12 +46,13 @@ def find_wait(state: StateReader, settled_height: int, height: int) -> int:
     """Blocks to wait for a draw: 0 when enough power has made blocks since the settlement."""
     permille = inference.params.read(state).draw_power_permille
     first = settled_height + 1
-    if not permille or height - first >= turns.MAKERS_KEPT:
+    if not permille or height - first >= VALIDATORS_MAX:
         return 0
     members = staking.read_validators(state).members
     powers = {member.key: member.power for member in members}
     total = sum(powers.values())
-    makers = {staking.makers.read(state, at) for at in range(first, height + 1)}
+    found = (staking.makers.read(state, at) for at in range(first, height + 1))
+    makers = {one.key for one in found if one is not None}
     made = sum(power for key, power in powers.items() if key in makers)
     lacking = total * permille - made * PERMILLE
     if lacking < 0 or len(makers & powers.keys()) == len(members):

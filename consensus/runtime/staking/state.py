@@ -10,7 +10,7 @@ from consensus.state.storage import StorageMap, StorageValue
 from proto_specs.codec import U8, U16, U32, U64, Max, record
 from proto_specs.limits import VALIDATORS_MAX
 from proto_specs.types.chain import ValidatorSet
-from proto_specs.types.common import AccountId, Balance, PublicKey
+from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey
 
 UNBONDING_CHUNKS_MAX = 32
 
@@ -96,6 +96,14 @@ class Skips:
 
 
 @record
+class Maker:
+    """Who made a recent block, and the hash of the set that decides it."""
+
+    key: PublicKey
+    validators_hash: Hash32
+
+
+@record
 class Elected:
     """The last election's result for each validator, in the order of the set: the base of its pay and its duties.
 
@@ -150,8 +158,7 @@ participation: StorageValue[Participation] = StorageValue("staking.participation
 elected: StorageValue[Elected] = StorageValue("staking.elected", Elected)
 proposals: StorageValue[Proposals] = StorageValue("staking.proposals", Proposals)
 skips: StorageValue[Skips] = StorageValue("staking.skips", Skips, Skips(0, 0))
-makers: StorageMap[bytes] = StorageMap("staking.maker", (U64,), PublicKey)
-"""Who made a recent block."""
+makers: StorageMap[Maker] = StorageMap("staking.maker", (U64,), Maker)
 
 rotation: StorageValue[bytes] = StorageValue("staking.rotation", Annotated[bytes, Max(PRIORITY_BYTES * VALIDATORS_MAX)])
 """Proposer priorities of the next block, in the order of the set."""

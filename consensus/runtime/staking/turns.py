@@ -20,14 +20,15 @@ from consensus.bft.proposer import ProposerRotation
 from consensus.runtime.context import Environment
 from consensus.runtime.staking import state as staking
 from consensus.state.reader import StateReader
-from proto_specs.types.chain import ValidatorSet
+from proto_specs.limits import MORTALITY_BLOCKS_MAX
+from proto_specs.types.chain import ValidatorSet, compute_validators_hash
 
 SKIPPED_MAX = 64
 """Rounds of one height that are looked at. So many fail only where no block is made for a long time."""
 
 
-MAKERS_KEPT = 1_024
-"""Blocks whose maker is remembered: as many as a set has members at most."""
+MAKERS_KEPT = MORTALITY_BLOCKS_MAX
+"""Blocks whose maker and set are remembered: as many as hashes are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ def initialize(env: Environment) -> ProposerRotation:
     before = staking.skips.read(state)
     staking.skips.write(state, staking.Skips(before.last, len(skipped)))
     height = env.block.height
-    staking.makers.write(state, height, env.block.proposer)
+    validators_hash = compute_validators_hash(rotation.validators)
+    staking.makers.write(state, height, staking.Maker(env.block.proposer, validators_hash))
     if height > MAKERS_KEPT:
         staking.makers.delete(state, height - MAKERS_KEPT)
     members = [member.key for member in rotation.validators.members]
