@@ -106,7 +106,7 @@ async def test_bad_peers_cost_only_themselves(
 ) -> None:
     """Even when they are more, and agree with each other."""
     world, catalog = chain
-    network = Network(*(kind(world, catalog) for _ in range(count)), Provider(world, catalog))
+    network = Network(*(kind(world, catalog) for _ in range(count)), *(Provider(world, catalog) for _ in range(2)))
     began_s = trio.current_time()
     head = await join(world, network, tmp_path / "db")
     check_joined(world, head, tmp_path / "db")
