@@ -44,6 +44,7 @@ def build_public_params() -> RuntimeParams:
         retention_blocks=2 * DAY_BLOCKS,
         audits_per_epoch=64,
         absence_blocks=600,
+        draw_power_permille=334,
         join_blocks=30,
         client_bond_blocks=HOUR_BLOCKS,
         committee_members_min=3,
