@@ -35,7 +35,11 @@ class ServedWork:
             return 0, challenge.window * WINDOW_POSITIONS
         left = challenge.point
         for number, one in enumerate(self.requests):
-            if left < one.positions:
+            if left < one.prompt:
                 return number, left
-            left -= one.positions
-        raise AssertionError("a point is below the sum of all positions")
+            left -= one.prompt
+        for number, one in enumerate(self.requests):
+            if left < one.answer:
+                return number, one.prompt - 1 + left
+            left -= one.answer
+        raise AssertionError("a point is below the sum of what is billed")
