@@ -130,6 +130,7 @@ def finish(env: Environment, request_id: bytes, pending: Pending, last_height: i
     assert session is not None, "a session outlives its open requests"
     released = min(session.released + pending.slice_size - request.price, BALANCE_MAX)
     inference.sessions.write(state, request.session, replace(session, released=released))
+    inference.requests.write(state, request_id, replace(request, final_height=last_height))
     _pending.delete(state, request_id)
     inference.due.remove(state, pending.until, DueKind.JOIN_END, request_id)
     draw_height = last_height + DRAW_DELAY_BLOCKS

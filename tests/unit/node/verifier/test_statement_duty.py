@@ -59,9 +59,9 @@ class StatedWorld:
     def show(self, told: Statement) -> None:
         """The statement is on chain."""
         self.workers.ledger.requests[compute_statement_id(told)] = make_shown(StageStatus.CHALLENGED)
+        ends, positions = (bytes(32), bytes(32)), told.positions
         stages = tuple(
-            RequestStage(one.worker, bytes(32), one.start, one.end, 1, 1, 1, bytes(32), bytes(32), told.positions)
-            for one in told.path
+            RequestStage(one.worker, bytes(32), one.start, one.end, 1, 1, 1, *ends, positions) for one in told.path
         )
         self.verifier.request = compute_statement_id(told)
         self.verifier.chain.request = dataclasses.replace(
