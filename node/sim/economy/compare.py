@@ -64,13 +64,13 @@ class Comparison:
 
     @property
     def honest_profit(self) -> int:
-        """Of the tempted ones if they are honest, in nmyl over the run."""
-        return self.honest.sum_profits(DEVIATIONS[self.scenario].purse)
+        """Of a tempted one if it is honest, in nmyl over the run."""
+        return self._share(self.honest)
 
     @property
     def deviating_profit(self) -> int:
-        """Of the tempted ones if they are not."""
-        return self.deviating.sum_profits(DEVIATIONS[self.scenario].purse)
+        """Of a tempted one if it is not."""
+        return self._share(self.deviating)
 
     @property
     def margin(self) -> int:
@@ -82,6 +82,10 @@ class Comparison:
         """What all others lose by it, in nmyl over the run."""
         others = self.honest.profits.keys() - set(DEVIATIONS[self.scenario].purse)
         return self.honest.sum_profits(others) - self.deviating.sum_profits(others)
+
+    def _share(self, run: EconomyRun) -> int:
+        deviation = DEVIATIONS[self.scenario]
+        return run.sum_profits(deviation.purse) // deviation.persons
 
 
 def run_market(plan: EconomyPlan, seed: int, deviate: Callable[[Market], None] | None = None) -> EconomyRun:
@@ -130,13 +134,13 @@ class Baselines:
     """Honest runs, each made once."""
 
     def __init__(self) -> None:
-        self._runs: dict[tuple[EconomyPlan, int], EconomyRun] = {}
+        self._runs: dict[tuple[EconomyPlan, int, Callable[[Market], None] | None], EconomyRun] = {}
 
-    def get(self, plan: EconomyPlan, seed: int) -> EconomyRun:
+    def get(self, plan: EconomyPlan, seed: int, comply: Callable[[Market], None] | None) -> EconomyRun:
         """The honest run of a plan and seed."""
-        found = self._runs.get((plan, seed))
+        found = self._runs.get((plan, seed, comply))
         if found is None:
-            found = self._runs[plan, seed] = run_market(plan, seed)
+            found = self._runs[plan, seed, comply] = run_market(plan, seed, comply)
         return found
 
 
@@ -151,6 +155,6 @@ def compare(
     deviation = DEVIATIONS[scenario]
     used = deviation.strengths[0] if strength is None else strength
     changed = replace(plan, **deviation.plan)
-    honest = (baselines or Baselines()).get(changed, seed)
+    honest = (baselines or Baselines()).get(changed, seed, deviation.comply)
     deviating = run_market(changed, seed, lambda market: deviation.deviate(market, used))
     return Comparison(scenario, used, seed, plan.epochs, honest, deviating)

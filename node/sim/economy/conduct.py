@@ -35,6 +35,22 @@ class WorkerPolicy:
         """The conduct for the `number`th request that this worker serves."""
         return HONEST
 
+    def choose_audit(self) -> Conduct:
+        """The conduct in an audit. It is a window for an epoch's emission, so that whoever can computes it."""
+        return HONEST
+
+
+class IncapableWorker(WorkerPolicy):
+    """Has no machine: it answers no audit, and would serve nothing."""
+
+    def choose(self, number: int) -> Conduct:
+        """Nothing is computed."""
+        return Conduct(PERMILLE_WHOLE, PERMILLE_WHOLE, opens_bad=False)
+
+    def choose_audit(self) -> Conduct:
+        """Nothing is computed."""
+        return self.choose(0)
+
 
 class SteadyWorker(WorkerPolicy):
     """Behaves in one way all the time."""

@@ -118,7 +118,7 @@ class Market:
         for name in names:
             if name.startswith("worker"):
                 stage = int(name.removeprefix("worker-")) // plan.workers_per_stage
-                self.add_worker(accounts[name], self.parties[name], stage)
+                self.add_worker(name, stage)
         for one in self.validators:
             self.duty.join(one, self.parties[one.name], VerifierPolicy())
             self.ledger.submit(one.account, calls.RegisterVerifier(self.model))
@@ -126,8 +126,10 @@ class Market:
             self.open_session(one, DEPOSIT)
         self.make_block()
 
-    def add_worker(self, account: SimAccount, party: Party, stage: int, bond: int | None = None) -> SimulatedWorker:
-        """Register a worker; it serves once a block has taken it."""
+    def add_worker(self, name: str, stage: int, bond: int | None = None, *, is_listed: bool = True) -> SimulatedWorker:
+        """Register an account's worker. Once a block has taken it, it is audited, and if it `is_listed` it serves."""
+        party = self.parties[name]
+        account = party.account
         start, end = self.plan.get_range(stage)
         call = calls.RegisterWorker(
             model=self.model,
@@ -143,7 +145,8 @@ class Market:
         )
         self.ledger.submit(account.account, call)
         worker = SimulatedWorker(account, party, WorkerPolicy(), stage)
-        self.workers.append(worker)
+        if is_listed:
+            self.workers.append(worker)
         self._by_key[account.worker_key.public_key] = worker
         return worker
 
@@ -212,6 +215,7 @@ class Market:
                 case ChallengeDrawn() | ChallengeContested():
                     self.duty.take_seats(event.challenge)
                 case AuditDrawn():
+                    self._answer_audit(self._by_key[event.worker])
                     self.duty.take_seats(event.audit)
             for listen in self.listeners:
                 listen(event)
@@ -318,7 +322,7 @@ class Market:
         start, end = self.plan.get_range(worker.stage)
         found = self.served.get(challenge.request)
         if found is None:
-            conduct, positions = worker.policy.choose(worker.served), WINDOW_POSITIONS
+            conduct, positions = worker.policy.choose_audit(), WINDOW_POSITIONS
         else:
             number, position = found.locate(challenge)
             conduct = found.conducts[number][challenge.stage]
@@ -333,6 +337,11 @@ class Market:
             opens=conduct.opens_bad or not is_bad,
             cost=(end - start) * positions * self.plan.prefill_cost,
         )
+
+    def _answer_audit(self, worker: SimulatedWorker) -> None:
+        start, end = self.plan.get_range(worker.stage)
+        honest = (end - start) * WINDOW_POSITIONS * self.plan.prefill_cost
+        worker.party.spend("audits", worker.policy.choose_audit().compute_cost(honest))
 
     def _serve_one(self, worker: SimulatedWorker, lengths: Lengths, given: Conduct | None) -> Conduct:
         """What a worker does of a request, at its own expense."""

@@ -9,14 +9,17 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, replace
 
-from consensus.runtime.params.protocol import RuntimeParams
+from consensus.runtime.params.protocol import RuntimeParams, apply_changes
 from genesis.dev import DEV_GENESIS_TIME_MS, build_dev_params
 from genesis.public import build_public_params
 from genesis.spec import ChainSpec, GenesisAccount, GenesisValidator
 from node.sim.economy.parties import SimAccount
+from proto_specs.types.calls import ParamChange
 from proto_specs.types.common import NMYL_PER_MYL
 from proto_specs.types.manifest import Architecture, ExecutionProfile, Manifest, ServiceClass, Unit, UnitKind, WireDtype
 
+AUDITS_MAX = 4
+"""Of an epoch, which is short here: what an epoch mints for workers is split among as many."""
 PREFILL_PRICE, DECODE_PRICE, BOND_MYL = 20_000, 80_000, 150
 """What `myelin worker run` asks for a layer and token, and bonds, unless it is told otherwise."""
 BALANCE = 1_000_000 * NMYL_PER_MYL
@@ -38,7 +41,7 @@ class EconomyPlan:
     is a prefill. `requests` come a block,
     `batch` of them are settled together. `detection_permille` is how often a window that is not what the model
     computes is found out. A node costs its validator `node_cost` a block. `scale` multiplies the lengths of requests.
-    Without emission there are fees alone.
+    Without emission there are fees alone. `changes` are put on the chain's parameters, by name `module.field`.
     """
 
     params_of: ParamsOf = ParamsOf.PUBLIC
@@ -60,6 +63,7 @@ class EconomyPlan:
     detection_permille: int = 900
     scale: int = 1
     has_emission: bool = True
+    changes: tuple[tuple[str, int], ...] = ()
 
     @property
     def blocks(self) -> int:
@@ -72,8 +76,9 @@ class EconomyPlan:
 
 
 def build_chain_params(plan: EconomyPlan) -> RuntimeParams:
-    """The parameters of the chain that is simulated, as they are."""
-    return build_public_params() if plan.params_of is ParamsOf.PUBLIC else build_dev_params()
+    """The parameters of the chain that is simulated, with its own periods."""
+    params = build_public_params() if plan.params_of is ParamsOf.PUBLIC else build_dev_params()
+    return apply_changes(params, [ParamChange(name, value) for name, value in plan.changes])
 
 
 def build_params(plan: EconomyPlan) -> RuntimeParams:
@@ -92,6 +97,7 @@ def build_params(plan: EconomyPlan) -> RuntimeParams:
     )
     inference = replace(
         base.inference,
+        audits_per_epoch=min(base.inference.audits_per_epoch, AUDITS_MAX),
         worker_unbonding_blocks=100,
         session_expiry_blocks=100_000,
         retention_blocks=100,

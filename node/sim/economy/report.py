@@ -14,6 +14,9 @@ from node.sim.economy.scenarios import DEVIATIONS
 from node.sim.economy.supply import RoleBalance, SupplyPoint
 from proto_specs.types.common import NMYL_PER_MYL
 
+ERRORS = 2
+"""A margin that is further below zero than so many of its standard errors is one."""
+
 
 def to_myl(amount: float) -> float:
     """An amount in nmyl as MYL, to six digits after the point."""
@@ -42,7 +45,7 @@ def summarize_comparisons(comparisons: Sequence[Comparison]) -> dict[str, Any]:
         "deviating": to_myl(honest - margin),
         "margin": to_myl(margin),
         "error": to_myl(error),
-        "pays": margin < 0,
+        "pays": margin + ERRORS * error < 0,
         "harm_to_others": to_myl(statistics.fmean(one.harm / epochs for one in comparisons)),
         "counts": dict(sorted(counts.items())),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from consensus.runtime.inference.committee_state import read_conduct
@@ -12,10 +13,15 @@ from consensus.runtime.inference.events import ChallengeDrawn
 from consensus.runtime.receipts import ExecutedBlock
 from node.sim.economy.actors import DoublePromiser, DrawnWatch, EscapingClient, Flooder, SelfRequests
 from node.sim.economy.committees import FriendlyVerifier, LazyVerifier, SilentVerifier
-from node.sim.economy.conduct import CautiousWorker, Conduct, RateWorker, SteadyWorker
+from node.sim.economy.conduct import CautiousWorker, Conduct, IncapableWorker, RateWorker, SteadyWorker
 from node.sim.economy.market import Market
+from node.sim.economy.truth import SimulatedWorker
 from node.sim.economy.work import Lengths
+from proto_specs.types.common import NMYL_PER_MYL
 
+SYBIL_BOND = 300 * NMYL_PER_MYL
+TEMPTED = ("worker-0", "worker-4", "worker-8")
+"""The first worker of each stage, as `_list_tempted` has them."""
 CHEAPER_PERMILLE = 600
 """What a cheat saves that computes with smaller weights."""
 
@@ -30,6 +36,8 @@ class EconomyScenario(enum.StrEnum):
     CHEATING = "cheating"
     COLLUDING = "colluding"
     SELF_DEALING = "self-dealing"
+    SYBIL = "sybil"
+    NO_CAPACITY = "no-capacity"
     DECLINING = "declining"
     CENSORING = "censoring"
     FLOODING = "flooding"
@@ -44,7 +52,8 @@ class Deviation:
     """A deviation. `purse` are the names of the accounts that act as one: what counts is the sum of their profits.
 
     `deviate` is done in the deviating run, once measuring began, with a strength out of `strengths`, of which the first
-    is the usual one. `unit` says what a strength is. `plan` changes the plan, of both runs.
+    is the usual one. `unit` says what a strength is. `plan` changes the plan, of both runs. `persons` do the same, each
+    by itself: figures are for one. `comply` is what honesty does besides the usual, with the same capital.
     """
 
     summary: str
@@ -53,31 +62,36 @@ class Deviation:
     strengths: tuple[int, ...] = (0,)
     unit: str = ""
     plan: Mapping[str, Any] = field(default_factory=dict)
+    persons: int = 1
+    comply: Callable[[Market], None] | None = None
 
 
 def _compute_less(market: Market, permille: int) -> None:
-    market.workers[0].policy = SteadyWorker(Conduct(permille, 1_000, opens_bad=True))
+    for worker in _list_tempted(market):
+        worker.policy = SteadyWorker(Conduct(permille, 1_000, opens_bad=True))
 
 
 def _withhold(market: Market, per_block_permille: int) -> None:
-    market.workers[0].policy = SteadyWorker(Conduct(1_000, 1_000, opens_bad=False))
-    if per_block_permille:
-        market.actors.append(SelfRequests(market.get_session("spare-0"), market.workers[0], per_block_permille))
+    for worker in _list_tempted(market):
+        worker.policy = SteadyWorker(Conduct(1_000, 1_000, opens_bad=False))
+        if per_block_permille:
+            market.actors.append(SelfRequests(market.get_session("spare-0"), worker, per_block_permille))
 
 
 def _withhold_cautiously(market: Market, spare: int) -> None:
     """Withhold until so few unavailabilities are left before the jail, and serve honestly until they are forgotten."""
-    worker = market.workers[0]
 
-    def can_afford() -> bool:
+    def can_afford(worker: SimulatedWorker) -> bool:
         strikes = read_conduct(market.ledger.state, worker.account.account).strikes
         return strikes + spare < market.read_inference_params().unavailable_max
 
-    worker.policy = CautiousWorker(Conduct(1_000, 1_000, opens_bad=False), can_afford)
+    for worker in _list_tempted(market):
+        worker.policy = CautiousWorker(Conduct(1_000, 1_000, opens_bad=False), partial(can_afford, worker))
 
 
 def _cheat(market: Market, rate_permille: int) -> None:
-    market.workers[0].policy = RateWorker(Conduct(1_000, CHEAPER_PERMILLE, opens_bad=True), rate_permille)
+    for worker in _list_tempted(market):
+        worker.policy = RateWorker(Conduct(1_000, CHEAPER_PERMILLE, opens_bad=True), rate_permille)
 
 
 def _compute_nothing(market: Market) -> None:
@@ -99,7 +113,7 @@ def _deal_with_itself(market: Market, per_block_permille: int) -> None:
 
 def _decline(market: Market, rate_permille: int) -> None:
     """Cheat, and do not propose a block that draws the cheat."""
-    _cheat(market, rate_permille)
+    market.workers[0].policy = RateWorker(Conduct(1_000, CHEAPER_PERMILLE, opens_bad=True), rate_permille)
     own, key = market.workers[0].account.worker_key.public_key, market.validators[0].consensus_key.public_key
 
     def declines(proposer: bytes, executed: ExecutedBlock) -> bool:
@@ -143,6 +157,24 @@ def _promise_twice(market: Market, paths: int) -> None:
     market.actors.append(DoublePromiser(market.get_account("spare-0"), paths, 10))
 
 
+def _list_tempted(market: Market) -> list[SimulatedWorker]:
+    """A worker of each stage."""
+    return market.workers[:: market.plan.workers_per_stage]
+
+
+def _bond_once(market: Market) -> None:
+    market.add_worker("spare-1", 0, SYBIL_BOND, is_listed=False)
+
+
+def _bond_often(market: Market, keys: int) -> None:
+    for index in range(keys):
+        market.add_worker(f"spare-{index + 1}", 0, SYBIL_BOND // keys, is_listed=False)
+
+
+def _pretend(market: Market, _strength: int) -> None:
+    market.add_worker("spare-1", 0, SYBIL_BOND, is_listed=False).policy = IncapableWorker()
+
+
 def _name_validators(count: int) -> tuple[str, ...]:
     return tuple(f"validator-{index}" for index in range(count))
 
@@ -151,31 +183,35 @@ DEVIATIONS: dict[EconomyScenario, Deviation] = {
     EconomyScenario.HONEST: Deviation("does its duty", ("worker-0",), lambda _market, _strength: None),
     EconomyScenario.LAZY: Deviation(
         "computes a share of the windows and makes up the rest",
-        ("worker-0",),
+        TEMPTED,
         _compute_less,
         (500, 100, 1_000),
         "permille of windows made up",
+        persons=3,
     ),
     EconomyScenario.WITHHOLDING: Deviation(
         "computes nothing and does not open what would fail",
-        ("worker-0", "spare-0"),
+        (*TEMPTED, "spare-0"),
         _withhold,
         (0, 500, 2_000),
         "permille of a cheap honest self-request a block",
+        persons=3,
     ),
     EconomyScenario.CAUTIOUS: Deviation(
         "withholds as long as one more miss does not jail it, and serves honestly until misses are forgotten",
-        ("worker-0",),
+        TEMPTED,
         _withhold_cautiously,
         (1, 2),
         "misses kept in hand",
+        persons=3,
     ),
     EconomyScenario.CHEATING: Deviation(
         "computes a share of the requests with weights that cost 60 % less",
-        ("worker-0",),
+        TEMPTED,
         _cheat,
         (1_000, 10, 30, 100, 300),
         "permille of requests",
+        persons=3,
     ),
     EconomyScenario.COLLUDING: Deviation(
         "computes nothing and has a share of the verifiers' stake for its friends",
@@ -190,6 +226,20 @@ DEVIATIONS: dict[EconomyScenario, Deviation] = {
         _deal_with_itself,
         (1_000, 3_000),
         "permille of a self-request a block",
+    ),
+    EconomyScenario.SYBIL: Deviation(
+        "splits a bond over several keys of one machine, for the emission",
+        ("spare-1", "spare-2", "spare-3"),
+        _bond_often,
+        (3, 2),
+        "keys",
+        comply=_bond_once,
+    ),
+    EconomyScenario.NO_CAPACITY: Deviation(
+        "bonds for the emission and has no machine",
+        ("spare-1",),
+        _pretend,
+        comply=_bond_once,
     ),
     EconomyScenario.DECLINING: Deviation(
         "cheats, and does not propose a block that draws it",
