@@ -17,7 +17,7 @@ from consensus.runtime.arithmetic import PERMILLE, compute_equal_shares, compute
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import read_issuance
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import draws, roster, seats
+from consensus.runtime.inference import draws, roster, seats, worker_rewards
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.events import AuditDrawn, AuditScored, CommitteeEmpty, VerifierPaid
 from consensus.runtime.inference.parameters import InferenceParams
@@ -124,7 +124,8 @@ def resolve(env: Environment, audit_id: bytes, audit: Audit, outcome: Outcome, c
         score = compute_score(score, params.audit_score_step_permille, is_passed=outcome == Outcome.PASS)
         inference.scores.write(state, audit.worker, score)
     if outcome == Outcome.PASS:
-        reward = _mint(env, worker.operator, compute_permille(audit.reward, score))
+        amount = compute_permille(audit.reward, score)
+        reward = worker_rewards.mint_for_worker(env, worker.operator, worker.bond, amount)
         inference.workers.write(state, audit.worker, replace(worker, earned=worker.earned + reward))
     if carriers:
         for verifier, amount in zip(carriers, compute_equal_shares(audit.bounty, len(carriers)), strict=True):
@@ -141,7 +142,7 @@ def forget(env: Environment, audit_id: bytes) -> None:
 
 def _mint(env: Environment, who: bytes, amount: int) -> int:
     """Mint within the cap on issuance; returns the nmyl."""
-    minted = min(amount, max(staking.read_params(env.state).issuance_max - read_issuance(env.state), 0))
+    minted = worker_rewards.compute_mintable(env, amount)
     ledger.mint(env.state, who, minted)
     return minted
 
