@@ -8,7 +8,7 @@ from typing import Any
 from consensus.runtime.balances import calls as balances
 from consensus.runtime.context import Environment, Inner
 from consensus.runtime.errors import CallError
-from consensus.runtime.inference import absence, equivocation, moves, sessions, settlement, statements, verdicts
+from consensus.runtime.inference import absence, doubles, equivocation, joins, moves, sessions, statements, verdicts
 from consensus.runtime.inference import calls as inference
 from consensus.runtime.multisig import calls as multisig
 from consensus.runtime.params import calls as params
@@ -19,6 +19,7 @@ from consensus.runtime.system.errors import TooManyEvents
 from consensus.runtime.utility import calls as utility
 from proto_specs.limits import EVENTS_PER_EXTRINSIC_MAX
 from proto_specs.types import calls
+from proto_specs.types.promise_calls import JoinSettlement, ReportDoublePromise
 
 Handler = Callable[[Environment, bytes, Any], None]
 NestingHandler = Callable[[Environment, bytes, Any, Inner], None]
@@ -46,10 +47,13 @@ HANDLERS: dict[type, Handler] = {
     calls.LeaveWorker: absence.leave_worker,
     calls.ReportAbsent: absence.report_absent,
     calls.RegisterVerifier: inference.register_verifier,
+    calls.UnregisterVerifier: inference.unregister_verifier,
     calls.OpenSession: sessions.open_session,
     calls.TopUpSession: sessions.top_up_session,
     calls.CloseSession: sessions.close_session,
-    calls.Settle: settlement.settle,
+    calls.Settle: joins.settle,
+    JoinSettlement: joins.join_settlement,
+    ReportDoublePromise: doubles.report_double_promise,
     calls.SettleStatement: statements.settle_statement,
     calls.CommitVerdict: verdicts.commit_verdict,
     calls.RevealVerdict: verdicts.reveal_verdict,

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from consensus.runtime import weights_table as table
+from consensus.runtime.inference.sequences import count_chunks
 from proto_specs.types import calls
 from proto_specs.types.chain import Transaction
+from proto_specs.types.promise_calls import JoinSettlement, ReportDoublePromise
 
 _NS = 1_000
 """Nanoseconds of one weight."""
@@ -31,6 +33,15 @@ COMPONENTS: dict[type, dict[str, SizeOf]] = {
     calls.RegisterWorker: {"addresses": lambda call: len(call.addresses)},
     calls.UpdateWorker: {"addresses": lambda call: len(call.addresses)},
     calls.Settle: {"stages": lambda call: max(len(call.stage_roots), len(call.order.order.path))},
+    calls.SettleStatement: {
+        "stages": lambda call: max(len(call.statement.worker_signatures), len(call.statement.statement.path)),
+        "chunks": lambda call: count_chunks(call.statement.statement.sequences),
+    },
+    JoinSettlement: {
+        "path": lambda call: len(call.order.order.path),
+        "stages": lambda call: len(call.stage_roots),
+    },
+    ReportDoublePromise: {"path": lambda call: len(call.order.order.path)},
     calls.ProposeParams: {"changes": lambda call: len(call.changes)},
     calls.BatchAll: {"calls": lambda call: len(call.calls)},
     calls.BatchEach: {"calls": lambda call: len(call.calls)},

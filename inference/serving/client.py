@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 from inference.serving.boundary import BoundaryError, BoundaryLog
 from inference.serving.events import read_failure_code
+from inference.serving.finished import FinishedRequest
 from inference.serving.leaves import accept_countersign, sign_next_leaf
 from inference.serving.roots import validate_roots
 from proto_specs.ed25519 import SigningKey
 from proto_specs.limits import WINDOW_POSITIONS
+from proto_specs.merkle import compute_root
 from proto_specs.types.calls import Settle
 from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.manifest import WireDtype
@@ -47,6 +49,7 @@ from proto_specs.types.wire import (
     OutputLeaf,
     PrefixRoots,
     PromptLogprobs,
+    RootsFrame,
     Rows,
     Settled,
     Token,
@@ -88,6 +91,13 @@ class SettlementSent:
 
 
 @dataclass(frozen=True, slots=True)
+class StatementAwaited:
+    """The last stage leaves the settlement to a statement for a while; the request is done."""
+
+    finished: FinishedRequest
+
+
+@dataclass(frozen=True, slots=True)
 class RequestFailed:
     """Stage `stage` cannot serve (any longer), or reports another that cannot; only vouched tokens are settled.
 
@@ -100,7 +110,7 @@ class RequestFailed:
     lost: int | None = None
 
 
-ClientEffect = ToStage | TokenReceived | PromptScored | SettlementSent | RequestFailed
+ClientEffect = ToStage | TokenReceived | PromptScored | SettlementSent | StatementAwaited | RequestFailed
 
 
 class ClientRequest:
@@ -114,15 +124,18 @@ class ClientRequest:
         grammar: bytes = b"",
         eos_tokens: Collection[int] | None = None,
         settled: Settle | None = None,
+        *,
+        batched: bool = False,
     ) -> None:
         """`eos_tokens` are the model's, by which an answer may end before its length; None: unknown here.
 
-        `settled` settles the positions that a continuation does not bill.
+        `settled` settles the positions that a continuation does not bill. `batched`: see OpenRequest.
         """
         self._order = order
         self._eos = None if eos_tokens is None or order.order.sampling.stop else frozenset(eos_tokens)
         self._grammar = grammar
         self._settled = settled
+        self._batched = batched
         self._prefix: tuple[SignedStageRoots, ...] = ()
         self._key = session_key
         self.request = compute_request_id(order.order)
@@ -133,7 +146,7 @@ class ClientRequest:
         self._tokens: list[int] = []
         self._tokens_hashes = [ZERO_HASH]
         self._leaves_received = 0
-        self._last_leaf_hash = FIRST_PREVIOUS
+        self._leaf_hashes: list[bytes] = []
         self._is_finished = False
         self._vouched = -1
         self._scored = 0
@@ -142,8 +155,9 @@ class ClientRequest:
         """Ask every stage to take part."""
         last = self._stages - 1
         prompt = pack_tokens(self._prompt) if self._order.order.needs_prompt else b""
-        opening = [ToStage(stage, OpenRequest(self._order, settled=self._settled)) for stage in range(last)]
-        return [*opening, ToStage(last, OpenRequest(self._order, prompt, self._grammar, self._settled))]
+        settled, batched = self._settled, self._batched
+        opening = [ToStage(one, OpenRequest(self._order, settled=settled, batched=batched)) for one in range(last)]
+        return [*opening, ToStage(last, OpenRequest(self._order, prompt, self._grammar, settled, batched))]
 
     def handle(self, stage: int, frame: Frame) -> list[ClientEffect]:
         """The effects of a stage's frame. A frame that breaks the protocol becomes `RequestFailed`."""
@@ -228,6 +242,8 @@ class ClientRequest:
                 return []
             case Settled() if is_last and self.is_signed:
                 return [SettlementSent(frame.extrinsic)]
+            case RootsFrame() if is_last and self._batched and self.is_signed:
+                return self._on_roots(frame.roots)
             case _:
                 raise BoundaryError(f"a {type(frame).__name__} frame is not due from stage {stage}")
 
@@ -305,14 +321,26 @@ class ClientRequest:
         self._prefix = roots
         return []
 
+    def _on_roots(self, roots: tuple[SignedStageRoots, ...]) -> list[ClientEffect]:
+        """The roots over the whole request: over what this side has sent and received, too."""
+        if len(roots) != self._stages:
+            raise BoundaryError(f"roots of {len(roots)} stages of {self._stages}")
+        validate_roots(self._order.order, self.request, roots)
+        ends = (roots[0].roots.positions, roots[0].roots.input_root, roots[-1].roots.output_root)
+        if ends != (self._fed.positions, self._fed.compute_root(), compute_root(self._leaf_hashes)):
+            raise BoundaryError("the roots are not over what was sent to the path and came of it")
+        voucher = Voucher(self.request, self._vouched, self._tokens_hashes[self._vouched], True)
+        return [StatementAwaited(FinishedRequest(self._order, sign_voucher(voucher, self._key), roots))]
+
     def _on_leaf(self, stage: int, frame: OutputLeaf) -> list[ClientEffect]:
         """Countersign the last boundary's window and vouch for the tokens up to its end."""
         leaf = frame.leaf
         start = self._leaves_received * WINDOW_POSITIONS
         end = leaf.start + leaf.count
         prompt = len(self._prompt)
+        previous = self._leaf_hashes[-1] if self._leaf_hashes else FIRST_PREVIOUS
         stated = (leaf.request, leaf.boundary, leaf.window, leaf.start, leaf.width, leaf.dtype, leaf.previous)
-        wanted = (self.request, self._stages, self._leaves_received, start, 1, WireDtype.TOKEN, self._last_leaf_hash)
+        wanted = (self.request, self._stages, self._leaves_received, start, 1, WireDtype.TOKEN, previous)
         if stated != wanted or not 1 <= leaf.count <= WINDOW_POSITIONS:
             raise BoundaryError(f"the leaf of window {leaf.window} at the last boundary is not the one due")
         vouched = max(0, end - prompt + 1)
@@ -326,7 +354,7 @@ class ClientRequest:
         if not is_output_signed(leaf, self._order.order.path[-1].worker, frame.signature):
             raise BoundaryError(f"the leaf of window {leaf.window} is not signed by the last stage")
         self._leaves_received += 1
-        self._last_leaf_hash = compute_leaf_hash(leaf)
+        self._leaf_hashes.append(compute_leaf_hash(leaf))
         self._vouched = vouched
         voucher = Voucher(self.request, vouched, self._tokens_hashes[vouched], is_end)
         countersign = Countersign(self.request, self._stages, leaf.window, sign_input(leaf, self._key))

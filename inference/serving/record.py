@@ -7,7 +7,7 @@ from typing import Annotated
 from proto_specs import limits
 from proto_specs.codec import U8, Max, record
 from proto_specs.types.common import Payload
-from proto_specs.types.request import Opening, SignedLeaf, SignedOrder, compute_leaf_hash
+from proto_specs.types.request import Opening, SignedLeaf, SignedOrder, SignedVoucher, compute_leaf_hash
 
 _Leaves = Annotated[tuple[SignedLeaf, ...], Max(limits.WINDOWS_MAX)]
 _Payloads = Annotated[tuple[Payload, ...], Max(limits.WINDOWS_MAX)]
@@ -15,7 +15,10 @@ _Payloads = Annotated[tuple[Payload, ...], Max(limits.WINDOWS_MAX)]
 
 @record
 class RequestRecord:
-    """Both boundaries of a stage: signed leaves and exact bytes of every window, and what its rules read besides."""
+    """Both boundaries of a stage: signed leaves and exact bytes of every window, and what its rules read besides.
+
+    `voucher`: the client's last promise, where this stage has one.
+    """
 
     order: SignedOrder
     stage: U8
@@ -26,6 +29,7 @@ class RequestRecord:
     traces: _Payloads
     prompt: Payload
     grammar: Annotated[bytes, Max(limits.GRAMMAR_BYTES_MAX)]
+    voucher: SignedVoucher | None = None
 
 
 def make_opening(kept: RequestRecord, window: int, windows: int | None = None) -> Opening:

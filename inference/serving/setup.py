@@ -17,7 +17,7 @@ class StageSetup:
 
     `prompt` and `grammar` are what came beside the order: see `OpenRequest`. `kept` are the rows of the order that this
     one continues, while the stage's KV memory holds them. Signed windows go to `store`; None: they stay in memory.
-    `drafts_max`: a first stage drafts so many tokens of a call at most; 0: none.
+    `drafts_max`: a first stage drafts so many tokens of a call at most; 0: none. `batched`: see OpenRequest.
     """
 
     order: SignedOrder
@@ -30,3 +30,4 @@ class StageSetup:
     kept: KeptRows | None = None
     store: WindowStore | None = None
     drafts_max: int = 0
+    batched: bool = False

@@ -11,6 +11,8 @@ A phase of `stage_phases.py` says how far a request is and what it takes; the ph
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from inference.serving.boundary import BoundaryError, BoundaryLog
 from inference.serving.dues import ClientDues
 from inference.serving.events import (
@@ -352,7 +354,8 @@ class StageRequest:
             return []
         roots = (*before, self._pledges.sign_roots(total))
         self._advance(StageEvent.ALL_SIGNED)
-        effects: list[StageEffect] = [Retain(self._pledges.make_record(windows))]
+        record = replace(self._pledges.make_record(windows), voucher=self._book.voucher)
+        effects: list[StageEffect] = [Retain(record)]
         if self._place.is_last:
             assert self._book.voucher is not None, "a last stage finishes with a voucher"
             effects.append(SubmitSettlement(Settle(self._setup.order, self._book.voucher, roots)))

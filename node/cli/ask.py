@@ -49,14 +49,15 @@ from node.cli.stop_key import open_stop_key
 from node.cli.stored_models import find_model
 from node.client.account import SigningAccount
 from node.client.answer import Ask, Generated
+from node.client.batches import BatchRules
 from node.client.chain_view import ChainUnreachable
 from node.client.errors import InferenceRefused
 from node.client.following import RequestDone, follow_requests
 from node.client.inference import PaidInference, open_inference
 from node.client.paid_answer import PaidAnswer
+from node.client.payment_rows import PaymentRows, collect_payments, find_notice_fee
 from node.client.purse import PoolRules
 from node.client.rpc_errors import RpcError
-from node.client.statement import Statement, collect_statement, find_notice_fee
 from node.p2p.circuits import open_roaming_host
 from node.p2p.host import P2PHost
 from proto_specs.errors import ExitStatus
@@ -218,7 +219,7 @@ async def _infer(text: str, options: AskOptions, wait: bool, as_json: bool) -> i
         raise TokenizerError("the prompt is empty: say what to ask")
     store = ShardStore(get_models_dir(options.models))
     console = Console(quiet=as_json)
-    paid: tuple[list[RequestDone], Statement] | None = None
+    paid: tuple[list[RequestDone], PaymentRows] | None = None
     async with (
         open_account(options.rpc, options.account, options.keys) as (account, prefix),
         open_client_host() as host,
@@ -255,7 +256,7 @@ async def _infer(text: str, options: AskOptions, wait: bool, as_json: bool) -> i
 
 async def _wait_for_chain(
     account: SigningAccount, answer: PaidAnswer, screen: InferenceScreen
-) -> tuple[list[RequestDone], Statement]:
+) -> tuple[list[RequestDone], PaymentRows]:
     """Every request of the answer for which something is owed, until it is resolved; and all payments."""
     with screen.show_progress("waiting for the chain to settle, verify and pay"):
         owed = [one.request for one in answer.parts if one.cost_nmyl]
@@ -278,14 +279,19 @@ async def show_escrow(account: SigningAccount, screen: InferenceScreen) -> None:
 
 
 def open_asking(
-    account: SigningAccount, host: P2PHost, options: AskOptions, rules: PoolRules, console: Console
+    account: SigningAccount,
+    host: P2PHost,
+    options: AskOptions,
+    rules: PoolRules,
+    console: Console,
+    batches: BatchRules | None = None,
 ) -> AbstractAsyncContextManager[PaidInference]:
     """Inference for the block; a session that an earlier run left open is closed, and reported."""
 
     def report(session: bytes) -> None:
         console.print(f"[dim]session 0x{session.hex()} was left open by an earlier run: closed[/dim]", highlight=False)
 
-    return open_inference(account, host, get_sessions_dir(options.keys), rules, report)
+    return open_inference(account, host, get_sessions_dir(options.keys), rules, report, batches)
 
 
 @asynccontextmanager
@@ -305,13 +311,13 @@ async def read_names(account: SigningAccount, prefix: int) -> dict[str, str]:
 
 async def _read_statement(
     account: SigningAccount, screen: InferenceScreen, answer: PaidAnswer, done: list[RequestDone]
-) -> Statement:
+) -> PaymentRows:
     """The payments, from the receipts of all blocks since the escrow."""
     blocks: list[tuple[int, Any]] = []
     for height in range(screen.first_height, max((one.height for one in done), default=0) + 1):
         blocks.append((height, await account.chain.rpc.call("chain_getReceipts", height)))
     sessions = {f"0x{one.session.hex()}" for one in answer.parts}
-    return collect_statement({f"0x{one.request.hex()}" for one in done}, sessions, blocks)
+    return collect_payments({f"0x{one.request.hex()}" for one in done}, sessions, blocks)
 
 
 def _make_json(screen: InferenceScreen, answer: PaidAnswer) -> dict[str, Any]:
@@ -342,7 +348,7 @@ def _make_json(screen: InferenceScreen, answer: PaidAnswer) -> dict[str, Any]:
     }
 
 
-def _make_chain_json(done: list[RequestDone], statement: Statement, is_verified: bool) -> dict[str, Any]:
+def _make_chain_json(done: list[RequestDone], statement: PaymentRows, is_verified: bool) -> dict[str, Any]:
     rows = [
         {"who": one.who, "as": one.role, "for": one.what_for, "amount": one.amount, "height": one.height}
         for one in statement.rows

@@ -46,6 +46,7 @@ from node.cli.sampling_options import (
 )
 from node.cli.show_inference import InferenceScreen
 from node.cli.stop_key import StopKey, open_stop_key
+from node.client.batches import BatchRules
 from node.client.inference import PaidInference
 from node.client.purse import PoolRules
 from proto_specs.errors import ExitStatus, MyelinError
@@ -160,7 +161,7 @@ async def _chat(options: AskOptions) -> int:
         open_client_host() as host,
     ):
         names = await read_names(account, prefix)
-        async with open_asking(account, host, options, CONVERSATION, console) as inference:
+        async with open_asking(account, host, options, CONVERSATION, console, BatchRules()) as inference:
             asker = Asker(account, inference, store, options)
             screen = await asker.make_screen(console, prefix, names)
             lines = LineReader(sys.stdin.fileno())

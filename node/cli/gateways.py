@@ -27,6 +27,7 @@ from node.cli.options import DEFAULT_BASE, JsonOption, LogLevelOption
 from node.cli.plain import print_table
 from node.cli.running import run_until_signalled, setup_logging
 from node.client.account import SigningAccount
+from node.client.batches import BatchRules
 from node.client.errors import EscrowShort
 from node.client.inference import PaidInference, open_inference
 from node.client.purse import PoolRules
@@ -100,7 +101,9 @@ async def serve(
     async with (
         open_account(rpc, name, keys) as (account, _),
         open_client_host() as host,
-        open_inference(account, host, settings.directory / SESSIONS_NAME, rules, _report_closed) as inference,
+        open_inference(
+            account, host, settings.directory / SESSIONS_NAME, rules, _report_closed, BatchRules()
+        ) as inference,
         trio.open_nursery() as nursery,
     ):
         catalog = StoredCatalog(store, account.chain, settings.max_price)

@@ -8,7 +8,7 @@ from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import Challenge, Request, Reveal, SessionStatus, StageStatus
 from consensus.state.reader import StateReader
 from node.cli.connect import Connection
-from node.client.statement import Row, collect_statement
+from node.client.payment_rows import Row, collect_payments
 from proto_specs.jsonform import to_json
 from proto_specs.types.calls import Outcome
 from proto_specs.types.verdict import compute_challenge_id
@@ -32,7 +32,7 @@ async def collect_request(node: Connection, request_id: bytes) -> dict[str, Any]
         stage["challenge"] = None if challenge is None else _describe_challenge(node, *challenge)
     text, session = f"0x{request_id.hex()}", shown["session"]
     blocks = await _read_blocks(node, text, opened_height, request.settled_height)
-    statement = collect_statement({text}, {session}, blocks)
+    statement = collect_payments({text}, {session}, blocks)
     return {
         "request": text,
         **shown,

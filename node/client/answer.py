@@ -35,7 +35,8 @@ class Ask:
     """The client's wish: a prompt for a model, at most at this price per layer and token (nmyl).
 
     `grammar` is the text of `sampling.grammar`. `prefer` says what matters most when a path is chosen. `before` is what
-    an earlier asker, which is gone, had of this very answer: it goes on from there.
+    an earlier asker, which is gone, had of this very answer: it goes on from there. `is_awaited`: somebody waits for
+    the chain's word, so it settles at once and not with others.
     """
 
     model: bytes
@@ -46,6 +47,7 @@ class Ask:
     grammar: bytes = b""
     prefer: Prefer = Prefer.FAST
     before: AnsweredBefore | None = None
+    is_awaited: bool = False
 
     @property
     def answered(self) -> tuple[int, ...]:
@@ -178,7 +180,8 @@ class StageOutcome:
 class RequestOutcome:
     """A request as the chain has it, settled in block `height` (0: not on chain).
 
-    `price` is what it settled at, `returned` what came back of it, in nmyl.
+    `price` is what it settled at, `returned` what came back of it, in nmyl. A request that settled with others has the
+    id of their `statement`: its stages were drawn, judged and paid as one, and price and return are this one's share.
     """
 
     request: bytes
@@ -187,6 +190,7 @@ class RequestOutcome:
     price: int
     returned: int
     stages: tuple[StageOutcome, ...]
+    statement: bytes | None = None
 
 
 class Inference(Protocol):

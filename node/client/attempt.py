@@ -12,7 +12,14 @@ from collections import Counter
 import trio
 
 from inference.routing import NoPathError
-from inference.serving.client import ClientRequest, PromptScored, RequestFailed, SettlementSent, TokenReceived
+from inference.serving.client import (
+    ClientRequest,
+    PromptScored,
+    RequestFailed,
+    SettlementSent,
+    StatementAwaited,
+    TokenReceived,
+)
 from node.client.answer import Ask, Generated
 from node.client.errors import AskingEnded, InferenceRefused, NobodyServes, RequestLost
 from node.client.escrow_session import EscrowSlice
@@ -22,6 +29,7 @@ from node.client.purse import SessionOrder
 from node.client.routes import Route, Routes
 from node.client.session_pool import SessionPool
 from node.client.so_far import EPOCH_MAX, AnswerSoFar
+from node.client.statement_clerk import StatementClerk
 from node.client.transport import (
     AnswerSigned,
     Progress,
@@ -44,6 +52,8 @@ COST_FACTOR_MAX = 4
 prompt, give a token and are gone would else be paid for it by one order after another."""
 ACCUSED_MAX = 3
 """Workers that one of them may say it lost in one answer, before it is left out itself."""
+BLAMES_ANOTHER = frozenset({FailureCode.NEIGHBOUR_LOST, FailureCode.BAD_INPUT})
+"""Failures that may be another stage's than the one that tells of them: it went away, or sent what is no rows."""
 FUNDED_S = 20.0
 """So long a worker's node may not know yet of a session's opening or top-up."""
 RESEND_S = 0.25
@@ -71,8 +81,16 @@ class RequestAttempts:
     """Makes one request."""
 
     def __init__(
-        self, genesis: bytes, transport: RequestTransport, pool: SessionPool, routes: Routes, ask: Ask
+        self,
+        genesis: bytes,
+        transport: RequestTransport,
+        pool: SessionPool,
+        routes: Routes,
+        ask: Ask,
+        clerk: StatementClerk | None = None,
     ) -> None:
+        """`clerk` settles finished requests together; None: each settles by itself."""
+        self._clerk = None if ask.is_awaited else clerk
         self._genesis = genesis
         self._transport = transport
         self._pool = pool
@@ -182,7 +200,8 @@ class RequestAttempts:
     def _make_machine_of(self, made: Order, route: Route, order: SessionOrder) -> ClientRequest:
         signed, so_far = sign_order(made, order.key), self._so_far
         settled = so_far.get_settled(made.path)
-        return ClientRequest(signed, so_far.prompt, order.key, self._ask.grammar, route.manifest.eos_tokens, settled)
+        eos, batched = route.manifest.eos_tokens, self._clerk is not None
+        return ClientRequest(signed, so_far.prompt, order.key, self._ask.grammar, eos, settled, batched=batched)
 
     async def _run_order(self, answer: PaidAnswer, route: Route, order: SessionOrder, links: list[FrameLink]) -> bool:
         machine = self._make_machine(route, order)
@@ -191,7 +210,7 @@ class RequestAttempts:
         try:
             while True:
                 answer.begin(route, order.session, machine)
-                failure = await self._follow(answer, route, machine, links)
+                failure = await self._follow(answer, route, order, machine, links)
                 if failure is None or not _is_unknown_yet(failure, order) or machine.vouched >= 0 or machine.tokens:
                     break
                 # The worker's node has not seen the opening or top-up yet. Nobody took this order: it may come again.
@@ -226,7 +245,7 @@ class RequestAttempts:
         return False
 
     async def _follow(
-        self, answer: PaidAnswer, route: Route, machine: ClientRequest, links: list[FrameLink]
+        self, answer: PaidAnswer, route: Route, order: SessionOrder, machine: ClientRequest, links: list[FrameLink]
     ) -> RequestFailed | None:
         """Hand on what comes; the failure, unless everything was signed. The last token waits for the signatures."""
         began_s = trio.current_time()
@@ -258,6 +277,8 @@ class RequestAttempts:
                         sight.note_completed(trio.current_time())
                         answer.is_signed = True
                         answer.finish()
+                    case StatementAwaited() if self._clerk is not None:
+                        self._clerk.add(event.finished, order.key, route.workers)
                     case _ if (failure := _read_end(event, answer)) is not None:
                         return failure
         return None
@@ -302,7 +323,7 @@ class RequestAttempts:
 
 def _find_lost(route: Route, failure: RequestFailed) -> int:
     """The stage that is to blame."""
-    if failure.lost is not None and failure.code is FailureCode.NEIGHBOUR_LOST:
+    if failure.lost is not None and failure.code in BLAMES_ANOTHER:
         return failure.lost
     is_neighbour = failure.code is FailureCode.NEIGHBOUR_LOST and not isinstance(failure, StageLost)
     is_told = is_neighbour and failure.stage + 1 < len(route.workers)
@@ -311,7 +332,7 @@ def _find_lost(route: Route, failure: RequestFailed) -> int:
 
 def _read_end(event: Progress, answer: PaidAnswer) -> RequestFailed | None:
     """The failure that ends a request. Once all is signed the stages settle: what fails then is theirs."""
-    if isinstance(event, SettlementSent) or answer.is_signed:
+    if isinstance(event, SettlementSent | StatementAwaited) or answer.is_signed:
         return None
     assert isinstance(event, RequestFailed), "every other progress was handled"
     return event

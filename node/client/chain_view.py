@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -100,3 +101,17 @@ class ChainView(Protocol):
 
     async def get_manifest(self, model: bytes) -> Manifest | None:
         """The manifest of a registered model; None when there is none."""
+
+
+class StatementView(ChainView, Protocol):
+    """What statements ask besides. Raises ChainUnreachable as well."""
+
+    async def list_used(self, session: bytes, numbers: Collection[int]) -> frozenset[int]:
+        """Those of the sequence numbers whose requests are settled in a session."""
+
+
+class AdmissionView(ChainView, Protocol):
+    """What a worker asks besides before it takes an order. Raises ChainUnreachable as well."""
+
+    async def find_unjudgeable(self, model: bytes, client: bytes, operators: Sequence[bytes]) -> int | None:
+        """The first stage of a path of these operators that too few verifiers could judge: it would not settle."""

@@ -16,9 +16,10 @@ import trio
 from node.client.account import SigningAccount
 from node.client.answer import Ask, RequestOutcome
 from node.client.attempt import RequestAttempts
+from node.client.batches import BatchRules
 from node.client.chain_view import WorkerEntry
 from node.client.escrow_bank import ChainBank
-from node.client.outcome import make_absent, read_outcome
+from node.client.outcome import make_absent, read_outcome, read_stated_outcome
 from node.client.paid_answer import PaidAnswer
 from node.client.probing import probe_worker
 from node.client.purse import HeldSession, PoolRules
@@ -26,6 +27,8 @@ from node.client.routes import Routes
 from node.client.rpc_chain import RpcChain
 from node.client.session_files import SessionFiles
 from node.client.session_pool import ReportClosed, SessionPool, open_pool
+from node.client.statement_clerk import P2PSigners, StatementClerk
+from node.client.statement_files import StatementFiles
 from node.client.transport import P2PTransport, RequestTransport
 from node.client.worker_memory import WorkerMemory
 from node.p2p.host import P2PHost
@@ -33,19 +36,24 @@ from proto_specs.types.probe import WorkerReport
 
 SETTLING_WAIT_S = 2.0
 REQUESTS_KEPT_MAX = 10_000
+STATEMENTS_SUFFIX = "-statements"
 
 logger = logging.getLogger("myelin.client")
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceParts:
-    """What requests are made with. `nursery` runs what outlives a caller's block."""
+    """What requests are made with. `nursery` runs what outlives a caller's block.
+
+    `clerk` settles finished requests together; None: each settles by itself.
+    """
 
     chain: RpcChain
     transport: RequestTransport
     pool: SessionPool
     routes: Routes
     nursery: trio.Nursery
+    clerk: StatementClerk | None = None
 
 
 class PaidInference:
@@ -61,7 +69,7 @@ class PaidInference:
         """See Inference. The block begins when every stage has accepted."""
         answer = PaidAnswer(ask)
         parts = self._parts
-        attempts = RequestAttempts(parts.chain.genesis, parts.transport, parts.pool, parts.routes, ask)
+        attempts = RequestAttempts(parts.chain.genesis, parts.transport, parts.pool, parts.routes, ask, parts.clerk)
         self._running.add(answer)
         parts.nursery.start_soon(self._run, attempts, answer)
         try:
@@ -93,6 +101,9 @@ class PaidInference:
         """See Inference. A request of an earlier run is lost once its session settles nothing more."""
         chain = self._parts.chain
         found = await chain.read(read_outcome, request)
+        stated = None if self._parts.clerk is None else self._parts.clerk.find(request)
+        if found is None and stated is not None:
+            found = await chain.read(read_stated_outcome, request, stated)
         if found is not None:
             return found
         answer = self._made.get(request)
@@ -145,21 +156,33 @@ class P2PProbes:
 
 @asynccontextmanager
 async def open_inference(
-    account: SigningAccount, host: P2PHost, base: Path, rules: PoolRules, report_closed: ReportClosed
+    account: SigningAccount,
+    host: P2PHost,
+    base: Path,
+    rules: PoolRules,
+    report_closed: ReportClosed,
+    batches: BatchRules | None = None,
 ) -> AsyncIterator[PaidInference]:
     """Inference paid by an account, for the block; its sessions are kept in files under `base` and closed at the end.
 
-    `report_closed` is told of each session that a process of this account had left open.
+    `report_closed` is told of each session that a process of this account had left open. `batches`: when finished
+    requests settle together; None: each settles by itself.
     """
     chain = account.chain
     files = SessionFiles(base, chain.genesis, account.public_key)
+    clerk: StatementClerk | None = None
+    if batches is not None:
+        kept = await trio.to_thread.run_sync(StatementFiles, base / f"{files.directory.name}{STATEMENTS_SUFFIX}")
+        clerk = StatementClerk(account, P2PSigners(host), kept, batches)
     failure: Exception | None = None
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_pool(ChainBank(account, files), files, rules, report_closed))
+        pool = await stack.enter_async_context(open_pool(ChainBank(account, files), files, rules, report_closed, clerk))
         nursery = await stack.enter_async_context(trio.open_nursery())
         routes = Routes(chain, WorkerMemory(), P2PProbes(host, chain.genesis))
         nursery.start_soon(routes.run)
-        inference = PaidInference(InferenceParts(chain, P2PTransport(host), pool, routes, nursery))
+        if clerk is not None:
+            nursery.start_soon(clerk.run)
+        inference = PaidInference(InferenceParts(chain, P2PTransport(host), pool, routes, nursery, clerk))
         try:
             yield inference
         except Exception as error:

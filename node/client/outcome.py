@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import Challenge, Request, StageStatus
 from consensus.state.reader import StateReader
 from node.client.answer import RequestOutcome, Resolution, StageOutcome
+from node.client.statement_files import StatedRequest
 from proto_specs.types.calls import Outcome
+from proto_specs.types.request import compute_stage_price
 from proto_specs.types.verdict import compute_challenge_id
 
 
@@ -17,6 +21,17 @@ def read_outcome(state: StateReader, request: bytes) -> RequestOutcome | None:
         return None
     drawn = [queries.read_challenge(state, compute_challenge_id(request, at)) for at in range(len(found.stages))]
     return make_outcome(request, found, drawn)
+
+
+def read_stated_outcome(state: StateReader, request: bytes, stated: StatedRequest) -> RequestOutcome | None:
+    """A request that settled in a statement: the statement's stages, and this one's share; None: it is not on chain."""
+    whole = read_outcome(state, stated.statement)
+    if whole is None:
+        return None
+    shares = [compute_stage_price(stage, stated.leaf.billed_prompt, stated.leaf.tokens) for stage in stated.told.path]
+    back = (StageStatus.REFUNDED.name.lower(), StageStatus.SLASHED.name.lower())
+    returned = sum(share for share, stage in zip(shares, whole.stages, strict=True) if stage.status in back)
+    return replace(whole, request=request, price=sum(shares), returned=returned, statement=stated.statement)
 
 
 def make_outcome(request: bytes, found: Request, challenges: list[Challenge | None]) -> RequestOutcome:

@@ -107,9 +107,9 @@ class Purse:
     held: HeldSession | None = None
     retired: list[HeldSession] = field(default_factory=list)
 
-    def get_target(self, rules: PoolRules, price: int = 0) -> int:
-        """Nmyl that a session should be able to promise."""
-        return max(rules.deposit, rules.asks_target * self.largest, price)
+    def get_target(self, rules: PoolRules, price: int = 0, waiting: int = 0) -> int:
+        """Nmyl that a session should be able to promise. `waiting` requests give what they left of it back later."""
+        return max(rules.deposit, (rules.asks_target + waiting) * self.largest, price)
 
     def get_usable(self, terms: SessionTerms) -> HeldSession | None:
         """The session that takes orders."""

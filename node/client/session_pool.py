@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import trio
 
@@ -25,6 +26,8 @@ REFRESH_S = 2.0
 REST_S = 30.0
 """The same for one whose orders are all settled, and for what other processes left behind."""
 CLOSE_WAIT_S = 3.0
+STATE_WAIT_S = 8.0
+"""So long the last statements of all sessions may take when everything ends."""
 SETTLED_BLOCKS = 128
 """Within so many blocks the last order of a session that closes by itself has settled, or never does."""
 RETRY_S = 10.0
@@ -32,6 +35,27 @@ RETRY_S = 10.0
 
 logger = logging.getLogger("myelin.client")
 ReportClosed = Callable[[bytes], None]
+
+
+class Unsettled(Protocol):
+    """Finished requests that are to settle together, before their session closes."""
+
+    def count(self, session: bytes) -> int:
+        """Requests of a session that wait."""
+
+    async def settle_session(self, session: bytes) -> None:
+        """Settle them now. Raises nothing for what cannot be: it settles by itself."""
+
+
+class _NothingWaits:
+    """Each request settles by itself."""
+
+    def count(self, session: bytes) -> int:
+        """See Unsettled."""
+        return 0
+
+    async def settle_session(self, session: bytes) -> None:
+        """See Unsettled."""
 
 
 @dataclass(slots=True)
@@ -45,7 +69,10 @@ class _Errand:
 class SessionPool:
     """The sessions of one account. Made by `open_pool` only."""
 
-    def __init__(self, bank: EscrowBank, terms: SessionTerms, rules: PoolRules, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, bank: EscrowBank, terms: SessionTerms, rules: PoolRules, nursery: trio.Nursery, unsettled: Unsettled
+    ) -> None:
+        self._unsettled = unsettled
         self._bank = bank
         self._terms = terms
         self._rules = rules
@@ -108,6 +135,12 @@ class SessionPool:
 
     async def close(self) -> None:
         """Give notice of every session, without waiting for long. What does not get through is closed by the next."""
+        with trio.move_on_after(STATE_WAIT_S) as scope:
+            scope.shield = True
+            async with trio.open_nursery() as nursery:
+                for purse in self._purses.values():
+                    for held in (*purse.retired, *([] if purse.held is None else [purse.held])):
+                        nursery.start_soon(self._unsettled.settle_session, held.opened.session)
         with trio.move_on_after(CLOSE_WAIT_S) as scope:
             scope.shield = True
             async with trio.open_nursery() as nursery:
@@ -182,15 +215,26 @@ class SessionPool:
 
     async def _top_up(self, purse: Purse, held: HeldSession, price: int) -> None:
         """To the target; at least to `price`. First look whether settled requests gave enough back."""
-        held.observe(await self._bank.look(held.opened.session))
+        session = held.opened.session
+        held.observe(await self._bank.look(session))
         unpromised = held.book.unpromised
         if held.is_lost or (price and unpromised >= price):
             return
-        amount = purse.get_target(self._rules, price) - unpromised
+        waiting = self._unsettled.count(session) if self._rules.asks_target > 1 else 0
+        amount = purse.get_target(self._rules, price, waiting) - unpromised
         if amount <= 0:
             return
         least = max(1, price - unpromised)
-        amount = await self._afford(amount, least, at_least=0)
+        try:
+            amount = await self._afford(amount, least, at_least=0)
+        except EscrowShort:
+            if not self._unsettled.count(session):
+                raise
+            await self._unsettled.settle_session(session)  # gives back what it left of the slices
+            held.observe(await self._bank.look(session))
+            if held.is_lost or held.book.unpromised >= max(1, price):
+                return
+            raise
         await self._bank.top_up(held.opened.session, amount)
         held.observe(await self._bank.look(held.opened.session))
         held.funded_s = trio.current_time()
@@ -231,6 +275,7 @@ class SessionPool:
         sight = await self._bank.look(held.opened.session)
         held.observe(sight)
         if sight is not None and sight.is_settleable:
+            await self._unsettled.settle_session(held.opened.session)
             if held.ends_by_itself:
                 return
             await self._bank.close(held.opened.session)
@@ -241,9 +286,16 @@ class SessionPool:
 
 @asynccontextmanager
 async def open_pool(
-    bank: EscrowBank, files: SessionFiles, rules: PoolRules, report_closed: ReportClosed
+    bank: EscrowBank,
+    files: SessionFiles,
+    rules: PoolRules,
+    report_closed: ReportClosed,
+    unsettled: Unsettled | None = None,
 ) -> AsyncIterator[SessionPool]:
-    """A pool for the block. Sessions left open by a process that died are closed meanwhile, and reported."""
+    """A pool for the block. Sessions left open by a process that died are closed meanwhile, and reported.
+
+    `unsettled`: what is settled before a session closes; None: each request settles by itself.
+    """
 
     async def close_abandoned() -> None:
         while True:
@@ -257,7 +309,7 @@ async def open_pool(
     terms = await bank.read_terms()
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        pool = SessionPool(bank, terms, rules, nursery)
+        pool = SessionPool(bank, terms, rules, nursery, unsettled or _NothingWaits())
         nursery.start_soon(pool.run)
         nursery.start_soon(close_abandoned)
         try:

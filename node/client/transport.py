@@ -16,6 +16,7 @@ from inference.serving.client import (
     PromptScored,
     RequestFailed,
     SettlementSent,
+    StatementAwaited,
     TokenReceived,
     ToStage,
 )
@@ -53,7 +54,9 @@ class StageLost(RequestFailed):
 MayReplace = Callable[[int], bool]
 """Whether others could take the place of a stage that makes no progress: if not, it is waited for."""
 
-Progress = StageAccepted | TokenReceived | PromptScored | AnswerSigned | SettlementSent | RequestFailed
+Progress = (
+    StageAccepted | TokenReceived | PromptScored | AnswerSigned | SettlementSent | StatementAwaited | RequestFailed
+)
 
 
 class StageUnreachable(PeerUnreachable):
@@ -134,11 +137,12 @@ async def open_request(
     links: list[FrameLink],
     may_replace: MayReplace = lambda stage: False,
 ) -> AsyncIterator[trio.MemoryReceiveChannel[Progress]]:
-    """Run a request; the channel yields tokens as they come and ends with SettlementSent or RequestFailed.
+    """Run a request; the channel yields tokens as they come, and its end: see Progress.
 
-    A failure leaves the stages with what they have, for another order to go on from. A stage that makes no progress is
-    a failure once `may_replace` says that others could take its place. Leaving the block before AnswerSigned cancels
-    the request at every stage. Exceptions of the block pass through unchanged.
+    It ends with SettlementSent, StatementAwaited or RequestFailed. A failure leaves the stages with what they have, for
+    another order to go on from. A stage that makes no progress is a failure once `may_replace` says that others could
+    take its place. Leaving the block before AnswerSigned cancels the request at every stage. Exceptions of the block
+    pass through unchanged.
     """
     # Room for every item that can come: a slow reader loses nothing, and no stage can send more than was ordered.
     sender, receiver = trio.open_memory_channel[Progress](machine.tokens_max + POSITIONS_MAX + len(links) + 2)
@@ -340,7 +344,7 @@ class _RequestRun:
             return
         with contextlib.suppress(trio.BrokenResourceError):  # the reader has left
             self._progress.send_nowait(progress)
-        if isinstance(progress, SettlementSent | RequestFailed):
+        if isinstance(progress, SettlementSent | StatementAwaited | RequestFailed):
             if isinstance(progress, RequestFailed):
                 self.cancel(progress)
             self._is_done = True

@@ -130,15 +130,16 @@ def make_call(desk: Desk, headers: Mapping[str, str], wish: Wish) -> Call:
         raise refuse(f"prompts times n are {REQUESTS_PER_CALL_MAX} at most", "n")
     prefer = read_prefer(headers, desk.settings.prefer)
     asks: list[Ask] = []
+    wait = read_wait(headers)
     for prompt in wish.prompts:
         tokens_max = _compute_tokens_max(desk, wish, len(prompt))
         for _ in range(wish.choices):
             sampling = vary_seed(wish.sampling, len(asks))
             grammar = b"" if wish.grammar is None else wish.grammar.text
             max_price = desk.settings.max_price
-            asks.append(Ask(wish.model.model, prompt, tokens_max, sampling, max_price, grammar, prefer))
+            rules = (tokens_max, sampling, max_price, grammar, prefer)
+            asks.append(Ask(wish.model.model, prompt, *rules, is_awaited=wait is not None))
     desk.rates.take_tokens(wish.key, sum(len(one.prompt) + one.tokens_max for one in asks))
-    wait = read_wait(headers)
     return Call(wish.key, wish.model, tuple(asks), wish.stops, wish.operation, wait, wish.drops_all)
 
 

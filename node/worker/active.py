@@ -41,8 +41,9 @@ from node.worker.drafting import NO_DRAFTS, DraftSource
 from node.worker.ends import STOP_CODES, get_hold_s, name_lost
 from node.worker.inbox import DeadlineMoved, LinkGone, RequestInbox, Rest
 from node.worker.path_peers import PathPeers, StrayFrame, ToPeer
+from node.worker.settling import settle
 from proto_specs.types.calls import Settle
-from proto_specs.types.request import Order, compute_positions, compute_request_id
+from proto_specs.types.request import Order, compute_positions
 from proto_specs.types.wire import (
     Accepted,
     Failed,
@@ -54,7 +55,6 @@ from proto_specs.types.wire import (
     PrefixRoots,
     RootsFrame,
     Rows,
-    Settled,
     Token,
 )
 
@@ -204,7 +204,7 @@ class ActiveRequest:
             try:  # before the stage sees them, so that what cannot be computed is not countersigned
                 self._compute.check(frame.payload)
             except ModelError as error:
-                self._put(GiveUp(FailureCode.BAD_INPUT, str(error)))
+                self._put(GiveUp(FailureCode.BAD_INPUT, str(error), self.stage - 1 if self.stage else None))
                 return
         self._put(frame)
 
@@ -379,10 +379,10 @@ class ActiveRequest:
                 self._give_up(GiveUp(FailureCode.NEIGHBOUR_LOST, str(error), lost))
 
     async def _settle(self, call: Settle) -> None:
-        extrinsic = await self._archive.settle(compute_request_id(call.order.order), call)
-        if extrinsic is not None:
+        told = await settle(self._archive, call, batched=self._setup.batched and not self._peers.client.is_lost)
+        if told is not None:
             with contextlib.suppress(NetworkError):  # it settles without the client as well
-                self._peers.client.send(Settled(self.request, extrinsic))
+                self._peers.client.send(told)
 
     def _give_up(self, reason: GiveUp) -> None:
         self._is_done = True

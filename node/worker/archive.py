@@ -1,9 +1,13 @@
-"""Data that outlives a request on a worker: records to open, settlements to submit. Survives kill -9 at any point."""
+"""Data that outlives a request on a worker: records to open, settlements to submit, statements that it has signed.
+
+Survives kill -9 at any point.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,8 +22,12 @@ from node.client.account import SigningAccount
 from node.client.chain_view import ChainUnreachable
 from node.client.errors import CallFailed, TransactionLost
 from node.client.rpc_errors import RpcError
+from node.client.tips import compute_tip
 from node.machine.files import write_synced
+from node.worker.claims import Claim, make_claim
+from node.worker.held import HELD_S, HeldSettlements
 from node.worker.openings import OpeningStore, OpeningUnavailable
+from node.worker.signed_statements import KeptStatement, SignedStatements, open_point
 from node.worker.window_files import WindowFile, WindowsHead, read_left
 from proto_specs.codec import decode, encode
 from proto_specs.errors import DecodeError
@@ -33,6 +41,8 @@ logger = logging.getLogger("myelin.worker")
 SETTLE_SUFFIX = ".settle"
 RETRY_S = 3.0
 RETRY_S_MAX = 60.0
+POOL_S_MAX = 15.0
+"""A settlement that waits in the pool for so long is sent for more: a session may end while blocks are full."""
 TEMPORARY_ERRORS = frozenset({"ExposureExceeded"})
 """Refusals of the chain that pass with time: earlier stages of the worker resolve, and the bond covers this one."""
 UNSETTLED_RECORD_S_MAX = 24 * 3600
@@ -44,11 +54,17 @@ OPENINGS_AT_ONCE_MAX = 2
 
 @dataclass(slots=True)
 class _Sent:
-    """A settlement in the node's pool: when to check it again, and how long to wait after the next refusal."""
+    """A settlement in the node's pool: when to check it again, and how long to wait after the next refusal.
+
+    It was sent `tries` times, for more each time, since it waited in the pool.
+    """
 
     extrinsic: bytes
     due_s: float
     wait_s: float
+    nonce: int
+    sent_s: float
+    tries: int
 
 
 class RequestArchive(Protocol):
@@ -66,6 +82,9 @@ class RequestArchive(Protocol):
         Raises OSError when it cannot be kept.
         """
 
+    async def hold(self, request: bytes, call: Settle) -> None:
+        """Keep a settlement for a statement to take its place, and submit it when none does. Raises OSError."""
+
     async def settle_later(self, request: bytes, call: Settle, wait_s: float) -> None:
         """Keep a settlement, and submit it after a while unless the chain has one then. One that is kept already stays.
 
@@ -76,8 +95,12 @@ class RequestArchive(Protocol):
 class DiskRequestArchive:
     """`RequestArchive` over a directory and an account."""
 
-    def __init__(self, directory: Path, account: SigningAccount) -> None:
+    def __init__(self, directory: Path, account: SigningAccount, statement_wait_s: float = HELD_S) -> None:
+        """`statement_wait_s`: so long a settlement is held back for a statement."""
         self.openings = OpeningStore(directory / "openings")
+        self.signed = SignedStatements(directory / "statements")
+        self.held = HeldSettlements(directory / "held", self.signed, statement_wait_s)
+        self._claims: dict[bytes, Claim] = {}
         self._settlements = directory / "settlements"
         self._settlements.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._running = directory / "running"
@@ -87,6 +110,8 @@ class DiskRequestArchive:
         self._sent: dict[bytes, _Sent] = {}
         self._due_s: dict[bytes, float] = {}
         self._sending: set[bytes] = set()
+        self._stated: set[bytes] = set()
+        """Requests of statements that are on chain and not resolved."""
         self._limiter = trio.CapacityLimiter(OPENINGS_AT_ONCE_MAX)
 
     def open_windows(self, setup: StageSetup) -> WindowFile:
@@ -96,6 +121,26 @@ class DiskRequestArchive:
     async def retain(self, record: RequestRecord) -> None:
         """See RequestArchive."""
         await trio.to_thread.run_sync(self.openings.save, record)
+        claim = make_claim(record)
+        self._claims[claim.roots.request] = claim
+
+    async def find_claim(self, request: bytes, stage: int) -> Claim | None:
+        """What this worker has signed of a finished request; None when its record is not kept here."""
+        if request not in self._claims:
+            try:  # kept by an earlier run of this worker
+                record = await trio.to_thread.run_sync(self.openings.load, request, stage)
+            except (OpeningUnavailable, DecodeError):
+                return None
+            self._claims[request] = make_claim(record)
+        return self._claims[request]
+
+    async def sign(self, kept: KeptStatement) -> None:
+        """Keep a statement that is about to be signed, durably. Raises OSError."""
+        await trio.to_thread.run_sync(self.signed.save, kept)
+
+    async def hold(self, request: bytes, call: Settle) -> None:
+        """See RequestArchive."""
+        await self.held.hold(request, call)
 
     async def settle(self, request: bytes, call: Settle) -> bytes | None:
         """See RequestArchive. `run` later sends what cannot be sent now."""
@@ -128,9 +173,14 @@ class DiskRequestArchive:
             settled = await self._account.chain.get_request(asked.request)
         except ChainUnreachable as error:
             raise OpeningUnavailable("this worker's node does not answer: ask again") from error
-        if challenge is None or challenge.window != asked.window or challenge.outcome is not None or settled is None:
+        if challenge is None or challenge.outcome is not None or settled is None:
+            raise OpeningUnavailable(f"stage {asked.stage} is not challenged (yet), or no longer")
+        if (challenge.window, challenge.point) != (asked.window, asked.point):
             raise OpeningUnavailable(f"window {asked.window} of stage {asked.stage} is not challenged (yet)")
-        return await trio.to_thread.run_sync(self.openings.open, body, settled.windows, limiter=self._limiter)
+        if asked.point is not None:
+            return await trio.to_thread.run_sync(open_point, self.openings, self.signed, asked, limiter=self._limiter)
+        windows = settled.stages[asked.stage].windows  # of a path that was cut short each stage has its own
+        return await trio.to_thread.run_sync(self.openings.open, body, windows, limiter=self._limiter)
 
     async def run(self) -> None:
         """Submit pending settlements and forget resolved requests, until cancelled."""
@@ -149,15 +199,41 @@ class DiskRequestArchive:
             request = bytes.fromhex(path.stem)
             if request not in self._sending:
                 await self._pursue(request, path)
+        for request in await self.held.list_due(self._account.chain):
+            logger.info("request %s settles by itself: no statement has come for it", request.hex()[:12])
+            try:
+                await self.settle(request, self.held.load(request))
+            except (OSError, DecodeError) as error:
+                logger.error("settlement of %s cannot be read: %s", request.hex()[:12], error)
+            self.held.drop(request)
+        over = await self._forget_statements()
         for request, stage in self.openings.list_kept():
-            if await self._is_over(request, stage):
+            if request in over or await self._is_over(request, stage):
                 self.openings.delete(request, stage)
+                self._claims.pop(request, None)
+
+    async def _forget_statements(self) -> frozenset[bytes]:
+        """Delete statements that nobody asks for any more; the requests of those that are resolved."""
+        over: set[bytes] = set()
+        self._stated = set()
+        for one in self.signed.list_kept():
+            found = await self._account.chain.get_request(one.statement)
+            is_resolved = found is not None and found.open_stages == 0
+            if found is not None and not is_resolved:
+                self._stated |= set(one.requests)
+            if is_resolved:
+                over |= set(one.requests)
+            if is_resolved or (found is None and time.time() - one.saved_s > UNSETTLED_RECORD_S_MAX):
+                self.signed.delete(one.statement)
+        return frozenset(over)
 
     async def count_undecided(self) -> int:
         """Requests whose window here may still be asked for: unpaid if nobody opens it. Raises ChainUnreachable."""
         count = 0
         for request, stage in self.openings.list_kept():
             found = await self._account.chain.get_request(request)
+            for one in self.signed.list_of(request) if found is None else ():
+                found = found or await self._account.chain.get_request(one.statement)
             if found is None:
                 count += self.openings.get_age_s(request, stage) < UNSETTLED_WAIT_S_MAX
             else:
@@ -182,7 +258,10 @@ class DiskRequestArchive:
             if trio.current_time() < sent.due_s:
                 return
             try:
-                await self._account.find(sent.extrinsic, "Settle")
+                found = await self._account.find(sent.extrinsic, "Settle")
+                if found is None and trio.current_time() >= sent.sent_s + POOL_S_MAX:
+                    logger.warning("settlement of %s waits in the pool: sent for more", request.hex()[:12])
+                    await self._submit(request, call, wait_s, sent)
                 return  # in the pool, or in a block this round has not seen yet
             except TransactionLost:
                 logger.warning("settlement of %s was lost by the node: sent again", request.hex()[:12])
@@ -196,16 +275,26 @@ class DiskRequestArchive:
                 logger.warning("settlement of %s has to wait: %s", request.hex()[:12], error)
         await self._submit(request, call, wait_s)
 
-    async def _submit(self, request: bytes, call: Settle, wait_s: float) -> bytes | None:
+    async def _submit(self, request: bytes, call: Settle, wait_s: float, waiting: _Sent | None = None) -> bytes | None:
+        """`waiting` in the pool is replaced, for a larger tip: what the account sends later waits behind it."""
+        tries, signed_as = (0, 0) if waiting is None else (waiting.tries, waiting.nonce)
+
+        def note_signed(nonce: int, _extrinsic: bytes) -> None:
+            nonlocal signed_as
+            signed_as = nonce
+
         try:
-            extrinsic = await self._account.send(call)
+            instead_of = None if waiting is None else waiting.nonce
+            extrinsic = await self._account.send(call, compute_tip(tries), note_signed, instead_of)
         except ChainUnreachable as error:
             logger.warning("settlement of %s waits: %s", request.hex()[:12], error)
             return None
         except RpcError as error:
             logger.warning("settlement of %s is refused by the node (tried again): %s", request.hex()[:12], error)
             return None
-        self._sent[request] = _Sent(extrinsic, trio.current_time() + wait_s, min(2 * wait_s, RETRY_S_MAX))
+        now_s = trio.current_time()
+        wait_next_s = min(2 * wait_s, RETRY_S_MAX)
+        self._sent[request] = _Sent(extrinsic, now_s + wait_s, wait_next_s, signed_as, now_s, tries + 1)
         return extrinsic
 
     def _keep_left(self) -> None:
@@ -230,6 +319,8 @@ class DiskRequestArchive:
 
     async def _is_over(self, request: bytes, stage: int) -> bool:
         """Whether a kept request cannot be challenged any more."""
+        if request in self._stated:
+            return False
         found = await self._account.chain.get_request(request)
         if found is not None:
             return found.open_stages == 0

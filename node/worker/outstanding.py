@@ -10,6 +10,7 @@ from typing import Final
 import trio
 
 from node.client.chain_view import ChainView, SessionEntry
+from node.worker.held import HELD_S
 from node.worker.refusal import OrderRefused
 from node.worker.together import run_each
 from proto_specs.types.request import Order, compute_price_max, compute_request_id
@@ -82,20 +83,21 @@ class Outstanding:
         """Forget an order that was not taken after all: nothing was signed, so it may come again."""
         del self._taken[compute_request_id(order)]
 
-    def end(self, order: Order, is_settling: bool) -> None:
+    def end(self, order: Order, is_settling: bool, *, batched: bool = False) -> None:
         """End a request. Its price counts until the chain shows the settlement, if there will be one.
 
         Its slice stays taken even when no settlement is expected, for another of the path may hold what it takes.
+        `batched`: the settlement may wait for a statement first.
         """
         taken = self._taken[compute_request_id(order)]
-        taken.ended_s = trio.current_time()
+        taken.ended_s = trio.current_time() + (HELD_S if batched else 0.0)
         taken.is_owed = is_settling
         if is_settling:
-            self.expect(order.session, order.sequence)
+            self.expect(order.session, order.sequence, batched=batched)
 
-    def expect(self, session: bytes, sequence: int) -> None:
+    def expect(self, session: bytes, sequence: int, *, batched: bool = False) -> None:
         """A request of a session is about to be settled, by this worker or by whoever brought its settlement."""
-        self._unsettled.setdefault(session, {})[sequence] = trio.current_time()
+        self._unsettled.setdefault(session, {})[sequence] = trio.current_time() + (HELD_S if batched else 0.0)
         self._unsettled.move_to_end(session)
         if len(self._unsettled) > SESSIONS_MAX:
             self._unsettled.popitem(last=False)

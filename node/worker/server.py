@@ -10,7 +10,7 @@ import trio
 
 from inference.errors import DecodingError, KvExhaustedError, ModelError
 from inference.serving.setup import StageSetup
-from node.client.chain_view import ChainUnreachable, ChainView, WorkerEntry
+from node.client.chain_view import AdmissionView, ChainUnreachable, WorkerEntry
 from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
 from node.p2p.framing import FramedStream
@@ -53,7 +53,7 @@ class WorkerParts:
     entry: WorkerEntry
     manifest: Manifest
     worker_key: SigningKey
-    chain: ChainView
+    chain: AdmissionView
     compute: ComputeLoop
     archive: RequestArchive
     journal: RequestJournal
@@ -100,7 +100,7 @@ class WorkerServer:
                 link.send(make_failed(request, refusal.code, str(refusal)))
                 await link.finish()
                 return
-            self._nursery.start_soon(self._run, active)
+            self._nursery.start_soon(self._run, active, opened.batched)
             await self.requests.read_link(link)
             nursery.cancel_scope.cancel()
 
@@ -131,7 +131,7 @@ class WorkerServer:
             peers = await self._reach_peers(admission, client)
             handover.freeze()
             setup = StageSetup(order, admission.stage, parts.manifest, session_key, parts.worker_key, *attached)
-            setup = replace(setup, kept=handover.get_kept())
+            setup = replace(setup, kept=handover.get_kept(), batched=opened.batched)
             active = ActiveRequest(setup, peers, parts.compute, parts.archive, parts.drafts)
             await self._reserve(active, admission, handover)
         except BaseException as error:
@@ -183,13 +183,13 @@ class WorkerServer:
                 raise
             return await self._edges.connect(now.peer_id, now.addresses)
 
-    async def _run(self, active: ActiveRequest) -> None:
+    async def _run(self, active: ActiveRequest, batched: bool) -> None:
         try:
             await self.requests.run(active)
         except Exception:  # a bug that one request meets must not end the others
             logger.exception("request %s: failed inside this worker", active.request.hex()[:12])
         finally:
-            self.outstanding.end(active.order, active.is_settling)
+            self.outstanding.end(active.order, active.is_settling, batched=batched)
 
     async def _watch_sessions(self) -> None:
         """Stop requests whose session closes or is emptied by others: after the notice period nothing is settled."""

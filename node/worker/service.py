@@ -26,18 +26,23 @@ from node.p2p.host import P2PHost
 from node.p2p.request import serve_requests
 from node.transfer.shards.serve import ShardCatalog, serve_shards
 from node.worker.archive import DiskRequestArchive
+from node.worker.audits import AuditDesk, AuditedShard, RpcAuditChain
 from node.worker.compute import ComputeLoop
 from node.worker.departure import Departure
 from node.worker.drafting import DraftSource
 from node.worker.errors import WorkerRefused, WorkerReplaced
+from node.worker.held import HELD_S
 from node.worker.leaving import drain, tell_chain
 from node.worker.presence import Presence
 from node.worker.probe import Prober, serve_probes
 from node.worker.registration import RecordWatch, Whereabouts, register, require_bond
 from node.worker.request_journal import RequestJournal, get_log_path
 from node.worker.server import WorkerParts, WorkerServer
+from node.worker.statement_desk import StatementDesk, serve_statements
+from proto_specs.codec import decode
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.manifest import Manifest
+from proto_specs.types.request import OpeningRequest
 from proto_specs.types.wire import OPENING_PROTOCOL
 
 logger = logging.getLogger("myelin.worker")
@@ -90,6 +95,8 @@ class WorkerConfig:
     grace_s: float = 60.0
     drafts_max: int = DRAFT_MAX
     draft_model: bytes | None = None
+    statement_wait_s: float = HELD_S
+    """So long a last stage waits for the statement of a request that its client means to settle with others."""
     relays: tuple[str, ...] = ()
     """Through which it is reached, instead of where it listens."""
 
@@ -132,7 +139,7 @@ async def run_worker(
             "golden windows of the layers: %.1e off, %.1e allowed", distance / PPB, manifest.profile.golden_ppb / PPB
         )
     drafts = await load_drafts(config, store, manifest, load)
-    archive = DiskRequestArchive(config.directory, account)
+    archive = DiskRequestArchive(config.directory, account, config.statement_wait_s)
     choosers = ChooserSource(store, config.model, manifest)
     compute = ComputeLoop(StageEngine(session, config.kv_positions), choosers)
     with contextlib.closing(await open_request_journal(config, account)) as journal:
@@ -141,11 +148,16 @@ async def run_worker(
             trio.open_nursery() as nursery,
         ):
             place = Whereabouts(host.peer_id, tuple(addresses))
-            serve_openings(host, archive)
+            audited = AuditedShard(store, config.model, manifest, *layers, config.worker_key)
+            audits = AuditDesk(config.directory / "audits", audited, RpcAuditChain(chain), compute)
+            serve_openings(host, archive, audits)
+            serve_statements(host, StatementDesk(config.worker_key, manifest, chain, archive))
             serve_shards(host, ShardCatalog(store))
             entry = await register(config, account, place)
+            archive.held.gross_max = entry.gross_max
             nursery.start_soon(compute.run)
             nursery.start_soon(archive.run)
+            nursery.start_soon(audits.run)
             presence = Presence()
             parts = WorkerParts(entry, manifest, config.worker_key, chain, compute, archive, journal, presence, drafts)
             server = WorkerServer(host, nursery, parts)
@@ -156,6 +168,7 @@ async def run_worker(
             departure.is_serving = True
             logger.info("worker %s serves at %s", entry.worker.hex()[:12], ", ".join(addresses))
             if not await has_roamed(departure, roam, ServingWorker(host, place, compute, presence, server)):
+                archive.held.is_leaving = True
                 async with trio.open_nursery() as leaving:
                     if departure.tells_chain:
                         leaving.start_soon(tell_chain, account, entry.worker, host.peer_id)
@@ -231,11 +244,12 @@ async def _wait_until_current(chain: RpcChain) -> int:
         await trio.sleep(HEALTH_POLL_S)
 
 
-def serve_openings(host: P2PHost, archive: DiskRequestArchive) -> None:
-    """Answer whoever asks to see a window of a settled request, from the archive."""
+def serve_openings(host: P2PHost, archive: DiskRequestArchive, audits: AuditDesk | None = None) -> None:
+    """Answer whoever asks to see a window of a settled request, or of an audit."""
 
     async def answer(body: bytes, _peer: str) -> bytes:
-        return await archive.open(body)
+        found = None if audits is None else audits.find(decode(OpeningRequest, body).request)
+        return await archive.open(body) if found is None else found
 
     serve_requests(
         host,

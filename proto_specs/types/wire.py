@@ -52,12 +52,16 @@ class OpenRequest:
     The last stage gets what the order names by hash and its rules read: the prompt's token ids (uint32, little-endian)
     when a rule reads them, and the grammar's text. Both are empty for every other stage. A continuation brings the
     settlement of the positions that it does not bill, for every stage to check and for a survivor to submit.
+
+    `batched`: the client will settle it with others in a statement. A last stage that waits for that sends the final
+    roots to the client; one that does not settles the request by itself, as without the wish.
     """
 
     order: SignedOrder
     prompt: Payload = b""
     grammar: Annotated[bytes, Max(limits.GRAMMAR_BYTES_MAX)] = b""
     settled: Settle | None = None
+    batched: bool = False
 
 
 @variant(2)
@@ -134,7 +138,7 @@ class VoucherFrame:
 
 @variant(9)
 class RootsFrame:
-    """Stage -> next stage: the roots signed by all stages up to this one."""
+    """Stage -> next stage: the roots signed by all stages up to this one; last stage -> client of a batched request."""
 
     roots: Annotated[tuple[SignedStageRoots, ...], Max(limits.STAGES_MAX)]
 

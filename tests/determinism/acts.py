@@ -14,8 +14,10 @@ from proto_specs.hashing import Tag
 from proto_specs.types import calls
 from proto_specs.types.calls import Outcome, ParamChange
 from proto_specs.types.common import NMYL_PER_MYL
+from proto_specs.types.promise_calls import JoinSettlement, PromisedByOrder, ReportDoublePromise
 from proto_specs.types.request import Leaf, sign_output
 from tests.unit.consensus.runtime.inference.inference_world import BOND, DEPOSIT, LAYERS, PRICE
+from tests.unit.consensus.runtime.inference.statement_world import state_requests
 
 if TYPE_CHECKING:
     from tests.determinism.story import Story
@@ -32,6 +34,7 @@ def list_acts() -> list[Act]:
         vote_twice,
         serve,
         report_equivocation,
+        promise_twice,
         empty_an_account,
         delegate,
         sleep_and_be_jailed,
@@ -92,8 +95,13 @@ def serve(story: Story) -> Iterator[None]:
     yield from story.expect(CHARLIE, calls.LeaveWorker(CHARLIE.worker_key.public_key))
     yield from story.expect(CHARLIE, move)
     yield from story.expect(story.client, calls.TopUpSession(session, DEPOSIT // 3))
+    story.session = session
+    yield from story.expect(story.client, state_requests(story, (0, 1, 5, 6)))
+    yield from story.wait(3)
+    yield from judge(story, Outcome.PASS)
     yield from story.expect(story.client, calls.CloseSession(session))
     yield from story.wait(8)
+    yield from story.expect(story.verifiers[1], calls.UnregisterVerifier(story.model))
     yield from story.expect(CHARLIE, calls.RetireWorker(CHARLIE.worker_key.public_key))
     yield from story.wait(14)
     spare = replace(CHARLIE, worker_key=get_dev_identity("spare").worker_key)
@@ -129,6 +137,24 @@ def report_equivocation(story: Story) -> Iterator[None]:
     signatures = sign_output(first, key), sign_output(second, key)
     call = calls.ReportEquivocation(key.public_key, True, first, signatures[0], second, signatures[1])
     yield from story.expect(HEIDI, call)
+
+
+def promise_twice(story: Story) -> Iterator[None]:
+    """Two stages settle a request one after the other; then its client is told on for another order of its number."""
+    yield from story.wait(30)
+    opening = calls.OpenSession(story.model, story.session_key.public_key, PRICE, DEPOSIT, 5)
+    yield from story.expect(story.client, opening)
+    session, before = story.receipt.events[0].session, story.session  # type: ignore[union-attr]
+    story.session = session
+    whole, other = story.settle(0, 57, final=False), story.order(0, prompt_tokens=41)
+    story.session = before
+    for number in (2, 0):
+        part = JoinSettlement(whole.order, whole.voucher, (whole.stage_roots[number],))
+        yield from story.expect(story.workers[number], part)
+    yield from story.wait(2)
+    yield from story.expect(HEIDI, ReportDoublePromise(other, None, PromisedByOrder(whole.order)))
+    yield from story.expect(story.client, calls.CloseSession(session))
+    yield from story.wait(40)
 
 
 def empty_an_account(story: Story) -> Iterator[None]:

@@ -26,6 +26,8 @@ class HoldReason(enum.IntEnum):
     DELEGATION = 4
     MULTISIG_DEPOSIT = 5
     PROPOSAL_DEPOSIT = 6
+    CLIENT_BOND = 7
+    VERIFICATION_DEPOSIT = 8
 
 
 @record

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from consensus.runtime.arithmetic import PERMILLE, PPM
 from consensus.runtime.inference import state as inference
-from consensus.runtime.inference.state import InferenceParams, RequestStage, Worker
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import RequestStage, Worker
 from consensus.runtime.staking import state as staking
 from consensus.runtime.staking import turns
 from consensus.state.reader import StateReader

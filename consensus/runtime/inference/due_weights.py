@@ -7,6 +7,7 @@ the next block is fixed before the block's beacon is known, and nobody chooses t
 
 from __future__ import annotations
 
+from consensus.runtime.inference import committee_state as committees
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import DueKind
 from consensus.runtime.weights import price_cost
@@ -26,6 +27,10 @@ COSTS: dict[DueKind, tuple[Cost, Cost]] = {
     DueKind.AUDIT_DRAW: ((80_000, 6, 0, 0, 2), (500_000, 20, 1, 110, 12)),
     DueKind.FORGET_AUDIT: ((30_000, 3, 0, 0, 4), (20_000, 2, 0, 0, 1)),
     DueKind.ABSENCE_EXPIRY: ((10_000, 1, 1, 1, 1), (5_000, 1, 0, 1, 1)),
+    DueKind.JOIN_END: ((100_000, 8, 0, 0, 8), (60_000, 4, 0, 0, 3)),
+    DueKind.CLIENT_BOND_RETURN: ((60_000, 6, 0, 0, 5), (0, 0, 0, 0, 0)),
+    DueKind.POSTPONED_DRAW: ((500_000, 30, 2, 220, 20), (0, 0, 0, 0, 0)),
+    DueKind.VERIFIER_LEAVE: ((20_000, 1, 1, 1, 1), (5_000, 2, 0, 1, 3)),
     DueKind.FORGET_WORKER: ((60_000, 8, 3, 3, 7), (3_000, 1, 0, 1, 1)),
     DueKind.VERIFIER_EXPIRY: ((30_000, 4, 1, 1, 3), (3_000, 1, 0, 1, 2)),
 }
@@ -55,7 +60,7 @@ def compute_units_max(kind: DueKind, weight: int) -> int:
 def count_units(state: StateReader, kind: DueKind, subject: bytes) -> int:
     """Units of an item's subject, as they are now; 0 for items that are done in parts."""
     match kind:
-        case DueKind.DRAW:
+        case DueKind.DRAW | DueKind.JOIN_END:
             request = inference.requests.read(state, subject)
             return 0 if request is None else len(request.stages)
         case DueKind.REVEAL | DueKind.ROUND_DRAW | DueKind.FORGET_AUDIT:
@@ -70,5 +75,7 @@ def count_units(state: StateReader, kind: DueKind, subject: bytes) -> int:
             return inference.params.read(state).audits_per_epoch
         case DueKind.ABSENCE_EXPIRY:
             return sum(1 for _ in inference.absence_reports.iterate(state, subject))
+        case DueKind.VERIFIER_LEAVE:
+            return sum(1 for _ in committees.leaving_verifiers.iterate(state, subject))
         case _:
             return 0

@@ -72,6 +72,18 @@ class MovedLately(InferenceCallError):
     """Requests over the range that the worker left last may still be settled."""
 
 
+class NotVerifier(InferenceCallError):
+    """The account is no verifier of the model."""
+
+
+class AlreadyLeaving(InferenceCallError):
+    """The verifier has unregistered, and is drawn until its notice ends."""
+
+
+class CommitteeTooSmall(InferenceCallError):
+    """Parties and neighbours on the path leave too few verifiers, or too little stake, to judge one of the stages."""
+
+
 class OperatorNotElected(InferenceCallError):
     """The signer operates no validator of the elected set."""
 
@@ -226,3 +238,23 @@ class AlreadyReported(InferenceCallError):
 
 class NoBond(InferenceCallError):
     """The worker's bond is gone: slashed, or released."""
+
+
+class NothingToJoin(InferenceCallError):
+    """The request is settled and can be joined no more, or has all that was brought already."""
+
+
+class NoDoublePromise(InferenceCallError):
+    """The two promises are one, of two sessions, unsigned, or touch in neither sequence nor slice."""
+
+
+class AlreadyConvicted(InferenceCallError):
+    """The session's client was convicted of a double promise before."""
+
+
+class EvidenceTooLate(InferenceCallError):
+    """The session has ended and the bond that answered for it went back to the client."""
+
+
+class SessionConvicted(InferenceCallError):
+    """A session whose client promised a position twice takes no more money."""

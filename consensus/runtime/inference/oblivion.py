@@ -5,9 +5,9 @@ of every node. Rent would have to be collected from accounts that are empty by t
 
 - A released worker, with its score, its former range and the slots it was convicted for, goes `retention_blocks` after
   its release: by then every request and audit that names it has gone. Its key may be registered anew, as a stranger's.
-- An operator's jail ends with its last worker's record, if it is over; else that record stays until it is.
-- A verifier's registrations and its count of silences go when it is no candidate for election any more; that is asked
-  every `retention_blocks`.
+- An operator's jail and conduct end with its last worker's record, if the jail is over; else that stays until it is.
+- A verifier's registrations, its standing and its count of silences go when it is no candidate for election any more;
+  that is asked every `retention_blocks`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import draws, payments, sequences
+from consensus.runtime.inference import committee_state as committees
+from consensus.runtime.inference import draws, payments, sequences, sessions
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import DueKind, SessionStatus, WorkerStatus
 from consensus.runtime.staking import state as staking
@@ -70,6 +71,7 @@ def forget_session(env: Environment, session_id: bytes, records_max: int) -> Par
     dropped, is_all = sequences.forget(state, session_id, records_max)
     if not is_all:
         return Part(dropped, is_all=False)
+    sessions.return_bond(env, session_id)
     inference.sessions_by_client.remove(state, session.client, session_id)
     inference.sessions.delete(state, session_id)
     return Part(dropped, is_all=True)
@@ -96,6 +98,7 @@ def forget_worker(env: Environment, key: bytes, records_max: int) -> Part:
     inference.workers_by_operator.remove(state, worker.operator, key)
     if not inference.workers_by_operator.list_first(state, 1, worker.operator):
         inference.jails.delete(state, worker.operator)
+        committees.conducts.delete(state, worker.operator)
     return Part(len(found), is_all=True)
 
 
@@ -113,6 +116,7 @@ def expire_verifier(env: Environment, operator: bytes, records_max: int) -> Part
     if len(found) > records_max:
         return Part(records_max, is_all=False)
     inference.silences.delete(state, operator)
+    committees.standings.delete(state, operator)
     return Part(len(found), is_all=True)
 
 

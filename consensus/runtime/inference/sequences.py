@@ -5,22 +5,36 @@ Numbers are below `SESSION_SEQUENCES_MAX`, which bounds a session's chunks. They
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import SequenceUsed
 from consensus.runtime.inference.state import SEQUENCES_CHUNK
 from consensus.state.reader import StateReader
 from consensus.state.storage import StateWriter
+from proto_specs.limits import SESSION_SEQUENCES_MAX
 from proto_specs.types.statement import Span
 
 _CHUNK_BYTES = SEQUENCES_CHUNK // 8
+
+
+def count_chunks(spans: Sequence[Span]) -> int:
+    """How many chunks the numbers of the spans are in at most, and no more than a session has."""
+    found = sum(-(-one.end // SEQUENCES_CHUNK) - one.start // SEQUENCES_CHUNK for one in spans)
+    return max(0, min(found, SESSION_SEQUENCES_MAX // SEQUENCES_CHUNK))
 
 
 def is_used(state: StateReader, session: bytes, sequence: int) -> bool:
     """Whether a request with this number is settled."""
     chunk, bit = divmod(sequence, SEQUENCES_CHUNK)
     return bool(_read(state, session, chunk) >> bit & 1)
+
+
+def list_used(state: StateReader, session: bytes, numbers: Iterable[int]) -> frozenset[int]:
+    """Those of the numbers that are settled; each chunk is read once."""
+    asked = sorted(numbers)
+    chunks = {chunk: _read(state, session, chunk) for chunk in sorted({one // SEQUENCES_CHUNK for one in asked})}
+    return frozenset(one for one in asked if chunks[one // SEQUENCES_CHUNK] >> one % SEQUENCES_CHUNK & 1)
 
 
 def check_unused(state: StateReader, session: bytes, spans: Sequence[Span]) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from consensus.runtime.arithmetic import BALANCE_MAX
+from consensus.runtime.arithmetic import BALANCE_MAX, compute_permille
 from consensus.runtime.balances import ledger
-from consensus.runtime.balances.errors import ZeroAmount
+from consensus.runtime.balances.errors import InsufficientBalance, ZeroAmount
 from consensus.runtime.balances.state import HoldReason, read_account
 from consensus.runtime.context import Environment
 from consensus.runtime.inference import state as inference
@@ -21,11 +21,13 @@ from consensus.runtime.inference.errors import (
     NoRequests,
     NotClient,
     RequestsBeyondNumbers,
+    SessionConvicted,
     SessionNotOpen,
     UnknownModel,
     UnknownSession,
 )
 from consensus.runtime.inference.events import SessionClosed, SessionClosing, SessionOpened, SessionToppedUp
+from consensus.runtime.inference.promise_events import ClientBondReturned
 from consensus.runtime.inference.state import DueKind, Session, SessionStatus
 from consensus.runtime.system.space import read_paused_settlements
 from proto_specs.limits import SESSION_SEQUENCES_MAX
@@ -50,7 +52,7 @@ def open_session(env: Environment, signer: bytes, call: OpenSession) -> None:
     number = env.inner_number if env.inner_number is not None else read_account(state, signer).nonce - 1
     session = compute_session_id(signer, number)
     assert inference.sessions.read(state, session) is None, "a number is used once"
-    ledger.hold(state, signer, HoldReason.ESCROW, call.deposit)
+    bond = _hold(env, signer, call.deposit)
     expiry = env.block.height + params.session_expiry_blocks
     opened = Session(
         client=signer,
@@ -66,6 +68,8 @@ def open_session(env: Environment, signer: bytes, call: OpenSession) -> None:
         requests_open=0,
         opened_height=env.block.height,
         close_height=expiry,
+        bond=bond,
+        is_convicted=False,
         paused_before=read_paused_settlements(state),
     )
     inference.sessions.write(state, session, opened)
@@ -77,16 +81,18 @@ def open_session(env: Environment, signer: bytes, call: OpenSession) -> None:
 def top_up_session(env: Environment, signer: bytes, call: TopUpSession) -> None:
     """Escrow more, to be promised like the first deposit. A session that closes takes nothing more.
 
-    Raises UnknownSession, NotClient, SessionNotOpen, ZeroAmount, DepositTooHigh, InsufficientBalance.
+    Raises UnknownSession, NotClient, SessionNotOpen, SessionConvicted, ZeroAmount, DepositTooHigh, InsufficientBalance.
     """
     session = _read_own_open(env, signer, call.session)
+    if session.is_convicted:
+        raise SessionConvicted("a position of the session was promised twice: open another one")
     if call.amount == 0:
         raise ZeroAmount("a session is topped up by at least 1 nmyl")
     deposit = session.deposit + call.amount
     if deposit > BALANCE_MAX:
         raise DepositTooHigh(f"the session has escrowed {session.deposit} nmyl in all: open another one")
-    ledger.hold(env.state, signer, HoldReason.ESCROW, call.amount)
-    topped_up = replace(session, deposit=deposit, escrow=session.escrow + call.amount)
+    bond = session.bond + _hold(env, signer, call.amount)
+    topped_up = replace(session, deposit=deposit, escrow=session.escrow + call.amount, bond=bond)
     inference.sessions.write(env.state, call.session, topped_up)
     env.emit(SessionToppedUp(call.session, signer, call.amount, deposit))
 
@@ -132,7 +138,20 @@ def finish_session(env: Environment, session_id: bytes) -> None:
     inference.sessions.write(state, session_id, closed)
     forget = env.block.height + inference.params.read(state).retention_blocks
     inference.due.add(state, forget, DueKind.FORGET_SESSION, session_id)
+    if session.bond:
+        returned = env.block.height + inference.params.read(state).client_bond_blocks
+        inference.due.add(state, returned, DueKind.CLIENT_BOND_RETURN, session_id)
     env.emit(SessionClosed(session_id, session.client, session.escrow))
+
+
+def return_bond(env: Environment, session_id: bytes) -> None:
+    """Return what is left of the bond, when a double promise can no longer be shown or the session is forgotten."""
+    session = inference.sessions.read(env.state, session_id)
+    if session is None or not session.bond:
+        return
+    ledger.release(env.state, session.client, HoldReason.CLIENT_BOND, session.bond)
+    inference.sessions.write(env.state, session_id, replace(session, bond=0))
+    env.emit(ClientBondReturned(session_id, session.client, session.bond))
 
 
 def note_request_resolved(env: Environment, session_id: bytes) -> None:
@@ -144,6 +163,18 @@ def note_request_resolved(env: Environment, session_id: bytes) -> None:
     is_used_up = left.requests_settled == left.requests_max and left.requests_open == 0
     if is_used_up and left.status != SessionStatus.CLOSED:
         finish_session(env, session_id)
+
+
+def _hold(env: Environment, client: bytes, amount: int) -> int:
+    """Escrow an amount and bond the client's share of it. Returns the bond. Raises InsufficientBalance."""
+    bond = compute_permille(amount, inference.params.read(env.state).client_bond_permille)
+    free = read_account(env.state, client).free
+    if free < amount + bond:
+        needed = f"{amount + bond} nmyl are needed: {amount} to escrow and a bond of {bond}"
+        raise InsufficientBalance(f"{needed}; {free} are free")
+    ledger.hold(env.state, client, HoldReason.ESCROW, amount)
+    ledger.hold(env.state, client, HoldReason.CLIENT_BOND, bond)
+    return bond
 
 
 def _read_own_open(env: Environment, signer: bytes, session_id: bytes) -> Session:

@@ -1,6 +1,7 @@
 """Settling a request: the checks that make the commitment binding, then the move of its price (DESIGN 5.3).
 
-After settlement the request's stages wait for the beacon two blocks later, and no party can change anything.
+After settlement the request's stages wait for the beacon two blocks later, and no party can change anything. One that
+ended early waits for others to join it first (joins.py).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import replace
 
 from consensus.runtime.arithmetic import BALANCE_MAX, PERMILLE, PPM
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import asks, moves, payments, sequences
+from consensus.runtime.inference import asks, conduct, deposits, draws, moves, partial, payments, sequences
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import (
     BadOrder,
@@ -32,10 +33,11 @@ from consensus.runtime.inference.errors import (
     WrongModel,
 )
 from consensus.runtime.inference.events import RequestSettled
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.partial import StagePart
 from consensus.runtime.inference.state import (
     DRAW_DELAY_BLOCKS,
     DueKind,
-    InferenceParams,
     Model,
     Request,
     RequestStage,
@@ -53,10 +55,11 @@ from proto_specs.types.common import ZERO_HASH
 from proto_specs.types.request import (
     Order,
     PathStage,
+    SignedOrder,
     SignedStageRoots,
     SignedVoucher,
-    compute_billed_price,
-    compute_commitment_root,
+    StageRoots,
+    Voucher,
     compute_request_id,
     compute_windows,
     is_order_signed,
@@ -67,26 +70,52 @@ from proto_specs.types.statement import Span
 
 
 def settle(env: Environment, signer: bytes, call: Settle) -> None:
-    """Commit a request and move its price out of the session. Raises the errors that the checks below name."""
+    """Commit a request that all stages signed. Raises the errors that the checks below name."""
     order = call.order.order
     request_id = compute_request_id(order)
-    numbers = (Span(order.sequence, order.sequence + 1),)
+    session, workers = check_order(env, signer, call.order)
+    check_voucher(session, order, request_id, call.voucher)
+    check_stage_roots(order, request_id, call.voucher, call.stage_roots)
+    settle_parts(env, signer, session, workers, order, call.voucher.voucher, [one.roots for one in call.stage_roots])
+
+
+def check_order(env: Environment, signer: bytes, signed: SignedOrder) -> tuple[Session, list[Worker]]:
+    """The session and the workers of an order that can be settled, by this signer."""
+    order, numbers = signed.order, list_numbers(signed.order)
     session = check_session(env, order.genesis, order.session, numbers, 1)
     _check_order(session, read_model(env, session), order)
     workers = check_path(env, session, order.path)
     if all(worker.operator != signer for worker in workers):
         raise NotParty("only an operator of one of the stages settles")
-    tokens = call.voucher.voucher.tokens
-    if not is_order_signed(call.order, session.session_key):
+    if not is_order_signed(signed, session.session_key):
         raise BadOrderSignature("the session key did not sign this order")
-    check_voucher(session, order, request_id, call.voucher)
-    check_stage_roots(order, request_id, call.voucher, call.stage_roots)
-    positions = call.stage_roots[0].roots.positions
-    prices = [compute_billed_price(order, stage, tokens, positions) for stage in order.path]
+    return session, workers
+
+
+def list_numbers(order: Order) -> tuple[Span]:
+    """The sequence number of an order."""
+    return (Span(order.sequence, order.sequence + 1),)
+
+
+def settle_parts(
+    env: Environment,
+    signer: bytes,
+    session: Session,
+    workers: Sequence[Worker],
+    order: Order,
+    voucher: Voucher,
+    roots: Sequence[StageRoots],
+) -> None:
+    """Move the price of all stages whose roots these are, in path order, out of the session. All else is checked."""
+    request_id = compute_request_id(order)
+    parts: list[StagePart | None] = [None] * len(order.path)
+    for one in roots:
+        parts[one.stage] = partial.make_part(order, voucher.tokens, one)
+    price = sum(part.gross for part in parts if part is not None)
     slice_size = order.slice_end - order.slice_start
-    check_payable(session, order.slice_end, slice_size, sum(prices))
-    roots = [signed.roots for signed in call.stage_roots]
-    stages = lade_stages(env, order.path, workers, prices, [(one.input_root, one.output_root) for one in roots])
+    check_payable(session, order.slice_end, slice_size, price)
+    stages = partial.draw_disjoint(lade_stages(env, order.path, workers, parts))
+    positions = max(one.positions for one in roots)
     request = Request(
         session=order.session,
         sequence=order.sequence,
@@ -94,21 +123,21 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
         model=session.model,
         settled_height=env.block.height,
         prompt_tokens=order.prompt_tokens,
-        tokens=tokens,
-        tokens_hash=call.voucher.voucher.tokens_hash,
-        final=call.voucher.voucher.final,
-        positions=roots[0].positions,
-        windows=roots[0].windows,
+        tokens=voucher.tokens,
+        tokens_hash=voucher.tokens_hash,
+        final=voucher.final,
+        positions=positions,
+        windows=compute_windows(positions),
         first_window=order.settled_positions // WINDOW_POSITIONS,
         continues=None if order.continuation is None else order.continuation.request,
-        price=sum(prices),
-        escrow=sum(prices),
+        price=price,
+        escrow=price,
         returned=0,
-        root=compute_commitment_root(roots),
-        open_stages=len(stages),
+        root=partial.compute_root_of(request_id, stages),
+        open_stages=len(roots),
         stages=stages,
     )
-    draw_height = commit(env, request_id, session, numbers, slice_size, request)
+    draw_height = commit(env, signer, request_id, session, list_numbers(order), slice_size, request)
     env.emit(
         RequestSettled(
             request=request_id,
@@ -117,14 +146,14 @@ def settle(env: Environment, signer: bytes, call: Settle) -> None:
             client=request.client,
             settler=signer,
             prompt_tokens=order.prompt_tokens,
-            tokens=tokens,
+            tokens=voucher.tokens,
             windows=request.windows,
             price=request.price,
             root=request.root,
             draw_height=draw_height,
         )
     )
-    refund_idle(env, request_id, workers)
+    refund_idle(env, request_id, stages, workers)
 
 
 def is_working(state: StateReader, worker: Worker, height: int) -> bool:
@@ -142,7 +171,7 @@ def compute_challenge_ppm(params: InferenceParams, worker: Worker, gross: int) -
     S: the worker's bond; R: its unresolved gross with this stage; d: `detection_permille`; 3: `exposure_factor`.
     Raises ExposureExceeded when not even certainty is enough.
     """
-    base = PPM if worker.passes < params.probation_passes else params.base_challenge_ppm
+    base = PPM if conduct.is_on_probation(params, worker) else params.base_challenge_ppm
     at_stake = params.exposure_factor * (worker.unresolved + gross) * PPM * PERMILLE
     covered = worker.bond * params.detection_permille
     if at_stake > covered * PPM:
@@ -187,24 +216,26 @@ def _check_order(session: Session, model: Model, order: Order) -> None:
         raise BadOrder(str(error)) from error
 
 
-def check_payable(session: Session, slice_end: int, slice_size: int, price: int) -> None:
+def check_payable(session: Session, slice_end: int, slice_size: int, price: int, due: int | None = None) -> None:
     """Slices are within the session's positions and cover the price, and the escrow still holds it.
 
     The escrow covers all orders with disjoint slices (inference_settlement.md). So it falls short only when the client
-    has signed slices that overlap, which the chain does not look for. Raises BadSlice, EscrowTooLow.
+    has signed slices that overlap, for which whoever shows both orders has it convicted (doubles.py). `due` is what is
+    not taken of the price yet, by default all of it. Raises BadSlice, EscrowTooLow.
     """
     if slice_end > session.promisable:
         raise BadSlice(f"the slice ends at {slice_end}, the session's positions at {session.promisable}")
     if price > slice_size:
         raise BadSlice(f"{price} nmyl are due, the slice is of {slice_size}")
-    if price > session.escrow:
-        raise EscrowTooLow(f"{price} nmyl are due, {session.escrow} are left in the session")
+    due = price if due is None else due
+    if due > session.escrow:
+        raise EscrowTooLow(f"{due} nmyl are due, {session.escrow} are left in the session")
 
 
 def check_path(env: Environment, session: Session, path: Sequence[PathStage]) -> list[Worker]:
     """A bonded worker of the session's model holds each stage, another one each, at prices that both sides agreed to.
 
-    Raises BadPath, PriceTooHigh, PriceTooLow, WorkerNotActive.
+    Raises BadPath, PriceTooHigh, PriceTooLow, WorkerNotActive, and CommitteeTooSmall where too few could judge a stage.
     """
     workers = []
     if len({stage.worker for stage in path}) < len(path):
@@ -223,6 +254,7 @@ def check_path(env: Environment, session: Session, path: Sequence[PathStage]) ->
         workers.append(worker)
     if not any(is_working(env.state, worker, env.block.height) for worker in workers):
         raise WorkerNotActive("no stage's worker is active")
+    draws.check_committees(env, session.model, session.client, [worker.operator for worker in workers])
     return workers
 
 
@@ -230,30 +262,34 @@ def lade_stages(
     env: Environment,
     path: Sequence[PathStage],
     workers: Sequence[Worker],
-    prices: Sequence[int],
-    roots: Sequence[tuple[bytes, bytes]],
+    parts: Sequence[StagePart | None],
 ) -> tuple[RequestStage, ...]:
     """The stages of a settled request, each at its price; the workers carry them from now on as unresolved.
 
-    `roots` are each stage's of its input and output. Raises ExposureExceeded.
+    A stage without a part is missing, and its worker carries nothing. Raises ExposureExceeded.
     """
     params, stages = inference.params.read(env.state), []
-    for stage, worker, price, (input_root, output_root) in zip(path, workers, prices, roots, strict=True):
-        is_paid = is_working(env.state, worker, env.block.height)
-        ppm = compute_challenge_ppm(params, worker, price) if is_paid else 0
-        laden = replace(worker, unresolved=worker.unresolved + price, open_stages=worker.open_stages + 1)
-        inference.workers.write(env.state, stage.worker, laden)
+    for stage, worker, brought in zip(path, workers, parts, strict=True):
+        part = brought or StagePart(0, 0, ZERO_HASH, ZERO_HASH)
+        ppm = 0
+        if brought is not None:
+            if is_working(env.state, worker, env.block.height):
+                ppm = compute_challenge_ppm(params, worker, part.gross)
+            laden = replace(worker, unresolved=worker.unresolved + part.gross, open_stages=worker.open_stages + 1)
+            inference.workers.write(env.state, stage.worker, laden)
         stages.append(
             RequestStage(
                 stage.worker,
                 worker.operator,
                 stage.start,
                 stage.end,
-                price,
+                part.gross,
                 ppm,
-                StageStatus.AWAITING_DRAW,
-                input_root,
-                output_root,
+                StageStatus.MISSING if brought is None else StageStatus.AWAITING_DRAW,
+                part.input_root,
+                part.output_root,
+                part.positions,
+                part.prompt_gross,
             )
         )
     return tuple(stages)
@@ -301,31 +337,43 @@ def check_stage_roots(
 
 
 def commit(
-    env: Environment, request_id: bytes, session: Session, numbers: Sequence[Span], slice_size: int, request: Request
+    env: Environment,
+    settler: bytes,
+    request_id: bytes,
+    session: Session,
+    numbers: Sequence[Span],
+    slice_size: int,
+    request: Request,
 ) -> int:
-    """Store the request, take its price from the session, and schedule the draw. Returns the height of the draw.
+    """Store the request, take its price from the session and the settler's deposit, schedule the draw: its height.
 
-    What is left of the slices can be promised again. `released` stops at 64 bits: no order names a position beyond.
+    What is left of the slices can be promised again, when nothing can be joined any more. `released` stops at 64 bits:
+    no order names a position beyond.
     """
     state = env.state
+    is_final = request.requests is not None or partial.is_complete(request)
+    left = slice_size - request.price if is_final else 0
     charged = replace(
         session,
-        released=min(session.released + slice_size - request.price, BALANCE_MAX),
+        released=min(session.released + left, BALANCE_MAX),
         escrow=session.escrow - request.price,
         requests_settled=session.requests_settled + (1 if request.requests is None else request.requests),
         requests_open=session.requests_open + 1,
     )
     inference.sessions.write(state, request.session, charged)
     inference.requests.write(state, request_id, request)
+    deposits.hold(env, settler, request_id, len(request.stages))
     inference.requests_by_session.write(state, request.session, request.sequence, request_id)
     sequences.mark_used(state, request.session, numbers)
+    if not is_final:
+        return partial.keep_open(env, request_id, slice_size)
     draw_height = env.block.height + DRAW_DELAY_BLOCKS
     inference.due.add(state, draw_height, DueKind.DRAW, request_id)
     return draw_height
 
 
-def refund_idle(env: Environment, request_id: bytes, workers: Sequence[Worker]) -> None:
+def refund_idle(env: Environment, request_id: bytes, stages: Sequence[RequestStage], workers: Sequence[Worker]) -> None:
     """Return at once what the stages of workers would get that were idle at the settlement."""
-    for index, worker in enumerate(workers):
-        if not is_working(env.state, worker, env.block.height):
-            payments.refund_stage(env, request_id, index, is_unavailable=False)
+    for index, (stage, worker) in enumerate(zip(stages, workers, strict=True)):
+        if stage.status != StageStatus.MISSING and not is_working(env.state, worker, env.block.height):
+            payments.refund_stage(env, request_id, index)

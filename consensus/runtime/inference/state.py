@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from typing import Annotated
 
+from consensus.runtime.inference.parameters import InferenceParams
 from consensus.state.reader import StateReader
 from consensus.state.storage import StorageMap, StorageSet, StorageValue
 from proto_specs import limits
@@ -15,6 +16,7 @@ from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, record
 from proto_specs.order_rules import ModelBounds
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey
 from proto_specs.types.manifest import Manifest
+from proto_specs.types.request import compute_windows
 
 DRAW_DELAY_BLOCKS = 2
 """A request settled in block h is drawn by the beacon of block h + 2, which is unpredictable in h (DESIGN 5.3)."""
@@ -24,49 +26,6 @@ SEQUENCES_CHUNK = 1024
 
 ROUNDS_MAX = 3
 """The most committees of one challenge; a contested or silent committee is followed by another."""
-
-
-@record
-class InferenceParams:
-    """Money and time of the module.
-
-    `exposure_factor` and `detection_permille` are 3 and d of `S >= 3 R / (p d)`. The permille shares are of a stage's
-    gross price (`burn`, `verification`), of a worker's bond (`fail_slash`), and of what is left of a slash when the
-    client is compensated (`bounty`). A contested challenge goes to `contest_committee_size` more verifiers. A worker
-    unavailable `unavailable_max` times in a row takes no new work for `worker_jail_blocks`. Emission counts a
-    worker's bond up to `capacity_bond_per_layer` for each of its layers, times its audit score, which every audit moves
-    by `audit_score_step_permille` of the way; up to `audits_per_epoch` workers are audited an epoch (audits.md).
-    Reports of absence count for `absence_blocks`. A draw waits until more than `draw_power_permille` of the power has
-    made a block since the settlement; 0 waits for nothing.
-    """
-
-    worker_bond_min: Balance
-    worker_unbonding_blocks: U32
-    session_notice_blocks: U32
-    session_expiry_blocks: U32
-    session_deposit_min: Balance
-    base_challenge_ppm: U32
-    probation_passes: U32
-    exposure_factor: U16
-    detection_permille: U16
-    committee_size: U8
-    fails_min: U8
-    commit_blocks: U32
-    reveal_blocks: U32
-    burn_permille: U16
-    verification_permille: U16
-    fail_slash_permille: U16
-    bounty_permille: U16
-    retention_blocks: U32
-    contest_committee_size: U8
-    unavailable_max: U16
-    worker_jail_blocks: U32
-    equivocation_slash_permille: U16
-    capacity_bond_per_layer: Balance
-    audits_per_epoch: U16
-    audit_score_step_permille: U16
-    absence_blocks: U32
-    draw_power_permille: U16
 
 
 class WorkerStatus(enum.IntEnum):
@@ -91,13 +50,14 @@ class SessionStatus(enum.IntEnum):
 
 
 class StageStatus(enum.IntEnum):
-    """The state of a stage of a settled request."""
+    """The state of a stage of a settled request. A MISSING one has brought no roots and bills nothing."""
 
     AWAITING_DRAW = 0
     CHALLENGED = 1
     PAID = 2
     REFUNDED = 3
     SLASHED = 4
+    MISSING = 5
 
 
 class DueKind(enum.IntEnum):
@@ -113,8 +73,12 @@ class DueKind(enum.IntEnum):
     AUDIT_DRAW = 8
     FORGET_AUDIT = 9
     ABSENCE_EXPIRY = 10
-    FORGET_WORKER = 21
-    VERIFIER_EXPIRY = 22
+    JOIN_END = 11
+    CLIENT_BOND_RETURN = 12
+    POSTPONED_DRAW = 20
+    VERIFIER_LEAVE = 21
+    FORGET_WORKER = 31
+    VERIFIER_EXPIRY = 32
 
 
 @record
@@ -147,6 +111,7 @@ class Worker:
 
     `jailed_until` is the end of the last jail that this worker caused; `read_jail` of the operator is what binds.
     `active_since` is when it came last. Settlements before `floor_until` may price it down to the floors (asks.py).
+    `proven` is the gross of its stages that were verified and paid since its last fault.
     """
 
     operator: AccountId
@@ -167,11 +132,11 @@ class Worker:
     passes: U32
     fails: U32
     unavailable: U32
-    unavailable_in_row: U16
     jailed_until: U64
     prefill_floor: Balance
     decode_floor: Balance
     floor_until: U64
+    proven: Balance
 
 
 @record
@@ -188,8 +153,10 @@ class Session:
     """A client's escrow. `escrow` is the part that no settled request has claimed; it is returned at `close_height`.
 
     `deposit` is all that was ever escrowed, `released` what settled requests left of their slices: so orders may
-    promise the positions [0, deposit + released). `paused_before` counts the blocks without sure room for a settlement
-    up to the opening, the notice or the last extension: by as many as came since then it closes later.
+    promise the positions [0, deposit + released). `bond` answers for no position being promised twice; once that was
+    proven the session `is_convicted`, and workers take no more orders of it. `paused_before` counts the blocks without
+    sure room for a settlement up to the opening, the notice or the last extension: by as many as came since then it
+    closes later.
     """
 
     client: AccountId
@@ -205,6 +172,8 @@ class Session:
     requests_open: U32
     opened_height: U64
     close_height: U64
+    bond: Balance
+    is_convicted: bool
     paused_before: U64 = 0
 
     @property
@@ -215,7 +184,11 @@ class Session:
 
 @record
 class RequestStage:
-    """One stage of a settled request. `challenge_ppm` is the probability it is drawn with."""
+    """One stage of a settled request. `challenge_ppm` is the probability it is drawn with.
+
+    `positions` are those that its roots are over: in a settlement that was joined stages may have different ones.
+    `prompt_gross` is what of a statement's gross is for prompt positions: the draw is by it.
+    """
 
     worker: PublicKey
     operator: AccountId
@@ -226,13 +199,21 @@ class RequestStage:
     status: U8
     input_root: Hash32
     output_root: Hash32
+    positions: U64
+    prompt_gross: Balance = 0
+
+    @property
+    def windows(self) -> int:
+        """Windows that its roots are over: it opens under as many leaf hashes."""
+        return compute_windows(self.positions)
 
 
 @record
 class Request:
     """A settled request. `escrow` is the part of its price still held, `returned` what the client got back.
 
-    A continuation names the request it `continues`; its windows before `first_window` are that one's.
+    A continuation names the request it `continues`; its windows before `first_window` are that one's. `positions` and
+    `windows` are the most that a stage signed for; `paid_positions` are those that all of them did.
 
     Of a statement, whose id then stands for the request's, it holds the sums over `requests` requests: their first
     sequence number, billed prompt positions, tokens, positions, and the root of their sum tree. There are no windows
@@ -260,6 +241,11 @@ class Request:
     stages: Annotated[tuple[RequestStage, ...], Max(limits.STAGES_MAX)]
     requests: U32 | None = None
 
+    @property
+    def paid_positions(self) -> int:
+        """Leading positions that every stage of the path signed roots for: what an order may go on from unbilled."""
+        return min(stage.positions for stage in self.stages)
+
 
 @record
 class CommitteeMember:
@@ -275,8 +261,8 @@ class Challenge:
 
     It may have several rounds. Each later round begins in the committee at its entry of `round_starts`; members from
     the last entry on sit now. Beacon, deadlines, `committed` and `revealed` are those of the last round. Between the
-    order and the draw of a round no member sits. Of a statement a position was drawn, `point` of all its positions, and
-    `window` is 0.
+    order and the draw of a round no member sits. Of a statement a `point` was drawn (sum_tree.py), and `window` is 0.
+    `paused` is `read_paused` when the deadlines were set: they move by as much as it has grown since.
     """
 
     request: Hash32
@@ -296,6 +282,7 @@ class Challenge:
     distance_ppb: U64
     round_starts: Annotated[tuple[U8, ...], Max(ROUNDS_MAX - 1)]
     point: U64 | None = None
+    paused: U64 = 0
 
     @property
     def round_start(self) -> int:
@@ -370,6 +357,8 @@ absence_reports: StorageMap[int] = StorageMap("inference.absence_report", (Publi
 """The block from which a verifier's report about a worker counts no more."""
 jails: StorageMap[int] = StorageMap("inference.jail", (AccountId,), U64)
 due = StorageSet("inference.due", (U64, U8, Hash32))
+waiting_draws: StorageMap[int] = StorageMap("inference.waiting_draw", (Hash32,), U64)
+"""Requests whose draw waits for more proposers, with the last block in which they could change."""
 due_from: StorageValue[int] = StorageValue("inference.due_from", U64, 0)
 """The lowest height at which something due is left over from blocks before; 0 when nothing is."""
 

@@ -44,6 +44,7 @@ async def show_request(desk: Desk, request: Request) -> JSONResponse:
         "prompt_tokens": found.prompt_tokens,
         "generated_tokens": found.generated_tokens,
         "height": None if outcome is None else outcome.height,
+        "statement": None if outcome is None or outcome.statement is None else outcome.statement.hex(),
         "stages": [] if outcome is None else [_describe_stage(one) for one in outcome.stages],
     }
     return JSONResponse(body)

@@ -76,6 +76,9 @@ class WatchedManager:
         self.settlements[request] = call
         return await self.disk.settle(request, call)
 
+    async def hold(self, request: bytes, call: Settle) -> None:
+        await self.disk.hold(request, call)
+
     async def settle_later(self, request: bytes, call: Settle, wait_s: float) -> None:
         self.settlements.setdefault(request, call)
         await self.disk.settle_later(request, call, wait_s)

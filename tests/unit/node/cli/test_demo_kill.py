@@ -28,7 +28,7 @@ def make_part(
     positions = prompt + tokens - 1 if continues else SETTLED
     billed = min(prompt, positions) - first_window * 32
     stages = tuple(
-        RequestStage(one, bytes(32), *RANGES[one], 10 * (20 * billed + 80 * tokens), 0, StageStatus.PAID, b"", b"")
+        RequestStage(one, bytes(32), *RANGES[one], 10 * (20 * billed + 80 * tokens), 0, StageStatus.PAID, b"", b"", 64)
         for one in path
     )
     price = len(path) * 10 * (20 * billed + 80 * tokens)

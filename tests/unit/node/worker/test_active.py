@@ -110,6 +110,7 @@ class FakeArchive:
     records: list[RequestRecord] = field(default_factory=list)
     settlements: list[Settle] = field(default_factory=list)
     later: list[tuple[Settle, float]] = field(default_factory=list)
+    held: list[Settle] = field(default_factory=list)
     failure: OSError | None = None
     during: Callable[[], Awaitable[None]] | None = None
 
@@ -127,6 +128,9 @@ class FakeArchive:
     async def settle(self, request: bytes, call: Settle) -> bytes | None:
         self.settlements.append(call)
         return b"x" * 32
+
+    async def hold(self, request: bytes, call: Settle) -> None:
+        self.held.append(call)
 
     async def settle_later(self, request: bytes, call: Settle, wait_s: float) -> None:
         self.later.append((call, wait_s))

@@ -19,7 +19,7 @@ from proto_specs.types.request import (
     sign_voucher,
 )
 from tests.unit.consensus.runtime.chain import compute_beacon
-from tests.unit.consensus.runtime.inference.inference_world import PRICE, World, pick
+from tests.unit.consensus.runtime.inference.inference_world import DEPOSIT, PRICE, REQUEST_PRICE, World, pick
 
 LAYERS = 6
 PROMPT = 40
@@ -135,10 +135,15 @@ def test_what_no_worker_takes_the_chain_does_not_settle(world: World, fields: di
 
 
 def test_a_prefix_and_the_end_of_one_order_do_not_both_settle(world: World) -> None:
-    """A stage that was cut off settles its prefix, and the path its end: the sequence number is one."""
+    """A stage that was cut off settles its prefix, and the path its end: the end takes the prefix's place."""
     first = world.order()
-    world.chain.expect_ok(world.workers[2], settle_prefix(world, first, SETTLED))
-    world.chain.expect_error(world.workers[0], world.settle_order(first), errors.SequenceUsed)
+    prefix = settle_prefix(world, first, SETTLED)
+    world.chain.expect_ok(world.workers[2], prefix)
+    world.chain.expect_ok(world.workers[0], world.settle_order(first))
+    session = queries.read_session(world.chain.state, world.session)
+    assert session is not None
+    assert (session.requests_settled, session.escrow) == (1, DEPOSIT - REQUEST_PRICE)
+    world.chain.expect_error(world.workers[2], prefix, errors.SequenceUsed)
 
 
 def test_the_deposit_covers_every_order_of_an_answer(world: World) -> None:
@@ -159,6 +164,10 @@ def test_the_deposit_covers_every_order_of_an_answer(world: World) -> None:
     )
     world.chain.expect_ok(world.workers[1], world.settle_order(second, 100 - CAME))
     world.chain.expect_ok(world.workers[0], settle_prefix(world, first, SETTLED))
+    session = queries.read_session(world.chain.state, world.session)
+    assert session is not None
+    assert session.released == 0, "it may settle for more yet"
+    world.chain.skip(6)
     session = queries.read_session(world.chain.state, world.session)
     assert session is not None
     assert session.released == sizes[0] - LAYERS * (PROMPT * PRICE // 2 + 25 * PRICE)

@@ -23,14 +23,14 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class PaymentRows:
     """Every payment of an answer, in chain order; slashes are separate, since the client does not pay them."""
 
     rows: tuple[Row, ...]
     slashes: tuple[Row, ...]
 
 
-def collect_statement(requests: Set[str], sessions: Set[str], blocks: Iterable[tuple[int, Json]]) -> Statement:
+def collect_payments(requests: Set[str], sessions: Set[str], blocks: Iterable[tuple[int, Json]]) -> PaymentRows:
     """Payments about requests (0x ids) and their sessions in (height, result of chain_getReceipts) pairs."""
     rows: list[Row] = []
     slashes: list[Row] = []
@@ -42,9 +42,12 @@ def collect_statement(requests: Set[str], sessions: Set[str], blocks: Iterable[t
             if event["type"] == "WorkerSlashed" and event["request"] in requests:
                 what = f"stage {event['stage']} was proven wrong"
                 slashes.append(Row(event["operator"], "worker", what, event["amount"], height))
+            if event["type"] == "WorkerCharged" and event["request"] in requests:
+                what = f"stage {event['stage']} was not opened"
+                slashes.append(Row(event["operator"], "worker", what, event["amount"], height))
             rows += _make_rows(event, requests, sessions, challenges, height)
         rows += _make_fee_rows(block, requests, sessions, challenges, height)
-    return Statement(tuple(rows), tuple(slashes))
+    return PaymentRows(tuple(rows), tuple(slashes))
 
 
 def find_notice_fee(session: str, block: Json) -> int | None:
@@ -95,6 +98,11 @@ def _make_rows(
                 Row(BURN, BURN, "out of the slash", event["burned"], height),
             ]
             return [row for row in rows if row.amount]
+        case "WorkerCharged":
+            return [Row(BURN, BURN, "out of what a withheld stage cost its worker", event["burned"], height)]
+        case "DepositForfeited":
+            what = f"deposit of the settler of stage {event['stage']}"
+            return [Row("verification pool", "pool", what, event["amount"], height)]
         case _:
             return []
 

@@ -1,0 +1,60 @@
+"""A gateway's answers settle together: forty of one session are one to three records on chain, judged and paid."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from consensus.runtime.inference import queries
+from tests.integration.gateway.network import GatewayNet, poll_until
+
+pytestmark = pytest.mark.slow
+
+ANSWERS = 40
+AT_ONCE = 8
+STATEMENTS_MAX = 3
+"""Half a minute after the first answer of each the next is made, and the machine may be slow."""
+
+
+def ask(net: GatewayNet, number: int, **headers: str) -> httpx.Response:
+    body = {
+        "model": net.model,
+        "messages": [{"role": "user", "content": f"Say the number {number}."}],
+        "max_tokens": 4,
+        "temperature": 0,
+    }
+    return httpx.post(f"{net.url}/v1/chat/completions", json=body, headers={**net.headers, **headers}, timeout=120)
+
+
+def test_forty_answers_are_few_settlements(net: GatewayNet) -> None:
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        answers = list(threads.map(lambda number: ask(net, number), range(ANSWERS)))
+    assert [one.status_code for one in answers] == [200] * ANSWERS
+    ids = [one.headers["x-myelin-request"] for one in answers]
+    found: list[dict[str, Any]] = []
+
+    def are_final() -> bool:
+        found[:] = [net.look_up(one) for one in ids]
+        return all(one["final"] for one in found)
+
+    poll_until(are_final, 120)
+    (session,) = {one["session"] for one in found}
+    statements = {one["statement"] for one in found}
+    assert None not in statements
+    assert len(statements) <= STATEMENTS_MAX
+    assert {one["state"] for one in found} == {"verified"}
+    shown = dict(net.read(queries.list_requests, bytes.fromhex(session)))
+    records = [net.read(queries.read_request, bytes.fromhex(one)) for one in statements]
+    assert {one.hex() for one in shown.values()} >= statements
+    assert sum(one.requests for one in records) == ANSWERS
+    assert sum(one.price for one in records) == sum(one["price_nmyl"] for one in found)
+    print(f"{ANSWERS} answers in {len(statements)} statements of {sorted(one.requests for one in records)}")
+
+
+def test_who_waits_for_the_chain_settles_alone(net: GatewayNet) -> None:
+    answer = ask(net, 1, **{"x-myelin-wait": "verified"})
+    known = net.look_up(answer.headers["x-myelin-request"])
+    assert (known["state"], known["statement"]) == ("verified", None)
