@@ -45,6 +45,7 @@ def build_public_params() -> RuntimeParams:
         capacity_bond_per_layer=100 * NMYL_PER_MYL,
         audits_per_epoch=64,
         absence_blocks=600,
+        draw_power_permille=334,
         join_blocks=30,
         client_bond_permille=1_000,
         client_bond_blocks=HOUR_BLOCKS,

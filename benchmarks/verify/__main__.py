@@ -21,12 +21,12 @@ from rich.console import Console
 from benchmarks.machine import describe_machine
 from benchmarks.verify.attacks import measure_attacks
 from benchmarks.verify.corpus import draw_sample
-from benchmarks.verify.counted import count_cheats, count_honest
+from benchmarks.verify.counted import count_cheats, count_honest, measure_separation
 from benchmarks.verify.figures import measure_commitments, measure_settlement, measure_wire
 from benchmarks.verify.honest import POSITIONS, Machines, Model, measure_all
 from benchmarks.verify.quantised import compare_wires
 from benchmarks.verify.torch_side import TorchLayers
-from inference.calibration.calibrate import Wanted, choose_starts, measure_model
+from inference.calibration.calibrate import CalibrationPlan, choose_starts, measure_model
 from inference.calibration.samples import make_samples
 from inference.calibration.tallies import Boundary
 from inference.calibration.thresholds import Chosen, choose
@@ -102,6 +102,8 @@ def measure(groups: tuple[str, ...], windows: int, models: Path, work: Path, con
         found["thresholds"] = [asdict(one) | {"missed": len(one.missed)} for one in chosen]
         if "cheats" in groups:
             found["cheats"] = count_cheats(measured, chosen)
+            cuts = [*choose_starts(manifest.architecture.layers, SHARDS), manifest.architecture.layers]
+            found["separation"] = measure_separation(measured, cuts)
         if "honest" in groups:
             model = Model(manifest, store.get_directory(model_id), tokenizer, gguf)
             found["honest"] = _measure_honest(model, chosen, windows, work, say)
@@ -118,7 +120,7 @@ def measure(groups: tuple[str, ...], windows: int, models: Path, work: Path, con
 def _calibrate(store: ShardStore, model_id: bytes, work: Path, say: Say) -> list[Boundary]:
     architecture = store.load_manifest(model_id).architecture
     samples = make_samples(Tokenizer.load(store, model_id), WINDOWS, architecture.context_max)
-    wanted = Wanted(choose_starts(architecture.layers, SHARDS), samples)
+    wanted = CalibrationPlan(choose_starts(architecture.layers, SHARDS), samples)
     said: set[int] = set()
 
     def tell(done: int, total: int) -> None:

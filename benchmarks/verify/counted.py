@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,18 +11,25 @@ from numpy.typing import NDArray
 
 from benchmarks.verify.honest import COLUMNS, LENGTHS, NAMES
 from benchmarks.verify.tail import fit_tail
-from inference.calibration.tallies import Boundary
+from inference.calibration.substitutes import Weights
+from inference.calibration.tallies import Boundary, compute_worst
 from inference.calibration.thresholds import MISSED_SHARE_MAX, Chosen
+from proto_specs.limits import WINDOW_POSITIONS
 
 PEAK_SHARE = 0.002
 RESAMPLES = 200
+SEPARATION_GOAL = 100
 
 Windows = NDArray[np.int64]
 
 
 def count_honest(texts: Sequence[Windows], chosen: Sequence[Chosen]) -> dict[str, Any]:
-    """Windows of all texts against the threshold of the boundary that each ends at."""
-    windows = np.concatenate(list(texts))
+    """Windows of all texts against the threshold of the boundary that each ends at.
+
+    Left out are windows that begin at positions 1 to 31: no request has them.
+    """
+    texts = [one[(one[:, 3] == 0) | (one[:, 3] >= WINDOW_POSITIONS)] for one in texts]
+    windows = np.concatenate(texts)
     thresholds = np.array([0, *(one.threshold for one in chosen)])
     column = {name: windows[:, place] for place, name in enumerate(COLUMNS)}
     ratio = column["distance"] / thresholds[column["end"]]
@@ -105,4 +113,34 @@ def count_cheats(found: Sequence[Boundary], chosen: Sequence[Chosen]) -> dict[st
         "goal": MISSED_SHARE_MAX,
         "cheats": cheats,
         "inseparable": sorted(name for name, one in cheats.items() if one["not_told"]),
+    }
+
+
+def measure_separation(found: Sequence[Boundary], cuts: Sequence[int]) -> dict[str, Any]:
+    """The nearest window of fp16 weights over the worst honest one of the same shard, by length of window.
+
+    `cuts` are where the model is cut into the shards that are shown; `all` is over every shard that was measured.
+    """
+    name = Weights.HALF.value
+    ratios = {
+        (one.start, one.end): {
+            length: tally.lowest[0] / max(compute_worst(one.honest.values(), length), 1)
+            for length, tally in one.cheats[name].items()
+        }
+        for one in found
+    }
+    shown = {f"{start}-{end}": ratios[start, end] for start, end in itertools.pairwise(cuts)}
+    lengths = sorted({length for one in ratios.values() for length in one})
+    return {
+        "cheat": name,
+        "goal": SEPARATION_GOAL,
+        "shards": {shard: {str(length): ratio for length, ratio in one.items()} for shard, one in shown.items()},
+        "all": {
+            str(length): {
+                "least": min(one[length] for one in ratios.values()),
+                "least_of_shard": min(ratios, key=lambda shard: ratios[shard][length]),
+                "share_of_shards_at_goal": float(np.mean([one[length] >= SEPARATION_GOAL for one in ratios.values()])),
+            }
+            for length in lengths
+        },
     }

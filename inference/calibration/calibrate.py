@@ -21,12 +21,12 @@ from inference.errors import CalibrationError
 from inference.model.store import Progress, ShardStore
 from proto_specs.types.manifest import Manifest, ServiceClass, UnitKind
 
-_FORMAT = "myelin-calibration-1"
+_FORMAT = "myelin-calibration-2"
 CLAIMANTS = (*HONEST, *CHEATS)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CalibrationPlan:
     """What to measure: the layers that shards begin with, 0 among them, and the sequences by kind."""
 
     starts: tuple[int, ...]
@@ -40,7 +40,9 @@ def choose_starts(layers: int, shards: int) -> tuple[int, ...]:
     return tuple(sorted({layers * one // shards for one in range(shards)}))
 
 
-def measure_model(store: ShardStore, model_id: bytes, wanted: Wanted, work: Path, progress: Progress) -> list[Boundary]:
+def measure_model(
+    store: ShardStore, model_id: bytes, wanted: CalibrationPlan, work: Path, progress: Progress
+) -> list[Boundary]:
     """Findings of every shard that begins at one of the starts. Holds one layer at a time, in several forms.
 
     What was measured of a start is a file in `work`; a run that was cut off goes on behind the last one. `progress`
@@ -72,7 +74,7 @@ def measure_model(store: ShardStore, model_id: bytes, wanted: Wanted, work: Path
     return found
 
 
-def _measure_from(source: LayerSource, wanted: Wanted, start: int, advance: Advance) -> list[Boundary]:
+def _measure_from(source: LayerSource, wanted: CalibrationPlan, start: int, advance: Advance) -> list[Boundary]:
     entering = enter(source, list(wanted.samples.values()), start, wanted.starts, RANGE_SLACK)
     return list(measure_start(source, start, entering, CLAIMANTS, advance))
 
@@ -106,7 +108,7 @@ def write_calibrated(store: ShardStore, model_id: bytes, manifest: Manifest) -> 
     return new_id
 
 
-def _compute_key(model_id: bytes, wanted: Wanted, start: int) -> str:
+def _compute_key(model_id: bytes, wanted: CalibrationPlan, start: int) -> str:
     """What a start's findings depend on."""
     digest = hashlib.sha256(f"{_FORMAT} {start} {wanted.starts} {CLAIMANTS}".encode() + model_id)
     for kind, tokens in wanted.samples.items():

@@ -10,6 +10,7 @@ from inference.engine.way import Way
 
 TRUNCATED_PREFIX = 32
 CHANGED_POSITION = 5
+"""In the first window."""
 STALE_POSITIONS = 32
 
 

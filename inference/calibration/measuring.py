@@ -16,10 +16,11 @@ from inference.calibration.distances import Distances, Recomputed, send
 from inference.calibration.layer_runs import get_embedded, run_layer
 from inference.calibration.layer_source import LayerSource
 from inference.calibration.substitutes import Weights
-from inference.calibration.tallies import Boundary, Tally
+from inference.calibration.tallies import Boundary, DistanceTally
 from inference.engine.rows import Hidden, Rows
 from inference.errors import FingerprintError
 from inference.fingerprint import Delta
+from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.manifest import WireDtype
 
 LENGTHS = (1, 2, 8, 32)
@@ -122,27 +123,27 @@ def _compare(
     for name, claims in _make_claims(judges):
         for judge, claimed in zip(judges, claims, strict=True):
             found = judge.measure(claimed, _fit(judge))
-            _add(boundary.cheats, name, {length: one[_skip(length) :] for length, one in found.items()})
+            _add(boundary.cheats, name, _pick(found))
     return boundary
 
 
 def _tally(boundary: Boundary, claimant: Claimant, found: dict[int, Distances]) -> None:
     if claimant.is_honest:
-        _add(boundary.honest, claimant.name, {length: one[_skip(length) :] for length, one in found.items()})
-        return
-    first = claimant.judged_from
-    if not claimant.changes_row:
-        later = {length: one[max(first, _skip(length)) :] for length, one in found.items()}
-        _add(boundary.cheats, claimant.name, later)
-        return
-    inside = {length: one[max(0, first - length + 1) : first + 1] for length, one in found.items()}
-    _add(boundary.cheats, ITS_WINDOW, inside)
-    _add(boundary.cheats, LATER, {length: one[first + 1 :] for length, one in found.items()})
+        _add(boundary.honest, claimant.name, _pick(found))
+    elif claimant.changes_row:
+        inside = {length: one[:1] for length, one in found.items() if length > CHANGED_POSITION}
+        _add(boundary.cheats, ITS_WINDOW, inside)
+        _add(boundary.cheats, LATER, _pick(found, WINDOW_POSITIONS))
+    else:
+        _add(boundary.cheats, claimant.name, _pick(found, claimant.judged_from))
 
 
-def _skip(length: int) -> int:
-    """Position 0 alone is no window that is worth a cheat: only a request of a single position has it."""
-    return 1 if length == 1 else 0
+def _pick(found: dict[int, Distances], first: int = 0) -> dict[int, Distances]:
+    """Windows that a request may have, from position `first` on: they begin at 0 or, for there are few multiples of 32,
+    anywhere beyond the first window. None begins at 1 to 31, where the scale is that of a handful of rows."""
+    begun = 1 if first == 0 else 0
+    later = max(first, WINDOW_POSITIONS)
+    return {length: np.concatenate([one[:begun], one[later:]]) for length, one in found.items()}
 
 
 def _tally_stretched(boundary: Boundary, name: str, own: Hidden, base: Hidden, wire: WireDtype, rows: Hidden) -> None:
@@ -150,16 +151,16 @@ def _tally_stretched(boundary: Boundary, name: str, own: Hidden, base: Hidden, w
         judge = Recomputed(own, base, wire)
     except FingerprintError:
         return  # no verdict is given on such rows
-    _add(boundary.stretched, name, judge.measure(rows, _fit(judge)))
+    _add(boundary.stretched, name, _pick(judge.measure(rows, _fit(judge))))
 
 
 def _fit(judge: Recomputed) -> list[int]:
     return [one for one in LENGTHS if one <= len(judge.own)]
 
 
-def _add(named: dict[str, dict[int, Tally]], name: str, found: dict[int, Distances]) -> None:
+def _add(named: dict[str, dict[int, DistanceTally]], name: str, found: dict[int, Distances]) -> None:
     for length, distances in found.items():
-        named.setdefault(name, {}).setdefault(length, Tally()).add(distances)
+        named.setdefault(name, {}).setdefault(length, DistanceTally()).add(distances)
 
 
 def _make_claims(judges: Sequence[Recomputed]) -> Iterator[tuple[str, list[Hidden]]]:

@@ -15,7 +15,7 @@ LOWEST_KEPT = 64
 
 
 @dataclass
-class Tally:
+class DistanceTally:
     """Distances of one claimant's windows of one length, in parts per billion."""
 
     count: int = 0
@@ -40,9 +40,9 @@ class Tally:
         return {"count": self.count, "worst": self.worst, "lowest": self.lowest}
 
     @staticmethod
-    def from_json(found: dict[str, Any]) -> Tally:
+    def from_json(found: dict[str, Any]) -> DistanceTally:
         """The tally of such fields. Raises KeyError, TypeError or ValueError for others."""
-        return Tally(int(found["count"]), int(found["worst"]), [int(one) for one in found["lowest"]])
+        return DistanceTally(int(found["count"]), int(found["worst"]), [int(one) for one in found["lowest"]])
 
 
 @dataclass
@@ -55,9 +55,9 @@ class Boundary:
 
     start: int
     end: int
-    honest: dict[str, dict[int, Tally]] = field(default_factory=dict)
-    cheats: dict[str, dict[int, Tally]] = field(default_factory=dict)
-    stretched: dict[str, dict[int, Tally]] = field(default_factory=dict)
+    honest: dict[str, dict[int, DistanceTally]] = field(default_factory=dict)
+    cheats: dict[str, dict[int, DistanceTally]] = field(default_factory=dict)
+    stretched: dict[str, dict[int, DistanceTally]] = field(default_factory=dict)
     largest: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Boundary:
         return Boundary(int(found["start"]), int(found["end"]), honest, cheats, stretched, float(found["largest"]))
 
 
-def compute_worst(tallies: Iterable[dict[int, Tally]], length: int | None = None) -> int:
+def compute_worst(tallies: Iterable[dict[int, DistanceTally]], length: int | None = None) -> int:
     """The largest distance of several claimants, of windows of one length or of all."""
     return max(
         (tally.worst for one in tallies for size, tally in one.items() if length in (None, size)),
@@ -80,9 +80,11 @@ def compute_worst(tallies: Iterable[dict[int, Tally]], length: int | None = None
     )
 
 
-def _write(named: dict[str, dict[int, Tally]]) -> dict[str, Any]:
+def _write(named: dict[str, dict[int, DistanceTally]]) -> dict[str, Any]:
     return {name: {str(length): one.to_json() for length, one in found.items()} for name, found in named.items()}
 
 
-def _read(named: dict[str, Any]) -> dict[str, dict[int, Tally]]:
-    return {name: {int(key): Tally.from_json(one) for key, one in found.items()} for name, found in named.items()}
+def _read(named: dict[str, Any]) -> dict[str, dict[int, DistanceTally]]:
+    return {
+        name: {int(key): DistanceTally.from_json(one) for key, one in found.items()} for name, found in named.items()
+    }

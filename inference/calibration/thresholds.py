@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from inference.calibration.claimants import HONEST
-from inference.calibration.tallies import Boundary, Tally, compute_worst
+from inference.calibration.tallies import Boundary, DistanceTally, compute_worst
 from inference.engine.golden import RANGE_MAX, RANGE_SLACK
 
 MARGIN = 3
@@ -106,7 +106,7 @@ def _choose(found: Sequence[Boundary], end: int) -> Chosen:
     )
 
 
-def _is_missed(tally: Tally, threshold: int) -> bool:
+def _is_missed(tally: DistanceTally, threshold: int) -> bool:
     return tally.count_within(threshold) > MISSED_SHARE_MAX * tally.count
 
 

@@ -86,9 +86,9 @@ def find_commitment(
     order, place = opening.order.order, opening.place
     if place is None:
         raise OpeningError("the opening does not say which request of the statement it is of")
-    within = locate(place, committed.requests, committed.root, point)
-    if within is None:
-        raise OpeningError(f"the leaf is not the one under the committed root that covers position {point}")
+    position = locate(place, committed.requests, committed.root, point)
+    if position is None:
+        raise OpeningError(f"the leaf is not the one under the committed root that covers point {point}")
     path = tuple((one.worker, one.start, one.end) for one in order.path)
     wanted = (committed.genesis, committed.session, committed.model, committed.stages)
     if (order.genesis, order.session, order.model, path) != wanted:
@@ -97,7 +97,7 @@ def find_commitment(
         check_leaf(place.leaf, order, make_bounds(manifest))
     except StatementInvalid as error:
         raise OpeningError(str(error)) from error
-    return make_stage_roots(place.leaf, stage), (order.settled_positions + within) // WINDOW_POSITIONS
+    return make_stage_roots(place.leaf, stage), position // WINDOW_POSITIONS
 
 
 def authenticate_opening(

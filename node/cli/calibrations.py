@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from inference.calibration.calibrate import (
-    Wanted,
+    CalibrationPlan,
     apply,
     choose_starts,
     measure_model,
@@ -53,7 +53,7 @@ def calibrate_command(
     manifest = store.load_manifest(model_id)
     layers = manifest.architecture.layers
     samples = make_samples(Tokenizer.load(store, model_id), windows, manifest.architecture.context_max)
-    wanted = Wanted(choose_starts(layers, min(shards, layers)), samples)
+    wanted = CalibrationPlan(choose_starts(layers, min(shards, layers)), samples)
     with make_progress(Console(stderr=True), counts_bytes=False) as progress:
         measuring = progress.add_task("calibrate", total=None)
         found = measure_model(

@@ -111,6 +111,7 @@ def show_session(node: Connection, found: Json) -> None:
             ("max price", f"{found['max_price']} nmyl per layer and token"),
             ("deposit", f"{format_myl(found['deposit'])} since block {found['opened_height']}"),
             ("escrow left", format_myl(found["escrow"])),
+            ("bond", f"{format_myl(found['bond'])}{', convicted of a double promise' * found['is_convicted']}"),
             ("released", f"{format_myl(found['released'])} of slices that requests did not use up"),
             ("can be promised", f"positions 0 to {found['promisable']} nmyl"),
             (

@@ -193,7 +193,7 @@ class RpcChain:
     async def get_settled_positions(self, request: bytes) -> int | None:
         """See ChainView."""
         found = await self.get_request(request)
-        return None if found is None else found.positions
+        return None if found is None else found.paid_positions
 
     async def get_request(self, request: bytes) -> Request | None:
         """A settled request."""
@@ -233,7 +233,7 @@ def make_session_entry(session: bytes, found: Session, params: InferenceParams, 
         released=found.released,
         escrow=found.escrow,
         requests_left=found.requests_max - found.requests_settled,
-        is_open=found.status == SessionStatus.OPEN and lasts,
+        is_open=found.status == SessionStatus.OPEN and lasts and not found.is_convicted,
         is_settleable=found.status != SessionStatus.CLOSED,
         opened_height=found.opened_height,
         expiry_height=found.close_height,

@@ -40,9 +40,10 @@ from proto_specs.types.wire import OPENING_PROTOCOL
 logger = logging.getLogger("myelin.verify")
 
 POLL_S = 0.25
-OPENING_TIMEOUT_S = 15.0
+OPENING_TIMEOUT_S = 4.0
+OPENING_TIMEOUT_S_MAX = 15.0
 ADDRESS_TIMEOUT_S_MIN = 3.0
-"""The first is for all addresses of a worker together, but each has so long."""
+"""All addresses of a worker have the first together, twice as long with each try up to the second; each the third."""
 MARGIN_BLOCKS = 3
 """An unreachable worker is asked again until this many blocks before the commit deadline."""
 SAFE_BLOCKS = 2
@@ -91,10 +92,11 @@ class _Attempt:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Of the last attempt: the height before which none follows, and what is said if no more comes of it in time."""
+    """Of the last of so many attempts: the height before which none follows, and what is said if it was the last."""
 
     again_height: int
     verdict: Judgement
+    tries: int
 
 
 class VerificationDuty:
@@ -208,7 +210,9 @@ class VerificationDuty:
                 await self._put_commitment(one, judgement)
 
     def _note_failed(self, one: OpenChallenge, wait_blocks: int, verdict: Judgement = INCONCLUSIVE) -> None:
-        self._failed[one.challenge_id] = _Failure(self._height + wait_blocks, verdict)
+        before = self._failed.get(one.challenge_id)
+        tries = 1 if before is None else before.tries + 1
+        self._failed[one.challenge_id] = _Failure(self._height + wait_blocks, verdict, tries)
 
     def _get_fallback(self, one: OpenChallenge) -> Judgement:
         failure = self._failed.get(one.challenge_id)
@@ -264,7 +268,9 @@ class VerificationDuty:
             fetch = partial(fetch_audit_answer, self._host, challenge, worker, manifest)
         else:
             most = expected.compute_bytes_max(challenge, manifest)
-            fetch = partial(self._fetch, challenge, worker, manifest, expected)
+            failure = self._failed.get(one.challenge_id)
+            patience_s = min(OPENING_TIMEOUT_S * 2 ** (0 if failure is None else failure.tries), OPENING_TIMEOUT_S_MAX)
+            fetch = partial(self._fetch, challenge, worker, manifest, expected, patience_s)
         opening = await self._wait_for_opening(one, most, fetch)
         if opening is None or isinstance(opening, Judgement):
             return opening
@@ -327,14 +333,19 @@ class VerificationDuty:
         )
 
     async def _fetch(
-        self, challenge: Challenge, worker: WorkerEntry, manifest: Manifest, expected: Commitment
+        self,
+        challenge: Challenge,
+        worker: WorkerEntry,
+        manifest: Manifest,
+        expected: Commitment,
+        patience_s: float,
     ) -> AuthenticOpening:
         """Ask the challenged worker at every address it registered, and authenticate what it opens.
 
         Raises OpeningError when no address gives a valid opening. Reads no more bytes than an honest opening can have.
         """
         most = expected.compute_bytes_max(challenge, manifest)
-        timeout_s = max(OPENING_TIMEOUT_S / max(len(worker.addresses), 1), ADDRESS_TIMEOUT_S_MIN)
+        timeout_s = max(patience_s / max(len(worker.addresses), 1), ADDRESS_TIMEOUT_S_MIN)
         body = encode(make_opening_request(challenge))
         failures: list[str] = []
         for address in worker.addresses:

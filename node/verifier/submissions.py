@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from node.client.chain_view import ChainUnreachable
+from node.client.tips import compute_tip
 from proto_specs.errors import MyelinError
 from proto_specs.types.calls import BatchEach, Call, CommitVerdict, RevealVerdict
 
@@ -19,10 +20,6 @@ logger = logging.getLogger("myelin.verify")
 RESEND_BLOCKS: Final = 3
 """What is not on chain so many blocks after it was sent is sent again, for more."""
 TOGETHER_MAX: Final = 32
-TIP_FIRST: Final = 100_000
-TIP_GROWTH: Final = 4
-TIP_MAX: Final = 100_000_000
-"""nmyl: far below what silence costs."""
 
 Verdict = CommitVerdict | RevealVerdict
 
@@ -47,11 +44,6 @@ class _Sent:
     height: int
     tries: int
     extrinsic: bytes | None
-
-
-def compute_tip(tries: int) -> int:
-    """The tip, in nmyl, after so many tries in vain."""
-    return min(TIP_FIRST * TIP_GROWTH ** (tries - 1), TIP_MAX) if tries else 0
 
 
 class VerdictSubmissions:

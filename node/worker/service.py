@@ -140,6 +140,7 @@ async def run_worker(
         )
     drafts = await load_drafts(config, store, manifest, load)
     archive = DiskRequestArchive(config.directory, account, config.statement_wait_s)
+    archive.join_left(config.worker_key)
     choosers = ChooserSource(store, config.model, manifest)
     compute = ComputeLoop(StageEngine(session, config.kv_positions), choosers)
     with contextlib.closing(await open_request_journal(config, account)) as journal:

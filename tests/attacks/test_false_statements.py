@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
-from consensus.runtime.inference import errors, queries, sequences, settlement, statements
+from consensus.runtime.inference import draws, errors, queries, sequences, settlement, statements
 from proto_specs.errors import DecodeError
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types import calls, sum_tree
@@ -134,19 +135,10 @@ def test_a_price_beyond_64_bits_is_no_price(world: World, monkeypatch: pytest.Mo
         world.chain.submit(world.client, call)
 
 
-def test_points_beyond_all_positions_would_stop_the_chain(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the first wall this statement settles, and no node gets past the block of its draw."""
-    huge = replace(state_leaves(world, make_leaves(world, range(3))), **HUGE_SUMS["positions"])
-    monkeypatch.setattr(statements, "check_totals", lambda *_: None)
-    monkeypatch.setattr(statements, "_check_bounds", lambda *_: None)
-    world.chain.expect_ok(world.client, sign_statement(world, huge))
-    with pytest.raises(OverflowError):
-        world.chain.skip(2)
-
-
 def join_loosely(left: SumNode, right: SumNode) -> SumNode:
     """A parent that binds what is below it, but not how much of it."""
-    return SumNode(hash_tagged(Tag.STATEMENT_NODE, left.hash + right.hash), left.sum + right.sum)
+    digest = hash_tagged(Tag.STATEMENT_NODE, left.hash + right.hash)
+    return SumNode(digest, left.prompt + right.prompt, left.tokens + right.tokens)
 
 
 def count_covered(leaves: list[RequestLeaf]) -> int:
@@ -155,25 +147,53 @@ def count_covered(leaves: list[RequestLeaf]) -> int:
     It moves sums between the siblings, so that as much lies before the request as it takes.
     """
     levels = list_levels(leaves)
-    root, own = levels[-1][0], leaves[2].own_positions
-    true = find_place(leaves, levels, leaves[0].own_positions + leaves[1].own_positions)
+    root, own = levels[-1][0], levels[0][2]
+    true = find_place(leaves, levels, levels[0][0].prompt + levels[0][1].prompt)
     assert true.index == 2
     right, left = true.siblings
     covered = 0
-    for point in range(root.sum):
-        before = min(point, root.sum - own)
-        siblings = (replace(right, sum=root.sum - own - before), replace(left, sum=before))
-        places = (true, replace(true, siblings=siblings))
+    for point in range(root.prompt + root.tokens):
+        prompt = min(point, root.prompt - own.prompt)
+        tokens = min(max(point - root.prompt, 0), root.tokens - own.tokens)
+        before = replace(left, prompt=prompt, tokens=tokens)
+        after = replace(right, prompt=root.prompt - own.prompt - prompt, tokens=root.tokens - own.tokens - tokens)
+        places = (true, replace(true, siblings=(after, before)))
         covered += any(locate(place, len(leaves), root, point) is not None for place in places)
     return covered
 
 
 def test_one_computed_request_does_not_stand_for_all(world: World) -> None:
     leaves = make_leaves(world, range(4))
-    assert count_covered(leaves) == leaves[2].own_positions == 99
+    assert count_covered(leaves) == 40 + 60
 
 
 def test_if_sums_were_not_bound_it_would(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     leaves = make_leaves(world, range(4))
     monkeypatch.setattr(sum_tree, "join_nodes", join_loosely)
-    assert count_covered(leaves) == 4 * 99
+    assert count_covered(leaves) == 4 * (40 + 60)
+
+
+PROMPTS, TOKENS, TOKEN_PRICE = 900, 100, 10
+"""A stage's statement of long prompts and short answers, where a token costs ten times a prompt position."""
+PAY = PROMPTS + TOKENS * TOKEN_PRICE
+SLASH_SHARE, EXPOSURE_FACTOR = 0.5, 3
+
+
+def compute_profit(draw_shares: Fraction) -> Fraction:
+    """What computing the prompts and guessing the tokens brings on average, of the stage's pay.
+
+    `draw_shares`: how much of the draws fall on tokens. The bond is the least that exposure asks for, S = 3 R / (p d).
+    """
+    gain = Fraction(TOKENS * TOKEN_PRICE, PAY)
+    return gain - draw_shares * EXPOSURE_FACTOR * Fraction(SLASH_SHARE)
+
+
+def test_guessing_what_is_dear_alone_does_not_pay() -> None:
+    drawn = (draws.compute_paid(nmyl, PAY, PROMPTS, PROMPTS, TOKENS) for nmyl in range(PAY))
+    share = Fraction(sum(point >= PROMPTS for point in drawn), PAY)
+    assert share == Fraction(TOKENS * TOKEN_PRICE, PAY)
+    assert compute_profit(share) < 0
+
+
+def test_if_all_positions_were_drawn_alike_it_would() -> None:
+    assert compute_profit(Fraction(TOKENS, PROMPTS + TOKENS)) > 0

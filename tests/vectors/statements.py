@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from consensus.runtime.inference.draws import compute_paid
 from inference.serving.statements import check_statement, make_leaf, make_statement
 from proto_specs.codec import encode
 from proto_specs.hashing import Tag, hash_tagged
@@ -40,15 +41,17 @@ def build_statements() -> Vectors:
     statement = make_statement(samples.GENESIS, samples.make_order().session, samples.make_order().path, leaves)
     check_statement(statement, leaves)
     levels = list_levels(leaves)
+    count = statement.prompt_tokens + statement.tokens
     client_signature = sign_statement_as_client(statement, samples.SESSION_KEY)
     signatures = tuple(sign_statement_as_worker(statement, key) for key in samples.WORKER_KEYS)
     call = SettleStatement(SignedStatement(statement, client_signature, signatures))
     return {
         "format": (
             "inference.md, inference_settlement.md; bytes, hashes, keys and signatures in hex; value: see codec.json; "
-            "levels: [hash, sum] of every node, leaves first; places: of a point, the encoded StatementPlace, the "
-            "position within the request's own, and the window; refused: places that do not cover their point; trees: "
-            "roots over the first leaf with so many own positions each, sequence numbers from 0 on"
+            "levels: [hash, prompt positions, tokens] of every node, leaves first; places: of a point, the encoded "
+            "StatementPlace, the position of the request, and its window; refused: places that do not cover their "
+            "point; trees: roots over the first leaf with so many prompt tokens each, sequence numbers from 0 on; "
+            "paid: [nmyl, gross, prompt_gross, prompt tokens, tokens, point], what each nmyl of a gross is for"
         ),
         "keys": [one.public_key.hex() for one in (samples.SESSION_KEY, *samples.WORKER_KEYS)],
         "leaves": [
@@ -56,12 +59,11 @@ def build_statements() -> Vectors:
                 "value": show(one),
                 "bytes": encode(one).hex(),
                 "hash": node.hash.hex(),
-                "own_positions": one.own_positions,
                 "billed_prompt": one.billed_prompt,
             }
             for one, node in zip(leaves, levels[0], strict=True)
         ],
-        "levels": [[[node.hash.hex(), node.sum] for node in level] for level in levels],
+        "levels": [[[node.hash.hex(), node.prompt, node.tokens] for node in level] for level in levels],
         "statement": {
             "value": show(statement),
             "bytes": encode(statement).hex(),
@@ -70,12 +72,13 @@ def build_statements() -> Vectors:
             "worker_signatures": [one.hex() for one in signatures],
         },
         "call": encode(call).hex(),
-        "places": [show_place(leaves, levels, point) for point in range(0, statement.positions, 7)],
+        "places": [show_place(leaves, levels, point) for point in range(0, count, 7)],
         "refused": [
             {"why": why, "point": point, "bytes": encode(place).hex()}
             for why, point, place in spoil_places(leaves, levels, statement)
         ],
-        "trees": [show_tree(leaves[0], count) for count in TREES],
+        "trees": [show_tree(leaves[0], size) for size in TREES],
+        "paid": [[*one, compute_paid(*one)] for one in list_paid()],
     }
 
 
@@ -118,42 +121,56 @@ def make_leaves() -> list[RequestLeaf]:
 def show_place(leaves: list[RequestLeaf], levels: list[list[SumNode]], point: int) -> Vectors:
     """Where a point falls."""
     place = find_place(leaves, levels, point)
-    within = locate(place, len(leaves), levels[-1][0], point)
-    assert within is not None
-    window = (place.leaf.settled_positions + within) // WINDOW_POSITIONS
-    return {"point": point, "bytes": encode(place).hex(), "index": place.index, "within": within, "window": window}
+    position = locate(place, len(leaves), levels[-1][0], point)
+    assert position is not None
+    window = position // WINDOW_POSITIONS
+    return {"point": point, "bytes": encode(place).hex(), "index": place.index, "position": position, "window": window}
 
 
 def spoil_places(
     leaves: list[RequestLeaf], levels: list[list[SumNode]], statement: Statement
 ) -> Iterator[tuple[str, int, StatementPlace]]:
     """(what is wrong, point, place)."""
-    ends = [0]
-    for one in leaves:
-        ends.append(ends[-1] + one.own_positions)
-    place = find_place(leaves, levels, ends[1])
+    start = leaves[0].billed_prompt
+    place = find_place(leaves, levels, start)
     first, second, *rest = place.siblings
-    yield "the point of the request before", ends[1] - 1, place
-    yield "the point of the request after", ends[2], place
-    yield "beyond all positions", statement.positions, place
-    yield "another index", ends[1], replace(place, index=0)
-    yield "an index that there is not", ends[1], replace(place, index=len(leaves))
-    yield "a sibling too few", ends[1], replace(place, siblings=place.siblings[:-1])
-    yield "a sibling too many", ends[1], replace(place, siblings=(*place.siblings, first))
-    yield "siblings swapped", ends[1], replace(place, siblings=(second, first, *rest))
-    moved = (replace(first, sum=first.sum - 1), replace(second, sum=second.sum + 1), *rest)
-    yield "a position moved from one sibling to another", ends[1] - 1, replace(place, siblings=moved)
-    huge = (replace(first, sum=2**64 - 1), *place.siblings[1:])
-    yield "a sum beyond the root's", ends[1], replace(place, siblings=huge)
-    longer = replace(place.leaf, positions=place.leaf.positions + 1)
-    yield "a position more in the leaf", ends[1], replace(place, leaf=longer)
+    yield "the point of the request before", start - 1, place
+    yield "the point of the request after", start + place.leaf.billed_prompt, place
+    yield "a token, where it has none", statement.prompt_tokens + leaves[0].tokens, place
+    yield "beyond all points", statement.prompt_tokens + statement.tokens, place
+    yield "another index", start, replace(place, index=0)
+    yield "an index that there is not", start, replace(place, index=len(leaves))
+    yield "a sibling too few", start, replace(place, siblings=place.siblings[:-1])
+    yield "a sibling too many", start, replace(place, siblings=(*place.siblings, first))
+    yield "siblings swapped", start, replace(place, siblings=(second, first, *rest))
+    moved = (replace(first, prompt=first.prompt - 1), replace(second, prompt=second.prompt + 1), *rest)
+    yield "a position moved from one sibling to another", start - 1, replace(place, siblings=moved)
+    turned = (replace(first, prompt=first.prompt - 1, tokens=first.tokens + 1), second, *rest)
+    yield "a position turned into a token", start, replace(place, siblings=turned)
+    huge = (replace(first, tokens=2**64 - 1), *place.siblings[1:])
+    yield "a sum beyond the root's", start, replace(place, siblings=huge)
+    longer = replace(place.leaf, tokens=place.leaf.tokens + 1)
+    yield "a token more in the leaf", start, replace(place, leaf=longer)
     less = replace(place.leaf, settled_positions=place.leaf.positions + 1)
-    yield "fewer positions than were settled before", ends[1], replace(place, leaf=less)
+    yield "fewer positions than were settled before", start, replace(place, leaf=less)
 
 
 def show_tree(leaf: RequestLeaf, count: int) -> Vectors:
-    """A tree of so many requests: number n bills 1 + n x n positions."""
-    owns = [1 + number * number for number in range(count)]
-    leaves = [replace(leaf, sequence=number, positions=own) for number, own in enumerate(owns)]
+    """A tree of so many requests: number n bills 1 + n x n prompt positions, and the tokens of the leaf."""
+    prompts = [1 + number * number for number in range(count)]
+    leaves = [
+        replace(leaf, sequence=number, prompt_tokens=one, positions=one + leaf.tokens)
+        for number, one in enumerate(prompts)
+    ]
     root = list_levels(leaves)[-1][0]
-    return {"own_positions": owns, "root": root.hash.hex(), "sum": root.sum}
+    return {"prompt_tokens": prompts, "root": root.hash.hex(), "sums": [root.prompt, root.tokens]}
+
+
+def list_paid() -> Iterator[tuple[int, int, int, int, int]]:
+    """(nmyl, gross, prompt_gross, prompt tokens, tokens)."""
+    for prompt_tokens, tokens, prompt_price, price in ((40, 60, 1_000, 2_000), (3, 0, 7, 9), (5, 2**20, 1, 2**40)):
+        prompt_gross = prompt_tokens * prompt_price
+        gross = prompt_gross + tokens * price
+        edges = {0, prompt_price - 1, prompt_price, prompt_gross - 1, prompt_gross, prompt_gross + price, gross - 1}
+        for nmyl in sorted(one for one in edges if one < gross):
+            yield nmyl, gross, prompt_gross, prompt_tokens, tokens

@@ -26,41 +26,49 @@ def hash_plainly(text: str, payload: bytes) -> bytes:
     return hashlib.blake2b(bytes([len(text)]) + text.encode() + payload, digest_size=32).digest()
 
 
-def sum_plainly(leaves: list[tuple[bytes, int]]) -> tuple[bytes, int]:
-    """(hash, sum) of a tree: the left half is the largest power of two that leaves something for the right one."""
+Sums = tuple[bytes, int, int]
+
+
+def sum_plainly(leaves: list[Sums]) -> Sums:
+    """(hash, prompts, tokens): the left half is the largest power of two that leaves something for the right one."""
     if len(leaves) == 1:
-        data, own = leaves[0]
-        return hash_plainly("myelin/statement-leaf", data), own
+        data, prompt, tokens = leaves[0]
+        return hash_plainly("myelin/statement-leaf", data), prompt, tokens
     half = 1 << (len(leaves) - 1).bit_length() - 1
     parts = [sum_plainly(one) for one in (leaves[:half], leaves[half:])]
-    payload = b"".join(digest + total.to_bytes(8, "big") for digest, total in parts)
-    return hash_plainly("myelin/statement-node", payload), sum(total for _, total in parts)
+    payload = b"".join(one[0] + one[1].to_bytes(8, "big") + one[2].to_bytes(8, "big") for one in parts)
+    return hash_plainly("myelin/statement-node", payload), *(sum(one[at] for one in parts) for at in (1, 2))
+
+
+def count_prompt(value: Any) -> int:
+    """Billed prompt positions, of a leaf's fields."""
+    return max(0, min(value["prompt_tokens"], value["positions"]) - value["settled_positions"])
 
 
 def test_leaves_and_their_sums() -> None:
     for leaf, one in zip(LEAVES, STATEMENTS["leaves"], strict=True):
-        value = one["value"]
-        own = value["positions"] - value["settled_positions"]
-        prompt = max(0, min(value["prompt_tokens"], value["positions"]) - value["settled_positions"])
-        assert (leaf.own_positions, leaf.billed_prompt) == (own, prompt) == (one["own_positions"], one["billed_prompt"])
+        assert leaf.billed_prompt == count_prompt(one["value"]) == one["billed_prompt"]
         assert one["hash"] == hash_plainly("myelin/statement-leaf", bytes.fromhex(one["bytes"])).hex()
-    assert STATEMENTS["levels"][0] == [[one["hash"], one["own_positions"]] for one in STATEMENTS["leaves"]]
+    bills = [[one["hash"], one["billed_prompt"], one["value"]["tokens"]] for one in STATEMENTS["leaves"]]
+    assert STATEMENTS["levels"][0] == bills
 
 
 def test_the_root_is_that_of_all_leaves() -> None:
-    root, total = sum_plainly([(encode(one), one.own_positions) for one in LEAVES])
-    assert STATEMENTS["levels"][-1] == [[root.hex(), total]]
-    assert (STATED.root, STATED.positions, STATED.requests) == (root, total, len(LEAVES))
-    assert STATED.prompt_tokens == sum(one["billed_prompt"] for one in STATEMENTS["leaves"])
-    assert STATED.tokens == sum(one.tokens for one in LEAVES)
+    root, prompt, tokens = sum_plainly([(encode(one), one.billed_prompt, one.tokens) for one in LEAVES])
+    assert STATEMENTS["levels"][-1] == [[root.hex(), prompt, tokens]]
+    stated = (STATED.root, STATED.prompt_tokens, STATED.tokens, STATED.requests)
+    assert stated == (root, prompt, tokens, len(LEAVES))
+    assert STATED.positions == sum(one.positions - one.settled_positions for one in LEAVES)
 
 
-@pytest.mark.parametrize("tree", STATEMENTS["trees"], ids=lambda tree: len(tree["own_positions"]))
+@pytest.mark.parametrize("tree", STATEMENTS["trees"], ids=lambda tree: len(tree["prompt_tokens"]))
 def test_trees_of_all_sizes(tree: Any) -> None:
-    first = replace(LEAVES[0], settled_positions=0)
-    leaves = [replace(first, sequence=n, positions=own) for n, own in enumerate(tree["own_positions"])]
-    root, total = sum_plainly([(encode(one), one.own_positions) for one in leaves])
-    assert (tree["root"], tree["sum"]) == (root.hex(), total)
+    leaves = [
+        replace(LEAVES[0], sequence=n, prompt_tokens=one, positions=one + LEAVES[0].tokens)
+        for n, one in enumerate(tree["prompt_tokens"])
+    ]
+    root, *sums = sum_plainly([(encode(one), one.prompt_tokens, one.tokens) for one in leaves])
+    assert (tree["root"], tree["sums"]) == (root.hex(), sums)
 
 
 def test_a_statement_is_signed_by_all() -> None:
@@ -78,19 +86,31 @@ def test_a_statement_is_signed_by_all() -> None:
     assert decode_as(Call, encode(call, Call)) == call
 
 
+ROOT = SumNode(STATED.root, STATED.prompt_tokens, STATED.tokens)
+
+
 def test_points_fall_where_they_count_to() -> None:
-    root, before = SumNode(STATED.root, STATED.positions), [0]
-    for leaf in LEAVES:
-        before.append(before[-1] + leaf.own_positions)
+    prompts = [(n, one.settled_positions + at) for n, one in enumerate(LEAVES) for at in range(one.billed_prompt)]
+    tokens = [(n, one.prompt_tokens - 1 + at) for n, one in enumerate(LEAVES) for at in range(one.tokens)]
+    points = prompts + tokens
     for one in STATEMENTS["places"]:
         place, point = decode(StatementPlace, bytes.fromhex(one["bytes"])), one["point"]
         assert place.leaf == LEAVES[one["index"]]
-        assert locate(place, len(LEAVES), root, point) == one["within"] == point - before[one["index"]]
-        assert one["window"] == (place.leaf.settled_positions + one["within"]) // 32
+        assert (one["index"], one["position"]) == points[point]
+        assert locate(place, len(LEAVES), ROOT, point) == one["position"]
+        assert one["window"] == one["position"] // 32
 
 
 def test_other_places_are_refused() -> None:
-    root = SumNode(STATED.root, STATED.positions)
     for one in STATEMENTS["refused"]:
         place = decode(StatementPlace, bytes.fromhex(one["bytes"]))
-        assert locate(place, len(LEAVES), root, one["point"]) is None, one["why"]
+        assert locate(place, len(LEAVES), ROOT, one["point"]) is None, one["why"]
+
+
+def test_each_nmyl_pays_for_one_point() -> None:
+    for nmyl, gross, prompt_gross, prompt_tokens, tokens, point in STATEMENTS["paid"]:
+        if nmyl < prompt_gross:
+            expected = nmyl // (prompt_gross // prompt_tokens)
+        else:
+            expected = prompt_tokens + (nmyl - prompt_gross) // ((gross - prompt_gross) // tokens)
+        assert point == expected

@@ -58,7 +58,7 @@ def draw_audits(env: Environment, plan_id: bytes) -> None:
     drawn: list[tuple[bytes, Worker, list[Validator]]] = []
     for key in list_drawn(env, plan, params.audits_per_epoch):
         worker = inference.workers.read(state, key)
-        assert worker is not None, "workers are never deleted"
+        assert worker is not None, "a worker outlives what is open of it"
         if worker.status != WorkerStatus.ACTIVE or env.block.height < inference.read_jail(state, worker.operator):
             continue
         if worker.active_since > env.block.height - DRAW_DELAY_BLOCKS:
@@ -130,7 +130,7 @@ def resolve(env: Environment, audit_id: bytes, audit: Audit, outcome: Outcome, c
     """Move the score, mint the reward, schedule deletion. A failed audit costs no bond, since it harmed no client."""
     state, params = env.state, inference.params.read(env.state)
     worker = inference.workers.read(state, audit.worker)
-    assert worker is not None, "workers are never deleted"
+    assert worker is not None, "a worker outlives what is open of it"
     inference.open_audits.remove(state, audit.worker, audit_id)
     score = inference.scores.read(state, audit.worker) or 0
     reward = 0

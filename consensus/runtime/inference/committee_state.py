@@ -9,7 +9,7 @@ from proto_specs.types.common import AccountId, Balance, Hash32
 
 
 @record
-class Conduct:
+class WithheldRecord:
     """An operator that withheld: `strikes` since its last jail, `terms` that lengthen the next, value `served` since.
 
     Every `probation_value` served takes the strikes away, or else one term. Without either there is no record.
@@ -33,12 +33,16 @@ class Standing:
 
 @record
 class PostponedDraw:
-    """A stage drawn at `place` whose committee waits for free seats. `tries` draws of the committee have failed."""
+    """A stage drawn at `place` whose committee waits for free seats. `tries` draws of the committee have failed.
+
+    `challenge_ppm` is the probability that it was drawn with.
+    """
 
     request: Hash32
     stage: U8
     place: U64
     tries: U16
+    challenge_ppm: U32
 
 
 @record
@@ -50,10 +54,10 @@ class VerificationDeposit:
     stages: U8
 
 
-CLEAN = Conduct(0, 0, 0)
+CLEAN = WithheldRecord(0, 0, 0)
 UNTRIED = Standing(0, 0, 0, 0, 0)
 
-conducts: StorageMap[Conduct] = StorageMap("inference.conduct", (AccountId,), Conduct)
+conducts: StorageMap[WithheldRecord] = StorageMap("inference.conduct", (AccountId,), WithheldRecord)
 standings: StorageMap[Standing] = StorageMap("inference.standing", (AccountId,), Standing)
 postponed: StorageMap[PostponedDraw] = StorageMap("inference.postponed", (Hash32,), PostponedDraw)
 round_delays: StorageMap[int] = StorageMap("inference.round_delay", (Hash32,), U16)
@@ -65,7 +69,7 @@ leaving_verifiers: StorageMap[int] = StorageMap("inference.leaving_verifier", (H
 """By model and verifier, the block from which it is drawn no more."""
 
 
-def read_conduct(state: StateReader, operator: bytes) -> Conduct:
+def read_conduct(state: StateReader, operator: bytes) -> WithheldRecord:
     """An operator's record; a clean one when it has none."""
     return conducts.read(state, operator) or CLEAN
 

@@ -23,7 +23,7 @@ from consensus.runtime.arithmetic import BALANCE_MAX, PPM
 from consensus.runtime.context import Environment
 from consensus.runtime.inference import committee_state as committees
 from consensus.runtime.inference import state as inference
-from consensus.runtime.inference.committee_state import CLEAN, Conduct
+from consensus.runtime.inference.committee_state import CLEAN, WithheldRecord
 from consensus.runtime.inference.events import WorkerJailed
 from consensus.runtime.inference.parameters import InferenceParams
 from consensus.runtime.inference.state import Worker
@@ -61,7 +61,7 @@ def note_served(env: Environment, worker: Worker, gross: int) -> Worker:
     return replace(worker, proven=min(worker.proven + gross, BALANCE_MAX))
 
 
-def compute_cleared(conduct: Conduct, gross: int, value: int) -> Conduct:
+def compute_cleared(conduct: WithheldRecord, gross: int, value: int) -> WithheldRecord:
     """What is left of a record after so much was served: each `value` takes the strikes away, or else one term."""
     strikes, terms, served = conduct.strikes, conduct.terms, conduct.served + gross
     while served >= value and (strikes or terms):
@@ -70,7 +70,7 @@ def compute_cleared(conduct: Conduct, gross: int, value: int) -> Conduct:
             strikes = 0
         else:
             terms -= 1
-    return Conduct(strikes, terms, min(served, BALANCE_MAX)) if strikes or terms else CLEAN
+    return WithheldRecord(strikes, terms, min(served, BALANCE_MAX)) if strikes or terms else CLEAN
 
 
 def note_unavailable(env: Environment, key: bytes, worker: Worker) -> Worker:
@@ -86,7 +86,7 @@ def note_unavailable(env: Environment, key: bytes, worker: Worker) -> Worker:
     until = max(height + term, inference.read_jail(env.state, worker.operator))
     terms = min(conduct.terms + 1, params.jail_doublings_max)
     if terms:
-        committees.conducts.write(env.state, worker.operator, Conduct(0, terms, 0))
+        committees.conducts.write(env.state, worker.operator, WithheldRecord(0, terms, 0))
     else:
         committees.conducts.delete(env.state, worker.operator)
     inference.jails.write(env.state, worker.operator, until)

@@ -96,7 +96,17 @@ def draw_round(env: Environment, challenge_id: bytes) -> bool:
     sitting = tuple(replace(one, stake=0) if one.verifier in replaced else one for one in challenge.committee)
     for member in joined:
         seats.take(state, member.verifier, challenge_id)
-    drawn = replace(challenge, beacon=env.block.beacon, committee=(*sitting, *joined))
+    # Work that was due may be done later (deadlines.py): the new members have all their time from now on.
+    commit_deadline = env.block.height + params.commit_blocks
+    drawn = replace(
+        challenge,
+        beacon=env.block.beacon,
+        drawn_height=env.block.height,
+        commit_deadline=commit_deadline,
+        reveal_deadline=commit_deadline + params.reveal_blocks,
+        committee=(*sitting, *joined),
+        paused=read_paused(state),
+    )
     inference.challenges.write(state, challenge_id, drawn)
     inference.due.add(state, drawn.reveal_deadline, DueKind.REVEAL, challenge_id)
     env.emit(

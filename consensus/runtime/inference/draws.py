@@ -7,15 +7,22 @@ from dataclasses import replace
 
 from consensus.runtime.arithmetic import PERMILLE, PPM
 from consensus.runtime.context import Environment
+from consensus.runtime.inference import bias, payments, seats
 from consensus.runtime.inference import committee_state as committees
-from consensus.runtime.inference import payments, seats
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.committee_events import DrawPostponed
 from consensus.runtime.inference.committee_state import PostponedDraw
 from consensus.runtime.inference.errors import CommitteeTooSmall
 from consensus.runtime.inference.events import ChallengeDrawn, CommitteeEmpty
 from consensus.runtime.inference.parameters import InferenceParams
-from consensus.runtime.inference.state import Challenge, CommitteeMember, DueKind, StageStatus
+from consensus.runtime.inference.state import (
+    Challenge,
+    CommitteeMember,
+    DueKind,
+    Request,
+    RequestStage,
+    StageStatus,
+)
 from consensus.runtime.staking.state import read_validators
 from consensus.runtime.system.space import read_paused
 from consensus.state.reader import StateReader
@@ -31,12 +38,16 @@ def draw_request(env: Environment, request_id: bytes) -> None:
     for index, stage in enumerate(request.stages):
         if stage.status != StageStatus.AWAITING_DRAW:
             continue
-        places = range(request.first_window, stage.windows) if request.requests is None else range(request.positions)
-        place = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, places)
+        challenge_ppm = bias.read_drawn_ppm(env.state, stage)
+        if request.requests is None:
+            windows = range(request.first_window, stage.windows)
+            place = compute_draw(env.block.beacon, request_id, index, challenge_ppm, windows)
+        else:
+            place = compute_point(env.block.beacon, request_id, index, challenge_ppm, stage, request)
         if place is None:
             payments.pay_stage(env, request_id, index, None, ())
         else:
-            _seat_stage(env, request_id, index, place, 0)
+            _seat_stage(env, PostponedDraw(request_id, index, place, 0, challenge_ppm))
 
 
 def draw_postponed(env: Environment, challenge_id: bytes) -> None:
@@ -44,21 +55,45 @@ def draw_postponed(env: Environment, challenge_id: bytes) -> None:
     waiting = committees.postponed.read(env.state, challenge_id)
     assert waiting is not None, "a postponed draw is kept until it falls due"
     committees.postponed.delete(env.state, challenge_id)
-    _seat_stage(env, waiting.request, waiting.stage, waiting.place, waiting.tries)
+    _seat_stage(env, waiting)
 
 
-def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, places: range) -> int | None:
-    """The challenged one of `places`, or None. The first 8 bytes of the draw (big-endian) decide, the next 8 choose.
+def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, windows: range) -> int | None:
+    """The challenged window, or None. The first 8 bytes of the draw (big-endian) decide, the next 8 choose.
 
-    H = hash(DRAW, beacon || request || stage as one byte); challenged iff u64(H[0:8]) x 10^6 < ppm x 2^64. Places are
-    a request's own windows, or a statement's positions. These are fewer than 2^34, so that the remainder favours none
-    of them by more than 2^-30 of its chance.
+    H = hash(DRAW, beacon || request || stage as one byte); challenged iff u64(H[0:8]) x 10^6 < ppm x 2^64.
     """
-    assert places, "a settled request has positions of its own"
-    drawn = hash_tagged(Tag.DRAW, beacon + request_id + bytes([stage]))
-    if int.from_bytes(drawn[:8], "big") * PPM >= challenge_ppm << 64:
+    assert windows, "a settled request has positions of its own"
+    drawn = _draw(beacon, request_id, stage, challenge_ppm)
+    return None if drawn is None else windows[int.from_bytes(drawn[:8], "big") % len(windows)]
+
+
+def compute_point(
+    beacon: bytes, statement_id: bytes, index: int, challenge_ppm: int, stage: RequestStage, request: Request
+) -> int | None:
+    """The challenged point of a statement's stage, or None: a nmyl of its gross, and what that pays for.
+
+    H as in `compute_draw`; nmyl number u128(H[8:24]) mod gross. The first `prompt_gross` pay for the billed prompt
+    positions, each the same, the others for the tokens. The remainder favours no nmyl by more than 2^-64 of its chance.
+    """
+    drawn = _draw(beacon, statement_id, index, challenge_ppm)
+    if drawn is None:
         return None
-    return places[int.from_bytes(drawn[8:16], "big") % len(places)]
+    nmyl = int.from_bytes(drawn, "big") % stage.gross
+    return compute_paid(nmyl, stage.gross, stage.prompt_gross, request.prompt_tokens, request.tokens)
+
+
+def compute_paid(nmyl: int, gross: int, prompt_gross: int, prompt_tokens: int, tokens: int) -> int:
+    """The point that nmyl number `nmyl` of a statement's `gross` pays for, 0 <= nmyl < gross."""
+    if nmyl < prompt_gross:
+        return nmyl * prompt_tokens // prompt_gross
+    return prompt_tokens + (nmyl - prompt_gross) * tokens // (gross - prompt_gross)
+
+
+def _draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int) -> bytes | None:
+    """16 bytes to choose a place by, when the stage is challenged."""
+    drawn = hash_tagged(Tag.DRAW, beacon + request_id + bytes([stage]))
+    return drawn[8:24] if int.from_bytes(drawn[:8], "big") * PPM < challenge_ppm << 64 else None
 
 
 def check_committees(env: Environment, model: bytes, client: bytes, operators: Sequence[bytes]) -> None:
@@ -188,27 +223,28 @@ def drop_challenge(env: Environment, challenge_id: bytes) -> None:
     inference.challenges.delete(state, challenge_id)
 
 
-def _seat_stage(env: Environment, request_id: bytes, index: int, place: int, tries: int) -> None:
+def _seat_stage(env: Environment, drawn: PostponedDraw) -> None:
     """Challenge a drawn stage, or wait for free seats, or refund it where nobody can judge it. It is never paid so."""
-    state, request = env.state, payments.read_request(env, request_id)
+    state, request_id, index = env.state, drawn.request, drawn.stage
+    request = payments.read_request(env, request_id)
     parties = list_parties(request.client, [stage.operator for stage in request.stages], index)
     params, registered = inference.params.read(state), list_eligible(state, request.model, set())
     bench = list_bench(params, registered, parties)
     free = seats.keep_free(state, bench)
     if bench and is_enough(params, free, registered):
-        _challenge_stage(env, request_id, index, place, free)
-    elif bench and tries < params.postpone_max:
+        _challenge_stage(env, request_id, index, drawn.place, drawn.challenge_ppm, free)
+    elif bench and drawn.tries < params.postpone_max:
         challenge_id, height = compute_challenge_id(request_id, index), env.block.height + params.postpone_blocks
-        committees.postponed.write(state, challenge_id, PostponedDraw(request_id, index, place, tries + 1))
+        committees.postponed.write(state, challenge_id, replace(drawn, tries=drawn.tries + 1))
         inference.due.add(state, height, DueKind.POSTPONED_DRAW, challenge_id)
-        env.emit(DrawPostponed(challenge_id, request_id, index, tries + 1, height))
+        env.emit(DrawPostponed(challenge_id, request_id, index, drawn.tries + 1, height))
     else:
         env.emit(CommitteeEmpty(request_id, index, request.stages[index].worker))
         payments.refund_stage(env, request_id, index)
 
 
 def _challenge_stage(
-    env: Environment, request_id: bytes, index: int, place: int, eligible: Sequence[Validator]
+    env: Environment, request_id: bytes, index: int, place: int, challenge_ppm: int, eligible: Sequence[Validator]
 ) -> None:
     request = payments.read_request(env, request_id)
     stage = request.stages[index]
@@ -216,7 +252,7 @@ def _challenge_stage(
     challenge_id, challenge = open_challenge(
         env, request_id, index, window, stage.worker, request.model, eligible, point
     )
-    challenged = replace(stage, status=StageStatus.CHALLENGED)
+    challenged = replace(stage, status=StageStatus.CHALLENGED, challenge_ppm=challenge_ppm)
     stages = (*request.stages[:index], challenged, *request.stages[index + 1 :])
     inference.requests.write(env.state, request_id, replace(request, stages=stages))
     env.emit(

@@ -46,12 +46,16 @@ _pending: StorageMap[Pending] = StorageMap("inference.pending", (Hash32,), Pendi
 
 @dataclass(frozen=True, slots=True)
 class StagePart:
-    """What a stage of a path brings to a settlement: its price in nmyl, and its roots over so many positions."""
+    """What a stage of a path brings to a settlement: its price in nmyl, and its roots over so many positions.
+
+    Of a statement's price `prompt_gross` is for prompt positions.
+    """
 
     gross: int
     positions: int
     input_root: bytes
     output_root: bytes
+    prompt_gross: int = 0
 
 
 def compute_gross(order: Order, stage: PathStage, tokens: int, positions: int) -> int:
@@ -126,6 +130,7 @@ def finish(env: Environment, request_id: bytes, pending: Pending, last_height: i
     assert session is not None, "a session outlives its open requests"
     released = min(session.released + pending.slice_size - request.price, BALANCE_MAX)
     inference.sessions.write(state, request.session, replace(session, released=released))
+    inference.requests.write(state, request_id, replace(request, final_height=last_height))
     _pending.delete(state, request_id)
     inference.due.remove(state, pending.until, DueKind.JOIN_END, request_id)
     draw_height = last_height + DRAW_DELAY_BLOCKS

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from consensus.runtime.inference import committee_state as committees
 from consensus.runtime.inference import partial, seats, sequences, timing
 from consensus.runtime.inference import state as inference
-from consensus.runtime.inference.committee_state import Conduct, Standing, VerificationDeposit
+from consensus.runtime.inference.committee_state import Standing, VerificationDeposit, WithheldRecord
 from consensus.runtime.inference.parameters import InferenceParams
 from consensus.runtime.inference.state import Challenge, Model, Request, Reveal, Session, Worker
 from consensus.state.reader import StateReader
@@ -49,7 +49,7 @@ def read_jail(state: StateReader, operator: bytes) -> int:
     return inference.read_jail(state, operator)
 
 
-def read_conduct(state: StateReader, operator: bytes) -> Conduct:
+def read_conduct(state: StateReader, operator: bytes) -> WithheldRecord:
     """What an operator's withheld stages still count for: strikes to the next jail, terms that lengthen it."""
     return committees.read_conduct(state, operator)
 

@@ -289,6 +289,7 @@ def lade_stages(
                 part.input_root,
                 part.output_root,
                 part.positions,
+                part.prompt_gross,
             )
         )
     return tuple(stages)

@@ -29,7 +29,7 @@ ROUNDS_MAX = 3
 
 
 class WorkerStatus(enum.IntEnum):
-    """ACTIVE workers take work. RETIRING and EJECTED ones wait for their bond. RELEASED ones are history.
+    """ACTIVE workers take work. RETIRING and EJECTED ones wait for their bond. RELEASED ones are soon forgotten.
 
     ABSENT ones are bonded and take none until they announce themselves again.
     """
@@ -77,6 +77,8 @@ class DueKind(enum.IntEnum):
     CLIENT_BOND_RETURN = 12
     POSTPONED_DRAW = 20
     VERIFIER_LEAVE = 21
+    FORGET_WORKER = 22
+    VERIFIER_EXPIRY = 23
 
 
 @record
@@ -152,7 +154,9 @@ class Session:
 
     `deposit` is all that was ever escrowed, `released` what settled requests left of their slices: so orders may
     promise the positions [0, deposit + released). `bond` answers for no position being promised twice; once that was
-    proven the session `is_convicted`, and workers take no more orders of it.
+    proven the session `is_convicted`, and workers take no more orders of it. `paused_before` counts the blocks without
+    sure room for a settlement up to the opening, the notice or the last extension: by as many as came since then it
+    closes later.
     """
 
     client: AccountId
@@ -170,6 +174,7 @@ class Session:
     close_height: U64
     bond: Balance
     is_convicted: bool
+    paused_before: U64 = 0
 
     @property
     def promisable(self) -> int:
@@ -182,6 +187,7 @@ class RequestStage:
     """One stage of a settled request. `challenge_ppm` is the probability it is drawn with.
 
     `positions` are those that its roots are over: in a settlement that was joined stages may have different ones.
+    `prompt_gross` is what of a statement's gross is for prompt positions: the draw is by it.
     """
 
     worker: PublicKey
@@ -194,6 +200,7 @@ class RequestStage:
     input_root: Hash32
     output_root: Hash32
     positions: U64
+    prompt_gross: Balance = 0
 
     @property
     def windows(self) -> int:
@@ -211,6 +218,8 @@ class Request:
     Of a statement, whose id then stands for the request's, it holds the sums over `requests` requests: their first
     sequence number, billed prompt positions, tokens, positions, and the root of their sum tree. There are no windows
     nor roots of stages: what an opening shows under the tree's root has them. None: a request settled by itself.
+
+    `final_height` is the last block in which it could be joined; 0 when it was final from the start.
     """
 
     session: Hash32
@@ -233,6 +242,7 @@ class Request:
     open_stages: U8
     stages: Annotated[tuple[RequestStage, ...], Max(limits.STAGES_MAX)]
     requests: U32 | None = None
+    final_height: U64 = 0
 
     @property
     def paid_positions(self) -> int:
@@ -254,8 +264,8 @@ class Challenge:
 
     It may have several rounds. Each later round begins in the committee at its entry of `round_starts`; members from
     the last entry on sit now. Beacon, deadlines, `committed` and `revealed` are those of the last round. Between the
-    order and the draw of a round no member sits. Of a statement a position was drawn, `point` of all its positions, and
-    `window` is 0. `paused` is `read_paused` when the deadlines were set: they move by as much as it has grown since.
+    order and the draw of a round no member sits. Of a statement a `point` was drawn (sum_tree.py), and `window` is 0.
+    `paused` is `read_paused` when the deadlines were set: they move by as much as it has grown since.
     """
 
     request: Hash32
@@ -321,6 +331,9 @@ left_ranges: StorageMap[LeftRange] = StorageMap("inference.left_range", (PublicK
 workers_by_model = StorageSet("inference.worker_by_model", (Hash32, PublicKey))
 workers_by_operator = StorageSet("inference.worker_by_operator", (AccountId, PublicKey))
 verifiers = StorageSet("inference.verifier", (Hash32, AccountId))
+verifier_models = StorageSet("inference.verifier_model", (AccountId, Hash32))
+"""`verifiers` by operator. While an operator has any, a deadline asks whether it is still a candidate."""
+
 sessions: StorageMap[Session] = StorageMap("inference.session", (Hash32,), Session)
 sessions_by_client = StorageSet("inference.session_by_client", (AccountId, Hash32))
 requests: StorageMap[Request] = StorageMap("inference.request", (Hash32,), Request)
@@ -347,6 +360,8 @@ absence_reports: StorageMap[int] = StorageMap("inference.absence_report", (Publi
 """The block from which a verifier's report about a worker counts no more."""
 jails: StorageMap[int] = StorageMap("inference.jail", (AccountId,), U64)
 due = StorageSet("inference.due", (U64, U8, Hash32))
+due_from: StorageValue[int] = StorageValue("inference.due_from", U64, 0)
+"""The lowest height at which something due is left over from blocks before; 0 when nothing is."""
 
 
 def read_jail(state: StateReader, operator: bytes) -> int:

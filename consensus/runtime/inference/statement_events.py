@@ -10,7 +10,7 @@ from proto_specs.types.common import AccountId, Balance, Hash32
 class StatementSettled:
     """`requests` requests are committed under the `root` of their sum tree; the draw is in block `draw_height`.
 
-    `request` is the id of the statement. Of its `positions` the beacon draws one; `prompt_tokens` are those billed.
+    `request` is the id of the statement. The beacon draws one of its billed `prompt_tokens` and `tokens`.
     """
 
     request: Hash32

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import accumulate
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from proto_specs.types.sum_tree import (
     RequestLeaf,
     StatementPlace,
     SumNode,
+    count_before,
     find_place,
     join_nodes,
     list_levels,
@@ -21,54 +21,62 @@ from proto_specs.types.sum_tree import (
 )
 
 HASH = bytes(32)
+Bill = tuple[int, int]
+"""Billed prompt positions and tokens of a request."""
 
 
-def make_leaf(sequence: int, own: int, settled: int = 0) -> RequestLeaf:
-    """A leaf that bills `own` positions after those settled."""
-    return RequestLeaf(
-        bytes([sequence % 256]) * 32, sequence, 0, 1, 10, settled, settled + own, 5, HASH, True, (HASH, HASH)
-    )
+def make_leaf(sequence: int, bill: Bill, settled: int = 0) -> RequestLeaf:
+    """A leaf that bills so much after `settled` positions."""
+    prompt, tokens = settled + bill[0], bill[1]
+    positions = prompt + max(tokens, 1) - 1
+    request = bytes([sequence % 256]) * 32
+    return RequestLeaf(request, sequence, 0, 1, prompt, settled, positions, tokens, HASH, True, (HASH, HASH))
 
 
-def make_leaves(owns: list[int]) -> list[RequestLeaf]:
-    return [make_leaf(number, own, 32 * (number % 3)) for number, own in enumerate(owns)]
+def make_leaves(bills: list[Bill]) -> list[RequestLeaf]:
+    return [make_leaf(number, bill, 32 * (number % 3)) for number, bill in enumerate(bills)]
 
 
-OWNS = st.lists(st.integers(1, 40), min_size=1, max_size=20)
+BILLS = st.lists(st.tuples(st.integers(1, 20), st.integers(0, 20)), min_size=1, max_size=20)
 
 
-@given(OWNS)
-def test_every_point_falls_on_the_position_it_counts_to(owns: list[int]) -> None:
-    """So a request is drawn in proportion to its positions: of all points exactly as many are its own."""
-    leaves = make_leaves(owns)
+@given(BILLS)
+def test_every_point_falls_on_what_it_counts_to(bills: list[Bill]) -> None:
+    """Prompt positions of all requests first, then tokens: exactly as many points of each kind as a request bills."""
+    leaves = make_leaves(bills)
     levels = list_levels(leaves)
     root = levels[-1][0]
-    assert root.sum == sum(owns)
-    expected = [(number, within) for number, own in enumerate(owns) for within in range(own)]
+    assert (root.prompt, root.tokens) == (sum(one for one, _ in bills), sum(one for _, one in bills))
+    prompts = [(n, leaves[n].settled_positions + at) for n, (count, _) in enumerate(bills) for at in range(count)]
+    tokens = [(n, leaves[n].prompt_tokens - 1 + at) for n, (_, count) in enumerate(bills) for at in range(count)]
     found = []
-    for point in range(root.sum):
+    for point in range(root.prompt + root.tokens):
         place = find_place(leaves, levels, point)
         assert place.leaf == leaves[place.index]
         assert len(place.siblings) <= STATEMENT_DEPTH_MAX
-        within = locate(place, len(leaves), root, point)
-        assert within is not None
-        found.append((place.index, within))
-    assert found == expected
+        position = locate(place, len(leaves), root, point)
+        assert position is not None
+        assert place.leaf.settled_positions <= position < place.leaf.positions
+        found.append((place.index, position))
+    assert found == prompts + tokens
 
 
-@given(OWNS, st.data())
-def test_a_place_covers_its_own_points_alone(owns: list[int], data: st.DataObject) -> None:
-    leaves = make_leaves(owns)
+@given(BILLS, st.data())
+def test_a_place_covers_its_own_points_alone(bills: list[Bill], data: st.DataObject) -> None:
+    leaves = make_leaves(bills)
     levels = list_levels(leaves)
     root = levels[-1][0]
-    place = find_place(leaves, levels, data.draw(st.integers(0, root.sum - 1)))
-    ends = list(accumulate(owns))
-    point = data.draw(st.integers(-1, root.sum + 1))
-    start, end = ends[place.index] - owns[place.index], ends[place.index]
-    assert locate(place, len(leaves), root, point) == (point - start if start <= point < end else None)
+    place = find_place(leaves, levels, data.draw(st.integers(0, root.prompt + root.tokens - 1)))
+    before = [sum(kind) for kind in zip((0, 0), *bills[: place.index], strict=True)]
+    assert count_before(place, len(leaves), root) == tuple(before)
+    prompt, tokens = bills[place.index]
+    own = {*range(before[0], before[0] + prompt), *(root.prompt + before[1] + one for one in range(tokens))}
+    point = data.draw(st.integers(-1, root.prompt + root.tokens + 1))
+    assert (locate(place, len(leaves), root, point) is not None) == (point in own)
 
 
-NODE = st.builds(SumNode, st.binary(min_size=32, max_size=32), st.integers(0, 2**64 - 1))
+SUM = st.integers(0, 2**64 - 1)
+NODE = st.builds(SumNode, st.binary(min_size=32, max_size=32), SUM, SUM)
 
 
 @st.composite
@@ -83,22 +91,24 @@ def mutations(draw: st.DrawFn, place: StatementPlace, root: SumNode) -> tuple[St
     shift = draw(st.integers(-50, 50).filter(bool))
     if kind == "leaf":
         return replace(place, leaf=replace(place.leaf, request=draw(st.binary(min_size=32, max_size=32)))), root
+    name = draw(st.sampled_from(["prompt", "tokens"]))
     if kind == "own":
-        positions = place.leaf.positions + shift
-        assume(positions >= 0)
-        return replace(place, leaf=replace(place.leaf, positions=positions)), root
+        field = {"prompt": "prompt_tokens", "tokens": "tokens"}[name]
+        changed = getattr(place.leaf, field) + shift
+        assume(changed >= 0)
+        return replace(place, leaf=replace(place.leaf, **{field: changed})), root
     if kind == "index":
         return replace(place, index=draw(st.integers(0, 2**32 - 1))), root
     if kind == "root":
         return place, replace(root, hash=draw(st.binary(min_size=32, max_size=32)))
     if kind == "total":
-        return place, replace(root, sum=root.sum + shift)
+        return place, replace(root, **{name: getattr(root, name) + shift})
     if kind in ("sum", "move"):
-        siblings[at] = replace(siblings[at], sum=siblings[at].sum + shift)
+        siblings[at] = replace(siblings[at], **{name: getattr(siblings[at], name) + shift})
         if kind == "move":
-            other = draw(st.integers(0, len(siblings) - 1))
-            siblings[other] = replace(siblings[other], sum=siblings[other].sum - shift)
-        assume(all(one.sum >= 0 for one in siblings))
+            other, into = draw(st.integers(0, len(siblings) - 1)), draw(st.sampled_from(["prompt", "tokens"]))
+            siblings[other] = replace(siblings[other], **{into: getattr(siblings[other], into) - shift})
+        assume(all(one.prompt >= 0 and one.tokens >= 0 for one in siblings))
     elif kind == "hash":
         siblings[at] = replace(siblings[at], hash=draw(st.binary(min_size=32, max_size=32)))
     elif kind == "drop":
@@ -111,11 +121,12 @@ def mutations(draw: st.DrawFn, place: StatementPlace, root: SumNode) -> tuple[St
 
 
 @settings(max_examples=400)
-@given(OWNS, st.data())
-def test_no_changed_place_or_root_passes(owns: list[int], data: st.DataObject) -> None:
-    leaves = make_leaves(owns)
+@given(BILLS, st.data())
+def test_no_changed_place_or_root_passes(bills: list[Bill], data: st.DataObject) -> None:
+    leaves = make_leaves(bills)
     levels = list_levels(leaves)
-    root, point = levels[-1][0], data.draw(st.integers(0, sum(owns) - 1))
+    root = levels[-1][0]
+    point = data.draw(st.integers(0, root.prompt + root.tokens - 1))
     place = find_place(leaves, levels, point)
     changed, other_root = data.draw(mutations(place, root))
     assume((changed, other_root) != (place, root))
@@ -127,12 +138,25 @@ def test_a_hostile_place_is_refused_without_an_error(
     siblings: list[SumNode], index: int, requests: int, root: SumNode
 ) -> None:
     """Sums near 2^64, positions below those settled: bounded work, no exception."""
-    for leaf in (make_leaf(0, 5), make_leaf(0, -5, 32), make_leaf(0, 2**32 - 1)):
-        assert locate(StatementPlace(leaf, index, tuple(siblings)), requests, root, 0) is None
+    most = 2**32 - 1
+    leaf = make_leaf(0, (5, 5))
+    for hostile in (
+        leaf,
+        replace(leaf, settled_positions=most),
+        replace(leaf, positions=most, prompt_tokens=most, tokens=most),
+        replace(leaf, positions=0, prompt_tokens=0, tokens=0),
+    ):
+        assert locate(StatementPlace(hostile, index, tuple(siblings)), requests, root, 0) is None
 
 
-def test_a_node_is_no_leaf_and_binds_the_side_of_each_sum() -> None:
-    left, right = make_leaf_node(make_leaf(0, 3)), make_leaf_node(make_leaf(1, 4))
-    assert join_nodes(left, right) != join_nodes(right, left)
-    moved = join_nodes(replace(left, sum=4), replace(right, sum=3))
-    assert (moved.sum, moved.hash == join_nodes(left, right).hash) == (7, False)
+def test_a_node_is_no_leaf_and_binds_the_side_and_kind_of_each_sum() -> None:
+    left, right = make_leaf_node(make_leaf(0, (3, 4))), make_leaf_node(make_leaf(1, (5, 6)))
+    honest = join_nodes(left, right)
+    assert (honest.prompt, honest.tokens) == (8, 10)
+    for other in (
+        join_nodes(right, left),
+        join_nodes(replace(left, prompt=4), replace(right, prompt=4)),
+        join_nodes(replace(left, prompt=4, tokens=3), right),
+        join_nodes(left, replace(right, prompt=6, tokens=5)),
+    ):
+        assert other.hash != honest.hash

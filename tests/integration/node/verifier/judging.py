@@ -38,11 +38,11 @@ class DrawnChain:
         challenge_id = compute_challenge_id(request, stage)
         worker, model = order.path[stage].worker, self.network.model.model_id
         times = (1, DEADLINE, DEADLINE + 20, self.network.model.manifest.profile.threshold_ppb)
-        challenge = Challenge(request, stage, window, worker, model, b"b" * 32, *times, (), 0, 0, None, 0, (), 0)
+        challenge = Challenge(request, stage, window, worker, model, b"b" * 32, *times, (), 0, 0, None, 0, ())
         self.drawn = [OpenChallenge(challenge_id, challenge, False, False, False)]
         account = self.network.stages[stage].account
         account.challenge = SimpleNamespace(window=window, point=None, outcome=None)
-        account.requests[request] = SimpleNamespace(windows=self.settle.stage_roots[0].roots.windows)
+        account.requests[request] = SimpleNamespace(stages=[one.roots for one in self.settle.stage_roots])
         return challenge_id
 
     async def get_height(self) -> int:

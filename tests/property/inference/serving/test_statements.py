@@ -49,7 +49,7 @@ class Stated:
 
     @property
     def root(self) -> SumNode:
-        return SumNode(self.statement.root, self.statement.positions)
+        return SumNode(self.statement.root, self.statement.prompt_tokens, self.statement.tokens)
 
     @property
     def committed(self) -> CommittedStatement:
@@ -59,10 +59,9 @@ class Stated:
     def open(self, stage: int, point: int) -> Opening:
         """What an honest worker answers."""
         place = find_place(self.leaves, list_levels(self.leaves), point)
-        within = locate(place, len(self.leaves), self.root, point)
-        assert within is not None
-        window = (place.leaf.settled_positions + within) // WINDOW_POSITIONS
-        return replace(make_opening(self.records[place.index][stage], window), place=place)
+        position = locate(place, len(self.leaves), self.root, point)
+        assert position is not None
+        return replace(make_opening(self.records[place.index][stage], position // WINDOW_POSITIONS), place=place)
 
     def authenticate(self, opening: Opening, stage: int, point: int) -> AuthenticOpening:
         key = SESSION_KEY.public_key
@@ -96,16 +95,16 @@ def stated() -> Stated:
 
 @pytest.mark.parametrize("stage", range(STAGES))
 def test_every_point_opens_to_the_window_it_falls_in(stated: Stated, stage: int) -> None:
-    before = 0
-    for leaf, record in zip(stated.leaves, stated.records, strict=True):
-        for within in range(0, leaf.own_positions, 13):
-            opening = decode(Opening, encode(stated.open(stage, before + within)))
-            found = stated.authenticate(opening, stage, before + within)
-            window = within // WINDOW_POSITIONS
-            assert found.window_start == WINDOW_POSITIONS * window <= within < found.positions
-            assert found.inputs == b"".join(record[stage].input_payloads[: window + 1])
-        before += leaf.own_positions
-    assert before == stated.statement.positions
+    prompts = [(n, at) for n, (prompt, _) in enumerate(LENGTHS) for at in range(prompt)]
+    tokens = [(n, LENGTHS[n][0] - 1 + at) for n, (_, tokens) in enumerate(LENGTHS) for at in range(tokens)]
+    points = [*enumerate(prompts + tokens)]
+    assert len(points) == stated.statement.prompt_tokens + stated.statement.tokens
+    for point, (number, position) in points[::11]:
+        found = stated.authenticate(decode(Opening, encode(stated.open(stage, point))), stage, point)
+        window = position // WINDOW_POSITIONS
+        assert found.order.sequence == number
+        assert found.window_start == WINDOW_POSITIONS * window <= position < found.positions
+        assert found.inputs == b"".join(stated.records[number][stage].input_payloads[: window + 1])
 
 
 def with_leaf(opening: Opening, **fields: object) -> Opening:
@@ -126,23 +125,32 @@ CHANGES: dict[str, Callable[[Opening], Opening]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_opening_is_refused(stated: Stated, change: str) -> None:
     with pytest.raises(OpeningError):
-        stated.authenticate(CHANGES[change](stated.open(1, 50)), 1, 50)
+        stated.authenticate(CHANGES[change](stated.open(1, 40)), 1, 40)
 
 
 def test_the_opening_of_another_point_is_refused(stated: Stated) -> None:
     """Neither another request nor another window of the same one stands for what was drawn."""
-    for point in (10, 83, 84, 90):
-        stated.authenticate(stated.open(1, point), 1, point)
-    for shown, drawn in ((90, 10), (10, 90), (10, 83), (83, 10)):
-        with pytest.raises(OpeningError):
-            stated.authenticate(stated.open(1, shown), 1, drawn)
+    first = sum(prompt for prompt, _ in LENGTHS)
+    points = (10, 44, 46, first, first + 30)
+    for shown in points:
+        for drawn in points:
+            if shown == drawn:
+                stated.authenticate(stated.open(1, shown), 1, drawn)
+            elif (shown, drawn) != (44, first) and (drawn, shown) != (44, first):
+                with pytest.raises(OpeningError):
+                    stated.authenticate(stated.open(1, shown), 1, drawn)
+
+
+def test_the_first_token_falls_where_the_prompt_ends(stated: Stated) -> None:
+    first = sum(prompt for prompt, _ in LENGTHS)
+    assert stated.open(1, 44) == stated.open(1, first)
 
 
 def test_an_order_of_elsewhere_is_refused(stated: Stated) -> None:
     opening = stated.open(0, 0)
     others = [{"genesis": bytes([1]) * 32}, {"session": bytes([1]) * 32}, {"model": bytes([1]) * 32}]
     committed = stated.committed
-    for other in (*others, {"stages": committed.stages[::-1]}, {"requests": 99}, {"root": SumNode(bytes(32), 1)}):
+    for other in (*others, {"stages": committed.stages[::-1]}, {"requests": 99}, {"root": SumNode(bytes(32), 1, 1)}):
         wrong = replace(committed, **other)
         with pytest.raises(OpeningError):
             authenticate_statement_opening(opening, wrong, 0, 0, SESSION_KEY.public_key, make_manifest())

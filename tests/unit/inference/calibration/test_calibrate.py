@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from inference.calibration import calibrate
-from inference.calibration.calibrate import Wanted, apply, choose_starts, measure_model, write_calibrated
+from inference.calibration.calibrate import CalibrationPlan, apply, choose_starts, measure_model, write_calibrated
 from inference.calibration.substitutes import Weights, write_layer
-from inference.calibration.tallies import Boundary, Tally
+from inference.calibration.tallies import Boundary, DistanceTally
 from inference.calibration.thresholds import MARGIN, THRESHOLD_MIN, choose
 from inference.errors import CalibrationError
 from inference.model.store import ShardStore
@@ -26,7 +26,7 @@ SAMPLES = {
     kind: np.random.default_rng(seed).integers(3, 250, count).astype(np.uint32)
     for seed, (kind, count) in enumerate({"one": 70, "other": 70}.items())
 }
-WANTED = Wanted((0, 2), SAMPLES)
+WANTED = CalibrationPlan((0, 2), SAMPLES)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,9 @@ def test_the_manifest_gets_them_under_a_new_id(model: TinyModel, found: list[Bou
 
 
 def test_a_run_goes_on_behind_the_last_start(model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = measure_model(model.store, model.model_id, Wanted((0, 2), SAMPLES), tmp_path, lambda done, total: None)
+    first = measure_model(
+        model.store, model.model_id, CalibrationPlan((0, 2), SAMPLES), tmp_path, lambda done, total: None
+    )
     for file in sorted(tmp_path.iterdir())[1:]:
         file.write_text("[{}]")
     asked: list[int] = []
@@ -70,7 +72,7 @@ def test_a_run_goes_on_behind_the_last_start(model: TinyModel, tmp_path: Path, m
     monkeypatch.setattr(calibrate, "measure_start", lambda *given: asked.append(given[1]) or measured(*given))
     counted: list[tuple[int, int]] = []
     again = measure_model(
-        model.store, model.model_id, Wanted((0, 2), SAMPLES), tmp_path, lambda *step: counted.append(step)
+        model.store, model.model_id, CalibrationPlan((0, 2), SAMPLES), tmp_path, lambda *step: counted.append(step)
     )
     assert len(asked) == 1
     assert [one.to_json() for one in again] == [one.to_json() for one in first]
@@ -87,11 +89,11 @@ def test_what_has_no_meaning_is_refused(model: TinyModel, tmp_path: Path) -> Non
 
 
 def test_tallies_count_what_a_threshold_lets_pass() -> None:
-    tally = Tally()
+    tally = DistanceTally()
     tally.add(np.array([5, 1, 9]))
     tally.add(np.array([], np.int64))
     assert (tally.count, tally.worst, tally.count_within(5)) == (3, 9, 2)
-    assert Tally.from_json(json.loads(json.dumps(tally.to_json()))) == tally
+    assert DistanceTally.from_json(json.loads(json.dumps(tally.to_json()))) == tally
 
 
 @pytest.mark.parametrize("weights", [one for one in Weights if one is not Weights.PUBLISHED])
@@ -128,8 +130,8 @@ def copy_to(model: TinyModel, store: ShardStore) -> None:
 
 def test_a_range_is_narrow_where_a_predecessor_could_convict() -> None:
     def make(start: int, end: int, stretched: int) -> Boundary:
-        honest = {"single rows": {1: Tally(9, 500, [])}}
-        return Boundary(start, end, honest, {}, {"large": {1: Tally(1, stretched, [])}} if start else {}, 10.0)
+        honest = {"single rows": {1: DistanceTally(9, 500, [])}}
+        return Boundary(start, end, honest, {}, {"large": {1: DistanceTally(1, stretched, [])}} if start else {}, 10.0)
 
     wide, narrow = (choose([make(0, 1, 0), make(0, 2, 0), make(1, 2, worst)], 2) for worst in (500, 501))
     assert [one.largest_value for one in wide] == [160, 160]

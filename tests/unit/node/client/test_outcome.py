@@ -9,7 +9,7 @@ import pytest
 from consensus.runtime.inference.state import Challenge, CommitteeMember, Request, RequestStage, StageStatus
 from node.client.answer import Resolution
 from node.client.outcome import make_absent, make_outcome, read_stated_outcome
-from node.client.statement_files import Stated
+from node.client.statement_files import StatedRequest
 from proto_specs.types.calls import Outcome
 from proto_specs.types.request import PathStage
 from proto_specs.types.sum_tree import RequestLeaf
@@ -68,7 +68,7 @@ def test_a_request_in_a_statement_has_its_share(
     """Three prompt tokens at 1 nmyl and two new ones at 2, in each of two layers."""
     path = tuple(PathStage(bytes([at]) * 32, at, at + 1, 1, 2) for at in range(2))
     leaf = RequestLeaf(b"r" * 32, 0, 0, 99, 3, 0, 4, 2, ZERO, True, (ZERO,) * 3)
-    stated = Stated(b"s" * 32, SimpleNamespace(path=path), leaf)  # type: ignore[arg-type]
+    stated = StatedRequest(b"s" * 32, SimpleNamespace(path=path), leaf)  # type: ignore[arg-type]
     request = make_request(*statuses)
     monkeypatch.setattr(
         "node.client.outcome.read_outcome", lambda _state, one: make_outcome(one, request, [None, None])

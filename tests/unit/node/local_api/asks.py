@@ -143,7 +143,9 @@ def _inference(chain: KnownChain) -> Iterator[tuple[str, list[Any]]]:
     for name, known in (("session", session), ("requests", session), ("request", request), ("challenge", judged)):
         yield from ((f"inference_{name}", [one]) for one in (known, UNKNOWN))
     yield "inference_challenge", [waiting]
-    yield from (("inference_challenges", [encode_address(one.account, 42)]) for one in (ALICE, BOB))
+    for name in ("inference_challenges", "inference_standing", "inference_conduct"):
+        yield from ((name, [encode_address(one.account, 42)]) for one in (ALICE, BOB))
+    yield from (("inference_deposit", [one]) for one in (request, UNKNOWN))
 
 
 def list_named() -> list[Ask]:

@@ -10,10 +10,11 @@ import trio
 from inference.errors import StoreError
 from inference.serving.record import make_opening
 from node.client.chain_view import ChainUnreachable
+from node.client.tips import compute_tip
 from node.p2p.errors import PeerUnreachable, RequestRefused
 from node.verifier import duty as module
 from node.verifier.duty import VerificationDuty
-from node.verifier.submissions import SubmissionRefused, compute_tip
+from node.verifier.submissions import SubmissionRefused
 from node.verifier.verdicts import VerdictStore
 from proto_specs.codec import encode
 from proto_specs.types.audit import sign_audit

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any
 
 import pytest
 import trio
@@ -17,97 +15,15 @@ from hypothesis import strategies as st
 from inference.errors import StoreError
 from node.p2p.errors import PeerUnreachable
 from node.verifier import duty as module
-from node.verifier import fetch_budget
 from node.verifier.fetch_budget import FetchBudget
 from proto_specs.types.calls import Outcome
 from proto_specs.types.verdict import compute_fingerprint_seed
-from tests.unit.node.verifier.world import BEACON, DEADLINE, World
-
-HANGING = 512
-START = 5
+from tests.unit.node.verifier.world import BEACON, DEADLINE, START, World, run_blocks, run_inline
 
 
 @pytest.fixture
 def world(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path, monkeypatch)
-
-
-async def run_inline(work: Callable[..., Any], *args: Any, **_: Any) -> Any:
-    """Instead of a thread: virtual time does not pass meanwhile."""
-    await trio.lowlevel.checkpoint()
-    return work(*args)
-
-
-async def run_blocks(world: World, until: int, gone: int = 0, back: int = 0) -> None:
-    """The duty runs while a block comes every second; from block `gone` to `back` the node is away."""
-    async with trio.open_nursery() as nursery:
-        world.chain.is_reachable = not gone <= world.chain.height < back
-        nursery.start_soon(world.duty.run)
-        while world.chain.height < until:
-            await trio.sleep(1)
-            world.note_landed()
-            world.chain.height += 1
-            world.chain.is_reachable = not gone <= world.chain.height < back
-        nursery.cancel_scope.cancel()
-
-
-def draw_of_others(world: World, count: int, *addresses: str) -> list[bytes]:
-    """Challenges of as many workers, or with an address of the one that has it."""
-    drawn = []
-    for number in range(count):
-        worker = b"one".ljust(32) if addresses else number.to_bytes(32, "big")
-        world.chain.addresses[worker] = addresses or (worker.hex(),)
-        drawn.append(world.draw(1, 1, DEADLINE, number.to_bytes(32, "big"), worker))
-    return drawn
-
-
-async def hang_512(world: World, hanging: list[bytes]) -> None:
-    honest = [world.draw(stage=stage, deadline=DEADLINE + 1) for stage in (0, 2)]
-    await run_blocks(world, DEADLINE + 1)
-    assert world.landed.keys() == {*hanging, *honest}
-    assert max(world.landed.values()) <= DEADLINE
-    assert {world.outcome(one) for one in honest} == {Outcome.PASS}
-    assert {world.outcome(one) for one in hanging} == {Outcome.UNAVAILABLE}
-
-
-async def test_512_workers_that_hang_silence_nobody_and_starve_nobody(
-    world: World, autojump_clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
-    hanging = draw_of_others(world, HANGING)
-    world.network.silent = {address for addresses in world.chain.addresses.values() for address in addresses}
-    await hang_512(world, hanging)
-
-
-async def test_a_worker_that_hangs_in_512_challenges_is_unavailable_in_all_of_them(
-    world: World, autojump_clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
-    world.network.silent = {"silent"}
-    await hang_512(world, draw_of_others(world, HANGING, "silent"))
-
-
-async def test_with_sixteen_at_once_most_would_not_be_asked(
-    world: World, autojump_clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As it was: an honest worker behind 512 silent ones is never reached."""
-    monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
-    monkeypatch.setattr(fetch_budget, "SUSPECT_SHARE", 1)
-    world.duty._budget = FetchBudget(16 << 20)  # noqa: SLF001
-    monkeypatch.setattr(module, "_compute_bytes_max", lambda *_: 1 << 20)
-    draw_of_others(world, HANGING)
-    world.network.silent = {address for addresses in world.chain.addresses.values() for address in addresses}
-    honest: list[bytes] = []
-
-    async def draw_later() -> None:
-        await trio.sleep(0.5)
-        honest.append(world.draw(stage=0))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(draw_later)
-        await run_blocks(world, DEADLINE + 1)
-    assert world.outcome(honest[0]) is Outcome.INCONCLUSIVE
-    assert len(world.landed) == HANGING + 1, "but nobody is silent"
 
 
 async def test_a_judge_that_never_returns_is_said_in_time(world: World, mock_clock) -> None:

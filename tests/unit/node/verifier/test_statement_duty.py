@@ -59,13 +59,15 @@ class StatedWorld:
     def show(self, told: Statement) -> None:
         """The statement is on chain."""
         self.workers.ledger.requests[compute_statement_id(told)] = make_shown(StageStatus.CHALLENGED)
+        ends, positions = (bytes(32), bytes(32)), told.positions
         stages = tuple(
-            RequestStage(one.worker, bytes(32), one.start, one.end, 1, 1, 1, bytes(32), bytes(32), told.positions)
-            for one in told.path
+            RequestStage(one.worker, bytes(32), one.start, one.end, 1, 1, 1, *ends, positions) for one in told.path
         )
         self.verifier.request = compute_statement_id(told)
         self.verifier.chain.request = dataclasses.replace(
             self.verifier.chain.request,
+            prompt_tokens=told.prompt_tokens,
+            tokens=told.tokens,
             positions=told.positions,
             windows=0,
             root=told.root,
@@ -92,14 +94,25 @@ def world(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> StatedWorld:
 
 @pytest.mark.parametrize(
     ("point", "expected"),
-    [(0, (0, 0)), (31, (0, 0)), (32, (0, 1)), (50, (0, 1)), (51, (1, 0)), (119, (1, 2)), (120, (2, 0)), (163, (2, 1))],
+    [
+        (0, (0, 0)),
+        (31, (0, 0)),
+        (32, (0, 1)),
+        (39, (0, 1)),
+        (40, (1, 0)),
+        (119, (2, 1)),
+        (120, (0, 1)),
+        (132, (1, 1)),
+        (157, (1, 2)),
+        (166, (2, 1)),
+    ],
 )
 @pytest.mark.parametrize("stage", [0, 1, 2])
 async def test_the_window_of_the_drawn_position_is_judged(
     world: StatedWorld, stage: int, point: int, expected: tuple[int, int]
 ) -> None:
     told = await world.settle()
-    assert told.positions == 164
+    assert (told.prompt_tokens, told.tokens) == (120, 47), "points: the prompts of all, then the tokens"
     assert await world.draw(stage, point) is Outcome.PASS
     assert world.judged == [expected]
 

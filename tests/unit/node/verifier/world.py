@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
+from typing import Any
 
 import pytest
 import trio
@@ -28,7 +30,7 @@ from tests.property.inference.serving.harness import SESSION_KEY, WORKER_KEYS, P
 
 ACCOUNT = b"v" * 32
 PROMPT = tuple(range(100, 145))
-DEADLINE = 20
+START, DEADLINE = 5, 20
 BEACON = b"b" * 32
 PASS = Judgement(Outcome.PASS, 0, 0, b"\x01" * FINGERPRINT_BYTES)
 
@@ -93,7 +95,7 @@ class FakeChain:
 
     request: Request
     genesis: bytes = bytes(32)
-    height: int = 5
+    height: int = START
     challenges: dict[bytes, OpenChallenge] = field(default_factory=dict)
     addresses: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
     submitted: list[Call] = field(default_factory=list)
@@ -256,3 +258,22 @@ class World:
 
     def address(self, stage: int) -> str:
         return WORKER_KEYS[stage].public_key.hex()[:4]
+
+
+async def run_inline(work: Callable[..., Any], *args: Any, **_: Any) -> Any:
+    """Instead of a thread: virtual time does not pass meanwhile."""
+    await trio.lowlevel.checkpoint()
+    return work(*args)
+
+
+async def run_blocks(world: World, until: int, gone: int = 0, back: int = 0) -> None:
+    """The duty runs while a block comes every second; from block `gone` to `back` the node is away."""
+    async with trio.open_nursery() as nursery:
+        world.chain.is_reachable = not gone <= world.chain.height < back
+        nursery.start_soon(world.duty.run)
+        while world.chain.height < until:
+            await trio.sleep(1)
+            world.note_landed()
+            world.chain.height += 1
+            world.chain.is_reachable = not gone <= world.chain.height < back
+        nursery.cancel_scope.cancel()

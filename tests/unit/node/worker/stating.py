@@ -108,7 +108,7 @@ class LedgerAccount:
     failures: list[Exception] = field(default_factory=list)
     results: dict[bytes, Exception] = field(default_factory=dict)
 
-    async def send(self, call: Settle | SettleStatement) -> bytes:
+    async def send(self, call: Settle | SettleStatement, *_: Any) -> bytes:
         await trio.lowlevel.checkpoint()
         if self.failures:
             raise self.failures.pop(0)

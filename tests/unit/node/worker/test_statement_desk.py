@@ -21,7 +21,7 @@ from proto_specs.types.calls import Outcome, SettleStatement
 from proto_specs.types.request import Opening, OpeningRequest
 from proto_specs.types.statement import Statement, compute_statement_id, is_statement_signed
 from proto_specs.types.statement_wire import StatementProposal, StatementRefusal, StatementRefused
-from proto_specs.types.sum_tree import SumNode
+from proto_specs.types.sum_tree import SumNode, locate
 from tests.property.inference.serving.harness import SESSION_KEY, make_manifest
 from tests.unit.node.worker.stating import STAGES, Stating, propose, propose_leaves
 from tests.unit.node.worker.world import SESSION, change_session, change_worker
@@ -179,7 +179,7 @@ async def test_few_wait_for_their_turn(world: Stating) -> None:
 
 def commit(statement: Statement, model: bytes) -> CommittedStatement:
     stages = tuple((one.worker, one.start, one.end) for one in statement.path)
-    root = SumNode(statement.root, statement.positions)
+    root = SumNode(statement.root, statement.prompt_tokens, statement.tokens)
     return CommittedStatement(statement.genesis, statement.session, model, stages, statement.requests, root)
 
 
@@ -201,14 +201,15 @@ async def test_every_position_is_opened_after_a_restart(world: Stating) -> None:
     world.restart()
     seen = set()
     for stage in range(STAGES):
-        for point in range(0, statement.positions, 7):
+        for point in range(0, statement.prompt_tokens + statement.tokens, 3):
             opening = await open_point(world, stage, statement, point)
             committed = commit(statement, opening.order.order.model)
             args = (committed, stage, point, SESSION_KEY.public_key, make_manifest())
             found = authenticate_statement_opening(opening, *args)
-            before = [one.own_positions for one in proposal.leaves[: opening.place.index]]  # type: ignore[union-attr]
-            within = point - sum(before)
-            assert found.window_start <= within < found.window_start + 32
+            assert opening.place is not None
+            position = locate(opening.place, len(proposal.leaves), committed.root, point)
+            assert position is not None
+            assert found.window_start <= position < found.window_start + 32
             seen.add((stage, found.order.sequence, found.window_start))
     assert len({one[1] for one in seen}) == 3
     assert len(seen) == STAGES * 7
@@ -230,7 +231,7 @@ async def test_only_the_drawn_point_is_opened(world: Stating) -> None:
         with pytest.raises(OpeningUnavailable):
             await world.archives[1].open(asked)
     world.ledger.challenge = SimpleNamespace(window=0, point=10**9, outcome=None)
-    with pytest.raises(OpeningUnavailable, match="no position"):
+    with pytest.raises(OpeningUnavailable, match="no point"):
         await world.archives[1].open(encode(OpeningRequest(made, 1, 0, 10**9)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -86,16 +87,36 @@ def test_a_statement_costs_what_its_requests_cost_one_by_one(world: World) -> No
     ]
 
 
-def test_a_point_of_all_positions_is_drawn(world: World) -> None:
+def test_a_point_is_drawn_by_what_it_costs(world: World) -> None:
     call = state_requests(world, range(COUNT))
     drawn = settle(world, call)
     assert [one.stage for one in drawn] == [0, 1, 2]
+    request = queries.read_request(world.chain.state, get_id(call))
+    assert request is not None
     for one in drawn:
-        beacon, places = compute_beacon(world.chain.height), range(COUNT * 99)
-        assert (one.window, one.point) == (0, draws.compute_draw(beacon, get_id(call), one.stage, 1_000_000, places))
+        stage, beacon = request.stages[one.stage], compute_beacon(world.chain.height)
+        assert (stage.gross, stage.prompt_gross) == (COUNT * GROSS, COUNT * 2 * 40 * PRICE // 2)
+        point = draws.compute_point(beacon, get_id(call), one.stage, stage, request)
+        assert point is not None
+        assert (one.window, one.point) == (0, point)
+        assert 0 <= point < COUNT * (40 + 60)
         challenge = queries.read_challenge(world.chain.state, one.challenge)
         assert challenge is not None
-        assert (challenge.request, challenge.window, challenge.point) == (get_id(call), 0, one.point)
+        assert (challenge.request, challenge.window, challenge.point) == (get_id(call), 0, point)
+
+
+@pytest.mark.parametrize(("prompt_tokens", "tokens"), [(40, 60), (3, 1), (1, 0), (7, 500)])
+@pytest.mark.parametrize(("prompt_price", "price"), [(1, 1), (2, 9), (9, 2), (1, 1_000)])
+def test_every_nmyl_draws_what_it_pays_for(prompt_tokens: int, tokens: int, prompt_price: int, price: int) -> None:
+    """Over all nmyl of a stage each prompt position and each token is drawn as often as it costs."""
+    layers = 2
+    prompt_gross, gross = (
+        layers * prompt_tokens * prompt_price,
+        layers * (prompt_tokens * prompt_price + tokens * price),
+    )
+    counted = Counter(draws.compute_paid(nmyl, gross, prompt_gross, prompt_tokens, tokens) for nmyl in range(gross))
+    expected = dict.fromkeys(range(prompt_tokens), layers * prompt_price)
+    assert counted == {**expected, **{prompt_tokens + one: layers * price for one in range(tokens)}}
 
 
 def test_verdicts_move_the_money_of_all_requests(world: World) -> None:
