@@ -53,8 +53,20 @@ class EngineError(ModelError):
     """A stage cannot compute what was asked: unknown request, wrong position, wrong input."""
 
 
+class RowsOutOfRange(EngineError):
+    """Hidden states are larger than the model was calibrated for. Whoever got them must not sign for them."""
+
+
+class UnjudgeableError(EngineError):
+    """A verifier's own rows are nothing to compare with: no verdict follows, and nobody is at fault."""
+
+
 class GoldenError(EngineError):
     """This machine does not compute a model's layers as the model's golden windows say. It must not serve them."""
+
+
+class CalibrationError(ModelError):
+    """A model cannot be calibrated as asked, or no threshold tells honest work from any cheat."""
 
 
 class DeviceError(EngineError):

@@ -23,6 +23,9 @@ DISTANCE_PPB_MAX = 10**12
 SCALE_FLOOR = 2.0**-4
 """The least scale of a channel as a share of the median channel: near-zero channels would amplify noise."""
 
+HALF_UNIT = 2.0**-24
+"""Half a unit in the last place of fp32, relative."""
+
 PROJECTION_UNIT = 2.0**22
 """Fixed-point steps of a projection per standard deviation of a typical bucket."""
 
@@ -70,6 +73,20 @@ def compute_distance(claimed_out: Rows, own_out: Rows, own_in: Rows, scale: Scal
         raise FingerprintError("the recomputed delta of the window is zero")
     relative = math.sqrt(float(np.sum(np.square(error))) / size)
     return min(math.ceil(relative * PPB), DISTANCE_PPB_MAX)
+
+
+def compute_rounding(own_out: Rows, own_in: Rows, scale: Scale, roundings: int) -> int:
+    """What of a window's distance `roundings` fp32 roundings of sums as large as its rows may make, in ppb, rounded up.
+
+    A sum is off by half a unit in the last place at most, 2^-24 of its size. On rows of the usual size that is below
+    any threshold; on much larger ones it is all there is to the difference between two honest machines.
+    """
+    larger = np.maximum(np.abs(own_out), np.abs(own_in)).astype(np.float64)
+    error = roundings * HALF_UNIT * larger / scale
+    size = float(np.sum(np.square(compute_delta(own_out, own_in) / scale)))
+    if size == 0.0:
+        raise FingerprintError("the recomputed delta of the window is zero")
+    return min(math.ceil(math.sqrt(float(np.sum(np.square(error))) / size) * PPB), DISTANCE_PPB_MAX)
 
 
 def compute_projection(delta: Delta, scale: Scale, seed: bytes) -> bytes:

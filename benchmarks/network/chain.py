@@ -49,6 +49,11 @@ class ToldChain:
         await trio.lowlevel.checkpoint()
         return None
 
+    async def find_unjudgeable(self, _model: bytes, _client: bytes, _operators: Sequence[bytes]) -> int | None:
+        """See AdmissionView."""
+        await trio.lowlevel.checkpoint()
+        return None
+
     async def get_worker(self, worker: bytes, *, fresh: bool = False) -> WorkerEntry | None:
         """See ChainView."""
         await trio.lowlevel.checkpoint()

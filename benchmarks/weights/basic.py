@@ -18,7 +18,7 @@ ALICE, BOB = get_payer(0), get_payer(1)
 AMOUNT = 10_000_000
 _CHANGES = (
     ("balances.existential_deposit", 2_000_000),
-    ("inference.probation_passes", 4),
+    ("inference.probation_value", 500_001),
     ("inference.session_notice_blocks", 11),
     ("inference.session_expiry_blocks", 3_601),
     ("inference.session_deposit_min", 1_000_001),

@@ -9,17 +9,19 @@ from benchmarks.manifests import build_manifest
 from benchmarks.weights.sample import NOTHING, Measurement, Sample
 from benchmarks.weights.serving import CLIENT, SESSION_KEY, Serving, build_verdict
 from benchmarks.weights.worlds import MYL, SEATS, VALIDATORS, get_payer, get_validator
-from consensus.runtime.inference.state import challenges, due
+from consensus.runtime.inference.state import SEQUENCES_CHUNK, challenges, due
 from genesis.dev import DevIdentity
 from proto_specs.codec import encode
 from proto_specs.hashing import Tag, hash_tagged
-from proto_specs.limits import COMMITTEE_MAX, MODEL_LAYERS_MAX, STAGES_MAX, WORKER_ADDRESSES_MAX
+from proto_specs.limits import COMMITTEE_MAX, MODEL_LAYERS_MAX, STAGES_MAX, STATEMENT_REQUESTS_MAX, WORKER_ADDRESSES_MAX
 from proto_specs.types import calls
 from proto_specs.types.promise_calls import JoinSettlement, PromisedByOrder, ReportDoublePromise
 from proto_specs.types.request import Leaf, sign_order, sign_output
 
 NEWCOMER = get_payer(110)
 STAGES = (1, 8, 24, STAGES_MAX)
+CHUNKS = (1, 8, 64)
+Settling = calls.Settle | calls.SettleStatement
 
 
 def measure() -> Iterator[Measurement]:
@@ -29,8 +31,18 @@ def measure() -> Iterator[Measurement]:
     yield from _measure_sessions()
     for is_silent, scenario in ((True, "a silent committee"), (False, "a committee that commits and never reveals")):
         for stages in STAGES:
-            sample = _measure_settlement(stages, is_silent=is_silent)
-            yield Measurement("Settle", scenario, "stages", stages, sample)
+            serving = _serve(stages)
+            call: Settling = serving.build_settlement()
+            yield Measurement("Settle", scenario, "stages", stages, _measure_settlement(serving, call, is_silent))
+        for stages in STAGES:
+            serving = _serve(stages, SEQUENCES_CHUNK)
+            call = serving.build_statement(1)
+            sample = _measure_settlement(serving, call, is_silent)
+            yield Measurement("SettleStatement", scenario, "stages", stages, sample)
+    for chunks in CHUNKS:
+        serving = _serve(1, STATEMENT_REQUESTS_MAX)
+        sample = _measure_settlement(serving, serving.build_statement(chunks), is_silent=True)
+        yield Measurement("SettleStatement", "numbers in many chunks", "chunks", chunks, sample)
     for stages in STAGES:
         yield Measurement("JoinSettlement", "one stage", "path", stages, _measure_joining(stages, 1))
         yield Measurement("JoinSettlement", "a silent committee", "stages", stages, _measure_joining(stages, stages))
@@ -59,6 +71,12 @@ def _measure_registrations() -> Iterator[Measurement]:
     last = max((get_validator(number) for number in range(VALIDATORS)), key=lambda one: one.consensus_key.public_key)
     verifying = calls.RegisterVerifier(hash_tagged(Tag.MANIFEST, second.manifest))
     yield Measurement("RegisterVerifier", "last of the set", "", 0, rig.measure_call(last, verifying))
+    rig.block((last, verifying))
+    leaving = calls.UnregisterVerifier(verifying.model)
+    sample = rig.measure_call(last, leaving)
+    rig.block((last, leaving))
+    rig.skip_to(rig.height + rig.spec.params.inference.verifier_notice_blocks - 1)
+    yield Measurement("UnregisterVerifier", "until it is drawn no more", "", 0, sample + rig.measure_hooks())
     retire = calls.RetireWorker(operator.worker_key.public_key)
     sample = rig.measure_call(operator, retire)
     rig.block((operator, retire))
@@ -95,16 +113,26 @@ def _measure_sessions() -> Iterator[Measurement]:
     yield Measurement("OpenSession", "until it is forgotten", "", 0, sample + _sum_deadlines(serving))
 
 
-def _measure_settlement(stages: int, *, is_silent: bool) -> Sample:
-    """Measure a request: settled, drawn in every stage, resolved at the deadlines, forgotten.
+def _serve(stages: int, requests_max: int = 1) -> Serving:
+    """A setting in which no verifier is left for another round."""
+    return Serving(
+        stages,
+        verifiers=SEATS,
+        requests_max=requests_max,
+        committee_size=SEATS,
+        fails_min=1,
+        contest_committee_size=0,
+        retention_blocks=100,
+        session_expiry_blocks=300,
+    )
+
+
+def _measure_settlement(serving: Serving, call: Settling, is_silent: bool) -> Sample:
+    """Measure a settlement: settled, drawn in every stage, resolved at the deadlines, forgotten with its session.
 
     No verifier is left for another round: the members whose silence calls it are slashed and pay for it (contest.py).
     """
-    serving = Serving(
-        stages, verifiers=SEATS, committee_size=SEATS, fails_min=1, contest_committee_size=0, retention_blocks=100
-    )
     rig = serving.rig
-    call = serving.build_settlement()
     sample = rig.measure_call(serving.workers[0], call)
     rig.block((serving.workers[0], call))
     rig.skip_to(rig.height + 1)

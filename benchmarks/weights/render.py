@@ -10,6 +10,8 @@ from benchmarks.weights.sample import Sample
 
 PATH = Path(__file__).parents[2] / "consensus" / "runtime" / "weights_table.py"
 
+LINE_MAX = 120
+
 _TEXT = '''"""Made by `make weights` of what benchmarks/weights/measured.json records: never change this file by hand.
 
 Measured on {cpu}, CPython {python}, with a state of {accounts:,} accounts.
@@ -58,8 +60,12 @@ def render(table: Table, machine: dict[str, Any], assumed: dict[str, int], accou
 
 
 def _render_call(name: str, costs: dict[str, Sample]) -> str:
-    inner = ", ".join(f'"{component}": {_render_cost(cost)}' for component, cost in sorted(costs.items()))
-    return f'    "{name}": {{{inner}}},'
+    """On one line, or where that is too long each component on its own, as the formatter would write it."""
+    parts = [f'"{component}": {_render_cost(cost)}' for component, cost in sorted(costs.items())]
+    line = f'    "{name}": {{{", ".join(parts)}}},'
+    if len(line) <= LINE_MAX:
+        return line
+    return "\n".join([f'    "{name}": {{', *(f"        {one}," for one in parts), "    },"])
 
 
 def _render_cost(cost: Sample) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.manifests import build_manifest
 from benchmarks.weights.rig import Rig
 from benchmarks.weights.worlds import MYL, VALIDATORS, build_spec, get_payer, get_validator
+from consensus.runtime.inference.state import SEQUENCES_CHUNK
 from genesis.dev import DevIdentity, get_dev_identity
 from proto_specs.codec import encode
 from proto_specs.hashing import Tag, hash_tagged
@@ -14,6 +15,8 @@ from proto_specs.limits import (
     LOGIT_BIAS_MAX,
     LOGPROBS_MAX,
     PEER_ID_BYTES_MAX,
+    STATEMENT_REQUESTS_MAX,
+    STATEMENT_SPANS_MAX,
     STOP_BYTES_MAX,
     STOPS_MAX,
     WORKER_ADDRESSES_MAX,
@@ -35,6 +38,13 @@ from proto_specs.types.request import (
     sign_voucher,
 )
 from proto_specs.types.sampling import GrammarKind, SamplingParams, TokenBias, make_grammar
+from proto_specs.types.statement import (
+    SignedStatement,
+    Span,
+    Statement,
+    sign_statement_as_client,
+    sign_statement_as_worker,
+)
 from proto_specs.types.verdict import VerdictPreimage, compute_commitment
 
 CLIENT = get_payer(100)
@@ -65,7 +75,7 @@ _ADDRESSES = ("/" + "a" * (ADDRESS_BYTES_MAX - 1),) * WORKER_ADDRESSES_MAX
 class Serving:
     """A worker for each layer, each with its own operator; `verifiers` validators verify; a session is open."""
 
-    def __init__(self, stages: int, verifiers: int = VALIDATORS, **params: int) -> None:
+    def __init__(self, stages: int, verifiers: int = VALIDATORS, requests_max: int = 1, **params: int) -> None:
         self.rig = Rig(build_spec(**params))
         self.workers = [get_payer(number) for number in range(stages)]
         manifest = build_manifest(stages)
@@ -75,7 +85,7 @@ class Serving:
         known = (get_validator(number) for number in range(verifiers))
         self.rig.block(*((one, calls.RegisterVerifier(self.model)) for one in known))
         self.session = compute_session_id(CLIENT.account, self.rig.read_nonce(CLIENT))
-        self.rig.block((CLIENT, self.build_session()))
+        self.rig.block((CLIENT, self.build_session(requests_max)))
 
     def build_session(self, requests_max: int = 1) -> calls.OpenSession:
         """The call that opens a session, which closes by itself after `requests_max` requests."""
@@ -104,10 +114,7 @@ class Serving:
 
     def build_settlement(self) -> calls.Settle:
         """The settlement of the session's first request, over all workers."""
-        path = tuple(
-            PathStage(worker.worker_key.public_key, index, index + 1, PRICE // 2, PRICE)
-            for index, worker in enumerate(self.workers)
-        )
+        path = self._build_path()
         order = Order(
             genesis=self.rig.genesis.hash,
             session=self.session,
@@ -136,6 +143,38 @@ class Serving:
         )
         voucher = Voucher(request, TOKENS, hash_tagged(Tag.TOKENS, b"tokens"), True)
         return calls.Settle(sign_order(order, SESSION_KEY), sign_voucher(voucher, SESSION_KEY), roots)
+
+    def build_statement(self, chunks: int) -> calls.SettleStatement:
+        """A statement over all workers, of as many requests as fit into the chunks of numbers, but two.
+
+        Numbers and slices have as many gaps as there may be. The chain never sees the requests, so there are none.
+        """
+        gaps = STATEMENT_SPANS_MAX - 1
+        numbers = tuple(Span(2 * one, 2 * one + 1) for one in range(gaps))
+        numbers = (*numbers, Span(2 * gaps, min(chunks * SEQUENCES_CHUNK - 2, STATEMENT_REQUESTS_MAX)))
+        requests = sum(one.end - one.start for one in numbers)
+        slices = tuple(Span(2 * one, 2 * one + 1) for one in range(gaps))
+        statement = Statement(
+            genesis=self.rig.genesis.hash,
+            session=self.session,
+            path=self._build_path(),
+            requests=requests,
+            prompt_tokens=requests,
+            tokens=requests,
+            positions=requests,
+            sequences=numbers,
+            slices=(*slices, Span(2 * gaps, 100 * MYL)),
+            root=hash_tagged(Tag.STATEMENT_NODE, b"root"),
+        )
+        signatures = tuple(sign_statement_as_worker(statement, one.worker_key) for one in self.workers)
+        client_signature = sign_statement_as_client(statement, SESSION_KEY)
+        return calls.SettleStatement(SignedStatement(statement, client_signature, signatures))
+
+    def _build_path(self) -> tuple[PathStage, ...]:
+        return tuple(
+            PathStage(worker.worker_key.public_key, index, index + 1, PRICE // 2, PRICE)
+            for index, worker in enumerate(self.workers)
+        )
 
 
 def build_verdict(challenge: bytes, who: DevIdentity, place: int) -> tuple[calls.CommitVerdict, calls.RevealVerdict]:

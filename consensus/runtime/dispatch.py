@@ -47,6 +47,7 @@ HANDLERS: dict[type, Handler] = {
     calls.LeaveWorker: absence.leave_worker,
     calls.ReportAbsent: absence.report_absent,
     calls.RegisterVerifier: inference.register_verifier,
+    calls.UnregisterVerifier: inference.unregister_verifier,
     calls.OpenSession: sessions.open_session,
     calls.TopUpSession: sessions.top_up_session,
     calls.CloseSession: sessions.close_session,

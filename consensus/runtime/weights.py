@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from consensus.runtime import weights_table as table
+from consensus.runtime.inference.sequences import count_chunks
 from proto_specs.types import calls
 from proto_specs.types.chain import Transaction
 from proto_specs.types.promise_calls import JoinSettlement, ReportDoublePromise
@@ -32,6 +33,10 @@ COMPONENTS: dict[type, dict[str, SizeOf]] = {
     calls.RegisterWorker: {"addresses": lambda call: len(call.addresses)},
     calls.UpdateWorker: {"addresses": lambda call: len(call.addresses)},
     calls.Settle: {"stages": lambda call: max(len(call.stage_roots), len(call.order.order.path))},
+    calls.SettleStatement: {
+        "stages": lambda call: max(len(call.statement.worker_signatures), len(call.statement.statement.path)),
+        "chunks": lambda call: count_chunks(call.statement.statement.sequences),
+    },
     JoinSettlement: {
         "path": lambda call: len(call.order.order.path),
         "stages": lambda call: len(call.stage_roots),

@@ -148,7 +148,8 @@ class StageBatcher:
         self._scheduler.resume(request_id, self._engine.get_length(request_id), position)
 
     def check(self, payload: bytes) -> None:
-        """Raises WireDtypeError or EngineError for what are no rows of this shard's input, or beyond their range."""
+        """Raises WireDtypeError or EngineError for what are no rows of this shard's input, RowsOutOfRange beyond their
+        range."""
         validate_rows(self._shard, self._decode(payload))
 
     def submit(self, request_id: bytes, start: int, count: int, payload: bytes, draft: tuple[int, ...] = ()) -> None:

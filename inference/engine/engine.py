@@ -18,7 +18,7 @@ from inference.engine.kv_memory import KvCache, KvMemory
 from inference.engine.kv_slots import KvSlots
 from inference.engine.ort import ShardSession, require_device
 from inference.engine.replay import ReplayRecord
-from inference.engine.rows import Rows, StageOutput
+from inference.engine.rows import Hidden, Rows, StageOutput
 from inference.errors import EngineError, KvExhaustedError, ModelError
 from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore, find_unit
@@ -206,6 +206,11 @@ class StageEngine:
                 if isinstance(answers[place], StageOutput):
                     self._remember(call)
         return tuple(answers[place] for place in range(len(calls)))
+
+    def run_aside(self, rows: Rows) -> Hidden:
+        """The output of rows of no request, [n,C]: beside the budget, for as long as it takes. Raises as `run`."""
+        with self._lock:
+            return self.session.run(self.session.open_kv(len(rows)), rows).hidden
 
     def _prepare(self, call: ForwardCall) -> KvCache:
         sequence = self._get(call.request_id)

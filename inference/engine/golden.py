@@ -27,7 +27,8 @@ RANGE_SLACK = 16
 """Rows may hold values so many times the largest of the golden window: outliers differ with the text."""
 
 _DOMAIN = b"myelin/golden"
-_RANGE_MAX = 2**32 - 1
+RANGE_MAX = 2**32 - 1
+"""A range is an integer of 32 bits."""
 
 
 def make_golden_tokens(vocab: int) -> Rows:
@@ -53,7 +54,7 @@ def compute_golden(manifest: Manifest, directory: Path, threads: int = 1) -> Ite
 
 def compute_range(rows: Rows) -> int:
     """How large values at a boundary may be whose golden rows these are."""
-    return min(int(np.ceil(np.abs(rows).max() * RANGE_SLACK)) or 1, _RANGE_MAX)
+    return min(int(np.ceil(np.abs(rows).max() * RANGE_SLACK)) or 1, RANGE_MAX)
 
 
 def read_golden(store: ShardStore, model_id: bytes, manifest: Manifest, boundary: int) -> Rows:

@@ -21,8 +21,9 @@ from inference.engine.device import CPU, Device
 from inference.engine.embedding import EmbeddingTable
 from inference.engine.kv_memory import KvCache, KvMemory
 from inference.engine.rows import Hidden, Rows, StageOutput, validate_rows
+from inference.engine.way import Way
 from inference.errors import EngineError
-from inference.model.families.rope import Rotary
+from inference.model.families.rope import Rotary, compute_tables
 from inference.model.graph.build import build_graph, list_pieces
 from inference.model.graph.kit import GIVEN_SHAPE
 from inference.model.graph.provider import Provider
@@ -50,7 +51,9 @@ BINDINGS_MAX = 256
 class ShardSession:
     """Layers [start, end) loaded for computation. Not thread-safe: one call at a time."""
 
-    def __init__(self, shard: ShardRange, directory: Path, threads: int = 1, device: Device = CPU) -> None:
+    def __init__(
+        self, shard: ShardRange, directory: Path, threads: int = 1, device: Device = CPU, way: Way = Way.USUAL
+    ) -> None:
         """Load the shard from the unit files in `directory`. Raises EngineError when the runtime cannot.
 
         Raises DeviceError when `device` cannot be used: all is computed there or nothing.
@@ -71,7 +74,7 @@ class ShardSession:
         where = f"layers [{shard.start}, {shard.end}) from {directory} on {device}"
         try:
             self._embedding = EmbeddingTable(shard, directory) if shard.is_first else None
-            self._pieces = [_Piece(one, directory, threads, device, tables) for one in list_pieces(shard)]
+            self._pieces = [_Piece(one, directory, threads, device, tables, way) for one in list_pieces(shard)]
         except (OSError, ValueError) as error:
             raise EngineError(f"cannot load {where}: {error}") from error
         except Exception as error:  # the runtime raises a dozen unrelated classes, all derived from Exception alone
@@ -87,13 +90,14 @@ class ShardSession:
         """KV memory for one sequence of up to `capacity` positions. Raises EngineError beyond the context."""
         return KvCache(self.make_memory(1, capacity), 0)
 
-    def run(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...] = ()) -> StageOutput:
+    def run(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...] = (), of_any_size: bool = False) -> StageOutput:
         """Extend the sequence by `rows` ([n] uint32 tokens or [n,C] fp32) and return their outputs.
 
         `logit_rows` are indices into this call's rows; only a last shard answers them. Raises EngineError for rows of
-        another kind or width, NaN, indices out of range, or more positions than the memory holds.
+        another kind or width, NaN, indices out of range, or more positions than the memory holds; RowsOutOfRange for
+        values beyond what the model was calibrated for, unless they may be `of_any_size`.
         """
-        self._check(kv, rows, logit_rows)
+        self._check(kv, rows, logit_rows, of_any_size)
         before = kv.length
         try:
             pieces = [
@@ -152,8 +156,8 @@ class ShardSession:
                 kv.length = length
             raise
 
-    def _check(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...]) -> None:
-        validate_rows(self.shard, rows)
+    def _check(self, kv: KvCache, rows: Rows, logit_rows: tuple[int, ...], of_any_size: bool = False) -> None:
+        validate_rows(self.shard, rows, of_any_size)
         count = len(rows)
         if kv.length + count > kv.capacity:
             raise EngineError(f"{kv.length} + {count} positions exceed the {kv.capacity} reserved")
@@ -222,7 +226,7 @@ class _RotaryTables:
         """Tables of at least so many positions, as the graph names them, and the numbers of the positions."""
         if positions > self._positions:
             self._positions = max(_TABLE_POSITIONS_MIN, 1 << (positions - 1).bit_length())
-            tables: dict[str, NDArray[Any]] = {**compute_rotary_tables(self._rotaries, self._positions)}
+            tables: dict[str, NDArray[Any]] = {**compute_tables(self._rotaries, self._positions)}
             tables["places"] = np.arange(self._positions, dtype=np.int64)
             place = (self._device.provider.value, self._device.number)
             make = onnxruntime.OrtValue.ortvalue_from_numpy
@@ -250,7 +254,9 @@ class _Step:
 class _Piece:
     """Layers of a shard that are one graph."""
 
-    def __init__(self, shard: ShardRange, directory: Path, threads: int, device: Device, tables: _RotaryTables) -> None:
+    def __init__(
+        self, shard: ShardRange, directory: Path, threads: int, device: Device, tables: _RotaryTables, way: Way
+    ) -> None:
         self._shard = shard
         self._device = device
         self._is_on_device = device.provider is Provider.CUDA
@@ -259,6 +265,8 @@ class _Piece:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _ERROR_SEVERITY
+        if way is Way.UNOPTIMISED:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         for key, value in {
             "session.intra_op.allow_spinning": "0",
             "session.model_external_initializers_file_folder_path": str(directory),
@@ -269,7 +277,7 @@ class _Piece:
         providers: list[Any] = ["CPUExecutionProvider"]
         if self._is_on_device:
             providers = [(cuda.PROVIDER, cuda.make_provider_options(device))]
-        graph = build_graph(shard, device.provider)
+        graph = build_graph(shard, Provider.CUDA if way is Way.PLAIN else device.provider)
         self._session = onnxruntime.InferenceSession(graph, options, providers=providers)
         if self._is_on_device:
             self._check_placement()
@@ -384,13 +392,3 @@ def _join(pieces: list[StageOutput], logit_rows: tuple[int, ...]) -> StageOutput
         np.concatenate(embedded) if embedded else None,
         np.concatenate(logits)[order] if logits else None,
     )
-
-
-def compute_rotary_tables(rotaries: Mapping[str, Rotary], positions: int) -> dict[str, Hidden]:
-    """cos.NAME and sin.NAME of position x frequency, [positions, dims / 2]; in fp64, rounded once to fp32."""
-    tables: dict[str, Hidden] = {}
-    for name, rotary in rotaries.items():
-        angle = np.arange(positions, dtype=np.float64)[:, None] * rotary.frequencies
-        tables[f"cos.{name}"] = (np.cos(angle) * rotary.factor).astype(np.float32)
-        tables[f"sin.{name}"] = (np.sin(angle) * rotary.factor).astype(np.float32)
-    return tables

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.errors import EngineError
+from inference.errors import EngineError, RowsOutOfRange
 from inference.model.graph.shard import ShardRange
 
 Tokens = NDArray[np.uint32]
@@ -29,8 +29,11 @@ class StageOutput:
     logits: Hidden | None
 
 
-def validate_rows(shard: ShardRange, rows: Rows) -> None:
-    """Raises EngineError unless `rows` is [n] uint32 ids of the vocabulary, or [n,C] fp32 in the range, with n >= 1."""
+def validate_rows(shard: ShardRange, rows: Rows, of_any_size: bool = False) -> None:
+    """Raises EngineError unless `rows` is [n] uint32 ids of the vocabulary, or finite [n,C] fp32, with n >= 1.
+
+    Raises RowsOutOfRange as `validate_range`, unless the values may be `of_any_size`.
+    """
     architecture = shard.architecture
     if shard.is_first:
         if rows.ndim != 1 or rows.dtype != np.uint32 or not rows.size:
@@ -42,9 +45,21 @@ def validate_rows(shard: ShardRange, rows: Rows) -> None:
         raise EngineError(f"this shard takes [n, {architecture.hidden}] fp32, not {rows.dtype} {list(rows.shape)}")
     if not np.isfinite(rows).all():
         raise EngineError("hidden states hold NaN or infinity: the sender's stage is broken")
+    if not of_any_size:
+        validate_range(shard, rows)
+
+
+def validate_range(shard: ShardRange, rows: Rows) -> None:
+    """Raises RowsOutOfRange where rows of a shard's input are larger than its boundary was calibrated for.
+
+    Such rows swallow what the shard adds to them, so nothing it computes of them could be judged. Exact: whoever sent
+    them, worker and verifier find the same.
+    """
     ranges = shard.manifest.ranges
-    if ranges and (largest := float(np.abs(rows).max())) > ranges[shard.start - 1]:
-        raise EngineError(
+    if shard.is_first or not ranges:
+        return
+    if (largest := float(np.abs(rows).max())) > ranges[shard.start - 1]:
+        raise RowsOutOfRange(
             f"hidden states reach {largest:.3g}, the model was calibrated for {ranges[shard.start - 1]}:"
             " the sender's stage is broken"
         )

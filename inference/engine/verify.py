@@ -6,26 +6,38 @@ prefill of positions 0..end is the whole cost; no state is kept.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from inference.decoding.chooser import TokenChooser
 from inference.engine.ort import ShardSession
-from inference.engine.rows import Hidden, Rows
+from inference.engine.rows import Hidden, Rows, validate_range
 from inference.engine.wire_dtype import encode_rows
-from inference.errors import EngineError, FingerprintError, WireDtypeError
+from inference.errors import (
+    EngineError,
+    FingerprintError,
+    RowsOutOfRange,
+    UnjudgeableError,
+    WireDtypeError,
+)
 from inference.fingerprint import (
     Delta,
     Scale,
     compute_delta,
     compute_distance,
     compute_projection,
+    compute_rounding,
     compute_scale,
 )
+from inference.model.graph.shard import ShardRange
+from inference.rounding import compute_excess
 from proto_specs.types.manifest import ExecutionProfile, WireDtype
 
 _MICRO = 1_000_000
+ROUNDINGS_PER_LAYER = 4
+"""A layer adds to the residual stream twice, and two machines round each of these sums."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +87,10 @@ def verify_window(
     `inputs` are uint32 token ids [P] or fp32 hidden states [P,C] with P = window_start + n; `seed` (32 bytes) is that
     of the projection; `sampled` is for a last shard whose window holds generated tokens.
     `claimed` are the values that were sent, in the session's wire dtype; the recomputed rows are never rounded.
-    Raises EngineError when the inputs are not rows of this shard, or its output does not fit the wire dtype or changes
-    nothing (there is no verdict then), FingerprintError when the claimed rows are not finite rows of the window's shape
-    (the verdict is a fail: NaN never matches).
+    Rows that the wire rounds to the claimed ones pass, whatever they are. Raises UnjudgeableError where others have
+    nothing to be compared with (fingerprint.md, section 3): nobody is at fault then. Raises EngineError when the
+    inputs are not rows of this shard or it cannot run here, FingerprintError when the claimed rows are not finite rows
+    of the window's shape (the verdict is a fail: NaN never matches).
     """
     positions = len(inputs)
     if not 0 <= window_start < positions:
@@ -85,27 +98,72 @@ def verify_window(
     if sampled is not None and not (session.shard.is_last and window_start <= sampled.start):
         raise EngineError("sampled tokens are judged on a last shard, from the window's own positions")
     first = positions if sampled is None else min(sampled.start, positions)
-    output = session.run(session.open_kv(positions), inputs, tuple(range(first, positions)))
-    own = output.hidden
+    output = session.run(session.open_kv(positions), inputs, tuple(range(first, positions)), True)
     entered = inputs.astype(np.float32, copy=False) if output.embedded is None else output.embedded
     window = slice(window_start, positions)
-    delta, scale = _compute_reference(own, entered, window, session.wire_dtype)
-    distance = compute_distance(claimed, own[window], entered[window], scale, session.wire_dtype)
+    _require_rows(claimed, output.hidden[window])
+    if output.logits is not None and not np.isfinite(output.logits).all():
+        raise UnjudgeableError("the recomputed logits hold NaN or infinity: no token follows from them")
     mismatches = () if sampled is None else _compare_tokens(sampled, output.logits, first, positions, profile)
     threshold = session.shard.manifest.get_threshold(session.shard.end)
-    return VerificationResult(distance, threshold, compute_projection(delta[window], scale, seed), mismatches)
+    if not mismatches and _is_equal(claimed, output.hidden[window], session.wire_dtype):
+        projection = _project_equal(output.hidden, entered, window, seed)
+        return VerificationResult(0, threshold, projection, ())
+    validate_reference(session.shard, inputs)
+    delta, scale = _compute_reference(output.hidden, entered, window, session.wire_dtype)
+    rows = claimed, output.hidden[window], entered[window]
+    distance = compute_distance(*rows, scale, session.wire_dtype)
+    explained = compute_rounding(*rows[1:], scale, ROUNDINGS_PER_LAYER * len(session.shard.layers))
+    if not mismatches and threshold < distance <= threshold + explained:
+        raise UnjudgeableError(
+            f"the rows are {distance} ppb off, of which {explained} may be the rounding of sums this large"
+        )
+    projection = compute_projection(delta[window], scale, seed)
+    return VerificationResult(distance, threshold, projection, mismatches)
+
+
+def validate_reference(shard: ShardRange, inputs: Rows) -> None:
+    """Raises UnjudgeableError for inputs beyond the range that the shard was calibrated for."""
+    try:
+        validate_range(shard, inputs)
+    except RowsOutOfRange as error:
+        raise UnjudgeableError(str(error)) from error
+
+
+def _require_rows(claimed: Hidden, own: Hidden) -> None:
+    if claimed.shape != own.shape or not np.isfinite(claimed).all():
+        raise FingerprintError(f"claimed rows are finite {list(own.shape)}, not what came as {list(claimed.shape)}")
+
+
+def _is_equal(claimed: Hidden, own: Hidden, dtype: WireDtype) -> bool:
+    """Whether the own rows round to the claimed ones (or to a tie's other end)."""
+    return bool(np.isfinite(own).all()) and not compute_excess(claimed, own, dtype).any()
+
+
+def _project_equal(own: Hidden, entered: Hidden, window: slice, seed: bytes) -> bytes:
+    """The projection of rows that are equal: of the delta, or where there is none, of the window's rows themselves."""
+    with contextlib.suppress(FingerprintError):
+        delta = compute_delta(own, entered)
+        found = compute_projection(delta[window], compute_scale(delta), seed)
+        if any(found):
+            return found
+    rows = own[window].astype(np.float64)
+    try:
+        return compute_projection(rows, compute_scale(rows), seed)
+    except FingerprintError as error:
+        raise UnjudgeableError("the recomputed rows have no fingerprint: they are zero") from error
 
 
 def _compute_reference(own: Hidden, entered: Hidden, window: slice, dtype: WireDtype) -> tuple[Delta, Scale]:
-    """Delta and scale to compare with. Raises EngineError where no honest worker could match: no verdict, no fault."""
+    """Delta and scale to compare with. Raises UnjudgeableError where no honest worker could match."""
     try:
         encode_rows(own, dtype)
         delta = compute_delta(own, entered)
         scale = compute_scale(delta)
     except (WireDtypeError, FingerprintError) as error:
-        raise EngineError(f"the recomputed rows cannot be compared: {error}") from error
+        raise UnjudgeableError(f"the recomputed rows cannot be compared: {error}") from error
     if not delta[window].any():
-        raise EngineError("the recomputed rows cannot be compared: they equal the input throughout the window")
+        raise UnjudgeableError("the recomputed rows cannot be compared: they equal the input throughout the window")
     return delta, scale
 
 

@@ -65,9 +65,8 @@ def import_model(
     The model is called `name`, or what it calls itself. Everything that can be checked is checked before anything is
     written. Peak memory is a block of rows, or a layer where the model `is_calibrated`: run once, layer by layer, for
     its golden windows and the ranges of its boundaries. `progress(done, total)` counts bytes written and
-    bytes of layers run. An import of the
-    same source with the same options is recognised by digest and costs one read of it. Raises ModelFormatError or
-    TokenizerError, with what to do, for a model that cannot be run exactly; nothing is left behind then.
+    of layers run. An import of the same source with the same options is recognised by digest and costs one read of it.
+    Raises ModelFormatError or TokenizerError, with what to do, for a model that cannot be run exactly; nothing is left.
     """
     try:
         dtype = {"fp32": WireDtype.FP32, "fp16": WireDtype.FP16, "bf16": WireDtype.BF16}[wire_dtype]

@@ -62,6 +62,7 @@ class CommittedStatement:
 
     genesis: bytes
     session: bytes
+    model: bytes
     stages: tuple[tuple[bytes, int, int], ...]
     requests: int
     root: SumNode
@@ -85,17 +86,18 @@ def find_commitment(
     order, place = opening.order.order, opening.place
     if place is None:
         raise OpeningError("the opening does not say which request of the statement it is of")
-    within = locate(place, committed.requests, committed.root, point)
-    if within is None:
-        raise OpeningError(f"the leaf is not the one under the committed root that covers position {point}")
+    position = locate(place, committed.requests, committed.root, point)
+    if position is None:
+        raise OpeningError(f"the leaf is not the one under the committed root that covers point {point}")
     path = tuple((one.worker, one.start, one.end) for one in order.path)
-    if (order.genesis, order.session, path) != (committed.genesis, committed.session, committed.stages):
-        raise OpeningError("the order is of another chain, session or path than the statement")
+    wanted = (committed.genesis, committed.session, committed.model, committed.stages)
+    if (order.genesis, order.session, order.model, path) != wanted:
+        raise OpeningError("the order is of another chain, session, model or path than the statement")
     try:
         check_leaf(place.leaf, order, make_bounds(manifest))
     except StatementInvalid as error:
         raise OpeningError(str(error)) from error
-    return make_stage_roots(place.leaf, stage), (order.settled_positions + within) // WINDOW_POSITIONS
+    return make_stage_roots(place.leaf, stage), position // WINDOW_POSITIONS
 
 
 def authenticate_opening(

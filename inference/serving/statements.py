@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from operator import attrgetter
 
 from proto_specs.errors import MyelinError
 from proto_specs.limits import STATEMENT_REQUESTS_MAX, STATEMENT_SPANS_MAX
@@ -105,9 +104,9 @@ def make_statement(
         session=session,
         path=tuple(path),
         requests=len(leaves),
-        prompt_tokens=sum(one.billed_prompt for one in leaves),
-        tokens=sum(one.tokens for one in leaves),
-        positions=root.sum,
+        prompt_tokens=root.prompt,
+        tokens=root.tokens,
+        positions=sum(one.own_positions for one in leaves),
         sequences=join_spans([Span(one, one + 1) for one in numbers]),
         slices=join_spans([Span(one.slice_start, one.slice_end) for one in leaves]),
         root=root.hash,
@@ -125,7 +124,7 @@ def check_statement(statement: Statement, leaves: Sequence[RequestLeaf]) -> None
 def join_spans(spans: Sequence[Span]) -> tuple[Span, ...]:
     """The same numbers in their one form: ascending, with gaps between. Raises StatementInvalid where two overlap."""
     joined: list[Span] = []
-    for span in sorted(spans, key=attrgetter("start")):
+    for span in sorted(spans, key=lambda one: one.start):
         if span.start >= span.end:
             raise StatementInvalid(f"nothing lies between {span.start} and {span.end}")
         if joined and span.start < joined[-1].end:

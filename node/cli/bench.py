@@ -98,6 +98,23 @@ def network(
     _run("benchmarks.network", _write_flags(as_json, False) + options)
 
 
+@bench_app.command()
+def verify(
+    only: Annotated[
+        str, typer.Option(help="Some of these.")
+    ] = "wire,commitments,settlement,check,cheats,honest,quantised,adversary",
+    windows: Annotated[int, typer.Option(min=1, help="Honest windows to measure.")] = 300_000,
+    work: Annotated[Path | None, typer.Option(help="Where measured texts are kept, to go on from.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figures to this file too.")] = None,
+    models: ModelsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Proof of inference: honest windows accused, cheats missed, an adversary's gain, bytes and costs."""
+    options = [f"--only={only}", f"--windows={windows}", f"--models={get_models_dir(models).absolute()}"]
+    options += [f"--{name}={path.absolute()}" for name, path in (("work", work), ("out", out)) if path is not None]
+    _run("benchmarks.verify", _write_flags(as_json, False) + options)
+
+
 def _write_flags(as_json: bool, quick: bool) -> list[str]:
     return (["--json"] if as_json else []) + (["--quick"] if quick else [])
 

@@ -28,6 +28,7 @@ PLAIN_COMMANDS: dict[str, type] = {
     "retire-validator": calls.RetireValidator,
     "register-model": calls.RegisterModel,
     "register-verifier": calls.RegisterVerifier,
+    "unregister-verifier": calls.UnregisterVerifier,
     "leave-worker": calls.LeaveWorker,
     "move-worker": calls.MoveWorker,
     "report-absent": calls.ReportAbsent,
@@ -55,6 +56,7 @@ def register_calls(app: typer.Typer) -> None:
     register_sender(app, "transfer-all")(transfer_all_command)
     register_sender(app, "update-worker")(update_worker_command)
     register_sender(app, "settle")(settle_command)
+    register_sender(app, "settle-statement")(settle_statement_command)
     register_sender(app, "report-equivocation")(report_equivocation_command)
     register_sender(app, "join-settlement")(join_settlement_command)
     register_sender(app, "report-double-promise")(report_double_promise_command)
@@ -128,6 +130,12 @@ def settle_command(file: FileArgument) -> MakeCall:
     """Commit a finished request: order, voucher and stage roots from a JSON file, as clients do by themselves."""
     form = load_json(file)
     return lambda signer: read_call({"type": "Settle", **form} if isinstance(form, dict) else form, signer)
+
+
+def settle_statement_command(file: FileArgument) -> MakeCall:
+    """Commit many finished requests at once: a signed statement from a JSON file, as clients do by themselves."""
+    form = load_json(file)
+    return lambda signer: read_call({"type": "SettleStatement", **form} if isinstance(form, dict) else form, signer)
 
 
 def report_equivocation_command(file: FileArgument) -> MakeCall:

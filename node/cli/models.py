@@ -20,6 +20,7 @@ from inference.model.graph.shard import ShardRange
 from inference.model.importing import import_model
 from inference.model.store import ShardStore
 from node.cli.bars import make_progress
+from node.cli.calibrations import calibrate_command
 from node.cli.connect import DEFAULT_RPC, RpcOption, open_account, open_connection
 from node.cli.keyring import KEY_HELP, KeysOption, parse_hash
 from node.cli.model_checks import check_command, score_command
@@ -239,3 +240,4 @@ def _import(
 app.command("score")(score_command)
 app.command("check")(check_command)
 app.command("plan")(plan_command)
+app.command("calibrate")(calibrate_command)

@@ -7,6 +7,7 @@ import enum
 import json
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -113,6 +114,9 @@ def run_command(
         int, typer.Option(min=0, help="Blocks between two snapshots for nodes that join; 0: make none.")
     ] = SNAPSHOT_INTERVAL_DEFAULT,
     keep_blocks: Annotated[str, typer.Option(help="Blocks whose body and receipts are kept, or `all`.")] = "all",
+    index: Annotated[
+        bool, typer.Option(help="Keep an index of whom and what each block names, for `history_events`.")
+    ] = True,
     models: ModelsOption = None,
     keys: KeysOption = None,
     log_level: LogLevelOption = "INFO",
@@ -135,7 +139,7 @@ def run_command(
         peers=tuple(peer or ()),
         models=get_models_dir(models) if verify else None,
         device=check_device(device) if verify else str(CPU),
-        retention=parse_retention(pruning, keep_blocks),
+        retention=replace(parse_retention(pruning, keep_blocks), is_indexed=index),
         snapshot_interval=snapshot_interval,
         discover=discover,
         mdns=mdns,

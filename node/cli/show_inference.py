@@ -154,7 +154,8 @@ class InferenceScreen:
         colour = {Resolution.VERIFIED: "green", Resolution.PAID: "green", Resolution.SLASHED: "red"}
         word = colour.get(outcome.resolution, "yellow")
         returned = f", {format_myl(outcome.returned)} returned" if outcome.returned else ""
-        paid = f"{format_myl(outcome.price)}{returned}"
+        stated = "" if outcome.statement is None else f", in statement 0x{outcome.statement.hex()}"
+        paid = f"{format_myl(outcome.price)}{returned}{stated}"
         self._line(f"answer {number}", f"[{word}]{outcome.resolution}[/{word}], {paid}")
 
     def __call__(self, happening: Happening) -> None:
@@ -164,7 +165,8 @@ class InferenceScreen:
                 found = happening.found
                 self._operators = {at: self.name(one.operator) for at, one in enumerate(found.stages)}
                 self._line("request", f"0x{happening.request.hex()}")
-                self._line("settled", f"block {found.settled_height}, root 0x{found.root.hex()}")
+                many = "" if found.requests is None else f"{found.requests} requests at once, "
+                self._line("settled", f"{many}block {found.settled_height}, root 0x{found.root.hex()}")
                 if found.continues is not None:
                     self._line("continues", f"0x{found.continues.hex()}, from position {_count_settled(found)} on")
                 billed = min(found.prompt_tokens, found.positions) - _count_settled(found)
@@ -204,7 +206,10 @@ class InferenceScreen:
     def _show_draw(self, stage: int, challenge: Challenge) -> None:
         committee = ", ".join(self.name(one.verifier) for one in challenge.committee)
         who = self._operators.get(stage, f"stage {stage}")
-        text = f"stage {stage} ({who}), window {challenge.window}, by the beacon of block {challenge.drawn_height}"
+        what = (
+            f"window {challenge.window}" if challenge.point is None else f"position {challenge.point} of all requests"
+        )
+        text = f"stage {stage} ({who}), {what}, by the beacon of block {challenge.drawn_height}"
         self._line("drawn", f"{text}; to be recomputed by {committee}")
 
     def _show_resolved(self, one: StageResolved) -> None:

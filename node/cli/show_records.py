@@ -156,7 +156,7 @@ def show_request(node: Connection, found: Json) -> None:
             ("session", f"{found['session']}, sequence {found['sequence']}"),
             ("model", f"{found['model']} {found['model_name']}"),
             ("client", node.name(found["client"])),
-            ("tokens", f"{prompt} of the prompt, {tokens} generated, {found['windows']} windows"),
+            ("tokens", f"{prompt} of the prompt, {tokens} generated, {_name_parts(found)}"),
             ("price", f"{format_myl(found['price'])}, {format_myl(found['returned'])} returned"),
             ("root", found["root"]),
         ]
@@ -172,13 +172,21 @@ def show_request(node: Connection, found: Json) -> None:
     _show_payments(node, "who was slashed", found["slashes"])
 
 
+def _name_parts(found: Json) -> str:
+    """What is drawn from: a request's windows, or a statement's positions."""
+    if found["requests"] is None:
+        return f"{found['windows']} windows"
+    return f"{found['requests']} requests at once, {found['positions']} positions"
+
+
 def _make_stage_row(node: Connection, number: int, stage: Json) -> tuple[str, ...]:
     challenge = stage["challenge"]
     drawn = ("-", "not drawn yet" if stage["status"] == "awaiting_draw" else "not drawn", "-", "-")
     if challenge is not None:
         outcome = challenge["outcome"] or f"open until block {challenge['reveal_deadline']}"
         distance = format_distance(challenge["distance_ppb"]) if challenge["outcome"] in ("pass", "fail") else "-"
-        drawn = (str(challenge["window"]), outcome, distance, format_distance(challenge["threshold_ppb"]))
+        place = challenge["window"] if challenge["point"] is None else f"at {challenge['point']}"
+        drawn = (str(place), outcome, distance, format_distance(challenge["threshold_ppb"]))
     return (
         str(number),
         _format_layers(stage),

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from node.cli.economy_sims import economy
 from node.cli.network_sims import network
 from node.cli.options import JsonOption
 from node.cli.progress import clear_progress, report_progress
@@ -21,6 +22,7 @@ from node.sim.consensus.run import Plant
 
 app = typer.Typer(no_args_is_help=True, help="Simulations: nodes and networks on virtual time under a seed.")
 app.command()(network)
+app.command()(economy)
 SHOWN_MAX = 20
 
 

@@ -55,15 +55,21 @@ class SigningAccount:
         self._key = key
         self._sending = trio.Lock()
 
-    async def send(self, call: Call, tip: int = 0, signed: Signed | None = None) -> bytes:
-        """Submit a call; returns the extrinsic hash. Raises RpcError with the node's reason, NonceHeld."""
+    async def send(
+        self, call: Call, tip: int = 0, signed: Signed | None = None, instead_of: int | None = None
+    ) -> bytes:
+        """Submit a call; returns the extrinsic hash. Raises RpcError with the node's reason, NonceHeld.
+
+        It goes under the nonce `instead_of`, in place of what waits in the pool for less, or else the next one.
+        """
         async with self._sending:
             tries, until_s = NONCE_TRIES_MAX, trio.current_time() + NONCE_HELD_S
             while True:
                 tries -= 1
                 try:
-                    return await self._submit(call, tip, signed)
+                    return await self._submit(call, tip, signed, instead_of)
                 except RpcError as error:
+                    instead_of = None  # it may be in a block by now
                     reason = error.data.get("reason") if isinstance(error.data, dict) else None
                     if reason not in NONCE_TAKEN or not tries:
                         raise
@@ -72,9 +78,10 @@ class SigningAccount:
                         raise
                     await trio.sleep(POLL_S)
 
-    async def _submit(self, call: Call, tip: int, signed: Signed | None) -> bytes:
+    async def _submit(self, call: Call, tip: int, signed: Signed | None, nonce: int | None) -> bytes:
         rpc = self.chain.rpc
-        nonce = int(await rpc.call("system_accountNextIndex", self.address))
+        if nonce is None:
+            nonce = int(await rpc.call("system_accountNextIndex", self.address))
         birth = await self.chain.get_height()
         birth_hash = bytes.fromhex((await rpc.call("chain_getBlockHash", birth))[2:])
         body = TransactionBody(self.public_key, nonce, call, tip, birth, PERIOD_BLOCKS)

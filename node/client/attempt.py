@@ -52,6 +52,8 @@ COST_FACTOR_MAX = 4
 prompt, give a token and are gone would else be paid for it by one order after another."""
 ACCUSED_MAX = 3
 """Workers that one of them may say it lost in one answer, before it is left out itself."""
+BLAMES_ANOTHER = frozenset({FailureCode.NEIGHBOUR_LOST, FailureCode.BAD_INPUT})
+"""Failures that may be another stage's than the one that tells of them: it went away, or sent what is no rows."""
 FUNDED_S = 20.0
 """So long a worker's node may not know yet of a session's opening or top-up."""
 RESEND_S = 0.25
@@ -321,7 +323,7 @@ class RequestAttempts:
 
 def _find_lost(route: Route, failure: RequestFailed) -> int:
     """The stage that is to blame."""
-    if failure.lost is not None and failure.code is FailureCode.NEIGHBOUR_LOST:
+    if failure.lost is not None and failure.code in BLAMES_ANOTHER:
         return failure.lost
     is_neighbour = failure.code is FailureCode.NEIGHBOUR_LOST and not isinstance(failure, StageLost)
     is_told = is_neighbour and failure.stage + 1 < len(route.workers)

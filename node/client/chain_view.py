@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -108,3 +108,10 @@ class StatementView(ChainView, Protocol):
 
     async def list_used(self, session: bytes, numbers: Collection[int]) -> frozenset[int]:
         """Those of the sequence numbers whose requests are settled in a session."""
+
+
+class AdmissionView(ChainView, Protocol):
+    """What a worker asks besides before it takes an order. Raises ChainUnreachable as well."""
+
+    async def find_unjudgeable(self, model: bytes, client: bytes, operators: Sequence[bytes]) -> int | None:
+        """The first stage of a path of these operators that too few verifiers could judge: it would not settle."""

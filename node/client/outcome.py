@@ -8,7 +8,7 @@ from consensus.runtime.inference import queries
 from consensus.runtime.inference.state import Challenge, Request, StageStatus
 from consensus.state.reader import StateReader
 from node.client.answer import RequestOutcome, Resolution, StageOutcome
-from node.client.statement_files import Stated
+from node.client.statement_files import StatedRequest
 from proto_specs.types.calls import Outcome
 from proto_specs.types.request import compute_stage_price
 from proto_specs.types.verdict import compute_challenge_id
@@ -23,7 +23,7 @@ def read_outcome(state: StateReader, request: bytes) -> RequestOutcome | None:
     return make_outcome(request, found, drawn)
 
 
-def read_stated_outcome(state: StateReader, request: bytes, stated: Stated) -> RequestOutcome | None:
+def read_stated_outcome(state: StateReader, request: bytes, stated: StatedRequest) -> RequestOutcome | None:
     """A request that settled in a statement: the statement's stages, and this one's share; None: it is not on chain."""
     whole = read_outcome(state, stated.statement)
     if whole is None:

@@ -42,6 +42,9 @@ def collect_payments(requests: Set[str], sessions: Set[str], blocks: Iterable[tu
             if event["type"] == "WorkerSlashed" and event["request"] in requests:
                 what = f"stage {event['stage']} was proven wrong"
                 slashes.append(Row(event["operator"], "worker", what, event["amount"], height))
+            if event["type"] == "WorkerCharged" and event["request"] in requests:
+                what = f"stage {event['stage']} was not opened"
+                slashes.append(Row(event["operator"], "worker", what, event["amount"], height))
             rows += _make_rows(event, requests, sessions, challenges, height)
         rows += _make_fee_rows(block, requests, sessions, challenges, height)
     return PaymentRows(tuple(rows), tuple(slashes))
@@ -95,6 +98,11 @@ def _make_rows(
                 Row(BURN, BURN, "out of the slash", event["burned"], height),
             ]
             return [row for row in rows if row.amount]
+        case "WorkerCharged":
+            return [Row(BURN, BURN, "out of what a withheld stage cost its worker", event["burned"], height)]
+        case "DepositForfeited":
+            what = f"deposit of the settler of stage {event['stage']}"
+            return [Row("verification pool", "pool", what, event["amount"], height)]
         case _:
             return []
 

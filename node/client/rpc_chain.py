@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import trio
 
 from consensus.runtime.arithmetic import PERMILLE
-from consensus.runtime.inference import queries
-from consensus.runtime.inference.state import (
-    InferenceParams,
-    Request,
-    Session,
-    SessionStatus,
-    Worker,
-    WorkerStatus,
-)
+from consensus.runtime.inference import draws, queries
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import Request, Session, SessionStatus, Worker, WorkerStatus
 from consensus.state.reader import StateReader
 from node.client.chain_view import ReadRefused, SessionEntry, WorkerEntry
 from node.client.rpc_errors import RpcError
+from proto_specs.types.chain import Validator
 from proto_specs.types.manifest import Manifest
 
 P = ParamSpec("P")
@@ -83,6 +78,7 @@ class _Block:
     until_s: float
     slow_until_s: float
     workers: dict[bytes, WorkerEntry] = field(default_factory=dict)
+    verifiers: dict[bytes, list[Validator]] = field(default_factory=dict)
     reading: dict[bytes, trio.Lock] = field(default_factory=dict)
     """Whoever asks for a worker while it is read waits for that answer."""
 
@@ -164,6 +160,13 @@ class RpcChain:
         """See ChainView. The entries are read each time; only the parameters may be as old as `SLOW_AGE_S`."""
         block = await self._get_block()
         return await self.read(list_worker_entries, model, block.params, block.height)
+
+    async def find_unjudgeable(self, model: bytes, client: bytes, operators: Sequence[bytes]) -> int | None:
+        """See AdmissionView. Who verifies a model is read once in `SLOW_AGE_S`."""
+        block = await self._get_block()
+        if model not in block.verifiers:
+            block.verifiers[model] = await self.read(draws.list_eligible, model, set())
+        return draws.find_unjudgeable(block.params, block.verifiers[model], client, operators)
 
     async def get_manifest(self, model: bytes) -> Manifest | None:
         """See ChainView."""

@@ -19,7 +19,7 @@ from node.client.batches import Batch, Batches, BatchRules, make_finished_leaf, 
 from node.client.chain_view import ChainUnreachable, WorkerEntry
 from node.client.errors import CallFailed, TransactionLost
 from node.client.rpc_errors import RpcError
-from node.client.statement_files import Stated, StatedRequests, StatementFiles
+from node.client.statement_files import FiledStatement, StatedRequest, StatementFiles
 from node.p2p.errors import NetworkError, PeerUnreachable
 from node.p2p.host import P2PHost
 from node.p2p.request import request as ask_peer
@@ -114,7 +114,7 @@ class StatementClerk:
         doing = sum(len(one.finished) for one in self._doing if one.session == session)
         return self._batches.count(session) + doing
 
-    def find(self, request: bytes) -> Stated | None:
+    def find(self, request: bytes) -> StatedRequest | None:
         """The statement that a request is in, once every stage has signed it."""
         return self._files.find(request)
 
@@ -122,9 +122,13 @@ class StatementClerk:
         """Make statements as they fall due, until cancelled; first send again what an earlier run may not have sent."""
         await self._resume()
         while True:
-            async with self._turn:
-                await self._settle_each(self._batches.take_due(trio.current_time()))
+            await self.run_once()
             await trio.sleep(POLL_S)
+
+    async def run_once(self) -> None:
+        """Settle what is due."""
+        async with self._turn:
+            await self._settle_each(self._batches.take_due(trio.current_time()))
 
     async def settle_session(self, session: bytes) -> None:
         """Settle all that has finished in a session, now: it is about to be closed, or its money is needed."""
@@ -195,7 +199,7 @@ class StatementClerk:
         return [answers[number] for number in range(len(path))]
 
     async def _submit(self, signed: SignedStatement, leaves: Sequence[RequestLeaf]) -> None:
-        kept = StatedRequests(signed, tuple(leaves))
+        kept = FiledStatement(signed, tuple(leaves))
         statement = await trio.to_thread.run_sync(self._files.keep, kept)
         await self._send(signed)
         logger.info("statement 0x%s settles %d requests", statement.hex(), len(leaves))

@@ -25,7 +25,7 @@ logger = logging.getLogger("myelin.client")
 
 
 @record
-class StatedRequests:
+class FiledStatement:
     """A statement that every party signed, with its leaves."""
 
     signed: SignedStatement
@@ -33,7 +33,7 @@ class StatedRequests:
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class StatedRequest:
     """A request in a statement, by the statement's id."""
 
     statement: bytes
@@ -46,14 +46,14 @@ class StatementFiles:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._by_request: dict[bytes, Stated] = {}
+        self._by_request: dict[bytes, StatedRequest] = {}
         self._left: list[SignedStatement] = []
         for path in sorted(directory.glob(f"*{PARTIAL_SUFFIX}")):
             path.unlink(missing_ok=True)
         for path in sorted(directory.glob(f"*{SUFFIX}")):
             self._read(path)
 
-    def keep(self, kept: StatedRequests) -> bytes:
+    def keep(self, kept: FiledStatement) -> bytes:
         """Write and sync a statement before it is sent; returns its id. Raises OSError."""
         statement = compute_statement_id(kept.signed.statement)
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -61,7 +61,7 @@ class StatementFiles:
         self._enter(statement, kept)
         return statement
 
-    def find(self, request: bytes) -> Stated | None:
+    def find(self, request: bytes) -> StatedRequest | None:
         """The statement that a request is in; None when it is in none that is known here."""
         return self._by_request.get(request)
 
@@ -76,13 +76,13 @@ class StatementFiles:
                 path.unlink(missing_ok=True)
                 return
             try:
-                kept = decode(StatedRequests, path.read_bytes(), FILE_BYTES_MAX)
+                kept = decode(FiledStatement, path.read_bytes(), FILE_BYTES_MAX)
             except DecodeError as error:
                 logger.warning("%s is damaged, its requests are not known to be stated: %s", path, error)
                 return
             self._enter(compute_statement_id(kept.signed.statement), kept)
             self._left.append(kept.signed)
 
-    def _enter(self, statement: bytes, kept: StatedRequests) -> None:
+    def _enter(self, statement: bytes, kept: FiledStatement) -> None:
         for leaf in kept.leaves:
-            self._by_request[leaf.request] = Stated(statement, kept.signed.statement, leaf)
+            self._by_request[leaf.request] = StatedRequest(statement, kept.signed.statement, leaf)

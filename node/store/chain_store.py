@@ -14,6 +14,7 @@ from node.store.backing import LEVELDB, Backing
 from node.store.columns import Column
 from node.store.database import DatabaseDamaged, DatabaseError
 from node.store.history import Pruned, Row, compute_body_floor, make_history, prune
+from node.store.indexing import SubjectIndex
 from node.store.mark import Note
 from node.store.records import (
     RECEIPTS_BYTES_MAX,
@@ -70,6 +71,7 @@ _COMPACTED_COLUMNS = (
     Column.RECEIPTS,
     Column.EXTRINSIC,
     Column.EXTRINSICS,
+    Column.SUBJECT,
 )
 FORGOTTEN_ROWS = 10_000
 LINKED_BLOCKS = 10_000
@@ -110,6 +112,7 @@ class ChainStore(StateView):
             self.base = self._load_number(BASE_NAME)
             self._oldest_state = self._load_number(OLDEST_STATE_NAME)
             self._oldest_body = self._load_number(OLDEST_BODY_NAME)
+            self.index = SubjectIndex(self._db, is_kept=retention.is_indexed)
             self._mark = backing.open_mark(path, self._head.height, self._head.block_hash)
         except BaseException:
             self._db.close()
@@ -197,7 +200,7 @@ class ChainStore(StateView):
         keeps, oldest = self._retention, (self._oldest_state, self._oldest_body)
         floor = 0 if keeps.body_blocks is None else compute_body_floor(self)
         pruned = prune(self._db, done.head.height, keeps, floor, *oldest)
-        self._db.write(_make_batch(self._head, done, pruned))
+        self._db.write(itertools.chain(self.index.make_batch(done), _make_batch(self._head, done, pruned)))
         for page_path, page in done.tree.node_writes.items():
             if page is None or len(page_path) > CACHED_PAGES_DEPTH:
                 self._pages.pop(page_path, None)

@@ -19,11 +19,13 @@ from node.store.chain_store import ChainStore
 from node.store.columns import Column
 from node.store.database import DatabaseDamaged, DatabaseError
 from node.store.leaf_sorter import LeafSorter
-from node.store.records import encode_height
+from node.store.records import BlockReceipts, encode_height
 from node.store.retention import Retention
 from node.store.snapshot_format import Progress
+from node.store.subject_index import make_rows, read_key, read_places
 from proto_specs.errors import DecodeError
 from proto_specs.types.chain import (
+    Block,
     Header,
     ValidatorSet,
     compute_block_hash,
@@ -180,7 +182,18 @@ def _check_body(store: ChainStore, header: Header, report: Report) -> None:
         location = store.find_extrinsic(compute_extrinsic_hash(transaction))
         if location is None or (location.height, location.index) != (height, index):
             report.add("chain", f"transaction {index} of block {height} is not found by its hash")
+    if store.index.start is not None and height >= store.index.start:
+        _check_index(store, block, left, report)
     report.bodies += 1
+
+
+def _check_index(store: ChainStore, block: Block, left: BlockReceipts, report: Report) -> None:
+    height = block.header.height
+    for key, row in make_rows(block, left):
+        subject, _ = read_key(key)
+        found = next(store.index.list_places(subject, height + 1, store.oldest_body), None)
+        if found != (height, read_places(row)):
+            report.add("chain", f"the index does not say where block {height} names 0x{subject.hex()}")
 
 
 def _check_state(store: ChainStore, sorting: Path, report: Report, progress: Progress) -> None:

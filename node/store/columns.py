@@ -30,6 +30,8 @@ class Column(bytes, enum.Enum):
     """extrinsic hash -> height, index."""
     EXTRINSICS = b"y"
     """height -> the hashes of its extrinsics, which are removed from `EXTRINSIC` when the block is pruned."""
+    SUBJECT = b"i"
+    """subject, height from above -> where that block names it (subject_index.py)."""
     STATE_WAS = b"u"
     """state key, height -> the value before that block."""
     PAGE_WAS = b"v"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ OPEN_FILES_MAX = 74
 pages count as resident; reopening a table costs less than can be measured (benchmarks/README.md)."""
 TABLE_BLOCK_BYTES = 1 << 10
 """Bytes of one read. Most data are hashes and signatures: nothing to compress, and no neighbours are wanted."""
+_LAST_KEY = b"\xff"
+"""Above every key: columns begin with letters."""
 _UNREADABLE = (plyvel.CorruptionError, plyvel.IOError)
 
 
@@ -103,16 +106,7 @@ class Database(Snapshot):
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._check_files()
-            opened = plyvel.DB(
-                str(path),
-                create_if_missing=True,
-                paranoid_checks=True,
-                write_buffer_size=WRITE_BUFFER_BYTES,
-                lru_cache_size=CACHE_BYTES,
-                block_size=TABLE_BLOCK_BYTES,
-                compression=None,
-                max_open_files=OPEN_FILES_MAX,
-            )
+            opened = _open(path, create_if_missing=True)
         except (plyvel.Error, OSError) as error:
             raise self._name_error(error) from error
         super().__init__(opened, self._advise_repair)
@@ -174,14 +168,33 @@ class Database(Snapshot):
 
 
 def repair_database(path: Path) -> None:
-    """LevelDB's own repair: keeps every readable record. Run it on a stopped node. Raises DatabaseError."""
+    """LevelDB's own repair: keeps every readable record. Run it on a stopped node. Raises DatabaseError.
+
+    It makes a table of each log, in the order of the directory, and a look-up believes the table that was made last,
+    whatever its records' age. So all tables are merged afterwards, which goes by age.
+    """
     try:
         plyvel.repair_db(str(path), paranoid_checks=True)
+        with closing(_open(path, create_if_missing=False)) as repaired:
+            repaired.compact_range(start=b"", stop=_LAST_KEY)
         forget_manifest(path)
     except (plyvel.Error, OSError) as error:
         raise _find_cause(error) or DatabaseError(
             f"{path} cannot be repaired: {error}; fill a new directory from a snapshot or from peers"
         ) from error
+
+
+def _open(path: Path, *, create_if_missing: bool) -> Any:
+    return plyvel.DB(
+        str(path),
+        create_if_missing=create_if_missing,
+        paranoid_checks=True,
+        write_buffer_size=WRITE_BUFFER_BYTES,
+        lru_cache_size=CACHE_BYTES,
+        block_size=TABLE_BLOCK_BYTES,
+        compression=None,
+        max_open_files=OPEN_FILES_MAX,
+    )
 
 
 def _find_cause(error: Exception) -> DatabaseError | None:

@@ -15,12 +15,24 @@ from consensus.state.reader import StateReader
 from node.store.columns import Column
 from node.store.database import DatabaseDamaged, Snapshot
 from node.store.page_history import encode_before
-from node.store.records import UNDO_BYTES_MAX, FinalizedBlock, Head, Undo, encode_height, pack_keys, pack_paths
+from node.store.records import (
+    RECEIPTS_BYTES_MAX,
+    UNDO_BYTES_MAX,
+    BlockReceipts,
+    FinalizedBlock,
+    Head,
+    Undo,
+    encode_height,
+    pack_keys,
+    pack_paths,
+)
 from node.store.retention import BODY_BLOCKS_MIN, Retention
-from node.store.views import OLDEST_BODY_NAME, OLDEST_STATE_NAME
+from node.store.subject_index import make_rows
+from node.store.views import INDEX_NAME, OLDEST_BODY_NAME, OLDEST_STATE_NAME
 from proto_specs.codec import decode, encode
 from proto_specs.errors import DecodeError
 from proto_specs.hashing import HASH_BYTES
+from proto_specs.types.chain import Block
 
 Row = tuple[bytes, bytes | None]
 
@@ -110,10 +122,25 @@ def _forget_state(reader: Snapshot, height: int) -> Iterator[Row]:
 
 
 def _forget_body(reader: Snapshot, height: int) -> Iterator[Row]:
-    """Prunes a block's body, receipts and transaction index; header and commit stay."""
+    """Prunes a block's body, receipts and indexes; header and commit stay."""
     suffix = encode_height(height)
     hashes = reader.get(Column.EXTRINSICS.value + suffix) or b""
     for at in range(0, len(hashes), HASH_BYTES):
         yield Column.EXTRINSIC.value + hashes[at : at + HASH_BYTES], None
+    if reader.get(Column.META.value + INDEX_NAME) is not None:
+        yield from _forget_subjects(reader, height)
     for column in (Column.BLOCK, Column.RECEIPTS, Column.EXTRINSICS):
         yield column.value + suffix, None
+
+
+def _forget_subjects(reader: Snapshot, height: int) -> Iterator[Row]:
+    """The index's rows of a block follow from its body."""
+    suffix = encode_height(height)
+    block, left = reader.get(Column.BLOCK.value + suffix), reader.get(Column.RECEIPTS.value + suffix)
+    if block is None or left is None:
+        return
+    try:
+        rows = make_rows(decode(Block, block), decode(BlockReceipts, left, RECEIPTS_BYTES_MAX))
+    except DecodeError as error:
+        raise DatabaseDamaged(reader.advise(f"the body of block {height}: {error}")) from error
+    yield from ((key, None) for key, _ in rows)

@@ -14,10 +14,14 @@ BODY_BLOCKS_MIN = MORTALITY_BLOCKS_MAX
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How many blocks behind the head are kept: states (read and proven), and bodies with receipts. None: all."""
+    """How many blocks behind the head are kept: states (read and proven), and bodies with receipts. None: all.
+
+    `is_indexed`: whom and what each block names is kept too, so that the history of an account can be listed.
+    """
 
     state_blocks: int | None = STATE_BLOCKS_DEFAULT
     body_blocks: int | None = None
+    is_indexed: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError for a window that cannot be."""

@@ -23,6 +23,8 @@ HEAD_NAME = b"head"
 BASE_NAME = b"base"
 OLDEST_STATE_NAME = b"oldest-state"
 OLDEST_BODY_NAME = b"oldest-body"
+INDEX_NAME = b"indexed-from"
+"""The lowest height whose subjects are indexed, and all later ones. Absent: the index has a gap, or there is none."""
 
 
 class StateUnavailable(MyelinError):

@@ -13,8 +13,8 @@ import trio
 
 from node.client.chain_view import ChainUnreachable, WorkerEntry
 from node.client.probing import ProbeFailed
-from node.verifier.duty import SubmissionRefused
 from node.verifier.silence import SilenceBook, compute_period
+from node.verifier.submissions import SubmissionRefused
 from proto_specs.types.calls import Call, ReportAbsent
 
 logger = logging.getLogger("myelin.verify")

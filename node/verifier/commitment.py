@@ -74,15 +74,15 @@ async def read_commitment(chain: CommitmentChain, challenge: Challenge) -> Commi
         return None
     committed = request.stages[challenge.stage]
     ends = (committed.input_root, committed.output_root)
-    windows = committed.windows if request.requests is None else 0
-    roots = StageRoots(challenge.request, challenge.stage, windows, committed.positions, *ends)
+    roots = StageRoots(challenge.request, challenge.stage, committed.windows, committed.positions, *ends)
     statement: CommittedStatement | None = None
     if request.requests is not None:
         statement = CommittedStatement(
             genesis=chain.genesis,
             session=request.session,
+            model=request.model,
             stages=tuple((one.worker, one.start, one.end) for one in request.stages),
             requests=request.requests,
-            root=SumNode(request.root, request.positions),
+            root=SumNode(request.root, request.prompt_tokens, request.tokens),
         )
     return Commitment(roots, session.session_key, len(request.stages), statement)

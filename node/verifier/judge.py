@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import dataclass
 
 from inference.decoding.chooser import TokenChooser
 from inference.decoding.source import ChooserSource
+from inference.engine.audit_inputs import make_audit_inputs
 from inference.engine.cuda import require_exact
 from inference.engine.device import CPU, Device
 from inference.engine.engine import load_session
 from inference.engine.ort import ShardSession
-from inference.engine.rows import Rows
-from inference.engine.verify import SampledTokens, verify_window
+from inference.engine.rows import Hidden, Rows
+from inference.engine.verify import SampledTokens, VerificationResult, verify_window
 from inference.engine.wire_dtype import decode_rows, decode_tokens
-from inference.errors import DecodingError, FingerprintError, WireDtypeError
+from inference.errors import DecodingError, UnjudgeableError, WireDtypeError
 from inference.model.graph.provider import Provider
 from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore
 from inference.serving.opening import AuthenticOpening
+from proto_specs.types.audit import AUDIT_POSITIONS, AuditAnswer
 from proto_specs.types.calls import Outcome
 from proto_specs.types.manifest import Manifest, WireDtype
 from proto_specs.types.verdict import EMPTY_FINGERPRINT
+
+logger = logging.getLogger("myelin.verify")
 
 DISTANCE_NOT_FINITE_PPB = 10**12
 
@@ -37,8 +42,10 @@ class Judgement:
 
 
 UNAVAILABLE = Judgement(Outcome.UNAVAILABLE, 0, 0, EMPTY_FINGERPRINT)
+INCONCLUSIVE = Judgement(Outcome.INCONCLUSIVE, 0, 0, EMPTY_FINGERPRINT)
+"""Nothing follows: from what the worker was given, or because this verifier cannot compute it."""
 NOT_ROWS = Judgement(Outcome.FAIL, DISTANCE_NOT_FINITE_PPB, 0, EMPTY_FINGERPRINT)
-"""The worker signed rows that are not finite numbers of the leaf's shape, so they match nothing."""
+"""The worker signed as its output what is no finite rows of the leaf's shape, so it matches nothing."""
 
 
 class Judge:
@@ -60,25 +67,47 @@ class Judge:
     def judge(
         self, opening: AuthenticOpening, model: bytes, manifest: Manifest, layers: tuple[int, int], seed: bytes
     ) -> Judgement:
-        """Raises StoreError when this verifier lacks the shard, or the tokenizer that the order's rules read, and
-        EngineError when it cannot run the shard."""
+        """A verdict on what the opening shows, whatever that is. INCONCLUSIVE for inputs that are no rows of the shard:
+        the worker has signed for them, but another one sent them.
+
+        Raises StoreError when this verifier lacks the shard, or the tokenizer that the order's rules read, EngineError
+        when it cannot run the shard: the fault is its own.
+        """
         session = self._get_session(model, *layers)
         wire, hidden = WireDtype(manifest.wire_dtype), manifest.architecture.hidden
+        claimed = _read_claimed(opening.output, wire, hidden, opening.positions - opening.window_start)
+        if claimed is None:
+            return NOT_ROWS
         try:
             inputs: Rows = (
                 decode_tokens(opening.inputs, manifest.architecture.vocab)
                 if session.shard.is_first
                 else decode_rows(opening.inputs, wire, hidden)
             )
-            claimed = decode_rows(opening.output, wire, hidden)
-            if len(inputs) != opening.positions or len(claimed) != opening.positions - opening.window_start:
-                return NOT_ROWS
-            sampled = self._make_sampled(opening, model, manifest) if session.shard.is_last else None
+        except WireDtypeError as error:
+            return _note_unjudgeable(error)
+        if len(inputs) != opening.positions:
+            return _note_unjudgeable(f"{opening.positions} positions were signed, rows of {len(inputs)} came")
+        sampled = self._make_sampled(opening, model, manifest) if session.shard.is_last else None
+        try:
             found = verify_window(session, inputs, opening.window_start, claimed, manifest.profile, seed, sampled)
-        except (WireDtypeError, FingerprintError):
+        except UnjudgeableError as error:
+            return _note_unjudgeable(error)
+        return _make_judgement(found)
+
+    def judge_audit(self, answer: AuditAnswer, model: bytes, manifest: Manifest, seed: bytes) -> Judgement:
+        """As `judge`, of an audit's answer: the inputs are drawn from its subject."""
+        session = self._get_session(model, answer.start, answer.end)
+        wire, hidden = WireDtype(manifest.wire_dtype), manifest.architecture.hidden
+        claimed = _read_claimed(answer.payload, wire, hidden, AUDIT_POSITIONS)
+        if claimed is None:
             return NOT_ROWS
-        outcome = Outcome.PASS if found.ok else Outcome.FAIL
-        return Judgement(outcome, found.distance_ppb, len(found.token_mismatches), found.projection)
+        try:
+            inputs = make_audit_inputs(self._store, model, manifest, answer.start, answer.leaf.request)
+            found = verify_window(session, inputs, 0, claimed, manifest.profile, seed)
+        except UnjudgeableError as error:
+            return _note_unjudgeable(error)
+        return _make_judgement(found)
 
     def _make_sampled(self, opening: AuthenticOpening, model: bytes, manifest: Manifest) -> SampledTokens:
         """The claimed tokens and the rules. Rules that nobody can follow are the worker's fault: it signed tokens."""
@@ -97,3 +126,22 @@ class Judge:
             self._loaded = None  # its memory is free before the next one is loaded
             self._loaded = key, load_session(self._store, model, start, end, 1, True, self._device)
         return self._loaded[1]
+
+
+def _read_claimed(output: bytes, wire: WireDtype, hidden: int, count: int) -> Hidden | None:
+    """The window's rows that the accused signed as its output; None when these bytes are not so many finite rows."""
+    try:
+        rows = decode_rows(output, wire, hidden)
+    except WireDtypeError:
+        return None
+    return rows if len(rows) == count else None
+
+
+def _make_judgement(found: VerificationResult) -> Judgement:
+    outcome = Outcome.PASS if found.ok else Outcome.FAIL
+    return Judgement(outcome, found.distance_ppb, len(found.token_mismatches), found.projection)
+
+
+def _note_unjudgeable(reason: object) -> Judgement:
+    logger.warning("a window cannot be judged by anybody: %s", reason)
+    return INCONCLUSIVE

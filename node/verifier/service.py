@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from inference.errors import ModelError
 from inference.model.store import ShardStore
 from node.client.account import SigningAccount
 from node.client.chain_view import ChainUnreachable, SessionEntry, WorkerEntry
-from node.client.errors import CallFailed, TransactionLost
+from node.client.errors import CallFailed, NonceHeld, TransactionLost
 from node.client.probing import probe_worker
 from node.client.rpc_errors import RpcError
 from node.p2p.circuits import open_roaming_host
 from node.verifier.absence import PROBE_TIMEOUT_S, AbsenceDuty
-from node.verifier.duty import OpenChallenge, SubmissionRefused, VerificationDuty
+from node.verifier.duty import OpenChallenge, VerificationDuty
 from node.verifier.judge import Judge
+from node.verifier.submissions import SubmissionRefused
 from node.verifier.verdicts import VerdictStore
 from proto_specs.types.calls import Call, RegisterVerifier
 from proto_specs.types.manifest import Manifest
@@ -32,6 +34,7 @@ logger = logging.getLogger("myelin.verify")
 
 REGISTER_POLL_S = 1.0
 REGISTER_RETRY_S = 60.0
+SENT_KEPT_MAX = 1024
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class AccountDutyChain:
         self._account = account
         self._chain = account.chain
         self.genesis = account.chain.genesis
+        self._nonces: OrderedDict[bytes, int] = OrderedDict()
 
     async def get_height(self) -> int:
         """See DutyChain."""
@@ -89,12 +93,26 @@ class AccountDutyChain:
         height = await self._chain.get_height()
         return await self._chain.read(list_own_challenges, self._account.public_key, height)
 
-    async def submit(self, call: Call) -> bytes:
-        """See DutyChain."""
+    async def submit(self, call: Call, tip: int = 0, replaces: bytes | None = None) -> bytes:
+        """See SubmissionChain."""
         try:
-            return await self._account.send(call)
-        except RpcError as error:
+            place = None if replaces is None else await self._find_waiting(replaces)
+            return await self._account.send(call, tip, self._note_signed, place)
+        except (NonceHeld, RpcError) as error:
             raise SubmissionRefused(str(error)) from error
+
+    def _note_signed(self, nonce: int, extrinsic: bytes) -> None:
+        self._nonces[extrinsic] = nonce
+        while len(self._nonces) > SENT_KEPT_MAX:
+            self._nonces.popitem(last=False)
+
+    async def _find_waiting(self, extrinsic: bytes) -> int | None:
+        """The nonce of a transaction that was sent and waits in the pool still."""
+        try:
+            is_waiting = await self._account.find(extrinsic, "a verdict") is None
+        except (CallFailed, TransactionLost):
+            return None
+        return self._nonces.get(extrinsic) if is_waiting else None
 
     async def get_absence_blocks(self) -> int:
         """See AbsenceChain."""
@@ -124,7 +142,8 @@ def list_own_challenges(state: StateReader, account: bytes, height: int) -> tupl
         is_committed = queries.read_commitment(state, challenge_id, account) is not None
         is_revealed = account in queries.read_reveals(state, challenge_id)
         may_reveal = is_reveal_open(challenge, height)
-        found.append(OpenChallenge(challenge_id, challenge, is_committed, is_revealed, may_reveal))
+        is_audit = queries.is_audit(state, challenge_id)
+        found.append(OpenChallenge(challenge_id, challenge, is_committed, is_revealed, may_reveal, is_audit))
     return tuple(found)
 
 

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from pathlib import Path
 
 from node.machine.files import write_synced
+from node.verifier.judge import Judgement
 from proto_specs.codec import decode, encode
+from proto_specs.types.calls import RevealVerdict
 from proto_specs.types.verdict import VerdictPreimage
 
 SUFFIX = ".verdict"
 KEEP_S = 3600.0
 """How long a verdict is kept after it was written, whatever the node says. A restarted or syncing node knows
 fewer challenges than there are, and a committed verdict that is forgotten cannot be revealed."""
+
+
+def bind_verdict(challenge: bytes, account: bytes, judgement: Judgement) -> VerdictPreimage:
+    """The verdict as it is committed to, under a salt of its own."""
+    return VerdictPreimage(
+        challenge=challenge,
+        verifier=account,
+        outcome=judgement.outcome,
+        distance_ppb=judgement.distance_ppb,
+        token_mismatches=judgement.token_mismatches,
+        fingerprint=judgement.fingerprint,
+        salt=secrets.token_bytes(32),
+    )
+
+
+def make_reveal(preimage: VerdictPreimage) -> RevealVerdict:
+    """The call that reveals it."""
+    return RevealVerdict(
+        challenge=preimage.challenge,
+        outcome=preimage.outcome,
+        distance_ppb=preimage.distance_ppb,
+        token_mismatches=preimage.token_mismatches,
+        fingerprint=preimage.fingerprint,
+        salt=preimage.salt,
+    )
 
 
 class VerdictStore:

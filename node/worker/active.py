@@ -208,7 +208,7 @@ class ActiveRequest:
             try:  # before the stage sees them, so that what cannot be computed is not countersigned
                 self._compute.check(frame.payload)
             except ModelError as error:
-                self._put(GiveUp(FailureCode.BAD_INPUT, str(error)))
+                self._put(GiveUp(FailureCode.BAD_INPUT, str(error), self.stage - 1 if self.stage else None))
                 return
         self._put(frame)
 

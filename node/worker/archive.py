@@ -22,6 +22,7 @@ from node.client.account import SigningAccount
 from node.client.chain_view import ChainUnreachable
 from node.client.errors import CallFailed, TransactionLost
 from node.client.rpc_errors import RpcError
+from node.client.tips import compute_tip
 from node.machine.files import write_synced
 from node.worker.claims import Claim, make_claim
 from node.worker.held import HELD_S, HeldSettlements
@@ -43,6 +44,8 @@ logger = logging.getLogger("myelin.worker")
 SETTLE_SUFFIX = ".settle"
 RETRY_S = 3.0
 RETRY_S_MAX = 60.0
+POOL_S_MAX = 15.0
+"""A settlement that waits in the pool for so long is sent for more: a session may end while blocks are full."""
 TEMPORARY_ERRORS = frozenset({"ExposureExceeded"})
 """Refusals of the chain that pass with time: earlier stages of the worker resolve, and the bond covers this one."""
 UNSETTLED_RECORD_S_MAX = 24 * 3600
@@ -54,11 +57,17 @@ OPENINGS_AT_ONCE_MAX = 2
 
 @dataclass(slots=True)
 class _Sent:
-    """A settlement in the node's pool: when to check it again, and how long to wait after the next refusal."""
+    """A settlement in the node's pool: when to check it again, and how long to wait after the next refusal.
+
+    It was sent `tries` times, for more each time, since it waited in the pool.
+    """
 
     extrinsic: bytes
     due_s: float
     wait_s: float
+    nonce: int
+    sent_s: float
+    tries: int
 
 
 class RequestArchive(Protocol):
@@ -195,9 +204,8 @@ class DiskRequestArchive:
             raise OpeningUnavailable(f"window {asked.window} of stage {asked.stage} is not challenged (yet)")
         if asked.point is not None:
             return await trio.to_thread.run_sync(open_point, self.openings, self.signed, asked, limiter=self._limiter)
-        return await trio.to_thread.run_sync(
-            self.openings.open, body, settled.stages[asked.stage].windows, limiter=self._limiter
-        )
+        windows = settled.stages[asked.stage].windows  # of a path that was cut short each stage has its own
+        return await trio.to_thread.run_sync(self.openings.open, body, windows, limiter=self._limiter)
 
     async def run(self) -> None:
         """Submit pending settlements and forget resolved requests, until cancelled."""
@@ -276,7 +284,10 @@ class DiskRequestArchive:
             if trio.current_time() < sent.due_s:
                 return
             try:
-                await self._account.find(sent.extrinsic, "Settle")
+                found = await self._account.find(sent.extrinsic, "Settle")
+                if found is None and trio.current_time() >= sent.sent_s + POOL_S_MAX:
+                    logger.warning("settlement of %s waits in the pool: sent for more", request.hex()[:12])
+                    await self._submit(request, call, wait_s, sent)
                 return  # in the pool, or in a block this round has not seen yet
             except TransactionLost:
                 logger.warning("settlement of %s was lost by the node: sent again", request.hex()[:12])
@@ -290,16 +301,26 @@ class DiskRequestArchive:
                 logger.warning("settlement of %s has to wait: %s", request.hex()[:12], error)
         await self._submit(request, call, wait_s)
 
-    async def _submit(self, request: bytes, call: Settle, wait_s: float) -> bytes | None:
+    async def _submit(self, request: bytes, call: Settle, wait_s: float, waiting: _Sent | None = None) -> bytes | None:
+        """`waiting` in the pool is replaced, for a larger tip: what the account sends later waits behind it."""
+        tries, signed_as = (0, 0) if waiting is None else (waiting.tries, waiting.nonce)
+
+        def note_signed(nonce: int, _extrinsic: bytes) -> None:
+            nonlocal signed_as
+            signed_as = nonce
+
         try:
-            extrinsic = await self._account.send(call)
+            instead_of = None if waiting is None else waiting.nonce
+            extrinsic = await self._account.send(call, compute_tip(tries), note_signed, instead_of)
         except ChainUnreachable as error:
             logger.warning("settlement of %s waits: %s", request.hex()[:12], error)
             return None
         except RpcError as error:
             logger.warning("settlement of %s is refused by the node (tried again): %s", request.hex()[:12], error)
             return None
-        self._sent[request] = _Sent(extrinsic, trio.current_time() + wait_s, min(2 * wait_s, RETRY_S_MAX))
+        now_s = trio.current_time()
+        wait_next_s = min(2 * wait_s, RETRY_S_MAX)
+        self._sent[request] = _Sent(extrinsic, now_s + wait_s, wait_next_s, signed_as, now_s, tries + 1)
         return extrinsic
 
     def _keep_left(self) -> None:

@@ -20,6 +20,7 @@ from inference.decoding.chooser import TokenChooser
 from inference.decoding.source import ChooserSource
 from inference.engine.batcher import PlannedStep, StageAnswer, StageBatcher
 from inference.engine.engine import StageEngine
+from inference.engine.rows import Hidden, Rows
 from inference.engine.scheduler import compute_chunk_rows
 from inference.errors import ModelError
 from inference.serving.events import Compute, Computed
@@ -52,6 +53,7 @@ class ComputeLoop:
     """
 
     def __init__(self, engine: StageEngine, choosers: ChooserSource) -> None:
+        self._engine = engine
         self._batcher = StageBatcher(engine)
         self._budget = engine.budget
         self._pace = PaceMeter()
@@ -124,6 +126,14 @@ class ComputeLoop:
             async with self._take_turn():
                 self._batcher.close(request)
 
+    async def run_aside(self, rows: Rows) -> Hidden:
+        """The output of rows of no request, [n,C], in memory of their own. They take the turn of one step.
+
+        Raises a ModelError as `ShardSession.run`.
+        """
+        async with self._take_turn():
+            return await trio.to_thread.run_sync(self._engine.run_aside, rows)
+
     def check(self, payload: bytes) -> None:
         """Raises a ModelError for wire bytes that are no rows for this shard: they must not be signed for."""
         self._batcher.check(payload)
@@ -161,7 +171,7 @@ class ComputeLoop:
 
     @asynccontextmanager
     async def _take_turn(self) -> AsyncIterator[None]:
-        """No step runs within the block, in which nothing may wait; the next one starts after all such blocks."""
+        """No step runs within the block, in which nothing may wait but for the engine; the next one follows it."""
         self._waiting += 1
         try:
             async with self._turn:  # first come, first served

@@ -34,7 +34,7 @@ LADEN_SHARE: Final = (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class WaitingSettlement:
     """A settlement that waits: its session and number, what this stage earns by it (nmyl), and since when (seconds)."""
 
     request: bytes
@@ -55,7 +55,7 @@ class HeldSettlements:
         self.gross_max: int | None = None
         self.is_leaving = False
         """A worker that leaves waits for no statement."""
-        self._held: dict[bytes, Held] = {}
+        self._held: dict[bytes, WaitingSettlement] = {}
         self._is_loaded = False
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class HeldSettlements:
         due += self._list_laden([one for one in waiting if one not in due], sessions)
         return [one.request for one in due]
 
-    def _is_due(self, one: Held, session: SessionEntry | None) -> bool:
+    def _is_due(self, one: WaitingSettlement, session: SessionEntry | None) -> bool:
         if session is None or not session.is_settleable:
             return True  # whoever pursues it says that it comes too late
         is_closing = not session.is_open
@@ -100,13 +100,15 @@ class HeldSettlements:
             return False
         return is_closing or self.is_leaving or trio.current_time() - one.since_s > self._wait_s
 
-    def _list_laden(self, waiting: list[Held], sessions: dict[bytes, SessionEntry | None]) -> list[Held]:
+    def _list_laden(
+        self, waiting: list[WaitingSettlement], sessions: dict[bytes, SessionEntry | None]
+    ) -> list[WaitingSettlement]:
         """The oldest of those that are beyond the bond's share, and in no statement that is on its way."""
         if self.gross_max is None:
             return []
         part, whole = LADEN_SHARE
         excess = sum(one.gross for one in waiting) - self.gross_max * part // whole
-        due: list[Held] = []
+        due: list[WaitingSettlement] = []
         for one in waiting:
             session = sessions.get(one.session)
             if excess <= 0:
@@ -119,7 +121,7 @@ class HeldSettlements:
     def _enter(self, request: bytes, call: Settle, since_s: float) -> None:
         order, tokens = call.order.order, call.voucher.voucher.tokens
         gross = compute_billed_price(order, order.path[-1], tokens, order.prompt_tokens)
-        self._held[request] = Held(request, order.session, order.sequence, gross, since_s)
+        self._held[request] = WaitingSettlement(request, order.session, order.sequence, gross, since_s)
 
     def _load_left(self) -> None:
         """What an earlier run of this worker held: the wait goes on."""

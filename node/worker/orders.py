@@ -6,11 +6,11 @@ client that knew such a way would never pay.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from node.client.chain_view import ChainView, SessionEntry, WorkerEntry
+from node.client.chain_view import AdmissionView, ChainView, SessionEntry, WorkerEntry
 from node.worker.outstanding import Outstanding
 from node.worker.refusal import OrderRefused
 from node.worker.together import run_each
@@ -37,7 +37,7 @@ class OrderAdmission:
 
 
 async def admit_order(
-    signed: SignedOrder, own: WorkerEntry, manifest: Manifest, chain: ChainView, outstanding: Outstanding
+    signed: SignedOrder, own: WorkerEntry, manifest: Manifest, chain: AdmissionView, outstanding: Outstanding
 ) -> OrderAdmission:
     """Check an order and reserve its price in `outstanding`, which the caller releases or ends.
 
@@ -69,6 +69,7 @@ async def admit_order(
         outstanding.reserve(order, session)
     try:
         path = await run_each([partial(_read_worker, order, number, chain) for number in range(len(order.path))])
+        await _check_judgeable(order, session, [one.operator for one in path], chain)
     except BaseException:
         outstanding.release(order)
         raise
@@ -116,6 +117,15 @@ async def _read_worker(order: Order, number: int, chain: ChainView) -> WorkerEnt
     if compute_billed_price(order, stage, order.tokens_max, order.prompt_tokens) > entry.gross_max:
         raise OrderRefused(FailureCode.BAD_ORDER, f"the bond of stage {number} bears {entry.gross_max} nmyl a request")
     return entry
+
+
+async def _check_judgeable(
+    order: Order, session: SessionEntry, operators: Sequence[bytes], chain: AdmissionView
+) -> None:
+    stage = await chain.find_unjudgeable(order.model, session.client, operators)
+    if stage is not None:
+        reason = f"too few verifiers could judge stage {stage}: choose a path with fewer of them beside each other"
+        raise OrderRefused(FailureCode.BAD_ORDER, reason)
 
 
 def _check_asked(stage: PathStage, worker: WorkerEntry) -> None:

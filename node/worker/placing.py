@@ -330,7 +330,8 @@ class Placer:
         while True:
             await requests.wait_idle()
             worker = await self._account.chain.read(queries.read_worker, self._key)
-            if worker is not None and not (worker.open_stages or worker.unresolved or len(requests)):
+            audits = await self._account.chain.read(queries.list_open_audits, self._key)
+            if worker is not None and not (worker.open_stages or worker.unresolved or len(requests) or audits):
                 return
             await trio.sleep(POLL_S)
 

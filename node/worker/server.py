@@ -10,7 +10,7 @@ import trio
 
 from inference.errors import DecodingError, KvExhaustedError, ModelError
 from inference.serving.setup import StageSetup
-from node.client.chain_view import ChainUnreachable, ChainView, WorkerEntry
+from node.client.chain_view import AdmissionView, ChainUnreachable, WorkerEntry
 from node.client.link import FrameLink, make_failed
 from node.p2p.errors import NetworkError
 from node.p2p.framing import FramedStream
@@ -53,7 +53,7 @@ class WorkerParts:
     entry: WorkerEntry
     manifest: Manifest
     worker_key: SigningKey
-    chain: ChainView
+    chain: AdmissionView
     compute: ComputeLoop
     archive: RequestArchive
     journal: RequestJournal

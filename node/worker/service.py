@@ -26,6 +26,7 @@ from node.p2p.host import P2PHost
 from node.p2p.request import serve_requests
 from node.transfer.shards.serve import ShardCatalog, serve_shards
 from node.worker.archive import DiskRequestArchive
+from node.worker.audits import AuditDesk, AuditedShard, RpcAuditChain
 from node.worker.compute import ComputeLoop
 from node.worker.departure import Departure
 from node.worker.drafting import DraftSource
@@ -38,8 +39,10 @@ from node.worker.registration import RecordWatch, Whereabouts, register, require
 from node.worker.request_journal import RequestJournal, get_log_path
 from node.worker.server import WorkerParts, WorkerServer
 from node.worker.statement_desk import StatementDesk, serve_statements
+from proto_specs.codec import decode
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.manifest import Manifest
+from proto_specs.types.request import OpeningRequest
 from proto_specs.types.wire import OPENING_PROTOCOL
 
 logger = logging.getLogger("myelin.worker")
@@ -146,13 +149,16 @@ async def run_worker(
             trio.open_nursery() as nursery,
         ):
             place = Whereabouts(host.peer_id, tuple(addresses))
-            serve_openings(host, archive)
+            audited = AuditedShard(store, config.model, manifest, *layers, config.worker_key)
+            audits = AuditDesk(config.directory / "audits", audited, RpcAuditChain(chain), compute)
+            serve_openings(host, archive, audits)
             serve_statements(host, StatementDesk(config.worker_key, manifest, chain, archive))
             serve_shards(host, ShardCatalog(store))
             entry = await register(config, account, place)
             archive.held.gross_max = entry.gross_max
             nursery.start_soon(compute.run)
             nursery.start_soon(archive.run)
+            nursery.start_soon(audits.run)
             presence = Presence()
             parts = WorkerParts(entry, manifest, config.worker_key, chain, compute, archive, journal, presence, drafts)
             server = WorkerServer(host, nursery, parts)
@@ -239,11 +245,12 @@ async def _wait_until_current(chain: RpcChain) -> int:
         await trio.sleep(HEALTH_POLL_S)
 
 
-def serve_openings(host: P2PHost, archive: DiskRequestArchive) -> None:
-    """Answer whoever asks to see a window of a settled request, from the archive."""
+def serve_openings(host: P2PHost, archive: DiskRequestArchive, audits: AuditDesk | None = None) -> None:
+    """Answer whoever asks to see a window of a settled request, or of an audit."""
 
     async def answer(body: bytes, _peer: str) -> bytes:
-        return await archive.open(body)
+        found = None if audits is None else audits.find(decode(OpeningRequest, body).request)
+        return await archive.open(body) if found is None else found
 
     serve_requests(
         host,

@@ -21,7 +21,7 @@ from proto_specs.errors import DecodeError
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.request import OpeningRequest, compute_windows
 from proto_specs.types.statement import Statement, compute_statement_id
-from proto_specs.types.sum_tree import RequestLeaf, StatementPlace, find_place, list_levels
+from proto_specs.types.sum_tree import RequestLeaf, find_place, list_levels, locate
 
 SUFFIX: Final = ".statement"
 LAND_BLOCKS: Final = 12
@@ -116,21 +116,19 @@ def open_point(openings: OpeningStore, signed: SignedStatements, asked: OpeningR
     """
     kept = signed.load(asked.request)
     point = asked.point
-    if point is None or not 0 <= point < sum(one.own_positions for one in kept.leaves):
-        raise OpeningUnavailable(f"statement {asked.request.hex()} has no position {point}")
-    place = find_place(kept.leaves, list_levels(kept.leaves), point)
-    window = find_window(kept, place, point)
+    levels = list_levels(kept.leaves)
+    root = levels[-1][0]
+    if point is None or not 0 <= point < root.prompt + root.tokens:
+        raise OpeningUnavailable(f"statement {asked.request.hex()} has no point {point}")
+    place = find_place(kept.leaves, levels, point)
+    position = locate(place, len(kept.leaves), root, point)
+    assert position is not None, "the place was made of the very leaves"
+    window = position // WINDOW_POSITIONS
     record = openings.load(place.leaf.request, asked.stage)
     try:
         return encode(replace(make_opening(record, window, compute_windows(place.leaf.positions)), place=place))
     except IndexError as error:
         raise OpeningUnavailable(str(error)) from error
-
-
-def find_window(kept: KeptStatement, place: StatementPlace, point: int) -> int:
-    """The window of the placed request that the point falls on."""
-    before = sum(one.own_positions for one in kept.leaves[: place.index])
-    return (place.leaf.settled_positions + point - before) // WINDOW_POSITIONS
 
 
 def _read(path: Path) -> KeptStatement:

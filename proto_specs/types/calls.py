@@ -6,11 +6,15 @@ import enum
 from typing import Annotated
 
 from proto_specs import limits
-from proto_specs.codec import U8, U16, U32, U64, Fixed, Max, record, variant
+from proto_specs.codec import U16, U32, U64, Max, record, variant
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey, Signature
 from proto_specs.types.promise_calls import PromiseCall
 from proto_specs.types.request import Leaf, SignedOrder, SignedStageRoots, SignedVoucher
 from proto_specs.types.statement import SignedStatement
+from proto_specs.types.verdict_calls import CommitVerdict as CommitVerdict
+from proto_specs.types.verdict_calls import RegisterVerifier as RegisterVerifier
+from proto_specs.types.verdict_calls import RevealVerdict as RevealVerdict
+from proto_specs.types.verdict_calls import UnregisterVerifier as UnregisterVerifier
 
 
 class ModuleIndex(enum.IntEnum):
@@ -200,13 +204,6 @@ class ReportAbsent:
     worker_key: PublicKey
 
 
-@variant(0x0405)
-class RegisterVerifier:
-    """An elected validator declares that it verifies this model."""
-
-    model: Hash32
-
-
 @variant(0x0406)
 class OpenSession:
     """Escrow `deposit` for requests to `model`, signed by `session_key`, at most `max_price` per layer and token.
@@ -250,26 +247,6 @@ class SettleStatement:
     """Commit many finished requests of a session at once: totals that the client and every stage of the path signed."""
 
     statement: SignedStatement
-
-
-@variant(0x0409)
-class CommitVerdict:
-    """First half of a verdict: the hash of verdict, own fingerprint and salt."""
-
-    challenge: Hash32
-    commitment: Hash32
-
-
-@variant(0x040A)
-class RevealVerdict:
-    """Second half: what was committed. `distance_ppb` and `fingerprint` are zero when there was nothing to compare."""
-
-    challenge: Hash32
-    outcome: U8
-    distance_ppb: U64
-    token_mismatches: U32
-    fingerprint: Annotated[bytes, Fixed(limits.FINGERPRINT_BYTES)]
-    salt: Hash32
 
 
 @variant(0x040B)
@@ -330,6 +307,7 @@ BasicCall = (
     | LeaveWorker
     | ReportAbsent
     | RegisterVerifier
+    | UnregisterVerifier
     | OpenSession
     | TopUpSession
     | CloseSession

@@ -29,7 +29,9 @@ class Span:
 
 @record
 class Statement:
-    """The totals of `requests` requests. `prompt_tokens` are billed prompt positions, `positions` the root's sum.
+    """The totals of `requests` requests. `prompt_tokens`, billed prompt positions, and `tokens` are the root's sums.
+
+    `positions` are all that were computed and that no statement or settlement before has, billed or not.
 
     `sequences` and `slices` are the requests' numbers and slices, joined, ascending, with gaps between them.
     """

@@ -1,6 +1,7 @@
-"""A Merkle sum tree over requests: a node's sum is that of its leaves' own positions (DESIGN 5.1).
+"""A Merkle sum tree over requests: a node's sums are what its leaves bill, prompt positions and tokens (DESIGN 5.1).
 
-A point below the root's sum falls on one position of one request, so windows are drawn in proportion to work. Knows no
+The points of a statement are its billed prompt positions, request by request, and then its tokens: each falls on one
+position of one request. So a draw that picks prompt or token by what they cost is in proportion to pay. Knows no
 session, no signature and no order: `statement.py` signs the root, `request.py` carries a place in an opening.
 """
 
@@ -49,10 +50,11 @@ class RequestLeaf:
 
 @record
 class SumNode:
-    """A node of the sum tree."""
+    """A node of the sum tree, with what the requests below it bill: prompt positions, and tokens."""
 
     hash: Hash32
-    sum: U64
+    prompt: U64
+    tokens: U64
 
 
 @record
@@ -66,13 +68,17 @@ class StatementPlace:
 
 def make_leaf_node(leaf: RequestLeaf) -> SumNode:
     """The tree's node of a request."""
-    return SumNode(hash_record(Tag.STATEMENT_LEAF, leaf), leaf.own_positions)
+    return SumNode(hash_record(Tag.STATEMENT_LEAF, leaf), leaf.billed_prompt, leaf.tokens)
 
 
 def join_nodes(left: SumNode, right: SumNode) -> SumNode:
     """The parent of two nodes. It binds the sums of both, so that no sum can be moved between them."""
-    parts = left.hash + left.sum.to_bytes(_SUM_BYTES, "big") + right.hash + right.sum.to_bytes(_SUM_BYTES, "big")
-    return SumNode(hash_tagged(Tag.STATEMENT_NODE, parts), left.sum + right.sum)
+    parts = _pack_node(left) + _pack_node(right)
+    return SumNode(hash_tagged(Tag.STATEMENT_NODE, parts), left.prompt + right.prompt, left.tokens + right.tokens)
+
+
+def _pack_node(node: SumNode) -> bytes:
+    return node.hash + node.prompt.to_bytes(_SUM_BYTES, "big") + node.tokens.to_bytes(_SUM_BYTES, "big")
 
 
 def list_levels(leaves: Sequence[RequestLeaf]) -> list[list[SumNode]]:
@@ -89,10 +95,12 @@ def list_levels(leaves: Sequence[RequestLeaf]) -> list[list[SumNode]]:
 
 
 def find_place(leaves: Sequence[RequestLeaf], levels: Sequence[Sequence[SumNode]], point: int) -> StatementPlace:
-    """The request that covers position `point` of the statement, 0 <= point < the root's sum."""
-    index, left = 0, point
-    while left >= leaves[index].own_positions:
-        left -= leaves[index].own_positions
+    """The request that covers a point of the statement, 0 <= point < the root's prompt positions and tokens."""
+    root = levels[-1][0]
+    owns = [one.prompt for one in levels[0]] if point < root.prompt else [one.tokens for one in levels[0]]
+    index, left = 0, point if point < root.prompt else point - root.prompt
+    while left >= owns[index]:
+        left -= owns[index]
         index += 1
     siblings, place = [], index
     for level in levels[:-1]:
@@ -103,34 +111,38 @@ def find_place(leaves: Sequence[RequestLeaf], levels: Sequence[Sequence[SumNode]
 
 
 def locate(place: StatementPlace, requests: int, root: SumNode, point: int) -> int | None:
-    """The position in the request that `point` of the statement falls on; None unless the place covers it.
+    """The position of the placed request that `point` of the statement falls on; None unless the place covers it.
 
-    `requests` and `root` are what the statement says. The result counts from the request's own first position.
+    `requests` and `root` are what the statement says. A token falls on the position that it was drawn at.
     """
     before = count_before(place, requests, root)
     if before is None:
         return None
-    within = point - before
-    return within if 0 <= within < place.leaf.own_positions else None
+    leaf = place.leaf
+    within = point - before[0]
+    if 0 <= within < leaf.billed_prompt:
+        return leaf.settled_positions + within
+    within = point - root.prompt - before[1]
+    return leaf.prompt_tokens - 1 + within if 0 <= within < leaf.tokens else None
 
 
-def count_before(place: StatementPlace, requests: int, root: SumNode) -> int | None:
-    """Positions of the statement before the request; None unless the root has the request in this place."""
-    if not 0 <= place.index < requests or place.leaf.own_positions < 0:
+def count_before(place: StatementPlace, requests: int, root: SumNode) -> tuple[int, int] | None:
+    """Billed prompt positions and tokens of the requests before; None unless the root has the request in this place."""
+    if not 0 <= place.index < requests:
         return None
-    node, before = make_leaf_node(place.leaf), 0
+    node, prompt, tokens = make_leaf_node(place.leaf), 0, 0
     index, count, siblings = place.index, requests, list(place.siblings)
     while count > 1:
         if index ^ 1 < count:
             if not siblings:
                 return None
             other = siblings.pop(0)
-            if node.sum + other.sum > root.sum:
+            if node.prompt + other.prompt > root.prompt or node.tokens + other.tokens > root.tokens:
                 return None
             if index & 1:
-                before += other.sum
+                prompt, tokens = prompt + other.prompt, tokens + other.tokens
                 node = join_nodes(other, node)
             else:
                 node = join_nodes(node, other)
         index, count = index >> 1, (count + 1) >> 1
-    return None if siblings or node != root else before
+    return None if siblings or node != root else (prompt, tokens)

@@ -9,8 +9,6 @@ which is bit for bit what no layer gives.
 from __future__ import annotations
 
 import enum
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,16 +16,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.calibration.substitutes import INT4_LEVELS, INT8_LEVELS, link, perturb, quantise
 from inference.errors import StoreError
 from inference.model.forms import pack_values
 from inference.model.graph.shard import ShardRange
 from inference.model.layout import Part, StoredTensor, compute_file_name, compute_unit_bytes, place_tensors
+from inference.model.stored_values import read_values
 from proto_specs.types.manifest import Form, Manifest, Unit, UnitKind
-from tests.actors.stored import read_values
 
-BLOCK = 32
-LEVELS = 7
-INT8_LEVELS = 127
 NOISE_SHARE = 0.01
 
 OUTPUT_MATRICES = frozenset({"attn_out", "down"})
@@ -61,7 +57,7 @@ def write_doctored(directory: Path, target: Path, shard: ShardRange, cheat: Chea
     for file in sorted(directory.glob("*.bin")):
         layer = doctored.get(file.name)
         if layer is None:
-            _link(file, target / file.name)
+            link(file, target / file.name)
         else:
             generator = np.random.default_rng([seed, layer])
             parts = shard.get_parts(UnitKind.LAYER, layer)
@@ -101,32 +97,12 @@ def _spoil(matrix: Matrix, name: str, cheat: Cheat, generator: np.random.Generat
         return matrix  # norms stay: no format quantises them
     match cheat:
         case Cheat.QUANTISE:
-            return _quantise(matrix, LEVELS)
+            return quantise(matrix, INT4_LEVELS)
         case Cheat.PERTURB:
-            return _perturb(matrix, generator)
+            return perturb(matrix, NOISE_SHARE, generator)
         case Cheat.INT8:
-            return _quantise(matrix, INT8_LEVELS)
+            return quantise(matrix, INT8_LEVELS)
         case Cheat.HALF:
             return matrix.astype(np.float16).astype(np.float32)
         case Cheat.SKIP:
             return np.zeros_like(matrix) if name in OUTPUT_MATRICES else matrix
-
-
-def _quantise(matrix: Matrix, levels: int) -> Matrix:
-    """[N, K], symmetric blocks of 32 along K (as quantised formats block a row of weights)."""
-    blocks = matrix.reshape(len(matrix), -1, BLOCK)
-    step = np.abs(blocks).max(axis=2, keepdims=True) / levels
-    codes = np.rint(np.divide(blocks, step, out=np.zeros_like(blocks), where=step > 0))
-    return np.ascontiguousarray((codes * step).reshape(matrix.shape).astype(np.float32))
-
-
-def _perturb(matrix: Matrix, generator: np.random.Generator) -> Matrix:
-    noise = generator.standard_normal(matrix.shape, dtype=np.float32)
-    return matrix + np.float32(NOISE_SHARE * matrix.std()) * noise
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -65,7 +65,7 @@ async def test_neither_dropping_the_first_nor_waiting_helps(autojump_clock: Any)
 
 @pytest.fixture(name="world")
 def fixture_world() -> World:
-    world = World(session_deposit_min=1)
+    world = World(("heidi",), session_deposit_min=1)
     for index, who in enumerate(map(get_dev_identity, OTHERS)):
         world.chain.expect_ok(who, world.register_worker(who, 2 * index, 2 * index + 2))
     world.session = world.open_session(deposit=REQUEST_PRICE)

@@ -40,6 +40,7 @@ LIES = (
     RequestFailed(0, FailureCode.NEIGHBOUR_LOST, "stage 1 went away", 1),
     StageLost(0, FailureCode.NEIGHBOUR_LOST, "stage 1 takes no rows", 1),
     RequestFailed(0, FailureCode.NEIGHBOUR_LOST, "it went away"),
+    RequestFailed(0, FailureCode.BAD_INPUT, "stage 1 sends what is no rows", 1),
 )
 
 
@@ -67,3 +68,13 @@ async def test_only_a_neighbour_that_was_lost_is_blamed_by_another(autojump_cloc
         routes = Routes()
         accuse(make_attempts(routes), b"rival", RequestFailed(0, code, "it is all the fault of stage 1", 1))
         assert routes.failed == [b"liar"]
+
+
+async def test_who_was_sent_bad_rows_is_not_left_out_for_them(autojump_clock) -> None:
+    """Stage 1 refuses to sign for rows of 1e30: stage 0 sent them."""
+    routes = Routes()
+    attempts = make_attempts(routes)
+    told = RequestFailed(1, FailureCode.BAD_INPUT, "hidden states reach 1e+30, the model was calibrated for 467", 0)
+    attempts._note_failed(make_route(b"liar", b"honest", b"last"), told)  # noqa: SLF001
+    assert routes.failed == [b"liar"]
+    assert b"honest" not in attempts._excluded  # noqa: SLF001

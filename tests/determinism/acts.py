@@ -17,6 +17,7 @@ from proto_specs.types.common import NMYL_PER_MYL
 from proto_specs.types.promise_calls import JoinSettlement, PromisedByOrder, ReportDoublePromise
 from proto_specs.types.request import Leaf, sign_output
 from tests.unit.consensus.runtime.inference.inference_world import BOND, DEPOSIT, LAYERS, PRICE
+from tests.unit.consensus.runtime.inference.statement_world import state_requests
 
 if TYPE_CHECKING:
     from tests.determinism.story import Story
@@ -94,8 +95,13 @@ def serve(story: Story) -> Iterator[None]:
     yield from story.expect(CHARLIE, calls.LeaveWorker(CHARLIE.worker_key.public_key))
     yield from story.expect(CHARLIE, move)
     yield from story.expect(story.client, calls.TopUpSession(session, DEPOSIT // 3))
+    story.session = session
+    yield from story.expect(story.client, state_requests(story, (0, 1, 5, 6)))
+    yield from story.wait(3)
+    yield from judge(story, Outcome.PASS)
     yield from story.expect(story.client, calls.CloseSession(session))
     yield from story.wait(8)
+    yield from story.expect(story.verifiers[1], calls.UnregisterVerifier(story.model))
     yield from story.expect(CHARLIE, calls.RetireWorker(CHARLIE.worker_key.public_key))
     yield from story.wait(14)
     spare = replace(CHARLIE, worker_key=get_dev_identity("spare").worker_key)

@@ -49,6 +49,7 @@ from proto_specs.types.verdict import (
 from tests.property.proto_specs.shapes import TYPES, get_members, make_smallest
 from tests.property.proto_specs.spoiling import INTRUDERS, pack, replace_by, spoil_each, unpack, write_longer
 from tests.vectors import samples, signatures
+from tests.vectors.statements import build_statements
 from tests.vectors.units import build_units
 
 VECTORS = Path(proto_specs.__file__).parent / "vectors"
@@ -368,6 +369,7 @@ BUILDERS: dict[str, Callable[[], Vectors]] = {
     "requests": build_requests,
     "manifest": build_manifest,
     "units": build_units,
+    "statements": build_statements,
 }
 
 

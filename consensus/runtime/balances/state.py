@@ -27,6 +27,7 @@ class HoldReason(enum.IntEnum):
     MULTISIG_DEPOSIT = 5
     PROPOSAL_DEPOSIT = 6
     CLIENT_BOND = 7
+    VERIFICATION_DEPOSIT = 8
 
 
 @record

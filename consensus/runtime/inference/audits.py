@@ -17,18 +17,11 @@ from consensus.runtime.arithmetic import PERMILLE, compute_equal_shares, compute
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import read_issuance
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import draws, roster
+from consensus.runtime.inference import draws, roster, seats
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.events import AuditDrawn, AuditScored, CommitteeEmpty, VerifierPaid
-from consensus.runtime.inference.state import (
-    DRAW_DELAY_BLOCKS,
-    Audit,
-    AuditPlan,
-    DueKind,
-    InferenceParams,
-    Worker,
-    WorkerStatus,
-)
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import DRAW_DELAY_BLOCKS, Audit, AuditPlan, DueKind, Worker, WorkerStatus
 from consensus.runtime.staking import state as staking
 from consensus.runtime.staking.emission import compute_emission_parts
 from proto_specs.hashing import Tag, hash_tagged
@@ -67,7 +60,8 @@ def draw_audits(env: Environment, plan_id: bytes) -> None:
             continue
         if worker.active_since > env.block.height - DRAW_DELAY_BLOCKS:
             continue  # it came after the epoch's end and took over the number of a worker that left
-        eligible = draws.list_eligible(state, worker.model, {worker.operator})
+        registered = draws.list_eligible(state, worker.model, set())
+        eligible = seats.keep_free(state, draws.list_bench(params, registered, {worker.operator}))
         if eligible:
             drawn.append((key, worker, eligible))
         else:

@@ -8,14 +8,18 @@ from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import HoldReason
 from consensus.runtime.context import Environment
 from consensus.runtime.inference import absence, asks, roster
+from consensus.runtime.inference import committee_state as committees
 from consensus.runtime.inference import state as inference
+from consensus.runtime.inference.committee_events import VerifierLeaving, VerifierLeft
 from consensus.runtime.inference.errors import (
+    AlreadyLeaving,
     AlreadyVerifier,
     BadManifest,
     BadRange,
     BadWorkerKeyProof,
     BondTooLow,
     ModelExists,
+    NotVerifier,
     OperatorNotElected,
     UnknownModel,
     WorkerExists,
@@ -36,7 +40,14 @@ from proto_specs.errors import DecodeError
 from proto_specs.hashing import Tag
 from proto_specs.limits import MANIFEST_BYTES_MAX
 from proto_specs.order_rules import make_bounds
-from proto_specs.types.calls import RegisterModel, RegisterVerifier, RegisterWorker, RetireWorker, UpdateWorker
+from proto_specs.types.calls import (
+    RegisterModel,
+    RegisterVerifier,
+    RegisterWorker,
+    RetireWorker,
+    UnregisterVerifier,
+    UpdateWorker,
+)
 from proto_specs.types.manifest import Manifest, compute_model_id, validate_manifest
 
 
@@ -106,11 +117,11 @@ def register_worker(env: Environment, signer: bytes, call: RegisterWorker) -> No
         passes=0,
         fails=0,
         unavailable=0,
-        unavailable_in_row=0,
         jailed_until=0,
         prefill_floor=0,
         decode_floor=0,
         floor_until=0,
+        proven=0,
     )
     inference.workers.write(state, call.worker_key, worker)
     inference.workers_by_model.add(state, call.model, call.worker_key)
@@ -148,15 +159,41 @@ def retire_worker(env: Environment, signer: bytes, call: RetireWorker) -> None:
 
 
 def register_verifier(env: Environment, signer: bytes, call: RegisterVerifier) -> None:
-    """Join the verifiers of a model. Raises UnknownModel, OperatorNotElected, AlreadyVerifier."""
+    """Join the verifiers of a model, or stay among them. Raises UnknownModel, OperatorNotElected, AlreadyVerifier."""
     if inference.models.read(env.state, call.model) is None:
         raise UnknownModel(f"no model {call.model.hex()}")
     if all(member.operator != signer for member in read_validators(env.state).members):
         raise OperatorNotElected("only operators of elected validators verify")
-    if inference.verifiers.contains(env.state, call.model, signer):
+    is_leaving = committees.leaving_verifiers.read(env.state, call.model, signer) is not None
+    if inference.verifiers.contains(env.state, call.model, signer) and not is_leaving:
         raise AlreadyVerifier("registered for this model already")
+    committees.leaving_verifiers.delete(env.state, call.model, signer)
     inference.verifiers.add(env.state, call.model, signer)
     env.emit(VerifierRegistered(call.model, signer))
+
+
+def unregister_verifier(env: Environment, signer: bytes, call: UnregisterVerifier) -> None:
+    """Leave the verifiers of a model after the notice. Who is not elected may, too. Raises NotVerifier, AlreadyLeaving.
+
+    Until then it is drawn: nobody leaves a committee that it sees coming. Seats that it has by then it keeps.
+    """
+    if not inference.verifiers.contains(env.state, call.model, signer):
+        raise NotVerifier(f"not registered for model {call.model.hex()}")
+    if committees.leaving_verifiers.read(env.state, call.model, signer) is not None:
+        raise AlreadyLeaving("unregistered already, wait for the notice to end")
+    height = env.block.height + inference.params.read(env.state).verifier_notice_blocks
+    committees.leaving_verifiers.write(env.state, call.model, signer, height)
+    inference.due.add(env.state, height, DueKind.VERIFIER_LEAVE, call.model)
+    env.emit(VerifierLeaving(call.model, signer, height))
+
+
+def finish_leaving(env: Environment, model: bytes) -> None:
+    """Drop the verifiers whose notice is over."""
+    for (_, who), height in list(committees.leaving_verifiers.iterate(env.state, model)):
+        if height <= env.block.height:
+            committees.leaving_verifiers.delete(env.state, model, who)
+            inference.verifiers.remove(env.state, model, who)
+            env.emit(VerifierLeft(model, who))
 
 
 def _check_prices(call: RegisterWorker | UpdateWorker) -> None:

@@ -6,6 +6,7 @@ from consensus.runtime.context import Environment
 from consensus.runtime.inference import (
     absence,
     audits,
+    calls,
     contest,
     draws,
     partial,
@@ -30,7 +31,7 @@ def initialize(env: Environment) -> None:
             case DueKind.DRAW:
                 draws.draw_request(env, subject)
             case DueKind.REVEAL:
-                verdicts.resolve_challenge(env, subject)
+                verdicts.end_round(env, subject)
             case DueKind.SESSION_CLOSE:
                 sessions.finish_session(env, subject)
             case DueKind.WORKER_RELEASE:
@@ -49,6 +50,10 @@ def initialize(env: Environment) -> None:
                 partial.expire(env, subject)
             case DueKind.CLIENT_BOND_RETURN:
                 sessions.return_bond(env, subject)
+            case DueKind.POSTPONED_DRAW:
+                draws.draw_postponed(env, subject)
+            case DueKind.VERIFIER_LEAVE:
+                calls.finish_leaving(env, subject)
             case DueKind.ROUND_DRAW:
                 if not contest.draw_round(env, subject):
                     verdicts.conclude_challenge(env, subject)

@@ -108,7 +108,7 @@ def _find_other(session: Session, order: Order, call: ReportDoublePromise) -> by
         if place is None:
             other, is_double = compute_statement_id(statement), is_in_statement(order, statement)
         else:
-            root = SumNode(statement.root, statement.positions)
+            root = SumNode(statement.root, statement.prompt_tokens, statement.tokens)
             is_there = count_before(place, statement.requests, root) is not None
             other, is_double = place.leaf.request, is_there and is_conflict(own, make_leaf_promise(place.leaf))
     else:

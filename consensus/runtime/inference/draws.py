@@ -5,13 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from consensus.runtime.arithmetic import PPM
+from consensus.runtime.arithmetic import PERMILLE, PPM
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import payments
+from consensus.runtime.inference import committee_state as committees
+from consensus.runtime.inference import payments, seats
 from consensus.runtime.inference import state as inference
+from consensus.runtime.inference.committee_events import DrawPostponed
+from consensus.runtime.inference.committee_state import PostponedDraw
+from consensus.runtime.inference.errors import CommitteeTooSmall
 from consensus.runtime.inference.events import ChallengeDrawn, CommitteeEmpty
-from consensus.runtime.inference.state import Challenge, CommitteeMember, DueKind, StageStatus
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import (
+    Challenge,
+    CommitteeMember,
+    DueKind,
+    Request,
+    RequestStage,
+    StageStatus,
+)
 from consensus.runtime.staking.state import read_validators
+from consensus.runtime.system.space import read_paused
 from consensus.state.reader import StateReader
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.chain import Validator
@@ -22,41 +35,107 @@ def draw_request(env: Environment, request_id: bytes) -> None:
     """Draw every stage of a request with this block's beacon: challenge the stage, or pay it unverified."""
     request = inference.requests.read(env.state, request_id)
     assert request is not None, "the worker that was active at the settlement waits for its draw"
-    eligible: list[Validator] | None = None
-    parties = {request.client, *(stage.operator for stage in request.stages)}
     for index, stage in enumerate(request.stages):
         if stage.status != StageStatus.AWAITING_DRAW:
             continue
-        places = range(request.first_window, stage.windows) if request.requests is None else range(request.positions)
-        place = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, places)
+        if request.requests is None:
+            windows = range(request.first_window, stage.windows)
+            place = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, windows)
+        else:
+            place = compute_point(env.block.beacon, request_id, index, stage, request)
         if place is None:
             payments.pay_stage(env, request_id, index, None, ())
-            continue
-        if eligible is None:
-            eligible = list_eligible(env.state, request.model, parties)
-        if not eligible:
-            env.emit(CommitteeEmpty(request_id, index, stage.worker))
-            payments.refund_stage(env, request_id, index, is_unavailable=False)
-            continue
-        _challenge_stage(env, request_id, index, place, eligible)
+        else:
+            _seat_stage(env, request_id, index, place, 0)
 
 
-def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, places: range) -> int | None:
-    """The challenged one of `places`, or None. The first 8 bytes of the draw (big-endian) decide, the next 8 choose.
+def draw_postponed(env: Environment, challenge_id: bytes) -> None:
+    """Draw the committee of a stage that was drawn when too few verifiers had a free seat."""
+    waiting = committees.postponed.read(env.state, challenge_id)
+    assert waiting is not None, "a postponed draw is kept until it falls due"
+    committees.postponed.delete(env.state, challenge_id)
+    _seat_stage(env, waiting.request, waiting.stage, waiting.place, waiting.tries)
 
-    H = hash(DRAW, beacon || request || stage as one byte); challenged iff u64(H[0:8]) x 10^6 < ppm x 2^64. Places are
-    a request's own windows, or a statement's positions. These are fewer than 2^34, so that the remainder favours none
-    of them by more than 2^-30 of its chance.
+
+def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, windows: range) -> int | None:
+    """The challenged window, or None. The first 8 bytes of the draw (big-endian) decide, the next 8 choose.
+
+    H = hash(DRAW, beacon || request || stage as one byte); challenged iff u64(H[0:8]) x 10^6 < ppm x 2^64.
     """
-    assert places, "a settled request has positions of its own"
-    drawn = hash_tagged(Tag.DRAW, beacon + request_id + bytes([stage]))
-    if int.from_bytes(drawn[:8], "big") * PPM >= challenge_ppm << 64:
+    assert windows, "a settled request has positions of its own"
+    drawn = _draw(beacon, request_id, stage, challenge_ppm)
+    return None if drawn is None else windows[int.from_bytes(drawn[:8], "big") % len(windows)]
+
+
+def compute_point(beacon: bytes, statement_id: bytes, index: int, stage: RequestStage, request: Request) -> int | None:
+    """The challenged point of a statement's stage, or None: a nmyl of its gross, and what that pays for.
+
+    H as in `compute_draw`; nmyl number u128(H[8:24]) mod gross. The first `prompt_gross` pay for the billed prompt
+    positions, each the same, the others for the tokens. The remainder favours no nmyl by more than 2^-64 of its chance.
+    """
+    drawn = _draw(beacon, statement_id, index, stage.challenge_ppm)
+    if drawn is None:
         return None
-    return places[int.from_bytes(drawn[8:16], "big") % len(places)]
+    nmyl = int.from_bytes(drawn, "big") % stage.gross
+    return compute_paid(nmyl, stage.gross, stage.prompt_gross, request.prompt_tokens, request.tokens)
+
+
+def compute_paid(nmyl: int, gross: int, prompt_gross: int, prompt_tokens: int, tokens: int) -> int:
+    """The point that nmyl number `nmyl` of a statement's `gross` pays for, 0 <= nmyl < gross."""
+    if nmyl < prompt_gross:
+        return nmyl * prompt_tokens // prompt_gross
+    return prompt_tokens + (nmyl - prompt_gross) * tokens // (gross - prompt_gross)
+
+
+def _draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int) -> bytes | None:
+    """16 bytes to choose a place by, when the stage is challenged."""
+    drawn = hash_tagged(Tag.DRAW, beacon + request_id + bytes([stage]))
+    return drawn[8:24] if int.from_bytes(drawn[:8], "big") * PPM < challenge_ppm << 64 else None
+
+
+def check_committees(env: Environment, model: bytes, client: bytes, operators: Sequence[bytes]) -> None:
+    """Raises CommitteeTooSmall when a path of these operators leaves too few to judge one of its stages."""
+    params, registered = inference.params.read(env.state), list_eligible(env.state, model, set())
+    index = find_unjudgeable(params, registered, client, operators)
+    if index is not None:
+        raise CommitteeTooSmall(f"stage {index}: client and neighbours are too many of those who could judge it")
+
+
+def find_unjudgeable(
+    params: InferenceParams, registered: Sequence[Validator], client: bytes, operators: Sequence[bytes]
+) -> int | None:
+    """The first stage of a path of these operators that too few of the model's verifiers are left to judge; else None.
+
+    Workers ask before they serve: such a path does not settle.
+    """
+    for index in range(len(operators)):
+        if not list_bench(params, registered, list_parties(client, operators, index)):
+            return index
+    return None
+
+
+def list_parties(client: bytes, operators: Sequence[bytes], index: int) -> set[bytes]:
+    """Who has a part in a stage: the client, its operator, and the operators of its neighbours on the path.
+
+    Nobody else is excluded from judging it: whoever chooses a path would choose its judges.
+    """
+    return {client, *operators[max(index - 1, 0) : index + 2]}
+
+
+def list_bench(params: InferenceParams, registered: Sequence[Validator], parties: set[bytes]) -> list[Validator]:
+    """Of all who verify a model those who may judge, in the same order; empty when they are less than the least."""
+    bench = [member for member in registered if member.operator not in parties]
+    return bench if is_enough(params, bench, registered) else []
+
+
+def is_enough(params: InferenceParams, bench: Sequence[Validator], registered: Sequence[Validator]) -> bool:
+    """Whether these suffice for any outcome, in number and in the share of the stake of all who could be drawn."""
+    stake, total = sum(one.power for one in bench), sum(one.power for one in registered)
+    return len(bench) >= params.committee_members_min and stake * PERMILLE >= total * params.committee_stake_permille
 
 
 def list_eligible(state: StateReader, model: bytes, parties: set[bytes]) -> list[Validator]:
-    """Elected validators who verify the model and have no part in the request, in the order of the set."""
+    """Elected validators who verify the model and are none of the parties, in the order of the set."""
     verifiers = {operator for _, operator in inference.verifiers.iterate(state, model)}
     return [
         member
@@ -119,10 +198,11 @@ def open_challenge(
         distance_ppb=0,
         round_starts=(),
         point=point,
+        paused=read_paused(state),
     )
     inference.challenges.write(state, challenge_id, challenge)
     for member in challenge.committee:
-        inference.open_challenges.add(state, member.verifier, challenge_id)
+        seats.take(state, member.verifier, challenge_id)
     inference.due.add(state, challenge.reveal_deadline, DueKind.REVEAL, challenge_id)
     return challenge_id, challenge
 
@@ -136,7 +216,27 @@ def drop_challenge(env: Environment, challenge_id: bytes) -> None:
     for member in challenge.committee:
         inference.commitments.delete(state, challenge_id, member.verifier)
         inference.reveals.delete(state, challenge_id, member.verifier)
+    committees.round_delays.delete(state, challenge_id)
     inference.challenges.delete(state, challenge_id)
+
+
+def _seat_stage(env: Environment, request_id: bytes, index: int, place: int, tries: int) -> None:
+    """Challenge a drawn stage, or wait for free seats, or refund it where nobody can judge it. It is never paid so."""
+    state, request = env.state, payments.read_request(env, request_id)
+    parties = list_parties(request.client, [stage.operator for stage in request.stages], index)
+    params, registered = inference.params.read(state), list_eligible(state, request.model, set())
+    bench = list_bench(params, registered, parties)
+    free = seats.keep_free(state, bench)
+    if bench and is_enough(params, free, registered):
+        _challenge_stage(env, request_id, index, place, free)
+    elif bench and tries < params.postpone_max:
+        challenge_id, height = compute_challenge_id(request_id, index), env.block.height + params.postpone_blocks
+        committees.postponed.write(state, challenge_id, PostponedDraw(request_id, index, place, tries + 1))
+        inference.due.add(state, height, DueKind.POSTPONED_DRAW, challenge_id)
+        env.emit(DrawPostponed(challenge_id, request_id, index, tries + 1, height))
+    else:
+        env.emit(CommitteeEmpty(request_id, index, request.stages[index].worker))
+        payments.refund_stage(env, request_id, index)
 
 
 def _challenge_stage(

@@ -13,7 +13,7 @@ from consensus.runtime.arithmetic import compute_permille
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import HoldReason
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import payments
+from consensus.runtime.inference import conduct, payments
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import AlreadyReported, NoBond, NoEquivocation, UnknownWorker
 from consensus.runtime.inference.events import WorkerEquivocated
@@ -65,5 +65,5 @@ def report_equivocation(env: Environment, signer: bytes, call: ReportEquivocatio
             burned=slash - bounty,
         )
     )
-    cut = replace(worker, bond=worker.bond - slash)
+    cut = conduct.note_fault(replace(worker, bond=worker.bond - slash))
     inference.workers.write(state, call.worker, payments.eject_if_poor(env, call.worker, cut))

@@ -72,6 +72,18 @@ class MovedLately(InferenceCallError):
     """Requests over the range that the worker left last may still be settled."""
 
 
+class NotVerifier(InferenceCallError):
+    """The account is no verifier of the model."""
+
+
+class AlreadyLeaving(InferenceCallError):
+    """The verifier has unregistered, and is drawn until its notice ends."""
+
+
+class CommitteeTooSmall(InferenceCallError):
+    """Parties and neighbours on the path leave too few verifiers, or too little stake, to judge one of the stages."""
+
+
 class OperatorNotElected(InferenceCallError):
     """The signer operates no validator of the elected set."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from consensus.runtime.inference.absence_events import AbsenceEvent
+from consensus.runtime.inference.committee_events import CommitteeEvent
 from consensus.runtime.inference.move_events import WorkerMoved
 from consensus.runtime.inference.promise_events import PromiseEvent
 from consensus.runtime.inference.statement_events import StatementSettled
@@ -167,7 +168,7 @@ class ChallengeDrawn:
 
 @variant(0x040E)
 class CommitteeEmpty:
-    """The stage was drawn but cannot be verified: no elected, registered verifier is outside the request."""
+    """The stage was drawn but cannot be verified: too few elected, registered verifiers may judge it, or are free."""
 
     request: Hash32
     stage: U8
@@ -268,7 +269,7 @@ class RequestResolved:
 
 @variant(0x0418)
 class WorkerJailed:
-    """Too often unavailable in a row: settlements of the operator's workers before block `until` are refunded."""
+    """Withheld too often: settlements of the operator's workers before block `until` are refunded."""
 
     worker: PublicKey
     operator: AccountId
@@ -373,4 +374,5 @@ InferenceEvent = (
     | AuditScored
     | AbsenceEvent
     | PromiseEvent
+    | CommitteeEvent
 )

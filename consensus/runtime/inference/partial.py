@@ -46,12 +46,16 @@ _pending: StorageMap[Pending] = StorageMap("inference.pending", (Hash32,), Pendi
 
 @dataclass(frozen=True, slots=True)
 class StagePart:
-    """What a stage of a path brings to a settlement: its price in nmyl, and its roots over so many positions."""
+    """What a stage of a path brings to a settlement: its price in nmyl, and its roots over so many positions.
+
+    Of a statement's price `prompt_gross` is for prompt positions.
+    """
 
     gross: int
     positions: int
     input_root: bytes
     output_root: bytes
+    prompt_gross: int = 0
 
 
 def compute_gross(order: Order, stage: PathStage, tokens: int, positions: int) -> int:

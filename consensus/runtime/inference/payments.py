@@ -3,7 +3,10 @@
 - the price of a settled request is held; each stage's part leaves the hold exactly once, by pay, refund or slash;
 - pay: a share is burned, a share goes to the verifiers (or to the pool that pays for verification), the rest to the
   worker's operator;
-- refund (unavailable, inconclusive): the part goes back to the client, no stake is touched;
+- refund (never judged): the part goes back to the client, no stake is touched; where the committee found no verdict,
+  the settler's deposit is forfeit (deposits.py);
+- charge (withheld): the part goes back, and the worker's bond pays what it stands for (conduct.py): a share goes to
+  those who found it, the rest is burned;
 - slash (proven wrong): the part goes back, and the worker's bond compensates the client for the rest of the request,
   which a wrong stage spoils; the rest of the slash is bounty and burn;
 - the client never gets back more than the whole price, however many stages fail: the excess is burned, so that buying
@@ -19,8 +22,9 @@ from consensus.runtime.arithmetic import PPM, compute_equal_shares, compute_perm
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import VERIFICATION_POOL, HoldReason, read_account
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import roster, sessions
+from consensus.runtime.inference import conduct, deposits, roster, sessions
 from consensus.runtime.inference import state as inference
+from consensus.runtime.inference.committee_events import WorkerCharged
 from consensus.runtime.inference.events import (
     FeeBurned,
     RequestResolved,
@@ -29,7 +33,6 @@ from consensus.runtime.inference.events import (
     VerificationPoolPaid,
     VerifierPaid,
     WorkerEjected,
-    WorkerJailed,
     WorkerReleased,
     WorkerSlashed,
 )
@@ -59,7 +62,7 @@ def pay_stage(
     worker = _read_worker(env, stage.worker)
     paid = replace(worker, earned=worker.earned + amount)
     if challenge is not None:
-        paid = replace(paid, passes=worker.passes + 1, unavailable_in_row=0)
+        paid = conduct.note_served(env, replace(paid, passes=worker.passes + 1), stage.gross)
     inference.workers.write(env.state, stage.worker, paid)
     _close_stage(env, request_id, request, index, StageStatus.PAID, 0)
 
@@ -73,14 +76,41 @@ def compute_pool_bonus(verification: int, challenge_ppm: int, pool: int) -> int:
     return min(pool, verification * (PPM - challenge_ppm) // challenge_ppm)
 
 
-def refund_stage(env: Environment, request_id: bytes, index: int, *, is_unavailable: bool) -> None:
-    """Return stage `index` to the client without blame: the worker was unavailable, or no verdict was reached."""
+def refund_stage(env: Environment, request_id: bytes, index: int) -> None:
+    """Return stage `index` to the client without anybody's blame: no committee can judge it, or its worker was idle."""
+    request = read_request(env, request_id)
+    _close_stage(env, request_id, request, index, StageStatus.REFUNDED, _refund(env, request_id, request, index))
+
+
+def refund_unjudged(env: Environment, request_id: bytes, index: int, *, is_suspect: bool) -> None:
+    """Return stage `index`, whose committee found no verdict. A suspect worker is on probation again, no bond is cut.
+
+    Nobody gains by it: the worker has computed for nothing or cheated for nothing, the settler loses its deposit, the
+    committee gets nothing, and whoever prevented the verdict by finding nothing has a miss more.
+    """
     request = read_request(env, request_id)
     returned = _refund(env, request_id, request, index)
-    if is_unavailable:
+    if is_suspect:
         key = request.stages[index].worker
-        worker = _read_worker(env, key)
-        inference.workers.write(env.state, key, _note_unavailable(env, key, worker))
+        inference.workers.write(env.state, key, conduct.note_fault(_read_worker(env, key)))
+    _close_stage(env, request_id, request, index, StageStatus.REFUNDED, returned, is_forfeit=True)
+
+
+def charge_stage(env: Environment, request_id: bytes, index: int, challenge: bytes, finders: Sequence[bytes]) -> None:
+    """Stage `index` was drawn and not opened, found by `finders`: refund, charge the bond, eject below the minimum."""
+    state, params, request = env.state, inference.params.read(env.state), read_request(env, request_id)
+    stage = request.stages[index]
+    returned = _refund(env, request_id, request, index)
+    worker = _read_worker(env, stage.worker)
+    charge = conduct.compute_charge(params, stage.gross, stage.challenge_ppm, worker.bond)
+    stands_for = conduct.compute_odds_value(stage.gross, stage.challenge_ppm)
+    bounty = min(charge, compute_permille(stands_for, params.unavailable_bounty_permille))
+    ledger.take_held(state, worker.operator, HoldReason.WORKER_BOND, charge)
+    ledger.shrink_issuance(state, charge - bounty)
+    env.emit(WorkerCharged(stage.worker, worker.operator, request_id, index, charge, bounty, charge - bounty))
+    _pay_verifiers(env, challenge, finders, bounty)
+    cut = conduct.note_unavailable(env, stage.worker, replace(worker, bond=worker.bond - charge))
+    inference.workers.write(state, stage.worker, eject_if_poor(env, stage.worker, cut))
     _close_stage(env, request_id, request, index, StageStatus.REFUNDED, returned)
 
 
@@ -112,7 +142,7 @@ def slash_stage(env: Environment, request_id: bytes, index: int, challenge: byte
         )
     )
     _pay_verifiers(env, challenge, accusers, bounty)
-    cut = replace(worker, bond=worker.bond - slash, fails=worker.fails + 1)
+    cut = conduct.note_fault(replace(worker, bond=worker.bond - slash, fails=worker.fails + 1))
     inference.workers.write(state, stage.worker, eject_if_poor(env, stage.worker, cut))
     _close_stage(env, request_id, request, index, StageStatus.SLASHED, returned + compensation)
 
@@ -158,19 +188,6 @@ def _pay_verifiers(env: Environment, challenge: bytes, verifiers: Sequence[bytes
         env.emit(VerifierPaid(challenge, verifier, amount))
 
 
-def _note_unavailable(env: Environment, key: bytes, worker: Worker) -> Worker:
-    """Count an unavailability. The `unavailable_max`th in a row (0: never) jails the operator and resets the count."""
-    params = inference.params.read(env.state)
-    in_row = worker.unavailable_in_row + 1
-    noted = replace(worker, unavailable=worker.unavailable + 1, unavailable_in_row=in_row)
-    if not params.unavailable_max or in_row < params.unavailable_max:
-        return noted
-    until = max(env.block.height + params.worker_jail_blocks, inference.read_jail(env.state, worker.operator))
-    inference.jails.write(env.state, worker.operator, until)
-    env.emit(WorkerJailed(key, worker.operator, until))
-    return replace(noted, unavailable_in_row=0, jailed_until=until)
-
-
 def eject_if_poor(env: Environment, key: bytes, worker: Worker) -> Worker:
     """Eject the worker when its bond is below the minimum, and return it. A releasing bond keeps its release height."""
     params = inference.params.read(env.state)
@@ -184,7 +201,14 @@ def eject_if_poor(env: Environment, key: bytes, worker: Worker) -> Worker:
 
 
 def _close_stage(
-    env: Environment, request_id: bytes, request: Request, index: int, status: StageStatus, returned: int
+    env: Environment,
+    request_id: bytes,
+    request: Request,
+    index: int,
+    status: StageStatus,
+    returned: int,
+    *,
+    is_forfeit: bool = False,
 ) -> None:
     """Record the stage's end in the request, the worker and, with the last stage, the session."""
     state = env.state
@@ -199,12 +223,14 @@ def _close_stage(
         stages=stages,
     )
     inference.requests.write(state, request_id, closed)
+    deposits.close_stage(env, request_id, index, is_forfeit=is_forfeit)
     worker = _read_worker(env, stage.worker)
     freed = replace(worker, unresolved=worker.unresolved - stage.gross, open_stages=worker.open_stages - 1)
     inference.workers.write(state, stage.worker, freed)
     release_worker(env, stage.worker)
     if closed.open_stages == 0:
         assert closed.escrow == 0, "every stage's part has left the hold"
+        deposits.close_request(env, request_id)
         env.emit(RequestResolved(request_id, closed.session, closed.price, closed.returned))
         forget = env.block.height + inference.params.read(state).retention_blocks
         inference.due.add(state, forget, DueKind.FORGET_REQUEST, request_id)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from consensus.runtime.inference import partial, sequences
+from consensus.runtime.inference import committee_state as committees
+from consensus.runtime.inference import partial, seats, sequences, timing
 from consensus.runtime.inference import state as inference
-from consensus.runtime.inference.state import Challenge, InferenceParams, Model, Request, Reveal, Session, Worker
+from consensus.runtime.inference.committee_state import Standing, VerificationDeposit, WithheldRecord
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import Challenge, Model, Request, Reveal, Session, Worker
 from consensus.state.reader import StateReader
 from proto_specs.types.manifest import Manifest
 
@@ -46,6 +49,11 @@ def read_jail(state: StateReader, operator: bytes) -> int:
     return inference.read_jail(state, operator)
 
 
+def read_conduct(state: StateReader, operator: bytes) -> WithheldRecord:
+    """What an operator's withheld stages still count for: strikes to the next jail, terms that lengthen it."""
+    return committees.read_conduct(state, operator)
+
+
 def list_absence_reports(state: StateReader, worker: bytes) -> dict[bytes, int]:
     """By verifier, the block from which its report that the worker is absent counts no more."""
     return {key[1]: until for key, until in inference.absence_reports.iterate(state, worker)}
@@ -54,6 +62,31 @@ def list_absence_reports(state: StateReader, worker: bytes) -> dict[bytes, int]:
 def list_verifiers(state: StateReader, model: bytes) -> list[bytes]:
     """Accounts that registered as verifiers of a model, elected now or not."""
     return [account for _, account in inference.verifiers.iterate(state, model)]
+
+
+def list_leaving_verifiers(state: StateReader, model: bytes) -> dict[bytes, int]:
+    """By verifier that unregistered, the block from which it is drawn no more."""
+    return {key[1]: height for key, height in committees.leaving_verifiers.iterate(state, model)}
+
+
+def read_standing(state: StateReader, verifier: bytes) -> Standing:
+    """A verifier's points, counts of verdicts carried and missed, and what it was charged in its last epoch."""
+    return committees.read_standing(state, verifier)
+
+
+def count_silences(state: StateReader, verifier: bytes) -> int:
+    """How often a verifier revealed nothing."""
+    return inference.silences.read(state, verifier) or 0
+
+
+def count_seats(state: StateReader, verifier: bytes) -> int:
+    """Challenges that wait for a verifier; at `open_challenges_max` it gets no more."""
+    return seats.count(state, verifier)
+
+
+def read_verification_deposit(state: StateReader, request: bytes) -> VerificationDeposit | None:
+    """What the settler of a request has deposited for stages that are open; None when nothing is left."""
+    return committees.deposits.read(state, request)
 
 
 def read_session(state: StateReader, session: bytes) -> Session | None:
@@ -99,15 +132,30 @@ def list_used_sequences(state: StateReader, session: bytes, numbers: Iterable[in
 
 
 def read_challenge(state: StateReader, challenge: bytes) -> Challenge | None:
-    """A challenge by its id (`proto_specs.types.verdict.compute_challenge_id`)."""
-    return inference.challenges.read(state, challenge)
+    """A challenge by its id (`proto_specs.types.verdict.compute_challenge_id`), with the deadlines that hold now."""
+    found = inference.challenges.read(state, challenge)
+    return None if found is None else timing.extend(state, found)
 
 
 def list_open_challenges(state: StateReader, verifier: bytes) -> list[tuple[bytes, Challenge]]:
-    """(id, challenge) of each challenge that still waits for this verifier's commitment or reveal, by id."""
+    """(id, challenge) of each challenge that still waits for this verifier's commitment or reveal, by id.
+
+    The deadlines are those that hold now.
+    """
     found = (
         (key, inference.challenges.read(state, key)) for _, key in inference.open_challenges.iterate(state, verifier)
     )
+    return [(key, timing.extend(state, challenge)) for key, challenge in found if challenge is not None]
+
+
+def is_audit(state: StateReader, challenge: bytes) -> bool:
+    """Whether a challenge is an audit: its inputs are drawn, and its worker's output is on chain nowhere."""
+    return inference.audits.read(state, challenge) is not None
+
+
+def list_open_audits(state: StateReader, worker: bytes) -> list[tuple[bytes, Challenge]]:
+    """(id, challenge) of each audit that a worker has to answer, by id."""
+    found = ((key, inference.challenges.read(state, key)) for _, key in inference.open_audits.iterate(state, worker))
     return [(key, challenge) for key, challenge in found if challenge is not None]
 
 

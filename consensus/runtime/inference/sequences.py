@@ -12,9 +12,16 @@ from consensus.runtime.inference.errors import SequenceUsed
 from consensus.runtime.inference.state import SEQUENCES_CHUNK
 from consensus.state.reader import StateReader
 from consensus.state.storage import StateWriter
+from proto_specs.limits import SESSION_SEQUENCES_MAX
 from proto_specs.types.statement import Span
 
 _CHUNK_BYTES = SEQUENCES_CHUNK // 8
+
+
+def count_chunks(spans: Sequence[Span]) -> int:
+    """How many chunks the numbers of the spans are in at most, and no more than a session has."""
+    found = sum(-(-one.end // SEQUENCES_CHUNK) - one.start // SEQUENCES_CHUNK for one in spans)
+    return max(0, min(found, SESSION_SEQUENCES_MAX // SEQUENCES_CHUNK))
 
 
 def is_used(state: StateReader, session: bytes, sequence: int) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from consensus.runtime.arithmetic import BALANCE_MAX, PERMILLE, PPM
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import asks, moves, partial, payments, sequences
+from consensus.runtime.inference import asks, conduct, deposits, draws, moves, partial, payments, sequences
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import (
     BadOrder,
@@ -33,11 +33,11 @@ from consensus.runtime.inference.errors import (
     WrongModel,
 )
 from consensus.runtime.inference.events import RequestSettled
+from consensus.runtime.inference.parameters import InferenceParams
 from consensus.runtime.inference.partial import StagePart
 from consensus.runtime.inference.state import (
     DRAW_DELAY_BLOCKS,
     DueKind,
-    InferenceParams,
     Model,
     Request,
     RequestStage,
@@ -137,7 +137,7 @@ def settle_parts(
         open_stages=len(roots),
         stages=stages,
     )
-    draw_height = commit(env, request_id, session, list_numbers(order), slice_size, request)
+    draw_height = commit(env, signer, request_id, session, list_numbers(order), slice_size, request)
     env.emit(
         RequestSettled(
             request=request_id,
@@ -171,7 +171,7 @@ def compute_challenge_ppm(params: InferenceParams, worker: Worker, gross: int) -
     S: the worker's bond; R: its unresolved gross with this stage; d: `detection_permille`; 3: `exposure_factor`.
     Raises ExposureExceeded when not even certainty is enough.
     """
-    base = PPM if worker.passes < params.probation_passes else params.base_challenge_ppm
+    base = PPM if conduct.is_on_probation(params, worker) else params.base_challenge_ppm
     at_stake = params.exposure_factor * (worker.unresolved + gross) * PPM * PERMILLE
     covered = worker.bond * params.detection_permille
     if at_stake > covered * PPM:
@@ -235,7 +235,7 @@ def check_payable(session: Session, slice_end: int, slice_size: int, price: int,
 def check_path(env: Environment, session: Session, path: Sequence[PathStage]) -> list[Worker]:
     """A bonded worker of the session's model holds each stage, another one each, at prices that both sides agreed to.
 
-    Raises BadPath, PriceTooHigh, PriceTooLow, WorkerNotActive.
+    Raises BadPath, PriceTooHigh, PriceTooLow, WorkerNotActive, and CommitteeTooSmall where too few could judge a stage.
     """
     workers = []
     if len({stage.worker for stage in path}) < len(path):
@@ -254,6 +254,7 @@ def check_path(env: Environment, session: Session, path: Sequence[PathStage]) ->
         workers.append(worker)
     if not any(is_working(env.state, worker, env.block.height) for worker in workers):
         raise WorkerNotActive("no stage's worker is active")
+    draws.check_committees(env, session.model, session.client, [worker.operator for worker in workers])
     return workers
 
 
@@ -288,6 +289,7 @@ def lade_stages(
                 part.input_root,
                 part.output_root,
                 part.positions,
+                part.prompt_gross,
             )
         )
     return tuple(stages)
@@ -335,9 +337,15 @@ def check_stage_roots(
 
 
 def commit(
-    env: Environment, request_id: bytes, session: Session, numbers: Sequence[Span], slice_size: int, request: Request
+    env: Environment,
+    settler: bytes,
+    request_id: bytes,
+    session: Session,
+    numbers: Sequence[Span],
+    slice_size: int,
+    request: Request,
 ) -> int:
-    """Store the request, take its price from the session, and schedule the draw. Returns the height of the draw.
+    """Store the request, take its price from the session and the settler's deposit, schedule the draw: its height.
 
     What is left of the slices can be promised again, when nothing can be joined any more. `released` stops at 64 bits:
     no order names a position beyond.
@@ -354,6 +362,7 @@ def commit(
     )
     inference.sessions.write(state, request.session, charged)
     inference.requests.write(state, request_id, request)
+    deposits.hold(env, settler, request_id, len(request.stages))
     inference.requests_by_session.write(state, request.session, request.sequence, request_id)
     sequences.mark_used(state, request.session, numbers)
     if not is_final:
@@ -367,4 +376,4 @@ def refund_idle(env: Environment, request_id: bytes, stages: Sequence[RequestSta
     """Return at once what the stages of workers would get that were idle at the settlement."""
     for index, (stage, worker) in enumerate(zip(stages, workers, strict=True)):
         if stage.status != StageStatus.MISSING and not is_working(env.state, worker, env.block.height):
-            payments.refund_stage(env, request_id, index, is_unavailable=False)
+            payments.refund_stage(env, request_id, index)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from typing import Annotated
 
+from consensus.runtime.inference.parameters import InferenceParams
 from consensus.state.reader import StateReader
 from consensus.state.storage import StorageMap, StorageSet, StorageValue
 from proto_specs import limits
@@ -25,55 +26,6 @@ SEQUENCES_CHUNK = 1024
 
 ROUNDS_MAX = 3
 """The most committees of one challenge; a contested or silent committee is followed by another."""
-
-
-@record
-class InferenceParams:
-    """Money and time of the module.
-
-    `exposure_factor` and `detection_permille` are 3 and d of `S >= 3 R / (p d)`. The permille shares are of a stage's
-    gross price (`burn`, `verification`), of a worker's bond (`fail_slash`), and of what is left of a slash when the
-    client is compensated (`bounty`). A contested challenge goes to `contest_committee_size` more verifiers. A worker
-    unavailable `unavailable_max` times in a row takes no new work for `worker_jail_blocks`. Emission counts a
-    worker's bond up to `capacity_bond_per_layer` for each of its layers, times its audit score, which every audit moves
-    by `audit_score_step_permille` of the way; up to `audits_per_epoch` workers are audited an epoch (audits.md).
-    Reports of absence count for `absence_blocks`.
-
-    A settlement that lacks stages, or whose voucher is not final, can be joined for `join_blocks` (joins.py). A client
-    bonds `client_bond_permille` of what it escrows, until `client_bond_blocks` after its session's end; of a bond that
-    is slashed up to `client_compensation_permille` go to the workers of the order that was not paid (doubles.py).
-    """
-
-    worker_bond_min: Balance
-    worker_unbonding_blocks: U32
-    session_notice_blocks: U32
-    session_expiry_blocks: U32
-    session_deposit_min: Balance
-    base_challenge_ppm: U32
-    probation_passes: U32
-    exposure_factor: U16
-    detection_permille: U16
-    committee_size: U8
-    fails_min: U8
-    commit_blocks: U32
-    reveal_blocks: U32
-    burn_permille: U16
-    verification_permille: U16
-    fail_slash_permille: U16
-    bounty_permille: U16
-    retention_blocks: U32
-    contest_committee_size: U8
-    unavailable_max: U16
-    worker_jail_blocks: U32
-    equivocation_slash_permille: U16
-    capacity_bond_per_layer: Balance
-    audits_per_epoch: U16
-    audit_score_step_permille: U16
-    absence_blocks: U32
-    join_blocks: U32
-    client_bond_permille: U16
-    client_bond_blocks: U32
-    client_compensation_permille: U16
 
 
 class WorkerStatus(enum.IntEnum):
@@ -123,6 +75,8 @@ class DueKind(enum.IntEnum):
     ABSENCE_EXPIRY = 10
     JOIN_END = 11
     CLIENT_BOND_RETURN = 12
+    POSTPONED_DRAW = 20
+    VERIFIER_LEAVE = 21
 
 
 @record
@@ -155,6 +109,7 @@ class Worker:
 
     `jailed_until` is the end of the last jail that this worker caused; `read_jail` of the operator is what binds.
     `active_since` is when it came last. Settlements before `floor_until` may price it down to the floors (asks.py).
+    `proven` is the gross of its stages that were verified and paid since its last fault.
     """
 
     operator: AccountId
@@ -175,11 +130,11 @@ class Worker:
     passes: U32
     fails: U32
     unavailable: U32
-    unavailable_in_row: U16
     jailed_until: U64
     prefill_floor: Balance
     decode_floor: Balance
     floor_until: U64
+    proven: Balance
 
 
 @record
@@ -227,6 +182,7 @@ class RequestStage:
     """One stage of a settled request. `challenge_ppm` is the probability it is drawn with.
 
     `positions` are those that its roots are over: in a settlement that was joined stages may have different ones.
+    `prompt_gross` is what of a statement's gross is for prompt positions: the draw is by it.
     """
 
     worker: PublicKey
@@ -239,6 +195,7 @@ class RequestStage:
     input_root: Hash32
     output_root: Hash32
     positions: U64
+    prompt_gross: Balance = 0
 
     @property
     def windows(self) -> int:
@@ -299,8 +256,8 @@ class Challenge:
 
     It may have several rounds. Each later round begins in the committee at its entry of `round_starts`; members from
     the last entry on sit now. Beacon, deadlines, `committed` and `revealed` are those of the last round. Between the
-    order and the draw of a round no member sits. Of a statement a position was drawn, `point` of all its positions, and
-    `window` is 0.
+    order and the draw of a round no member sits. Of a statement a `point` was drawn (sum_tree.py), and `window` is 0.
+    `paused` is `read_paused` when the deadlines were set: they move by as much as it has grown since.
     """
 
     request: Hash32
@@ -320,6 +277,7 @@ class Challenge:
     distance_ppb: U64
     round_starts: Annotated[tuple[U8, ...], Max(ROUNDS_MAX - 1)]
     point: U64 | None = None
+    paused: U64 = 0
 
     @property
     def round_start(self) -> int:

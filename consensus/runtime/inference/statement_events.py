@@ -10,10 +10,10 @@ from proto_specs.types.common import AccountId, Balance, Hash32
 class StatementSettled:
     """`requests` requests are committed under the `root` of their sum tree; the draw is in block `draw_height`.
 
-    `prompt_tokens` are those billed, `positions` the sum in which the beacon draws a point.
+    `request` is the id of the statement. The beacon draws one of its billed `prompt_tokens` and `tokens`.
     """
 
-    statement: Hash32
+    request: Hash32
     session: Hash32
     model: Hash32
     client: AccountId

@@ -5,7 +5,8 @@
 - who does not sign leaves the others the settlement of each request by itself. Whichever comes first uses the
   sequence numbers up;
 - one draw per stage stands for all its requests: its probability is by the exposure over the stage's total, and the
-  drawn position falls on a request in proportion to the positions that it bills.
+  drawn point is a prompt position or a token of some request in proportion to what each costs at this stage. So who
+  cheats on a share of its pay is found with just that share of the probability, whatever it picks.
 
 The chain's work is that of one request's settlement, and a bit per sequence number.
 """
@@ -45,7 +46,11 @@ def settle_statement(env: Environment, signer: bytes, call: SettleStatement) -> 
     prices = [compute_stage_price(stage, statement.prompt_tokens, statement.tokens) for stage in statement.path]
     slice_size = compute_size(statement.slices)
     settlement.check_payable(session, statement.slices[-1].end, slice_size, sum(prices))
-    parts = [StagePart(price, statement.positions, ZERO_HASH, ZERO_HASH) for price in prices]
+    prompts = [compute_stage_price(stage, statement.prompt_tokens, 0) for stage in statement.path]
+    parts = [
+        StagePart(price, statement.positions, ZERO_HASH, ZERO_HASH, prompt)
+        for price, prompt in zip(prices, prompts, strict=True)
+    ]
     stages = settlement.lade_stages(env, statement.path, workers, parts)
     request = Request(
         session=statement.session,
@@ -70,10 +75,10 @@ def settle_statement(env: Environment, signer: bytes, call: SettleStatement) -> 
         requests=statement.requests,
     )
     statement_id = compute_statement_id(statement)
-    draw_height = settlement.commit(env, statement_id, session, statement.sequences, slice_size, request)
+    draw_height = settlement.commit(env, signer, statement_id, session, statement.sequences, slice_size, request)
     env.emit(
         StatementSettled(
-            statement=statement_id,
+            request=statement_id,
             session=request.session,
             model=request.model,
             client=request.client,

@@ -97,7 +97,6 @@ INFERENCE = {
     "inference.session_deposit_min": Bound(0, 1_000 * NMYL_PER_MYL),
     # Work that is never drawn is never checked.
     "inference.base_challenge_ppm": Bound(100, PPM),
-    "inference.probation_passes": Bound(0, 100_000),
     "inference.exposure_factor": Bound(1, 100),
     "inference.detection_permille": Bound(100, PERMILLE),
     # Half of the seats each: a challenge drawn under one value and contested under the next still fits its record.
@@ -126,6 +125,25 @@ INFERENCE = {
     "inference.client_bond_blocks": Bound(10, _BLOCKS_YEAR),
     # With the reporter's tenth at least two tenths burn: a client that reports itself always loses.
     "inference.client_compensation_permille": Bound(0, 700),
+    "inference.committee_members_min": Bound(1, COMMITTEE_MAX // 2),
+    # Above two thirds a third of the stake that stays away would stop all settlement.
+    "inference.committee_stake_permille": Bound(0, 666),
+    "inference.open_challenges_max": Bound(4, 4_096),
+    "inference.postpone_blocks": Bound(1, 1_000),
+    "inference.postpone_max": Bound(1, 1_000),
+    # Longer than a draw takes: whoever settles knows who can be drawn.
+    "inference.verifier_notice_blocks": Bound(4, 1_000_000),
+    "inference.verification_deposit": Bound(0, 1_000 * NMYL_PER_MYL),
+    # Points of one outlier and of the bound: 1 in (points + 1) seats may go wrong for ever.
+    "inference.miss_points": Bound(0, 100),
+    "inference.miss_points_max": Bound(1, 10_000),
+    # An attack on a verifier's machine is no reason to take its stake.
+    "inference.silence_epoch_permille": Bound(1, 100),
+    "inference.unavailable_min": Bound(0, 1_000_000 * NMYL_PER_MYL),
+    "inference.unavailable_bounty_permille": Bound(0, PERMILLE // 2),
+    "inference.probation_value": Bound(0, 1_000_000 * NMYL_PER_MYL),
+    # The jail's blocks, doubled so often, stay a number of blocks.
+    "inference.jail_doublings_max": Bound(0, 16),
 }
 
 GOVERNANCE = {

@@ -9,7 +9,7 @@ from typing import Any
 from consensus.runtime.balances import state as balances
 from consensus.runtime.balances.state import BalancesParams
 from consensus.runtime.inference import state as inference
-from consensus.runtime.inference.state import InferenceParams
+from consensus.runtime.inference.parameters import InferenceParams
 from consensus.runtime.multisig import state as multisig
 from consensus.runtime.multisig.state import MultisigParams
 from consensus.runtime.params import state as governance

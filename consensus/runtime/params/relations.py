@@ -6,7 +6,8 @@ Genesis checks a chain spec with them, and so does every change by vote. Votes h
 from __future__ import annotations
 
 from consensus.runtime.arithmetic import BALANCE_MAX
-from consensus.runtime.inference.state import DRAW_DELAY_BLOCKS, InferenceParams
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import DRAW_DELAY_BLOCKS
 from consensus.runtime.params.errors import UnsoundParams
 from consensus.runtime.params.protocol import RuntimeParams
 from consensus.runtime.params.state import GovernanceParams
@@ -85,6 +86,10 @@ def _validate_inference(params: InferenceParams) -> None:
         "absence_blocks",
         "join_blocks",
         "client_bond_blocks",
+        "committee_members_min",
+        "open_challenges_max",
+        "postpone_blocks",
+        "miss_points_max",
     )
     for name in positive:
         _require(getattr(params, name) > 0, f"inference.{name}", "is zero")
@@ -97,6 +102,8 @@ def _validate_inference(params: InferenceParams) -> None:
         "audit_score_step_permille",
         "client_bond_permille",
         "client_compensation_permille",
+        "committee_stake_permille",
+        "silence_epoch_permille",
     ):
         _require(getattr(params, name) <= 1_000, f"inference.{name}", "is above 1000")
     shares = params.burn_permille + params.verification_permille
@@ -105,6 +112,15 @@ def _validate_inference(params: InferenceParams) -> None:
     contest = params.committee_size + params.contest_committee_size <= COMMITTEE_MAX
     _require(contest, "inference.contest_committee_size", f"with committee_size is above {COMMITTEE_MAX}")
     _require(params.fails_min <= params.committee_size, "inference.fails_min", "is above committee_size")
+    # A fail that nobody could second would never convict.
+    least = params.fails_min <= params.committee_members_min <= params.committee_size
+    _require(least, "inference.committee_members_min", "is not fails_min..committee_size")
+    # Who says that a worker opened nothing has computed nothing: it may not earn more than who judges.
+    honest = params.unavailable_bounty_permille <= params.verification_permille
+    _require(honest, "inference.unavailable_bounty_permille", "is above verification_permille")
+    notice = params.verifier_notice_blocks > DRAW_DELAY_BLOCKS
+    _require(notice, "inference.verifier_notice_blocks", f"has to be above {DRAW_DELAY_BLOCKS}")
+    _require(params.jail_doublings_max <= 16, "inference.jail_doublings_max", "is above 16")
     window = DRAW_DELAY_BLOCKS + params.commit_blocks + params.reveal_blocks
     _require(params.worker_unbonding_blocks > window, "inference.worker_unbonding_blocks", f"has to be above {window}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,3 +103,13 @@ def _scale_yarn(
     high = min(math.ceil(find_dimension(beta_slow)), dims - 1)
     ramp = np.clip((np.arange(dims // 2, dtype=np.float64) - low) / max(high - low, 0.001), 0, 1)
     return plain / factor * ramp + plain * (1 - ramp)
+
+
+def compute_tables(rotaries: Mapping[str, Rotary], positions: int) -> dict[str, NDArray[np.float32]]:
+    """cos.NAME and sin.NAME of position x frequency, [positions, dims / 2]; in fp64, rounded once to fp32."""
+    tables: dict[str, NDArray[np.float32]] = {}
+    for name, rotary in rotaries.items():
+        angle = np.arange(positions, dtype=np.float64)[:, None] * rotary.frequencies
+        tables[f"cos.{name}"] = (np.cos(angle) * rotary.factor).astype(np.float32)
+        tables[f"sin.{name}"] = (np.sin(angle) * rotary.factor).astype(np.float32)
+    return tables

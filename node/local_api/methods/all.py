@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from node.local_api.methods import author, chain, inference, ledger, openrpc, state
+from node.local_api.methods import author, chain, history, inference, ledger, openrpc, state
 from node.local_api.methods.table import METHODS, NodeView, call_method
 
-__all__ = ["METHODS", "NodeView", "author", "call_method", "chain", "inference", "ledger", "openrpc", "state"]
+__all__ = [
+    "METHODS",
+    "NodeView",
+    "author",
+    "call_method",
+    "chain",
+    "history",
+    "inference",
+    "ledger",
+    "openrpc",
+    "state",
+]

@@ -6,13 +6,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from consensus.runtime.inference import queries
-from consensus.runtime.inference.state import InferenceParams, Model, Request, Session, Worker
+from consensus.runtime.inference.committee_state import Standing, VerificationDeposit, WithheldRecord
+from consensus.runtime.inference.parameters import InferenceParams
+from consensus.runtime.inference.state import Model, Request, Session, Worker
 from node.local_api.methods.params import Params
 from node.local_api.methods.schemas import (
     ACCOUNT,
     ARRAY,
     CHALLENGE,
     HASH,
+    INTEGER,
     MODEL,
     OBJECT,
     REQUEST,
@@ -131,3 +134,30 @@ def inference_challenges(view: NodeView, params: Params) -> Any:
     account = params.take_account("account")
     params.finish()
     return _show_listed(view, "challenge", queries.list_open_challenges(view.store.view(), account))
+
+
+@method("inference_standing", takes=(ACCOUNT,), gives=schema_of(Standing, silences=INTEGER, seats=INTEGER))
+def inference_standing(view: NodeView, params: Params) -> Any:
+    """A verifier's points and counts, what it was charged in `epoch`, how often it was silent, and its open seats."""
+    account = params.take_account("account")
+    params.finish()
+    state = view.store
+    silences, seats = queries.count_silences(state, account), queries.count_seats(state, account)
+    return {"silences": silences, "seats": seats, **view.show(queries.read_standing(state, account))}
+
+
+@method("inference_conduct", takes=(ACCOUNT,), gives=schema_of(WithheldRecord, jailed_until=INTEGER))
+def inference_conduct(view: NodeView, params: Params) -> Any:
+    """What an operator's withheld stages still count for, and the block from which its workers are paid again."""
+    account = params.take_account("account")
+    params.finish()
+    jailed_until = queries.read_jail(view.store, account)
+    return {"jailed_until": jailed_until, **view.show(queries.read_conduct(view.store, account))}
+
+
+@method("inference_deposit", takes=(REQUEST,), gives=or_null(schema_of(VerificationDeposit)))
+def inference_deposit(view: NodeView, params: Params) -> Any:
+    """What the settler of a request has deposited for its open stages; null when nothing is left."""
+    request = params.take_hash("request")
+    params.finish()
+    return view.show(queries.read_verification_deposit(view.store, request))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from typing import Any, NoReturn
 
 from node.local_api.wire.errors import INVALID_PARAMS, ApiError
@@ -105,6 +106,38 @@ class Params:
             except AddressError as error:
                 raise ApiError(INVALID_PARAMS, f"{name}: {error}") from error
         return self._parse_bytes(value, name, "an address", HASH_BYTES, HASH_BYTES)
+
+    def take_subject(self, name: str, words: Set[str]) -> bytes | str:
+        """An address, 32 bytes as 0x hex, or one of `words`."""
+        value = self._next(name)
+        if isinstance(value, str) and value in words:
+            return value
+        if isinstance(value, str) and not value.startswith("0x"):
+            try:
+                return decode_address(value, self._prefix)
+            except AddressError as error:
+                raise ApiError(INVALID_PARAMS, f"{name}: neither an event's name nor an address: {error}") from error
+        return self._parse_bytes(
+            value, name, "an address, 32 bytes as 0x hex or an event's name", HASH_BYTES, HASH_BYTES
+        )
+
+    def take_optional_names(self, name: str, words: Set[str]) -> frozenset[str] | None:
+        """Some of `words`, or nothing."""
+        value = self._next(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not value or not all(isinstance(one, str) and one in words for one in value):
+            _refuse(name, "a list of names of events")
+        return frozenset(value)
+
+    def take_optional_height(self, name: str) -> int | None:
+        """A height, or nothing."""
+        value = self._next(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+            _refuse(name, "a block height")
+        return value
 
     def _parse_key(self, value: Any, name: str) -> bytes:
         return self._parse_bytes(value, name, f"up to {KEY_BYTES_MAX} bytes as 0x hex", 0, KEY_BYTES_MAX)

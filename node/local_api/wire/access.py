@@ -23,6 +23,7 @@ _COSTS: Mapping[str, int] = {
     "chain_getBlock": BODY,
     "chain_getLightBlock": WALK,
     "chain_getReceipts": BODY,
+    "history_events": BODY,
     "inference_challenge": WALK,
     "inference_challenges": WALK,
     "inference_models": WALK,

@@ -38,11 +38,12 @@ class DrawnChain:
         challenge_id = compute_challenge_id(request, stage)
         worker, model = order.path[stage].worker, self.network.model.model_id
         times = (1, DEADLINE, DEADLINE + 20, self.network.model.manifest.profile.threshold_ppb)
-        challenge = Challenge(request, stage, window, worker, model, b"b" * 32, *times, (), 0, 0, None, 0, 0)
+        challenge = Challenge(request, stage, window, worker, model, b"b" * 32, *times, (), 0, 0, None, 0, ())
         self.drawn = [OpenChallenge(challenge_id, challenge, False, False, False)]
         account = self.network.stages[stage].account
         account.challenge = SimpleNamespace(window=window, point=None, outcome=None)
-        account.requests[request] = SimpleNamespace(stages=[one.roots for one in self.settle.stage_roots])
+        stages = [SimpleNamespace(windows=one.roots.windows) for one in self.settle.stage_roots if one is not None]
+        account.requests[request] = SimpleNamespace(stages=stages)
         return challenge_id
 
     async def get_height(self) -> int:
@@ -82,7 +83,7 @@ class DrawnChain:
     async def get_manifest(self, model: bytes) -> Manifest | None:
         return await self.network.chain.get_manifest(model)
 
-    async def submit(self, call: Call) -> bytes:
+    async def submit(self, call: Call, tip: int = 0, replaces: bytes | None = None) -> bytes:
         self.submitted.append(call)
         return bytes(32)
 

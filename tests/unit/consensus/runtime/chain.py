@@ -11,6 +11,7 @@ from consensus.runtime.balances.state import HoldReason
 from consensus.runtime.context import BlockContext
 from consensus.runtime.errors import CallError
 from consensus.runtime.executive import execute_block
+from consensus.runtime.inference import committee_state as committees
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import SessionStatus, StageStatus, WorkerStatus
 from consensus.runtime.multisig import state as multisig
@@ -155,6 +156,8 @@ def check_invariants(state: StateReader) -> None:
     assert holds == _expected_holds(state)
     _check_exposure(state)
     _check_roster(state)
+    _check_sequences(state)
+    _check_seats(state)
 
 
 def _expected_holds(state: StateReader) -> Counter[tuple[bytes, int]]:
@@ -174,6 +177,8 @@ def _expected_holds(state: StateReader) -> Counter[tuple[bytes, int]]:
     for _, request in inference.requests.iterate(state):
         assert request.returned <= request.price
         holds[request.client, HoldReason.ESCROW] += request.escrow
+    for _, deposit in committees.deposits.iterate(state):
+        holds[deposit.settler, HoldReason.VERIFICATION_DEPOSIT] += deposit.per_stage * deposit.stages
     for _, operation in multisig.operations.iterate(state):
         holds[operation.opener, HoldReason.MULTISIG_DEPOSIT] += operation.deposit
     for _, proposal in governance.proposals.iterate(state):
@@ -189,6 +194,26 @@ def _check_roster(state: StateReader) -> None:
     assert numbered.keys() == {
         key for (key,), worker in inference.workers.iterate(state) if worker.status == WorkerStatus.ACTIVE
     }
+
+
+def _check_sequences(state: StateReader) -> None:
+    """A number of a session is used for each request that it has settled, and each kept request is found by its own."""
+    used: Counter[bytes] = Counter()
+    for (session, _), chunk in inference.sequences_used.iterate(state):
+        used[session] += int.from_bytes(chunk, "little").bit_count()
+    settled = {key: session.requests_settled for (key,), session in inference.sessions.iterate(state)}
+    assert used == Counter(settled)
+    kept = {(one.session, one.sequence): key for (key,), one in inference.requests.iterate(state)}
+    assert kept == dict(inference.requests_by_session.iterate(state))
+
+
+def _check_seats(state: StateReader) -> None:
+    """Every verifier's open seats are counted, and who has as many as there may be is known."""
+    counted = {account: number for (account,), number in committees.seat_counts.iterate(state)}
+    assert counted == Counter(account for account, _ in inference.open_challenges.iterate(state))
+    most = inference.params.read(state).open_challenges_max
+    full = {account for (account,) in committees.full_benches.iterate(state)}
+    assert full == {account for account, number in counted.items() if number >= most}
 
 
 def _check_exposure(state: StateReader) -> None:

@@ -20,11 +20,13 @@ from proto_specs.codec import encode
 from proto_specs.types import calls
 from proto_specs.types.chain import Transaction, TransactionBody
 from proto_specs.types.promise_calls import JoinSettlement, ReportDoublePromise
+from proto_specs.types.statement import SignedStatement, Span, Statement
 from tests.unit.consensus.runtime.chain import Chain
 
 BOB = get_dev_identity("bob")
 ACCOUNT = bytes([7]) * 32
 NO_ORDER: Any = type("Order", (), {"order": type("Path", (), {"path": ()})})
+NOTHING = Statement(ACCOUNT, ACCOUNT, (), 0, 0, 0, 0, (), (), ACCOUNT)
 PATHS: Any = [
     type("Order", (), {"order": type("Path", (), {"path": ((),) * size})}) for size in range(limits.STAGES_MAX + 1)
 ]
@@ -38,6 +40,9 @@ GROWING: dict[type, Callable[[int], Any]] = {
     ),
     calls.UpdateWorker: lambda size: calls.UpdateWorker(ACCOUNT, "p", ("a",) * size, 1, 1),
     calls.Settle: lambda size: calls.Settle(NO_ORDER, NO_ORDER, ROOTS[:size]),
+    calls.SettleStatement: lambda size: calls.SettleStatement(
+        SignedStatement(replace(NOTHING, sequences=(Span(0, size * 2_048),)), bytes(64), (bytes(64),) * size)
+    ),
     JoinSettlement: lambda size: JoinSettlement(PATHS[size], None, ROOTS[:size]),
     ReportDoublePromise: lambda size: ReportDoublePromise(PATHS[size], None, PATHS[0]),
     calls.ProposeParams: lambda size: calls.ProposeParams((calls.ParamChange("a.b", 1),) * size),
@@ -55,6 +60,7 @@ MOST = {
     calls.RegisterWorker: limits.WORKER_ADDRESSES_MAX,
     calls.UpdateWorker: limits.WORKER_ADDRESSES_MAX,
     calls.Settle: limits.STAGES_MAX,
+    calls.SettleStatement: limits.STAGES_MAX,
     JoinSettlement: limits.STAGES_MAX,
     ReportDoublePromise: limits.STAGES_MAX,
     calls.ProposeParams: limits.PARAM_CHANGES_MAX,
@@ -120,6 +126,24 @@ def test_governance_stays_affordable_at_the_highest_prices() -> None:
         transaction = Transaction(body, bytes(64))
         fee = BOUNDS["system.fee_base"].most + len(encode(transaction)) * BOUNDS["system.byte_price"].most
         assert fee + compute_weight(transaction) * BOUNDS["system.weight_price_max"].most <= GOVERNANCE_FEE_MAX
+
+
+def test_a_statement_of_10_000_requests_weighs_at_most_two_settlements() -> None:
+    stated = calls.SettleStatement(
+        SignedStatement(replace(NOTHING, sequences=(Span(0, 10_000),)), bytes(64), (bytes(64),) * 3)
+    )
+    single = calls.Settle(NO_ORDER, NO_ORDER, ROOTS[:3])
+    assert compute_call_weight(stated) <= 2 * compute_call_weight(single)
+
+
+def test_numbers_that_no_session_has_weigh_as_all_that_it_has() -> None:
+    """A statement is weighed before anything of it is looked at."""
+
+    def weigh(end: int) -> int:
+        spans = (Span(0, end), Span(5, 3))
+        return compute_call_weight(calls.SettleStatement(SignedStatement(replace(NOTHING, sequences=spans), b"", ())))
+
+    assert weigh(limits.SESSION_SEQUENCES_MAX) == weigh(2**64 - 1) < CALL_WEIGHT_MAX
 
 
 def test_a_call_that_nobody_measured_weighs_the_most(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,7 @@ def build_calls() -> list[calls.Call]:
         calls.LeaveWorker(bob.worker_key.public_key),
         calls.ReportAbsent(bob.worker_key.public_key),
         calls.RegisterVerifier(world.model),
+        calls.UnregisterVerifier(world.model),
         calls.OpenSession(world.model, world.session_key.public_key, 1_000, 10**10, 3),
         calls.TopUpSession(order.order.session, 10**9),
         calls.CloseSession(order.order.session),

@@ -15,7 +15,7 @@ from inference.engine.ort import ShardSession
 from inference.engine.rows import StageOutput
 from inference.engine.verify import SampledTokens, VerificationResult, verify_window
 from inference.engine.wire_dtype import decode_rows, encode_rows
-from inference.errors import EngineError, FingerprintError, StoreError
+from inference.errors import EngineError, FingerprintError, StoreError, UnjudgeableError
 from inference.fingerprint import compute_projection_distance
 from inference.model.graph.shard import ShardRange
 from inference.model.profiles import make_profile
@@ -137,29 +137,41 @@ def test_what_the_wire_rounds_is_no_error_and_the_rest_is(model: TinyModel, tmp_
 
 def test_rows_the_wire_cannot_carry_give_no_verdict(model: TinyModel) -> None:
     session = ShardSession(ShardRange(replace(model.manifest, wire_dtype=WireDtype.FP16), 1, 3), model.directory)
-    inputs = np.full((4, 64), 70000, np.float32)
-    with pytest.raises(EngineError, match="the model was calibrated for"):
-        verify_window(session, inputs, 0, inputs, model.manifest.profile, SEED)
+    inputs, claimed = np.full((4, 64), 70000, np.float32), np.full((4, 64), 65504, np.float32)
+    with pytest.raises(UnjudgeableError, match="the model was calibrated for"):
+        verify_window(session, inputs, 0, claimed, model.manifest.profile, SEED)
+    loose = ShardRange(replace(model.manifest, wire_dtype=WireDtype.FP16, ranges=()), 1, 3)
+    with pytest.raises(UnjudgeableError, match="cannot be compared: a hidden state exceeds fp16"):
+        verify_window(ShardSession(loose, model.directory), inputs, 0, claimed, model.manifest.profile, SEED)
 
 
 @pytest.mark.parametrize("dtype", [WireDtype.FP32, WireDtype.FP16, WireDtype.BF16])
-def test_a_shard_that_changes_nothing_gives_no_verdict(model: TinyModel, tmp_path: Path, dtype: WireDtype) -> None:
-    """Every matrix of the one layer is zero where it writes, so its output is its input: equal rows are not accused."""
+def test_of_a_shard_that_changes_nothing_equal_rows_pass_and_others_get_no_verdict(
+    model: TinyModel, tmp_path: Path, dtype: WireDtype
+) -> None:
+    """Every matrix of the one layer is zero where it writes, so its output is its input."""
     idle = write_doctored(model.directory, tmp_path / "idle", model.cut(1, 2), Cheat.SKIP)
     session = ShardSession(ShardRange(replace(idle, wire_dtype=dtype), 1, 2), tmp_path / "idle")
     inputs = np.random.default_rng(6).integers(-8, 8, (4, 64)).astype(np.float32)
-    with pytest.raises(EngineError, match="cannot be compared"):
-        verify_window(session, inputs, 2, inputs[2:], model.manifest.profile, SEED)
+    found = verify_window(session, inputs, 2, inputs[2:], model.manifest.profile, SEED)
+    assert found.ok
+    assert any(found.projection), "a pass has a fingerprint"
+    with pytest.raises(UnjudgeableError, match="cannot be compared"):
+        verify_window(session, inputs, 2, inputs[2:] + 1, model.manifest.profile, SEED)
+    zeros = np.zeros((4, 64), np.float32)
+    with pytest.raises(UnjudgeableError, match="no fingerprint"):
+        verify_window(session, zeros, 2, zeros[2:], model.manifest.profile, SEED)
 
 
-def test_a_window_that_changes_nothing_gives_no_verdict(model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_window_that_changes_nothing_equal_rows_pass(model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     session = ShardSession(ShardRange(replace(model.manifest, wire_dtype=WireDtype.BF16), 1, 2), model.directory)
     inputs = np.random.default_rng(6).integers(-8, 8, (4, 64)).astype(np.float32)
     rows = inputs.copy()
     rows[:2] += 1
     monkeypatch.setattr(session, "run", lambda *_: StageOutput(rows, None, None))
-    with pytest.raises(EngineError, match="equal the input throughout the window"):
-        verify_window(session, inputs, 2, inputs[2:], model.manifest.profile, SEED)
+    assert verify_window(session, inputs, 2, inputs[2:], model.manifest.profile, SEED).ok
+    with pytest.raises(UnjudgeableError, match="equal the input throughout the window"):
+        verify_window(session, inputs, 2, inputs[2:] + 1, model.manifest.profile, SEED)
     assert verify_window(session, inputs, 1, rows[1:], model.manifest.profile, SEED).ok
 
 
@@ -172,8 +184,19 @@ def test_own_rows_that_are_no_numbers_accuse_nobody(
     rows = inputs + 1
     rows[0, 0] = poison
     monkeypatch.setattr(session, "run", lambda *_: StageOutput(rows, None, None))
-    with pytest.raises(EngineError, match="cannot be compared"):
+    with pytest.raises(UnjudgeableError, match="cannot be compared"):
         verify_window(session, inputs, 2, inputs[2:], model.manifest.profile, SEED)
+    assert verify_window(session, inputs, 2, rows[2:], model.manifest.profile, SEED).ok, "what was computed is equal"
+
+
+def test_logits_that_are_no_numbers_accuse_nobody(model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = model.load(2, 3)
+    inputs = np.random.default_rng(6).integers(-8, 8, (4, 64)).astype(np.float32)
+    logits = np.full((2, 200), np.nan, np.float32)
+    monkeypatch.setattr(session, "run", lambda *_: StageOutput(inputs + 1, None, logits))
+    sampled = SampledTokens((1, 2), 2, TokenChooser(SAMPLING, ()))
+    with pytest.raises(UnjudgeableError, match="no token follows"):
+        verify_window(session, inputs, 2, inputs[2:] + 1, model.manifest.profile, SEED, sampled)
 
 
 def test_another_seed_or_temperature_does_not_explain_the_tokens(model: TinyModel) -> None:

@@ -14,11 +14,11 @@ from inference.model.families.registry import get_family
 from inference.model.importing import import_model
 from inference.model.layout import compute_file_name, compute_unit_bytes
 from inference.model.store import FileChunks, ShardStore, find_unit
+from inference.model.stored_values import read_values
 from inference.model.tokenizer.data import TokenizerData
 from proto_specs.limits import CHUNK_BYTES
 from proto_specs.merkle import compute_root
 from proto_specs.types.manifest import Form, Unit, UnitKind, WireDtype, compute_model_id, validate_manifest
-from tests.actors.stored import read_values
 from tests.unit.inference import tiny
 from tests.unit.inference.conftest import TinyModel
 

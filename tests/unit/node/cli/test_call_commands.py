@@ -46,6 +46,7 @@ MULTI = ("--threshold", "2", "--other", ID_TEXT, "--other", "dev:bob")
 
 FILLED: calls.Settle = make_filled(calls.Settle)
 SETTLE = to_json(FILLED, 42)
+STATED: calls.SettleStatement = make_filled(calls.SettleStatement)
 REPORT: calls.ReportEquivocation = make_filled(calls.ReportEquivocation)
 JOIN: JoinSettlement = make_filled(JoinSettlement)
 DOUBLE: ReportDoublePromise = make_filled(ReportDoublePromise)
@@ -74,6 +75,7 @@ CASES: list[tuple[list[Any], Call]] = [
     (["report-absent", ID_TEXT], calls.ReportAbsent(ID)),
     (["retire-worker", ID_TEXT], calls.RetireWorker(ID)),
     (["register-verifier", ID_TEXT], calls.RegisterVerifier(ID)),
+    (["unregister-verifier", ID_TEXT], calls.UnregisterVerifier(ID)),
     (["open-session", ID_TEXT, ID_TEXT, "5nmyl", "7", "9"], calls.OpenSession(ID, ID, 5, 7 * MYL, 9)),
     (["top-up-session", ID_TEXT, "1.5"], calls.TopUpSession(ID, 1_500_000_000)),
     (["close-session", ID_TEXT], calls.CloseSession(ID)),
@@ -103,6 +105,7 @@ CASES: list[tuple[list[Any], Call]] = [
         ["settle", {"order": SETTLE["order"], "voucher": SETTLE["voucher"], "stage_roots": SETTLE["stage_roots"]}],
         FILLED,
     ),
+    (["settle-statement", {"statement": to_json(STATED, 42)["statement"]}], STATED),
     (["call", {"type": "Bond", "amount": 5}], calls.Bond(5)),
 ]
 NEED_KEYS = {calls.RegisterValidator, calls.RegisterWorker}

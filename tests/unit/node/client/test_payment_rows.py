@@ -89,3 +89,13 @@ def test_another_request_has_no_part_in_it(recording: Recording) -> None:
     other = collect_payments({"0x" + "ab" * 32}, {"0x" + "cd" * 32}, recording.blocks)
     assert {row.what_for.split(":")[0] for row in other.rows} <= {"emission", "tips of the block"}
     assert other.slashes == ()
+
+
+def test_a_withheld_stage_and_a_forfeited_deposit_are_shown() -> None:
+    about = {"request": "0x01", "stage": 2}
+    charged = {"type": "WorkerCharged", "operator": "W", "worker": "0x02", "amount": 30, "bounty": 10, "burned": 20}
+    forfeited = {"type": "DepositForfeited", "settler": "S", "amount": 7}
+    events = {"initialize": [{**charged, **about}, {**forfeited, **about}], "finalize": []}
+    shown = collect_payments({"0x01"}, set(), [(9, {"events": events, "receipts": []})])
+    assert shown.slashes == (Row("W", "worker", "stage 2 was not opened", 30, 9),)
+    assert [(row.who, row.amount) for row in shown.rows] == [(BURN, 20), ("verification pool", 7)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,9 +31,32 @@ def bank(files: SessionFiles) -> FakeBank:
     return FakeBank(files)
 
 
+@dataclass
+class Waiting:
+    """An `Unsettled`: settling gives back what was left of the slices."""
+
+    bank: FakeBank
+    left: int = 0
+    waiting: int = 0
+    asked: list[bytes] = field(default_factory=list)
+
+    def count(self, session: bytes) -> int:
+        return self.waiting
+
+    async def settle_session(self, session: bytes) -> None:
+        self.asked.append(session)
+        for _ in range(self.waiting):
+            self.bank.settle(session, self.left)
+        self.waiting = 0
+
+
 @asynccontextmanager
-async def opened(bank: FakeBank, rules: PoolRules = PoolRules()) -> AsyncIterator[SessionPool]:  # noqa: B008
-    async with open_pool(bank, bank.files, rules, lambda _session: None) as pool:
+async def opened(
+    bank: FakeBank,
+    rules: PoolRules = PoolRules(),  # noqa: B008
+    waiting: Waiting | None = None,
+) -> AsyncIterator[SessionPool]:
+    async with open_pool(bank, bank.files, rules, lambda _session: None, waiting) as pool:
         yield pool
 
 
@@ -260,3 +284,53 @@ def test_a_damaged_file_is_named(files: SessionFiles) -> None:
         list(files.take_left())
     path.unlink()
     assert list(files.take_left()) == []
+
+
+async def test_what_waits_for_a_statement_is_settled_before_its_session_closes(bank: FakeBank, autojump_clock) -> None:
+    waiting = Waiting(bank)
+    async with opened(bank, PoolRules(idle_s=100), waiting) as pool:
+        order = await pool.take(MODEL, 5, PRICE)
+        pool.end(order, is_vouched=True)
+        waiting.waiting = 1
+        await trio.sleep(110)
+        assert bank.closed == [order.session]
+        assert waiting.asked == [order.session]
+        assert bank.sessions[order.session].settled == 1
+        other = await pool.take(MODEL, 5, PRICE)
+        pool.end(other, is_vouched=True)
+        waiting.waiting = 1
+    assert other.session in waiting.asked
+    assert bank.closed == [order.session, other.session]
+
+
+async def test_the_more_requests_wait_the_more_money_a_top_up_brings(bank: FakeBank, autojump_clock) -> None:
+    """Each holds its slice until its statement settles: else the session would be topped up for every few of them."""
+    waiting = Waiting(bank)
+    async with opened(bank, PoolRules(asks_target=4), waiting) as pool:
+        for _ in range(200):
+            order = await pool.take(MODEL, 5, PRICE)
+            pool.end(order, is_vouched=True)
+            waiting.waiting += 1
+            await trio.sleep(3)
+    assert len(bank.top_ups) < 10
+    assert len(bank.sessions) == 1
+
+
+async def test_an_account_that_is_short_settles_first(bank: FakeBank, autojump_clock) -> None:
+    waiting = Waiting(bank, left=PRICE)
+    async with opened(bank, PoolRules(asks_target=2), waiting) as pool:
+        orders = [await pool.take(MODEL, 5, PRICE) for _ in range(2)]
+        for one in orders:
+            pool.end(one, is_vouched=True)
+        await trio.sleep(10)
+        bank.free, waiting.waiting = 0, 2
+        bank.sessions[orders[0].session].promisable = 2 * PRICE
+        held = pool.find(orders[0].session)
+        assert held is not None
+        held.book.promisable = 2 * PRICE
+        order = await pool.take(MODEL, 5, PRICE)
+        assert order.session == orders[0].session
+        assert waiting.asked == [order.session]
+        await pool.take(MODEL, 5, PRICE)
+        with pytest.raises(EscrowShort):
+            await pool.take(MODEL, 5, PRICE)

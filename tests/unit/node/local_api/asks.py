@@ -128,6 +128,12 @@ def _stake(chain: KnownChain) -> Iterator[tuple[str, list[Any]]]:
 def _inference(chain: KnownChain) -> Iterator[tuple[str, list[Any]]]:
     model, session, request = map(show, (chain.model, chain.session, chain.request))
     judged, *_, waiting = map(show, chain.challenges)
+    yield "balances_supply", []
+    client = encode_address(CLIENT.account, 42)
+    yield from (
+        ("history_events", [one]) for one in (client, show(BOB.worker_key.public_key), request, "RequestSettled")
+    )
+    yield from (("history_events", [client, *more]) for more in ([["Transaction"]], [None, 3], [["StagePaid"], 0]))
     yield "inference_params", []
     yield "inference_models", []
     for name in ("inference_model", "inference_workers", "inference_verifiers"):
@@ -137,7 +143,9 @@ def _inference(chain: KnownChain) -> Iterator[tuple[str, list[Any]]]:
     for name, known in (("session", session), ("requests", session), ("request", request), ("challenge", judged)):
         yield from ((f"inference_{name}", [one]) for one in (known, UNKNOWN))
     yield "inference_challenge", [waiting]
-    yield from (("inference_challenges", [encode_address(one.account, 42)]) for one in (ALICE, BOB))
+    for name in ("inference_challenges", "inference_standing", "inference_conduct"):
+        yield from ((name, [encode_address(one.account, 42)]) for one in (ALICE, BOB))
+    yield from (("inference_deposit", [one]) for one in (request, UNKNOWN))
 
 
 def list_named() -> list[Ask]:

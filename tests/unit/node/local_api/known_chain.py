@@ -34,7 +34,7 @@ class KnownChain(inference_world.World):
     """A node's store with the chain in it, and what is on the chain by name. Close `node.store` after it."""
 
     def __init__(self, path: Path) -> None:
-        self.node = World(path, retention=Retention(state_blocks=STATE_BLOCKS))
+        self.node = World(path, retention=Retention(state_blocks=STATE_BLOCKS, is_indexed=True))
         self.publish: Callable[[FinalizedBlock], None] = lambda _: None
         self.chain: Any = self.node  # orders are made of its genesis alone
         self.client = CLIENT

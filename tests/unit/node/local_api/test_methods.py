@@ -243,6 +243,13 @@ def test_accounts_and_validators(api: Api) -> None:
         ("inference_request", (UNKNOWN,), None),
         ("inference_challenge", (UNKNOWN,), None),
         ("inference_challenges", (ALICE_ADDRESS,), []),
+        ("inference_deposit", (UNKNOWN,), None),
+        ("inference_conduct", (ALICE_ADDRESS,), {"jailed_until": 0, "strikes": 0, "terms": 0, "served": 0}),
+        (
+            "inference_standing",
+            (ALICE_ADDRESS,),
+            dict.fromkeys(("silences", "seats", "points", "misses", "carried", "epoch", "charged_permille"), 0),
+        ),
     ],
 )
 def test_of_what_is_not_there_nothing_is_said(api: Api, name: str, params: tuple[str, ...], empty: Any) -> None:

@@ -16,6 +16,7 @@ from consensus.runtime.balances.state import accounts
 from node.local_api.methods.all import METHODS, NodeView, call_method
 from node.local_api.methods.params import Params
 from node.local_api.methods.schemas import Parameter
+from node.store.retention import Retention
 from proto_specs.codec import encode
 from proto_specs.ss58 import encode_address
 from proto_specs.types.calls import Delegate, ParamChange, ProposeParams, Undelegate
@@ -51,12 +52,16 @@ def make_samples(world: World) -> dict[str, Any]:
         "prefix": "0x",
         "count": 5,
         "block": 2,
+        "subject": encode_address(BOB.account, 42),
+        "types": ["Transferred"],
+        "before": 3,
         "extrinsic": f"0x{encode(waiting).hex()}",
     }
     return {one.name: named.get(one.name, unknown) for found in METHODS.values() for one in found.takes}
 
 
 def busy(world: World) -> World:
+    world.reopen(Retention(is_indexed=True))
     genesis = world.genesis.hash
     world.add_block([world.transfer(0), sign_call(genesis, BOB, 0, Delegate(ALICE.account, 50 * MYL))])
     world.add_block([sign_call(genesis, ALICE, 1, ProposeParams((ParamChange("system.byte_price", 7),)))])

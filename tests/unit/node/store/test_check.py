@@ -35,7 +35,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("whole") / "db"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(database_module, "WRITE_BUFFER_BYTES", 1 << 16)
-        world = World(path, retention=Retention(state_blocks=8))
+        world = World(path, retention=Retention(state_blocks=8, is_indexed=True))
         grow(world, 30, per_block=6)
         world.store.close()
     return path

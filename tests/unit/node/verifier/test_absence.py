@@ -12,8 +12,8 @@ from trio.testing import MockClock
 from node.client.chain_view import ChainUnreachable, WorkerEntry
 from node.client.probing import WorkerUnreachable
 from node.verifier.absence import PROBES_AT_ONCE_MAX, AbsenceDuty
-from node.verifier.duty import SubmissionRefused
 from node.verifier.silence import FAILURES_MIN, SILENCE_S_MIN, SilenceBook, compute_period
+from node.verifier.submissions import SubmissionRefused
 from proto_specs.types.calls import Call, ReportAbsent
 from tests.unit.node.worker.world import MODEL, make_chain
 

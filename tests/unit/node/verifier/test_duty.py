@@ -10,14 +10,17 @@ import trio
 from inference.errors import StoreError
 from inference.serving.record import make_opening
 from node.client.chain_view import ChainUnreachable
+from node.client.tips import compute_tip
 from node.p2p.errors import PeerUnreachable, RequestRefused
 from node.verifier import duty as module
-from node.verifier.duty import SubmissionRefused, VerificationDuty
+from node.verifier.duty import VerificationDuty
+from node.verifier.submissions import SubmissionRefused
 from node.verifier.verdicts import VerdictStore
 from proto_specs.codec import encode
-from proto_specs.types.calls import Outcome, RevealVerdict
+from proto_specs.types.audit import sign_audit
+from proto_specs.types.calls import BatchEach, CommitVerdict, Outcome, RevealVerdict
 from proto_specs.types.verdict import VerdictPreimage, compute_commitment
-from tests.property.inference.serving.harness import WORKER_KEYS
+from tests.property.inference.serving.harness import WORKER_KEYS, make_manifest
 from tests.unit.node.verifier.world import ACCOUNT, DEADLINE, World
 
 
@@ -185,19 +188,75 @@ async def test_a_silent_worker_keeps_no_other_challenge_waiting(world: World, mo
             await trio.sleep(0.1)
         assert world.chain.height in (DEADLINE - module.MARGIN_BLOCKS, DEADLINE - module.MARGIN_BLOCKS + 1)
         assert get_outcome(world, silent) is Outcome.UNAVAILABLE
+        await trio.sleep(2 * module.POLL_S)
         nursery.cancel_scope.cancel()
     assert len(set(world.chain.commitments)) == 3
 
 
-@pytest.mark.parametrize("failure", [StoreError("not here"), OSError(5, "Input/output error"), MemoryError()])
-async def test_a_shard_we_cannot_compute_accuses_nobody(world: World, autojump_clock, failure: Exception) -> None:
+@pytest.mark.parametrize(
+    "failure", [StoreError("not here"), OSError(5, "Input/output error"), MemoryError(), KeyError("a bug")]
+)
+async def test_a_shard_we_cannot_compute_accuses_nobody_and_is_said(
+    world: World, autojump_clock, failure: Exception
+) -> None:
     challenge = world.draw()
     world.judge.failure = failure
     for world.chain.height in range(5, DEADLINE + 2):
         await world.duty.run_once()
-    assert get_outcome(world, challenge) is None
-    assert world.chain.submitted == []
+        assert (get_outcome(world, challenge) is not None) == (world.chain.height >= DEADLINE - module.SAFE_BLOCKS)
+    assert get_outcome(world, challenge) is Outcome.INCONCLUSIVE
+    assert len(world.chain.commitments) == 1
     assert 2 <= len(world.network.asked) <= 6, "a worker is not asked four times a second for nothing"
+
+
+async def test_a_chain_that_lacks_a_record_is_no_reason_for_silence(world: World, autojump_clock) -> None:
+    challenge, other = world.draw(stage=0), world.draw(stage=1)
+    world.chain.lost = {WORKER_KEYS[0].public_key}
+    for world.chain.height in range(5, DEADLINE - 1):
+        await world.duty.run_once()
+    assert get_outcome(world, challenge) is Outcome.INCONCLUSIVE
+    assert get_outcome(world, other) is Outcome.PASS
+
+
+async def test_a_disk_that_fails_silences_nobody(world: World, autojump_clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    challenge = world.draw()
+    monkeypatch.setattr(world.store, "save", fail)
+    await world.duty.run_once()
+    world.chain.change(challenge, is_committed=True, may_reveal=True)
+    await world.duty.run_once()
+    assert [type(one) for one in world.chain.submitted] == [CommitVerdict, RevealVerdict]
+    assert world.judge.judged == 1
+
+
+async def test_a_torn_verdict_is_judged_anew(world: World, autojump_clock) -> None:
+    challenge = world.draw()
+    (world.directory / f"{challenge.hex()}.verdict").write_bytes(b"\xc1")
+    await world.duty.run_once()
+    assert get_outcome(world, challenge) is Outcome.PASS
+
+
+async def test_verdicts_of_one_block_travel_together(world: World, autojump_clock) -> None:
+    drawn = [world.draw(stage=one) for one in range(3)]
+    await world.duty.run_once()
+    for one in drawn:
+        world.chain.change(one, is_committed=True, may_reveal=True)
+    await world.duty.run_once()
+    commits, reveals = world.chain.submitted
+    assert isinstance(commits, BatchEach)
+    assert isinstance(reveals, BatchEach)
+    assert {one.challenge for one in commits.calls} == {one.challenge for one in reveals.calls} == set(drawn)
+
+
+async def test_what_does_not_land_is_sent_for_more_in_place_of_what_waits(world: World, autojump_clock) -> None:
+    world.draw()
+    for world.chain.height in range(5, 15):
+        await world.duty.run_once()
+    sent = [None, *((number + 1).to_bytes(32, "big") for number in range(3))]
+    assert world.chain.tips == [(compute_tip(tries), sent[tries]) for tries in range(4)]
+    assert world.chain.tips[0][0] == 0 < world.chain.tips[1][0] < world.chain.tips[2][0]
 
 
 async def test_an_unreachable_node_accuses_nobody_and_ends_nothing(world: World, autojump_clock) -> None:
@@ -223,3 +282,44 @@ async def test_two_verifiers_of_the_same_work_commit_to_different_bytes(
     await other.run_once()
     assert len(set(world.chain.commitments)) == 2
     assert challenge in world.chain.challenges
+
+
+def answer_audit(world: World, layers: tuple[int, int] = (0, 2), stage: int = 1, subject: bytes = b"") -> bytes:
+    payload = b"\x01" * 128
+    return encode(sign_audit(subject or world.request, make_manifest(), layers, payload, WORKER_KEYS[stage]))
+
+
+async def test_an_audit_is_judged_like_a_challenge(world: World, autojump_clock, monkeypatch) -> None:
+    """Its worker's output is on chain nowhere: what counts is what the worker signs for this audit, and no other."""
+    monkeypatch.setattr("node.verifier.audits.ask_peer", world.network.request)
+    challenge = world.draw(window=0)
+    world.chain.change(challenge, is_audit=True)
+    worker = WORKER_KEYS[1].public_key
+    spoilt = (
+        b"\xc1",
+        answer_audit(world, layers=(0, 3)),
+        answer_audit(world, stage=2),
+        answer_audit(world, subject=bytes(32)),
+    )
+    for answer in spoilt:
+        world.network.answers[world.address(1)] = answer
+        world.chain.height += 1
+        await world.duty.run_once()
+        assert get_outcome(world, challenge) is None
+    world.chain.addresses[worker] = ("dead", world.address(1))
+    world.network.failing["dead"] = PeerUnreachable("no")
+    world.network.answers[world.address(1)] = answer_audit(world)
+    world.chain.height += 1
+    await world.duty.run_once()
+    assert get_outcome(world, challenge) is Outcome.PASS
+    assert world.judge.judged == 1
+
+
+async def test_an_audit_that_nobody_answers_is_unavailable(world: World, autojump_clock, monkeypatch) -> None:
+    monkeypatch.setattr("node.verifier.audits.ask_peer", world.network.request)
+    challenge = world.draw(window=0)
+    world.chain.change(challenge, is_audit=True)
+    world.network.failing[world.address(1)] = PeerUnreachable("no")
+    for world.chain.height in range(5, DEADLINE):
+        await world.duty.run_once()
+    assert get_outcome(world, challenge) is Outcome.UNAVAILABLE

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from inference.engine.verify import SampledTokens
-from inference.errors import EngineError, GrammarError, StoreError
+from inference.errors import EngineError, GrammarError, StoreError, UnjudgeableError
 from inference.serving.opening import AuthenticOpening
 from node.verifier import judge as module
-from node.verifier.judge import NOT_ROWS, Judge
+from node.verifier.judge import INCONCLUSIVE, NOT_ROWS, Judge
 from proto_specs.types.calls import Outcome
 from tests.property.inference.serving.harness import HIDDEN, make_manifest, make_order
 
@@ -48,12 +48,6 @@ NAN = np.full(HIDDEN, np.nan, dtype="<f4").tobytes()
 @pytest.mark.parametrize(
     "fields",
     [
-        {"inputs": bytes(39 * ROW)},
-        {"inputs": bytes(41 * ROW)},
-        {"inputs": bytes(20 * ROW)},
-        {"inputs": b""},
-        {"inputs": bytes(40 * ROW - 1)},
-        {"inputs": bytes(39 * ROW) + NAN},
         {"output": bytes(7 * ROW)},
         {"output": bytes(9 * ROW)},
         {"output": b""},
@@ -61,9 +55,33 @@ NAN = np.full(HIDDEN, np.nan, dtype="<f4").tobytes()
         {"output": bytes(7 * ROW) + NAN},
     ],
 )
-def test_rows_of_another_shape_or_no_numbers_fail(judge: Judge, fields: dict[str, object]) -> None:
+def test_output_of_another_shape_or_no_numbers_fails(judge: Judge, fields: dict[str, object]) -> None:
     assert judge_one(judge, make_opening(**fields)) == NOT_ROWS
     assert NOT_ROWS.outcome is Outcome.FAIL
+    assert judge_one(judge, make_opening(inputs=b"", **fields)) == NOT_ROWS
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        bytes(39 * ROW),
+        bytes(41 * ROW),
+        bytes(20 * ROW),
+        b"",
+        bytes(40 * ROW - 1),
+        bytes(39 * ROW) + NAN,
+    ],
+)
+def test_input_of_another_shape_or_no_numbers_is_the_senders_fault(judge: Judge, inputs: bytes) -> None:
+    assert judge_one(judge, make_opening(inputs=inputs)) == INCONCLUSIVE
+
+
+def test_what_nobody_can_judge_is_inconclusive(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise UnjudgeableError("its delta is zero")
+
+    monkeypatch.setattr(module, "verify_window", fail)
+    assert judge_one(judge, make_opening()) == INCONCLUSIVE
 
 
 def test_what_this_verifier_cannot_compute_accuses_nobody(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:

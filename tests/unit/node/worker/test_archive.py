@@ -15,13 +15,14 @@ from inference.serving.record import RequestRecord
 from node.client.chain_view import ChainUnreachable
 from node.client.errors import CallFailed, TransactionLost
 from node.client.rpc_errors import RpcError
-from node.worker.archive import RETRY_S, DiskRequestArchive
+from node.client.tips import compute_tip
+from node.worker.archive import POOL_S_MAX, RETRY_S, DiskRequestArchive
 from node.worker.openings import OpeningUnavailable
 from proto_specs.codec import decode, encode
 from proto_specs.types.calls import Outcome, Settle
 from proto_specs.types.request import Opening, OpeningRequest, compute_request_id
 from tests.property.inference.serving.harness import Path, make_order
-from tests.unit.node.worker.world import FakeAccount
+from tests.unit.node.worker.world import NONCE, FakeAccount
 
 PROMPT = tuple(range(100, 145))
 
@@ -80,7 +81,7 @@ async def test_a_process_killed_between_writing_and_sending_sends_after_its_rest
     class Killed(BaseException):
         pass
 
-    async def kill(call: Settle) -> bytes:
+    async def kill(*_: object) -> bytes:
         raise Killed
 
     send, world.account.send = world.account.send, kill  # type: ignore[method-assign]
@@ -109,6 +110,19 @@ async def test_a_settlement_the_node_lost_is_sent_again(world: World, autojump_c
     await trio.sleep(RETRY_S + 1)
     await world.archive.run_once()
     assert len(world.account.sent) == 2
+
+
+async def test_a_settlement_that_waits_in_full_blocks_is_sent_for_ever_more_in_its_own_place(
+    world: World, autojump_clock
+) -> None:
+    """The attack: blocks are filled until the session is closed, and the bill is not paid."""
+    await world.archive.settle(world.request, world.settle)
+    for _ in range(3):
+        await world.archive.run_once()
+        await trio.sleep(POOL_S_MAX)
+    await world.archive.run_once()
+    assert world.account.terms == [(0, None), *((compute_tip(tries), NONCE) for tries in (1, 2, 3))]
+    assert len(world.files) == 1
 
 
 async def test_a_settlement_the_chain_refuses_for_good_costs_one_fee(world: World, autojump_clock) -> None:
@@ -187,7 +201,7 @@ async def test_a_record_that_was_never_settled_is_forgotten_after_a_day(world: W
 async def test_a_request_that_was_settled_up_to_a_prefix_is_opened_under_those_roots(world: World) -> None:
     """Somebody of the path settled earlier windows than this stage keeps: the leaf hashes are those of the roots."""
     await world.archive.retain(world.records[1])
-    world.account.requests[world.request] = SimpleNamespace(open_stages=3, stages=[SimpleNamespace(windows=2)] * 3)
+    world.account.requests[world.request] = make_settled(2)
     world.account.challenge = SimpleNamespace(window=1, point=None, outcome=None)
     opening = decode(Opening, await world.archive.open(encode(OpeningRequest(world.request, 1, 1))))
     assert len(opening.input_hashes) == len(opening.output_hashes) == 2
@@ -198,7 +212,7 @@ async def test_a_request_that_was_settled_up_to_a_prefix_is_opened_under_those_r
 
 async def test_only_the_drawn_window_is_opened_and_only_while_it_is_open(world: World) -> None:
     await world.archive.retain(world.records[1])
-    world.account.requests[world.request] = SimpleNamespace(open_stages=3, stages=[SimpleNamespace(windows=3)] * 3)
+    world.account.requests[world.request] = make_settled(3)
     asked = encode(OpeningRequest(world.request, 1, 2))
     refused = [
         None,
@@ -214,3 +228,8 @@ async def test_only_the_drawn_window_is_opened_and_only_while_it_is_open(world: 
     world.account.is_reachable = False
     with pytest.raises(OpeningUnavailable):
         await world.archive.open(asked)
+
+
+def make_settled(windows: int) -> SimpleNamespace:
+    """A request whose stages settled so many windows each."""
+    return SimpleNamespace(open_stages=3, stages=[SimpleNamespace(windows=windows)] * 3)

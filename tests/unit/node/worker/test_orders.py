@@ -111,6 +111,7 @@ CHAINS: list[tuple[Callable[[DictChain], object], FailureCode]] = [
     (lambda chain: change_worker(chain, 2, start=3), FailureCode.BAD_ORDER),
     (lambda chain: change_worker(chain, 2, decode_price=3), FailureCode.PRICE_TOO_LOW),
     (lambda chain: change_worker(chain, 2, gross_max=159), FailureCode.BAD_ORDER),
+    (lambda chain: setattr(chain, "unjudgeable", 1), FailureCode.BAD_ORDER),
 ]
 
 

@@ -32,6 +32,7 @@ class DictChain:
     used: set[tuple[bytes, int]] = field(default_factory=set)
     settled: dict[bytes, int] = field(default_factory=dict)
     is_reachable: bool = True
+    unjudgeable: int | None = None
 
     def _check(self) -> None:
         if not self.is_reachable:
@@ -57,9 +58,16 @@ class DictChain:
         self._check()
         return tuple(one for one in self.workers.values() if one.model == model)
 
+    async def find_unjudgeable(self, model: bytes, client: bytes, operators: Any) -> int | None:
+        self._check()
+        return self.unjudgeable
+
     async def get_manifest(self, model: bytes) -> Manifest | None:
         self._check()
         return self.manifests.get(model)
+
+
+NONCE = 7
 
 
 @dataclass
@@ -73,6 +81,8 @@ class FakeAccount:
     refusal: Exception | None = None
     outcomes: dict[bytes, Exception | None] = field(default_factory=dict)
     sent: list[Settle] = field(default_factory=list)
+    terms: list[tuple[int, int | None]] = field(default_factory=list)
+    """Tip, and the nonce taken over, of each."""
 
     @property
     def chain(self) -> FakeAccount:
@@ -82,13 +92,17 @@ class FakeAccount:
         if not self.is_reachable:
             raise ChainUnreachable("no node")
 
-    async def send(self, call: Settle) -> bytes:
+    async def send(self, call: Settle, tip: int = 0, signed: Any = None, instead_of: int | None = None) -> bytes:
         await trio.lowlevel.checkpoint()
         self._check()
         if self.refusal is not None:
             raise self.refusal
         self.sent.append(call)
-        return bytes([len(self.sent)]) * 32
+        self.terms.append((tip, instead_of))
+        extrinsic = bytes([len(self.sent)]) * 32
+        if signed is not None:
+            signed(NONCE if instead_of is None else instead_of, extrinsic)
+        return extrinsic
 
     async def find(self, extrinsic: bytes, name: str) -> None:
         self._check()

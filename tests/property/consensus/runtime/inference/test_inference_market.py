@@ -16,6 +16,7 @@ from genesis.dev import get_dev_identity
 from proto_specs.types import calls
 from proto_specs.types.calls import Outcome
 from tests.unit.consensus.runtime.inference.inference_world import BOND, World
+from tests.unit.consensus.runtime.inference.statement_world import state_requests
 
 
 class Market(RuleBasedStateMachine):
@@ -25,7 +26,7 @@ class Market(RuleBasedStateMachine):
     def start(self, base_ppm: int, slash: int) -> None:
         self.world = World(
             base_challenge_ppm=base_ppm,
-            probation_passes=1,
+            probation_value=1,
             fail_slash_permille=slash,
             worker_bond_min=BOND // 3,
             commit_blocks=3,
@@ -45,6 +46,16 @@ class Market(RuleBasedStateMachine):
         call = self.world.settle(self.sequence, tokens, final)
         self.sequence += 1
         self.world.chain.submit(self.world.workers[worker], call)
+        assert self.world.chain.last is not None
+        self.note(list(self.world.chain.last.events.initialize))
+
+    @rule(tokens=st.integers(1, 100), count=st.integers(1, 6), overlap=st.integers(0, 1))
+    def settle_statement(self, tokens: int, count: int, overlap: int) -> None:
+        """Some requests at once; with an `overlap` the first is one that may be settled already."""
+        first = max(self.sequence - overlap, 0)
+        call = state_requests(self.world, range(first, first + count), tokens)
+        self.sequence = first + count
+        self.world.chain.submit(self.world.client, call)
         assert self.world.chain.last is not None
         self.note(list(self.world.chain.last.events.initialize))
 
@@ -101,7 +112,10 @@ class Market(RuleBasedStateMachine):
         assert not list(chain.state.iterate(b"inference.challenge:"))
         assert not list(chain.state.iterate(b"inference.open_challenge:"))
         assert not list(chain.state.iterate(b"inference.session:"))
+        assert not list(chain.state.iterate(b"inference.sequences_used:"))
+        assert not list(chain.state.iterate(b"inference.request_by_session:"))
         assert not list(chain.state.iterate(b"inference.due:"))
+        assert not list(chain.state.iterate(b"inference.verification_deposit:"))
         for name in ("bob", "charlie", "dave"):
             for _, worker in queries.list_workers_of(chain.state, get_dev_identity(name).account):
                 assert (worker.open_stages, worker.unresolved) == (0, 0)

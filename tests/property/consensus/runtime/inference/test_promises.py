@@ -11,6 +11,7 @@ from consensus.runtime.inference.state import Session
 from proto_specs.types import calls
 from proto_specs.types.request import SignedOrder
 from tests.unit.consensus.runtime.inference.inference_world import PRICE, World
+from tests.unit.consensus.runtime.inference.statement_world import make_honest_leaf, sign_statement, state_leaves
 
 PROMPT_PRICE = 6 * 40 * (PRICE // 2)
 TOKEN_PRICE = 6 * PRICE
@@ -50,6 +51,21 @@ class Promises(RuleBasedStateMachine):
         size = signed.order.slice_end - signed.order.slice_start
         tokens = data.draw(st.integers(0, min((size - PROMPT_PRICE) // TOKEN_PRICE, TOKENS_MAX)))
         self.pay(signed, tokens, worker)
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data())
+    def settle_statement(self, data: st.DataObject) -> None:
+        """Any of the orders that are out, in one statement, each for as much as its slice allows or less."""
+        taken = sorted(data.draw(st.sets(st.integers(0, len(self.out) - 1), min_size=1)))
+        leaves = []
+        for place in taken:
+            order = self.out[place].order
+            most = min((order.slice_end - order.slice_start - PROMPT_PRICE) // TOKEN_PRICE, TOKENS_MAX)
+            tokens = data.draw(st.integers(0, most))
+            leaves.append(make_honest_leaf(order, tokens))
+            self.prices += PROMPT_PRICE + tokens * TOKEN_PRICE
+        self.out = [one for place, one in enumerate(self.out) if place not in taken]
+        self.world.chain.expect_ok(self.world.client, sign_statement(self.world, state_leaves(self.world, leaves)))
 
     def pay(self, signed: SignedOrder, tokens: int, worker: int) -> None:
         self.world.chain.expect_ok(self.world.workers[worker], self.world.settle_order(signed, tokens))

@@ -62,10 +62,12 @@ def pick(events: Any, kind: type[E]) -> list[E]:
 
 
 def build_spec(validators: tuple[str, ...] = ("alice",), **params: Any) -> ChainSpec:
-    """The dev spec without emission and clients' bonds, unless these are among `params`, which it changes."""
+    """The dev spec without emission, audits and clients' bonds, unless these are among `params`, which it changes."""
     spec = build_dev_spec(validators)
     staking = replace(spec.params.staking, emission_per_epoch=params.pop("emission_per_epoch", 0))
-    inference = replace(spec.params.inference, **{"client_bond_permille": 0, **params})
+    least = max(params.get("fails_min", 1), spec.params.inference.committee_members_min)
+    plain = {"audits_per_epoch": 0, "client_bond_permille": 0, "committee_members_min": least}
+    inference = replace(spec.params.inference, **{**plain, **params})
     return replace(spec, params=replace(spec.params, staking=staking, inference=inference))
 
 

@@ -188,7 +188,7 @@ def test_retiring_settles_what_was_reported() -> None:
 
 
 def test_what_an_absent_worker_served_settles_and_is_paid() -> None:
-    world, bob = World(base_challenge_ppm=100, probation_passes=0), get_dev_identity("bob")
+    world, bob = World(base_challenge_ppm=100, probation_value=0), get_dev_identity("bob")
     world.chain.expect_ok(world.verifiers[0], report(bob))
     world.chain.expect_ok(world.workers[1], world.settle())
     paid = pick(world.chain.skip(2), StagePaid)

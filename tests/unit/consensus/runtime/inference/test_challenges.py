@@ -142,17 +142,16 @@ def test_below_the_minimum_bond_a_worker_is_ejected_and_later_released() -> None
     assert [(one.worker, one.bond) for one in released] == [(key, BOND // 2)]
 
 
-@pytest.mark.parametrize("outcome", [Outcome.UNAVAILABLE, Outcome.INCONCLUSIVE])
-def test_no_blame_means_refund_and_no_slash(world: World, outcome: Outcome) -> None:
+def test_no_verdict_means_refund_and_no_slash(world: World) -> None:
     drawn = world.settle_and_draw(world.settle())
     client = world.chain.free(world.client)
-    events = world.judge(drawn[2].challenge, world.verifiers[0], outcome).events
-    assert pick(events, ChallengeResolved)[0].outcome == outcome
+    events = world.judge(drawn[2].challenge, world.verifiers[0], Outcome.INCONCLUSIVE).events
+    assert pick(events, ChallengeResolved)[0].outcome == Outcome.INCONCLUSIVE
     assert pick(events, StageRefunded)[0].amount == GROSS
     assert world.chain.free(world.client) == client + GROSS
     worker = queries.read_worker(world.chain.state, world.workers[2].worker_key.public_key)
     assert worker is not None
-    assert (worker.bond, worker.unavailable) == (BOND, int(outcome == Outcome.UNAVAILABLE))
+    assert (worker.bond, worker.unavailable) == (BOND, 0)
 
 
 def test_silence_is_inconclusive_at_the_reveal_deadline(world: World) -> None:

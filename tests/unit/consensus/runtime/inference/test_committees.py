@@ -12,7 +12,7 @@ from consensus.runtime.inference.events import (
     WorkerSlashed,
 )
 from consensus.runtime.inference.state import CommitteeMember, Reveal
-from consensus.runtime.inference.verdicts import compute_tally, is_fingerprint_match
+from consensus.runtime.inference.tally import compute_tally, is_fingerprint_match
 from proto_specs.limits import FINGERPRINT_BYTES
 from proto_specs.types.calls import Outcome
 from tests.unit.consensus.runtime.inference.inference_world import (
@@ -71,7 +71,8 @@ def test_two_passes_of_three_acquit_and_share() -> None:
 
 
 def test_a_split_court_is_inconclusive() -> None:
-    events = Committee().vote({"outcome": Outcome.PASS}, {"outcome": Outcome.UNAVAILABLE}, {"outcome": Outcome.FAIL})
+    split = ({"outcome": Outcome.PASS}, {"outcome": Outcome.UNAVAILABLE}, {"outcome": Outcome.INCONCLUSIVE})
+    events = Committee().vote(*split)
     assert pick(events, ChallengeResolved)[0].outcome == Outcome.INCONCLUSIVE
     assert not pick(events, WorkerSlashed)
 

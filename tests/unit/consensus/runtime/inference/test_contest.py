@@ -39,7 +39,7 @@ def test_a_contradicting_minority_brings_more_judges_and_earns_nothing() -> None
     assert {paid.verifier for paid in pick(receipt.events, VerifierPaid)} == {one.committee[1], *contested.committee}
 
 
-def test_unavailable_too_often_in_a_row_is_jailed_for_a_time() -> None:
+def test_withholding_too_often_is_jailed_for_a_time() -> None:
     world = World(unavailable_max=2)
     for sequence in range(2):
         drawn = world.settle_and_draw(world.settle(sequence))
@@ -52,7 +52,9 @@ def test_unavailable_too_often_in_a_row_is_jailed_for_a_time() -> None:
     assert len(world.settle_and_draw(world.settle(3))) == 3
     worker = queries.read_worker(world.chain.state, jailed.worker)
     assert worker is not None
-    assert (worker.unavailable, worker.unavailable_in_row) == (2, 0)
+    assert worker.unavailable == 2
+    conduct = queries.read_conduct(world.chain.state, jailed.operator)
+    assert (conduct.strikes, conduct.terms) == (0, 1)
 
 
 def test_attack_a_new_worker_key_does_not_leave_its_operator_s_jail() -> None:

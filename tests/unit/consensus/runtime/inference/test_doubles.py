@@ -147,14 +147,14 @@ def state(world: World, orders: list[SignedOrder]) -> tuple[Statement, list[Requ
     count = len(leaves)
     spans = (Span(0, count),), (Span(0, count * SLICE),)
     made = Statement(
-        order.genesis, order.session, order.path, count, 40 * count, 60 * count, root.sum, *spans, root.hash
+        order.genesis, order.session, order.path, count, root.prompt, root.tokens, 99 * count, *spans, root.hash
     )
     return made, leaves
 
 
 def test_a_request_in_a_statement_is_a_promise_too(world: World) -> None:
     statement, leaves = state(world, [world.order(number) for number in range(5)])
-    place = find_place(leaves, list_levels(leaves), 99 * 3 + 1)
+    place = find_place(leaves, list_levels(leaves), 40 * 3 + 1)
     assert place.leaf.sequence == 3
     signature = sign_statement_as_client(statement, world.session_key)
     other = world.order(7, slice_start=4 * SLICE - 1)

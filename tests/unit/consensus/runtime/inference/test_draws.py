@@ -9,6 +9,7 @@ import pytest
 from benchmarks.manifests import build_manifest
 from consensus.runtime.balances.state import VERIFICATION_POOL, read_account
 from consensus.runtime.inference import draws, errors, queries
+from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.events import (
     ChallengeDrawn,
     CommitteeEmpty,
@@ -64,7 +65,7 @@ def test_draws_hit_as_often_as_asked() -> None:
 
 
 def test_undrawn_stages_are_paid_to_the_pool_s_share() -> None:
-    world = World(base_challenge_ppm=0, probation_passes=0, exposure_factor=1, detection_permille=1000)
+    world = World(base_challenge_ppm=0, probation_value=0, exposure_factor=1, detection_permille=1000)
     before = world.chain.free(world.workers[0])
     receipt = world.chain.expect_ok(world.workers[0], world.settle())
     events = world.chain.skip(2)
@@ -80,7 +81,7 @@ def test_the_pool_pays_for_the_undrawn_stages_a_drawn_one_stands_for() -> None:
     assert compute_pool_bonus(100, 250_000, 10_000) == 300
     assert compute_pool_bonus(100, 250_000, 299) == 299
     assert compute_pool_bonus(100, 1_000_000, 10_000) == 0
-    world = World(base_challenge_ppm=500_000, probation_passes=0)
+    world = World(base_challenge_ppm=500_000, probation_value=0)
     pool, bonuses = 0, []
     for sequence in range(8):
         world.chain.expect_ok(world.workers[0], world.settle(sequence))
@@ -97,8 +98,9 @@ def test_the_pool_pays_for_the_undrawn_stages_a_drawn_one_stands_for() -> None:
 
 
 def test_without_an_eligible_verifier_a_drawn_stage_is_refunded() -> None:
-    world = World(validators=("bob",))
+    world = World()
     world.chain.expect_ok(world.workers[0], world.settle())
+    del world.chain.state.items[inference.verifiers.key(world.model, world.verifiers[0].account)]
     events = world.chain.skip(2)
     assert [one.stage for one in pick(events, CommitteeEmpty)] == [0, 1, 2]
     assert pick(events, RequestResolved)[0].returned == REQUEST_PRICE
@@ -112,7 +114,9 @@ def bob_first_world() -> World:
 def test_a_party_never_verifies_its_own_request() -> None:
     world = bob_first_world()
     drawn = world.settle_and_draw(world.settle())
-    assert {one.committee for one in drawn} == {(get_dev_identity("alice").account,)}
+    alice, bob = (get_dev_identity(name).account for name in ("alice", "bob"))
+    assert [one.committee for one in drawn[:2]] == [(alice,), (alice,)], "his stage, and the one beside it"
+    assert set(drawn[2].committee) == {alice, bob}
     commit, _ = world.verdict(drawn[1].challenge, get_dev_identity("bob"), Outcome.FAIL)
     world.chain.expect_error(get_dev_identity("bob"), commit, errors.NotOnCommittee)
 

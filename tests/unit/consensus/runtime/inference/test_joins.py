@@ -144,7 +144,7 @@ def test_a_complete_settlement_is_drawn_at_once(world: World) -> None:
 
 
 def test_neighbours_that_contradict_each_other_are_both_drawn(world: World) -> None:
-    world = World(join_blocks=JOIN_BLOCKS, probation_passes=0, base_challenge_ppm=100)
+    world = World(join_blocks=JOIN_BLOCKS, probation_value=0, base_challenge_ppm=100)
     voucher = vouch(world, 57)
     world.chain.expect_ok(world.workers[0], bring(world, [0], 96, voucher))
     world.chain.expect_ok(world.workers[1], bring(world, [1], 96, voucher, input_root=b"x" * 32))

@@ -246,7 +246,7 @@ def test_more_positions_than_the_model_has_are_refused(world: World) -> None:
 
 
 def test_exposure_raises_the_probability() -> None:
-    world = World(base_challenge_ppm=10_000, probation_passes=0, worker_bond_min=1)
+    world = World(base_challenge_ppm=10_000, probation_value=0, worker_bond_min=1)
     eve = get_dev_identity("eve")
     gross = 2 * (500 * 40 + 1000 * 60)
     bond = 10 * 3 * gross * 1000 // 900
@@ -262,7 +262,7 @@ def test_exposure_raises_the_probability() -> None:
 
 
 def test_new_workers_are_always_challenged() -> None:
-    world = World(base_challenge_ppm=10_000, probation_passes=3)
+    world = World(base_challenge_ppm=10_000, probation_value=480_000)
     world.chain.expect_ok(world.workers[0], world.settle())
     request = queries.read_request(world.chain.state, compute_request_id(world.order().order))
     assert request is not None

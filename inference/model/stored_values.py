@@ -1,4 +1,4 @@
-"""The values of stored tensors, for tests and doctored copies: what the kernels must compute with."""
+"""The values of stored tensors: what kernels must compute with. For doctored copies and tests."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""How honest work, cheats and checks stand to one another, in numbers."""

@@ -1,0 +1,1 @@
+"""Tests of the simulated economy's parts."""
