@@ -96,7 +96,7 @@ def test_a_point_is_drawn_by_what_it_costs(world: World) -> None:
     for one in drawn:
         stage, beacon = request.stages[one.stage], compute_beacon(world.chain.height)
         assert (stage.gross, stage.prompt_gross) == (COUNT * GROSS, COUNT * 2 * 40 * PRICE // 2)
-        point = draws.compute_point(beacon, get_id(call), one.stage, 1_000_000, stage, request)
+        point = draws.compute_point(beacon, get_id(call), one.stage, stage, request)
         assert point is not None
         assert (one.window, one.point) == (0, point)
         assert 0 <= point < COUNT * (40 + 60)
