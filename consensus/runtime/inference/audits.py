@@ -17,7 +17,7 @@ from consensus.runtime.arithmetic import PERMILLE, compute_equal_shares, compute
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import read_issuance
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import draws, roster, seats
+from consensus.runtime.inference import benches, draws, roster, seats
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.events import AuditDrawn, AuditScored, CommitteeEmpty, VerifierPaid
 from consensus.runtime.inference.parameters import InferenceParams
@@ -60,8 +60,8 @@ def draw_audits(env: Environment, plan_id: bytes) -> None:
             continue
         if worker.active_since > env.block.height - DRAW_DELAY_BLOCKS:
             continue  # it came after the epoch's end and took over the number of a worker that left
-        registered = draws.list_eligible(state, worker.model, set())
-        eligible = seats.keep_free(state, draws.list_bench(params, registered, {worker.operator}))
+        registered = benches.list_eligible(state, worker.model, set())
+        eligible = seats.keep_free(state, benches.list_bench(params, registered, {worker.operator}))
         if eligible:
             drawn.append((key, worker, eligible))
         else:
