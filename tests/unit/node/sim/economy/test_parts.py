@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus.runtime.inference.verdicts import is_fingerprint_match
+from consensus.runtime.inference.tally import is_fingerprint_match
 from consensus.state.reader import DictState
 from genesis.public import build_public_params
 from node.cli import worker_defaults
