@@ -1,9 +1,4 @@
-"""Who may judge a stage (DESIGN 5.4), and whether that is enough. Clients and workers ask it as the chain does.
-
-Economics first: a path's author chooses who operates its stages. If all of them were excluded it would choose the
-judges, down to one friend. So only those with something to gain are: the judged stage's operator, its neighbours, the
-client. And no outcome, not even a pass, comes from fewer or poorer judges than the parameters say.
-"""
+"""Who may judge a stage, and whether those are enough for any outcome (DESIGN 5.4). Pure: no draws and no money."""
 
 from __future__ import annotations
 

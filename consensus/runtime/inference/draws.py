@@ -34,16 +34,18 @@ def draw_request(env: Environment, request_id: bytes) -> None:
     for index, stage in enumerate(request.stages):
         if stage.status != StageStatus.AWAITING_DRAW:
             continue
-        challenge_ppm = bias.read_drawn_ppm(env.state, stage)
+        drawn = replace(stage, challenge_ppm=bias.read_drawn_ppm(env.state, stage))
         if request.requests is None:
             windows = range(request.first_window, stage.windows)
-            place = compute_draw(env.block.beacon, request_id, index, challenge_ppm, windows)
+            place = compute_draw(env.block.beacon, request_id, index, drawn.challenge_ppm, windows)
         else:
-            place = compute_point(env.block.beacon, request_id, index, challenge_ppm, stage, request)
+            place = compute_point(env.block.beacon, request_id, index, drawn, request)
         if place is None:
             payments.pay_stage(env, request_id, index, None, ())
-        else:
-            _seat_stage(env, PostponedDraw(request_id, index, place, 0, challenge_ppm))
+            continue
+        if drawn != stage:
+            _write_stage(env, request_id, index, drawn)
+        _seat_stage(env, request_id, index, place, 0)
 
 
 def draw_postponed(env: Environment, challenge_id: bytes) -> None:
@@ -51,7 +53,7 @@ def draw_postponed(env: Environment, challenge_id: bytes) -> None:
     waiting = committees.postponed.read(env.state, challenge_id)
     assert waiting is not None, "a postponed draw is kept until it falls due"
     committees.postponed.delete(env.state, challenge_id)
-    _seat_stage(env, waiting)
+    _seat_stage(env, waiting.request, waiting.stage, waiting.place, waiting.tries)
 
 
 def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int, windows: range) -> int | None:
@@ -64,15 +66,13 @@ def compute_draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: in
     return None if drawn is None else windows[int.from_bytes(drawn[:8], "big") % len(windows)]
 
 
-def compute_point(
-    beacon: bytes, statement_id: bytes, index: int, challenge_ppm: int, stage: RequestStage, request: Request
-) -> int | None:
+def compute_point(beacon: bytes, statement_id: bytes, index: int, stage: RequestStage, request: Request) -> int | None:
     """The challenged point of a statement's stage, or None: a nmyl of its gross, and what that pays for.
 
     H as in `compute_draw`; nmyl number u128(H[8:24]) mod gross. The first `prompt_gross` pay for the billed prompt
     positions, each the same, the others for the tokens. The remainder favours no nmyl by more than 2^-64 of its chance.
     """
-    drawn = _draw(beacon, statement_id, index, challenge_ppm)
+    drawn = _draw(beacon, statement_id, index, stage.challenge_ppm)
     if drawn is None:
         return None
     nmyl = int.from_bytes(drawn, "big") % stage.gross
@@ -168,28 +168,27 @@ def drop_challenge(env: Environment, challenge_id: bytes) -> None:
     inference.challenges.delete(state, challenge_id)
 
 
-def _seat_stage(env: Environment, drawn: PostponedDraw) -> None:
+def _seat_stage(env: Environment, request_id: bytes, index: int, place: int, tries: int) -> None:
     """Challenge a drawn stage, or wait for free seats, or refund it where nobody can judge it. It is never paid so."""
-    state, request_id, index = env.state, drawn.request, drawn.stage
-    request = payments.read_request(env, request_id)
+    state, request = env.state, payments.read_request(env, request_id)
     parties = benches.list_parties(request.client, [stage.operator for stage in request.stages], index)
     params, registered = inference.params.read(state), benches.list_eligible(state, request.model, set())
     bench = benches.list_bench(params, registered, parties)
     free = seats.keep_free(state, bench)
     if bench and benches.is_enough(params, free, registered):
-        _challenge_stage(env, request_id, index, drawn.place, drawn.challenge_ppm, free)
-    elif bench and drawn.tries < params.postpone_max:
+        _challenge_stage(env, request_id, index, place, free)
+    elif bench and tries < params.postpone_max:
         challenge_id, height = compute_challenge_id(request_id, index), env.block.height + params.postpone_blocks
-        committees.postponed.write(state, challenge_id, replace(drawn, tries=drawn.tries + 1))
+        committees.postponed.write(state, challenge_id, PostponedDraw(request_id, index, place, tries + 1))
         inference.due.add(state, height, DueKind.POSTPONED_DRAW, challenge_id)
-        env.emit(DrawPostponed(challenge_id, request_id, index, drawn.tries + 1, height))
+        env.emit(DrawPostponed(challenge_id, request_id, index, tries + 1, height))
     else:
         env.emit(CommitteeEmpty(request_id, index, request.stages[index].worker))
         payments.refund_stage(env, request_id, index)
 
 
 def _challenge_stage(
-    env: Environment, request_id: bytes, index: int, place: int, challenge_ppm: int, eligible: Sequence[Validator]
+    env: Environment, request_id: bytes, index: int, place: int, eligible: Sequence[Validator]
 ) -> None:
     request = payments.read_request(env, request_id)
     stage = request.stages[index]
@@ -197,9 +196,7 @@ def _challenge_stage(
     challenge_id, challenge = open_challenge(
         env, request_id, index, window, stage.worker, request.model, eligible, point
     )
-    challenged = replace(stage, status=StageStatus.CHALLENGED, challenge_ppm=challenge_ppm)
-    stages = (*request.stages[:index], challenged, *request.stages[index + 1 :])
-    inference.requests.write(env.state, request_id, replace(request, stages=stages))
+    _write_stage(env, request_id, index, replace(stage, status=StageStatus.CHALLENGED))
     env.emit(
         ChallengeDrawn(
             challenge=challenge_id,
@@ -213,3 +210,9 @@ def _challenge_stage(
             point=point,
         )
     )
+
+
+def _write_stage(env: Environment, request_id: bytes, index: int, stage: RequestStage) -> None:
+    request = payments.read_request(env, request_id)
+    stages = (*request.stages[:index], stage, *request.stages[index + 1 :])
+    inference.requests.write(env.state, request_id, replace(request, stages=stages))
