@@ -22,7 +22,7 @@ CHEAT = "bob"
 
 def make_world(validators: tuple[str, ...] = VALIDATORS, **params: int) -> World:
     """Every honest validator but the friend holds a layer with a worker of its own."""
-    world = World(validators, **{"committee_size": 3, "fails_min": 2, **params})
+    world = World(validators, **{"committee_size": 3, "fails_min": 2, "contest_committee_size": 0, **params})
     for layer, name in enumerate(HONEST[: len(validators) - 1], 2):
         who = get_dev_identity(name)
         world.chain.expect_ok(who, world.register_worker(who, layer, layer + 1))
