@@ -297,10 +297,10 @@ class VerificationDuty:
     ) -> _Shown | Judgement | None:
         """What the worker shows, or what its absence says; None when the worker is asked again later."""
         challenge, waiting = one.challenge, self._attempts[one.challenge_id].waiting
-        was_asked = False
+        asked_s: float | None = None
         with waiting:
             async with self._budget.take(challenge.worker, most):
-                was_asked = True
+                asked_s = trio.current_time()
                 try:
                     opening = await fetch()
                 except (NetworkError, OpeningError) as error:
@@ -313,9 +313,11 @@ class VerificationDuty:
                     self._budget.note_answer(challenge.worker)
                     return opening
         if waiting.cancelled_caught or self._height + MARGIN_BLOCKS >= challenge.commit_deadline:
-            # Where others' silence was in the way, not its own, it was not even asked.
+            # Where others' silence was in the way, not its own, it was not asked, or hardly had the time to answer.
+            until_s = trio.current_time() - (ADDRESS_TIMEOUT_S_MIN if waiting.cancelled_caught else 0.0)
+            was_asked = asked_s is not None and asked_s <= until_s
             is_silent = was_asked or self._budget.is_in_its_own_way(challenge.worker)
-            return UNAVAILABLE if is_silent else INCONCLUSIVE
+            return UNAVAILABLE if is_silent else self._get_fallback(one)
         self._note_failed(one, 1, UNAVAILABLE)
         return None
 
