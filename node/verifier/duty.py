@@ -125,16 +125,25 @@ class VerificationDuty:
     async def run(self) -> None:
         """Do the duty until cancelled. While the node is unreachable it waits; nothing but a cancellation ends it."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send)
             while True:
                 try:
                     for one in await self._list_due():
                         nursery.start_soon(self._attempt, one)
-                    await self._submissions.flush(self._height)
                 except ChainUnreachable as error:
                     logger.warning("the node does not answer: %s", error)
                 except Exception:  # whatever it is, what is committed to has to be revealed
                     logger.exception("the duty goes on after a failure")
                 await trio.sleep(POLL_S)
+
+    async def _send(self) -> None:
+        """Beside looking for challenges, which takes a while when the node is busy."""
+        while True:
+            await self._submissions.wait()
+            try:
+                await self._submissions.flush(self._height)
+            except Exception:
+                logger.exception("verdicts are sent again after a failure")
 
     async def run_once(self) -> None:
         """A complete pass over all open challenges. Raises ChainUnreachable."""
