@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proto_specs.types.request import Order, compute_request_id
+from proto_specs.types.statement import Statement
 from proto_specs.types.sum_tree import RequestLeaf
 
 
@@ -26,6 +27,16 @@ def make_promise(order: Order) -> Promise:
 def make_leaf_promise(leaf: RequestLeaf) -> Promise:
     """What the order was that a request of a statement was served under."""
     return Promise(leaf.request, leaf.sequence, leaf.slice_start, leaf.slice_end)
+
+
+def is_in_statement(order: Order, statement: Statement) -> bool:
+    """Whether a statement settles the order's number or a position of it for others.
+
+    A statement is of requests over one path: an order over another one, be it at other prices, is none of them.
+    """
+    is_numbered = any(one.start <= order.sequence < one.end for one in statement.sequences)
+    touches = any(max(one.start, order.slice_start) < min(one.end, order.slice_end) for one in statement.slices)
+    return order.path != statement.path and (is_numbered or touches)
 
 
 def is_conflict(one: Promise, other: Promise) -> bool:

@@ -12,10 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from proto_specs.errors import DecodeError
+from proto_specs.limits import PRIORITY_BYTES
 from proto_specs.types.chain import ValidatorSet
-
-PRIORITY_BYTES = 16
-"""A priority on disk: signed, big-endian."""
 
 SPREAD_POWERS_MAX = 2
 """Highest and lowest priority lie at most this many times the total power apart after a change of the set."""

@@ -6,7 +6,7 @@ last as receiver. It never relays activations.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from inference.serving.boundary import BoundaryError, BoundaryLog
@@ -48,6 +48,7 @@ from proto_specs.types.wire import (
     OpenRequest,
     OutputLeaf,
     PrefixRoots,
+    PromiseFrame,
     PromptLogprobs,
     RootsFrame,
     Rows,
@@ -253,7 +254,7 @@ class ClientRequest:
         self._accepted.add(stage)
         if len(self._accepted) < self._stages:
             return []
-        effects: list[ClientEffect] = []
+        effects = self._promise(Voucher(self.request, 0, ZERO_HASH, False), range(self._stages))
         for start in range(0, len(self._prompt), WINDOW_POSITIONS):
             rows = self._prompt[start : start + WINDOW_POSITIONS]
             effects.append(ToStage(0, self._feed(rows)))
@@ -358,4 +359,11 @@ class ClientRequest:
         self._vouched = vouched
         voucher = Voucher(self.request, vouched, self._tokens_hashes[vouched], is_end)
         countersign = Countersign(self.request, self._stages, leaf.window, sign_input(leaf, self._key))
-        return [ToStage(stage, countersign), ToStage(stage, VoucherFrame(sign_voucher(voucher, self._key)))]
+        others = range(stage) if vouched else ()
+        return [ToStage(stage, countersign), *self._promise(voucher, (stage, *others))]
+
+    def _promise(self, voucher: Voucher, stages: Iterable[int]) -> list[ClientEffect]:
+        """Vouch to these stages."""
+        signed = sign_voucher(voucher, self._key)
+        last = self._stages - 1
+        return [ToStage(one, VoucherFrame(signed) if one == last else PromiseFrame(signed)) for one in stages]

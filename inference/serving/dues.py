@@ -1,10 +1,14 @@
-"""What the client of a request owes a stage: the prompt, leaves, countersignatures and vouchers. Signs nothing."""
+"""What the client of a request owes a stage: the prompt, leaves, countersignatures and vouchers. Signs nothing.
+
+Rows that wait because the next stage does not sign count as well: somebody has to end the request.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from inference.serving.boundary import BoundaryLog
+from inference.serving.flow import RowFlow
 from inference.serving.generation import Generation
 from inference.serving.place import Place
 from inference.serving.stage_phases import COMPUTING, StagePhase
@@ -23,6 +27,7 @@ class ClientDues:
     sent: BoundaryLog
     book: VoucherBook
     generation: Generation
+    flow: RowFlow
 
     def are_signed(self, total: int | None) -> bool:
         """On an end of the path: whether the client has signed every leaf it must, and vouched for every token."""
@@ -38,6 +43,9 @@ class ClientDues:
     def list_owed(self, phase: StagePhase, total: int | None) -> tuple[int, ...] | None:
         """None while the client owes nothing now; else a value that changes with each delivery of the client."""
         place, received, sent = self.place, self.received, self.sent
+        waits_from = self.flow.waits_from
+        if phase in COMPUTING and waits_from is not None:
+            return (2, waits_from, sent.signed)
         if phase not in COMPUTING or not place.is_end or self.are_signed(total):
             return None
         if place.is_first and received.positions < self.order.prompt_tokens:

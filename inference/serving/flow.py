@@ -8,6 +8,8 @@ or the roots of the stage before say that the request ends. What stands is logge
 
 from __future__ import annotations
 
+from collections import deque
+
 from inference.serving.boundary import BoundaryError, BoundaryLog
 from inference.serving.drafts import Burst, DraftAllowance
 from inference.serving.events import (
@@ -24,6 +26,7 @@ from inference.serving.generation import Generation
 from inference.serving.intake import Intake
 from inference.serving.kept import KeptRows
 from inference.serving.place import Place
+from inference.serving.promised import Credit
 from inference.serving.setup import StageSetup
 from inference.serving.vouchers import VoucherBook
 from proto_specs.limits import WINDOW_POSITIONS
@@ -45,6 +48,7 @@ class RowFlow:
         output: BoundaryLog,
         book: VoucherBook,
         generation: Generation,
+        credit: Credit,
     ) -> None:
         order = setup.order.order
         self.kept: KeptRows | None = setup.kept
@@ -59,6 +63,8 @@ class RowFlow:
         self._allowance = DraftAllowance(order)
         drafts = place.is_first and not place.is_last and setup.drafts_max
         self._burst = Burst(order, setup.drafts_max, self._allowance) if drafts else None
+        self._credit = credit
+        self._waiting: deque[Compute] = deque()
         self._undrafted: Compute | None = None
         """The newest token's row, while drafts for it are asked for."""
 
@@ -139,7 +145,30 @@ class RowFlow:
         if self._output.reached != self._input.reached:
             raise BoundaryError(f"what comes at position {position} came before the rows that it could follow from")
 
+    @property
+    def waits_from(self) -> int | None:
+        """The first position whose rows wait for a voucher or a countersignature; None when none do."""
+        return self._waiting[0].start if self._waiting else None
+
+    def release(self) -> list[StageEffect]:
+        """Have computed what waited, as far as the credit goes now."""
+        effects: list[StageEffect] = []
+        while self._waiting and self._credit.allows(self._waiting[0]):
+            effects += self._begin(self._waiting.popleft())
+        return effects
+
+    def drop(self) -> None:
+        """What waits is not computed any more."""
+        self._waiting.clear()
+
     def _compute(self, work: Compute) -> list[StageEffect]:
+        """Have rows computed now, or as soon as the credit goes so far."""
+        if self._waiting or not self._credit.allows(work):
+            self._waiting.append(work)
+            return []
+        return self._begin(work)
+
+    def _begin(self, work: Compute) -> list[StageEffect]:
         """Have rows computed, but for those that the order before had computed here."""
         if self.kept is None:
             return [work]

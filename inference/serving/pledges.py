@@ -28,11 +28,21 @@ class Pledges:
         self._received = received
         self._sent = sent
         self._before_cut: RequestRecord | None = None
+        self._own: SignedStageRoots | None = None
 
     def note_cut(self, windows: int) -> None:
-        """Both logs are about to be cut to `windows` windows."""
-        if self.prefix.windows > windows:
-            self._before_cut = self._make_record(self.prefix.windows)
+        """Both logs are about to be cut to `windows` windows. This stage may settle alone what it has beyond."""
+        most = max(self.prefix.windows, self._count_whole())
+        if most > windows:
+            self._before_cut = self._make_record(most)
+            self._own = self._sign(most * WINDOW_POSITIONS)
+
+    def sign_own(self) -> SignedStageRoots | None:
+        """This stage's roots over the most windows whose leaves have both signatures, whatever other stages signed."""
+        windows = max(self.prefix.windows, self._count_whole())
+        if self._own is None and windows:
+            self._own = self._sign(windows * WINDOW_POSITIONS)
+        return self._own
 
     def sign_prefix(self) -> tuple[SignedStageRoots, ...]:
         """The roots up to this stage over the first whole windows, when there are more than before; their windows are
@@ -46,7 +56,10 @@ class Pledges:
 
     def sign_roots(self, positions: int) -> SignedStageRoots:
         """The roots over all positions, whose leaves have both signatures."""
-        return sign_roots(self._place, self._setup.worker_key, self._received, self._sent, positions)
+        signed = self._sign(positions)
+        if self._own is None or self._own.roots.positions < positions:
+            self._own = signed
+        return signed
 
     def make_record(self, windows: int) -> RequestRecord:
         """The record of the first `windows` windows at least, whose leaves have both signatures."""
@@ -57,9 +70,9 @@ class Pledges:
 
         Raises BoundaryError when this stage has not signed for so many.
         """
-        signed = self.prefix.windows
-        if windows > signed:
-            raise BoundaryError(f"{windows} windows are to count, {signed} are signed here")
+        if windows > self.prefix.windows:
+            raise BoundaryError(f"{windows} windows are to count, {self.prefix.windows} are signed here")
+        signed = max(self.prefix.windows, 0 if self._own is None else self._own.roots.windows)
         return self.make_record(signed) if signed else None
 
     def make_settlement(self, book: VoucherBook) -> Settle | None:
@@ -68,6 +81,14 @@ class Pledges:
         if voucher is None or self.prefix.windows * WINDOW_POSITIONS <= signed.order.settled_positions:
             return None
         return Settle(signed, voucher, self.prefix.roots)
+
+    def _count_whole(self) -> int:
+        """Whole windows whose leaves have both signatures at both boundaries."""
+        windows = min(self._received.signed, self._sent.signed)
+        return windows - 1 if windows and self._sent.get_count(windows - 1) < WINDOW_POSITIONS else windows
+
+    def _sign(self, positions: int) -> SignedStageRoots:
+        return sign_roots(self._place, self._setup.worker_key, self._received, self._sent, positions)
 
     def _make_record(self, windows: int) -> RequestRecord:
         setup, received, sent, numbers = self._setup, self._received, self._sent, range(windows)

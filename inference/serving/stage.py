@@ -40,6 +40,7 @@ from inference.serving.kept import KeptRows
 from inference.serving.leaves import accept_countersign, countersign_leaf, sign_next_leaf
 from inference.serving.place import compute_place
 from inference.serving.pledges import Pledges
+from inference.serving.promised import Credit, PromiseBook
 from inference.serving.record import RequestRecord
 from inference.serving.roots import validate_roots
 from inference.serving.setup import StageSetup
@@ -56,6 +57,7 @@ from inference.serving.vouchers import VoucherBook
 from proto_specs.limits import WINDOW_POSITIONS
 from proto_specs.types.calls import Settle
 from proto_specs.types.manifest import TOKEN_BYTES, WireDtype
+from proto_specs.types.promise_calls import JoinSettlement
 from proto_specs.types.request import (
     SignedStageRoots,
     SignedVoucher,
@@ -67,6 +69,7 @@ from proto_specs.types.wire import (
     FailureCode,
     OutputLeaf,
     PrefixRoots,
+    PromiseFrame,
     RootsFrame,
     Rows,
     Token,
@@ -96,9 +99,12 @@ class StageRequest:
         self._pledges = Pledges(setup, place, self._input, self._output)
         self._row_bytes = (row_bytes, TOKEN_BYTES if place.is_last else hidden * wire.item_bytes)
         self._generation = Generation(order, place, self._book)
-        self._flow = RowFlow(setup, place, self._intake, self._output, self._book, self._generation)
-        self._dues = ClientDues(order, place, self._input, self._output, self._book, self._generation)
+        self._promises = PromiseBook(self.request, order, setup.session_key)
+        credit = Credit(order, self._output, self._get_voucher)
+        self._flow = RowFlow(setup, place, self._intake, self._output, self._book, self._generation, credit)
+        self._dues = ClientDues(order, place, self._input, self._output, self._book, self._generation, self._flow)
         self._phase = StagePhase.SERVING
+        self._is_answering = False  # a generated token came back: the prompt was of use
 
     @property
     def phase(self) -> StagePhase:
@@ -129,9 +135,28 @@ class StageRequest:
         """On a last stage: what settles the windows that all have signed, as far as the client vouched for them."""
         return self._pledges.make_settlement(self._book)
 
+    def get_part(self) -> JoinSettlement | None:
+        """What this stage can settle alone: the client's best voucher, and its own roots, whatever others have signed.
+
+        None before there is a voucher, or when nothing is billed by it. A prompt that no token came of is not billed.
+        """
+        voucher = self._get_voucher()
+        if voucher is None or not (voucher.voucher.tokens or self._is_answering):
+            return None
+        roots = self._pledges.sign_own()
+        if roots is None or roots.roots.positions <= self._order.settled_positions:
+            return None
+        return JoinSettlement(self._setup.order, voucher, (roots,))
+
+    def _with_voucher(self, record: RequestRecord | None) -> RequestRecord | None:
+        return None if record is None else replace(record, voucher=self._get_voucher())
+
+    def _get_voucher(self) -> SignedVoucher | None:
+        return self._book.voucher if self._place.is_last else self._promises.voucher
+
     def get_prefix_record(self) -> RequestRecord | None:
         """The windows that all stages up to this one have signed; None without any, and once the request is kept."""
-        return None if self.is_finished else self._pledges.conclude(0)
+        return None if self.is_finished else self._with_voucher(self._pledges.conclude(0))
 
     def get_kept(self) -> KeptRows | None:
         """The rows in and out, for an order that goes on from here. A last stage's tokens are drawn anew."""
@@ -163,6 +188,8 @@ class StageRequest:
             if not self._advance(classify(event), type(event).__name__):
                 return []
             effects = self._dispatch(event)
+            released = self._flow.release() if self._phase in COMPUTING else []
+            effects += self._feed(released) if released else []
             effects += self._close_windows()
             effects += self._sign_prefix()
             effects += self._try_settle()
@@ -201,6 +228,9 @@ class StageRequest:
                 return self._on_countersign(event)
             case VoucherFrame():
                 return self._on_voucher(event.voucher)
+            case PromiseFrame():
+                self._promises.take(event.voucher, self._input.reached)
+                return []
             case RootsFrame():
                 return self._on_roots(event.roots)
             case PrefixRoots():
@@ -219,6 +249,7 @@ class StageRequest:
 
     def _feed(self, effects: list[StageEffect]) -> list[StageEffect]:
         """Rows, a token or a result were taken: they may tell the request's length, and complete a leaf's rows."""
+        self._is_answering = self._is_answering or self._input.positions > self._order.prompt_tokens
         if self._flow.length is not None and self._phase is StagePhase.SERVING:
             self._learn_length(self._flow.length)
         return [*effects, *self._answer_leaf()]
@@ -261,7 +292,7 @@ class StageRequest:
 
     def _on_conclude(self, told: Conclude) -> list[StageEffect]:
         """Keep what may be drawn, and free everything."""
-        record = self._pledges.conclude(told.windows)
+        record = self._with_voucher(self._pledges.conclude(told.windows))
         effects: list[StageEffect] = [] if record is None else [Retain(record)]
         if told.settlement is not None:
             effects.append(SubmitSettlement(told.settlement))
@@ -282,12 +313,13 @@ class StageRequest:
             return self._generation.release()
         if not self._place.is_first:
             raise BoundaryError("a voucher came to a stage in the middle")
-        self._book.validate(voucher)
+        self._promises.note(voucher)
         return self._cut(self._book.compute_windows_of(voucher.voucher.tokens))
 
     def _on_stop(self, stop: Stop) -> list[StageEffect]:
         """End early. The first and middle stages pass the stop on; the last stage knows what can be settled."""
         told = Failed(self.request, stop.code, stop.message)
+        self._flow.drop()
         if not self._place.is_last:
             return [StopComputing(), ToDownstream(told)]
         windows = self._book.count_settleable_windows(self._output.signed)
@@ -318,6 +350,7 @@ class StageRequest:
         self._output.cut(windows)
         self._positions_total = self._output.positions
         self._generation.drop()
+        self._flow.drop()
         return [StopComputing()]
 
     def _on_roots(self, roots: tuple[SignedStageRoots, ...]) -> list[StageEffect]:
@@ -354,8 +387,8 @@ class StageRequest:
             return []
         roots = (*before, self._pledges.sign_roots(total))
         self._advance(StageEvent.ALL_SIGNED)
-        record = replace(self._pledges.make_record(windows), voucher=self._book.voucher)
-        effects: list[StageEffect] = [Retain(record)]
+        record = self._with_voucher(self._pledges.make_record(windows))
+        effects: list[StageEffect] = [] if record is None else [Retain(record)]
         if self._place.is_last:
             assert self._book.voucher is not None, "a last stage finishes with a voucher"
             effects.append(SubmitSettlement(Settle(self._setup.order, self._book.voucher, roots)))

@@ -40,6 +40,7 @@ from proto_specs.types.wire import (
     Failed,
     OutputLeaf,
     PrefixRoots,
+    PromiseFrame,
     RootsFrame,
     Rows,
     Token,
@@ -71,6 +72,8 @@ class StageEvent(Enum):
     """The receiver's signature under our leaf."""
     VOUCHER = "voucher"
     """The client's promise to a last stage; at a first stage, the last stage's call to settle it."""
+    PROMISE = "promise"
+    """The client's promise to any other stage."""
     ROOTS = "roots"
     """The signed roots of the stages before, over the windows to settle."""
     PREFIX = "prefix roots"
@@ -115,6 +118,7 @@ _OVER_ROW: Mapping[StageEvent, StagePhase | StageRefusal] = {
     StageEvent.RESULT: _IGNORED,
     StageEvent.COUNTERSIGNATURE: _IGNORED,
     StageEvent.VOUCHER: _IGNORED,
+    StageEvent.PROMISE: _IGNORED,
     StageEvent.ROOTS: _IGNORED,
     StageEvent.PREFIX: _IGNORED,
     StageEvent.CONCLUDED: _IGNORED,
@@ -133,6 +137,7 @@ STAGE_TABLE: Mapping[StagePhase, Mapping[StageEvent, StagePhase | StageRefusal]]
         StageEvent.RESULT: StagePhase.SERVING,
         StageEvent.COUNTERSIGNATURE: StagePhase.SERVING,
         StageEvent.VOUCHER: StagePhase.SERVING,
+        StageEvent.PROMISE: StagePhase.SERVING,
         StageEvent.ROOTS: StagePhase.SERVING,
         StageEvent.PREFIX: StagePhase.SERVING,
         StageEvent.CONCLUDED: StagePhase.FINISHED,
@@ -149,6 +154,7 @@ STAGE_TABLE: Mapping[StagePhase, Mapping[StageEvent, StagePhase | StageRefusal]]
         StageEvent.RESULT: StagePhase.FED,
         StageEvent.COUNTERSIGNATURE: StagePhase.FED,
         StageEvent.VOUCHER: StagePhase.FED,
+        StageEvent.PROMISE: StagePhase.FED,
         StageEvent.ROOTS: StagePhase.FED,
         StageEvent.PREFIX: StagePhase.FED,
         StageEvent.CONCLUDED: StagePhase.FINISHED,
@@ -165,6 +171,7 @@ STAGE_TABLE: Mapping[StagePhase, Mapping[StageEvent, StagePhase | StageRefusal]]
         StageEvent.RESULT: _IGNORED,
         StageEvent.COUNTERSIGNATURE: StagePhase.STOPPED,
         StageEvent.VOUCHER: StagePhase.STOPPED,
+        StageEvent.PROMISE: StagePhase.STOPPED,
         StageEvent.ROOTS: StagePhase.STOPPED,
         StageEvent.PREFIX: _IGNORED,
         StageEvent.CONCLUDED: StagePhase.FINISHED,
@@ -181,6 +188,7 @@ STAGE_TABLE: Mapping[StagePhase, Mapping[StageEvent, StagePhase | StageRefusal]]
         StageEvent.RESULT: _IGNORED,
         StageEvent.COUNTERSIGNATURE: StagePhase.CUT,
         StageEvent.VOUCHER: StagePhase.CUT,
+        StageEvent.PROMISE: StagePhase.CUT,
         StageEvent.ROOTS: StagePhase.CUT,
         StageEvent.PREFIX: _IGNORED,
         StageEvent.CONCLUDED: StagePhase.FINISHED,
@@ -216,6 +224,8 @@ def classify(event: StageInput) -> StageEvent:
             return StageEvent.COUNTERSIGNATURE
         case VoucherFrame():
             return StageEvent.VOUCHER
+        case PromiseFrame():
+            return StageEvent.PROMISE
         case RootsFrame():
             return StageEvent.ROOTS
         case PrefixRoots():

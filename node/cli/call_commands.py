@@ -58,6 +58,8 @@ def register_calls(app: typer.Typer) -> None:
     register_sender(app, "settle")(settle_command)
     register_sender(app, "settle-statement")(settle_statement_command)
     register_sender(app, "report-equivocation")(report_equivocation_command)
+    register_sender(app, "join-settlement")(join_settlement_command)
+    register_sender(app, "report-double-promise")(report_double_promise_command)
     register_sender(app, "propose-params")(propose_params_command)
     register_sender(app, "vote-params")(vote_params_command)
     register_sender(app, "batch-all")(batch_all_command)
@@ -140,6 +142,18 @@ def report_equivocation_command(file: FileArgument) -> MakeCall:
     """Prove that a worker signed two different leaves for one slot. The file holds the fields of the call."""
     form = load_json(file)
     return lambda signer: read_call({"type": "ReportEquivocation", **form} if isinstance(form, dict) else form, signer)
+
+
+def join_settlement_command(file: FileArgument) -> MakeCall:
+    """Settle what some stages hold of a request, or add it to its settlement. The file holds the fields of the call."""
+    form = load_json(file)
+    return lambda signer: read_call({"type": "JoinSettlement", **form} if isinstance(form, dict) else form, signer)
+
+
+def report_double_promise_command(file: FileArgument) -> MakeCall:
+    """Prove that a session promised a position or a number twice. The file holds the fields of the call."""
+    form = load_json(file)
+    return lambda signer: read_call({"type": "ReportDoublePromise", **form} if isinstance(form, dict) else form, signer)
 
 
 def propose_params_command(

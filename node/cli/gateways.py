@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import trio
 import typer
 
+from consensus.runtime.arithmetic import compute_permille
 from consensus.runtime.balances.state import read_account
 from consensus.runtime.inference import queries
 from inference.model.store import ShardStore
@@ -132,7 +133,8 @@ def _report_closed(session: bytes) -> None:
 
 async def _probe_account(account: SigningAccount) -> None:
     """Raises EscrowShort for an account that could not open the smallest session, ChainUnreachable."""
-    needed = (await account.chain.read(queries.read_params)).session_deposit_min
+    params = await account.chain.read(queries.read_params)
+    needed = params.session_deposit_min + compute_permille(params.session_deposit_min, params.client_bond_permille)
     free = (await account.chain.read(read_account, account.public_key)).free
     if free < needed:
         raise EscrowShort(needed, free)

@@ -35,8 +35,8 @@ class EscrowShort(MyelinError):
 
     def __init__(self, needed: int, free: int) -> None:
         super().__init__(
-            f"{needed} nmyl have to be escrowed, and the account has {free} nmyl free: transfer the difference and the "
-            "fees to it, or ask for fewer tokens"
+            f"{needed} nmyl have to be escrowed and bonded, and the account has {free} nmyl free: transfer the "
+            "difference and the fees to it, or ask for fewer tokens"
         )
         self.needed = needed
         self.free = free

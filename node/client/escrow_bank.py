@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from consensus.runtime.arithmetic import PERMILLE, compute_permille
 from consensus.runtime.balances.state import read_account
 from consensus.runtime.inference import queries
 from node.client.account import PERIOD_BLOCKS, Included, SigningAccount
@@ -27,10 +28,19 @@ class OpeningUnknown(ChainUnreachable):
 
 @dataclass(frozen=True, slots=True)
 class SessionTerms:
-    """What the chain asks of sessions: blocks of notice, and the least deposit in nmyl."""
+    """What the chain asks of sessions: blocks of notice, the least deposit in nmyl, and the bond that comes with it."""
 
     notice_blocks: int
     deposit_min: int
+    bond_permille: int = 0
+
+    def compute_needed(self, deposit: int) -> int:
+        """Nmyl that an account needs for a deposit, with its bond."""
+        return deposit + compute_permille(deposit, self.bond_permille)
+
+    def compute_deposit_max(self, free: int) -> int:
+        """The largest deposit that an account with so much can make."""
+        return free * PERMILLE // (PERMILLE + self.bond_permille)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,7 @@ class ChainBank:
     async def read_terms(self) -> SessionTerms:
         """See EscrowBank."""
         params = await self._account.chain.read(queries.read_params)
-        return SessionTerms(params.session_notice_blocks, params.session_deposit_min)
+        return SessionTerms(params.session_notice_blocks, params.session_deposit_min, params.client_bond_permille)
 
     async def read_free(self) -> int:
         """See EscrowBank."""

@@ -22,6 +22,7 @@ from proto_specs.types.wire import (
     Ping,
     Pong,
     PrefixRoots,
+    PromiseFrame,
     PromptLogprobs,
     RootsFrame,
     Rows,
@@ -152,7 +153,7 @@ def get_request_id(frame: Frame) -> bytes | None:
             return frame.request
         case OutputLeaf():
             return frame.leaf.request
-        case VoucherFrame():
+        case VoucherFrame() | PromiseFrame():
             return frame.voucher.voucher.request
         case RootsFrame() | PrefixRoots():
             return frame.roots[0].roots.request if frame.roots else None

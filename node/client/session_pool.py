@@ -244,9 +244,9 @@ class SessionPool:
         floor = self._terms.deposit_min if at_least is None else at_least
         free = await self._bank.read_free()
         needed = max(needed, floor, 1)
-        if free < needed:
-            raise EscrowShort(needed, free)
-        return max(needed, min(wanted, free // 2))
+        if free < self._terms.compute_needed(needed):
+            raise EscrowShort(self._terms.compute_needed(needed), free)
+        return max(needed, min(wanted, self._terms.compute_deposit_max(free // 2)))
 
     async def _tend(self, purse: Purse) -> None:
         now_s = trio.current_time()

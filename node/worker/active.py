@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import trio
 
-from inference.errors import DecodingError, ModelError, WireDtypeError
+from inference.errors import ModelError
 from inference.serving.events import (
     Compute,
     Computed,
@@ -32,14 +32,16 @@ from inference.serving.events import (
 )
 from inference.serving.setup import StageSetup
 from inference.serving.stage import StageRequest
-from node.client.link import FrameLink, make_failed
+from node.client.link import FrameLink
 from node.p2p.errors import NetworkError
 from node.worker.archive import RequestArchive
 from node.worker.compute import Answer, ComputeLoop
 from node.worker.deadlines import RequestDeadlines
 from node.worker.drafting import NO_DRAFTS, DraftSource
-from node.worker.ends import STOP_CODES, get_hold_s, name_lost
+from node.worker.ends import STOP_CODES, classify_error, conclude_alone, get_hold_s, make_farewells, name_lost
+from node.worker.held import HELD_S
 from node.worker.inbox import DeadlineMoved, LinkGone, RequestInbox, Rest
+from node.worker.joins import SETTLED_BY_OTHERS_S
 from node.worker.path_peers import PathPeers, StrayFrame, ToPeer
 from node.worker.settling import settle
 from proto_specs.types.calls import Settle
@@ -141,6 +143,9 @@ class ActiveRequest:
                             await self._perform(effect)
             if self._given_up is not None and not self.machine.is_finished:
                 await self._conclude_alone(get_hold_s(*self._given_up))
+            elif self.is_settling:
+                wait_s = SETTLED_BY_OTHERS_S + (HELD_S if self._setup.batched else 0.0)
+                self._archive.join_later(self.machine.get_part(), wait_s)
         finally:
             self._is_over = True
             self._inbox.close()
@@ -163,24 +168,23 @@ class ActiveRequest:
 
     def abandon(self, message: str) -> None:
         """The order that was to go on from here was not taken: as if a stage was lost."""
-        self._put(GiveUp(FailureCode.MOVED, message))
+        self.give_up(FailureCode.MOVED, message)
 
     async def _conclude_alone(self, hold_s: float) -> None:
         """Wait for an order that goes on from here; if none comes, what all have signed is settled."""
         self._inbox.close()
-        kept = self.machine.get_prefix_record()
+        part, kept = self.machine.get_part(), self.machine.get_prefix_record()
         if kept is not None:  # the others of the path may settle it at once, and it may be drawn
             with contextlib.suppress(OSError):  # the end tries again, and tells
                 await self._archive.retain(kept)
+                self._archive.join_later(part, hold_s + SETTLED_BY_OTHERS_S)
         with trio.move_on_after(hold_s):
             await self._concluded.wait()
         told = self._conclusion
         if told is None:
-            settlement = self.machine.get_settlement() if self.is_last else None
-            if settlement is not None and not settlement.voucher.voucher.tokens:
-                settlement = None  # no tokens, no charge
-            windows = self.machine.prefix_windows
-            told = Conclude(windows if settlement is None else settlement.stage_roots[0].roots.windows, settlement)
+            told = conclude_alone(self.machine, is_last=self.is_last)
+        else:
+            self._archive.leave(self.request)
         self._is_done = False
         for effect in self.machine.handle(told):
             await self._perform(effect)
@@ -315,9 +319,7 @@ class ActiveRequest:
 
     def _on_answer(self, answer: Answer) -> None:
         if isinstance(answer, ModelError):
-            code = FailureCode.BAD_INPUT if isinstance(answer, WireDtypeError) else FailureCode.INTERNAL
-            code = FailureCode.BAD_ORDER if isinstance(answer, DecodingError) else code
-            self._put(GiveUp(code, str(answer)))
+            self._put(GiveUp(classify_error(answer), str(answer)))
         else:
             self._computed = answer.start + answer.count - len(answer.draft)
             self._put(answer)
@@ -390,10 +392,7 @@ class ActiveRequest:
         logger.log(level, "request %s: given up at stage %d: %s", self._short, self.stage, reason.message)
         lost = name_lost(reason.code, reason.lost, self.stage)
         self._given_up = reason.code, lost == self.stage
-        told = make_failed(self.request, reason.code, reason.message, lost)
-        # Along the path a stop means something else: it asks for signatures, which this stage does not give any more.
-        is_stop = reason.code in STOP_CODES
-        down = make_failed(self.request, FailureCode.NEIGHBOUR_LOST, reason.message, self.stage) if is_stop else told
+        told, down = make_farewells(self.request, reason, lost, self.stage)
         for link in (self._peers.client, self._upstream, self._peers.downstream, self._peers.first):
             if link is not None and not link.is_lost:
                 with contextlib.suppress(NetworkError):  # it finds out by itself

@@ -26,13 +26,16 @@ from node.client.tips import compute_tip
 from node.machine.files import write_synced
 from node.worker.claims import Claim, make_claim
 from node.worker.held import HELD_S, HeldSettlements
+from node.worker.joins import Joins
 from node.worker.openings import OpeningStore, OpeningUnavailable
 from node.worker.signed_statements import KeptStatement, SignedStatements, open_point
 from node.worker.window_files import WindowFile, WindowsHead, read_left
 from proto_specs.codec import decode, encode
+from proto_specs.ed25519 import SigningKey
 from proto_specs.errors import DecodeError
 from proto_specs.limits import EXTRINSIC_BYTES_MAX
 from proto_specs.types.calls import Settle
+from proto_specs.types.promise_calls import JoinSettlement
 from proto_specs.types.request import OpeningRequest, compute_request_id
 from proto_specs.types.verdict import compute_challenge_id
 
@@ -91,6 +94,12 @@ class RequestArchive(Protocol):
         Raises OSError when it cannot be kept.
         """
 
+    def join_later(self, call: JoinSettlement | None, wait_s: float) -> None:
+        """Settle this stage's part, if any, unless others settle as much of it within `wait_s`. Its record is kept."""
+
+    def leave(self, request: bytes) -> None:
+        """Another order goes on from a request, and brings its settlement: nothing is settled alone."""
+
 
 class DiskRequestArchive:
     """`RequestArchive` over a directory and an account."""
@@ -105,6 +114,7 @@ class DiskRequestArchive:
         self._settlements.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._running = directory / "running"
         self._running.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.joins = Joins(account, lambda request: bool(self.signed.list_of(request)))
         self._keep_left()
         self._account = account
         self._sent: dict[bytes, _Sent] = {}
@@ -158,6 +168,21 @@ class DiskRequestArchive:
             self._due_s[request] = trio.current_time() + wait_s
             await trio.to_thread.run_sync(write_synced, path, encode(call))
 
+    def join_later(self, call: JoinSettlement | None, wait_s: float) -> None:
+        """See RequestArchive."""
+        if call is not None:
+            self.joins.keep(call, wait_s)
+
+    def leave(self, request: bytes) -> None:
+        """See RequestArchive."""
+        self.joins.drop(request)
+
+    def join_left(self, worker_key: SigningKey) -> None:
+        """At the start: what an earlier run of this worker kept, unless others have settled it."""
+        for request, stage in self.openings.list_kept():
+            with contextlib.suppress(OpeningUnavailable, DecodeError):
+                self.joins.keep_left(self.openings.load(request, stage), worker_key, HELD_S)
+
     async def open(self, body: bytes) -> bytes:
         """Answer an encoded OpeningRequest, for a window that the beacon drew and that is still undecided.
 
@@ -206,6 +231,7 @@ class DiskRequestArchive:
             except (OSError, DecodeError) as error:
                 logger.error("settlement of %s cannot be read: %s", request.hex()[:12], error)
             self.held.drop(request)
+        await self.joins.run_once()
         over = await self._forget_statements()
         for request, stage in self.openings.list_kept():
             if request in over or await self._is_over(request, stage):

@@ -14,6 +14,7 @@ from proto_specs.types.wire import (
     OutputLeaf,
     Ping,
     PrefixRoots,
+    PromiseFrame,
     RootsFrame,
     Rows,
     Token,
@@ -55,6 +56,8 @@ class PathPeers:
                 return is_client if stage == last else link.peer_id == self.peer_ids[stage + 1]
             case VoucherFrame():
                 return (is_client and stage == last) or is_from_last
+            case PromiseFrame():
+                return is_client and stage < last
             case Token():
                 return is_from_last
             case _:

@@ -201,6 +201,9 @@ class WorkerServer:
                 logger.warning("the node does not answer: %s", error)
 
     async def _stop_unpaid(self) -> None:
+        for active in self.requests.list_running():
+            if await self._parts.chain.get_settled_positions(active.request) is not None:
+                active.give_up(FailureCode.NO_ESCROW, "the request was settled while it was under way")
         by_session: dict[bytes, list[ActiveRequest]] = {}
         for active in self.requests.list_settled_here():
             by_session.setdefault(active.order.session, []).append(active)

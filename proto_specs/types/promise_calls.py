@@ -34,11 +34,14 @@ class PromisedByOrder:
 
 @variant(2)
 class PromisedByStatement:
-    """A request in a statement under the session key, and where it stands in it. Workers need not have signed."""
+    """A statement under the session key; its workers need not have signed. `place` shows one of its requests.
+
+    Without a place the order has to be over another path than the statement, and so none of its requests.
+    """
 
     statement: Statement
     client_signature: Signature
-    place: StatementPlace
+    place: StatementPlace | None
 
 
 @variant(0x0411)

@@ -196,6 +196,13 @@ class Pong:
     pass_ms: U32
 
 
+@variant(20)
+class PromiseFrame:
+    """Client -> every stage but the last, which gets a `VoucherFrame`: the client's promise, window by window."""
+
+    voucher: SignedVoucher
+
+
 Frame = (
     OpenRequest
     | Accepted
@@ -205,6 +212,7 @@ Frame = (
     | Countersign
     | Token
     | VoucherFrame
+    | PromiseFrame
     | RootsFrame
     | Settled
     | PromptLogprobs

@@ -8,11 +8,14 @@ import pytest
 
 from consensus.runtime.inference import errors, queries
 from consensus.runtime.inference.events import RequestSettled
+from consensus.runtime.inference.promise_events import ClientConvicted
 from genesis.dev import DevIdentity, get_dev_identity
+from node.client.rpc_chain import make_session_entry
 from node.worker.orders import admit_order
 from node.worker.outstanding import Outstanding
 from node.worker.refusal import OrderRefused
 from proto_specs.types import calls
+from proto_specs.types.promise_calls import PromisedByOrder, ReportDoublePromise
 from proto_specs.types.request import SignedOrder
 from proto_specs.types.wire import FailureCode
 from tests.property.inference.serving.harness import WORKER_KEYS, make_manifest
@@ -130,3 +133,55 @@ def test_unused_slices_do_not_let_a_client_promise_what_it_has_not(world: World)
             world.chain.expect_ok(ours[0], full)
         else:
             world.chain.expect_error(ours[0], full, errors.EscrowTooLow)
+
+
+def promise_to_all(permille: int) -> tuple[World, list[calls.Settle]]:
+    """One deposit promised to the workers of two paths, by a client with a bond. Both have served the whole answer."""
+    world = World(("heidi",), session_deposit_min=1, client_bond_permille=permille, client_bond_blocks=100)
+    for index, who in enumerate(map(get_dev_identity, OTHERS)):
+        world.chain.expect_ok(who, world.register_worker(who, 2 * index, 2 * index + 2))
+    world.session = world.open_session(deposit=REQUEST_PRICE)
+    ours, theirs = world.workers, [get_dev_identity(name) for name in OTHERS]
+    served = [serve(world, theirs, 1, **SLICE), serve(world, ours, 0, **SLICE)]
+    world.chain.expect_ok(theirs[0], served[0])
+    return world, served
+
+
+def compute_losses(world: World, served: list[calls.Settle]) -> tuple[int, int]:
+    """What the client loses by the report, and what the workers that found no escrow get of it."""
+    paid, unpaid = served
+    before = world.chain.free(world.workers[1])
+    call = ReportDoublePromise(unpaid.order, unpaid.voucher, PromisedByOrder(paid.order))
+    receipt = world.chain.expect_ok(world.workers[0], call)
+    (convicted,) = pick(receipt.events, ClientConvicted)
+    return convicted.amount, 3 * (world.chain.free(world.workers[1]) - before)
+
+
+def test_a_second_promise_costs_the_client_its_bond_and_makes_up_for_the_unpaid_path() -> None:
+    """With a bond as large as the deposit the second answer costs as much as the first, and its workers get half."""
+    world, served = promise_to_all(1_000)
+    world.chain.expect_error(world.workers[0], served[1], errors.EscrowTooLow)
+    lost, made_up = compute_losses(world, served)
+    assert lost == REQUEST_PRICE, "what the answer would have cost"
+    assert made_up == REQUEST_PRICE // 2
+    session = queries.read_session(world.chain.state, world.session)
+    assert session is not None
+    assert session.is_convicted, "and no worker takes another order of it"
+
+
+def test_without_a_bond_the_second_answer_is_free() -> None:
+    """The defence removed."""
+    world, served = promise_to_all(0)
+    world.chain.expect_error(world.workers[0], served[1], errors.EscrowTooLow)
+    assert compute_losses(world, served) == (0, 0)
+
+
+async def test_workers_take_no_orders_of_a_convicted_session() -> None:
+    world, served = promise_to_all(200)
+    compute_losses(world, served)
+    found = queries.read_session(world.chain.state, world.session)
+    assert found is not None
+    params = queries.read_params(world.chain.state)
+    entry = make_session_entry(world.session, found, params, world.chain.height)
+    assert not entry.is_open
+    assert entry.is_settleable

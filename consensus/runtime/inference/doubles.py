@@ -35,9 +35,17 @@ from consensus.runtime.inference.state import Session, SessionStatus
 from proto_specs.codec import encode
 from proto_specs.ed25519 import is_signature_valid
 from proto_specs.hashing import Tag
-from proto_specs.promises import Promise, is_conflict, make_leaf_promise, make_promise
+from proto_specs.promises import is_conflict, is_in_statement, make_leaf_promise, make_promise
 from proto_specs.types.promise_calls import PromisedByStatement, ReportDoublePromise
-from proto_specs.types.request import Order, SignedVoucher, compute_billed_price, compute_positions, is_order_signed
+from proto_specs.types.request import (
+    Order,
+    SignedVoucher,
+    compute_billed_price,
+    compute_positions,
+    compute_request_id,
+    is_order_signed,
+)
+from proto_specs.types.statement import compute_statement_id
 from proto_specs.types.sum_tree import SumNode, count_before
 
 
@@ -59,9 +67,7 @@ def report_double_promise(env: Environment, signer: bytes, call: ReportDoublePro
         raise EvidenceTooLate("the bond went back to the client")
     if not is_order_signed(call.order, session.session_key):
         raise BadOrderSignature("the session key did not sign this order")
-    promise, other = make_promise(order), _read_other(session, order, call)
-    if not is_conflict(promise, other):
-        raise NoDoublePromise("the two are one, or share neither a sequence number nor a position")
+    request, other = compute_request_id(order), _find_other(session, order, call)
     params = inference.params.read(state)
     bounty = compute_permille(session.bond, min(params.bounty_permille, BOUNTY_PERMILLE_MAX))
     ledger.take_held(state, session.client, HoldReason.CLIENT_BOND, session.bond)
@@ -69,8 +75,8 @@ def report_double_promise(env: Environment, signer: bytes, call: ReportDoublePro
     most = min(compute_permille(session.bond, params.client_compensation_permille), session.bond - bounty)
     compensation = 0
     if call.voucher is not None:
-        settlement.check_voucher(session, order, promise.request, call.voucher)
-        compensation = _compensate(env, promise.request, order, call.voucher, most)
+        settlement.check_voucher(session, order, request, call.voucher)
+        compensation = _compensate(env, request, order, call.voucher, most)
     burned = session.bond - bounty - compensation
     ledger.shrink_issuance(state, burned)
     inference.sessions.write(state, order.session, replace(session, bond=0, is_convicted=True))
@@ -79,8 +85,8 @@ def report_double_promise(env: Environment, signer: bytes, call: ReportDoublePro
             session=order.session,
             client=session.client,
             reporter=signer,
-            unpaid=promise.request,
-            other=other.request,
+            unpaid=request,
+            other=other,
             amount=session.bond,
             bounty=bounty,
             compensation=compensation,
@@ -89,29 +95,35 @@ def report_double_promise(env: Environment, signer: bytes, call: ReportDoublePro
     )
 
 
-def _read_other(session: Session, order: Order, call: ReportDoublePromise) -> Promise:
-    """The other promise, which the session key signed for the same session. Raises NoDoublePromise."""
+def _find_other(session: Session, order: Order, call: ReportDoublePromise) -> bytes:
+    """The id of what contradicts the order, signed by the session key for the same session. Raises NoDoublePromise."""
+    own = make_promise(order)
     if isinstance(call.other, PromisedByStatement):
         statement, place = call.other.statement, call.other.place
         scope = (statement.genesis, statement.session)
+        data = encode(statement)
         is_signed = is_signature_valid(
-            session.session_key, Tag.STATEMENT_CLIENT_SIGN, encode(statement), call.other.client_signature
+            session.session_key, Tag.STATEMENT_CLIENT_SIGN, data, call.other.client_signature
         )
-        root = SumNode(statement.root, statement.prompt_tokens, statement.tokens)
-        is_in = count_before(place, statement.requests, root) is not None
-        promise = make_leaf_promise(place.leaf)
+        if place is None:
+            other, is_double = compute_statement_id(statement), is_in_statement(order, statement)
+        else:
+            root = SumNode(statement.root, statement.prompt_tokens, statement.tokens)
+            is_there = count_before(place, statement.requests, root) is not None
+            other, is_double = place.leaf.request, is_there and is_conflict(own, make_leaf_promise(place.leaf))
     else:
-        other = call.other.order
-        scope = (other.order.genesis, other.order.session)
-        is_signed, is_in = is_order_signed(other, session.session_key), True
-        promise = make_promise(other.order)
+        signed = call.other.order
+        scope = (signed.order.genesis, signed.order.session)
+        is_signed = is_order_signed(signed, session.session_key)
+        promise = make_promise(signed.order)
+        other, is_double = promise.request, is_conflict(own, promise)
     if scope != (order.genesis, order.session):
         raise NoDoublePromise("the promises are of two sessions")
     if not is_signed:
         raise NoDoublePromise("the session key did not sign the other promise")
-    if not is_in:
-        raise NoDoublePromise("the statement has no such request in this place")
-    return promise
+    if not is_double:
+        raise NoDoublePromise("the two are one, or share neither a sequence number nor a position")
+    return other
 
 
 def _compensate(env: Environment, request_id: bytes, order: Order, voucher: SignedVoucher, most: int) -> int:

@@ -29,11 +29,13 @@ from node.worker.service import serve_openings
 from node.worker.window_files import WindowFile
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Settle
+from proto_specs.types.promise_calls import JoinSettlement
 from proto_specs.types.request import (
     Order,
     PathStage,
     SignedOrder,
     compute_prompt_hash,
+    compute_request_id,
     sign_order,
 )
 from proto_specs.types.sampling import SamplingParams
@@ -57,6 +59,7 @@ class WatchedManager:
     disk: DiskRequestArchive
     records: dict[bytes, RequestRecord] = field(default_factory=dict)
     settlements: dict[bytes, Settle] = field(default_factory=dict)
+    parts: dict[bytes, JoinSettlement] = field(default_factory=dict)
     changed: trio.Event = field(default_factory=trio.Event)
 
     async def wait_kept(self, count: int) -> None:
@@ -82,6 +85,13 @@ class WatchedManager:
     async def settle_later(self, request: bytes, call: Settle, wait_s: float) -> None:
         self.settlements.setdefault(request, call)
         await self.disk.settle_later(request, call, wait_s)
+
+    def join_later(self, call: JoinSettlement | None, wait_s: float) -> None:
+        if call is not None:
+            self.parts[compute_request_id(call.order.order)] = call
+
+    def leave(self, request: bytes) -> None:
+        self.parts.pop(request, None)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from proto_specs.types.request import Order, compute_positions, compute_request_
 from tests.property.inference.serving.harness import LAYERS, SESSION_KEY, make_manifest
 from tests.property.inference.serving.recovery import KEYS, Loss, Told, answer
 
-SESSION = Session(bytes(32), ZERO_HASH, SESSION_KEY.public_key, 0, 9, 9**9, 0, 9**9, 9, 0, 0, 0, 0)
+SESSION = Session(bytes(32), ZERO_HASH, SESSION_KEY.public_key, 0, 9, 9**9, 0, 9**9, 9, 0, 0, 0, 0, 0, False)
 
 LOSSES = st.lists(
     st.tuples(st.integers(0, 2), st.sampled_from([1, 1, 2]), st.integers(0, 900), st.integers(0, 60)), max_size=3

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.serving.opening import authenticate_opening
-from inference.serving.record import make_opening
+from inference.serving.record import RequestRecord, make_opening
 from proto_specs.limits import DRAFT_MISSES_FREE, DRAFT_MISSES_PER_TOKEN, DRAFT_TOKENS_MAX
 from proto_specs.types.wire import Frame, Rows, Token
 from tests.property.inference.serving.harness import (
@@ -18,6 +18,7 @@ from tests.property.inference.serving.harness import (
     EOS,
     SESSION_KEY,
     Drafts,
+    Outcome,
     Path,
     make_manifest,
     make_order,
@@ -48,6 +49,11 @@ def get_sent(path: Path) -> list[int]:
     return path.drafts.sent
 
 
+def list_unvouched(outcome: Outcome) -> dict[int, RequestRecord]:
+    """What the stages keep, but for the client's last promise, which may come when a stage in the middle is done."""
+    return {stage: replace(one, voucher=None) for stage, one in outcome.records.items()}
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     prompt_tokens=st.integers(1, 100),
@@ -66,7 +72,7 @@ def test_a_drafted_request_settles_as_one_that_is_not(prompt_tokens, tokens_max,
     assert outcome.finished == set(range(stages))
     assert outcome.settlement == plain.settlement
     assert outcome.settlement is not None
-    assert outcome.records == plain.records
+    assert list_unvouched(outcome) == list_unvouched(plain)
     for stage, signed in enumerate(outcome.settlement.stage_roots):
         for window in range(signed.roots.windows):
             opening = make_opening(outcome.records[stage], window)

@@ -41,6 +41,7 @@ from proto_specs.types.wire import (
     FinishReason,
     OpenRequest,
     OutputLeaf,
+    PromiseFrame,
     RootsFrame,
     Rows,
     Settled,
@@ -90,11 +91,54 @@ def test_a_leaf_over_no_rows_or_too_many_is_refused(order: SignedOrder, stage: i
     assert get_gave_up(machine.handle(OutputLeaf(leaf, sign_output(leaf, key)))).code == FailureCode.BAD_INPUT
 
 
-def test_a_sender_that_signs_nothing_is_computed_for_four_windows_and_no_further(order: SignedOrder) -> None:
+def test_a_sender_that_signs_nothing_is_computed_for_three_windows_and_no_further(order: SignedOrder) -> None:
+    """Nor is the next stage one whose countersignatures stay away, whatever the client promised."""
     machine = make_stage(1, order)
-    for window in range(4):
+    machine.handle(promise(machine, 0))
+    for window in range(3):
         assert isinstance(machine.handle(make_rows(machine, 1, 32 * window, 32))[0], Compute)
+    assert machine.handle(make_rows(machine, 1, 96, 32)) == []
     assert get_gave_up(machine.handle(make_rows(machine, 1, 128, 32))).code == FailureCode.UNVOUCHED
+
+
+def promise(machine: StageRequest, tokens: int) -> PromiseFrame:
+    voucher = Voucher(machine.request, tokens, b"t" * 32 if tokens else ZERO_HASH, False)
+    return PromiseFrame(sign_voucher(voucher, SESSION_KEY))
+
+
+def test_without_a_promise_of_the_client_three_windows_are_computed() -> None:
+    """Then the stage waits, says so, and goes on where it stood once the promise is there."""
+    machine = make_stage(1, make_order(tuple(range(100, 300)), 50, STAGES))
+    for window in range(3):
+        assert isinstance(machine.handle(make_rows(machine, 1, 32 * window, 32))[0], Compute)
+        assert machine.owed_by_client is None
+    assert machine.handle(make_rows(machine, 1, 96, 32)) == []
+    assert machine.owed_by_client is not None
+    (begun,) = machine.handle(promise(machine, 0))
+    assert isinstance(begun, Compute)
+    assert (begun.start, begun.count) == (96, 32)
+    assert machine.owed_by_client is None
+
+
+def test_a_promise_is_the_client_s_for_what_came_and_grows(order: SignedOrder) -> None:
+    machine = make_stage(1, order)
+    machine.handle(make_rows(machine, 1, 0, 32))
+    machine.handle(make_rows(machine, 1, 32, 20))
+    tokens = 52 - 40 + 1
+    assert machine.handle(promise(machine, tokens)) == []
+    foreign = sign_voucher(promise(machine, tokens).voucher.voucher, WORKER_KEYS[0])
+    elsewhere = sign_voucher(Voucher(bytes(32), 0, ZERO_HASH, False), SESSION_KEY)
+    for bad in (
+        promise(machine, tokens - 1),
+        promise(machine, tokens + 1),
+        PromiseFrame(foreign),
+        PromiseFrame(elsewhere),
+    ):
+        other = make_stage(1, order)
+        other.handle(make_rows(other, 1, 0, 32))
+        other.handle(make_rows(other, 1, 32, 20))
+        other.handle(promise(other, tokens))
+        get_gave_up(other.handle(bad))
 
 
 def test_a_last_stage_computes_nothing_ahead_of_its_own_tokens(order: SignedOrder) -> None:

@@ -27,6 +27,7 @@ from proto_specs.types import calls
 from proto_specs.types.calls import Call
 from proto_specs.types.chain import Transaction, TransactionBody
 from proto_specs.types.multisig import MultisigOwners, compute_call_hash, compute_multisig_account
+from proto_specs.types.promise_calls import JoinSettlement, ReportDoublePromise
 from tests.unit.node.cli.conftest import Cli
 from tests.unit.node.local_api.calling import answer
 from tests.unit.node.world import ALICE, BOB, MYL, World
@@ -47,6 +48,8 @@ FILLED: calls.Settle = make_filled(calls.Settle)
 SETTLE = to_json(FILLED, 42)
 STATED: calls.SettleStatement = make_filled(calls.SettleStatement)
 REPORT: calls.ReportEquivocation = make_filled(calls.ReportEquivocation)
+JOIN: JoinSettlement = make_filled(JoinSettlement)
+DOUBLE: ReportDoublePromise = make_filled(ReportDoublePromise)
 
 CASES: list[tuple[list[Any], Call]] = [
     (["remark", "hi"], calls.Remark(b"hi")),
@@ -96,6 +99,8 @@ CASES: list[tuple[list[Any], Call]] = [
     (["approve-as-multi", ID_TEXT, *MULTI], calls.ApproveAsMulti(2, OTHERS, None, ID)),
     (["cancel-as-multi", ID_TEXT, *MULTI, "--opened-height", "7"], calls.CancelAsMulti(2, OTHERS, 7, ID)),
     (["report-equivocation", {key: one for key, one in to_json(REPORT, 42).items() if key != "type"}], REPORT),
+    (["join-settlement", {key: one for key, one in to_json(JOIN, 42).items() if key != "type"}], JOIN),
+    (["report-double-promise", {key: one for key, one in to_json(DOUBLE, 42).items() if key != "type"}], DOUBLE),
     (
         ["settle", {"order": SETTLE["order"], "voucher": SETTLE["voucher"], "stage_roots": SETTLE["stage_roots"]}],
         FILLED,

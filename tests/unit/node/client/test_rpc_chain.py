@@ -29,7 +29,7 @@ from node.client.rpc_chain import (
 from node.client.rpc_errors import RpcError
 
 PARAMS = build_dev_spec().params.inference
-SESSION = Session(bytes(32), bytes(32), bytes(32), SessionStatus.OPEN, 9, 100, 15, 60, 5, 2, 1, 10, 1_000)
+SESSION = Session(bytes(32), bytes(32), bytes(32), SessionStatus.OPEN, 9, 100, 15, 60, 5, 2, 1, 10, 1_000, 20, False)
 WORKER = Worker(
     bytes(32),
     bytes(32),

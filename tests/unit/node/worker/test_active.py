@@ -20,6 +20,7 @@ from node.worker.active import INBOX_EVENTS_MAX, ActiveRequest
 from node.worker.ends import HOLD_S
 from node.worker.path_peers import PathPeers
 from proto_specs.types.calls import Settle
+from proto_specs.types.promise_calls import JoinSettlement
 from proto_specs.types.request import Order
 from proto_specs.types.wire import (
     Accepted,
@@ -111,6 +112,8 @@ class FakeArchive:
     settlements: list[Settle] = field(default_factory=list)
     later: list[tuple[Settle, float]] = field(default_factory=list)
     held: list[Settle] = field(default_factory=list)
+    parts: list[tuple[JoinSettlement, float]] = field(default_factory=list)
+    left: list[bytes] = field(default_factory=list)
     failure: OSError | None = None
     during: Callable[[], Awaitable[None]] | None = None
 
@@ -134,6 +137,13 @@ class FakeArchive:
 
     async def settle_later(self, request: bytes, call: Settle, wait_s: float) -> None:
         self.later.append((call, wait_s))
+
+    def join_later(self, call: JoinSettlement | None, wait_s: float) -> None:
+        if call is not None:
+            self.parts.append((call, wait_s))
+
+    def leave(self, request: bytes) -> None:
+        self.left.append(request)
 
 
 class Bench:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -169,6 +170,19 @@ def test_a_request_in_a_statement_is_a_promise_too(world: World) -> None:
     world.chain.expect_error(REPORTER, itself, errors.NoDoublePromise)
     receipt = world.chain.expect_ok(REPORTER, ReportDoublePromise(other, None, promised))
     assert pick(receipt.events, ClientConvicted)[0].other == place.leaf.request
+
+
+def test_a_statement_over_another_path_needs_no_place(world: World) -> None:
+    """Its leaves are not on chain. Requests of one path do not contradict its own statement."""
+    statement, _ = state(world, [world.order(number) for number in range(5)])
+    signature = sign_statement_as_client(statement, world.session_key)
+    promised = PromisedByStatement(statement, signature, None)
+    path = statement.path
+    dearer = (replace(path[0], prefill_price=path[0].prefill_price + 1), *path[1:])
+    for order in (world.order(3), world.order(5), world.order(5, path=dearer)):
+        world.chain.expect_error(REPORTER, ReportDoublePromise(order, None, promised), errors.NoDoublePromise)
+    receipt = world.chain.expect_ok(REPORTER, ReportDoublePromise(world.order(3, path=dearer), None, promised))
+    assert pick(receipt.events, ClientConvicted)
 
 
 def test_the_bond_returns_a_while_after_the_end(world: World) -> None:
