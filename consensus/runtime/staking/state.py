@@ -7,7 +7,7 @@ from typing import Annotated
 from consensus.state.reader import StateReader
 from consensus.state.storage import StorageMap, StorageValue
 from proto_specs.codec import U8, U16, U32, U64, Max, record
-from proto_specs.limits import PRIORITY_BYTES, VALIDATORS_MAX
+from proto_specs.limits import VALIDATORS_MAX
 from proto_specs.types.chain import ValidatorSet
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey
 
