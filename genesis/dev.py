@@ -151,7 +151,7 @@ def _build_inference_params() -> InferenceParams:
         worker_jail_blocks=100,
         equivocation_slash_permille=500,
         capacity_bond_per_layer=10 * NMYL_PER_MYL,
-        audits_per_epoch=4,
+        audits_per_epoch=1,
         audit_score_step_permille=250,
         absence_blocks=30,
         join_blocks=6,

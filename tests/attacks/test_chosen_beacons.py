@@ -90,7 +90,7 @@ def test_a_worker_with_little_at_stake_is_drawn_little_more() -> None:
 @pytest.mark.parametrize("has_rule", [True, False])
 def test_a_skipped_turn_makes_the_draw_stricter_on_chain(has_rule: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker out of probation, drawn with 1 %, whose friends decline the two blocks before its draw."""
-    world = World(("alice", "bob", "charlie", "dave"), base_challenge_ppm=10_000, probation_passes=0, committee_size=1)
+    world = World(("alice", "eve", "ferdie", "george"), base_challenge_ppm=10_000, probation_value=0, committee_size=1)
     if not has_rule:
         monkeypatch.setattr(bias, "compute_drawn_ppm", lambda params, worker, ppm, skips: ppm)
     world.chain.expect_ok(world.workers[0], world.settle())
@@ -157,7 +157,7 @@ def test_a_draw_waits_no_longer_than_a_third_of_the_power_takes() -> None:
 
 
 def test_a_request_waits_for_its_draw_and_is_drawn_then() -> None:
-    world = World(("alice", "bob", "charlie", "dave"), draw_power_permille=500)
+    world = World(("alice", "eve", "ferdie", "george"), draw_power_permille=500)
     world.chain.expect_ok(world.workers[0], world.settle())
     events = world.chain.skip(2)
     assert not pick(events, ChallengeDrawn), "two of four are a half, not more"

@@ -137,7 +137,7 @@ def test_unused_slices_do_not_let_a_client_promise_what_it_has_not(world: World)
 
 def promise_to_all(permille: int) -> tuple[World, list[calls.Settle]]:
     """One deposit promised to the workers of two paths, by a client with a bond. Both have served the whole answer."""
-    world = World(session_deposit_min=1, client_bond_permille=permille, client_bond_blocks=100)
+    world = World(("heidi",), session_deposit_min=1, client_bond_permille=permille, client_bond_blocks=100)
     for index, who in enumerate(map(get_dev_identity, OTHERS)):
         world.chain.expect_ok(who, world.register_worker(who, 2 * index, 2 * index + 2))
     world.session = world.open_session(deposit=REQUEST_PRICE)

@@ -20,7 +20,7 @@ from consensus.runtime.arithmetic import PERMILLE, compute_equal_shares, compute
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import read_issuance
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import draws, roster, seats
+from consensus.runtime.inference import benches, draws, roster, seats, worker_rewards
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.events import AuditDrawn, AuditScored, CommitteeEmpty, VerifierPaid
 from consensus.runtime.inference.parameters import InferenceParams
@@ -63,8 +63,8 @@ def draw_audits(env: Environment, plan_id: bytes) -> None:
             continue
         if worker.active_since > env.block.height - DRAW_DELAY_BLOCKS:
             continue  # it came after the epoch's end and took over the number of a worker that left
-        registered = draws.list_eligible(state, worker.model, set())
-        eligible = seats.keep_free(state, draws.list_bench(params, registered, {worker.operator}))
+        registered = benches.list_eligible(state, worker.model, set())
+        eligible = seats.keep_free(state, benches.list_bench(params, registered, {worker.operator}))
         if eligible:
             drawn.append((key, worker, eligible))
         else:
@@ -138,7 +138,8 @@ def resolve(env: Environment, audit_id: bytes, audit: Audit, outcome: Outcome, c
         score = compute_score(score, params.audit_score_step_permille, is_passed=outcome == Outcome.PASS)
         inference.scores.write(state, audit.worker, score)
     if outcome == Outcome.PASS:
-        reward = _mint(env, worker.operator, compute_permille(audit.reward, score))
+        amount = compute_permille(audit.reward, score)
+        reward = worker_rewards.mint_for_worker(env, worker.operator, worker.bond, amount)
         inference.workers.write(state, audit.worker, replace(worker, earned=worker.earned + reward))
     if carriers:
         for verifier, amount in zip(carriers, compute_equal_shares(audit.bounty, len(carriers)), strict=True):
@@ -155,7 +156,7 @@ def forget(env: Environment, audit_id: bytes) -> None:
 
 def _mint(env: Environment, who: bytes, amount: int) -> int:
     """Mint within the cap on issuance; returns the nmyl."""
-    minted = min(amount, max(staking.read_params(env.state).issuance_max - read_issuance(env.state), 0))
+    minted = worker_rewards.compute_mintable(env, amount)
     ledger.mint(env.state, who, minted)
     return minted
 

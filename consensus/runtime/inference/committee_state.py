@@ -33,16 +33,12 @@ class Standing:
 
 @record
 class PostponedDraw:
-    """A stage drawn at `place` whose committee waits for free seats. `tries` draws of the committee have failed.
-
-    `challenge_ppm` is the probability that it was drawn with.
-    """
+    """A stage drawn at `place` whose committee waits for free seats. `tries` draws of the committee have failed."""
 
     request: Hash32
     stage: U8
     place: U64
     tries: U16
-    challenge_ppm: U32
 
 
 @record

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from consensus.runtime.context import Environment
+from consensus.runtime.inference import benches, draws, payments, seats
 from consensus.runtime.inference import committee_state as committees
-from consensus.runtime.inference import draws, payments, seats
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.committee_events import DrawPostponed
 from consensus.runtime.inference.events import ChallengeContested
@@ -173,6 +173,6 @@ def _list_fresh(env: Environment, challenge: Challenge) -> list[Validator]:
     """Who may judge the stage and has not sat in any round."""
     request = payments.read_request(env, challenge.request)
     operators = [stage.operator for stage in request.stages]
-    taken = draws.list_parties(request.client, operators, challenge.stage)
+    taken = benches.list_parties(request.client, operators, challenge.stage)
     taken |= {member.verifier for member in challenge.committee}
-    return draws.list_eligible(env.state, challenge.model, taken)
+    return benches.list_eligible(env.state, challenge.model, taken)

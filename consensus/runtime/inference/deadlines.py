@@ -32,7 +32,7 @@ from consensus.runtime.inference.due_weights import (
     compute_units_max,
     count_units,
 )
-from consensus.runtime.inference.state import DueKind
+from consensus.runtime.inference.state import DRAW_DELAY_BLOCKS, DueKind
 from consensus.runtime.system.state import read_params
 
 _AT_ONCE = 256
@@ -102,7 +102,7 @@ def _do_height(env: Environment, at: int, budget: _Budget) -> bool:
                 return False
             inference.due.remove(state, at, number, subject)
             if kind not in _PARTS:
-                _do(env, kind, subject)
+                _do(env, at, kind, subject)
     return True
 
 
@@ -115,20 +115,25 @@ def _do_part(env: Environment, kind: DueKind, subject: bytes, budget: _Budget) -
     return part.is_all
 
 
-def _draw(env: Environment, request_id: bytes) -> None:
-    """Draw a request, or wait until enough of the power has contributed to the beacon."""
-    request = payments.read_request(env, request_id)
-    wait = bias.find_wait(env.state, max(request.settled_height, request.final_height), env.block.height)
+def _draw(env: Environment, at: int, request_id: bytes) -> None:
+    """Draw a request, or wait until enough of the power has contributed to the beacon since it was final."""
+    state, height = env.state, env.block.height
+    final_height = inference.waiting_draws.read(state, request_id)
+    wait = bias.find_wait(state, at - DRAW_DELAY_BLOCKS if final_height is None else final_height, height)
     if wait:
-        inference.due.add(env.state, env.block.height + wait, DueKind.DRAW, request_id)
-    else:
-        draws.draw_request(env, request_id)
+        inference.due.add(state, height + wait, DueKind.DRAW, request_id)
+        if final_height is None:
+            inference.waiting_draws.write(state, request_id, at - DRAW_DELAY_BLOCKS)
+        return
+    if final_height is not None:
+        inference.waiting_draws.delete(state, request_id)
+    draws.draw_request(env, request_id)
 
 
-def _do(env: Environment, kind: DueKind, subject: bytes) -> None:
+def _do(env: Environment, at: int, kind: DueKind, subject: bytes) -> None:
     match kind:
         case DueKind.DRAW:
-            _draw(env, subject)
+            _draw(env, at, subject)
         case DueKind.REVEAL:
             verdicts.end_round(env, subject)
         case DueKind.SESSION_CLOSE:

@@ -27,10 +27,10 @@ COSTS: dict[DueKind, tuple[Cost, Cost]] = {
     DueKind.AUDIT_DRAW: ((80_000, 6, 0, 0, 2), (500_000, 20, 1, 110, 12)),
     DueKind.FORGET_AUDIT: ((30_000, 3, 0, 0, 4), (20_000, 2, 0, 0, 1)),
     DueKind.ABSENCE_EXPIRY: ((10_000, 1, 1, 1, 1), (5_000, 1, 0, 1, 1)),
-    DueKind.JOIN_END: ((60_000, 8, 0, 0, 7), (0, 0, 0, 0, 0)),
-    DueKind.CLIENT_BOND_RETURN: ((40_000, 4, 0, 0, 3), (0, 0, 0, 0, 0)),
-    DueKind.POSTPONED_DRAW: ((80_000, 8, 0, 0, 4), (400_000, 24, 1, 110, 20)),
-    DueKind.VERIFIER_LEAVE: ((10_000, 1, 1, 1, 1), (20_000, 3, 0, 1, 3)),
+    DueKind.JOIN_END: ((100_000, 8, 0, 0, 8), (60_000, 4, 0, 0, 3)),
+    DueKind.CLIENT_BOND_RETURN: ((60_000, 6, 0, 0, 5), (0, 0, 0, 0, 0)),
+    DueKind.POSTPONED_DRAW: ((500_000, 30, 2, 220, 20), (0, 0, 0, 0, 0)),
+    DueKind.VERIFIER_LEAVE: ((20_000, 1, 1, 1, 1), (5_000, 2, 0, 1, 3)),
     DueKind.FORGET_WORKER: ((60_000, 8, 3, 3, 7), (3_000, 1, 0, 1, 1)),
     DueKind.VERIFIER_EXPIRY: ((30_000, 4, 1, 1, 3), (3_000, 1, 0, 1, 2)),
 }
@@ -60,7 +60,7 @@ def compute_units_max(kind: DueKind, weight: int) -> int:
 def count_units(state: StateReader, kind: DueKind, subject: bytes) -> int:
     """Units of an item's subject, as they are now; 0 for items that are done in parts."""
     match kind:
-        case DueKind.DRAW:
+        case DueKind.DRAW | DueKind.JOIN_END:
             request = inference.requests.read(state, subject)
             return 0 if request is None else len(request.stages)
         case DueKind.REVEAL | DueKind.ROUND_DRAW | DueKind.FORGET_AUDIT:
@@ -71,13 +71,11 @@ def count_units(state: StateReader, kind: DueKind, subject: bytes) -> int:
             params = inference.params.read(state)
             seats = params.committee_size + params.contest_committee_size
             return 0 if request is None else len(request.stages) * (1 + 2 * seats)
-        case DueKind.POSTPONED_DRAW:
-            return 1
-        case DueKind.VERIFIER_LEAVE:
-            return sum(1 for _ in committees.leaving_verifiers.iterate(state, subject))
         case DueKind.AUDIT_DRAW:
             return inference.params.read(state).audits_per_epoch
         case DueKind.ABSENCE_EXPIRY:
             return sum(1 for _ in inference.absence_reports.iterate(state, subject))
+        case DueKind.VERIFIER_LEAVE:
+            return sum(1 for _ in committees.leaving_verifiers.iterate(state, subject))
         case _:
             return 0

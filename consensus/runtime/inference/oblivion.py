@@ -5,10 +5,9 @@ of every node. Rent would have to be collected from accounts that are empty by t
 
 - A released worker, with its score, its former range and the slots it was convicted for, goes `retention_blocks` after
   its release: by then every request and audit that names it has gone. Its key may be registered anew, as a stranger's.
-- An operator's jail ends with its last worker's record, if it is over; else that record stays until it is. Its strikes
-  and terms go with it: a stranger's account has none either.
-- A verifier's registrations, its score and its count of silences go when it is no candidate for election any more; that
-  is asked every `retention_blocks`.
+- An operator's jail and conduct end with its last worker's record, if the jail is over; else that stays until it is.
+- A verifier's registrations, its standing and its count of silences go when it is no candidate for election any more;
+  that is asked every `retention_blocks`.
 """
 
 from __future__ import annotations

@@ -77,8 +77,8 @@ class DueKind(enum.IntEnum):
     CLIENT_BOND_RETURN = 12
     POSTPONED_DRAW = 20
     VERIFIER_LEAVE = 21
-    FORGET_WORKER = 22
-    VERIFIER_EXPIRY = 23
+    FORGET_WORKER = 31
+    VERIFIER_EXPIRY = 32
 
 
 @record
@@ -218,8 +218,6 @@ class Request:
     Of a statement, whose id then stands for the request's, it holds the sums over `requests` requests: their first
     sequence number, billed prompt positions, tokens, positions, and the root of their sum tree. There are no windows
     nor roots of stages: what an opening shows under the tree's root has them. None: a request settled by itself.
-
-    `final_height` is the last block in which it could be joined; 0 when it was final from the start.
     """
 
     session: Hash32
@@ -242,7 +240,6 @@ class Request:
     open_stages: U8
     stages: Annotated[tuple[RequestStage, ...], Max(limits.STAGES_MAX)]
     requests: U32 | None = None
-    final_height: U64 = 0
 
     @property
     def paid_positions(self) -> int:
@@ -360,6 +357,8 @@ absence_reports: StorageMap[int] = StorageMap("inference.absence_report", (Publi
 """The block from which a verifier's report about a worker counts no more."""
 jails: StorageMap[int] = StorageMap("inference.jail", (AccountId,), U64)
 due = StorageSet("inference.due", (U64, U8, Hash32))
+waiting_draws: StorageMap[int] = StorageMap("inference.waiting_draw", (Hash32,), U64)
+"""Requests whose draw waits for more proposers, with the last block in which they could change."""
 due_from: StorageValue[int] = StorageValue("inference.due_from", U64, 0)
 """The lowest height at which something due is left over from blocks before; 0 when nothing is."""
 

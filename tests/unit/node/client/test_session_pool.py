@@ -124,7 +124,7 @@ async def test_an_account_that_cannot_pay_is_told_what_is_missing(bank: FakeBank
     bank.free = 400
     async with opened(bank) as pool:
         with pytest.raises(
-            EscrowShort, match="1000 nmyl have to be escrowed, and the account has 400 nmyl free"
+            EscrowShort, match="1000 nmyl have to be escrowed and bonded, and the account has 400 nmyl free"
         ) as short:
             await pool.take(MODEL, 5, PRICE)
         assert (short.value.needed, short.value.free) == (PRICE, 400)
