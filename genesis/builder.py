@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from consensus.beacon import compute_genesis_beacon
+from consensus.bft.proposer import ProposerRotation
 from consensus.runtime.balances import state as balances
 from consensus.runtime.balances.ledger import hold, write_account
 from consensus.runtime.inference import state as inference
 from consensus.runtime.multisig import state as multisig
 from consensus.runtime.params import state as governance
 from consensus.runtime.staking import state as staking
+from consensus.runtime.staking import turns
 from consensus.runtime.system import state as system
 from consensus.state.overlay import Overlay
 from consensus.state.reader import DictState
@@ -79,6 +81,8 @@ def _write_staking(state: Overlay, spec: ChainSpec) -> ValidatorSet:
     members = tuple(Validator(one.consensus_key, one.operator, one.stake) for one in spec.validators)
     elected = ValidatorSet(tuple(sorted(members, key=lambda one: one.key)))
     staking.validators.write(state, elected)
+    staking.rotation.write(state, ProposerRotation.start(elected).encode_priorities())
+    staking.proposals.write(state, turns.start(elected))
     staking.participation.write(state, staking.Participation(0, (0,) * len(members)))
     staking.elected.write(state, staking.Elected(tuple(one.power for one in elected.members), (0,) * len(members)))
     return elected

@@ -91,6 +91,8 @@ def build_dev_params() -> RuntimeParams:
             weight_price_max=200_000,
             fullness_target_permille=500,
             weight_price_change_denominator=64,
+            reserved_permille=250,
+            due_permille=200,
         ),
         balances=BalancesParams(existential_deposit=1_000_000),
         staking=StakingParams(
@@ -112,6 +114,8 @@ def build_dev_params() -> RuntimeParams:
             downtime_permille=500,
             downtime_slash_permille=1,
             jail_blocks=60,
+            proposal_permille=200,
+            declines_max=3,
         ),
         inference=_build_inference_params(),
         governance=GovernanceParams(
@@ -147,7 +151,7 @@ def _build_inference_params() -> InferenceParams:
         worker_jail_blocks=100,
         equivocation_slash_permille=500,
         capacity_bond_per_layer=10 * NMYL_PER_MYL,
-        audits_per_epoch=4,
+        audits_per_epoch=1,
         audit_score_step_permille=250,
         absence_blocks=30,
         join_blocks=6,
@@ -168,4 +172,5 @@ def _build_inference_params() -> InferenceParams:
         unavailable_bounty_permille=50,
         probation_value=500_000,
         jail_doublings_max=6,
+        draw_power_permille=0,
     )

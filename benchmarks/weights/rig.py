@@ -21,6 +21,7 @@ from consensus.runtime.inference import state as inference
 from consensus.runtime.params import state as governance
 from consensus.runtime.receipts import ExecutedBlock, Receipt
 from consensus.runtime.staking.state import read_validators
+from consensus.runtime.staking.turns import read_rotation
 from genesis.builder import build_genesis
 from genesis.dev import DevIdentity, get_dev_identity
 from genesis.spec import ChainSpec
@@ -95,7 +96,7 @@ class CountedState:
 
 
 class Rig:
-    """A chain. All validators sign its blocks; the proposer is the first validator of the set."""
+    """A chain. All validators sign its blocks; whose turn it is proposes."""
 
     def __init__(self, spec: ChainSpec) -> None:
         self.spec = spec
@@ -217,7 +218,7 @@ class Rig:
         return BlockContext(
             height=height,
             time_ms=self.spec.genesis_time_ms + height * self.spec.block_interval_ms,
-            proposer=members[0].key,
+            proposer=read_rotation(self.state).get_proposer(),
             beacon=hash_tagged(Tag.BEACON, height.to_bytes(8, "big")),
             genesis=self.genesis.hash,
             parent_hash=parent,

@@ -1,4 +1,7 @@
-"""Proof that a validator signed two votes or proposals for one slot. The staking module decides what that costs."""
+"""Proof that a validator signed two votes or proposals for one slot, or a vote for a header that contradicts the chain.
+
+The staking module decides what that costs, and what contradicts the chain.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ from proto_specs.types.chain import (
     DuplicateProposal,
     DuplicateVote,
     Evidence,
+    FalseVote,
     ProposalHead,
     Vote,
     VoteKind,
+    compute_block_hash,
     is_proposal_head_signed,
     is_vote_signed,
 )
@@ -27,8 +32,9 @@ def make_duplicate_proposal(one: ProposalHead, other: ProposalHead) -> Duplicate
     return DuplicateProposal(first, second)
 
 
-def validate_double_signing(evidence: Evidence, genesis: bytes) -> None:
-    """Raises EvidenceError unless one key signed both messages for one slot, in order, and they differ.
+def validate_signatures(evidence: Evidence, genesis: bytes) -> None:
+    """Raises EvidenceError unless one key signed both messages for one slot, in order, and they differ; or signed a
+    precommit for the header shown, which the caller judges.
 
     The caller checks whether the key was a validator at that height and whether the evidence has expired.
     """
@@ -37,6 +43,8 @@ def validate_double_signing(evidence: Evidence, genesis: bytes) -> None:
             validate_duplicate_vote(evidence, genesis)
         case DuplicateProposal():
             validate_duplicate_proposal(evidence, genesis)
+        case FalseVote():
+            validate_false_vote(evidence, genesis)
 
 
 def validate_duplicate_vote(evidence: DuplicateVote, genesis: bytes) -> None:
@@ -65,6 +73,22 @@ def validate_duplicate_proposal(evidence: DuplicateProposal, genesis: bytes) -> 
             raise EvidenceError(f"bad signature of {head.proposer.hex()[:16]}… at height {head.height}")
 
 
+def validate_false_vote(evidence: FalseVote, genesis: bytes) -> None:
+    """Raises EvidenceError unless the vote is a signed precommit for the header."""
+    vote = evidence.vote
+    if vote.kind != VoteKind.PRECOMMIT:
+        raise EvidenceError("only a precommit says that its signer found the block valid")
+    if vote.block_hash != compute_block_hash(evidence.header):
+        raise EvidenceError("the vote is for another header")
+    if not is_vote_signed(vote, genesis):
+        raise EvidenceError(f"bad signature of {vote.validator.hex()[:16]}… at height {vote.height}")
+
+
+def get_offence_height(evidence: Evidence) -> int:
+    """The height that the messages are for."""
+    return evidence.vote.height if isinstance(evidence, FalseVote) else evidence.first.height
+
+
 def do_proposals_differ(one: ProposalHead, other: ProposalHead) -> bool:
     """Whether two proposals of one proposer and slot differ in content. Signatures are not compared."""
     return _order_heads(one) != _order_heads(other)
@@ -76,8 +100,14 @@ def get_slot(vote: Vote) -> tuple[bytes, int, int, int]:
 
 
 def get_accused(evidence: Evidence) -> bytes:
-    """The key that signed twice."""
-    return evidence.first.validator if isinstance(evidence, DuplicateVote) else evidence.first.proposer
+    """The key that signed."""
+    match evidence:
+        case DuplicateVote():
+            return evidence.first.validator
+        case DuplicateProposal():
+            return evidence.first.proposer
+        case FalseVote():
+            return evidence.vote.validator
 
 
 def _order(vote: Vote) -> bytes:

@@ -8,13 +8,12 @@ Normative with the rounding: proto_specs/consensus.md, "Proposer rotation".
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from proto_specs.errors import DecodeError
+from proto_specs.limits import PRIORITY_BYTES
 from proto_specs.types.chain import ValidatorSet
-
-PRIORITY_BYTES = 16
-"""A priority on disk: signed, big-endian."""
 
 SPREAD_POWERS_MAX = 2
 """Highest and lowest priority lie at most this many times the total power apart after a change of the set."""
@@ -38,6 +37,13 @@ class ProposerRotation:
     def get_proposer(self, round_: int = 0) -> bytes:
         """Key of the proposer of `round_` of this height: the pick of step `round_ + 1`. O(rounds x members)."""
         return _pick_key(self._step_by(round_))
+
+    def list_proposers(self, rounds: int) -> Iterator[bytes]:
+        """Keys of the proposers of rounds 0, 1, ... of this height; each costs a step."""
+        rotation = self
+        for _ in range(rounds):
+            yield _pick_key(rotation)
+            rotation = rotation._step_by(1)
 
     def advance(self, heights: int = 1) -> ProposerRotation:
         """The rotation of the height `heights` later, under the same set."""

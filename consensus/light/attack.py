@@ -6,7 +6,16 @@ import enum
 
 from consensus.bft.evidence import make_duplicate_vote
 from proto_specs.codec import U64, record
-from proto_specs.types.chain import Commit, CommitSignature, DuplicateVote, Vote, VoteKind, compute_block_hash
+from proto_specs.types.chain import (
+    Commit,
+    CommitSignature,
+    DuplicateVote,
+    Evidence,
+    FalseVote,
+    Vote,
+    VoteKind,
+    compute_block_hash,
+)
 from proto_specs.types.common import Hash32
 from proto_specs.types.gossip import LightBlock
 
@@ -60,6 +69,17 @@ def list_double_votes(attack: LightAttack) -> tuple[DuplicateVote, ...]:
         for one in first.signatures
         if one.validator in others
     )
+
+
+def list_evidence(attack: LightAttack) -> tuple[Evidence, ...]:
+    """All that a chain may punish in it: double votes, and each signed header. A chain takes those of the blocks that
+    are not its own, where their headers contradict it (consensus.md)."""
+    false_votes = (
+        FalseVote(_make_vote(block.commit, one), block.header)
+        for block in (attack.first, attack.second)
+        for one in block.commit.signatures
+    )
+    return (*list_double_votes(attack), *false_votes)
 
 
 def _make_vote(commit: Commit, one: CommitSignature) -> Vote:

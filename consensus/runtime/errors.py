@@ -91,3 +91,9 @@ class BlockFull(InvalidTransaction):
     """This block has no room left for the transaction; the next block may have."""
 
     reason = "BlockFull"
+
+
+class Misplaced(BlockFull):
+    """The call fails, so that it has no place in a block's reserved part, and no other room is left in this block."""
+
+    reason = "Misplaced"

@@ -16,7 +16,9 @@ from consensus.runtime.errors import (
     UnknownBirth,
 )
 from consensus.runtime.fees import compute_fee
+from consensus.runtime.places import find_space
 from consensus.runtime.system import state as system
+from consensus.runtime.system.space import Space, compute_room
 from consensus.runtime.weights import compute_weight
 from consensus.state.reader import StateReader
 from proto_specs.codec import encode
@@ -35,7 +37,8 @@ The hash covers the signature too, so a cache needs only the hash and the birth 
 class TransactionValidity:
     """A transaction that may be in block `height`, or will when its nonce comes up (`nonce >= expected_nonce`).
 
-    `expires_height` is the last block it is valid in (None: for ever). `free` is the signer's balance to pay from.
+    `expires_height` is the last block it is valid in (None: for ever). `free` is the signer's balance to pay from,
+    `space` the part of a block that it may fill if its call succeeds.
     """
 
     extrinsic: bytes
@@ -48,6 +51,7 @@ class TransactionValidity:
     tip: int
     free: int
     expires_height: int | None
+    space: Space = Space.COMMON
 
 
 def validate_transaction(
@@ -107,8 +111,13 @@ def check_transaction(
     weight = compute_weight(transaction)
     if len(encoded) > EXTRINSIC_BYTES_MAX:
         raise TooLarge(f"{len(encoded)} bytes, {EXTRINSIC_BYTES_MAX} are allowed", bytes=len(encoded))
-    if weight > params.block_weight_max:
-        raise TooLarge(f"weight {weight}, a block has {params.block_weight_max}", weight=weight)
+    space = find_space(reader, body.signer, body.call)
+    room = compute_room(params, space)
+    if weight > room.weight or len(encoded) > room.bytes:
+        raise TooLarge(
+            f"weight {weight} and {len(encoded)} bytes, a block has {room.weight} and {room.bytes} for it",
+            weight=weight,
+        )
     account = read_account(reader, body.signer)
     if body.nonce < account.nonce:
         raise StaleNonce(f"nonce {body.nonce} was used, the next is {account.nonce}", expected=account.nonce)
@@ -131,4 +140,5 @@ def check_transaction(
         body.tip,
         account.free,
         expires,
+        space,
     ), account

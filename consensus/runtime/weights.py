@@ -58,7 +58,7 @@ other components, weighs this much: a new call can run and be measured, and cann
 """
 
 
-def _price(cost: table.Cost) -> int:
+def price_cost(cost: table.Cost) -> int:
     """A cost, including its state accesses, in nanoseconds."""
     time, reads, seeks, rows, writes = cost
     return time + reads * table.READ_NS + seeks * table.SEEK_NS + rows * table.ROW_NS + writes * table.WRITE_NS
@@ -70,7 +70,7 @@ def _compile(call_type: type) -> tuple[int, tuple[tuple[SizeOf, int], ...]]:
     if not is_measured(call_type):
         return CALL_WEIGHT_MAX * _NS, ()
     costs = table.CALLS[call_type.__name__]
-    return _price(costs[""]), tuple((size, _price(costs[name])) for name, size in sizes.items())
+    return price_cost(costs[""]), tuple((size, price_cost(costs[name])) for name, size in sizes.items())
 
 
 def is_measured(call_type: type) -> bool:
@@ -81,7 +81,7 @@ def is_measured(call_type: type) -> bool:
 
 _PRICES = {one: _compile(one) for one in get_args(calls.Call)}
 
-TRANSACTION_WEIGHT = -(-(table.SIGNATURE_NS + _price(table.TRANSACTION)) // _NS)
+TRANSACTION_WEIGHT = -(-(table.SIGNATURE_NS + price_cost(table.TRANSACTION)) // _NS)
 """Decode, signature, checks, nonce, fee, receipt, the signer's account: what a transaction costs before its call."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator
+from itertools import islice
 
 from consensus.state.reader import StateReader
 
@@ -68,6 +69,23 @@ class Overlay:
                     merged[key] = layer[key]
                     break
         return iter([(key, value) for key in sorted(merged) if (value := merged[key]) is not None])
+
+    def list_first(self, prefix: bytes, count: int) -> list[tuple[bytes, bytes]]:
+        """The first `count` items under `prefix`, in key order. However many there are, no more than those are read,
+        besides as many as were written here."""
+        self._order_keys()
+        own: dict[bytes, bytes | None] = {}
+        for at in range(bisect.bisect_left(self._ordered, prefix), len(self._ordered)):
+            key = self._ordered[at]
+            if not key.startswith(prefix):
+                break
+            for layer in reversed(self._layers):
+                if key in layer:
+                    own[key] = layer[key]
+                    break
+        merged: dict[bytes, bytes | None] = dict(islice(self._reader.iterate(prefix), count + len(own)))
+        merged.update(own)
+        return [(key, value) for key in sorted(merged) if (value := merged[key]) is not None][:count]
 
     def _order_keys(self) -> None:
         """Sorts the keys written since the last call among the others. Keys of undone layers stay and are skipped."""

@@ -30,6 +30,10 @@ class StateWriter(StateReader, Protocol):
         """Delete `key`; absent is no error."""
         ...
 
+    def list_first(self, prefix: bytes, count: int) -> list[tuple[bytes, bytes]]:
+        """The first items under `prefix`, at most `count`, without reading the others."""
+        ...
+
 
 class StorageValue(Generic[V]):
     """A single value. Keeps the last decoded one, since parameters and sets are read every block and rarely change."""
@@ -77,6 +81,10 @@ class _Keyed:
                 assert len(part) == length, f"key part of {len(part)} bytes where {length} are declared"
                 encoded += part
         return encoded
+
+    def list_first(self, state: StateWriter, count: int, *parts: KeyPart) -> list[tuple[Any, ...]]:
+        """The first key parts under the leading `parts`, at most `count`: for work under a budget."""
+        return [self._split(key) for key, _ in state.list_first(self.key(*parts), count)]
 
     def _split(self, key: bytes) -> tuple[Any, ...]:
         at, parts = len(self.prefix), []

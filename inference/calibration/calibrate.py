@@ -46,8 +46,8 @@ def measure_model(
     """Findings of every shard that begins at one of the starts. Holds one layer at a time, in several forms.
 
     What was measured of a start is a file in `work`; a run that was cut off goes on behind the last one. `progress`
-    counts layers of claimants. Raises CalibrationError for a model whose distances mean nothing here, StoreError,
-    EngineError, OSError.
+    counts layers of claimants. Raises CalibrationError for a model whose distances mean nothing here and where
+    nothing can be written, StoreError, EngineError.
     """
     manifest = store.load_manifest(model_id)
     if manifest.service_class == ServiceClass.FAST:
@@ -57,6 +57,17 @@ def measure_model(
     for unit in manifest.units:
         if unit.kind in (UnitKind.EMBED, UnitKind.LAYER, UnitKind.HEAD):
             store.verify_unit(model_id, unit)
+    try:
+        return _measure(store.get_directory(model_id), manifest, model_id, wanted, work, progress)
+    except OSError as error:
+        raise CalibrationError(
+            f"cannot write other weights or what was measured ({error}): free space, or name another --work"
+        ) from error
+
+
+def _measure(
+    directory: Path, manifest: Manifest, model_id: bytes, wanted: CalibrationPlan, work: Path, progress: Progress
+) -> list[Boundary]:
     layers, per_layer = manifest.architecture.layers, len(CLAIMANTS) + 1
     total = sum(layers - one for one in wanted.starts) * per_layer
     work.mkdir(parents=True, exist_ok=True)
@@ -65,7 +76,7 @@ def measure_model(
         path = work / f"{_compute_key(model_id, wanted, start)}.json"
         measured = _load(path)
         if measured is None:
-            with LayerSource(manifest, store.get_directory(model_id)) as source:
+            with LayerSource(manifest, directory) as source:
                 measured = _measure_from(source, wanted, start, _count(progress, done, total))
             _save(path, measured)
         found += measured

@@ -16,7 +16,7 @@ from consensus.runtime.context import BlockContext
 from consensus.runtime.errors import BlockError
 from consensus.runtime.executive import execute_block, propose_block
 from consensus.runtime.receipts import ExecutedBlock
-from consensus.runtime.staking.state import read_validators
+from consensus.runtime.staking.state import read_priorities, read_validators
 from consensus.runtime.validity import SignatureCheck
 from consensus.state.reader import StateReader
 from consensus.state.tree import TreeUpdate, update
@@ -127,10 +127,8 @@ def validate_block(
 
 def finalize_block(store: ChainStore, head: Head, done: ExecutedCandidate, commit: Commit) -> FinalizedBlock:
     """Returns the next head, with the elected set of the next height, and everything to write."""
-    validators = read_validators(_StateAfter(store, done.executed))
-    rotation = head.rotation.advance()
-    if validators != head.validators:
-        rotation = rotation.with_validators(validators)
+    after = _StateAfter(store, done.executed)
+    validators = read_validators(after)
     following = Head(
         height=head.height + 1,
         block_hash=done.block_hash,
@@ -139,7 +137,7 @@ def finalize_block(store: ChainStore, head: Head, done: ExecutedCandidate, commi
         beacon=done.beacon,
         validators=validators,
         deciders=head.validators,
-        priorities=rotation.encode_priorities(),
+        priorities=read_priorities(after),
     )
     return FinalizedBlock(done.block, commit, done.executed, done.tree, following)
 

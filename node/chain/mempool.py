@@ -2,17 +2,25 @@
 
 The price of a transaction is its tip per weight: what a proposer earns for the room it takes. The pool takes a
 transaction only if its account can pay fees and tips of all its waiting ones, so an empty account fills no pool.
+
+A part of the pool is kept as a part of every block is (consensus/runtime/system/space.py): verdicts and settlements
+come in whatever common transactions pay, and none of those pushes them out, up to `RESERVED_PERMILLE` of the room for
+each of the two. They are offered to a block when it has no room left for what pays more.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from consensus.runtime.arithmetic import PERMILLE
 from consensus.runtime.errors import CannotPayFee, InvalidTransaction
+from consensus.runtime.system.space import Room, Space
 from consensus.runtime.validity import TransactionValidity
+from node.chain.tails import Tail, Tails
 from proto_specs.types.chain import Transaction
 
 TRANSACTIONS_MAX = 20_000
@@ -22,12 +30,11 @@ NONCE_GAP_MAX = 64
 TTL_BLOCKS = 600
 REPLACE_PERMILLE = 1_100
 """A replacement tips at least 110 % of what it replaces (and at least one nmyl more)."""
+RESERVED_PERMILLE = 125
+"""The share of the pool that is safe from other parts' transactions, for verdicts and for settlements each."""
+RESERVED_PER_ACCOUNT_MAX = 1_024
+"""An account's verdicts and settlements above this are as its common transactions."""
 _PRICE_UNIT = 1_000_000
-_STALE_TAILS_MAX = 1_024
-
-
-_Tail = tuple[int, int, bytes, int]
-"""(price, -arrival, signer, nonce)."""
 
 
 class PoolRefused(InvalidTransaction):
@@ -83,6 +90,12 @@ class Entry:
     added_height: int
     expires_height: int | None
     arrival: int
+    space: Space
+
+    @property
+    def tail(self) -> Tail:
+        """Its place among the last transactions of accounts."""
+        return self.price, -self.arrival, self.transaction.body.signer, self.transaction.body.nonce
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -108,6 +121,12 @@ class _Queue:
     cost: int = 0
     waiting: dict[int, Entry] = field(default_factory=dict)
     costs: dict[int, int] = field(default_factory=dict)
+    parts: Counter[Space] = field(default_factory=Counter)
+
+    @property
+    def lowest(self) -> Space:
+        """The lowest part of a block that any of them is for."""
+        return min(space for space, count in self.parts.items() if count)
 
 
 class Mempool:
@@ -120,8 +139,9 @@ class Mempool:
         self._by_hash: dict[bytes, Entry] = {}
         self._bytes = 0
         self._arrivals = 0
-        # The last transaction of each account, cheapest first; stale ones are skipped.
-        self._tails: list[_Tail] = []
+        self._tails = Tails()
+        self._counts: Counter[Space] = Counter()
+        self._sizes: Counter[Space] = Counter()
 
     def __len__(self) -> int:
         return len(self._by_hash)
@@ -155,17 +175,19 @@ class Mempool:
                 needed=needed,
                 free=validity.free,
             )
-        entry = self._make_entry(transaction, validity, height)
+        is_over = queue.parts[validity.space] >= RESERVED_PER_ACCOUNT_MAX
+        entry = self._make_entry(transaction, validity, height, Space.COMMON if is_over else validity.space)
         self._make_room(entry, old)
         if old is not None:
             self._remove(old)
         self._insert(entry, cost, validity.expected_nonce)
 
-    def select(self, weight_max: int, bytes_max: int) -> Iterator[Transaction]:
-        """Transactions for a block of that room: best first, each account's in order of its nonces without a gap.
+    def select(self, rooms: Mapping[Space, Room]) -> Iterator[Transaction]:
+        """Transactions for a block of these rooms: best first, each account's in order of its nonces without a gap.
 
-        A transaction too large for any block of that room (a later vote made blocks smaller) is skipped with
-        its account's later ones. Ending the selection there would leave blocks empty until it ages out.
+        The first without room ends its part of the block and the lower ones. A transaction too large for any block (a
+        later vote made blocks smaller) is skipped with its account's later ones. Ending the selection there would leave
+        blocks empty until it ages out.
         """
         heap = [
             (first.rank, signer, queue.expected)
@@ -173,17 +195,21 @@ class Mempool:
             if (first := queue.waiting.get(queue.expected)) is not None
         ]
         heapq.heapify(heap)
-        weight = size_bytes = 0
+        weight = size_bytes = count = ended = 0
         while heap:
             _, signer, nonce = heapq.heappop(heap)
             waiting = self._queues[signer].waiting
             entry = waiting[nonce]
-            if entry.weight > weight_max or entry.size_bytes > bytes_max:
+            room = rooms[entry.space]
+            if entry.weight > room.weight or entry.size_bytes > room.bytes or entry.space < ended:
                 continue
-            weight += entry.weight
-            size_bytes += entry.size_bytes
-            if weight > weight_max or size_bytes > bytes_max:
-                return
+            is_full = weight + entry.weight > room.weight or size_bytes + entry.size_bytes > room.bytes
+            if is_full or count >= room.count:
+                ended = entry.space + 1
+                if ended > Space.DUTY:
+                    return
+                continue
+            weight, size_bytes, count = weight + entry.weight, size_bytes + entry.size_bytes, count + 1
             yield entry.transaction
             following = waiting.get(nonce + 1)
             if following is not None:
@@ -237,7 +263,7 @@ class Mempool:
                 expected=following,
             )
 
-    def _make_entry(self, transaction: Transaction, validity: TransactionValidity, height: int) -> Entry:
+    def _make_entry(self, transaction: Transaction, validity: TransactionValidity, height: int, space: Space) -> Entry:
         self._arrivals += 1
         return Entry(
             transaction=transaction,
@@ -249,20 +275,27 @@ class Mempool:
             added_height=height,
             expires_height=validity.expires_height,
             arrival=self._arrivals,
+            space=space,
         )
 
     def _make_room(self, entry: Entry, replaced: Entry | None) -> None:
         """Drop the cheapest until `entry` fits. Raises PoolFull, and drops nothing, when it would not pay more.
 
-        Only an account's last transaction may go, so that no remaining one waits for a dropped nonce; and none of the
+        What is within its share of the pool drops common ones at any price, and is dropped only for its like. Only the
+        last transaction of an account may go, so that no remaining one waits for a dropped nonce; and none of the
         newcomer's own account.
         """
         dropped: list[tuple[Entry, int, int]] = []
-        own: list[_Tail] = []
+        own: list[tuple[Space, Tail]] = []
         try:
             while self._is_over(entry, replaced):
-                worst = self._pop_tail(entry.transaction.body.signer, own)
-                if worst is None or worst.price >= entry.price:
+                is_due = entry.space != Space.COMMON and self._is_within_share(entry.space, entry.size_bytes)
+                worst = self._pop_tail(entry, own, (Space.COMMON,)) if is_due else None
+                if worst is None:
+                    is_due = False
+                    spaces = [one for one in Space if one == entry.space or not self._is_within_share(one, 0)]
+                    worst = self._pop_tail(entry, own, spaces)
+                if worst is None or (not is_due and worst.price >= entry.price):
                     if worst is not None:
                         self._push_tail(worst)
                     for one, cost, expected in reversed(dropped):
@@ -273,33 +306,45 @@ class Mempool:
                 dropped.append((worst, queue.costs[worst.transaction.body.nonce], queue.expected))
                 self._remove(worst)
         finally:
-            for tail in own:
-                heapq.heappush(self._tails, tail)
+            for space, tail in own:
+                self._tails.push(space, tail)
+
+    def _is_within_share(self, space: Space, more_bytes: int) -> bool:
+        """Whether a part's transactions are within what is kept for them. Nothing is kept for common ones."""
+        if space == Space.COMMON:
+            return False
+        count, size_bytes = self._counts[space], self._sizes[space] + more_bytes
+        return (
+            count * PERMILLE <= self._transactions_max * RESERVED_PERMILLE
+            and size_bytes * PERMILLE <= self._bytes_max * RESERVED_PERMILLE
+        )
 
     def _is_over(self, entry: Entry, replaced: Entry | None) -> bool:
         count = len(self._by_hash) + (0 if replaced else 1)
         size_bytes = self._bytes + entry.size_bytes - (replaced.size_bytes if replaced else 0)
         return count > self._transactions_max or size_bytes > self._bytes_max
 
-    def _pop_tail(self, own_signer: bytes, own: list[_Tail]) -> Entry | None:
-        """The cheapest transaction that may go; those of `own_signer` are set aside in `own`."""
-        while self._tails:
-            tail = heapq.heappop(self._tails)
-            _, negative_arrival, signer, nonce = tail
-            queue = self._queues.get(signer)
-            if queue is None or nonce != queue.tail or queue.waiting[nonce].arrival != -negative_arrival:
-                continue
-            if signer == own_signer:
-                own.append(tail)
-                continue
-            return queue.waiting[nonce]
+    def _pop_tail(self, newcomer: Entry, own: list[tuple[Space, Tail]], spaces: Iterable[Space]) -> Entry | None:
+        """The cheapest transaction of these parts that may go; those of the newcomer's account are set aside."""
+        while (found := self._tails.pop(spaces, self._is_last)) is not None:
+            _, (_, _, signer, nonce) = found
+            if signer != newcomer.transaction.body.signer:
+                return self._queues[signer].waiting[nonce]
+            own.append(found)
         return None
 
+    def _is_last(self, space: Space, tail: Tail) -> bool:
+        _, negative_arrival, signer, nonce = tail
+        queue = self._queues.get(signer)
+        if queue is None or nonce != queue.tail or space != queue.lowest:
+            return False
+        return queue.waiting[nonce].arrival == -negative_arrival
+
     def _push_tail(self, entry: Entry) -> None:
-        heapq.heappush(self._tails, _make_tail(entry))
-        if len(self._tails) > 2 * len(self._queues) + _STALE_TAILS_MAX:
-            self._tails = [_make_tail(queue.waiting[queue.tail]) for queue in self._queues.values()]
-            heapq.heapify(self._tails)
+        queue = self._queues[entry.transaction.body.signer]
+        self._tails.push(queue.lowest, entry.tail)
+        if self._tails.is_stale(len(self._queues)):
+            self._tails.renew((one.lowest, one.waiting[one.tail].tail) for one in self._queues.values())
 
     def _insert(self, entry: Entry, cost: int, expected: int) -> None:
         body = entry.transaction.body
@@ -309,10 +354,9 @@ class Mempool:
         queue.costs[body.nonce] = cost
         queue.cost += cost
         self._by_hash[entry.extrinsic] = entry
-        self._bytes += entry.size_bytes
-        if body.nonce >= queue.tail:
-            queue.tail = body.nonce
-            self._push_tail(entry)
+        self._count(queue, entry, 1)
+        queue.tail = max(queue.tail, body.nonce)
+        self._push_tail(queue.waiting[queue.tail])
 
     def _remove(self, entry: Entry) -> None:
         body = entry.transaction.body
@@ -321,14 +365,20 @@ class Mempool:
         del queue.waiting[body.nonce]
         queue.cost -= queue.costs.pop(body.nonce)
         del self._by_hash[entry.extrinsic]
-        self._bytes -= entry.size_bytes
+        before = queue.lowest
+        self._count(queue, entry, -1)
         if not queue.waiting:
             del self._queues[body.signer]
-        elif body.nonce == queue.tail:
+            return
+        is_last = body.nonce == queue.tail
+        if is_last:
             queue.tail = max(queue.waiting)
+        if is_last or queue.lowest != before:
             self._push_tail(queue.waiting[queue.tail])
 
-
-def _make_tail(entry: Entry) -> _Tail:
-    body = entry.transaction.body
-    return entry.price, -entry.arrival, body.signer, body.nonce
+    def _count(self, queue: _Queue, entry: Entry, change: int) -> None:
+        """Enter or leave the counts of a part."""
+        queue.parts[entry.space] += change
+        self._counts[entry.space] += change
+        self._sizes[entry.space] += change * entry.size_bytes
+        self._bytes += change * entry.size_bytes

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from consensus.runtime.balances.state import read_account
 from consensus.runtime.errors import BadSignature, InvalidTransaction
 from consensus.runtime.fees import compute_fee
+from consensus.runtime.system.space import Space, compute_room
 from consensus.runtime.system.state import read_params, read_weight_price
 from consensus.runtime.validity import SignatureCheck, TransactionValidity, find_birth_hash, validate_transaction
 from node.chain.mempool import AlreadyKnown, Mempool
@@ -90,7 +91,7 @@ class TransactionPool:
     def select(self) -> Iterator[Transaction]:
         """Candidates for the next block, best first, as many as fit."""
         params = read_params(self._store)
-        return self._mempool.select(params.block_weight_max, params.block_bytes_max)
+        return self._mempool.select({space: compute_room(params, space) for space in Space})
 
     def get_next_nonce(self, account: bytes) -> int:
         """The nonce for the account's next transaction, after those waiting here."""

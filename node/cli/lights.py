@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from consensus.light.attack import classify_attack, list_double_votes
+from consensus.light.attack import classify_attack, list_double_votes, list_evidence
 from consensus.light.errors import ForkDetected
 from consensus.light.verify import LightParams, Trusted, compute_trusting_period_ms, make_trusted, make_trusted_genesis
 from consensus.runtime.balances import state as balances
@@ -28,6 +28,7 @@ from node.cli.options import JsonOption
 from node.cli.running import run_until_signalled
 from node.client.rpc import open_rpc
 from node.light.client import Confirmed, NobodyConfirms, fetch_trusted, verify_with_witnesses, walk_back
+from node.light.errors import SourceLost
 from node.light.rpc_source import RpcSource
 from node.light.state_file import LightState, load_state, save_state
 from node.machine.files import write_synced
@@ -97,7 +98,9 @@ def light_command(
                 start = await _find_start(follower, trust, spec)
                 await _verify_all(follower, start, height, follow, as_json)
             except ForkDetected as error:
-                raise ForkFound(f"{error}; it is in {keep_evidence(error, follower.state)}") from error
+                path = keep_evidence(error, follower.state)
+                taken = await _hand_in(error, (follower.source, *follower.witnesses))
+                raise ForkFound(f"{error}; it is in {path}; nodes took {taken} offences of it for a block") from error
 
     trio.run(run_until_signalled, run)
 
@@ -218,6 +221,18 @@ async def _read_account(follower: _Follower, block: LightBlock, who: bytes) -> d
     account = Account(0, 0, 0) if value is None else decode(Account, value)
     address = encode_address(who, follower.prefix)
     return {"address": address, "exists": value is not None, **to_json(account, follower.prefix)}
+
+
+async def _hand_in(error: ForkDetected, sources: Sequence[RpcSource]) -> int:
+    """Hand the evidence to every node, each of which judges it by its own chain; how often one took some."""
+    taken = 0
+    for source in sources:
+        for evidence in list_evidence(error.attack):
+            try:
+                taken += await source.submit_evidence(evidence)
+            except SourceLost:
+                break
+    return taken
 
 
 def keep_evidence(error: ForkDetected, path: Path) -> Path:

@@ -105,6 +105,9 @@ def run_command(
         Sync, typer.Option(help="How a new node gets the chain: all its blocks, or a snapshot of its state.")
     ] = Sync.BLOCKS,
     trust: TrustOption = None,
+    trust_one_source: Annotated[
+        bool, typer.Option("--trust-one-source", help="With --sync snapshot: believe a single peer, unconfirmed.")
+    ] = False,
     verify: Annotated[bool, typer.Option(help="Do verification duty for the models in shard storage.")] = True,
     device: DeviceOption = "cpu",
     pruning: Annotated[
@@ -147,6 +150,7 @@ def run_command(
         relay_for=relay_for,
         by_snapshot=sync is Sync.SNAPSHOT,
         trusted_block=None if trust is None else parse_block_id(trust),
+        trust_one_source=trust_one_source,
     )
     check_listenable(rpc_host, rpc_port, "--rpc-host", "--rpc-port")
     from node.full.service import run_node  # with libp2p and LevelDB, which the other commands here do without

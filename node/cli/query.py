@@ -17,10 +17,11 @@ from node.cli import show_chain, show_records
 from node.cli.connect import DEFAULT_RPC, Connection, RpcOption, open_connection
 from node.cli.errors import CliError
 from node.cli.failing import answer_in_json
-from node.cli.keyring import ACCOUNT_HELP, KeysOption, find_account, parse_hash
+from node.cli.keyring import ACCOUNT_HELP, KeysOption, find_account, get_sessions_dir, parse_hash
 from node.cli.options import JsonOption
-from node.cli.read_request import collect_request, collect_session
+from node.cli.read_request import collect_request, collect_session, collect_stated
 from node.client.read_proof import read_proven
+from node.client.statement_files import find_stated
 from proto_specs.jsonform import to_json
 
 app = typer.Typer(no_args_is_help=True, help="Ask a node about the chain; check proofs of its state.")
@@ -133,14 +134,22 @@ def workers_command(
 def request_command(
     request: Annotated[str, typer.Argument(help="Request id, as `myelin infer` prints it.")],
     rpc: RpcOption = DEFAULT_RPC,
+    keys: KeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """A settled request: stages, draws, verdicts with their distance and threshold, and who was paid what."""
+    """A settled request: stages, draws, verdicts with their distance and threshold, and who was paid what.
+
+    One of a chat settles with others: then the statement is shown that an account of this machine keeps, and its part.
+    """
 
     async def read(node: Connection) -> dict[str, Any]:
         wanted = parse_hash(request)
         what = f"settled request 0x{wanted.hex()} (one still running is not on chain, an old one is forgotten)"
-        return _require(await collect_request(node, wanted), what)
+        found = await collect_request(node, wanted)
+        if found is None:
+            stated = await trio.to_thread.run_sync(find_stated, get_sessions_dir(keys), wanted)
+            found = None if stated is None else await collect_stated(node, stated)
+        return _require(found, what)
 
     _ask(rpc, as_json, read, show_records.show_request)
 

@@ -9,8 +9,10 @@ from consensus.runtime.inference.state import Challenge, Request, Reveal, Sessio
 from consensus.state.reader import StateReader
 from node.cli.connect import Connection
 from node.client.payment_rows import Row, collect_payments
+from node.client.statement_files import StatedRequest
 from proto_specs.jsonform import to_json
 from proto_specs.types.calls import Outcome
+from proto_specs.types.request import compute_stage_price
 from proto_specs.types.verdict import compute_challenge_id
 
 BLOCK_EVENTS = ("TipsPaid", "ValidatorRewarded")
@@ -41,6 +43,17 @@ async def collect_request(node: Connection, request_id: bytes) -> dict[str, Any]
         "payments": [_describe_row(one) for one in statement.rows],
         "slashes": [_describe_row(one) for one in statement.slashes],
     }
+
+
+async def collect_stated(node: Connection, stated: StatedRequest) -> dict[str, Any] | None:
+    """The statement that a request settled in, and its part of that; None when it is not on chain (any more)."""
+    found = await collect_request(node, stated.statement)
+    if found is None:
+        return None
+    leaf = stated.leaf
+    shares = [compute_stage_price(stage, leaf.billed_prompt, leaf.tokens) for stage in stated.told.path]
+    part = {"request": f"0x{leaf.request.hex()}", "sequence": leaf.sequence, "price": sum(shares)}
+    return {**found, "part": {**part, "prompt_tokens": leaf.billed_prompt, "tokens": leaf.tokens}}
 
 
 async def collect_session(node: Connection, session_id: bytes) -> dict[str, Any] | None:

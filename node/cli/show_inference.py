@@ -206,9 +206,7 @@ class InferenceScreen:
     def _show_draw(self, stage: int, challenge: Challenge) -> None:
         committee = ", ".join(self.name(one.verifier) for one in challenge.committee)
         who = self._operators.get(stage, f"stage {stage}")
-        what = (
-            f"window {challenge.window}" if challenge.point is None else f"position {challenge.point} of all requests"
-        )
+        what = f"window {challenge.window}" if challenge.point is None else f"point {challenge.point} of all requests"
         text = f"stage {stage} ({who}), {what}, by the beacon of block {challenge.drawn_height}"
         self._line("drawn", f"{text}; to be recomputed by {committee}")
 

@@ -151,7 +151,8 @@ def show_request(node: Connection, found: Json) -> None:
     prompt, tokens = found["prompt_tokens"], found["tokens"]
     print_pairs(
         [
-            ("request", found["request"]),
+            ("request" if found["requests"] is None else "statement", found["request"]),
+            *([("of it", _name_part(found["part"]))] if "part" in found else []),
             ("status", f"{found['status']}, settled in block {found['settled_height']}"),
             ("session", f"{found['session']}, sequence {found['sequence']}"),
             ("model", f"{found['model']} {found['model_name']}"),
@@ -170,6 +171,11 @@ def show_request(node: Connection, found: Json) -> None:
     _show_verdicts(node, found["stages"])
     _show_payments(node, "who got what", found["payments"])
     _show_payments(node, "who was slashed", found["slashes"])
+
+
+def _name_part(part: Json) -> str:
+    tokens = f"{part['prompt_tokens']} + {part['tokens']} tokens"
+    return f"request {part['request']}, sequence {part['sequence']}: {tokens}, {format_myl(part['price'])}"
 
 
 def _name_parts(found: Json) -> str:

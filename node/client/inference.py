@@ -28,7 +28,7 @@ from node.client.rpc_chain import RpcChain
 from node.client.session_files import SessionFiles
 from node.client.session_pool import ReportClosed, SessionPool, open_pool
 from node.client.statement_clerk import P2PSigners, StatementClerk
-from node.client.statement_files import StatementFiles
+from node.client.statement_files import DIRECTORY_SUFFIX, StatementFiles
 from node.client.transport import P2PTransport, RequestTransport
 from node.client.worker_memory import WorkerMemory
 from node.p2p.host import P2PHost
@@ -36,7 +36,6 @@ from proto_specs.types.probe import WorkerReport
 
 SETTLING_WAIT_S = 2.0
 REQUESTS_KEPT_MAX = 10_000
-STATEMENTS_SUFFIX = "-statements"
 
 logger = logging.getLogger("myelin.client")
 
@@ -172,7 +171,7 @@ async def open_inference(
     files = SessionFiles(base, chain.genesis, account.public_key)
     clerk: StatementClerk | None = None
     if batches is not None:
-        kept = await trio.to_thread.run_sync(StatementFiles, base / f"{files.directory.name}{STATEMENTS_SUFFIX}")
+        kept = await trio.to_thread.run_sync(StatementFiles, base / f"{files.directory.name}{DIRECTORY_SUFFIX}")
         clerk = StatementClerk(account, P2PSigners(host), kept, batches)
     failure: Exception | None = None
     async with AsyncExitStack() as stack:

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import trio
 
 from consensus.runtime.arithmetic import PERMILLE
-from consensus.runtime.inference import draws, queries
+from consensus.runtime.inference import benches, queries
 from consensus.runtime.inference.parameters import InferenceParams
 from consensus.runtime.inference.state import Request, Session, SessionStatus, Worker, WorkerStatus
 from consensus.state.reader import StateReader
@@ -165,8 +165,8 @@ class RpcChain:
         """See AdmissionView. Who verifies a model is read once in `SLOW_AGE_S`."""
         block = await self._get_block()
         if model not in block.verifiers:
-            block.verifiers[model] = await self.read(draws.list_eligible, model, set())
-        return draws.find_unjudgeable(block.params, block.verifiers[model], client, operators)
+            block.verifiers[model] = await self.read(benches.list_eligible, model, set())
+        return benches.find_unjudgeable(block.params, block.verifiers[model], client, operators)
 
     async def get_manifest(self, model: bytes) -> Manifest | None:
         """See ChainView."""

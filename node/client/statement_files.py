@@ -17,6 +17,7 @@ from proto_specs.types.statement import SignedStatement, Statement, compute_stat
 from proto_specs.types.sum_tree import RequestLeaf
 
 SUFFIX: Final = ".statement"
+DIRECTORY_SUFFIX: Final = "-statements"
 KEPT_S_MAX: Final = 7 * 24 * 3600.0
 """So long it is known here which statement a request is in."""
 FILE_BYTES_MAX: Final = 2 * limits.STATEMENT_PROPOSAL_BYTES_MAX
@@ -86,3 +87,12 @@ class StatementFiles:
     def _enter(self, statement: bytes, kept: FiledStatement) -> None:
         for leaf in kept.leaves:
             self._by_request[leaf.request] = StatedRequest(statement, kept.signed.statement, leaf)
+
+
+def find_stated(base: Path, request: bytes) -> StatedRequest | None:
+    """The statement that a request is in, of any account whose statements are kept under `base`."""
+    for directory in sorted(base.glob(f"*{DIRECTORY_SUFFIX}")):
+        found = StatementFiles(directory).find(request)
+        if found is not None:
+            return found
+    return None

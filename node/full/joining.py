@@ -13,7 +13,7 @@ from node.full.peering import make_peer_manager, open_book, serve_status
 from node.full.settings import NodeConfig
 from node.p2p.host import open_host
 from node.p2p.kademlia import PeerFinder
-from node.sync.join import P2PSnapshots, join_by_snapshot, make_join_trust
+from node.sync.join import SOURCES_MIN, P2PSnapshots, join_by_snapshot, make_join_trust
 from proto_specs.types.wire import Status
 
 logger = logging.getLogger("myelin.snapshot")
@@ -40,7 +40,7 @@ async def join(config: NodeConfig, genesis: Genesis, read_clock_ms: Callable[[],
                 network=P2PSnapshots(host, manager.penalise),
                 genesis=genesis,
                 database=config.paths.database,
-                trust=make_join_trust(config.spec, config.trusted_block),
+                trust=make_join_trust(config.spec, config.trusted_block, 1 if config.trust_one_source else SOURCES_MIN),
                 now_ms=read_clock_ms,
                 progress=report,
             )

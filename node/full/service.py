@@ -114,7 +114,13 @@ async def _run_parts(config: NodeConfig, genesis: Genesis, store: ChainStore, si
                 nursery.start_soon(admission.run)
                 nursery.start_soon(relay.run)
                 view = NodeView(
-                    config.spec, store, pool, _read_clock_ms, config.validator is not None, lambda: host.addresses
+                    config.spec,
+                    store,
+                    pool,
+                    _read_clock_ms,
+                    config.validator is not None,
+                    lambda: host.addresses,
+                    replica.report,
                 )
                 await nursery.start(serve_api, config.paths.socket, view, bus, admission)
                 for child in make_children(config):

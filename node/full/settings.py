@@ -87,7 +87,8 @@ class NodeConfig:
 
     `snapshot_interval` is in blocks; 0 makes none. `discover`: ask peers for peers, and answer them; `mdns`: find peers
     on the local network; `relays`: relays through which this node is reachable; `relay_for`: how many peers it relays.
-    `by_snapshot`: a node without a database joins by a snapshot, verified from `trusted_block`, or else from genesis.
+    `by_snapshot`: a node without a database joins by a snapshot, verified from `trusted_block`, or else from genesis,
+    by two peers at least, or by one if `trust_one_source`.
     """
 
     paths: NodePaths
@@ -110,3 +111,4 @@ class NodeConfig:
     relay_for: int = 0
     by_snapshot: bool = False
     trusted_block: tuple[int, bytes] | None = None
+    trust_one_source: bool = False

@@ -13,10 +13,10 @@ from node.client.rpc import RpcClient
 from node.client.rpc_errors import RpcError, RpcUnreachable
 from node.light.errors import SourceLost
 from node.local_api.wire.errors import STATE_UNAVAILABLE
-from proto_specs.codec import decode
+from proto_specs.codec import decode, encode
 from proto_specs.errors import DecodeError, MyelinError
 from proto_specs.hashing import HASH_BYTES
-from proto_specs.types.chain import Commit, Header, ValidatorSet
+from proto_specs.types.chain import Commit, Evidence, Header, ValidatorSet
 from proto_specs.types.gossip import LightBlock
 
 
@@ -64,6 +64,10 @@ class RpcSource:
             return Handover(decode(ValidatorSet, value or b""), proof)
         except DecodeError as error:
             raise SourceLost(f"{self.name}: its validators after block {height} are malformed: {error}") from error
+
+    async def submit_evidence(self, evidence: Evidence) -> bool:
+        """Whether it is new to the node and convicts somebody on its chain. Raises SourceLost."""
+        return await self._call("author_submitEvidence", f"0x{encode(evidence, Evidence).hex()}") is True
 
     async def get_proven(self, key: bytes, height: int) -> tuple[bytes | None, StateProof] | None:
         """The value under a key after a block, with its proof, unchecked; None when that state is not kept.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from consensus.bft.errors import EvidenceError
-from consensus.bft.evidence import get_accused, validate_double_signing
+from consensus.bft.evidence import get_accused, get_offence_height, validate_signatures
 from consensus.runtime.errors import BlockError
 from consensus.runtime.staking.slashing import validate_evidence
 from node.p2p.acceptance import Acceptance
@@ -31,12 +31,14 @@ class EvidencePool:
         if accused in self._waiting or len(self._waiting) >= WAITING_MAX:
             return Acceptance.IGNORE
         try:
-            validate_double_signing(evidence, self._store.genesis_hash)
+            validate_signatures(evidence, self._store.genesis_hash)
         except EvidenceError:
             return Acceptance.REJECT
         if not self._convicts(evidence, now_ms):
             return Acceptance.IGNORE
-        logger.warning("validator %s signed twice at height %d", accused.hex()[:12], evidence.first.height)
+        logger.warning(
+            "validator %s signed what it may not at height %d", accused.hex()[:12], get_offence_height(evidence)
+        )
         self._waiting[accused] = evidence
         return Acceptance.ACCEPT
 

@@ -32,6 +32,8 @@ from proto_specs.errors import MyelinError
 from proto_specs.types.chain import (
     DuplicateProposal,
     DuplicateVote,
+    Evidence,
+    FalseVote,
     Proposal,
     Vote,
     compute_block_hash,
@@ -113,10 +115,17 @@ class Replica:
                 if proposal is not None:
                     self._voting.receive(ProposalReceived(proposal))
                 return verdict
-            case DuplicateVote() | DuplicateProposal():
+            case DuplicateVote() | DuplicateProposal() | FalseVote():
                 return self._evidence.add(message, self._world.read_clock_ms())
             case TransactionBatch():
                 return self._parts.on_transactions(peer, message)
+
+    def report(self, evidence: Evidence) -> bool:
+        """Keep somebody's evidence for a block and pass it on; whether it is new and convicts."""
+        verdict = self._evidence.add(evidence, self._world.read_clock_ms())
+        if verdict is Acceptance.ACCEPT:
+            self._world.publish(evidence)
+        return verdict is Acceptance.ACCEPT
 
     def answer(self, peer: str, request: Request) -> Response:
         """Serve a peer's request. Raises ProtocolError to refuse it."""

@@ -48,7 +48,7 @@ class SnapshotChunk:
 @record
 class SnapshotManifest:
     """The block of a snapshot, and the hash of every chunk. `deciders` is the set that decided the header's block;
-    `priorities` are the proposer priorities of the next height, which no header commits to.
+    `priorities` are the proposer priorities of the next height, as the state has them.
     """
 
     format: U32

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from consensus.bft.commit import verify_commit
 from consensus.bft.errors import CommitError
-from consensus.bft.proposer import ProposerRotation
-from consensus.runtime.staking.state import read_validators
+from consensus.runtime.staking.state import read_priorities, read_validators
 from consensus.runtime.system.state import beacon as state_beacon
 from consensus.state.build import build_tree
 from genesis.builder import Genesis
@@ -27,7 +26,6 @@ from node.store.records import Head, encode_height
 from node.store.snapshot_format import Progress, SnapshotError, SnapshotManifest, load_chunk, load_manifest
 from node.store.views import StateView
 from proto_specs.codec import encode
-from proto_specs.errors import DecodeError
 from proto_specs.types.chain import compute_block_hash, compute_validators_hash
 
 _BATCH_PAGES = 2_000
@@ -135,12 +133,10 @@ def _write_tree(sorter: LeafSorter, target: Database) -> bytes:
 
 
 def _make_head(manifest: SnapshotManifest, block_hash: bytes, state: StateView) -> Head:
-    """The head, from the header and the verified state; only the priorities are unverified. Raises SnapshotError."""
+    """The head, from the header and the verified state. Raises SnapshotError."""
     validators = read_validators(state)
-    try:
-        ProposerRotation.decode(validators, manifest.priorities)
-    except DecodeError as error:
-        raise SnapshotError(f"the proposer priorities do not fit the validators: {error}") from error
+    if manifest.priorities != read_priorities(state):
+        raise SnapshotError("the proposer priorities are not those of the state")
     return Head(
         height=manifest.header.height,
         block_hash=block_hash,

@@ -30,7 +30,7 @@ from node.p2p.request import request
 from node.store.records import Head
 from node.store.snapshot_format import Progress, SnapshotError, SnapshotManifest, hash_chunk
 from node.store.snapshot_import import import_snapshot
-from node.sync.errors import JoinFailed
+from node.sync.errors import JoinFailed, TooFewSources
 from node.sync.offers import Candidate, choose_candidate
 from node.sync.partial import PartialSnapshot, compute_manifest_hash
 from node.transfer.download import Download, Fetch
@@ -54,6 +54,8 @@ from proto_specs.types.snapshot_wire import (
 OFFERS_TIMEOUT_S = 5.0
 PART_TIMEOUT_S = 20.0
 ROUND_PAUSE_S = 1.0
+SOURCES_MIN = 2
+"""Peers that have to show the same block, where the operator does not say that one is enough."""
 ANSWER_BYTES_MAX = limits.SNAPSHOT_PART_BYTES_MAX + limits.KIB
 
 logger = logging.getLogger("myelin.snapshot")
@@ -111,16 +113,20 @@ class P2PSnapshots:
 class JoinTrust:
     """What the joining node trusts: genesis, or the block (height, hash) that its operator names, and for how long.
 
-    It verifies a snapshot of an earlier block than that one back along parent hashes.
+    It verifies a snapshot of an earlier block than that one back along parent hashes: that block binds it. For a later
+    one `sources_min` peers have to show the same block: one alone may be all that its attacker lets it see.
     """
 
     trusting_period_ms: int
     named: tuple[int, bytes] | None = None
+    sources_min: int = SOURCES_MIN
 
 
-def make_join_trust(spec: ChainSpec, named: tuple[int, bytes] | None = None) -> JoinTrust:
+def make_join_trust(
+    spec: ChainSpec, named: tuple[int, bytes] | None = None, sources_min: int = SOURCES_MIN
+) -> JoinTrust:
     """With the trusting period that the spec's parameters give (light.md)."""
-    return JoinTrust(compute_trusting_period_ms(spec.params.staking, spec.block_interval_ms), named)
+    return JoinTrust(compute_trusting_period_ms(spec.params.staking, spec.block_interval_ms), named, sources_min)
 
 
 @dataclass(slots=True)
@@ -129,7 +135,7 @@ class _Joining:
     genesis: Genesis
     partial: PartialSnapshot
     params: LightParams
-    named: tuple[int, bytes] | None
+    trust: JoinTrust
     now_ms: ReadClock
     progress: Progress
     refused: set[bytes] = field(default_factory=set)
@@ -170,7 +176,7 @@ async def join_by_snapshot(
         raise SnapshotError(f"{database} exists: a snapshot is imported into an empty directory only")
     partial = PartialSnapshot(database.with_name(database.name + ".download"))
     params = LightParams(genesis.hash, trust.trusting_period_ms)
-    joining = _Joining(network, genesis, partial, params, trust.named, now_ms, progress)
+    joining = _Joining(network, genesis, partial, params, trust, now_ms, progress)
     said = ""
     with trio.move_on_after(timeout_s):
         while True:
@@ -199,7 +205,7 @@ async def _try_best(joining: _Joining, database: Path) -> Head | None:
         raise
     except TrustExpired as error:  # waiting makes it no younger
         raise JoinFailed(f"{error} (--trust HEIGHT:HASH)") from error
-    except (LightError, SourceLost) as error:
+    except (LightError, SourceLost, TooFewSources) as error:
         joining.reason = f"block {candidate.offer.height} is not verified: {error}"
         return None
     if compute_block_hash(block.header) != candidate.offer.block_hash:
@@ -245,7 +251,7 @@ async def _collect_offers(joining: _Joining) -> dict[str, tuple[SnapshotOffer, .
 
 
 async def _verify_block(joining: _Joining, candidate: Candidate) -> LightBlock:
-    """The chain's block of that height, as a light client finds it. Raises LightError, SourceLost."""
+    """The chain's block of that height, as a light client finds it. Raises LightError, SourceLost, TooFewSources."""
     params, height = joining.params, candidate.offer.height
     peers = [*candidate.peers, *(one for one in joining.network.list_peers() if one not in candidate.peers)]
     sources = [joining.network.make_source(one) for one in peers if one not in joining.ignored]
@@ -259,8 +265,10 @@ async def _verify_block(joining: _Joining, candidate: Candidate) -> LightBlock:
             found = await verify_with_witnesses(
                 start, height, source, others, params, joining.now_ms, needs_witness=False
             )
+            if 1 + len(found.agreeing) < joining.trust.sources_min:
+                raise TooFewSources(height, [source.name, *found.agreeing])
             return found.block
-        except ForkDetected:
+        except (ForkDetected, TooFewSources):
             raise
         except LightBlockInvalid as error:
             joining.blame(source.name, f"a light block that is none: {error}")
@@ -272,8 +280,8 @@ async def _verify_block(joining: _Joining, candidate: Candidate) -> LightBlock:
 
 async def _find_start(joining: _Joining, source: LightSource) -> Trusted:
     """Genesis, or the operator's block as the source has it. Raises LightError, SourceLost."""
-    if joining.named is not None:
-        return await fetch_trusted(*joining.named, source, joining.genesis.hash)
+    if joining.trust.named is not None:
+        return await fetch_trusted(*joining.trust.named, source, joining.genesis.hash)
     spec = joining.genesis.spec
     return make_trusted_genesis(joining.genesis.hash, spec.genesis_time_ms, joining.genesis.validators)
 

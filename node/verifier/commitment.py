@@ -74,7 +74,8 @@ async def read_commitment(chain: CommitmentChain, challenge: Challenge) -> Commi
         return None
     committed = request.stages[challenge.stage]
     ends = (committed.input_root, committed.output_root)
-    roots = StageRoots(challenge.request, challenge.stage, committed.windows, committed.positions, *ends)
+    windows = committed.windows if request.requests is None else 0
+    roots = StageRoots(challenge.request, challenge.stage, windows, committed.positions, *ends)
     statement: CommittedStatement | None = None
     if request.requests is not None:
         statement = CommittedStatement(

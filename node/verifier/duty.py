@@ -26,6 +26,7 @@ from node.verifier.commitment import Commitment, make_opening_request, read_comm
 from node.verifier.fetch_budget import FetchBudget
 from node.verifier.judge import INCONCLUSIVE, UNAVAILABLE, Judge, Judgement
 from node.verifier.submissions import SubmissionChain, VerdictSubmissions
+from node.verifier.turns import JudgingTurns
 from node.verifier.verdicts import VerdictStore, bind_verdict, make_reveal
 from proto_specs.codec import decode, encode
 from proto_specs.errors import ProtocolError
@@ -119,7 +120,7 @@ class VerificationDuty:
         """Verdicts of this process, which may be those that the disk did not take."""
         self._height = 0
         self._budget = FetchBudget()
-        self._judging = trio.CapacityLimiter(1)
+        self._turns = JudgingTurns()
 
     async def run(self) -> None:
         """Do the duty until cancelled. While the node is unreachable it waits; nothing but a cancellation ends it."""
@@ -323,14 +324,19 @@ class VerificationDuty:
         seed = compute_fingerprint_seed(challenge.beacon, one.challenge_id)
         given = challenge.model, manifest, seed
         if isinstance(opening, AuditAnswer):
+            layers = opening.start, opening.end
             judge = partial(self._judge.judge_audit, opening, *given)
         else:
             stage = opening.order.path[challenge.stage]
-            judge = partial(self._judge.judge, opening, *given[:2], (stage.start, stage.end), seed)
-        # A thread that takes too long is left alone, and nothing else is judged before it is done.
-        return await trio.to_thread.run_sync(  # type: ignore[call-arg]  # the stubs are older than trio
-            judge, limiter=self._judging, abandon_on_cancel=True
-        )
+            layers = stage.start, stage.end
+            judge = partial(self._judge.judge, opening, *given[:2], layers, seed)
+        await self._turns.wait(one.is_audit, challenge.commit_deadline, (challenge.model, *layers))
+        try:  # a thread that takes too long is left alone, and nothing else is judged before it is done
+            return await trio.to_thread.run_sync(  # type: ignore[call-arg]  # the stubs are older than trio
+                judge, limiter=self._turns.limiter, abandon_on_cancel=True
+            )
+        finally:
+            self._turns.note_done()
 
     async def _fetch(
         self,

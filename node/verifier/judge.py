@@ -56,6 +56,7 @@ class Judge:
         self._device = device
         self._choosers: tuple[bytes, ChooserSource] | None = None
         self._loaded: tuple[tuple[bytes, int, int], ShardSession] | None = None
+        self._verified: set[tuple[bytes, int, int]] = set()
 
     def require(self, model: bytes) -> None:
         """Raises ModelError, with the reason, where no shard of a stored model could be judged here."""
@@ -124,7 +125,9 @@ class Judge:
         key = (model, start, end)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # its memory is free before the next one is loaded
-            self._loaded = key, load_session(self._store, model, start, end, 1, True, self._device)
+            is_new = key not in self._verified  # hashing takes as long as loading: once in a process
+            self._loaded = key, load_session(self._store, model, start, end, 1, is_new, self._device)
+            self._verified.add(key)
         return self._loaded[1]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trio
 
-from consensus.runtime.inference import draws, queries
+from consensus.runtime.inference import benches, queries
 from consensus.runtime.inference.state import Challenge, Request, WorkerStatus
 from consensus.state.reader import StateReader
 from inference.engine.device import CPU, Device
@@ -129,7 +129,7 @@ def is_report_due(state: StateReader, worker: bytes, account: bytes, height: int
     found = queries.read_worker(state, worker)
     if found is None or found.status != WorkerStatus.ACTIVE:
         return False
-    if all(one.operator != account for one in draws.list_eligible(state, found.model, {found.operator})):
+    if all(one.operator != account for one in benches.list_eligible(state, found.model, {found.operator})):
         return False
     until = queries.list_absence_reports(state, worker).get(account, 0)
     return 2 * (until - height) < queries.read_params(state).absence_blocks

@@ -31,7 +31,7 @@ from proto_specs.types.manifest import Manifest, WireDtype
 logger = logging.getLogger("myelin.worker")
 
 SUFFIX: Final = ".audit"
-POLL_S: Final = 2.0
+POLL_S: Final = 1.0
 
 
 class AsideComputing(Protocol):

@@ -131,13 +131,7 @@ async def run_worker(
     layers = (config.start, config.end)
     logger.info("loading layers %d to %d of %s on %s", config.start, config.end - 1, manifest.name, config.device)
     session = await trio.to_thread.run_sync(load, store, config.model, *layers, config.threads, config.device)
-    distance = await trio.to_thread.run_sync(check_golden, session, store, config.model)
-    if distance is None:
-        logger.warning("%s has no golden windows: whether this machine computes it right is not known", manifest.name)
-    else:
-        logger.info(
-            "golden windows of the layers: %.1e off, %.1e allowed", distance / PPB, manifest.profile.golden_ppb / PPB
-        )
+    await tell_golden(session, store, config.model, manifest)
     drafts = await load_drafts(config, store, manifest, load)
     archive = DiskRequestArchive(config.directory, account, config.statement_wait_s)
     archive.join_left(config.worker_key)
@@ -177,6 +171,17 @@ async def run_worker(
             nursery.cancel_scope.cancel()
     if watch.replaced_by is not None:
         raise WorkerReplaced(entry.worker, watch.replaced_by)
+
+
+async def tell_golden(session: ShardSession, store: ShardStore, model: bytes, manifest: Manifest) -> None:
+    """Log how well this machine computes the layers. Raises EngineError when it does not."""
+    distance = await trio.to_thread.run_sync(check_golden, session, store, model)
+    if distance is None:
+        logger.warning("%s has no golden windows: whether this machine computes it right is not known", manifest.name)
+    else:
+        logger.info(
+            "golden windows of the layers: %.1e off, %.1e allowed", distance / PPB, manifest.profile.golden_ppb / PPB
+        )
 
 
 def require_draft_model(config: WorkerConfig, store: ShardStore, target: Manifest) -> None:

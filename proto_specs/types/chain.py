@@ -124,9 +124,6 @@ class DuplicateProposal:
     second: ProposalHead
 
 
-Evidence = DuplicateVote | DuplicateProposal
-
-
 @record
 class Header:
     """A block's header; its hash commits to the rest of the block. `state_root` is the state AFTER this block."""
@@ -141,6 +138,17 @@ class Header:
     body_root: Hash32
     state_root: Hash32
     receipts_root: Hash32
+
+
+@variant(3)
+class FalseVote:
+    """Evidence: a precommit for a header that contradicts what its parent alone determines (consensus.md)."""
+
+    vote: Vote
+    header: Header
+
+
+Evidence = DuplicateVote | DuplicateProposal | FalseVote
 
 
 @record

@@ -20,7 +20,7 @@ from consensus.runtime.inference.events import (
 from consensus.runtime.staking import state as staking
 from consensus.runtime.system import space
 from genesis.dev import get_dev_identity
-from proto_specs.codec import U64, encode
+from proto_specs.codec import encode
 from proto_specs.types import calls
 from proto_specs.types.calls import Outcome
 from proto_specs.types.common import NMYL_PER_MYL
@@ -136,7 +136,7 @@ def test_deadlines_do_not_run_while_blocks_are_full() -> None:
 
 def encode_count(blocks: int) -> bytes:
     """The stored form of the count of full blocks."""
-    return encode(blocks, U64)
+    return encode(space.Paused(blocks, blocks))
 
 
 def test_the_settler_pays_for_what_nobody_can_judge_and_nobody_loses_by_a_pass() -> None:

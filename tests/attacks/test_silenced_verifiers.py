@@ -7,7 +7,7 @@ from pathlib import Path as FilePath
 import pytest
 import trio
 
-from node.verifier import fetch_budget
+from node.verifier import duty, fetch_budget
 from node.verifier.commitment import Commitment
 from node.verifier.duty import VerificationDuty
 from node.verifier.fetch_budget import FetchBudget
@@ -64,6 +64,7 @@ async def test_with_sixteen_at_once_most_would_not_be_asked(
     """As it was: an honest worker behind 512 silent ones is never reached."""
     monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
     monkeypatch.setattr(fetch_budget, "SUSPECT_SHARE", 1)
+    monkeypatch.setattr(duty, "OPENING_TIMEOUT_S", 15.0)
     world.duty._budget = FetchBudget(16 << 20)  # noqa: SLF001
     monkeypatch.setattr(Commitment, "compute_bytes_max", lambda *_: 1 << 20)
     draw_of_others(world, HANGING)

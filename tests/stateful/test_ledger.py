@@ -258,7 +258,9 @@ def build_spec() -> ChainSpec:
         spec,
         params=replace(
             params,
-            system=replace(params.system, block_weight_max=1_600, weight_price_change_denominator=8),
+            system=replace(
+                params.system, block_weight_max=1_600, weight_price_change_denominator=8, reserved_permille=0
+            ),
             staking=replace(
                 params.staking, emission_per_epoch=0, unbonding_blocks=6, evidence_blocks=3, epoch_blocks=3
             ),

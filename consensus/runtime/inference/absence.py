@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import draws, roster
+from consensus.runtime.inference import benches, roster
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.absence_events import WorkerAbsent, WorkerReported, WorkerReturned
 from consensus.runtime.inference.errors import NotEligible, NotOperator, UnknownWorker, WorkerNotActive
@@ -37,7 +37,7 @@ def report_absent(env: Environment, signer: bytes, call: ReportAbsent) -> None:
         raise UnknownWorker(f"no worker {key.hex()}")
     if worker.status != WorkerStatus.ACTIVE:
         raise WorkerNotActive(f"the worker is {WorkerStatus(worker.status).name}")
-    eligible = draws.list_eligible(state, worker.model, {worker.operator})
+    eligible = benches.list_eligible(state, worker.model, {worker.operator})
     powers = {member.operator: member.power for member in eligible}
     if signer not in powers:
         raise NotEligible("only an elected verifier of its model, and not its operator, reports a worker")

@@ -6,18 +6,21 @@ any challenge. A passed audit mints the worker's part, and its committee shares 
 minted. Only audited workers earn: each worker's expected share, without a walk over all workers.
 
 Incentives: a worker without capacity fails and its score falls. A second key that splits a bond has no more weight
-than one key with the whole bond. A worker that joins after an epoch's end cannot move the draw: its range is fixed.
+than one key with the whole bond, as long as the whole is not above what its layers account for: one machine can answer
+for several keys, so `capacity_bond_per_layer` belongs above what workers bond. A worker that joins after an epoch's end
+cannot move the draw: its range is fixed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from consensus.runtime.arithmetic import PERMILLE, compute_equal_shares, compute_permille, compute_shares
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import read_issuance
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import draws, roster, seats
+from consensus.runtime.inference import benches, draws, roster, seats, worker_rewards
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.events import AuditDrawn, AuditScored, CommitteeEmpty, VerifierPaid
 from consensus.runtime.inference.parameters import InferenceParams
@@ -55,18 +58,18 @@ def draw_audits(env: Environment, plan_id: bytes) -> None:
     drawn: list[tuple[bytes, Worker, list[Validator]]] = []
     for key in list_drawn(env, plan, params.audits_per_epoch):
         worker = inference.workers.read(state, key)
-        assert worker is not None, "workers are never deleted"
+        assert worker is not None, "a worker outlives what is open of it"
         if worker.status != WorkerStatus.ACTIVE or env.block.height < inference.read_jail(state, worker.operator):
             continue
         if worker.active_since > env.block.height - DRAW_DELAY_BLOCKS:
             continue  # it came after the epoch's end and took over the number of a worker that left
-        registered = draws.list_eligible(state, worker.model, set())
-        eligible = seats.keep_free(state, draws.list_bench(params, registered, {worker.operator}))
+        registered = benches.list_eligible(state, worker.model, set())
+        eligible = seats.keep_free(state, benches.list_bench(params, registered, {worker.operator}))
         if eligible:
             drawn.append((key, worker, eligible))
         else:
             env.emit(CommitteeEmpty(plan_id, 0, key))
-    rewards = compute_shares(plan.for_workers, [compute_capacity(params, worker) for _, worker, _ in drawn])
+    rewards = compute_rewards(params, plan.for_workers, [worker for _, worker, _ in drawn])
     bounties = compute_equal_shares(plan.for_verifiers, len(drawn)) if drawn else []
     for (key, worker, eligible), reward, bounty in zip(drawn, rewards, bounties, strict=True):
         _open_audit(env, Audit(key, plan.epoch, reward, bounty), worker, eligible)
@@ -88,6 +91,17 @@ def compute_numbers(beacon: bytes, workers: int, count: int) -> list[int]:
         int.from_bytes(hash_tagged(Tag.DRAW, beacon + b"audit" + bytes([index])), "big") % workers
         for index in range(count)
     ]
+
+
+def compute_rewards(params: InferenceParams, total: int, workers: Sequence[Worker]) -> list[int]:
+    """What audited workers get at a full score: by their capacity's part of what their layers account for in all.
+
+    What their bonds lack of that is one more claimant, whose share is not minted. So a reward grows with the worker's
+    own bond alone, and a bond that is split over keys earns no more than in one piece.
+    """
+    weights = [compute_capacity(params, worker) for worker in workers]
+    whole = sum(params.capacity_bond_per_layer * (worker.end - worker.start) for worker in workers)
+    return compute_shares(total, [*weights, whole - sum(weights)])[:-1]
 
 
 def compute_capacity(params: InferenceParams, worker: Worker) -> int:
@@ -116,7 +130,7 @@ def resolve(env: Environment, audit_id: bytes, audit: Audit, outcome: Outcome, c
     """Move the score, mint the reward, schedule deletion. A failed audit costs no bond, since it harmed no client."""
     state, params = env.state, inference.params.read(env.state)
     worker = inference.workers.read(state, audit.worker)
-    assert worker is not None, "workers are never deleted"
+    assert worker is not None, "a worker outlives what is open of it"
     inference.open_audits.remove(state, audit.worker, audit_id)
     score = inference.scores.read(state, audit.worker) or 0
     reward = 0
@@ -124,7 +138,8 @@ def resolve(env: Environment, audit_id: bytes, audit: Audit, outcome: Outcome, c
         score = compute_score(score, params.audit_score_step_permille, is_passed=outcome == Outcome.PASS)
         inference.scores.write(state, audit.worker, score)
     if outcome == Outcome.PASS:
-        reward = _mint(env, worker.operator, compute_permille(audit.reward, score))
+        amount = compute_permille(audit.reward, score)
+        reward = worker_rewards.mint_for_worker(env, worker.operator, worker.bond, amount)
         inference.workers.write(state, audit.worker, replace(worker, earned=worker.earned + reward))
     if carriers:
         for verifier, amount in zip(carriers, compute_equal_shares(audit.bounty, len(carriers)), strict=True):
@@ -141,7 +156,7 @@ def forget(env: Environment, audit_id: bytes) -> None:
 
 def _mint(env: Environment, who: bytes, amount: int) -> int:
     """Mint within the cap on issuance; returns the nmyl."""
-    minted = min(amount, max(staking.read_params(env.state).issuance_max - read_issuance(env.state), 0))
+    minted = worker_rewards.compute_mintable(env, amount)
     ledger.mint(env.state, who, minted)
     return minted
 

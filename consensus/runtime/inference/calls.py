@@ -7,7 +7,7 @@ from dataclasses import replace
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import HoldReason
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import absence, asks, roster
+from consensus.runtime.inference import absence, asks, oblivion, roster
 from consensus.runtime.inference import committee_state as committees
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.committee_events import VerifierLeaving, VerifierLeft
@@ -168,7 +168,7 @@ def register_verifier(env: Environment, signer: bytes, call: RegisterVerifier) -
     if inference.verifiers.contains(env.state, call.model, signer) and not is_leaving:
         raise AlreadyVerifier("registered for this model already")
     committees.leaving_verifiers.delete(env.state, call.model, signer)
-    inference.verifiers.add(env.state, call.model, signer)
+    oblivion.add_verifier(env, call.model, signer)
     env.emit(VerifierRegistered(call.model, signer))
 
 
@@ -192,7 +192,7 @@ def finish_leaving(env: Environment, model: bytes) -> None:
     for (_, who), height in list(committees.leaving_verifiers.iterate(env.state, model)):
         if height <= env.block.height:
             committees.leaving_verifiers.delete(env.state, model, who)
-            inference.verifiers.remove(env.state, model, who)
+            oblivion.remove_verifier(env, model, who)
             env.emit(VerifierLeft(model, who))
 
 

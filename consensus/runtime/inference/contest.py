@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from consensus.runtime.context import Environment
+from consensus.runtime.inference import benches, draws, payments, seats
 from consensus.runtime.inference import committee_state as committees
-from consensus.runtime.inference import draws, payments, seats
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.committee_events import DrawPostponed
 from consensus.runtime.inference.events import ChallengeContested
@@ -96,7 +96,17 @@ def draw_round(env: Environment, challenge_id: bytes) -> bool:
     sitting = tuple(replace(one, stake=0) if one.verifier in replaced else one for one in challenge.committee)
     for member in joined:
         seats.take(state, member.verifier, challenge_id)
-    drawn = replace(challenge, beacon=env.block.beacon, committee=(*sitting, *joined))
+    # Work that was due may be done later (deadlines.py): the new members have all their time from now on.
+    commit_deadline = env.block.height + params.commit_blocks
+    drawn = replace(
+        challenge,
+        beacon=env.block.beacon,
+        drawn_height=env.block.height,
+        commit_deadline=commit_deadline,
+        reveal_deadline=commit_deadline + params.reveal_blocks,
+        committee=(*sitting, *joined),
+        paused=read_paused(state),
+    )
     inference.challenges.write(state, challenge_id, drawn)
     inference.due.add(state, drawn.reveal_deadline, DueKind.REVEAL, challenge_id)
     env.emit(
@@ -163,6 +173,6 @@ def _list_fresh(env: Environment, challenge: Challenge) -> list[Validator]:
     """Who may judge the stage and has not sat in any round."""
     request = payments.read_request(env, challenge.request)
     operators = [stage.operator for stage in request.stages]
-    taken = draws.list_parties(request.client, operators, challenge.stage)
+    taken = benches.list_parties(request.client, operators, challenge.stage)
     taken |= {member.verifier for member in challenge.committee}
-    return draws.list_eligible(env.state, challenge.model, taken)
+    return benches.list_eligible(env.state, challenge.model, taken)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from consensus.runtime.arithmetic import PERMILLE, PPM
+from consensus.runtime.arithmetic import PPM
 from consensus.runtime.context import Environment
+from consensus.runtime.inference import benches, bias, payments, seats
 from consensus.runtime.inference import committee_state as committees
-from consensus.runtime.inference import payments, seats
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.committee_events import DrawPostponed
 from consensus.runtime.inference.committee_state import PostponedDraw
-from consensus.runtime.inference.errors import CommitteeTooSmall
 from consensus.runtime.inference.events import ChallengeDrawn, CommitteeEmpty
-from consensus.runtime.inference.parameters import InferenceParams
 from consensus.runtime.inference.state import (
     Challenge,
     CommitteeMember,
@@ -23,9 +21,7 @@ from consensus.runtime.inference.state import (
     RequestStage,
     StageStatus,
 )
-from consensus.runtime.staking.state import read_validators
 from consensus.runtime.system.space import read_paused
-from consensus.state.reader import StateReader
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.types.chain import Validator
 from proto_specs.types.verdict import compute_challenge_id
@@ -38,15 +34,18 @@ def draw_request(env: Environment, request_id: bytes) -> None:
     for index, stage in enumerate(request.stages):
         if stage.status != StageStatus.AWAITING_DRAW:
             continue
+        drawn = replace(stage, challenge_ppm=bias.read_drawn_ppm(env.state, stage))
         if request.requests is None:
             windows = range(request.first_window, stage.windows)
-            place = compute_draw(env.block.beacon, request_id, index, stage.challenge_ppm, windows)
+            place = compute_draw(env.block.beacon, request_id, index, drawn.challenge_ppm, windows)
         else:
-            place = compute_point(env.block.beacon, request_id, index, stage, request)
+            place = compute_point(env.block.beacon, request_id, index, drawn, request)
         if place is None:
             payments.pay_stage(env, request_id, index, None, ())
-        else:
-            _seat_stage(env, request_id, index, place, 0)
+            continue
+        if drawn != stage:
+            _write_stage(env, request_id, index, drawn)
+        _seat_stage(env, request_id, index, place, 0)
 
 
 def draw_postponed(env: Environment, challenge_id: bytes) -> None:
@@ -91,57 +90,6 @@ def _draw(beacon: bytes, request_id: bytes, stage: int, challenge_ppm: int) -> b
     """16 bytes to choose a place by, when the stage is challenged."""
     drawn = hash_tagged(Tag.DRAW, beacon + request_id + bytes([stage]))
     return drawn[8:24] if int.from_bytes(drawn[:8], "big") * PPM < challenge_ppm << 64 else None
-
-
-def check_committees(env: Environment, model: bytes, client: bytes, operators: Sequence[bytes]) -> None:
-    """Raises CommitteeTooSmall when a path of these operators leaves too few to judge one of its stages."""
-    params, registered = inference.params.read(env.state), list_eligible(env.state, model, set())
-    index = find_unjudgeable(params, registered, client, operators)
-    if index is not None:
-        raise CommitteeTooSmall(f"stage {index}: client and neighbours are too many of those who could judge it")
-
-
-def find_unjudgeable(
-    params: InferenceParams, registered: Sequence[Validator], client: bytes, operators: Sequence[bytes]
-) -> int | None:
-    """The first stage of a path of these operators that too few of the model's verifiers are left to judge; else None.
-
-    Workers ask before they serve: such a path does not settle.
-    """
-    for index in range(len(operators)):
-        if not list_bench(params, registered, list_parties(client, operators, index)):
-            return index
-    return None
-
-
-def list_parties(client: bytes, operators: Sequence[bytes], index: int) -> set[bytes]:
-    """Who has a part in a stage: the client, its operator, and the operators of its neighbours on the path.
-
-    Nobody else is excluded from judging it: whoever chooses a path would choose its judges.
-    """
-    return {client, *operators[max(index - 1, 0) : index + 2]}
-
-
-def list_bench(params: InferenceParams, registered: Sequence[Validator], parties: set[bytes]) -> list[Validator]:
-    """Of all who verify a model those who may judge, in the same order; empty when they are less than the least."""
-    bench = [member for member in registered if member.operator not in parties]
-    return bench if is_enough(params, bench, registered) else []
-
-
-def is_enough(params: InferenceParams, bench: Sequence[Validator], registered: Sequence[Validator]) -> bool:
-    """Whether these suffice for any outcome, in number and in the share of the stake of all who could be drawn."""
-    stake, total = sum(one.power for one in bench), sum(one.power for one in registered)
-    return len(bench) >= params.committee_members_min and stake * PERMILLE >= total * params.committee_stake_permille
-
-
-def list_eligible(state: StateReader, model: bytes, parties: set[bytes]) -> list[Validator]:
-    """Elected validators who verify the model and are none of the parties, in the order of the set."""
-    verifiers = {operator for _, operator in inference.verifiers.iterate(state, model)}
-    return [
-        member
-        for member in read_validators(state).members
-        if member.operator in verifiers and member.operator not in parties
-    ]
 
 
 def compute_committee(beacon: bytes, challenge: bytes, eligible: Sequence[Validator], size: int) -> list[Validator]:
@@ -223,11 +171,11 @@ def drop_challenge(env: Environment, challenge_id: bytes) -> None:
 def _seat_stage(env: Environment, request_id: bytes, index: int, place: int, tries: int) -> None:
     """Challenge a drawn stage, or wait for free seats, or refund it where nobody can judge it. It is never paid so."""
     state, request = env.state, payments.read_request(env, request_id)
-    parties = list_parties(request.client, [stage.operator for stage in request.stages], index)
-    params, registered = inference.params.read(state), list_eligible(state, request.model, set())
-    bench = list_bench(params, registered, parties)
+    parties = benches.list_parties(request.client, [stage.operator for stage in request.stages], index)
+    params, registered = inference.params.read(state), benches.list_eligible(state, request.model, set())
+    bench = benches.list_bench(params, registered, parties)
     free = seats.keep_free(state, bench)
-    if bench and is_enough(params, free, registered):
+    if bench and benches.is_enough(params, free, registered):
         _challenge_stage(env, request_id, index, place, free)
     elif bench and tries < params.postpone_max:
         challenge_id, height = compute_challenge_id(request_id, index), env.block.height + params.postpone_blocks
@@ -248,9 +196,7 @@ def _challenge_stage(
     challenge_id, challenge = open_challenge(
         env, request_id, index, window, stage.worker, request.model, eligible, point
     )
-    challenged = replace(stage, status=StageStatus.CHALLENGED)
-    stages = (*request.stages[:index], challenged, *request.stages[index + 1 :])
-    inference.requests.write(env.state, request_id, replace(request, stages=stages))
+    _write_stage(env, request_id, index, replace(stage, status=StageStatus.CHALLENGED))
     env.emit(
         ChallengeDrawn(
             challenge=challenge_id,
@@ -264,3 +210,9 @@ def _challenge_stage(
             point=point,
         )
     )
+
+
+def _write_stage(env: Environment, request_id: bytes, index: int, stage: RequestStage) -> None:
+    request = payments.read_request(env, request_id)
+    stages = (*request.stages[:index], stage, *request.stages[index + 1 :])
+    inference.requests.write(env.state, request_id, replace(request, stages=stages))

@@ -16,7 +16,8 @@ class InferenceParams:
     unavailable `unavailable_max` times in a row takes no new work for `worker_jail_blocks`. Emission counts a
     worker's bond up to `capacity_bond_per_layer` for each of its layers, times its audit score, which every audit moves
     by `audit_score_step_permille` of the way; up to `audits_per_epoch` workers are audited an epoch (audits.md).
-    Reports of absence count for `absence_blocks`.
+    Reports of absence count for `absence_blocks`. A draw waits until more than `draw_power_permille` of the power has
+    made a block since the settlement; 0 waits for nothing.
 
     A settlement that lacks stages, or whose voucher is not final, can be joined for `join_blocks` (joins.py). A client
     bonds `client_bond_permille` of what it escrows, until `client_bond_blocks` after its session's end; of a bond that
@@ -76,3 +77,4 @@ class InferenceParams:
     unavailable_bounty_permille: U16
     probation_value: Balance
     jail_doublings_max: U8
+    draw_power_permille: U16

@@ -13,6 +13,7 @@ from consensus.runtime.arithmetic import BALANCE_MAX, PPM
 from consensus.runtime.context import Environment
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.state import DRAW_DELAY_BLOCKS, DueKind, Request, RequestStage, StageStatus
+from consensus.runtime.system.space import read_paused_settlements
 from consensus.state.reader import StateReader
 from consensus.state.storage import StorageMap
 from proto_specs.codec import U64, record
@@ -30,10 +31,14 @@ from proto_specs.types.request import (
 
 @record
 class Pending:
-    """A settlement that can be joined before block `until`. `slice_size` is the most that the request may cost."""
+    """A settlement that can be joined before block `until`. `slice_size` is the most that the request may cost.
+
+    `paused_before` counts the blocks without sure room for a settlement up to then: it can be joined as much longer.
+    """
 
     until: U64
     slice_size: Balance
+    paused_before: U64
 
     @property
     def draw_height(self) -> int:
@@ -112,7 +117,8 @@ def keep_open(env: Environment, request_id: bytes, slice_size: int) -> int:
     before = _pending.read(env.state, request_id)
     if before is not None:
         inference.due.remove(env.state, before.until, DueKind.JOIN_END, request_id)
-    pending = Pending(env.block.height + inference.params.read(env.state).join_blocks, slice_size)
+    until = env.block.height + inference.params.read(env.state).join_blocks
+    pending = Pending(until, slice_size, read_paused_settlements(env.state))
     _pending.write(env.state, request_id, pending)
     inference.due.add(env.state, pending.until, DueKind.JOIN_END, request_id)
     return pending.draw_height
@@ -138,7 +144,16 @@ def finish(env: Environment, request_id: bytes, pending: Pending, last_height: i
 
 
 def expire(env: Environment, request_id: bytes) -> None:
-    """The time to join a settlement is over: its stages are drawn by a beacon that nobody knew when it was joined."""
+    """The time to join a settlement is over: its stages are drawn by a beacon that nobody knew when it was joined.
+
+    Where blocks were too full for a settlement meanwhile, there is as much time again.
+    """
     pending = _pending.read(env.state, request_id)
     assert pending is not None, "it is pending until now"
+    paused = read_paused_settlements(env.state)
+    if paused != pending.paused_before:
+        until = max(pending.until + paused - pending.paused_before, env.block.height + 1)
+        _pending.write(env.state, request_id, replace(pending, until=until, paused_before=paused))
+        inference.due.add(env.state, until, DueKind.JOIN_END, request_id)
+        return
     finish(env, request_id, pending, env.block.height - 1)

@@ -163,6 +163,8 @@ def release_worker(env: Environment, worker_key: bytes) -> None:
     ledger.release(env.state, worker.operator, HoldReason.WORKER_BOND, worker.bond)
     inference.workers.write(env.state, worker_key, replace(worker, status=WorkerStatus.RELEASED, bond=0))
     inference.workers_by_model.remove(env.state, worker.model, worker_key)
+    forget = env.block.height + inference.params.read(env.state).retention_blocks + 1
+    inference.due.add(env.state, forget, DueKind.FORGET_WORKER, worker_key)
     env.emit(WorkerReleased(worker_key, worker.operator, worker.bond))
 
 
@@ -239,5 +241,5 @@ def _close_stage(
 
 def _read_worker(env: Environment, worker_key: bytes) -> Worker:
     worker = inference.workers.read(env.state, worker_key)
-    assert worker is not None, "workers are never deleted"
+    assert worker is not None, "a worker outlives what is open of it"
     return worker

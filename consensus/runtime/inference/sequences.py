@@ -53,10 +53,15 @@ def mark_used(state: StateWriter, session: bytes, spans: Sequence[Span]) -> None
         inference.sequences_used.write(state, session, chunk, bits.to_bytes(_CHUNK_BYTES, "little"))
 
 
-def forget(state: StateWriter, session: bytes) -> None:
-    """Drop every number of a session that nothing can be settled in any more."""
-    for key, _ in list(inference.sequences_used.iterate(state, session)):
+def forget(state: StateWriter, session: bytes, chunks_max: int) -> tuple[int, bool]:
+    """Drop the numbers of a session in which nothing can be settled any more: at most so many chunks at a time.
+
+    Returns how many it dropped, and whether that was all.
+    """
+    found = inference.sequences_used.list_first(state, chunks_max + 1, session)
+    for key in found[:chunks_max]:
         inference.sequences_used.delete(state, *key)
+    return min(len(found), chunks_max), len(found) <= chunks_max
 
 
 def _read(state: StateReader, session: bytes, chunk: int) -> int:

@@ -1,7 +1,8 @@
 """Sessions: a client's escrow from its opening, over top-ups, to the return of the rest.
 
 A client cannot escape a bill by closing: settlements are accepted through the notice period, and a settlement moves
-its money to the request. `close_height` is public: the expiry at first, or the end of the notice period.
+its money to the request. `close_height` is public: the expiry at first, or the end of the notice period. It moves when
+it comes, by the number of blocks that were too full for a settlement: filling blocks escapes no bill either.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from consensus.runtime.inference.errors import (
 from consensus.runtime.inference.events import SessionClosed, SessionClosing, SessionOpened, SessionToppedUp
 from consensus.runtime.inference.promise_events import ClientBondReturned
 from consensus.runtime.inference.state import DueKind, Session, SessionStatus
+from consensus.runtime.system.space import read_paused_settlements
 from proto_specs.limits import SESSION_SEQUENCES_MAX
 from proto_specs.types.calls import CloseSession, OpenSession, TopUpSession
 from proto_specs.types.request import compute_session_id
@@ -68,6 +70,7 @@ def open_session(env: Environment, signer: bytes, call: OpenSession) -> None:
         close_height=expiry,
         bond=bond,
         is_convicted=False,
+        paused_before=read_paused_settlements(state),
     )
     inference.sessions.write(state, session, opened)
     inference.sessions_by_client.add(state, signer, session)
@@ -102,8 +105,25 @@ def close_session(env: Environment, signer: bytes, call: CloseSession) -> None:
     inference.due.remove(env.state, session.close_height, DueKind.SESSION_CLOSE, call.session)
     inference.due.add(env.state, height, DueKind.SESSION_CLOSE, call.session)
     closing = replace(session, status=SessionStatus.CLOSING, close_height=height)
+    if height == notice:
+        closing = replace(closing, paused_before=read_paused_settlements(env.state))
     inference.sessions.write(env.state, call.session, closing)
     env.emit(SessionClosing(call.session, signer, height))
+
+
+def close_when_due(env: Environment, session_id: bytes) -> None:
+    """At `close_height`: finish the session, or move its end by the blocks that had no sure room for a settlement."""
+    state = env.state
+    session = inference.sessions.read(state, session_id)
+    assert session is not None
+    paused = read_paused_settlements(state)
+    if paused == session.paused_before:
+        finish_session(env, session_id)
+        return
+    height = max(session.close_height + paused - session.paused_before, env.block.height + 1)
+    inference.sessions.write(state, session_id, replace(session, close_height=height, paused_before=paused))
+    inference.due.add(state, height, DueKind.SESSION_CLOSE, session_id)
+    env.emit(SessionClosing(session_id, session.client, height))
 
 
 def finish_session(env: Environment, session_id: bytes) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from consensus.runtime.arithmetic import BALANCE_MAX, PERMILLE, PPM
 from consensus.runtime.context import Environment
-from consensus.runtime.inference import asks, conduct, deposits, draws, moves, partial, payments, sequences
+from consensus.runtime.inference import asks, benches, conduct, deposits, moves, partial, payments, sequences
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.errors import (
     BadOrder,
@@ -254,7 +254,7 @@ def check_path(env: Environment, session: Session, path: Sequence[PathStage]) ->
         workers.append(worker)
     if not any(is_working(env.state, worker, env.block.height) for worker in workers):
         raise WorkerNotActive("no stage's worker is active")
-    draws.check_committees(env, session.model, session.client, [worker.operator for worker in workers])
+    benches.check_committees(env, session.model, session.client, [worker.operator for worker in workers])
     return workers
 
 

@@ -29,7 +29,7 @@ ROUNDS_MAX = 3
 
 
 class WorkerStatus(enum.IntEnum):
-    """ACTIVE workers take work. RETIRING and EJECTED ones wait for their bond. RELEASED ones are history.
+    """ACTIVE workers take work. RETIRING and EJECTED ones wait for their bond. RELEASED ones are soon forgotten.
 
     ABSENT ones are bonded and take none until they announce themselves again.
     """
@@ -77,6 +77,8 @@ class DueKind(enum.IntEnum):
     CLIENT_BOND_RETURN = 12
     POSTPONED_DRAW = 20
     VERIFIER_LEAVE = 21
+    FORGET_WORKER = 31
+    VERIFIER_EXPIRY = 32
 
 
 @record
@@ -152,7 +154,9 @@ class Session:
 
     `deposit` is all that was ever escrowed, `released` what settled requests left of their slices: so orders may
     promise the positions [0, deposit + released). `bond` answers for no position being promised twice; once that was
-    proven the session `is_convicted`, and workers take no more orders of it.
+    proven the session `is_convicted`, and workers take no more orders of it. `paused_before` counts the blocks without
+    sure room for a settlement up to the opening, the notice or the last extension: by as many as came since then it
+    closes later.
     """
 
     client: AccountId
@@ -170,6 +174,7 @@ class Session:
     close_height: U64
     bond: Balance
     is_convicted: bool
+    paused_before: U64 = 0
 
     @property
     def promisable(self) -> int:
@@ -323,6 +328,9 @@ left_ranges: StorageMap[LeftRange] = StorageMap("inference.left_range", (PublicK
 workers_by_model = StorageSet("inference.worker_by_model", (Hash32, PublicKey))
 workers_by_operator = StorageSet("inference.worker_by_operator", (AccountId, PublicKey))
 verifiers = StorageSet("inference.verifier", (Hash32, AccountId))
+verifier_models = StorageSet("inference.verifier_model", (AccountId, Hash32))
+"""`verifiers` by operator. While an operator has any, a deadline asks whether it is still a candidate."""
+
 sessions: StorageMap[Session] = StorageMap("inference.session", (Hash32,), Session)
 sessions_by_client = StorageSet("inference.session_by_client", (AccountId, Hash32))
 requests: StorageMap[Request] = StorageMap("inference.request", (Hash32,), Request)
@@ -349,6 +357,10 @@ absence_reports: StorageMap[int] = StorageMap("inference.absence_report", (Publi
 """The block from which a verifier's report about a worker counts no more."""
 jails: StorageMap[int] = StorageMap("inference.jail", (AccountId,), U64)
 due = StorageSet("inference.due", (U64, U8, Hash32))
+waiting_draws: StorageMap[int] = StorageMap("inference.waiting_draw", (Hash32,), U64)
+"""Requests whose draw waits for more proposers, with the last block in which they could change."""
+due_from: StorageValue[int] = StorageValue("inference.due_from", U64, 0)
+"""The lowest height at which something due is left over from blocks before; 0 when nothing is."""
 
 
 def read_jail(state: StateReader, operator: bytes) -> int:

@@ -48,10 +48,11 @@ FIXED: dict[str, str] = {
 """Parameters that stay as genesis set them, each with the reason."""
 
 SYSTEM = {
-    # Every single call fits, with room for dozens of votes. More than 4 s of work in a block outlasts the timeouts.
-    "system.block_weight_max": Bound(CALL_WEIGHT_MAX + 100_000, 4 * _WEIGHT_SECOND),
+    # Every single call fits into what is left when shares are reserved, with room for dozens of votes. More than 4 s of
+    # work in a block outlasts the timeouts.
+    "system.block_weight_max": Bound(2 * CALL_WEIGHT_MAX, 4 * _WEIGHT_SECOND),
     # Every valid transaction fits, next to the rest of the block.
-    "system.block_bytes_max": Bound(2 * EXTRINSIC_BYTES_MAX, BLOCK_BYTES_MAX - BLOCK_OVERHEAD_BYTES_MAX),
+    "system.block_bytes_max": Bound(4 * EXTRINSIC_BYTES_MAX, BLOCK_BYTES_MAX - BLOCK_OVERHEAD_BYTES_MAX),
     # With all three at their maximum a vote costs 2 MYL.
     "system.fee_base": Bound(0, NMYL_PER_MYL),
     "system.byte_price": Bound(0, 100_000),
@@ -60,6 +61,10 @@ SYSTEM = {
     "system.fullness_target_permille": Bound(100, 900),
     # At 8 a full block moves the price by an eighth; a faster price would swing past the level that fills a block.
     "system.weight_price_change_denominator": Bound(8, 4_096),
+    # With both at their most half of a block is left for common calls. Without a reserve verdicts can be kept out.
+    "system.reserved_permille": Bound(50, 300),
+    # Work that is due is done some day whatever this is; below a twentieth of a block that day could be far.
+    "system.due_permille": Bound(50, 200),
 }
 
 BALANCES = {
@@ -87,6 +92,9 @@ STAKING = {
     "staking.downtime_permille": Bound(0, 900),
     "staking.downtime_slash_permille": Bound(0, 100),
     "staking.jail_blocks": Bound(1, _BLOCKS_YEAR),
+    # What signing earns stays the larger part: a block needs two thirds to sign and one to propose.
+    "staking.proposal_permille": Bound(0, PERMILLE // 2),
+    "staking.declines_max": Bound(1, 10_000),
 }
 
 INFERENCE = {
@@ -144,6 +152,8 @@ INFERENCE = {
     "inference.probation_value": Bound(0, 1_000_000 * NMYL_PER_MYL),
     # The jail's blocks, doubled so often, stay a number of blocks.
     "inference.jail_doublings_max": Bound(0, 16),
+    # A third is all that helps: whoever has more can stop the chain. Two thirds may have to be waited for, not more.
+    "inference.draw_power_permille": Bound(0, 500),
 }
 
 GOVERNANCE = {

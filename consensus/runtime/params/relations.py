@@ -30,6 +30,8 @@ def _validate_system(params: SystemParams) -> None:
     target = params.block_weight_max * params.fullness_target_permille // 1_000
     _require(0 < target <= params.block_weight_max, "system.fullness_target_permille", "leaves no target")
     _require(params.weight_price_change_denominator > 0, "system.weight_price_change_denominator", "is zero")
+    shares = params.reserved_permille + params.due_permille
+    _require(shares < 1_000, "system.reserved_permille", "with due_permille is above 999")
     ordered = 0 < params.weight_price_min <= params.weight_price_max
     _require(ordered, "system.weight_price_min", "is zero or above weight_price_max")
 
@@ -45,6 +47,7 @@ def _validate_staking(params: StakingParams) -> None:
         "commission_step_permille",
         "downtime_permille",
         "downtime_slash_permille",
+        "proposal_permille",
     ):
         _require(getattr(params, name) <= 1_000, f"staking.{name}", "is above 1000")
     emission = params.worker_emission_permille + params.audit_emission_permille

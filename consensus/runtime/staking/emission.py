@@ -50,6 +50,11 @@ def compute_rewards(
     return compute_shares(emission, [*weights, missed])[:-1]
 
 
+def compute_turn_rewards(emission: int, made: Sequence[int], blocks: int) -> list[int]:
+    """Shares of `emission` by blocks made in one's own turn. The share of other blocks is not minted."""
+    return compute_shares(emission, [*made, blocks - sum(made)])[:-1] if blocks else [0] * len(made)
+
+
 def compute_split(reward: int, own: int, power: int, commission_permille: int) -> tuple[int, int, int]:
     """A validator's reward as (for its own stake, its commission, for its delegators)."""
     for_own, for_delegated = compute_shares(reward, [own, power - own])

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from consensus.runtime.arithmetic import PERMILLE
+from consensus.runtime.arithmetic import PERMILLE, compute_permille
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import read_issuance
 from consensus.runtime.context import Environment
 from consensus.runtime.staking import state as staking
-from consensus.runtime.staking.emission import compute_emission_parts, compute_rewards, compute_split
+from consensus.runtime.staking import turns
+from consensus.runtime.staking.emission import (
+    compute_emission_parts,
+    compute_rewards,
+    compute_split,
+    compute_turn_rewards,
+)
 from consensus.runtime.staking.events import (
     DelegatorsRewarded,
     EpochEnded,
+    ValidatorDeclined,
     ValidatorJailed,
     ValidatorRetired,
     ValidatorRewarded,
@@ -73,7 +80,11 @@ def _pay_emission(env: Environment, params: staking.StakingParams, epoch: int) -
     members = staking.validators.read(env.state).members
     past, elected = staking.participation.read(env.state), staking.elected.read(env.state)
     emission = compute_emission_parts(params, epoch, read_issuance(env.state)).producers
-    rewards = compute_rewards(emission, members, past.signed, past.blocks, elected.joined)
+    proposals = staking.proposals.read(env.state)
+    for_turns = compute_permille(emission, params.proposal_permille)
+    signing = compute_rewards(emission - for_turns, members, past.signed, past.blocks, elected.joined)
+    proposing = compute_turn_rewards(for_turns, proposals.made, proposals.blocks)
+    rewards = [one + other for one, other in zip(signing, proposing, strict=True)]
     minted = 0
     for member, reward, signed, own in zip(members, rewards, past.signed, elected.own, strict=True):
         if reward:
@@ -94,21 +105,34 @@ def _pay_validator(env: Environment, member: Validator, reward: int, signed: int
 
 
 def _jail_absent(env: Environment, params: staking.StakingParams) -> None:
-    """Slash and jail members that signed too few of the commits they could sign. One offence per epoch."""
+    """Slash and jail members that signed too few of the commits they could sign, or declined too many of their turns.
+
+    One offence per epoch.
+    """
     members = staking.validators.read(env.state).members
     past, elected = staking.participation.read(env.state), staking.elected.read(env.state)
-    height = env.block.height
-    for member, signed, joined in zip(members, past.signed, elected.joined, strict=True):
+    declining = turns.list_declining(params, staking.proposals.read(env.state))
+    for member, signed, joined, found in zip(members, past.signed, elected.joined, declining, strict=True):
         blocks = max(past.blocks - joined, 0)
-        if not is_absent(params, signed, blocks) or staking.is_tombstoned(env.state, member.key):
+        if staking.is_tombstoned(env.state, member.key):
             continue
-        permille = params.downtime_slash_permille
-        burned = slash_stake(env, member.operator, height, permille, PERMILLE)
-        slash_delegations(env, member.operator, height, permille, PERMILLE)
-        staking.downtimes.write(env.state, member.operator, height, permille)
-        until = height + params.jail_blocks
-        staking.jailed.write(env.state, member.operator, until)
-        env.emit(ValidatorJailed(member.operator, signed, blocks, burned, until))
+        if is_absent(params, signed, blocks):
+            burned, until = _jail(env, params, member.operator)
+            env.emit(ValidatorJailed(member.operator, signed, blocks, burned, until))
+        elif found is not None:
+            burned, until = _jail(env, params, member.operator)
+            env.emit(ValidatorDeclined(member.operator, found.made, found.turns, burned, until))
+
+
+def _jail(env: Environment, params: staking.StakingParams, operator: bytes) -> tuple[int, int]:
+    """Slash and jail; returns the nmyl burned of own stake, and until when."""
+    height, permille = env.block.height, params.downtime_slash_permille
+    burned = slash_stake(env, operator, height, permille, PERMILLE)
+    slash_delegations(env, operator, height, permille, PERMILLE)
+    staking.downtimes.write(env.state, operator, height, permille)
+    until = height + params.jail_blocks
+    staking.jailed.write(env.state, operator, until)
+    return burned, until
 
 
 def _drop_poor_candidates(env: Environment, params: staking.StakingParams) -> None:
@@ -133,3 +157,4 @@ def _install(env: Environment, chosen: ValidatorSet) -> None:
         staking.elected.write(env.state, staking.Elected(own, (0,) * len(before)))
     members = staking.validators.read(env.state).members
     staking.participation.write(env.state, staking.Participation(0, (0,) * len(members)))
+    staking.proposals.write(env.state, turns.start(staking.validators.read(env.state)))

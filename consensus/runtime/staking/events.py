@@ -168,6 +168,17 @@ class DelegatorsRewarded:
     commission: Balance
 
 
+@variant(0x0313)
+class ValidatorDeclined:
+    """The validator took `made` of its `turns` to propose: it lost `amount` of its stake and its seat."""
+
+    operator: AccountId
+    made: U32
+    turns: U32
+    amount: Balance
+    until: U64
+
+
 StakingEvent = (
     Bonded
     | Unbonded
@@ -187,4 +198,5 @@ StakingEvent = (
     | DelegationsSlashed
     | LeaverSlashed
     | DelegatorsRewarded
+    | ValidatorDeclined
 )

@@ -1,4 +1,5 @@
-"""Slashing. Economics: two messages for one slot can only come from the key's owner, so stake is burned at once.
+"""Slashing. Economics: two messages for one slot, or a vote for a header that no correct node finds valid, can only
+come from the key's owner, so stake is burned at once.
 
 The share burned is min((3 k / n)^2, 1) for the k-th offender of an epoch among n validators: a lone fault costs
 little, a third of the validators at fault together (what it takes to break safety) costs all. The epoch is that of the
@@ -15,15 +16,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from consensus.bft.errors import EvidenceError
-from consensus.bft.evidence import get_accused, validate_double_signing
+from consensus.bft.evidence import get_accused, get_offence_height, validate_signatures
 from consensus.runtime.arithmetic import PERMILLE, compute_cut
 from consensus.runtime.balances import ledger
 from consensus.runtime.balances.state import HoldReason
 from consensus.runtime.context import Environment
 from consensus.runtime.errors import BlockError
 from consensus.runtime.staking import state as staking
+from consensus.runtime.staking import turns
 from consensus.runtime.staking.calls import write_stake
 from consensus.runtime.staking.events import DelegationsSlashed, ValidatorSlashed
+from consensus.runtime.staking.false_votes import find_contradiction
 from consensus.runtime.staking.pool_state import (
     NO_OUTFLOWS,
     Cohort,
@@ -36,7 +39,7 @@ from consensus.runtime.staking.pool_state import (
 from consensus.runtime.staking.pools import compute_value, drop_shares, open_pool, realize
 from consensus.runtime.system.state import read_block_info
 from consensus.state.reader import StateReader
-from proto_specs.types.chain import Evidence, ValidatorSet
+from proto_specs.types.chain import Evidence, FalseVote, ValidatorSet
 
 
 def validate_evidence(state: StateReader, evidence: Evidence, genesis: bytes, height: int, time_ms: int) -> None:
@@ -44,9 +47,9 @@ def validate_evidence(state: StateReader, evidence: Evidence, genesis: bytes, he
 
     `height` and `time_ms` are of the block that carries the evidence. Nodes check this before they gossip or propose.
     """
-    accused, offence = get_accused(evidence), evidence.first.height
+    accused, offence = get_accused(evidence), get_offence_height(evidence)
     try:
-        validate_double_signing(evidence, genesis)
+        validate_signatures(evidence, genesis)
     except EvidenceError as error:
         raise BlockError(f"evidence: {error}") from error
     if staking.read_operator(state, accused) is None:
@@ -57,6 +60,8 @@ def validate_evidence(state: StateReader, evidence: Evidence, genesis: bytes, he
         raise BlockError("evidence: signed for a future height")
     if is_evidence_expired(state, offence, height, time_ms):
         raise BlockError(f"evidence of block {offence} has expired")
+    if isinstance(evidence, FalseVote) and find_contradiction(state, evidence) is None:
+        raise BlockError("evidence: the header contradicts nothing that is known of the chain")
 
 
 def is_evidence_expired(state: StateReader, offence_height: int, height: int, time_ms: int) -> bool:
@@ -75,7 +80,7 @@ def apply_evidence(env: Environment, evidence: Evidence) -> None:
     key = get_accused(evidence)
     operator = staking.read_operator(env.state, key)
     assert operator is not None, "validated above"
-    params, offence = staking.read_params(env.state), evidence.first.height
+    params, offence = staking.read_params(env.state), get_offence_height(evidence)
     offenders = _count_offender(env, staking.compute_epoch_end(params, offence))
     members = len(staking.read_validators(env.state).members)
     count = min(members + offenders - 1, max(members, params.validators_max))
@@ -174,6 +179,7 @@ def _remove_from_set(env: Environment, key: bytes) -> None:
     if not kept or len(kept) == len(members):
         return
     staking.validators.write(env.state, ValidatorSet(tuple(members[index] for index in kept)))
+    staking.proposals.write(env.state, turns.keep_members(env.state, kept))
     signed = tuple(past.signed[index] for index in kept)
     staking.participation.write(env.state, staking.Participation(past.blocks, signed))
     own, joined = tuple(elected.own[index] for index in kept), tuple(elected.joined[index] for index in kept)

@@ -7,9 +7,9 @@ from typing import Annotated
 from consensus.state.reader import StateReader
 from consensus.state.storage import StorageMap, StorageValue
 from proto_specs.codec import U8, U16, U32, U64, Max, record
-from proto_specs.limits import VALIDATORS_MAX
+from proto_specs.limits import PRIORITY_BYTES, VALIDATORS_MAX
 from proto_specs.types.chain import ValidatorSet
-from proto_specs.types.common import AccountId, Balance, PublicKey
+from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey
 
 UNBONDING_CHUNKS_MAX = 32
 
@@ -23,7 +23,8 @@ class StakingParams:
     `worker_emission_permille` goes to workers, `audit_emission_permille` to verifiers for audits, the rest to block
     producers. A validator that signed less than `downtime_permille` of an epoch's commits is slashed
     `downtime_slash_permille` and jailed for `jail_blocks`. Commission is at most `commission_permille_max` and moves at
-    most `commission_step_permille` an epoch.
+    most `commission_step_permille` an epoch. Of the producers' part `proposal_permille` is paid by the turn to propose;
+    who misses most of its turns in an epoch, and more than `declines_max`, is treated as one that is absent.
     """
 
     epoch_blocks: U32
@@ -44,6 +45,8 @@ class StakingParams:
     downtime_permille: U16
     downtime_slash_permille: U16
     jail_blocks: U32
+    proposal_permille: U16
+    declines_max: U16
 
 
 @record
@@ -72,6 +75,31 @@ class Participation:
 
     blocks: U32
     signed: Annotated[tuple[U32, ...], Max(VALIDATORS_MAX)]
+
+
+@record
+class Proposals:
+    """Turns to propose in this epoch's `blocks`, in the order of the set: how many each member had, and took."""
+
+    blocks: U32
+    turns: Annotated[tuple[U32, ...], Max(VALIDATORS_MAX)]
+    made: Annotated[tuple[U32, ...], Max(VALIDATORS_MAX)]
+
+
+@record
+class Skips:
+    """Rounds that passed without a decision before the one whose proposer made the block: in the last two blocks."""
+
+    before: U8
+    last: U8
+
+
+@record
+class Maker:
+    """Who made a recent block, and the hash of the set that decides it."""
+
+    key: PublicKey
+    validators_hash: Hash32
 
 
 @record
@@ -127,6 +155,13 @@ tombstones: StorageMap[int] = StorageMap("staking.tombstone", (PublicKey,), U64)
 validators: StorageValue[ValidatorSet] = StorageValue("staking.validators", ValidatorSet)
 participation: StorageValue[Participation] = StorageValue("staking.participation", Participation)
 elected: StorageValue[Elected] = StorageValue("staking.elected", Elected)
+proposals: StorageValue[Proposals] = StorageValue("staking.proposals", Proposals)
+skips: StorageValue[Skips] = StorageValue("staking.skips", Skips, Skips(0, 0))
+makers: StorageMap[Maker] = StorageMap("staking.maker", (U64,), Maker)
+
+rotation: StorageValue[bytes] = StorageValue("staking.rotation", Annotated[bytes, Max(PRIORITY_BYTES * VALIDATORS_MAX)])
+"""Proposer priorities of the next block, in the order of the set."""
+
 offenders: StorageMap[int] = StorageMap("staking.offenders", (U64,), U32)
 """Number of keys convicted so far of double-signing in the epoch that ended with a block. No record for zero."""
 
@@ -159,6 +194,11 @@ def read_operator(state: StateReader, consensus_key: bytes) -> bytes | None:
 def list_candidates(state: StateReader) -> list[tuple[bytes, bytes]]:
     """(operator, consensus key) of every candidate for election, by account."""
     return [(key[0], consensus_key) for key, consensus_key in candidates.iterate(state)]
+
+
+def read_priorities(state: StateReader) -> bytes:
+    """Proposer priorities of the next block, in the order of the set, as `ProposerRotation` encodes them."""
+    return rotation.read(state)
 
 
 def is_tombstoned(state: StateReader, consensus_key: bytes) -> bool:

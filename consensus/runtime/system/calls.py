@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from consensus.runtime.context import Environment
 from consensus.runtime.errors import BlockError
+from consensus.runtime.system import space
 from consensus.runtime.system import state as system
 from consensus.runtime.system.events import Remarked
+from consensus.runtime.system.space import BlockSpace
 from proto_specs.limits import MORTALITY_BLOCKS_MAX
 from proto_specs.types.calls import Remark
 from proto_specs.types.request import compute_payload_hash
@@ -30,11 +32,15 @@ def initialize(env: Environment) -> None:
     system.beacon.write(env.state, block.beacon)
 
 
-def finalize(env: Environment, weight_used: int) -> None:
-    """Adjust the price of weight to how full this block is."""
+def finalize(env: Environment, weight_used: int, block_space: BlockSpace) -> None:
+    """Adjust the price of weight to how full this block is, and count it if a reserved part of it was full.
+
+    Work that was due is not in `weight_used`: who caused it paid for it then.
+    """
     params = system.params.read(env.state)
     price = system.weight_price.read(env.state)
     system.weight_price.write(env.state, compute_weight_price(params, price, weight_used))
+    space.count_full(env.state, block_space)
 
 
 def compute_weight_price(params: system.SystemParams, price: int, weight_used: int) -> int:

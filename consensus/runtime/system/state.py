@@ -10,7 +10,11 @@ from proto_specs.types.common import Balance, Hash32
 
 @record
 class SystemParams:
-    """Limits and prices of blocks. Weight is in microseconds of the reference machine."""
+    """Limits and prices of blocks. Weight is in microseconds of the reference machine.
+
+    Of a block, `reserved_permille` is kept for verdicts and settlements (space.py), and the work that is due at its
+    start takes up to `due_permille`.
+    """
 
     block_weight_max: U64
     block_bytes_max: U32
@@ -20,6 +24,8 @@ class SystemParams:
     weight_price_max: Balance
     fullness_target_permille: U16
     weight_price_change_denominator: U16
+    reserved_permille: U16
+    due_permille: U16
 
 
 @record

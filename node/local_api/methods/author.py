@@ -16,6 +16,7 @@ from node.local_api.methods.params import Params
 from node.local_api.methods.schemas import (
     BOOLEAN,
     BYTES,
+    EVIDENCE,
     EXTRINSIC,
     EXTRINSIC_HASH,
     HASH,
@@ -26,12 +27,12 @@ from node.local_api.methods.schemas import (
     or_null,
 )
 from node.local_api.methods.table import NodeView, method, show_bytes
-from node.local_api.wire.errors import INVALID_TRANSACTION, ApiError
-from proto_specs.codec import decode, encode
+from node.local_api.wire.errors import INVALID_PARAMS, INVALID_TRANSACTION, ApiError
+from proto_specs.codec import decode, decode_as, encode
 from proto_specs.errors import DecodeError
 from proto_specs.hashing import Tag, hash_tagged
 from proto_specs.limits import EXTRINSIC_BYTES_MAX
-from proto_specs.types.chain import Transaction
+from proto_specs.types.chain import Evidence, Transaction
 
 PENDING_MAX = 1024
 PENDING_BYTES_MAX = 4 << 20
@@ -63,6 +64,17 @@ def author_submit_extrinsic(view: NodeView, params: Params) -> Submission:
     data = params.take_extrinsic("extrinsic")
     params.finish()
     return _parse_transaction(data)
+
+
+@method("author_submitEvidence", takes=(EVIDENCE,), gives=BOOLEAN)
+def author_submit_evidence(view: NodeView, params: Params) -> Any:
+    """Hand in evidence against a validator (consensus.md); whether it is new here and convicts."""
+    data = params.take_evidence("evidence")
+    params.finish()
+    try:
+        return view.report(decode_as(Evidence, data))
+    except DecodeError as error:
+        raise ApiError(INVALID_PARAMS, f"evidence is not decodable: {error}") from error
 
 
 @method("author_pendingExtrinsics", gives=list_of(BYTES))

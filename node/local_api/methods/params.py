@@ -15,6 +15,7 @@ KEY_BYTES_MAX = 256
 KEYS_MAX = 64
 PAGE_ITEMS_MAX = 256
 SUBMITTED_BYTES_MAX = 1 << 19
+EVIDENCE_BYTES_MAX = 4_096
 """What fits into a request as hex: longer than a transaction may be, so that the refusal can say which it was."""
 _HEX = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
 
@@ -96,6 +97,10 @@ class Params:
     def take_extrinsic(self, name: str) -> bytes:
         """Canonical bytes of a transaction as 0x hex."""
         return self._parse_bytes(self._next(name), name, "a transaction as 0x hex", 1, SUBMITTED_BYTES_MAX)
+
+    def take_evidence(self, name: str) -> bytes:
+        """Canonical bytes of evidence as 0x hex."""
+        return self._parse_bytes(self._next(name), name, "evidence as 0x hex", 1, EVIDENCE_BYTES_MAX)
 
     def take_account(self, name: str) -> bytes:
         """An SS58 address of this chain, or 32 bytes as 0x hex."""

@@ -105,6 +105,7 @@ COUNT = Parameter("count", {"type": "integer", "minimum": 1, "maximum": 1024}, "
 START_KEY = Parameter("start", or_null(_KEY), "The last key of the page before.", is_required=False)
 START_HASH = Parameter("start", or_null(HASH), "The last call hash of the page before.", is_required=False)
 EXTRINSIC = Parameter("extrinsic", BYTES, "Canonical bytes of a transaction.")
+EVIDENCE = Parameter("evidence", BYTES, "Canonical bytes of evidence, with its tag.")
 EXTRINSIC_HASH = Parameter("extrinsic", HASH, "Hash of a transaction.")
 MODEL = Parameter("model", HASH, "Model id.")
 WORKER = Parameter("worker", HASH, "Worker key.")

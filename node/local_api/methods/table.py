@@ -12,6 +12,7 @@ from node.local_api.methods.params import Params
 from node.local_api.methods.schemas import Parameter, Schema
 from node.store.chain_store import ChainStore
 from proto_specs.jsonform import to_json
+from proto_specs.types.chain import Evidence
 
 NODE_NAME = "myelin"
 
@@ -20,7 +21,8 @@ NODE_NAME = "myelin"
 class NodeView:
     """What the methods read. `now_ms` is Unix time; `is_validator` when this node has a validator's key.
 
-    `list_addresses` are those at which peers reach it.
+    `list_addresses` are those at which peers reach it; `report` takes evidence and says whether it is new and
+    convicts.
     """
 
     spec: ChainSpec
@@ -29,6 +31,7 @@ class NodeView:
     now_ms: Callable[[], int]
     is_validator: bool = False
     list_addresses: Callable[[], Sequence[str]] = tuple
+    report: Callable[[Evidence], bool] = lambda _evidence: False
 
     def show(self, value: Any) -> Any:
         """A record as JSON; None as null."""

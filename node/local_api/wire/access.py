@@ -20,6 +20,7 @@ _COSTS: Mapping[str, int] = {
     "author_extrinsicStatus": WALK,
     "author_pendingExtrinsics": PAGE,
     "author_submitAndWatchExtrinsic": WALK,
+    "author_submitEvidence": WALK,
     "chain_getBlock": BODY,
     "chain_getLightBlock": WALK,
     "chain_getReceipts": BODY,

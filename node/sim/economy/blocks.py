@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from consensus.bft.proposer import ProposerRotation
 from consensus.runtime.balances.state import read_account
 from consensus.runtime.context import BlockContext
 from consensus.runtime.executive import propose_block
 from consensus.runtime.receipts import ExecutedBlock, Receipt
 from consensus.runtime.staking.state import read_validators
+from consensus.runtime.staking.turns import read_rotation
 from genesis.builder import build_genesis
 from genesis.spec import ChainSpec
 from node.sim.economy.ordered_state import OrderedState
@@ -81,12 +81,10 @@ class SimLedger:
     declines: Declines | None = None
     censors: Censors | None = None
     beacon: bytes = b""
-    _rotation: ProposerRotation = field(init=False)
 
     def __post_init__(self) -> None:
         built = build_genesis(self.spec)
         self.state, self.genesis, self.beacon = OrderedState(dict(built.items)), built.hash, built.beacon
-        self._rotation = ProposerRotation.start(built.validators)
 
     def submit(
         self,
@@ -108,16 +106,13 @@ class SimLedger:
 
     def make_block(self) -> MadeBlock:
         """The next block, by the first proposer that does not decline."""
-        validators = read_validators(self.state)
-        if validators != self._rotation.validators:
-            self._rotation = self._rotation.with_validators(validators)
+        rotation = read_rotation(self.state)
         for round_ in range(ROUNDS_MAX):
-            proposer = self._rotation.get_proposer(round_)
+            proposer = rotation.get_proposer(round_)
             context = self._make_context(proposer, round_)
             taken, executed = self._propose(context)
             if self.declines is None or round_ == ROUNDS_MAX - 1 or not self.declines(proposer, executed):
                 break
-        self._rotation = self._rotation.advance()
         self.height, self.beacon = context.height, context.beacon
         self.state.apply(executed.changes)
         self.weight += executed.weight

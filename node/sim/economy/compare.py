@@ -19,12 +19,22 @@ from consensus.runtime.inference.events import (
     WorkerSlashed,
 )
 from consensus.runtime.inference.promise_events import ClientConvicted
+from consensus.runtime.staking.events import ValidatorDeclined
 from node.sim.economy.market import Market
 from node.sim.economy.plan import EconomyPlan
 from node.sim.economy.scenarios import DEVIATIONS, EconomyScenario
 from proto_specs.types.calls import Outcome
 
-COUNTED = (WorkerSlashed, WorkerCharged, WorkerJailed, WorkerEjected, VerifierSilent, VerifierMissed, ClientConvicted)
+COUNTED = (
+    ValidatorDeclined,
+    WorkerSlashed,
+    WorkerCharged,
+    WorkerJailed,
+    WorkerEjected,
+    VerifierSilent,
+    VerifierMissed,
+    ClientConvicted,
+)
 
 
 @dataclass(frozen=True, slots=True)

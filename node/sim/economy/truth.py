@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consensus.runtime.inference.state import Challenge
@@ -30,12 +31,20 @@ class ServedWork:
     conducts: tuple[tuple[Conduct, ...], ...]
 
     def locate(self, challenge: Challenge) -> tuple[int, int]:
-        """The request that was drawn, and a position in the window."""
+        """The request that was drawn, and a position in the window. Points are prompt positions first, then tokens."""
         if challenge.point is None:
             return 0, challenge.window * WINDOW_POSITIONS
-        left = challenge.point
-        for number, one in enumerate(self.requests):
-            if left < one.positions:
-                return number, left
-            left -= one.positions
-        raise AssertionError("a point is below the sum of all positions")
+        prompts = [one.prompt for one in self.requests]
+        if challenge.point < sum(prompts):
+            return _find(prompts, challenge.point)
+        number, token = _find([one.answer for one in self.requests], challenge.point - sum(prompts))
+        return number, prompts[number] - 1 + token
+
+
+def _find(sizes: Sequence[int], point: int) -> tuple[int, int]:
+    """The item that a point of them all falls on, and where in it."""
+    for number, size in enumerate(sizes):
+        if point < size:
+            return number, point
+        point -= size
+    raise AssertionError("a point is below the sum of what is billed")

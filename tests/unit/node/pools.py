@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from consensus.runtime.system.space import Room, Space
 from consensus.runtime.validity import TransactionValidity
 from node.chain.mempool import Mempool
 from proto_specs.types.calls import Remark
@@ -24,6 +25,7 @@ def make_validity(
     weight: int = WEIGHT,
     free: int = 10**12,
     expires: int | None = None,
+    space: Space = Space.COMMON,
 ) -> TransactionValidity:
     """What the runtime would say of it."""
     body = transaction.body
@@ -38,6 +40,7 @@ def make_validity(
         tip=body.tip,
         free=free,
         expires_height=expires,
+        space=space,
     )
 
 
@@ -65,4 +68,9 @@ def fill(pool: Mempool, *items: tuple[int, int, int]) -> list[Transaction]:
 
 def select_all(pool: Mempool) -> list[tuple[int, int]]:
     """(signer, nonce) of everything a boundless block would take."""
-    return [(one.body.signer[0], one.body.nonce) for one in pool.select(10**12, 10**12)]
+    return [(one.body.signer[0], one.body.nonce) for one in pool.select(make_rooms())]
+
+
+def make_rooms(weight_max: int = 10**12, bytes_max: int = 10**12) -> dict[Space, Room]:
+    """A block without reserved parts."""
+    return dict.fromkeys(Space, Room(weight_max, bytes_max, 10**9))

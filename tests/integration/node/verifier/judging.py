@@ -42,8 +42,7 @@ class DrawnChain:
         self.drawn = [OpenChallenge(challenge_id, challenge, False, False, False)]
         account = self.network.stages[stage].account
         account.challenge = SimpleNamespace(window=window, point=None, outcome=None)
-        stages = [SimpleNamespace(windows=one.roots.windows) for one in self.settle.stage_roots if one is not None]
-        account.requests[request] = SimpleNamespace(stages=stages)
+        account.requests[request] = SimpleNamespace(stages=[one.roots for one in self.settle.stage_roots])
         return challenge_id
 
     async def get_height(self) -> int:

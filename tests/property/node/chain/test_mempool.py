@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from consensus.runtime.errors import InvalidTransaction
 from node.chain.mempool import Mempool
-from tests.unit.node.pools import FEE, FixedLedger, make_transaction, make_validity
+from tests.unit.node.pools import FEE, FixedLedger, make_rooms, make_transaction, make_validity
 
 COUNT_MAX = 6
 BYTES_MAX = 900
@@ -49,7 +49,7 @@ class Pool(RuleBasedStateMachine):
     @rule(count=st.integers(0, 3))
     def include(self, count: int) -> None:
         """A block takes the best; the chain's nonces follow."""
-        taken = [one for one, _ in zip(self.pool.select(10**9, 10**9), range(count), strict=False)]
+        taken = [one for one, _ in zip(self.pool.select(make_rooms()), range(count), strict=False)]
         for one in taken:
             assert one.body.nonce == self.nonces[one.body.signer[0]], "nonces come in order, from the account's on"
             self.nonces[one.body.signer[0]] += 1
@@ -69,7 +69,7 @@ class Pool(RuleBasedStateMachine):
             following = self.pool.get_next_nonce(bytes([signer]) * 32, nonce)
             assert all((signer, one) in places for one in range(nonce, following))
             assert (signer, following) not in places
-            ready = [one.body.nonce for one in self.pool.select(10**9, 10**9) if one.body.signer[0] == signer]
+            ready = [one.body.nonce for one in self.pool.select(make_rooms()) if one.body.signer[0] == signer]
             assert ready == list(range(nonce, following))
 
 

@@ -12,7 +12,7 @@ from consensus.bft.evidence import (
     get_accused,
     make_duplicate_proposal,
     make_duplicate_vote,
-    validate_double_signing,
+    validate_signatures,
 )
 from proto_specs.codec import encode
 from proto_specs.ed25519 import SigningKey
@@ -49,7 +49,7 @@ A, B, NIL = sign(b"a" * 32), sign(b"b" * 32), sign(None)
 def test_either_order_of_arrival_gives_the_same_proof(one: Vote, other: Vote) -> None:
     proof = make_duplicate_vote(one, other)
     assert proof == make_duplicate_vote(other, one) == DuplicateVote(one, other)
-    validate_double_signing(proof, GENESIS)
+    validate_signatures(proof, GENESIS)
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_either_order_of_arrival_gives_the_same_proof(one: Vote, other: Vote) ->
 )
 def test_no_proof(proof: Evidence, reason: str) -> None:
     with pytest.raises(EvidenceError, match=reason):
-        validate_double_signing(proof, GENESIS)
+        validate_signatures(proof, GENESIS)
 
 
 def test_proof_of_another_chain() -> None:
     with pytest.raises(EvidenceError, match="bad signature"):
-        validate_double_signing(DuplicateVote(A, B), b"h" * 32)
+        validate_signatures(DuplicateVote(A, B), b"h" * 32)
 
 
 def propose(
@@ -108,17 +108,17 @@ UNSIGNED = dataclasses.replace(HEAD, signature=bytes(64))
 def test_two_proposals_are_one_proof_whichever_came_first(greater: ProposalHead) -> None:
     proof = DuplicateProposal(HEAD, greater)
     assert make_duplicate_proposal(HEAD, greater) == make_duplicate_proposal(greater, HEAD) == proof
-    validate_double_signing(proof, GENESIS)
+    validate_signatures(proof, GENESIS)
     assert get_accused(proof) == KEY.public_key
     with pytest.raises(EvidenceError, match="not in order"):
-        validate_double_signing(DuplicateProposal(greater, HEAD), GENESIS)
+        validate_signatures(DuplicateProposal(greater, HEAD), GENESIS)
 
 
 def test_a_new_block_comes_before_the_same_one_proposed_again() -> None:
     new = propose(valid_round=None)
     proof = make_duplicate_proposal(propose(valid_round=0), new)
     assert proof.first == new
-    validate_double_signing(proof, GENESIS)
+    validate_signatures(proof, GENESIS)
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,12 @@ def test_a_new_block_comes_before_the_same_one_proposed_again() -> None:
 )
 def test_no_proof_of_two_proposals(proof: DuplicateProposal, reason: str) -> None:
     with pytest.raises(EvidenceError, match=reason):
-        validate_double_signing(proof, GENESIS)
+        validate_signatures(proof, GENESIS)
 
 
 def test_two_proposals_of_another_chain() -> None:
     with pytest.raises(EvidenceError, match="bad signature"):
-        validate_double_signing(DuplicateProposal(HEAD, propose(b"n" * 32)), b"h" * 32)
+        validate_signatures(DuplicateProposal(HEAD, propose(b"n" * 32)), b"h" * 32)
 
 
 def test_a_signature_is_no_difference() -> None:

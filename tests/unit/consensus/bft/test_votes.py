@@ -10,7 +10,7 @@ import pytest
 
 import proto_specs
 from consensus.bft.commit import compute_commit_sign_bytes, verify_commit
-from consensus.bft.evidence import make_duplicate_proposal, make_duplicate_vote, validate_double_signing
+from consensus.bft.evidence import make_duplicate_proposal, make_duplicate_vote, validate_signatures
 from proto_specs.codec import decode, decode_as, encode
 from proto_specs.ed25519 import SigningKey
 from proto_specs.hashing import Tag, hash_tagged
@@ -85,5 +85,5 @@ def test_evidence() -> None:
     votes, proposals = (decode_as(Evidence, bytes.fromhex(one["encoded"])) for one in VECTORS["evidence"])
     assert (type(votes), type(proposals)) == (DuplicateVote, DuplicateProposal)
     for one, make in ((votes, make_duplicate_vote), (proposals, make_duplicate_proposal)):
-        validate_double_signing(one, GENESIS)
+        validate_signatures(one, GENESIS)
         assert make(one.second, one.first) == one

@@ -17,7 +17,7 @@ from consensus.runtime.inference.state import SessionStatus, StageStatus, Worker
 from consensus.runtime.multisig import state as multisig
 from consensus.runtime.params import state as governance
 from consensus.runtime.receipts import ExecutedBlock, ModuleError, Receipt
-from consensus.runtime.staking import pool_state
+from consensus.runtime.staking import pool_state, turns
 from consensus.runtime.staking import state as staking
 from consensus.state.reader import DictState, StateReader
 from genesis.builder import build_genesis
@@ -52,12 +52,16 @@ class Chain:
         return BlockContext(
             height=height,
             time_ms=self.spec.genesis_time_ms + height * 1_000,
-            proposer=self.proposer.consensus_key.public_key,
+            proposer=self.find_turn(),
             beacon=compute_beacon(height),
             genesis=self.genesis.hash,
             parent_hash=self.block_hash(self.height),
             last_commit=self._commit(signed_by) if self.height else None,
         )
+
+    def find_turn(self) -> bytes:
+        """Whose turn it is to propose the next block."""
+        return turns.read_rotation(self.state).get_proposer()
 
     def block_hash(self, height: int) -> bytes:
         """The hash of a block; of block 0 it is the genesis hash."""

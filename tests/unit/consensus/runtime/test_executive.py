@@ -157,7 +157,7 @@ def test_weight_price_stays_in_its_bounds() -> None:
 def test_full_blocks_make_weight_dearer() -> None:
     call = calls.Transfer(NOBODY, 10**6)
     room = TRANSACTION_WEIGHT + compute_call_weight(call)
-    chain = build_chain(block_weight_max=room)
+    chain = build_chain(block_weight_max=room, reserved_permille=0)
     used = chain.block([chain.sign(BOB, call)]).weight
     target = room // 2
     assert used == room

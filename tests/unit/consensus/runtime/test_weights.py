@@ -163,7 +163,7 @@ def test_a_block_is_full_at_its_limit_and_invalid_one_over(over: int) -> None:
     batch = calls.BatchEach((calls.Transfer(ACCOUNT, 10**6),) * 3)
     held = [batch, calls.Transfer(ACCOUNT, 10**6), calls.Remark(bytes(100))]
     sizes = [TRANSACTION_WEIGHT + compute_call_weight(one) for one in held]
-    system = replace(spec.params.system, block_weight_max=sum(sizes) - over)
+    system = replace(spec.params.system, block_weight_max=sum(sizes) - over, reserved_permille=0)
     chain = Chain(replace(spec, params=replace(spec.params, system=system)))
     transactions = [chain.sign(BOB, call, nonce=nonce) for nonce, call in enumerate(held)]
     taken, executed = propose_block(chain.state, chain.context(), (), transactions)

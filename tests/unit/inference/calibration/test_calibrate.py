@@ -26,12 +26,12 @@ SAMPLES = {
     kind: np.random.default_rng(seed).integers(3, 250, count).astype(np.uint32)
     for seed, (kind, count) in enumerate({"one": 70, "other": 70}.items())
 }
-WANTED = CalibrationPlan((0, 2), SAMPLES)
+PLAN = CalibrationPlan((0, 2), SAMPLES)
 
 
 @pytest.fixture(scope="module")
 def found(model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> list[Boundary]:
-    return measure_model(model.store, model.model_id, WANTED, tmp_path_factory.mktemp("work"), lambda done, total: None)
+    return measure_model(model.store, model.model_id, PLAN, tmp_path_factory.mktemp("work"), lambda done, total: None)
 
 
 def test_every_shard_from_every_start_is_measured(found: list[Boundary]) -> None:
@@ -84,8 +84,11 @@ def test_what_has_no_meaning_is_refused(model: TinyModel, tmp_path: Path) -> Non
         choose_starts(LAYERS, 4)
     assert choose_starts(LAYERS, 2) == (0, 1)
     fast = model.store.save_manifest(replace(model.manifest, name="fast", service_class=int(ServiceClass.FAST)))
+    (tmp_path / "file").write_text("no directory")
+    with pytest.raises(CalibrationError, match="--work"):
+        measure_model(model.store, model.model_id, PLAN, tmp_path / "file", lambda done, total: None)
     with pytest.raises(CalibrationError, match="fast class"):
-        measure_model(model.store, fast, WANTED, tmp_path, lambda done, total: None)
+        measure_model(model.store, fast, PLAN, tmp_path, lambda done, total: None)
 
 
 def test_tallies_count_what_a_threshold_lets_pass() -> None:

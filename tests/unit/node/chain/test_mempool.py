@@ -15,7 +15,16 @@ from node.chain.mempool import (
     PoolFull,
     ReplacementUnderpriced,
 )
-from tests.unit.node.pools import FEE, WEIGHT, FixedLedger, fill, make_transaction, make_validity, select_all
+from tests.unit.node.pools import (
+    FEE,
+    WEIGHT,
+    FixedLedger,
+    fill,
+    make_rooms,
+    make_transaction,
+    make_validity,
+    select_all,
+)
 
 
 def test_accounts_in_order_of_price_each_in_order_of_nonce() -> None:
@@ -51,8 +60,8 @@ def test_a_gap_is_waited_for() -> None:
 def test_selection_stops_when_the_block_is_full() -> None:
     pool = Mempool()
     fill(pool, *((1, nonce, 0) for nonce in range(10)))
-    assert len(list(pool.select(3 * WEIGHT, 10**9))) == 3
-    assert len(list(pool.select(10**9, 4 * 100 + 99))) == 4
+    assert len(list(pool.select(make_rooms(3 * WEIGHT)))) == 3
+    assert len(list(pool.select(make_rooms(bytes_max=4 * 100 + 99)))) == 4
 
 
 @pytest.mark.parametrize(("weight_max", "bytes_max"), [(5 * WEIGHT, 10**9), (10**9, 4_000)])
@@ -61,7 +70,10 @@ def test_what_fits_into_no_block_keeps_nobody_else_out(weight_max: int, bytes_ma
     large = make_transaction(1, 0, 10**9)
     pool.add(large, make_validity(large, weight=5 * WEIGHT + 1, size_bytes=4_001), 1)
     fill(pool, (1, 1, 900), (2, 0, 1), (2, 1, 1))
-    assert [(one.body.signer[0], one.body.nonce) for one in pool.select(weight_max, bytes_max)] == [(2, 0), (2, 1)]
+    assert [(one.body.signer[0], one.body.nonce) for one in pool.select(make_rooms(weight_max, bytes_max))] == [
+        (2, 0),
+        (2, 1),
+    ]
 
 
 def test_the_same_transaction_is_known() -> None:

@@ -107,6 +107,7 @@ CASES: dict[str, tuple[ExitStatus, list[str]]] = {
     "model fetch": (REFUSED, [HASH, "--layers", "3:1", "--models", "{tmp}/models"]),
     "model verify": (REFUSED, ["none", "--models", "{tmp}/models"]),
     "model score": (REFUSED, ["none", "{tmp}/file", "--models", "{tmp}/models"]),
+    "model calibrate": (REFUSED, ["none", "--models", "{tmp}/models"]),
     "model check": (REFUSED, ["none", "--models", "{tmp}/models"]),
     "model plan": (REFUSED, ["{tmp}/file", "--fleet", "{tmp}/none", "--models", "{tmp}/models"]),
     "worker run": (
@@ -127,6 +128,7 @@ CASES: dict[str, tuple[ExitStatus, list[str]]] = {
     "bench chain": (ExitStatus.WRONG_USAGE, []),
     "bench inference": (ExitStatus.WRONG_USAGE, []),
     "bench sync": (ExitStatus.WRONG_USAGE, []),
+    "bench verify": (ExitStatus.WRONG_USAGE, []),
     "infer": (NODELESS, ["hello", "--rpc", AWAY, "--models", "{tmp}/models"]),
     "chat": (REFUSED, ["--account", "nobody", "--keys", "{tmp}/keys", "--models", "{tmp}/models"]),
 }

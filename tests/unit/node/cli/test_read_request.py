@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from consensus.runtime.executive import execute_block
 from consensus.runtime.receipts import BlockEvents, Receipt
 from node.cli import show_records
 from node.cli.connect import Connection
-from node.cli.read_request import collect_request, collect_session, list_open_sessions
+from node.cli.read_request import collect_request, collect_session, collect_stated, list_open_sessions
 from node.client.rpc_chain import RpcChain
+from node.client.statement_files import FiledStatement, StatementFiles, find_stated
 from proto_specs.jsonform import to_json
 from proto_specs.ss58 import encode_address
 from proto_specs.types.calls import CloseSession, Outcome, Remark, TopUpSession
@@ -23,6 +25,12 @@ from tests.unit.consensus.runtime.inference.inference_world import (
     SLICE,
     THRESHOLD_PPB,
     World,
+)
+from tests.unit.consensus.runtime.inference.statement_world import (
+    get_id,
+    make_leaves,
+    sign_statement,
+    state_leaves,
 )
 
 PREFIX = 42
@@ -156,6 +164,29 @@ async def test_an_open_request_says_what_it_waits_for(
     text = capsys.readouterr().out
     assert text.count("not revealed") == 5
     assert f"open until block {found['stages'][0]['challenge']['reveal_deadline']}" in text
+
+
+async def test_a_request_that_settled_with_others_is_shown_with_them(
+    world: World, node: Connection, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    leaves = make_leaves(world, range(3))
+    call = sign_statement(world, state_leaves(world, leaves))
+    files = StatementFiles(tmp_path / "somebody-statements")
+    files.keep(FiledStatement(call.statement, tuple(leaves)))
+    assert find_stated(tmp_path, bytes(32)) is None
+    stated = find_stated(tmp_path, leaves[1].request)
+    assert stated is not None
+    assert await collect_stated(node, stated) is None
+    world.chain.expect_ok(world.workers[0], call)
+    found = await collect_stated(node, stated)
+    assert found is not None
+    assert (found["requests"], found["request"]) == (3, f"0x{get_id(call).hex()}")
+    assert found["part"]["price"] == REQUEST_PRICE
+    assert found["price"] == 3 * REQUEST_PRICE
+    show_records.show_request(node, found)
+    text = capsys.readouterr().out
+    for wanted in ("statement", f"request 0x{leaves[1].request.hex()}, sequence 1", "3 requests at once"):
+        assert wanted in text
 
 
 async def test_a_request_before_its_draw(world: World, node: Connection, capsys: pytest.CaptureFixture[str]) -> None:

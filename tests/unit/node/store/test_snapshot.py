@@ -179,7 +179,7 @@ LIES: dict[str, tuple[Callable[[SnapshotManifest], SnapshotManifest], str]] = {
         "does not hold",
     ),
     "validators": (forge_validators, "changed since genesis.*--trust-hash"),
-    "priorities": (lambda one: dataclasses.replace(one, priorities=b"1"), "priorities do not fit"),
+    "priorities": (lambda one: dataclasses.replace(one, priorities=b"1"), "priorities are not those"),
     "items": (lambda one: dataclasses.replace(one, items=one.items + 1), "its manifest says"),
     "chunks": (lambda one: dataclasses.replace(one, chunks=one.chunks[:-1]), "its manifest says"),
     "format": (lambda one: dataclasses.replace(one, format=9), "format 9"),

@@ -57,7 +57,7 @@ async def join(
         network=network,
         genesis=world.genesis,
         database=database,
-        trust=trust or JoinTrust(PERIOD_MS),
+        trust=trust or JoinTrust(PERIOD_MS, sources_min=min(2, len(network.providers))),
         now_ms=lambda: world.head.time_ms,
         progress=ignore,
         timeout_s=timeout_s,
@@ -106,7 +106,7 @@ async def test_bad_peers_cost_only_themselves(
 ) -> None:
     """Even when they are more, and agree with each other."""
     world, catalog = chain
-    network = Network(*(kind(world, catalog) for _ in range(count)), Provider(world, catalog))
+    network = Network(*(kind(world, catalog) for _ in range(count)), *(Provider(world, catalog) for _ in range(2)))
     began_s = trio.current_time()
     head = await join(world, network, tmp_path / "db")
     check_joined(world, head, tmp_path / "db")
@@ -164,7 +164,7 @@ async def test_an_operators_block_above_or_below_the_snapshot_stands_for_genesis
         block_hash = world.store.get_block_hash(height)
         assert block_hash is not None
         (tmp_path / name).mkdir()
-        trust = JoinTrust(PERIOD_MS, (height, block_hash))
+        trust = JoinTrust(PERIOD_MS, (height, block_hash), sources_min=2 if height >= 12 else 1)
         head = await join(world, Network(Provider(world, catalog)), tmp_path / name / "db", trust)
         check_joined(world, head, tmp_path / name / "db")
 
@@ -177,6 +177,20 @@ async def test_a_peer_without_the_operators_block_is_no_use_and_no_liar(
     with pytest.raises(JoinFailed, match="not the one you trust"):
         await join(world, network, tmp_path / "db", JoinTrust(PERIOD_MS, (5, bytes(32))), 4)
     assert network.penalised == {}, "the hash may be the operator's mistake"
+
+
+async def test_one_source_is_not_enough_unless_the_operator_says_so(
+    chain: Chain, tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """Whoever sees only its attacker sees no fork: by default two peers have to show the same block."""
+    world, catalog = chain
+    alone = Network(Provider(world, catalog))
+    said = "could show you a chain of its own: name another with --peer ADDRESS, or accept one with --trust-one-source"
+    with pytest.raises(JoinFailed, match=said):
+        await join(world, alone, tmp_path / "db", JoinTrust(PERIOD_MS), 4)
+    assert alone.penalised == {}, "being alone is no fault"
+    head = await join(world, alone, tmp_path / "db", JoinTrust(PERIOD_MS, sources_min=1))
+    check_joined(world, head, tmp_path / "db")
 
 
 def test_the_trusting_period_is_the_chains() -> None:

@@ -112,7 +112,7 @@ def test_without_candidates_the_set_stays(chain: Chain) -> None:
 
 
 def test_emission_goes_by_stake_and_signed_share() -> None:
-    chain = Chain(build_spec(("alice", "bob"), downtime_permille=0))
+    chain = Chain(build_spec(("alice", "bob"), downtime_permille=0, proposal_permille=0))
     before, issuance = (chain.free(ALICE), chain.free(BOB)), read_issuance(chain.state)
     chain.block()
     for number in range(8):

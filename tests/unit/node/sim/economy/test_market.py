@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from consensus.runtime.inference import state as inference
 from node.sim.economy.compare import compare, run_market
 from node.sim.economy.market import Market
@@ -42,7 +44,8 @@ def test_an_honest_deviation_is_none() -> None:
 
 def test_a_deviation_leaves_the_others_requests_as_they_are() -> None:
     """Both runs serve the same requests, so what differs is what the tempted one did."""
-    found = compare(EconomyScenario.LAZY, SHORT, 6, 1_000)
+    often = replace(SHORT, workers_per_stage=4, changes=(("inference.base_challenge_ppm", 500_000),))
+    found = compare(EconomyScenario.LAZY, often, 6, 1_000)
     assert found.honest.served == found.deviating.served
     assert found.deviating.counts.get("FAIL", 0) >= 1
     assert found.margin > 0

