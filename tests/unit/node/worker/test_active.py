@@ -24,7 +24,6 @@ from proto_specs.types.calls import Settle
 from proto_specs.types.promise_calls import JoinSettlement
 from proto_specs.types.request import Order
 from proto_specs.types.wire import (
-    Accepted,
     Countersign,
     Failed,
     FailureCode,
@@ -189,20 +188,6 @@ class Bench:
 
 def make_rows(bench: Bench, boundary: int, start: int, count: int) -> Rows:
     return Rows(bench.request, boundary, start, count, bytes(count * 4 * HIDDEN))
-
-
-async def test_an_honest_request_is_kept_and_settled(autojump_clock) -> None:
-    bench = Bench()
-    await bench.run()
-    assert len(bench.archive.records) == len(bench.archive.settlements) == 1
-    assert bench.active.is_settling
-    assert isinstance(bench.ends[-1], SettlementSent)
-    assert isinstance(bench.client.sent[0], Accepted)
-    ((part, wait_s),) = bench.archive.parts
-    assert part.voucher is not None
-    assert part.voucher.voucher.final
-    assert part.stage_roots[0] in bench.archive.settlements[0].stage_roots
-    assert (bench.archive.records[0].voucher, wait_s) == (part.voucher, SETTLED_BY_OTHERS_S)
 
 
 async def test_a_request_that_is_given_up_keeps_its_part_before_anything_else(autojump_clock) -> None:
