@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from consensus.runtime.inference import queries
-from tests.integration.gateway.network import GatewayNet, poll_until
+from tests.integration.gateway.network import CLI, GatewayNet, poll_until
 
 pytestmark = pytest.mark.slow
 
@@ -58,3 +63,25 @@ def test_who_waits_for_the_chain_settles_alone(net: GatewayNet) -> None:
     answer = ask(net, 1, **{"x-myelin-wait": "verified"})
     known = net.look_up(answer.headers["x-myelin-request"])
     assert (known["state"], known["statement"]) == ("verified", None)
+
+
+def test_a_chat_settles_at_its_end_and_its_answers_are_found(net: GatewayNet, tmp_path: Path) -> None:
+    """Three turns are one statement; `myelin query request` finds it by the request's id, which the chain has not."""
+    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "data")}
+    rpc = net.plan.validators[0].rpc_url
+    chat = [*CLI, "chat", "--rpc", rpc, "--models", net.plan.models, "--model", net.plan.model, "--tokens", "4"]
+    told = subprocess.run(
+        chat, input=b"Say one.\nSay two.\nSay three.\n\n", capture_output=True, env=environment, check=True, timeout=120
+    ).stdout.decode()
+    requests = list(dict.fromkeys(re.findall(r"request 0x([0-9a-f]{64})", told)))
+    assert len(requests) == 3, told
+
+    def query(request: str) -> subprocess.CompletedProcess[bytes]:
+        argv = [*CLI, "query", "request", f"0x{request}", "--rpc", rpc, "--json"]
+        return subprocess.run(argv, capture_output=True, env=environment, check=False, timeout=60)
+
+    poll_until(lambda: query(requests[0]).returncode == 0)
+    found = [json.loads(query(one).stdout) for one in requests]
+    assert {(one["request"], one["requests"]) for one in found} == {(found[0]["request"], 3)}
+    assert [one["part"]["request"] for one in found] == [f"0x{one}" for one in requests]
+    assert sum(one["part"]["price"] for one in found) == found[0]["price"]
