@@ -114,7 +114,7 @@ class DiskRequestArchive:
         self._settlements.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._running = directory / "running"
         self._running.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.joins = Joins(account, lambda request: bool(self.signed.list_of(request)))
+        self.joins = Joins(account, self.signed)
         self._keep_left()
         self._account = account
         self._sent: dict[bytes, _Sent] = {}

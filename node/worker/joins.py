@@ -7,7 +7,6 @@ stage brings the chain its own roots and the best voucher it has. Records on dis
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +22,7 @@ from node.client.errors import CallFailed, TransactionLost
 from node.client.rpc_errors import RpcError
 from node.worker.claims import make_claim
 from node.worker.double_watch import report_double
+from node.worker.signed_statements import SignedStatements
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.promise_calls import JoinSettlement
 from proto_specs.types.request import compute_request_id, sign_stage_roots
@@ -51,10 +51,10 @@ class _Part:
 class Joins:
     """Parts by request."""
 
-    def __init__(self, account: SigningAccount, is_stated: Callable[[bytes], bool]) -> None:
-        """`is_stated`: whether this worker signed a statement that holds a request."""
+    def __init__(self, account: SigningAccount, signed: SignedStatements) -> None:
+        """`signed`: the statements that this worker signed."""
         self._account = account
-        self._is_stated = is_stated
+        self._signed = signed
         self._parts: dict[bytes, _Part] = {}
 
     def __len__(self) -> int:
@@ -93,14 +93,15 @@ class Joins:
                 return True
             return await self._send(request, part)
         if await chain.is_sequence_used(order.session, order.sequence):
-            if not self._is_stated(request):
+            if not self._signed.list_of(request):
                 await report_double(self._account, part.call.order, part.call.voucher)
             return True
         session = await chain.get_session(order.session)
         if session is None or not session.is_settleable:
             logger.error("request %s was settled by nobody before its session closed", request.hex()[:12])
             return True
-        return await self._send(request, part) if is_due(part.due_s, session) else False
+        is_landing = self._signed.is_landing(request, session.height)
+        return await self._send(request, part) if is_due(part.due_s, session, is_landing=is_landing) else False
 
     async def _send(self, request: bytes, part: _Part) -> bool:
         """Send it, or see what became of it; whether the chain refuses it for good."""
@@ -125,10 +126,12 @@ class Joins:
         return False
 
 
-def is_due(due_s: float, session: SessionEntry) -> bool:
-    """Whether the others have had their time."""
-    is_closing = not session.is_open and session.expiry_height - session.height <= CLOSING_BLOCKS
-    return is_closing or trio.current_time() >= due_s
+def is_due(due_s: float, session: SessionEntry, *, is_landing: bool) -> bool:
+    """Whether the others have had their time. A statement on its way has half of what a closing session leaves."""
+    left = CLOSING_BLOCKS if session.is_open else session.expiry_height - session.height
+    if is_landing:
+        return left <= CLOSING_BLOCKS // 2
+    return trio.current_time() >= due_s or (not session.is_open and left <= CLOSING_BLOCKS)
 
 
 def is_gain(call: JoinSettlement, found: Request) -> bool:

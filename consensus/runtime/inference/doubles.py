@@ -85,7 +85,7 @@ def report_double_promise(env: Environment, signer: bytes, call: ReportDoublePro
             session=order.session,
             client=session.client,
             reporter=signer,
-            unpaid=request,
+            request=request,
             other=other,
             amount=session.bond,
             bounty=bounty,

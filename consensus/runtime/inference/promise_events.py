@@ -21,12 +21,12 @@ class SettlementJoined:
 
 @variant(0x0424)
 class ClientConvicted:
-    """The client promised something twice. amount = bounty (to the reporter) + compensation (to workers) + burned."""
+    """The client promised what `request` needs twice. amount = bounty (reporter) + compensation (workers) + burned."""
 
     session: Hash32
     client: AccountId
     reporter: AccountId
-    unpaid: Hash32
+    request: Hash32
     other: Hash32
     amount: Balance
     bounty: Balance

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from inference.errors import EngineError, GrammarError, ModelError
-from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, ToStage
+from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, StatementAwaited, ToStage
 from inference.serving.events import Compute, Computed, DrawnToken
 from inference.serving.record import RequestRecord
 from inference.serving.setup import StageSetup
@@ -18,6 +18,7 @@ from node.client.link import LinkLost, make_failed
 from node.worker import deadlines as module
 from node.worker.active import INBOX_EVENTS_MAX, ActiveRequest
 from node.worker.ends import HOLD_S
+from node.worker.joins import SETTLED_BY_OTHERS_S
 from node.worker.path_peers import PathPeers
 from proto_specs.types.calls import Settle
 from proto_specs.types.promise_calls import JoinSettlement
@@ -149,9 +150,9 @@ class FakeArchive:
 class Bench:
     """One stage of a path with its links. The client's machine answers on its link, unless it is told to be silent."""
 
-    def __init__(self, stage: int = 0, stages: int = 1, tokens_max: int = 40) -> None:
+    def __init__(self, stage: int = 0, stages: int = 1, tokens_max: int = 40, *, batched: bool = False) -> None:
         order = make_order(PROMPT, tokens_max, stages)
-        self.machine = ClientRequest(order, PROMPT, SESSION_KEY)
+        self.machine = ClientRequest(order, PROMPT, SESSION_KEY, batched=batched)
         self.client = FakeLink("client")
         self.client.on_send = self._answer
         self.downstream = FakeLink(f"peer{stage + 1}") if stage < stages - 1 else None
@@ -159,7 +160,8 @@ class Bench:
         self.upstream = FakeLink(f"peer{stage - 1}")
         self.compute, self.archive = FakeCompute(), FakeArchive()
         peers = PathPeers(tuple(f"peer{at}" for at in range(stages)), self.client, self.downstream, self.first)  # type: ignore[arg-type]
-        setup = StageSetup(order, stage, make_manifest(), SESSION_KEY.public_key, WORKER_KEYS[stage])
+        keys = (SESSION_KEY.public_key, WORKER_KEYS[stage])
+        setup = StageSetup(order, stage, make_manifest(), *keys, batched=batched)
         self.active = ActiveRequest(setup, peers, self.compute, self.archive)  # type: ignore[arg-type]
         self.is_silent: Callable[[Frame], bool] = lambda _frame: False
         self.ends: list[object] = []
@@ -172,7 +174,7 @@ class Bench:
         for effect in self.machine.handle(0, frame):
             if isinstance(effect, ToStage) and not self.is_silent(effect.frame):
                 self.active.post(effect.frame, self.client)  # type: ignore[arg-type]
-            elif isinstance(effect, SettlementSent | RequestFailed):
+            elif isinstance(effect, SettlementSent | StatementAwaited | RequestFailed):
                 self.ends.append(effect)
 
     async def run(self) -> float:
@@ -196,6 +198,31 @@ async def test_an_honest_request_is_kept_and_settled(autojump_clock) -> None:
     assert bench.active.is_settling
     assert isinstance(bench.ends[-1], SettlementSent)
     assert isinstance(bench.client.sent[0], Accepted)
+    ((part, wait_s),) = bench.archive.parts
+    assert part.voucher is not None
+    assert part.voucher.voucher.final
+    assert part.stage_roots[0] in bench.archive.settlements[0].stage_roots
+    assert (bench.archive.records[0].voucher, wait_s) == (part.voucher, SETTLED_BY_OTHERS_S)
+
+
+async def test_a_request_that_is_given_up_keeps_its_part_before_anything_else(autojump_clock) -> None:
+    """While it waits for an order that goes on, a friend of the client may settle it for less."""
+    bench = Bench(tokens_max=100)
+
+    def lose(frame: Frame) -> bool:
+        if isinstance(frame, VoucherFrame) and frame.voucher.voucher.tokens > 20:
+            bench.active.post(frame, bench.client)  # type: ignore[arg-type]
+            bench.active.give_up(FailureCode.NEIGHBOUR_LOST, "a stage is gone")
+            return True
+        return False
+
+    bench.is_silent = lose
+    await bench.run()
+    ((part, wait_s),) = bench.archive.parts
+    assert part.voucher is not None
+    assert part.voucher.voucher.tokens > 20
+    assert wait_s == HOLD_S + SETTLED_BY_OTHERS_S
+    assert len(bench.archive.records[0].output_leaves) == part.stage_roots[0].roots.windows > 0
 
 
 async def test_a_client_that_signs_everything_and_leaves_at_once_is_still_billed(autojump_clock) -> None:

@@ -32,7 +32,7 @@ class Node:
     request: Any = None
     until: int | None = None
     is_used: bool = False
-    session: Any = field(default_factory=lambda: SimpleNamespace(is_open=True, is_settleable=True))
+    session: Any = field(default_factory=lambda: SimpleNamespace(is_open=True, is_settleable=True, height=9))
     settled: list[tuple[int, bytes]] = field(default_factory=list)
     blocks: dict[int, Any] = field(default_factory=dict)
     sent: list[Any] = field(default_factory=list)
@@ -84,7 +84,10 @@ def fixture_part() -> JoinSettlement:
 
 
 def make_joins(node: Node, *, is_stated: bool = False) -> Joins:
-    return Joins(node, lambda _request: is_stated)  # type: ignore[arg-type]
+    signed = SimpleNamespace(
+        list_of=lambda _request: [None] * is_stated, is_landing=lambda _request, height: is_stated and height < 15
+    )
+    return Joins(node, signed)  # type: ignore[arg-type]
 
 
 def show(part: JoinSettlement, status: StageStatus, gross: int, tokens: int = 0) -> Any:
@@ -121,6 +124,27 @@ async def test_it_waits_no_longer_than_the_session_lasts(part: JoinSettlement) -
     await parts.run_once()
     assert node.sent == []
     node.session.height = 20 - CLOSING_BLOCKS
+    await parts.run_once()
+    assert node.sent == [part]
+
+
+async def test_a_statement_on_its_way_is_waited_for(part: JoinSettlement) -> None:
+    """A stage that settled alone meanwhile would use the number that the statement settles."""
+    session = SimpleNamespace(is_open=False, is_settleable=True, expiry_height=16, height=12)
+    node = Node(session=session)
+    parts = make_joins(node, is_stated=True)
+    parts.keep(part, 0.0)
+    await parts.run_once()
+    assert node.sent == []
+    session.height = 13
+    await parts.run_once()
+    assert node.sent == [part], "but for the last blocks of its session"
+    node = Node()
+    parts = make_joins(node, is_stated=True)
+    parts.keep(part, 0.0)
+    await parts.run_once()
+    node.session.height = 15
+    assert node.sent == []
     await parts.run_once()
     assert node.sent == [part]
 
