@@ -9,7 +9,7 @@ PARALLEL := --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 CHECKS := check-types check-style check-imports check-dead
 
-.PHONY: setup browser demo test quick soak sim sim-network bench weights fuzz nightly determinism check $(CHECKS) format clean
+.PHONY: setup browser demo test quick soak sim sim-network economics bench weights fuzz nightly determinism check $(CHECKS) format clean
 
 setup: $(VENV)/.setup-done
 
@@ -49,6 +49,10 @@ sim: $(VENV)/.setup-done
 sim-network: $(VENV)/.setup-done
 	@$(BIN)/myelin sim network --workers 1000 --seeds 2 $(ARGS)
 
+# Every deviation against honesty, and the plots of docs/economics.md; some minutes. make economics ARGS="--seeds 4"
+economics: $(VENV)/.setup-done
+	@$(BIN)/myelin sim economy --seeds 8 --plot docs/images/economics $(ARGS)
+
 # The chain against injectived, side by side; some ten minutes on an idle machine. make bench ARGS="--quick --json"
 bench: $(VENV)/.dev-done
 	@$(BIN)/myelin bench chain $(ARGS)
@@ -62,8 +66,9 @@ weights: $(VENV)/.dev-done
 fuzz: $(VENV)/.dev-done
 	@$(BIN)/python -m tests.fuzz.run --cases 1000000 $(ARGS)
 
-# What is too long for every commit: the stateful tests over 10,000 steps.
+# What is too long for every commit: the stateful tests over 10,000 steps, every deviation over many seeds.
 nightly: $(VENV)/.dev-done
+	@$(BIN)/python -m pytest tests/simulation/test_economy.py -m nightly --timeout=7200 -s $(ARGS)
 	@$(BIN)/python -m pytest tests/stateful -m "nightly or not nightly" --timeout=3600 -s $(ARGS)
 
 # The recorded chain under other hash seeds and orders, and on the newest Python the distribution's archive has.

@@ -41,7 +41,7 @@ from proto_specs.errors import ExitStatus
 from proto_specs.types.manifest import compute_model_id
 
 GROUPS = ("wire", "commitments", "settlement", "check", "cheats", "honest", "quantised", "adversary")
-SHARDS, WINDOWS = 3, 4
+SHARDS, WINDOWS = 3, 2
 """As `myelin model calibrate` has them by default: what it measured is not measured again."""
 TEXTS = 6
 CHECK = "benchmarks.verify.check"

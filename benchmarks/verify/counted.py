@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.verify.honest import COLUMNS, LENGTHS, NAMES
+from benchmarks.verify.honest import COLUMNS, LENGTHS, NAMES, is_judged
 from benchmarks.verify.tail import fit_tail
 from inference.calibration.substitutes import Weights
 from inference.calibration.tallies import Boundary, compute_worst
 from inference.calibration.thresholds import MISSED_SHARE_MAX, Chosen
-from proto_specs.limits import WINDOW_POSITIONS
 
 PEAK_SHARE = 0.002
 RESAMPLES = 200
@@ -26,9 +25,11 @@ Windows = NDArray[np.int64]
 def count_honest(texts: Sequence[Windows], chosen: Sequence[Chosen]) -> dict[str, Any]:
     """Windows of all texts against the threshold of the boundary that each ends at.
 
-    Left out are windows that begin at positions 1 to 31: no request has them.
+    Left out are windows that begin at positions 1 to 31, which no request has, and those of requests of fewer than 8
+    positions, which small distances do not fail; the worst of the latter is told.
     """
-    texts = [one[(one[:, 3] == 0) | (one[:, 3] >= WINDOW_POSITIONS)] for one in texts]
+    short = [one[(one[:, 3] == 0) & ~is_judged(one)] for one in texts]
+    texts = [one[is_judged(one)] for one in texts]
     windows = np.concatenate(texts)
     thresholds = np.array([0, *(one.threshold for one in chosen)])
     column = {name: windows[:, place] for place, name in enumerate(COLUMNS)}
@@ -42,6 +43,7 @@ def count_honest(texts: Sequence[Windows], chosen: Sequence[Chosen]) -> dict[str
         "accused": int(is_beyond.sum()),
         "largest_of_its_threshold": float(ratio.max()),
         "rule_of_three_95": 3.0 / len(windows),
+        "short_requests_largest_ppb": max((int(one[:, 5].max()) for one in short if len(one)), default=0),
         "not_equal_share": float((column["distance"] > 0).mean()),
         "machines": {
             name: _describe(column["distance"], ratio, column["machine"] == place) for place, name in enumerate(NAMES)

@@ -24,6 +24,7 @@ from inference.calibration.layer_runs import get_embedded, run_layer
 from inference.calibration.substitutes import Weights, write_layer
 from inference.engine.ort import ShardSession
 from inference.engine.rows import Hidden, Rows
+from inference.engine.verify import JUDGED_POSITIONS_MIN
 from inference.engine.way import Way
 from inference.model.graph.shard import ShardRange
 from inference.model.tokenizer.tokenizer import Tokenizer
@@ -148,15 +149,16 @@ def measure_all(machines: Machines, work: Path, wanted: int) -> Iterator[tuple[i
                 np.save(file, measure_text(machines, number))
             partial.replace(path)
         measured = np.load(path)
-        windows += int(((measured[:, 3] == 0) | (measured[:, 3] >= WINDOW_POSITIONS)).sum())
+        windows += int(is_judged(measured).sum())
         number += 1
         yield number, windows
 
 
-def read_all(work: Path) -> NDArray[np.int64]:
-    """Rows of COLUMNS of all texts in a work directory."""
-    files = sorted(work.glob("honest-*.npy"))
-    return np.concatenate([np.load(one) for one in files]) if files else np.zeros((0, len(COLUMNS)), np.int64)
+def is_judged(windows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which rows of COLUMNS are windows that a request may have and that a small distance may fail."""
+    first, length = windows[:, 3], windows[:, 4]
+    found: NDArray[np.bool_] = (first >= WINDOW_POSITIONS) | ((first == 0) & (length >= JUDGED_POSITIONS_MIN))
+    return found
 
 
 def _widen(rows: Rows) -> Hidden:

@@ -21,7 +21,7 @@ from inference.errors import CalibrationError
 from inference.model.store import Progress, ShardStore
 from proto_specs.types.manifest import Manifest, ServiceClass, UnitKind
 
-_FORMAT = "myelin-calibration-2"
+_FORMAT = "myelin-calibration-3"
 CLAIMANTS = (*HONEST, *CHEATS)
 
 

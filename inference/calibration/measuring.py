@@ -18,6 +18,7 @@ from inference.calibration.layer_source import LayerSource
 from inference.calibration.substitutes import Weights
 from inference.calibration.tallies import Boundary, DistanceTally
 from inference.engine.rows import Hidden, Rows
+from inference.engine.verify import JUDGED_POSITIONS_MIN
 from inference.errors import FingerprintError
 from inference.fingerprint import Delta
 from proto_specs.limits import WINDOW_POSITIONS
@@ -139,11 +140,11 @@ def _tally(boundary: Boundary, claimant: Claimant, found: dict[int, Distances]) 
 
 
 def _pick(found: dict[int, Distances], first: int = 0) -> dict[int, Distances]:
-    """Windows that a request may have, from position `first` on: they begin at 0 or, for there are few multiples of 32,
-    anywhere beyond the first window. None begins at 1 to 31, where the scale is that of a handful of rows."""
-    begun = 1 if first == 0 else 0
+    """Windows that are judged, from position `first` on: of 8 rows or more they begin at 0, all of them, for there are
+    few multiples of 32, anywhere beyond the first window."""
     later = max(first, WINDOW_POSITIONS)
-    return {length: np.concatenate([one[:begun], one[later:]]) for length, one in found.items()}
+    begun = {length: 1 if first == 0 and length >= JUDGED_POSITIONS_MIN else 0 for length in found}
+    return {length: np.concatenate([one[: begun[length]], one[later:]]) for length, one in found.items()}
 
 
 def _tally_stretched(boundary: Boundary, name: str, own: Hidden, base: Hidden, wire: WireDtype, rows: Hidden) -> None:

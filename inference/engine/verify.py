@@ -36,6 +36,10 @@ from inference.rounding import compute_excess
 from proto_specs.types.manifest import ExecutionProfile, WireDtype
 
 _MICRO = 1_000_000
+JUDGED_POSITIONS_MIN = 8
+"""With fewer positions the scale is rough, and honest machines differ by up to 5e-5."""
+SHORT_SLACK = 32
+"""So rows of a request so short fail only beyond so many times the threshold; between, there is no verdict."""
 ROUNDINGS_PER_LAYER = 4
 """A layer adds to the residual stream twice, and two machines round each of these sums."""
 
@@ -118,6 +122,8 @@ def verify_window(
         raise UnjudgeableError(
             f"the rows are {distance} ppb off, of which {explained} may be the rounding of sums this large"
         )
+    if not mismatches and threshold < distance <= SHORT_SLACK * threshold and positions < JUDGED_POSITIONS_MIN:
+        raise UnjudgeableError(f"the rows are {distance} ppb off, but {positions} positions are too few to compare")
     projection = compute_projection(delta[window], scale, seed)
     return VerificationResult(distance, threshold, projection, mismatches)
 

@@ -36,7 +36,7 @@ WORK_DIRECTORY = "calibrations"
 def calibrate_command(
     model: Annotated[str, typer.Argument(help="Name, id, or the start of an id.")],
     shards: Annotated[int, typer.Option(min=1, help="Measure shards that begin where so many even ones do.")] = 3,
-    windows: Annotated[int, typer.Option(min=1, max=64, help="Windows of 32 positions of each text.")] = 4,
+    windows: Annotated[int, typer.Option(min=1, max=64, help="Windows of 32 positions of each text.")] = 2,
     write: Annotated[
         bool, typer.Option("--write", help="Store the model with the thresholds and ranges found: under a new id.")
     ] = False,

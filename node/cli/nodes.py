@@ -48,6 +48,10 @@ TrustOption = Annotated[
     ),
 ]
 
+OneSourceOption = Annotated[
+    bool, typer.Option("--trust-one-source", help="With --sync snapshot: believe a single peer, unconfirmed.")
+]
+
 
 class Sync(enum.Enum):
     """The ways to start a node without a database."""
@@ -105,9 +109,7 @@ def run_command(
         Sync, typer.Option(help="How a new node gets the chain: all its blocks, or a snapshot of its state.")
     ] = Sync.BLOCKS,
     trust: TrustOption = None,
-    trust_one_source: Annotated[
-        bool, typer.Option("--trust-one-source", help="With --sync snapshot: believe a single peer, unconfirmed.")
-    ] = False,
+    trust_one_source: OneSourceOption = False,
     verify: Annotated[bool, typer.Option(help="Do verification duty for the models in shard storage.")] = True,
     device: DeviceOption = "cpu",
     pruning: Annotated[

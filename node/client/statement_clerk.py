@@ -20,7 +20,7 @@ from node.client.chain_view import ChainUnreachable, WorkerEntry
 from node.client.errors import CallFailed, TransactionLost
 from node.client.rpc_errors import RpcError
 from node.client.statement_files import FiledStatement, StatedRequest, StatementFiles
-from node.p2p.errors import NetworkError, PeerUnreachable
+from node.p2p.errors import NetworkError, PeerUnreachable, RequestRefused, RequestTimedOut
 from node.p2p.host import P2PHost
 from node.p2p.request import request as ask_peer
 from proto_specs.codec import decode_as, encode
@@ -53,6 +53,9 @@ SUBMISSIONS_MAX: Final = 4
 RETRY_S: Final = 3.0
 TEMPORARY_ERRORS: Final = frozenset({"ExposureExceeded"})
 """Refusals of the chain that pass with time."""
+
+LATER: Final = (RequestRefused, RequestTimedOut, ChainUnreachable)
+"""Failures of an asking after which it is asked again."""
 
 logger = logging.getLogger("myelin.client")
 
@@ -185,18 +188,28 @@ class StatementClerk:
 
         async def ask(number: int, worker: bytes) -> None:
             try:
-                found = decode_as(
-                    StatementAnswer, await self._signers.ask(self._workers[worker], body), ANSWER_BYTES_MAX
-                )
+                found = decode_as(StatementAnswer, await self._ask(worker, body), ANSWER_BYTES_MAX)
                 answers[number] = _check_answer(found, proposal.statement, worker)
-            except (NetworkError, ProtocolError) as error:
-                message = f"stage {number} cannot be asked to sign: {error}"
-                answers[number] = StatementRefused(StatementRefusal.NOT_MINE, message)
+            except (NetworkError, ProtocolError, ChainUnreachable) as error:
+                code = StatementRefusal.BUSY if isinstance(error, LATER) else StatementRefusal.NOT_MINE
+                answers[number] = StatementRefused(code, f"stage {number} cannot be asked to sign: {error}")
 
         async with trio.open_nursery() as nursery:
             for number, stage in enumerate(path):
                 nursery.start_soon(ask, number, stage.worker)
         return [answers[number] for number in range(len(path))]
+
+    async def _ask(self, worker: bytes, body: bytes) -> bytes:
+        """One that started again has another address than it had when it served."""
+        known = self._workers[worker]
+        try:
+            return await self._signers.ask(known, body)
+        except NetworkError:
+            now = await self._account.chain.get_worker(worker, fresh=True)
+            if now is None or (now.peer_id, now.addresses) == (known.peer_id, known.addresses):
+                raise
+            self._workers[worker] = now
+            return await self._signers.ask(now, body)
 
     async def _submit(self, signed: SignedStatement, leaves: Sequence[RequestLeaf]) -> None:
         kept = FiledStatement(signed, tuple(leaves))

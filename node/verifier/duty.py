@@ -125,16 +125,25 @@ class VerificationDuty:
     async def run(self) -> None:
         """Do the duty until cancelled. While the node is unreachable it waits; nothing but a cancellation ends it."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send)
             while True:
                 try:
                     for one in await self._list_due():
                         nursery.start_soon(self._attempt, one)
-                    await self._submissions.flush(self._height)
                 except ChainUnreachable as error:
                     logger.warning("the node does not answer: %s", error)
                 except Exception:  # whatever it is, what is committed to has to be revealed
                     logger.exception("the duty goes on after a failure")
                 await trio.sleep(POLL_S)
+
+    async def _send(self) -> None:
+        """Beside looking for challenges, which takes a while when the node is busy."""
+        while True:
+            await self._submissions.wait()
+            try:
+                await self._submissions.flush(self._height)
+            except Exception:
+                logger.exception("verdicts are sent again after a failure")
 
     async def run_once(self) -> None:
         """A complete pass over all open challenges. Raises ChainUnreachable."""
@@ -297,10 +306,10 @@ class VerificationDuty:
     ) -> _Shown | Judgement | None:
         """What the worker shows, or what its absence says; None when the worker is asked again later."""
         challenge, waiting = one.challenge, self._attempts[one.challenge_id].waiting
-        was_asked = False
+        asked_s: float | None = None
         with waiting:
             async with self._budget.take(challenge.worker, most):
-                was_asked = True
+                asked_s = trio.current_time()
                 try:
                     opening = await fetch()
                 except (NetworkError, OpeningError) as error:
@@ -313,9 +322,11 @@ class VerificationDuty:
                     self._budget.note_answer(challenge.worker)
                     return opening
         if waiting.cancelled_caught or self._height + MARGIN_BLOCKS >= challenge.commit_deadline:
-            # Where others' silence was in the way, not its own, it was not even asked.
+            # Where others' silence was in the way, not its own, it was not asked, or hardly had the time to answer.
+            until_s = trio.current_time() - (ADDRESS_TIMEOUT_S_MIN if waiting.cancelled_caught else 0.0)
+            was_asked = asked_s is not None and asked_s <= until_s
             is_silent = was_asked or self._budget.is_in_its_own_way(challenge.worker)
-            return UNAVAILABLE if is_silent else INCONCLUSIVE
+            return UNAVAILABLE if is_silent else self._get_fallback(one)
         self._note_failed(one, 1, UNAVAILABLE)
         return None
 

@@ -142,7 +142,7 @@ def list_own_challenges(state: StateReader, account: bytes, height: int) -> tupl
         is_committed = queries.read_commitment(state, challenge_id, account) is not None
         is_revealed = account in queries.read_reveals(state, challenge_id)
         may_reveal = is_reveal_open(challenge, height)
-        is_audit = queries.is_audit(state, challenge_id)
+        is_audit = not is_committed and queries.is_audit(state, challenge_id)  # asked while it is to be judged
         found.append(OpenChallenge(challenge_id, challenge, is_committed, is_revealed, may_reveal, is_audit))
     return tuple(found)
 

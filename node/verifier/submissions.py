@@ -10,6 +10,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import trio
+
 from node.client.chain_view import ChainUnreachable
 from node.client.tips import compute_tip
 from proto_specs.errors import MyelinError
@@ -20,6 +22,7 @@ logger = logging.getLogger("myelin.verify")
 RESEND_BLOCKS: Final = 3
 """What is not on chain so many blocks after it was sent is sent again, for more."""
 TOGETHER_MAX: Final = 32
+TOGETHER_S: Final = 0.1
 
 Verdict = CommitVerdict | RevealVerdict
 
@@ -53,10 +56,17 @@ class VerdictSubmissions:
         self._chain = chain
         self._sent: dict[tuple[bytes, type[Verdict]], _Sent] = {}
         self._wanted: dict[tuple[bytes, type[Verdict]], Verdict] = {}
+        self._is_wanted = trio.Event()
 
     def put(self, call: Verdict) -> None:
         """To be on chain soon. What is put again was not found there yet."""
         self._wanted[(call.challenge, type(call))] = call
+        self._is_wanted.set()
+
+    async def wait(self) -> None:
+        """Until something is wanted, and a moment more for what comes with it."""
+        await self._is_wanted.wait()
+        await trio.sleep(TOGETHER_S)
 
     def retain_only(self, challenges: Collection[bytes]) -> None:
         """Forget what was sent for others."""
@@ -64,7 +74,7 @@ class VerdictSubmissions:
 
     async def flush(self, height: int) -> None:
         """Send what is wanted and was not sent lately. What the node is not there for has to be put again."""
-        wanted, self._wanted = self._wanted, {}
+        wanted, self._wanted, self._is_wanted = self._wanted, {}, trio.Event()
         groups: dict[bytes | None, list[Verdict]] = {}
         for key, call in wanted.items():
             sent = self._sent.get(key)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from consensus.runtime.inference import draws, errors, queries
+from consensus.runtime.inference import benches, errors, queries
 from consensus.runtime.inference.events import ChallengeDrawn, ChallengeResolved, StagePaid, WorkerSlashed
 from genesis.dev import DevIdentity, get_dev_identity
 from proto_specs.types import calls
@@ -22,7 +22,7 @@ CHEAT = "bob"
 
 def make_world(validators: tuple[str, ...] = VALIDATORS, **params: int) -> World:
     """Every honest validator but the friend holds a layer with a worker of its own."""
-    world = World(validators, **{"committee_size": 3, "fails_min": 2, **params})
+    world = World(validators, **{"committee_size": 3, "fails_min": 2, "contest_committee_size": 0, **params})
     for layer, name in enumerate(HONEST[: len(validators) - 1], 2):
         who = get_dev_identity(name)
         world.chain.expect_ok(who, world.register_worker(who, layer, layer + 1))
@@ -59,7 +59,7 @@ def judge(world: World, drawn: ChallengeDrawn) -> list[Any]:
 
 def test_it_left_one_friend_when_a_whole_path_was_excluded(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it was: whoever operates any stage judges none, and one judge is a committee."""
-    monkeypatch.setattr(draws, "list_parties", lambda client, operators, _: {client, *operators})
+    monkeypatch.setattr(benches, "list_parties", lambda client, operators, _: {client, *operators})
     world = make_world(fails_min=1, committee_members_min=1, committee_stake_permille=0)
     drawn = world.settle_and_draw(settle_around(world))[0]
     assert drawn.committee == (get_dev_identity(FRIEND).account,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from consensus.runtime.balances.state import HoldReason, read_hold
+from consensus.runtime.inference import committee_state as committees
 from consensus.runtime.inference import errors, queries
 from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.committee_events import DeadlinesMoved, DrawPostponed, VerifierLeaving, VerifierLeft
@@ -162,7 +163,7 @@ def test_who_unregisters_is_drawn_until_its_notice_ends() -> None:
     world.chain.expect_error(eve, calls.UnregisterVerifier(bytes(32)), errors.NotVerifier)
     (leaving,) = pick(world.chain.expect_ok(eve, calls.UnregisterVerifier(world.model)).events, VerifierLeaving)
     world.chain.expect_error(eve, calls.UnregisterVerifier(world.model), errors.AlreadyLeaving)
-    assert queries.list_leaving_verifiers(world.chain.state, world.model) == {eve.account: leaving.height}
+    assert committees.leaving_verifiers.read(world.chain.state, world.model, eve.account) == leaving.height
     drawn = world.settle_and_draw(world.settle())
     assert all(eve.account in one.committee for one in drawn)
     events = world.chain.skip(leaving.height - world.chain.height)

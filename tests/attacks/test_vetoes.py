@@ -80,6 +80,31 @@ def test_a_pass_with_a_made_up_fingerprint_is_scored() -> None:
     assert [one.verifier for one in pick(events, VerifierMissed)] == [lazy]
 
 
+@pytest.mark.parametrize(("lie", "truth"), [(PASS, FAIL), (FAIL, PASS)])
+def test_two_friends_of_three_decide_nothing_by_themselves(lie: Outcome, truth: Outcome) -> None:
+    """To acquit a cheat, or to convict a rival and share the bounty: one honest member brings four more."""
+    court = Court()
+    *friends, honest = court.drawn.committee
+    assert not pick(court.judge(court.drawn.committee, [lie, lie, truth]), ChallengeResolved)
+    fresh = court.draw()
+    assert len(fresh) == 4
+    events = court.judge(fresh, [truth] * 4)
+    assert pick(events, ChallengeResolved)[0].outcome == truth
+    assert {one.verifier for one in pick(events, VerifierPaid)} == {honest, *fresh}
+    assert [one.verifier for one in pick(events, VerifierMissed)] == friends
+
+
+def test_they_did_when_only_the_undecided_was_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was: two of three seats, which a third of the stake has in 26 of 100 draws."""
+    honest = contest.order_round
+    monkeypatch.setattr(
+        contest, "order_round", lambda *args, is_decided: not is_decided and honest(*args, is_decided=False)
+    )
+    court = Court()
+    events = court.judge(court.drawn.committee, [PASS, PASS, FAIL])
+    assert pick(events, ChallengeResolved)[0].outcome == PASS
+
+
 def test_a_made_up_fingerprint_does_not_save_the_cheat() -> None:
     court = Court(fails_min=3)
     assert not pick(

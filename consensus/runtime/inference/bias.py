@@ -18,14 +18,13 @@ from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.parameters import InferenceParams
 from consensus.runtime.inference.state import RequestStage, Worker
 from consensus.runtime.staking import state as staking
-from consensus.runtime.staking import turns
 from consensus.state.reader import StateReader
 from proto_specs.limits import VALIDATORS_MAX
 
 
 def read_drawn_ppm(state: StateReader, stage: RequestStage) -> int:
     """With what probability a stage is drawn in this block, in ppm."""
-    skips = turns.count_recent_skips(state)
+    skips = staking.count_recent_skips(state)
     worker = inference.workers.read(state, stage.worker)
     if not skips or worker is None:
         return stage.challenge_ppm

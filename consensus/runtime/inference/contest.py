@@ -1,5 +1,7 @@
 """A challenge without a verdict goes to more verifiers (DESIGN 5.6). Economics first:
 
+- of three seats a third of the stake has two in 26 of 100 draws: enough to acquit a friend, or to convict a rival and
+  share the bounty. One honest member that contradicts brings a larger committee, before anything is decided;
 - a worker about to be convicted could have friends on its committee contradict, stay silent, or find nothing: two
   thirds of the stake are then never reached, and nothing is slashed without a verdict. So a contradiction brings a
   larger committee, once, and whoever did not count is replaced, by others who have not sat; `ROUNDS_MAX` bounds the
@@ -47,13 +49,24 @@ def read_revealed(env: Environment, challenge_id: bytes, challenge: Challenge) -
     return {who: reveal for who, reveal in found if reveal is not None}
 
 
-def order_round(env: Environment, challenge_id: bytes, challenge: Challenge, revealed: Mapping[bytes, Reveal]) -> bool:
-    """Schedule the draw of one more round. False when none is needed or allowed, or no verifier is left for it."""
+def order_round(
+    env: Environment,
+    challenge_id: bytes,
+    challenge: Challenge,
+    revealed: Mapping[bytes, Reveal],
+    *,
+    is_decided: bool,
+) -> bool:
+    """Schedule the draw of one more round. False when none is needed or allowed, or no verifier is left for it.
+
+    When the count `is_decided` only a first contradiction needs one, else vacancies do, too.
+    """
     state, params = env.state, inference.params.read(env.state)
     if len(challenge.round_starts) + 1 >= ROUNDS_MAX:
         return False
     added, vacant = compute_vacancies(params, challenge, revealed)
-    if is_unjudgeable(challenge, revealed) or not added + len(vacant) or not _list_fresh(env, challenge):
+    is_needed = added or (vacant and not is_decided and not is_unjudgeable(challenge, revealed))
+    if not is_needed or not _list_fresh(env, challenge):
         return False
     for member in challenge.committee:
         seats.leave(state, member.verifier, challenge_id)

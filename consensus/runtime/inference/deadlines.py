@@ -38,7 +38,7 @@ from consensus.runtime.system.state import read_params
 _AT_ONCE = 256
 """Entries looked up together."""
 
-_PARTS: dict[DueKind, Callable[[Environment, bytes, int], oblivion.Part]] = {
+_PARTS: dict[DueKind, Callable[[Environment, bytes, int], oblivion.Dropped]] = {
     DueKind.FORGET_SESSION: oblivion.forget_session,
     DueKind.FORGET_WORKER: oblivion.forget_worker,
     DueKind.VERIFIER_EXPIRY: oblivion.expire_verifier,

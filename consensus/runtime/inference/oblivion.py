@@ -24,7 +24,7 @@ from proto_specs.types.verdict import compute_challenge_id
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Dropped:
     """How many records were dropped, and whether nothing is left to do."""
 
     records: int
@@ -56,7 +56,7 @@ def forget_request(env: Environment, request_id: bytes) -> None:
     inference.requests.delete(state, request_id)
 
 
-def forget_session(env: Environment, session_id: bytes, records_max: int) -> Part:
+def forget_session(env: Environment, session_id: bytes, records_max: int) -> Dropped:
     """Drop a closed session with its used sequence numbers, at most `records_max` of them now.
 
     Nothing can be settled for an unknown session.
@@ -67,31 +67,31 @@ def forget_session(env: Environment, session_id: bytes, records_max: int) -> Par
     assert session.status == SessionStatus.CLOSED, "only closed sessions are forgotten"
     if session.requests_open:
         _ask_again(env, DueKind.FORGET_SESSION, session_id)
-        return Part(0, is_all=True)
+        return Dropped(0, is_all=True)
     dropped, is_all = sequences.forget(state, session_id, records_max)
     if not is_all:
-        return Part(dropped, is_all=False)
+        return Dropped(dropped, is_all=False)
     sessions.return_bond(env, session_id)
     inference.sessions_by_client.remove(state, session.client, session_id)
     inference.sessions.delete(state, session_id)
-    return Part(dropped, is_all=True)
+    return Dropped(dropped, is_all=True)
 
 
-def forget_worker(env: Environment, key: bytes, records_max: int) -> Part:
+def forget_worker(env: Environment, key: bytes, records_max: int) -> Dropped:
     """Drop a released worker and all that is kept of it, at most `records_max` convictions now."""
     state = env.state
     worker = inference.workers.read(state, key)
     if worker is None or worker.status != WorkerStatus.RELEASED:
-        return Part(0, is_all=True)
+        return Dropped(0, is_all=True)
     jailed_until = inference.read_jail(state, worker.operator)
     if inference.open_audits.list_first(state, 1, key) or jailed_until > env.block.height:
         _ask_again(env, DueKind.FORGET_WORKER, key)
-        return Part(0, is_all=True)
+        return Dropped(0, is_all=True)
     found = inference.equivocations.list_first(state, records_max + 1, key)
     for slot in found[:records_max]:
         inference.equivocations.remove(state, *slot)
     if len(found) > records_max:
-        return Part(records_max, is_all=False)
+        return Dropped(records_max, is_all=False)
     inference.workers.delete(state, key)
     inference.scores.delete(state, key)
     inference.left_ranges.delete(state, key)
@@ -99,25 +99,25 @@ def forget_worker(env: Environment, key: bytes, records_max: int) -> Part:
     if not inference.workers_by_operator.list_first(state, 1, worker.operator):
         inference.jails.delete(state, worker.operator)
         committees.conducts.delete(state, worker.operator)
-    return Part(len(found), is_all=True)
+    return Dropped(len(found), is_all=True)
 
 
-def expire_verifier(env: Environment, operator: bytes, records_max: int) -> Part:
+def expire_verifier(env: Environment, operator: bytes, records_max: int) -> Dropped:
     """Drop the registrations of an operator that is no candidate, at most `records_max` now."""
     state = env.state
     found = inference.verifier_models.list_first(state, records_max + 1, operator)
     if not found:
-        return Part(0, is_all=True)
+        return Dropped(0, is_all=True)
     if staking.candidates.read(state, operator) is not None:
         _ask_again(env, DueKind.VERIFIER_EXPIRY, operator)
-        return Part(0, is_all=True)
+        return Dropped(0, is_all=True)
     for _, model in found[:records_max]:
         remove_verifier(env, model, operator)
     if len(found) > records_max:
-        return Part(records_max, is_all=False)
+        return Dropped(records_max, is_all=False)
     inference.silences.delete(state, operator)
     committees.standings.delete(state, operator)
-    return Part(len(found), is_all=True)
+    return Dropped(len(found), is_all=True)
 
 
 def _ask_again(env: Environment, kind: DueKind, subject: bytes) -> None:

@@ -22,7 +22,7 @@ class InferenceParams:
     A settlement that lacks stages, or whose voucher is not final, can be joined for `join_blocks` (joins.py). A client
     bonds `client_bond_permille` of what it escrows, until `client_bond_blocks` after its session's end; of a bond that
     is slashed up to `client_compensation_permille` go to the workers of the order that was not paid (doubles.py).
-    Committees (draws.py, standing.py): no outcome without `committee_members_min` eligible members who hold
+    Committees (benches.py, standing.py): no outcome without `committee_members_min` eligible members who hold
     `committee_stake_permille` of the stake of all that could be drawn. One with `open_challenges_max` open seats gets
     no more; a draw without enough free ones comes again after `postpone_blocks`, up to `postpone_max` times. One that
     unregisters is drawn for `verifier_notice_blocks` more. A settler deposits `verification_deposit` a stage. An

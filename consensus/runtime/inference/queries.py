@@ -64,11 +64,6 @@ def list_verifiers(state: StateReader, model: bytes) -> list[bytes]:
     return [account for _, account in inference.verifiers.iterate(state, model)]
 
 
-def list_leaving_verifiers(state: StateReader, model: bytes) -> dict[bytes, int]:
-    """By verifier that unregistered, the block from which it is drawn no more."""
-    return {key[1]: height for key, height in committees.leaving_verifiers.iterate(state, model)}
-
-
 def read_standing(state: StateReader, verifier: bytes) -> Standing:
     """A verifier's points, counts of verdicts carried and missed, and what it was charged in its last epoch."""
     return committees.read_standing(state, verifier)

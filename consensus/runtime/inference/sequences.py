@@ -19,9 +19,13 @@ _CHUNK_BYTES = SEQUENCES_CHUNK // 8
 
 
 def count_chunks(spans: Sequence[Span]) -> int:
-    """How many chunks the numbers of the spans are in at most, and no more than a session has."""
-    found = sum(-(-one.end // SEQUENCES_CHUNK) - one.start // SEQUENCES_CHUNK for one in spans)
-    return max(0, min(found, SESSION_SEQUENCES_MAX // SEQUENCES_CHUNK))
+    """How many chunks the numbers of ascending spans are in, and no more than a session has."""
+    found = reached = 0
+    for span in spans:
+        end = -(-span.end // SEQUENCES_CHUNK)
+        found += max(end - max(span.start // SEQUENCES_CHUNK, reached), 0)
+        reached = max(reached, end)
+    return min(found, SESSION_SEQUENCES_MAX // SEQUENCES_CHUNK)
 
 
 def is_used(state: StateReader, session: bytes, sequence: int) -> bool:

@@ -119,14 +119,15 @@ def end_round(env: Environment, challenge_id: bytes) -> None:
 
 
 def resolve_challenge(env: Environment, challenge_id: bytes) -> None:
-    """End a round, by its last reveal or at the reveal deadline. Without a verdict another round may be ordered."""
+    """End a round, by its last reveal or at the reveal deadline. Another round may be ordered."""
     challenge = _read_unresolved(env, challenge_id)
     revealed = contest.read_revealed(env, challenge_id, challenge)
     tally = _count(env, challenge, revealed)
     if inference.audits.read(env.state, challenge_id) is None:
         standing.slash_silent(env, challenge_id, challenge, revealed)
         # A round that asks a narrower question of the same window would be ordered here, before it ends inconclusive.
-        if tally.outcome == Outcome.INCONCLUSIVE and contest.order_round(env, challenge_id, challenge, revealed):
+        is_decided = tally.outcome != Outcome.INCONCLUSIVE
+        if contest.order_round(env, challenge_id, challenge, revealed, is_decided=is_decided):
             return
     _conclude(env, challenge_id, challenge, revealed, tally)
 

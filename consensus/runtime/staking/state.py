@@ -7,7 +7,7 @@ from typing import Annotated
 from consensus.state.reader import StateReader
 from consensus.state.storage import StorageMap, StorageValue
 from proto_specs.codec import U8, U16, U32, U64, Max, record
-from proto_specs.limits import PRIORITY_BYTES, VALIDATORS_MAX
+from proto_specs.limits import VALIDATORS_MAX
 from proto_specs.types.chain import ValidatorSet
 from proto_specs.types.common import AccountId, Balance, Hash32, PublicKey
 
@@ -159,8 +159,8 @@ proposals: StorageValue[Proposals] = StorageValue("staking.proposals", Proposals
 skips: StorageValue[Skips] = StorageValue("staking.skips", Skips, Skips(0, 0))
 makers: StorageMap[Maker] = StorageMap("staking.maker", (U64,), Maker)
 
-rotation: StorageValue[bytes] = StorageValue("staking.rotation", Annotated[bytes, Max(PRIORITY_BYTES * VALIDATORS_MAX)])
-"""Proposer priorities of the next block, in the order of the set."""
+rotation: StorageValue[bytes] = StorageValue("staking.rotation", Annotated[bytes, Max(16 * VALIDATORS_MAX)])
+"""Proposer priorities of the next block, in the order of the set, 16 bytes each (consensus.md)."""
 
 offenders: StorageMap[int] = StorageMap("staking.offenders", (U64,), U32)
 """Number of keys convicted so far of double-signing in the epoch that ended with a block. No record for zero."""
@@ -194,6 +194,12 @@ def read_operator(state: StateReader, consensus_key: bytes) -> bytes | None:
 def list_candidates(state: StateReader) -> list[tuple[bytes, bytes]]:
     """(operator, consensus key) of every candidate for election, by account."""
     return [(key[0], consensus_key) for key, consensus_key in candidates.iterate(state)]
+
+
+def count_recent_skips(state: StateReader) -> int:
+    """Rounds skipped in the block that executes and in the one before."""
+    found = skips.read(state)
+    return found.before + found.last
 
 
 def read_priorities(state: StateReader) -> bytes:

@@ -86,12 +86,6 @@ def finalize(env: Environment, rotation: ProposerRotation) -> None:
     staking.rotation.write(env.state, after.encode_priorities())
 
 
-def count_recent_skips(state: StateReader) -> int:
-    """Rounds skipped in the block that executes and in the one before."""
-    found = staking.skips.read(state)
-    return found.before + found.last
-
-
 def list_declining(params: staking.StakingParams, proposals: staking.Proposals) -> list[Declining | None]:
     """For each member whether, and how, it declined too often."""
     turns, made = sum(proposals.turns), sum(proposals.made)

@@ -14,7 +14,15 @@ import trio
 from inference.decoding.source import ChooserSource
 from inference.engine.engine import StageEngine, load_session
 from inference.engine.ort import ShardSession
-from inference.serving.client import ClientRequest, PromptScored, RequestFailed, SettlementSent, TokenReceived
+from inference.serving.client import (
+    ClientRequest,
+    PromptScored,
+    RequestFailed,
+    SettlementSent,
+    StatementAwaited,
+    TokenReceived,
+)
+from inference.serving.finished import FinishedRequest
 from inference.serving.record import RequestRecord
 from inference.serving.setup import StageSetup
 from node.client.chain_view import SessionEntry, WorkerEntry
@@ -26,6 +34,7 @@ from node.worker.drafting import NO_DRAFTS, DraftSource
 from node.worker.request_journal import RequestJournal
 from node.worker.server import WorkerParts, WorkerServer
 from node.worker.service import serve_openings
+from node.worker.statement_desk import StatementDesk, serve_statements
 from node.worker.window_files import WindowFile
 from proto_specs.ed25519 import SigningKey
 from proto_specs.types.calls import Settle
@@ -155,6 +164,17 @@ class Network:
     def make_peers(self) -> list[StagePeer]:
         return [StagePeer(f"stage {at}", one.host.peer_id, one.entry.addresses) for at, one in enumerate(self.stages)]
 
+    async def finish(self, order: SignedOrder, prompt: tuple[int, ...]) -> FinishedRequest:
+        """A batched request, run to its end."""
+        machine = ClientRequest(order, prompt, SESSION_KEY, batched=True)
+        links = await connect_stages(self.client, self.make_peers())
+        async with open_request(machine, self.make_peers(), links) as progress:
+            async for event in progress:
+                assert not isinstance(event, SettlementSent | RequestFailed), event
+                if isinstance(event, StatementAwaited):
+                    return event.finished
+        raise AssertionError("a batched request ends with its roots")
+
     async def ask(
         self, order: SignedOrder, prompt: tuple[int, ...], grammar: bytes = b"", told: list[Told] | None = None
     ) -> tuple[list[int], SettlementSent | RequestFailed]:
@@ -275,6 +295,7 @@ async def _run_stage(made: _Made, task_status: trio.TaskStatus[Stage] = trio.TAS
             account = FakeAccount()
             disk = DiskRequestArchive(made.directory, account)  # type: ignore[arg-type]
             serve_openings(host, disk)
+            serve_statements(host, StatementDesk(key, made.model.manifest, made.chain, disk))
             archive = WatchedManager(disk)
             parts = WorkerParts(
                 entry, made.model.manifest, key, made.chain, compute, archive, journal, drafts=made.drafts

@@ -59,6 +59,19 @@ def test_cheats_fail_and_honest_work_passes(model: TinyModel, tmp_path: Path, ki
     assert judge(cheat).distance_ppb > 100 * profile.threshold_ppb
 
 
+@pytest.mark.parametrize(("positions", "is_judged"), [(7, False), (8, True)])
+def test_few_positions_fail_by_far_or_not_at_all(model: TinyModel, positions: int, is_judged: bool) -> None:
+    session, profile = model.load(0, 2), model.manifest.profile
+    own = _run(session, TOKENS[:positions])
+    near, far = (own * np.float32(1 + error) for error in (10 * profile.threshold_ppb / 1e9, 0.1))
+    if is_judged:
+        assert not verify_window(session, TOKENS[:positions], 0, near, profile, SEED).ok
+    else:
+        with pytest.raises(UnjudgeableError, match="7 positions"):
+            verify_window(session, TOKENS[:positions], 0, near, profile, SEED)
+    assert not verify_window(session, TOKENS[:positions], 0, far, profile, SEED).ok
+
+
 def test_two_verifiers_publish_the_same_projection_and_a_cheat_does_not(model: TinyModel, tmp_path: Path) -> None:
     profile = model.manifest.profile
     first, second = model.load(0, 2), model.load(0, 2)

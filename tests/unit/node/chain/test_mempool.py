@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from consensus.runtime.errors import CannotPayFee
+from consensus.runtime.system.space import Room, Space
 from node.chain.mempool import (
     NONCE_GAP_MAX,
     PER_ACCOUNT_MAX,
+    RESERVED_PER_ACCOUNT_MAX,
     TTL_BLOCKS,
     AlreadyKnown,
     Mempool,
@@ -209,3 +211,71 @@ def test_age_and_mortality() -> None:
     assert set(pool) == {immortal}
     pool.advance(TTL_BLOCKS + 1, FixedLedger())
     assert len(pool) == pool.size_bytes == 0
+
+
+def add(pool: Mempool, signer: int, nonce: int, tip: int, space: Space = Space.COMMON) -> None:
+    one = make_transaction(signer, nonce, tip)
+    pool.add(one, make_validity(one, space=space), 1)
+
+
+def test_verdicts_are_offered_when_the_rest_of_a_block_is_full() -> None:
+    """However little they pay: common ones cannot have that room."""
+    pool = Mempool()
+    for signer in range(1, 9):
+        add(pool, signer, 0, 1_000 * signer)
+    add(pool, 20, 0, 0, Space.DUTY)
+    add(pool, 21, 0, 1, Space.SETTLEMENT)
+    add(pool, 22, 0, 2, Space.SETTLEMENT)
+    rooms = {
+        Space.COMMON: Room(3 * WEIGHT, 10**9, 10**9),
+        Space.SETTLEMENT: Room(4 * WEIGHT, 10**9, 10**9),
+        Space.DUTY: Room(5 * WEIGHT, 10**9, 10**9),
+    }
+    assert [one.body.signer[0] for one in pool.select(rooms)] == [8, 7, 6, 22, 20]
+
+
+def test_a_flood_of_transfers_pushes_out_no_verdict() -> None:
+    """Up to an eighth of the pool each, verdicts and settlements come in at any price and stay."""
+    pool = Mempool(transactions_max=80)
+    for signer in range(1, 81):
+        add(pool, signer, 0, 500)
+    for signer in range(100, 106):
+        add(pool, signer, 0, 0, Space.DUTY)
+        add(pool, signer + 50, 0, 0, Space.SETTLEMENT)
+    assert len(pool) == 80
+    for signer in range(200, 240):
+        add(pool, signer, 0, 10**6)
+    left = [one.body.signer[0] for one in pool]
+    assert [one for one in left if 100 <= one < 160] == [
+        one for pair in zip(range(100, 106), range(150, 156), strict=True) for one in pair
+    ]
+
+
+def test_reserved_ones_above_their_share_compete_like_all_others() -> None:
+    pool = Mempool(transactions_max=16)
+    for signer in range(1, 17):
+        add(pool, signer, 0, 500)
+    for signer in range(100, 103):
+        add(pool, signer, 0, 0, Space.SETTLEMENT)
+    with pytest.raises(PoolFull):
+        add(pool, 103, 0, 0, Space.SETTLEMENT)
+    add(pool, 103, 0, 501, Space.SETTLEMENT)
+    assert len(pool) == 16
+
+
+def test_nothing_common_hides_before_a_reserved_one() -> None:
+    """An account's last one is reserved, those before are not: the account is as its least."""
+    pool = Mempool(transactions_max=3)
+    add(pool, 1, 0, 1)
+    add(pool, 1, 1, 1, Space.DUTY)
+    add(pool, 2, 0, 50)
+    add(pool, 3, 0, 60)
+    assert sorted(select_all(pool)) == [(1, 0), (2, 0), (3, 0)]
+
+
+def test_one_account_keeps_no_more_than_its_share() -> None:
+    pool = Mempool(transactions_max=10**6)
+    for nonce in range(RESERVED_PER_ACCOUNT_MAX + 1):
+        add(pool, 1, nonce, 0, Space.DUTY)
+    rooms = make_rooms() | {Space.COMMON: Room(0, 0, 0)}
+    assert len(list(pool.select(rooms))) == RESERVED_PER_ACCOUNT_MAX

@@ -10,13 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 import trio
+import trio.lowlevel
 
 from node.client.batches import BatchRules
 from node.client.chain_view import WorkerEntry
 from node.client.errors import CallFailed, TransactionLost
 from node.client.statement_clerk import PROPOSALS_MAX, SUBMISSIONS_MAX, StatementClerk
 from node.client.statement_files import KEPT_S_MAX, StatementFiles
-from node.p2p.errors import PeerUnreachable
+from node.p2p.errors import PeerUnreachable, RequestRefused
 from proto_specs.codec import encode
 from proto_specs.types.calls import SettleStatement
 from proto_specs.types.statement_wire import (
@@ -27,7 +28,7 @@ from proto_specs.types.statement_wire import (
 )
 from tests.property.inference.serving.harness import SESSION_KEY
 from tests.unit.node.worker.stating import LedgerAccount, Stating, compute_earned
-from tests.unit.node.worker.world import SESSION, change_session
+from tests.unit.node.worker.world import SESSION, change_session, change_worker
 
 Change = Callable[[bytes], bytes]
 
@@ -174,6 +175,33 @@ async def test_a_busy_stage_is_asked_again(office: Office, autojump_clock) -> No
     office.signers.asked = 0
     await office.clerk.settle_session(SESSION)
     assert office.signers.asked == 3 * PROPOSALS_MAX
+
+
+async def test_a_worker_that_moved_house_is_found(office: Office) -> None:
+    await office.serve(2)
+    key = office.world.workers[1].worker
+    change_worker(office.world.ledger.view, 1, addresses=("elsewhere",))
+    honest = office.signers.ask
+
+    async def ask(entry: WorkerEntry, body: bytes) -> bytes:
+        if entry.worker == key and entry.addresses != ("elsewhere",):
+            raise PeerUnreachable("gone from there")
+        return await honest(entry, body)
+
+    office.signers.ask = ask  # type: ignore[method-assign]
+    await office.clerk.settle_session(SESSION)
+    assert office.stated == [2]
+
+
+async def test_a_crowd_before_the_desk_is_waited_for(office: Office, autojump_clock) -> None:
+    await office.serve(2)
+    office.signers.changes[1] = RequestRefused("too many requests")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(office.clerk.settle_session, SESSION)
+        while office.signers.asked < 3:
+            await trio.lowlevel.checkpoint()
+        del office.signers.changes[1]
+    assert office.stated == [2]
 
 
 async def test_a_node_that_is_away_gets_it_later(office: Office, autojump_clock) -> None:

@@ -155,6 +155,20 @@ async def test_every_address_is_tried(world: World, autojump_clock) -> None:
     assert get_outcome(world, challenge) is Outcome.PASS
 
 
+async def test_who_was_asked_a_moment_ago_is_not_accused(world: World, autojump_clock, monkeypatch) -> None:
+    """The verifier was away until the last block at which it waits for anybody."""
+    challenge = world.draw()
+    world.network.silent = {world.address(1)}
+    world.chain.height = DEADLINE - module.MARGIN_BLOCKS
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.duty.run)
+        await trio.sleep(1)
+        world.chain.height += 1
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert get_outcome(world, challenge) is Outcome.INCONCLUSIVE
+
+
 @pytest.mark.parametrize("height", [DEADLINE, DEADLINE + 5])
 async def test_too_late_is_nothing_at_all(world: World, autojump_clock, height: int) -> None:
     challenge = world.draw()

@@ -62,10 +62,6 @@ class Ledger:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.view, name)
 
-    async def list_used(self, session: bytes, numbers: Sequence[int]) -> frozenset[int]:
-        self.view._check()  # noqa: SLF001
-        return frozenset(one for one in numbers if (session, one) in self.view.used)
-
     async def get_request(self, request: bytes) -> Any:
         self.view._check()  # noqa: SLF001
         return self.requests.get(request)

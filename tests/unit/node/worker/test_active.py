@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from inference.errors import EngineError, GrammarError, ModelError
-from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, ToStage
+from inference.serving.client import ClientRequest, RequestFailed, SettlementSent, StatementAwaited, ToStage
 from inference.serving.events import Compute, Computed, DrawnToken
 from inference.serving.record import RequestRecord
 from inference.serving.setup import StageSetup
@@ -149,9 +149,9 @@ class FakeArchive:
 class Bench:
     """One stage of a path with its links. The client's machine answers on its link, unless it is told to be silent."""
 
-    def __init__(self, stage: int = 0, stages: int = 1, tokens_max: int = 40) -> None:
+    def __init__(self, stage: int = 0, stages: int = 1, tokens_max: int = 40, *, batched: bool = False) -> None:
         order = make_order(PROMPT, tokens_max, stages)
-        self.machine = ClientRequest(order, PROMPT, SESSION_KEY)
+        self.machine = ClientRequest(order, PROMPT, SESSION_KEY, batched=batched)
         self.client = FakeLink("client")
         self.client.on_send = self._answer
         self.downstream = FakeLink(f"peer{stage + 1}") if stage < stages - 1 else None
@@ -159,7 +159,8 @@ class Bench:
         self.upstream = FakeLink(f"peer{stage - 1}")
         self.compute, self.archive = FakeCompute(), FakeArchive()
         peers = PathPeers(tuple(f"peer{at}" for at in range(stages)), self.client, self.downstream, self.first)  # type: ignore[arg-type]
-        setup = StageSetup(order, stage, make_manifest(), SESSION_KEY.public_key, WORKER_KEYS[stage])
+        keys = (SESSION_KEY.public_key, WORKER_KEYS[stage])
+        setup = StageSetup(order, stage, make_manifest(), *keys, batched=batched)
         self.active = ActiveRequest(setup, peers, self.compute, self.archive)  # type: ignore[arg-type]
         self.is_silent: Callable[[Frame], bool] = lambda _frame: False
         self.ends: list[object] = []
@@ -172,7 +173,7 @@ class Bench:
         for effect in self.machine.handle(0, frame):
             if isinstance(effect, ToStage) and not self.is_silent(effect.frame):
                 self.active.post(effect.frame, self.client)  # type: ignore[arg-type]
-            elif isinstance(effect, SettlementSent | RequestFailed):
+            elif isinstance(effect, SettlementSent | StatementAwaited | RequestFailed):
                 self.ends.append(effect)
 
     async def run(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -45,6 +46,10 @@ class DictChain:
     async def is_sequence_used(self, session: bytes, sequence: int) -> bool:
         self._check()
         return (session, sequence) in self.used
+
+    async def list_used(self, session: bytes, numbers: Collection[int]) -> frozenset[int]:
+        self._check()
+        return frozenset(one for one in numbers if (session, one) in self.used)
 
     async def get_settled_positions(self, request: bytes) -> int | None:
         self._check()

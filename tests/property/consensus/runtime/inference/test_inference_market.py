@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from consensus.runtime.inference import queries
+from consensus.runtime.inference import state as inference
 from consensus.runtime.inference.events import ChallengeDrawn
-from consensus.runtime.inference.state import SessionStatus
+from consensus.runtime.inference.state import DueKind, SessionStatus
 from genesis.dev import get_dev_identity
 from proto_specs.types import calls
 from proto_specs.types.calls import Outcome
@@ -114,7 +115,8 @@ class Market(RuleBasedStateMachine):
         assert not list(chain.state.iterate(b"inference.session:"))
         assert not list(chain.state.iterate(b"inference.sequences_used:"))
         assert not list(chain.state.iterate(b"inference.request_by_session:"))
-        assert not list(chain.state.iterate(b"inference.due:"))
+        waiting = {kind for _, kind, _ in inference.due.iterate(chain.state)}
+        assert waiting <= {DueKind.FORGET_WORKER, DueKind.VERIFIER_EXPIRY}, "whether a registration is still of use"
         assert not list(chain.state.iterate(b"inference.verification_deposit:"))
         for name in ("bob", "charlie", "dave"):
             for _, worker in queries.list_workers_of(chain.state, get_dev_identity(name).account):

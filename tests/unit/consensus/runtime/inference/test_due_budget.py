@@ -15,6 +15,7 @@ from consensus.runtime.inference.events import SessionClosed, WorkerReleased
 from consensus.runtime.inference.state import SEQUENCES_CHUNK, DueKind, SessionStatus, WorkerStatus
 from consensus.runtime.staking import state as staking
 from consensus.runtime.system import state as system
+from consensus.runtime.weights import price_cost
 from consensus.state.overlay import Overlay
 from consensus.state.reader import DictState
 from genesis.dev import get_dev_identity
@@ -210,3 +211,59 @@ def test_a_blocks_due_work_is_all_there_is_when_it_fits() -> None:
     session = queries.read_session(world.chain.state, world.session)
     assert session is not None
     assert session.status == SessionStatus.OPEN
+
+
+class Priced(DictState):
+    """Counts reads, ranges and rows, as weights do."""
+
+    def __init__(self, items: dict[bytes, bytes]) -> None:
+        super().__init__(items)
+        self.reads = self.seeks = self.rows = 0
+
+    def get(self, key: bytes) -> bytes | None:
+        self.reads += 1
+        return super().get(key)
+
+    def iterate(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        self.seeks += 1
+        for item in super().iterate(prefix):
+            self.rows += 1
+            yield item
+
+
+def price_block(world: World, items: dict[bytes, bytes]) -> tuple[int, int]:
+    """(weight of the state's accesses in an empty block on these items, what it says that due work weighs)."""
+    state = Priced(items)
+    execution = BlockExecution(state, world.chain.context(), ())
+    due_weight = execution._space.weight  # noqa: SLF001
+    changes = len(execution.finish().changes)
+    return price_cost((0, state.reads, state.seeks, state.rows, changes)) // 1_000, due_weight
+
+
+def test_no_item_touches_more_of_the_state_than_it_weighs() -> None:
+    """Through the whole life of requests, a session and a worker: work units, not time."""
+    world = World(
+        ("alice", "eve", "ferdie"),
+        committee_size=3,
+        fails_min=1,
+        retention_blocks=100,
+        worker_unbonding_blocks=60,
+    )
+    world.chain.expect_ok(world.workers[0], world.settle())
+    world.chain.expect_ok(world.workers[0], world.settle(1, final=False))
+    world.chain.expect_ok(world.client, calls.CloseSession(world.session))
+    world.chain.expect_ok(world.workers[1], calls.RetireWorker(world.workers[1].worker_key.public_key))
+    seen: set[int] = set()
+    for _ in range(260):
+        height = world.chain.height + 1
+        kinds = [kind for at, kind, _ in inference.due.iterate(world.chain.state, height)]
+        if kinds:
+            items = dict(world.chain.state.items)
+            prefix = inference.due.key(height)
+            idle = {key: value for key, value in items.items() if not key.startswith(prefix)}
+            spent, weight = price_block(world, items)
+            assert spent - price_block(world, idle)[0] <= weight, [DueKind(kind).name for kind in kinds]
+            seen.update(kinds)
+        world.chain.block()
+    assert {DueKind.DRAW, DueKind.REVEAL, DueKind.SESSION_CLOSE, DueKind.FORGET_REQUEST, DueKind.FORGET_SESSION} <= seen
+    assert {DueKind.WORKER_RELEASE, DueKind.FORGET_WORKER, DueKind.JOIN_END} <= seen

@@ -63,11 +63,11 @@ def test_a_block_by_another_is_a_turn_missed() -> None:
     assert (found.blocks, sum(found.turns), sum(found.made)) == (1, 1, 0)
     assert found.turns[keys.index(first)] == 1
     assert found.turns[keys.index(second)] == 0, "a round that is not the first is no turn that pays"
-    assert turns.count_recent_skips(chain.state) == 1
+    assert staking.count_recent_skips(chain.state) == 1
     make_block(chain)
-    assert turns.count_recent_skips(chain.state) == 1
+    assert staking.count_recent_skips(chain.state) == 1
     make_block(chain)
-    assert turns.count_recent_skips(chain.state) == 0
+    assert staking.count_recent_skips(chain.state) == 0
     found = staking.proposals.read(chain.state)
     assert (found.blocks, sum(found.turns), sum(found.made)) == (3, 3, 2)
 
