@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from inference.engine.ort import ShardSession
-from inference.engine.rows import Hidden, Rows
+from inference.engine.rows import Hidden, Rows, StageOutput
 from inference.errors import EngineError, FingerprintError, UnjudgeableError
 from inference.fingerprint import DISTANCE_PPB_MAX, compute_delta, compute_distance, compute_rounding, compute_scale
 from inference.model.graph.shard import ShardRange
@@ -77,12 +77,16 @@ ShowRows = Callable[[int], Hidden]
 """The accused's rows of positions 0..end at a boundary, fp32: it showed their hash before the next question came."""
 
 
-def compute_boundaries(manifest: Manifest, directory: Path, start: int, end: int, inputs: Rows) -> Iterator[Hidden]:
-    """The rows after each of layers [start, end), from the rows that enter: what an accused shows, one at a time."""
+def compute_boundaries(
+    manifest: Manifest, directory: Path, start: int, end: int, inputs: Rows
+) -> Iterator[StageOutput]:
+    """The output of each of layers [start, end) in turn, one layer in memory at a time: what an accused shows."""
     rows = inputs
     for layer in range(start, end):
-        rows = _run(manifest, directory, layer, layer + 1, rows)[1]
-        yield rows
+        session = ShardSession(ShardRange(manifest, layer, layer + 1), directory)
+        output = session.run(session.open_kv(len(rows)), rows, (), True)
+        rows = output.hidden
+        yield output
 
 
 def measure_range(
@@ -147,13 +151,9 @@ def measure_layer(disputed: Disputed, layer: int, agreed: Mapping[int, Rows]) ->
 
 
 def _run(manifest: Manifest, directory: Path, low: int, high: int, rows: Rows) -> tuple[Hidden, Hidden]:
-    """The rows that enter layer `low`, and those after layer `high` - 1, one layer in memory at a time."""
-    given: Hidden | None = None
-    for layer in range(low, high):
-        session = ShardSession(ShardRange(manifest, layer, layer + 1), directory)
-        output = session.run(session.open_kv(len(rows)), rows, (), True)
-        if given is None:
-            given = rows.astype(np.float32, copy=False) if output.embedded is None else output.embedded
-        rows = output.hidden
-    assert given is not None, "a dispute is about layers"
-    return given, rows.astype(np.float32, copy=False)
+    """The rows that enter layer `low`, and those after layer `high` - 1."""
+    given, own = rows.astype(np.float32, copy=False), rows.astype(np.float32, copy=False)
+    for output in compute_boundaries(manifest, directory, low, high, rows):
+        given = given if output.embedded is None else output.embedded
+        own = output.hidden
+    return given, own

@@ -53,6 +53,14 @@ OneSourceOption = Annotated[
 ]
 
 
+IndexOption = Annotated[
+    bool, typer.Option(help="Keep an index of whom and what each block names, for `history_events`.")
+]
+PeerOption = Annotated[
+    list[str] | None, typer.Option(help="Address of a peer to stay connected to: /ip4/A/tcp/P/p2p/ID. Repeatable.")
+]
+
+
 class Sync(enum.Enum):
     """The ways to start a node without a database."""
 
@@ -95,9 +103,7 @@ def run_command(
     rpc_port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the public RPC.")] = DEFAULT_RPC_PORT,
     rpc_calls_per_s: RpcCallsOption = DEFAULT_RPC_CALLS_PER_S,
     listen: Annotated[str, typer.Option(help="libp2p address to listen at.")] = "/ip4/127.0.0.1/tcp/0",
-    peer: Annotated[
-        list[str] | None, typer.Option(help="Address of a peer to stay connected to: /ip4/A/tcp/P/p2p/ID. Repeatable.")
-    ] = None,
+    peer: PeerOption = None,
     discover: Annotated[bool, typer.Option(help="Ask peers for peers, and stay connected to 8 at least.")] = True,
     mdns: Annotated[bool, typer.Option(help="Find peers of this chain on the local network.")] = False,
     relay: Annotated[
@@ -119,9 +125,7 @@ def run_command(
         int, typer.Option(min=0, help="Blocks between two snapshots for nodes that join; 0: make none.")
     ] = SNAPSHOT_INTERVAL_DEFAULT,
     keep_blocks: Annotated[str, typer.Option(help="Blocks whose body and receipts are kept, or `all`.")] = "all",
-    index: Annotated[
-        bool, typer.Option(help="Keep an index of whom and what each block names, for `history_events`.")
-    ] = True,
+    index: IndexOption = True,
     models: ModelsOption = None,
     keys: KeysOption = None,
     log_level: LogLevelOption = "INFO",

@@ -8,7 +8,7 @@ from node.store.columns import Column
 from node.store.database import Database, DatabaseDamaged
 from node.store.history import Row
 from node.store.records import BlockReceipts, FinalizedBlock, encode_height
-from node.store.subject_index import Place, make_key, make_rows, read_key, read_places
+from node.store.subject_index import Mention, make_key, make_rows, read_key, read_places
 from node.store.views import INDEX_NAME
 
 _FROM_KEY = Column.META.value + INDEX_NAME
@@ -38,7 +38,7 @@ class SubjectIndex:
             self.start = None
             yield _FROM_KEY, None
 
-    def list_places(self, subject: bytes, below: int, oldest_body: int) -> Iterator[tuple[int, list[Place]]]:
+    def list_places(self, subject: bytes, below: int, oldest_body: int) -> Iterator[tuple[int, list[Mention]]]:
         """(height, where its block names the subject), downwards from below a height to the oldest body."""
         if self.start is None or not below:
             return

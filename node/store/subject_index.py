@@ -31,7 +31,7 @@ _UNNAMING = frozenset({"root", "tokens_hash", "beacon"})
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Mention:
     """An event of a block: number `event` of transaction `index`, or of a phase; the transaction itself without it."""
 
     phase: str
@@ -73,13 +73,13 @@ def read_key(key: bytes) -> tuple[bytes, int]:
     return key[1 : 1 + SUBJECT_BYTES], HEIGHT_MAX - int.from_bytes(key[1 + SUBJECT_BYTES :], "big")
 
 
-def read_places(row: bytes) -> list[Place]:
+def read_places(row: bytes) -> list[Mention]:
     """The places of a row, in the order of the block."""
     phases = {_INITIALIZE: "initialize", _FINALIZE: "finalize"}
     return [
-        Place(phases[source], None, number)
+        Mention(phases[source], None, number)
         if source in phases
-        else Place("extrinsic", source, None if number == _WHOLE else number)
+        else Mention("extrinsic", source, None if number == _WHOLE else number)
         for source, number in _PLACE.iter_unpack(row)
     ]
 

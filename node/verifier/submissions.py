@@ -43,7 +43,7 @@ class SubmissionChain(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
+class _Underway:
     height: int
     tries: int
     extrinsic: bytes | None
@@ -54,7 +54,7 @@ class VerdictSubmissions:
 
     def __init__(self, chain: SubmissionChain) -> None:
         self._chain = chain
-        self._sent: dict[tuple[bytes, type[Verdict]], _Sent] = {}
+        self._sent: dict[tuple[bytes, type[Verdict]], _Underway] = {}
         self._wanted: dict[tuple[bytes, type[Verdict]], Verdict] = {}
         self._is_wanted = trio.Event()
 
@@ -99,7 +99,7 @@ class VerdictSubmissions:
             logger.warning("not sent: %s: %s", _name(calls), error)
             return
         for key in keys:
-            self._sent[key] = _Sent(sent_height, tries + 1, extrinsic)
+            self._sent[key] = _Underway(sent_height, tries + 1, extrinsic)
 
 
 def _name(calls: Sequence[Verdict]) -> str:

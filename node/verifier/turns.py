@@ -18,7 +18,7 @@ Shard = tuple[bytes, int, int]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Waiting:
+class _Turn:
     is_audit: bool
     deadline: int
     shard: Shard
@@ -29,13 +29,13 @@ class JudgingTurns:
 
     def __init__(self) -> None:
         self.limiter = trio.CapacityLimiter(1)
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[_Turn] = []
         self._last: Shard | None = None
         self._lot = trio.lowlevel.ParkingLot()
 
     async def wait(self, is_audit: bool, deadline: int, shard: Shard) -> None:
         """Until nothing is judged and this is next. A thread under `limiter` has to follow at once."""
-        mine = _Waiting(is_audit, deadline, shard)
+        mine = _Turn(is_audit, deadline, shard)
         self._waiting.append(mine)
         try:
             while self.limiter.borrowed_tokens or min(self._waiting, key=self._rank) is not mine:
@@ -50,5 +50,5 @@ class JudgingTurns:
         """A thread is done."""
         self._lot.unpark_all()
 
-    def _rank(self, one: _Waiting) -> tuple[bool, int, bool, int]:
+    def _rank(self, one: _Turn) -> tuple[bool, int, bool, int]:
         return one.is_audit, one.deadline // SLACK_BLOCKS, one.shard != self._last, one.deadline

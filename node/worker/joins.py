@@ -41,7 +41,7 @@ TEMPORARY_ERRORS: Final = frozenset({"ExposureExceeded"})
 
 
 @dataclass(slots=True)
-class _Part:
+class _KeptPart:
     call: JoinSettlement
     due_s: float
     extrinsic: bytes | None = None
@@ -55,14 +55,14 @@ class Joins:
         """`signed`: the statements that this worker signed."""
         self._account = account
         self._signed = signed
-        self._parts: dict[bytes, _Part] = {}
+        self._parts: dict[bytes, _KeptPart] = {}
 
     def __len__(self) -> int:
         return len(self._parts)
 
     def keep(self, call: JoinSettlement, wait_s: float) -> None:
         """Settle this unless others do within `wait_s`. When others settle less, it is brought at once."""
-        self._parts[compute_request_id(call.order.order)] = _Part(call, trio.current_time() + wait_s)
+        self._parts[compute_request_id(call.order.order)] = _KeptPart(call, trio.current_time() + wait_s)
 
     def drop(self, request: bytes) -> None:
         """Nothing of a request is settled alone any more."""
@@ -80,7 +80,7 @@ class Joins:
             if await self._is_over(request, part):
                 self.drop(request)
 
-    async def _is_over(self, request: bytes, part: _Part) -> bool:
+    async def _is_over(self, request: bytes, part: _KeptPart) -> bool:
         """Whether nothing is left to do about a part."""
         chain, order = self._account.chain, part.call.order.order
         found = await chain.get_request(request)
@@ -103,7 +103,7 @@ class Joins:
         is_landing = self._signed.is_landing(request, session.height)
         return await self._send(request, part) if is_due(part.due_s, session, is_landing=is_landing) else False
 
-    async def _send(self, request: bytes, part: _Part) -> bool:
+    async def _send(self, request: bytes, part: _KeptPart) -> bool:
         """Send it, or see what became of it; whether the chain refuses it for good."""
         now_s = trio.current_time()
         if part.extrinsic is not None and now_s - part.sent_s < SENT_S:

@@ -23,7 +23,7 @@ from node.local_api.methods.schemas import (
 from node.local_api.methods.table import NodeView, method, show_bytes
 from node.local_api.wire.errors import STATE_UNAVAILABLE, ApiError
 from node.store.chain_store import BlockReceipts
-from node.store.subject_index import Place, compute_kind_subject
+from node.store.subject_index import Mention, compute_kind_subject
 from proto_specs.types.chain import Block, compute_extrinsic_hash
 
 ITEMS_MAX = 100
@@ -84,7 +84,7 @@ def history_events(view: NodeView, params: Params) -> Any:
     return {"items": items, "next": following, "oldest": max(index.start, view.store.oldest_body)}
 
 
-def _show_places(view: NodeView, height: int, places: list[Place], types: frozenset[str] | None) -> Iterator[Any]:
+def _show_places(view: NodeView, height: int, places: list[Mention], types: frozenset[str] | None) -> Iterator[Any]:
     block, left = view.store.get_block(height), view.store.get_receipts(height)
     if block is None or left is None:
         return  # pruned since
@@ -94,7 +94,7 @@ def _show_places(view: NodeView, height: int, places: list[Place], types: frozen
             yield {"height": height, "phase": place.phase, "index": place.index, **shown}
 
 
-def _show_place(view: NodeView, block: Block, left: BlockReceipts, place: Place) -> tuple[str, dict[str, Any]]:
+def _show_place(view: NodeView, block: Block, left: BlockReceipts, place: Mention) -> tuple[str, dict[str, Any]]:
     extrinsic: str | None = None
     events = left.events.initialize if place.phase == "initialize" else left.events.finalize
     if place.index is not None:

@@ -77,7 +77,7 @@ class EconomyPlan:
 
 def build_chain_params(plan: EconomyPlan) -> RuntimeParams:
     """The parameters of the chain that is simulated, with its own periods."""
-    params = build_public_params() if plan.params_of is ParamsOf.PUBLIC else build_dev_params()
+    params = build_dev_params() if plan.params_of is ParamsOf.DEV else build_public_params()
     return apply_changes(params, [ParamChange(name, value) for name, value in plan.changes])
 
 

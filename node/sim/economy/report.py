@@ -90,15 +90,16 @@ def describe_supply(points: Sequence[SupplyPoint]) -> list[dict[str, Any]]:
     ]
 
 
-def describe_roles(roles: Sequence[RoleBalance], requests: int) -> list[dict[str, Any]]:
-    """Incomes and costs without emission, MYL a block, and the requests a block at which a role breaks even."""
+def describe_roles(roles: Sequence[RoleBalance]) -> list[dict[str, Any]]:
+    """Incomes and costs without emission, MYL a block, and the share of price or traffic at which a role breaks even."""
     return [
         {
             "role": one.role,
             "income": to_myl(one.income),
             "cost": to_myl(one.cost),
             "is_sustained": one.income >= one.cost,
-            "breaks_even_at_requests_per_block": round(requests * one.break_even_permille / 1_000, 2),
+            "breaks_even_permille": one.break_even_permille,
+            "of": one.scale,
         }
         for one in roles
     ]
@@ -120,6 +121,6 @@ def format_roles(found: Sequence[dict[str, Any]]) -> list[str]:
     """Who lives on fees alone, a line each."""
     return [
         f"without emission, {one['role']}: {one['income']:.4f} MYL a block in, {one['cost']:.4f} out; "
-        f"even at {one['breaks_even_at_requests_per_block']} requests a block"
+        f"even at {one['breaks_even_permille'] / 10:.1f} % of the {one['of']}"
         for one in found
     ]

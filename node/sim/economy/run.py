@@ -61,7 +61,7 @@ def simulate_economy(task: EconomyTask, told: Callable[[int, int], None]) -> dic
         **report.describe_plan(task.plan),
         "scenarios": [report.summarize_comparisons(one) for one in by_job.values()],
         "honest": report.describe_run(honest),
-        "without_emission": report.describe_roles(roles, task.plan.requests),
+        "without_emission": report.describe_roles(roles),
         "supply": report.describe_supply(supply),
     }
 

@@ -44,15 +44,20 @@ def project_supply(
 
 @dataclass(frozen=True, slots=True)
 class RoleBalance:
-    """A role without emission: nmyl a block that all of its members together take in, and spend."""
+    """A role without emission: nmyl a block that all of its members together take in, and spend.
+
+    `scale` is what the income grows with while the cost stays: the price for workers, who compute for each request,
+    the traffic for validators, whose nodes run anyway.
+    """
 
     role: str
     income: int
     cost: int
+    scale: str
 
     @property
     def break_even_permille(self) -> int:
-        """Thousandths of the run's traffic that cover the cost, if income grows with traffic and the cost does not."""
+        """Thousandths of the run's price, or traffic, at which income covers the cost."""
         return -(-1_000 * self.cost // self.income) if self.income > 0 else 0
 
 
@@ -69,6 +74,6 @@ def measure_roles(plan: EconomyPlan, run: EconomyRun) -> list[RoleBalance]:
     blocks = max(1, run.blocks)
     assert not plan.has_emission, "a run on fees alone"
     return [
-        RoleBalance("workers", (workers + computing) // blocks, computing // blocks),
-        RoleBalance("validators", (validators + nodes) // blocks, nodes // blocks),
+        RoleBalance("workers", (workers + computing) // blocks, computing // blocks, "price"),
+        RoleBalance("validators", (validators + nodes) // blocks, nodes // blocks, "traffic"),
     ]

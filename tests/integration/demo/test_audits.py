@@ -16,7 +16,7 @@ from tests.integration.demo.conftest import Running, open_running
 
 pytestmark = [pytest.mark.slow, pytest.mark.leaves_open]
 
-WITHIN_S = 90.0
+WITHIN_S = 120.0
 
 
 def read_scores(state: StateReader, model: bytes) -> dict[int, tuple[int, Worker]]:
@@ -28,7 +28,8 @@ async def wait_scores(running: Running, starts: set[int], least: int) -> dict[in
     with trio.fail_after(WITHIN_S):
         while True:
             found = await running.chain.read(read_scores, running.model)
-            if all(found[one][0] >= least for one in starts):
+            # A read of several records may see a block's half.
+            if all(found[one][0] >= least and found[one][1].earned for one in starts):
                 return found
             await trio.sleep(0.5)
 
@@ -38,7 +39,6 @@ async def test_audits_are_passed_by_honest_workers_alone(tmp_path: Path) -> None
     async with open_running(tmp_path, programs) as running:
         honest = {0, 20}
         found = await wait_scores(running, honest, 1)
-        assert all(found[one][1].earned > 0 for one in honest)
         before = max(found[one][0] for one in honest)
         async with trio.open_nursery() as nursery:  # requests of three stages, one of which cheats
             nursery.start_soon(running.infer, "Write a long story about a whale.", "--tokens", "200")

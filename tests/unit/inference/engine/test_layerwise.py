@@ -22,7 +22,7 @@ WINDOW = 32
 
 def show_all(model: TinyModel, directory: Path) -> list[Any]:
     """The rows at every boundary that somebody with these weights computes."""
-    return [TOKENS, *compute_boundaries(model.manifest, directory, 0, 3, TOKENS)]
+    return [TOKENS, *(one.hidden for one in compute_boundaries(model.manifest, directory, 0, 3, TOKENS))]
 
 
 def dispute(model: TinyModel, claimed: Any, dtype: WireDtype = WireDtype.FP32) -> Disputed:

@@ -21,7 +21,7 @@ from proto_specs.types.audit import sign_audit
 from proto_specs.types.calls import BatchEach, CommitVerdict, Outcome, RevealVerdict
 from proto_specs.types.verdict import VerdictPreimage, compute_commitment
 from tests.property.inference.serving.harness import WORKER_KEYS, make_manifest
-from tests.unit.node.verifier.world import ACCOUNT, DEADLINE, World
+from tests.unit.node.verifier.world import ACCOUNT, DEADLINE, World, run_inline
 
 
 @pytest.fixture
@@ -179,8 +179,10 @@ async def test_too_late_is_nothing_at_all(world: World, autojump_clock, height: 
     assert get_outcome(world, challenge) is None
 
 
-async def test_a_silent_worker_keeps_no_other_challenge_waiting(world: World, mock_clock) -> None:
-    mock_clock.autojump_threshold = 0.02  # the disk is written by real threads: time stands still for them
+async def test_a_silent_worker_keeps_no_other_challenge_waiting(
+    world: World, autojump_clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
     silent, quick = world.draw(stage=0, deadline=DEADLINE), world.draw(stage=1, deadline=DEADLINE + 1)
     world.chain.addresses[WORKER_KEYS[0].public_key] = tuple(f"silent{at}" for at in range(8))
     world.network.silent = {f"silent{at}" for at in range(8)}
