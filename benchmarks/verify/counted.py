@@ -14,9 +14,12 @@ from benchmarks.verify.tail import fit_tail
 from inference.calibration.substitutes import Weights
 from inference.calibration.tallies import Boundary, compute_worst
 from inference.calibration.thresholds import MISSED_SHARE_MAX, Chosen
+from inference.model.profiles import make_profile
+from proto_specs.types.manifest import ServiceClass, WireDtype
 
 PEAK_SHARE = 0.002
 RESAMPLES = 200
+UNCALIBRATED_PPB = make_profile(ServiceClass.EXACT, WireDtype.BF16).threshold_ppb
 SEPARATION_GOAL = 100
 
 Windows = NDArray[np.int64]
@@ -41,6 +44,8 @@ def count_honest(texts: Sequence[Windows], chosen: Sequence[Chosen]) -> dict[str
         "shards": len(np.unique(windows[:, :2], axis=0)),
         "positions_compared": int(column["length"].sum()),
         "accused": int(is_beyond.sum()),
+        "beyond_the_uncalibrated_profile": int((column["distance"] > UNCALIBRATED_PPB).sum()),
+        "largest_ppb": int(column["distance"].max()),
         "largest_of_its_threshold": float(ratio.max()),
         "rule_of_three_95": 3.0 / len(windows),
         "short_requests_largest_ppb": max((int(one[:, 5].max()) for one in short if len(one)), default=0),
@@ -50,6 +55,7 @@ def count_honest(texts: Sequence[Windows], chosen: Sequence[Chosen]) -> dict[str
         },
         "lengths": {str(one): _describe(column["distance"], ratio, column["length"] == one) for one in LENGTHS},
         "tail": _extrapolate(texts, thresholds),
+        "tail_of_the_uncalibrated_profile": _extrapolate(texts, np.full_like(thresholds, UNCALIBRATED_PPB)),
     }
 
 

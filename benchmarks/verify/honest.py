@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +64,11 @@ class Machines:
         self.model = model
         self._workspace = workspace
         self._sessions: dict[tuple[int, Weights, Way], ShardSession] = {}
-        self._torch = TorchLayers(model.gguf)
         self._claimants = [one for one in HONEST if one.name in MACHINES]
+
+    @cached_property
+    def _torch(self) -> TorchLayers:
+        return TorchLayers(self.model.gguf)
 
     def run(self, start: int, rows: Sequence[Rows]) -> Iterator[tuple[int, list[Hidden], dict[str, list[Hidden]]]]:
         """For each end: the verifier's rows of each sequence, and those of every machine."""
