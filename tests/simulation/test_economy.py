@@ -90,3 +90,12 @@ def test_no_strength_of_it_pays(scenario: EconomyScenario) -> None:
         found = [compare(scenario, EconomyPlan(), seed, strength, baselines) for seed in range(NIGHTLY_SEEDS)]
         result = summarize_comparisons(found)
         assert not result["pays"], result
+
+
+@pytest.mark.slow
+def test_one_promise_to_two_paths_brings_nothing_and_to_four_still_pays(baselines: Baselines) -> None:
+    """What is open (docs/economics.md): a bond answers for all promises of a session once."""
+    for paths, is_open in ((2, False), (4, True)):
+        found = compare(EconomyScenario.DOUBLE_PROMISE, BUSY, SEED, paths, baselines)
+        assert found.deviating.counts["ClientConvicted"] >= 5
+        assert (found.margin < 0) == is_open

@@ -91,7 +91,7 @@ def describe_supply(points: Sequence[SupplyPoint]) -> list[dict[str, Any]]:
 
 
 def describe_roles(roles: Sequence[RoleBalance]) -> list[dict[str, Any]]:
-    """Incomes and costs without emission, MYL a block, and the share of price or traffic at which a role breaks even."""
+    """Incomes and costs without emission, MYL a block, and at which share of price or traffic a role breaks even."""
     return [
         {
             "role": one.role,

@@ -279,7 +279,7 @@ DEVIATIONS: dict[EconomyScenario, Deviation] = {
         "a client promises the same nmyl to several paths",
         ("spare-0",),
         _promise_twice,
-        (4, 2),
+        (2, 3, 4),
         "paths",
     ),
 }
