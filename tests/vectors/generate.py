@@ -212,6 +212,7 @@ def build_frames() -> Vectors:
         wire.Ping(samples.REQUEST, 7),
         wire.Pong(samples.REQUEST, 7, 96, 64, 1_200, 38),
         wire.Rows(samples.REQUEST, 1, 43, 3, samples.make_payloads(1)[0][0][:12], (5, 70_000)),
+        wire.PromiseFrame(sign_voucher(samples.make_voucher(6), samples.SESSION_KEY)),
     ]
     shown = []
     for frame in frames:
