@@ -61,7 +61,7 @@ class Actor(Protocol):
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _Unsettled:
     """A settlement that the chain could not take yet."""
 
     signer: bytes
@@ -90,7 +90,7 @@ class Market:
     requests: int = 0
     _sessions: dict[str, OpenedSession] = field(default_factory=dict)
     _by_key: dict[bytes, SimulatedWorker] = field(default_factory=dict)
-    _waiting: list[_Waiting] = field(default_factory=list)
+    _waiting: list[_Unsettled] = field(default_factory=list)
     _paid: dict[bytes, list[SignedOrder]] = field(default_factory=dict)
     _lengths: random.Random = field(init=False)
     _paths: random.Random = field(init=False)
@@ -363,7 +363,7 @@ class Market:
         def note(receipt: Receipt) -> None:
             error = None if receipt.error is None else receipt.error.error
             if error == "ExposureExceeded" and tries < SETTLE_TRIES:
-                self._waiting.append(_Waiting(signer, call, self.ledger.height + RETRY_BLOCKS, tries + 1))
+                self._waiting.append(_Unsettled(signer, call, self.ledger.height + RETRY_BLOCKS, tries + 1))
             elif isinstance(call, calls.Settle):
                 self._note_promise(signer, call, is_paid=error is None)
 
