@@ -61,6 +61,10 @@ class UnjudgeableError(EngineError):
     """A verifier's own rows are nothing to compare with: no verdict follows, and nobody is at fault."""
 
 
+class InputsRefusable(UnjudgeableError):
+    """The inputs are no rows that a worker may sign for: whoever did has shown nothing that can be judged."""
+
+
 class GoldenError(EngineError):
     """This machine does not compute a model's layers as the model's golden windows say. It must not serve them."""
 

@@ -16,7 +16,7 @@ from inference.engine.ort import ShardSession
 from inference.engine.rows import Hidden, Rows
 from inference.engine.verify import SampledTokens, VerificationResult, verify_window
 from inference.engine.wire_dtype import decode_rows, decode_tokens
-from inference.errors import DecodingError, UnjudgeableError, WireDtypeError
+from inference.errors import DecodingError, InputsRefusable, UnjudgeableError, WireDtypeError
 from inference.model.graph.provider import Provider
 from inference.model.graph.shard import ShardRange
 from inference.model.store import ShardStore
@@ -68,8 +68,8 @@ class Judge:
     def judge(
         self, opening: AuthenticOpening, model: bytes, manifest: Manifest, layers: tuple[int, int], seed: bytes
     ) -> Judgement:
-        """A verdict on what the opening shows, whatever that is. INCONCLUSIVE for inputs that are no rows of the shard:
-        the worker has signed for them, but another one sent them.
+        """A verdict on what the opening shows, whatever that is. UNAVAILABLE for inputs no worker may sign for: this
+        one did, so that nothing could be judged; another one sent them, so it does not fail.
 
         Raises StoreError when this verifier lacks the shard, or the tokenizer that the order's rules read, EngineError
         when it cannot run the shard: the fault is its own.
@@ -86,12 +86,14 @@ class Judge:
                 else decode_rows(opening.inputs, wire, hidden)
             )
         except WireDtypeError as error:
-            return _note_unjudgeable(error)
+            return _note_refusable(error)
         if len(inputs) != opening.positions:
-            return _note_unjudgeable(f"{opening.positions} positions were signed, rows of {len(inputs)} came")
+            return _note_refusable(f"{opening.positions} positions were signed, rows of {len(inputs)} came")
         sampled = self._make_sampled(opening, model, manifest) if session.shard.is_last else None
         try:
             found = verify_window(session, inputs, opening.window_start, claimed, manifest.profile, seed, sampled)
+        except InputsRefusable as error:
+            return _note_refusable(error)
         except UnjudgeableError as error:
             return _note_unjudgeable(error)
         return _make_judgement(found)
@@ -143,6 +145,11 @@ def _read_claimed(output: bytes, wire: WireDtype, hidden: int, count: int) -> Hi
 def _make_judgement(found: VerificationResult) -> Judgement:
     outcome = Outcome.PASS if found.ok else Outcome.FAIL
     return Judgement(outcome, found.distance_ppb, len(found.token_mismatches), found.projection)
+
+
+def _note_refusable(reason: object) -> Judgement:
+    logger.warning("a worker signed for inputs that it had to refuse: %s", reason)
+    return UNAVAILABLE
 
 
 def _note_unjudgeable(reason: object) -> Judgement:

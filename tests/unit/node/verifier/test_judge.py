@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from inference.engine.verify import SampledTokens
-from inference.errors import EngineError, GrammarError, StoreError, UnjudgeableError
+from inference.errors import EngineError, GrammarError, InputsRefusable, StoreError, UnjudgeableError
 from inference.serving.opening import AuthenticOpening
 from node.verifier import judge as module
-from node.verifier.judge import INCONCLUSIVE, NOT_ROWS, Judge
+from node.verifier.judge import INCONCLUSIVE, NOT_ROWS, UNAVAILABLE, Judge
 from proto_specs.types.calls import Outcome
 from tests.property.inference.serving.harness import HIDDEN, make_manifest, make_order
 
@@ -72,8 +72,17 @@ def test_output_of_another_shape_or_no_numbers_fails(judge: Judge, fields: dict[
         bytes(39 * ROW) + NAN,
     ],
 )
-def test_input_of_another_shape_or_no_numbers_is_the_senders_fault(judge: Judge, inputs: bytes) -> None:
-    assert judge_one(judge, make_opening(inputs=inputs)) == INCONCLUSIVE
+def test_input_of_another_shape_or_no_numbers_is_not_an_opening(judge: Judge, inputs: bytes) -> None:
+    """The sender's fault, and whoever signed for it had to refuse: else a friend's garbage is a free way out."""
+    assert judge_one(judge, make_opening(inputs=inputs)) == UNAVAILABLE
+
+
+def test_input_beyond_the_calibrated_range_is_not_an_opening(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise InputsRefusable("hidden states reach 7e4")
+
+    monkeypatch.setattr(module, "verify_window", fail)
+    assert judge_one(judge, make_opening()) == UNAVAILABLE
 
 
 def test_what_nobody_can_judge_is_inconclusive(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
