@@ -53,6 +53,10 @@ OneSourceOption = Annotated[
 ]
 
 
+RelayOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Address of a node to be reached through: RELAY/p2p-circuit/p2p/ID. Repeatable."),
+]
 IndexOption = Annotated[
     bool, typer.Option(help="Keep an index of whom and what each block names, for `history_events`.")
 ]
@@ -106,10 +110,7 @@ def run_command(
     peer: PeerOption = None,
     discover: Annotated[bool, typer.Option(help="Ask peers for peers, and stay connected to 8 at least.")] = True,
     mdns: Annotated[bool, typer.Option(help="Find peers of this chain on the local network.")] = False,
-    relay: Annotated[
-        list[str] | None,
-        typer.Option(help="Address of a node to be reached through: RELAY/p2p-circuit/p2p/ID. Repeatable."),
-    ] = None,
+    relay: RelayOption = None,
     relay_for: Annotated[int, typer.Option(min=0, help="How many nodes that cannot be dialled to be a relay for.")] = 0,
     sync: Annotated[
         Sync, typer.Option(help="How a new node gets the chain: all its blocks, or a snapshot of its state.")

@@ -203,6 +203,7 @@ def build_frames() -> Vectors:
         wire.Countersign(samples.REQUEST, 1, 0, samples.make_leaves(1)[0].input_signature),
         wire.Token(samples.REQUEST, 5, samples.GENERATED[5], wire.FinishReason.STOP, (TokenLogprob(9, -75_000),)),
         wire.VoucherFrame(sign_voucher(samples.make_voucher(6), samples.SESSION_KEY)),
+        wire.PromiseFrame(sign_voucher(samples.make_voucher(6), samples.SESSION_KEY)),
         wire.RootsFrame((sign_stage_roots(samples.make_stage_roots(0), samples.WORKER_KEYS[0]),)),
         wire.Settled(samples.REQUEST, bytes(range(32))),
         wire.PromptLogprobs(samples.REQUEST, 1, ((TokenLogprob(5, -1), TokenLogprob(7, -40_000)), ())),

@@ -54,7 +54,7 @@ def initialize(env: Environment) -> int:
     state, height = env.state, env.block.height
     params = read_params(state)
     left_over = inference.due_from.read(state)
-    budget = _Budget(params.block_weight_max * params.due_permille // PERMILLE)
+    budget = _DueBudget(params.block_weight_max * params.due_permille // PERMILLE)
     for at in range(left_over or height, height + 1):
         if not _do_height(env, at, budget):
             inference.due_from.write(state, at)
@@ -65,7 +65,7 @@ def initialize(env: Environment) -> int:
     return budget.used
 
 
-class _Budget:
+class _DueBudget:
     """Weight that one block spends on what is due."""
 
     def __init__(self, weight_max: int) -> None:
@@ -86,7 +86,7 @@ class _Budget:
         return True
 
 
-def _do_height(env: Environment, at: int, budget: _Budget) -> bool:
+def _do_height(env: Environment, at: int, budget: _DueBudget) -> bool:
     """Whether everything due at that height is done."""
     state = env.state
     while entries := inference.due.list_first(state, _AT_ONCE, at):
@@ -106,7 +106,7 @@ def _do_height(env: Environment, at: int, budget: _Budget) -> bool:
     return True
 
 
-def _do_part(env: Environment, kind: DueKind, subject: bytes, budget: _Budget) -> bool:
+def _do_part(env: Environment, kind: DueKind, subject: bytes, budget: _DueBudget) -> bool:
     """Do as much as the budget covers; whether that was all."""
     if not budget.take(compute_due_weight(kind, 1)):
         return False

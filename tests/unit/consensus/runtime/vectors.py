@@ -46,6 +46,7 @@ from proto_specs.types.chain import (
     sign_transaction,
 )
 from proto_specs.types.manifest import compute_model_id
+from proto_specs.types.promise_calls import JoinSettlement, PromisedByOrder, ReportDoublePromise
 from proto_specs.types.request import compute_session_id, compute_stage_price
 from proto_specs.types.verdict import compute_challenge_id, compute_fingerprint_seed
 from tests.property.proto_specs.shapes import make_smallest
@@ -98,7 +99,7 @@ def build_state_tree() -> dict[str, Any]:
 def build_calls() -> list[calls.Call]:
     """One of every call."""
     world = World()
-    order = world.order()
+    order, settled = world.order(), world.settle()
     commit, reveal = world.verdict(bytes(32), world.verifiers[0], calls.Outcome.FAIL)
     bob = world.workers[0]
     key = bob.consensus_key
@@ -121,7 +122,10 @@ def build_calls() -> list[calls.Call]:
         calls.OpenSession(world.model, world.session_key.public_key, 1_000, 10**10, 3),
         calls.TopUpSession(order.order.session, 10**9),
         calls.CloseSession(order.order.session),
-        world.settle(),
+        settled,
+        JoinSettlement(settled.order, settled.voucher, settled.stage_roots[:1]),
+        ReportDoublePromise(settled.order, settled.voucher, PromisedByOrder(world.order(1))),
+        make_smallest(calls.SettleStatement),
         commit,
         reveal,
         calls.TransferAll(bytes(range(32)), True),

@@ -13,8 +13,9 @@ from node.local_api.methods.schemas import BLOCK, BLOCKS
 from proto_specs.codec import encode
 from proto_specs.ss58 import encode_address
 from proto_specs.types import calls
-from proto_specs.types.chain import Transaction, TransactionBody, compute_extrinsic_hash, sign_transaction
+from proto_specs.types.chain import Evidence, Transaction, TransactionBody, compute_extrinsic_hash, sign_transaction
 from tests.unit.node.local_api.known_chain import ALICE, BOB, CLIENT, KnownChain
+from tests.unit.node.local_api.test_evidence import make_evidence
 from tests.unit.node.world import sign_call
 
 UNKNOWN = "0x" + "ab" * 32
@@ -101,6 +102,7 @@ def _state(_: KnownChain) -> Iterator[tuple[str, list[Any]]]:
 def _transactions(chain: KnownChain) -> Iterator[tuple[str, list[Any]]]:
     waiting = show(encode(chain.waiting))
     unsigned = show(encode(Transaction(chain.waiting.body, bytes(64))))
+    yield "author_submitEvidence", [show(encode(make_evidence(chain.node), Evidence))]
     yield "author_pendingExtrinsics", []
     yield from (
         ("author_extrinsicStatus", [one]) for one in (show_hash(chain.first), show_hash(chain.waiting), UNKNOWN)

@@ -20,6 +20,8 @@ from node.store.retention import Retention
 from proto_specs.codec import encode
 from proto_specs.ss58 import encode_address
 from proto_specs.types.calls import Delegate, ParamChange, ProposeParams, Undelegate
+from proto_specs.types.chain import DuplicateVote, Evidence
+from tests.property.proto_specs.shapes import make_smallest
 from tests.unit.node.local_api.calling import call
 from tests.unit.node.world import ALICE, BOB, MYL, World, sign_call
 
@@ -55,6 +57,7 @@ def make_samples(world: World) -> dict[str, Any]:
         "subject": encode_address(BOB.account, 42),
         "types": ["Transferred"],
         "before": 3,
+        "evidence": f"0x{encode(make_smallest(DuplicateVote), Evidence).hex()}",
         "extrinsic": f"0x{encode(waiting).hex()}",
     }
     return {one.name: named.get(one.name, unknown) for found in METHODS.values() for one in found.takes}

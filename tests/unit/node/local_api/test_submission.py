@@ -142,6 +142,6 @@ def test_every_reason_has_a_line_in_the_specification() -> None:
     classes = [InvalidTransaction]
     for one in classes:
         classes += one.__subclasses__()
-    unseen = {"PoolRefused", "FutureNonce", "BlockFull", "AlreadyKnown"}
+    unseen = {"PoolRefused", "FutureNonce", "BlockFull", "Misplaced", "AlreadyKnown"}
     reasons = {one.reason for one in classes if hasattr(one, "reason")} - unseen
     assert {reason for reason in {*reasons, "DecodeError"} if f"\n| `{reason}` |" not in page} == set()

@@ -90,7 +90,13 @@ class _Node:
     async def run(self) -> None:
         world = self._chain.node
         view = NodeView(
-            world.genesis.spec, world.store, world.pool, lambda: world.head.time_ms + AGE_MS, True, lambda: LISTENS
+            world.genesis.spec,
+            world.store,
+            world.pool,
+            lambda: world.head.time_ms + AGE_MS,
+            is_validator=True,
+            list_addresses=lambda: LISTENS,
+            report=lambda _evidence: True,
         )
         signatures = SignatureProcesses(1)
         admission = TransactionAdmission(world.pool, signatures)
