@@ -48,6 +48,7 @@ BASE_HELP = "The gateway's directory: its keys, budgets and usage."
 DEFAULT_PORT = 8080
 DEFAULT_DAYS = 30
 DEFAULT_PARALLEL = 32
+DEFAULT_STATEMENT_AFTER_S = BatchRules().wait_s
 TYPICAL_PROMPT_TOKENS = 512
 """The first session is opened before any request, for as many requests at once as asked for, each of this prompt."""
 SESSIONS_NAME = "sessions"
@@ -79,6 +80,9 @@ def run_command(
     parallel: Annotated[
         int, typer.Option(min=2, max=1_000, help="Requests at once that the deposit covers before it is topped up.")
     ] = DEFAULT_PARALLEL,
+    statement_after: Annotated[
+        float, typer.Option(min=0, help="Seconds that a finished request waits for others to settle with it.")
+    ] = DEFAULT_STATEMENT_AFTER_S,
     origin: Annotated[list[str] | None, typer.Option(help="A web page's origin that may ask (CORS).")] = None,
     models: ModelsOption = None,
     keys: KeysOption = None,
@@ -91,11 +95,18 @@ def run_command(
     settings = GatewaySettings(
         base, max_price, host=host, port=port, is_open=is_open, origins=tuple(origin or ()), prefer=prefer
     )
-    trio.run(run_until_signalled, serve, settings, PoolRules(parallel), rpc, account, models, keys)
+    batching = BatchRules(wait_s=statement_after)
+    trio.run(run_until_signalled, serve, settings, PoolRules(parallel), batching, rpc, account, models, keys)
 
 
 async def serve(
-    settings: GatewaySettings, rules: PoolRules, rpc: str, name: str, models: Path | None, keys: Path | None
+    settings: GatewaySettings,
+    rules: PoolRules,
+    batching: BatchRules,
+    rpc: str,
+    name: str,
+    models: Path | None,
+    keys: Path | None,
 ) -> None:
     """Connect and serve."""
     store = ShardStore(get_models_dir(models))
@@ -103,7 +114,7 @@ async def serve(
         open_account(rpc, name, keys) as (account, _),
         open_client_host() as host,
         open_inference(
-            account, host, settings.directory / SESSIONS_NAME, rules, _report_closed, BatchRules()
+            account, host, settings.directory / SESSIONS_NAME, rules, _report_closed, batching
         ) as inference,
         trio.open_nursery() as nursery,
     ):

@@ -143,6 +143,7 @@ def open_gateway_net(
 def open_gateway(base: Path, plan: LocalnetPlan) -> Iterator[tuple[str, int]]:
     argv = [*CLI, "gateway", "run", "--port", "0", "--rpc", plan.validators[0].rpc_url, "--account", "dev:client"]
     argv += ["--models", plan.models, "--base", str(base / "gateway"), "--keys", str(base / "keys")]
+    argv += ["--statement-after", "2"]  # tests wait for what becomes of every request
     log = base / "gateway.log"
     with log.open("wb") as written, subprocess.Popen(argv, stdout=written, stderr=written) as process:
         try:

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 
 ANSWERS = 40
 AT_ONCE = 8
-STATEMENTS_MAX = 3
-"""Half a minute after the first answer of each the next is made, and the machine may be slow."""
+STATEMENTS_MAX = ANSWERS // 4
+"""Two seconds after the first answer of each the next is made, and the machine may be slow."""
 
 
 def ask(net: GatewayNet, number: int, **headers: str) -> httpx.Response:
