@@ -205,6 +205,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 if type(event).__name__ == "SessionOpened":
                     self.sessions.append((event.session, event.client))  # type: ignore[union-attr]
         self.count(forecast)
+        LedgerMachine.steps += 1
 
     @rule(candidates=st.lists(CLIENTS, min_size=1, max_size=6))
     def clients(self, candidates: list[Candidate]) -> None:
@@ -259,7 +260,6 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.pages[path] = page
 
     def count(self, forecast: Forecast) -> None:
-        LedgerMachine.steps += 1
         for one, expected in zip(forecast.taken, forecast.receipts, strict=True):
             LedgerMachine.seen[
                 f"{type(one.body.call).__name__}: {expected.error[1] if expected.error else 'done'}"
