@@ -7,10 +7,12 @@ from typing import Any
 
 from consensus.runtime.balances.state import HoldReason
 from consensus.runtime.inference import state as inference
-from consensus.runtime.inference.state import SessionStatus
+from consensus.runtime.inference.due_weights import LOOK_WEIGHT, compute_due_weight
+from consensus.runtime.inference.state import DueKind, SessionStatus
 from consensus.runtime.staking import state as staking
 from consensus.state.reader import StateReader
 from genesis.spec import ChainSpec
+from proto_specs.limits import SESSION_SEQUENCES_MAX
 from proto_specs.types import calls
 from proto_specs.types.calls import ModuleIndex
 from proto_specs.types.request import compute_payload_hash, compute_session_id
@@ -63,8 +65,6 @@ class BalancesBook(Book):
 class StakingBook(Book):
     """Bonded stake, and stake on its way out: `data[who]` is [bonded, [[amount, height], ...]]."""
 
-    reason = HoldReason.STAKE
-
     def __init__(self, spec: ChainSpec) -> None:
         super().__init__(spec)
         self.data = {one.operator: [one.stake, []] for one in spec.validators}
@@ -73,10 +73,10 @@ class StakingBook(Book):
         """See Book."""
         return {calls.Bond: self._bond, calls.Unbond: self._unbond, calls.WithdrawUnbonded: self._withdraw}
 
-    def count_held(self, who: bytes) -> int:
+    def list_held(self, who: bytes) -> dict[HoldReason, int]:
         """See Book."""
         bonded, queue = self.data.get(who, (0, ()))
-        return int(bonded + sum(amount for amount, _ in queue))
+        return {HoldReason.STAKE: bonded + sum(amount for amount, _ in queue)}
 
     def compare(self, state: StateReader) -> None:
         """See Book."""
@@ -116,16 +116,17 @@ class StakingBook(Book):
 
 
 class SessionsBook(Book):
-    """Escrows of clients whose requests nobody settles: `data[session]` is [client, escrow, status, height due].
+    """Escrows and bonds of clients whose requests nobody settles.
 
-    Without settlements escrow and deposit are one number until the session ends.
+    `data` has "sessions": [client, escrow, bond, status, height] each, the height being the one it closes or closed at;
+    "due": {(height, kind, session)}; "left": the height that work left over begins at, or 0. Without settlements escrow
+    and deposit are one number until the session ends. No block of these has a reserved part, so no end is put off.
     """
-
-    reason = HoldReason.ESCROW
 
     def __init__(self, spec: ChainSpec, models: list[bytes]) -> None:
         super().__init__(spec)
         self._models = models
+        self.data = {"sessions": {}, "due": set(), "left": 0}
 
     def list_calls(self) -> dict[type, Handler]:
         """See Book."""
@@ -136,32 +137,66 @@ class SessionsBook(Book):
         }
 
     def begin_block(self, ledger: Ledger) -> list[Told]:
-        """Sessions end at their height and are forgotten some blocks later."""
+        """What is due is done in order as far as the block's share for it goes; its first item is done anyhow."""
         told: list[Told] = []
-        due = sorted(key for key, one in self.data.items() if one[3] == ledger.height)
-        for key in due:
-            client, escrow, status, height = self.data[key]
-            if status == SessionStatus.CLOSED:
-                del self.data[key]
-                continue
-            self.data[key] = [client, 0, SessionStatus.CLOSED, height + self.params.inference.retention_blocks]
-            ledger.give(client, escrow)
-            told.append(("SessionClosed", key, client, escrow))
+        system, due = self.params.system, self.data["due"]
+        most, used = system.block_weight_max * system.due_permille // 1_000, 0
+        is_first, begin = True, self.data["left"] or ledger.height
+        self.data["left"] = 0
+        for at in range(begin, ledger.height + 1):
+            for one in sorted(one for one in due if one[0] == at):
+                _, kind, session = one
+                weight = compute_due_weight(kind, 1 if kind == DueKind.FORGET_SESSION else 0)
+                if not is_first and used + weight > most:
+                    self.data["left"] = at
+                    ledger.due_weight = used
+                    return told
+                is_first, used = False, used + weight
+                due.remove(one)
+                told += self._do(ledger, kind, session)
+            used += LOOK_WEIGHT if at < ledger.height else 0
+        ledger.due_weight = used
         return told
 
-    def count_held(self, who: bytes) -> int:
+    def _do(self, ledger: Ledger, kind: DueKind, key: bytes) -> list[Told]:
+        """Sessions end, bonds return some blocks later, and sessions are forgotten with what is left of a bond."""
+        sessions, params = self.data["sessions"], self.params.inference
+        client, escrow, bond, _, _ = sessions.get(key, (b"", 0, 0, None, None))
+        if kind == DueKind.SESSION_CLOSE:
+            sessions[key] = [client, 0, bond, SessionStatus.CLOSED, ledger.height]
+            self.data["due"].add((ledger.height + params.retention_blocks, DueKind.FORGET_SESSION, key))
+            if bond:
+                self.data["due"].add((ledger.height + params.client_bond_blocks, DueKind.CLIENT_BOND_RETURN, key))
+            ledger.give(client, escrow)
+            return [("SessionClosed", key, client, escrow)]
+        if bond:
+            sessions[key][2] = 0
+            ledger.give(client, bond)
+        if kind == DueKind.FORGET_SESSION:
+            del sessions[key]
+        return [("ClientBondReturned", key, client, bond)] if bond else []
+
+    def list_held(self, who: bytes) -> dict[HoldReason, int]:
         """See Book."""
-        return sum(one[1] for one in self.data.values() if one[0] == who)
+        own = [one for one in self.data["sessions"].values() if one[0] == who]
+        return {HoldReason.ESCROW: sum(one[1] for one in own), HoldReason.CLIENT_BOND: sum(one[2] for one in own)}
 
     def compare(self, state: StateReader) -> None:
         """See Book."""
         found = {key: one for (key,), one in inference.sessions.iterate(state)}
-        assert sorted(found) == sorted(self.data)
-        for key, (client, escrow, status, height) in self.data.items():
+        expected = self.data["sessions"]
+        assert sorted(found) == sorted(expected)
+        for key, written in expected.items():
             one = found[key]
-            assert (one.client, one.escrow, one.status) == (client, escrow, status)
-            if status != SessionStatus.CLOSED:
-                assert (one.close_height, one.deposit, one.released) == (height, escrow, 0)
+            assert [one.client, one.escrow, one.bond, one.status, one.close_height] == written
+            assert (one.released, one.is_convicted, one.paused_before) == (0, False, 0)
+            if one.status != SessionStatus.CLOSED:
+                assert one.deposit == one.escrow
+        assert set(inference.due.iterate(state)) == self.data["due"]
+        assert inference.due_from.read(state) == self.data["left"]
+
+    def _bond(self, amount: int) -> int:
+        return amount * self.params.inference.client_bond_permille // 1_000
 
     def _open(self, ledger: Ledger, who: bytes, call: calls.OpenSession) -> list[Told]:
         least = max(self.params.inference.session_deposit_min, 1)
@@ -169,11 +204,15 @@ class SessionsBook(Book):
             raise Refused(ModuleIndex.INFERENCE, "UnknownModel")
         if call.requests_max == 0:
             raise Refused(ModuleIndex.INFERENCE, "NoRequests")
+        if call.requests_max > SESSION_SEQUENCES_MAX:
+            raise Refused(ModuleIndex.INFERENCE, "RequestsBeyondNumbers")
         if call.deposit < least:
             raise Refused(ModuleIndex.INFERENCE, "DepositTooLow")
-        ledger.take(who, call.deposit)
+        bond = self._bond(call.deposit)
+        ledger.take(who, call.deposit + bond)
         session, expiry = compute_session_id(who, ledger.nonce), ledger.height + self._expiry
-        self.data[session] = [who, call.deposit, SessionStatus.OPEN, expiry]
+        self.data["sessions"][session] = [who, call.deposit, bond, SessionStatus.OPEN, expiry]
+        self.data["due"].add((expiry, DueKind.SESSION_CLOSE, session))
         return [("SessionOpened", session, who, call.model, call.deposit, expiry)]
 
     @property
@@ -181,12 +220,12 @@ class SessionsBook(Book):
         return self.params.inference.session_expiry_blocks
 
     def _find_open(self, who: bytes, session: bytes) -> list[Any]:
-        found: list[Any] | None = self.data.get(session)
+        found: list[Any] | None = self.data["sessions"].get(session)
         if found is None:
             raise Refused(ModuleIndex.INFERENCE, "UnknownSession")
         if found[0] != who:
             raise Refused(ModuleIndex.INFERENCE, "NotClient")
-        if found[2] != SessionStatus.OPEN:
+        if found[3] != SessionStatus.OPEN:
             raise Refused(ModuleIndex.INFERENCE, "SessionNotOpen")
         return found
 
@@ -194,15 +233,17 @@ class SessionsBook(Book):
         found = self._find_open(who, call.session)
         if call.amount == 0:
             raise Refused(ModuleIndex.BALANCES, "ZeroAmount")
-        deposit = found[1] + call.amount
+        deposit, bond = found[1] + call.amount, self._bond(call.amount)
         if deposit >= 1 << 64:
             raise Refused(ModuleIndex.INFERENCE, "DepositTooHigh")
-        ledger.take(who, call.amount)
-        self.data[call.session] = [who, deposit, *found[2:]]
+        ledger.take(who, call.amount + bond)
+        self.data["sessions"][call.session] = [who, deposit, found[2] + bond, *found[3:]]
         return [("SessionToppedUp", call.session, who, call.amount, deposit)]
 
     def _close(self, ledger: Ledger, who: bytes, call: calls.CloseSession) -> list[Told]:
         found = self._find_open(who, call.session)
-        height = min(ledger.height + self.params.inference.session_notice_blocks, found[3])
-        self.data[call.session] = [who, found[1], SessionStatus.CLOSING, height]
+        height = min(ledger.height + self.params.inference.session_notice_blocks, found[4])
+        self.data["due"].remove((found[4], DueKind.SESSION_CLOSE, call.session))
+        self.data["due"].add((height, DueKind.SESSION_CLOSE, call.session))
+        self.data["sessions"][call.session] = [*found[:3], SessionStatus.CLOSING, height]
         return [("SessionClosing", call.session, who, height)]

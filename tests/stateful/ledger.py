@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from consensus.runtime.balances import state as balances
 from consensus.runtime.balances.state import HoldReason
@@ -38,9 +38,6 @@ class Refused(Exception):
 class Book:
     """One module's part. `data` is all it remembers: it is copied before a call and put back when the call fails."""
 
-    reason: ClassVar[HoldReason | None] = None
-    """What its holds are held for."""
-
     def __init__(self, spec: ChainSpec) -> None:
         self.params = spec.params
         self.data: dict[Any, Any] = {}
@@ -50,12 +47,19 @@ class Book:
         return {}
 
     def begin_block(self, ledger: Ledger) -> list[Told]:
-        """What falls due at `ledger.height`, before the first transaction; the events of it."""
+        """What falls due at `ledger.height`, before the first transaction; the events of it.
+
+        What it weighs is added to `ledger.due_weight`.
+        """
         return []
 
+    def list_held(self, who: bytes) -> dict[HoldReason, int]:
+        """What it holds of an account, by what it is held for: every reason that is its own, with 0 too."""
+        return {}
+
     def count_held(self, who: bytes) -> int:
-        """What it holds of an account."""
-        return 0
+        """All that it holds of an account."""
+        return sum(self.list_held(who).values())
 
     def compare(self, state: StateReader) -> None:
         """Asserts that the chain remembers the same."""
@@ -103,6 +107,9 @@ class Ledger:
         self.nonce = 0
         """Of the transaction whose call runs."""
 
+        self.due_weight = 0
+        """Of the block's start; it takes room from transactions and does not move the price."""
+
         self.handlers = {call: handler for book in self.books for call, handler in book.list_calls().items()}
 
     @property
@@ -138,7 +145,7 @@ class Ledger:
 
     def run_block(self, height: int, operator: bytes, candidates: Iterable[tuple[Transaction, bool]]) -> Forecast:
         """The block made of candidates, each with whether its signature is right. `operator` gets the tips."""
-        self.height = height
+        self.height, self.due_weight = height, 0
         made, system = Forecast(), self.spec.params.system
         for book in self.books:
             made.initialize += book.begin_block(self)
@@ -150,7 +157,8 @@ class Ledger:
             if reason is not None:
                 made.refused.append((len(made.taken), one, reason))
                 continue
-            is_full = weight + own_weight > system.block_weight_max or size + own_size > system.block_bytes_max
+            room = system.block_weight_max - self.due_weight
+            is_full = weight + own_weight > room or size + own_size > system.block_bytes_max
             if is_full or len(made.taken) == BLOCK_EXTRINSICS_MAX:
                 made.refused.append((len(made.taken), one, "BlockFull"))
                 break
@@ -214,8 +222,8 @@ class Ledger:
             expected = (self.nonces.get(who, 0), self.free.get(who, 0), held)
             assert (account.nonce, account.free, account.reserved) == expected, who.hex()
             for book in self.books:
-                if book.reason is not None:
-                    assert balances.read_hold(state, who, book.reason) == book.count_held(who)
+                for reason, amount in book.list_held(who).items():
+                    assert balances.read_hold(state, who, reason) == amount
         assert balances.read_issuance(state) == self.issuance
         assert read_weight_price(state) == self.weight_price
         for book in self.books:

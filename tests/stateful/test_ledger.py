@@ -9,19 +9,21 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from benchmarks.manifests import build_manifest
 from consensus.runtime.context import BlockContext
 from consensus.runtime.errors import BlockError
 from consensus.runtime.executive import execute_block, propose_block
+from consensus.runtime.inference import state as inference
 from consensus.state.reader import DictState
 from consensus.state.tree import EMPTY_ROOT, update
 from genesis.dev import DevIdentity, build_dev_spec, get_dev_identity
 from genesis.spec import ChainSpec
 from proto_specs.codec import decode, encode
+from proto_specs.limits import SESSION_SEQUENCES_MAX
 from proto_specs.types import calls
 from proto_specs.types.chain import Transaction, TransactionBody, sign_transaction
 from proto_specs.types.manifest import compute_model_id
@@ -33,7 +35,7 @@ from tests.unit.consensus.runtime.inference.inference_world import LAYERS
 STEPS_NIGHTLY = 10_000
 PEOPLE = [get_dev_identity(name) for name in ("alice", "bob", "charlie", "dave", "pauper")]
 MODEL = compute_model_id(build_manifest(LAYERS))
-INITIALIZE, FINALIZE = {"SessionClosed"}, {"TipsPaid", "FeesBurned"}
+INITIALIZE, FINALIZE = {"SessionClosed", "ClientBondReturned"}, {"TipsPaid", "FeesBurned"}
 """Events of a block's phases that the books foretell; others are of modules without a book."""
 
 
@@ -95,13 +97,24 @@ CALLS: dict[type, st.SearchStrategy[MakeCall]] = {
         lambda m, w, one, model, most: calls.OpenSession(model, bytes(32), 1, m.amount(one, w), most),
         AMOUNTS,
         st.sampled_from([MODEL, MODEL, MODEL, bytes(32)]),
-        st.integers(0, 3),
+        st.integers(0, 3) | st.just(SESSION_SEQUENCES_MAX + 1),
     ),
     calls.TopUpSession: _late(
-        lambda m, w, index, one: calls.TopUpSession(m.session(index), m.amount(one, w)), st.integers(0, 40), AMOUNTS
+        lambda m, w, index, one: calls.TopUpSession(m.session(index, w), m.amount(one, w)), st.integers(0, 40), AMOUNTS
     ),
-    calls.CloseSession: _late(lambda m, w, index: calls.CloseSession(m.session(index)), st.integers(0, 40)),
+    calls.CloseSession: _late(lambda m, w, index: calls.CloseSession(m.session(index, w)), st.integers(0, 40)),
 }
+OPENED = st.builds(Amount, st.just(""), st.integers(1_000_000, 10**9))
+CLIENT_CALLS = st.one_of(
+    _late(lambda m, w, one: calls.OpenSession(MODEL, bytes(32), 1, m.amount(one, w), 3), OPENED),
+    _late(
+        lambda m, w, index, one: calls.TopUpSession(m.session(2 * index, w), m.amount(one, w)),
+        st.integers(0, 5),
+        OPENED,
+    ),
+    _late(lambda m, w, index: calls.CloseSession(m.session(2 * index, w)), st.integers(0, 5)),
+)
+"""Of clients who do nothing wrong: those of CALLS seldom get as far as a session with something in it."""
 
 
 CANDIDATES = st.builds(
@@ -114,6 +127,16 @@ CANDIDATES = st.builds(
     period_blocks=st.sampled_from([64, 64, 1, 5, 4_097]),
     is_signed=st.sampled_from([True] * 15 + [False]),
 )
+CLIENTS = st.builds(
+    Candidate,
+    who=st.sampled_from(PEOPLE),
+    make_call=CLIENT_CALLS,
+    tip=st.just(Amount("", 0)),
+    nonce_offset=st.just(0),
+    birth_offset=st.none(),
+    period_blocks=st.just(0),
+    is_signed=st.just(True),
+)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -122,9 +145,10 @@ class LedgerMachine(RuleBasedStateMachine):
     steps: ClassVar[int] = 0
     seen: ClassVar[Counter[str]] = Counter()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.chain = Chain(build_spec())
+    @initialize(client_bond_blocks=st.sampled_from([3, 5]))
+    def begin(self, client_bond_blocks: int) -> None:
+        """A chain on which bonds return before their session is forgotten, or with it."""
+        self.chain = Chain(build_spec(client_bond_blocks))
         self.chain.expect_ok(get_dev_identity("client"), calls.RegisterModel(encode(build_manifest(LAYERS))))
         self.ledger = Ledger(
             self.chain.spec, self.chain.genesis.hash, self.chain.state, list_books(self.chain.spec, [MODEL])
@@ -133,13 +157,17 @@ class LedgerMachine(RuleBasedStateMachine):
         self.history: list[tuple[BlockContext, list[bytes]]] = []
         self.replica = DictState(dict(self.start.items))
         self.root, self.pages = self._build_tree(self.start)
-        self.sessions: list[bytes] = [bytes(32)]
+        self.sessions: list[tuple[bytes, bytes]] = [(bytes(32), bytes(32))]
+        """(session, client), and one that there never was."""
 
     def amount(self, amount: Amount, who: bytes) -> int:
         return amount.resolve(self.ledger, who)
 
-    def session(self, index: int) -> bytes:
-        return self.sessions[-1 - index % len(self.sessions)]
+    def session(self, index: int, who: bytes) -> bytes:
+        """One of the signer's own for an even index, any other for an odd one, counted from the last."""
+        own = [one for one in self.sessions if one[1] == who]
+        found = own if own and index % 2 == 0 else self.sessions
+        return found[-1 - index // 2 % len(found)][0]
 
     def make(self, one: Candidate, waiting: Counter[bytes]) -> Transaction:
         """The candidate as a transaction for the next block."""
@@ -175,8 +203,13 @@ class LedgerMachine(RuleBasedStateMachine):
         for receipt in executed.receipts:
             for event in receipt.events:
                 if type(event).__name__ == "SessionOpened":
-                    self.sessions.append(event.session)  # type: ignore[union-attr]
+                    self.sessions.append((event.session, event.client))  # type: ignore[union-attr]
         self.count(forecast)
+
+    @rule(candidates=st.lists(CLIENTS, min_size=1, max_size=6))
+    def clients(self, candidates: list[Candidate]) -> None:
+        """A block of calls about sessions, most of which succeed."""
+        self.block(candidates)
 
     @rule(blocks=st.sampled_from([1, 4, 7, 16]))
     def wait(self, blocks: int) -> None:
@@ -187,6 +220,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.chain.block()
             self.compare_receipts(forecast)
             self.replay(context, [])
+            self.count(forecast)
 
     def refuse_one_by_one(self, context: BlockContext, forecast: Forecast) -> None:
         """A block with a refused transaction in it is refused whole, and names the reason."""
@@ -231,6 +265,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 f"{type(one.body.call).__name__}: {expected.error[1] if expected.error else 'done'}"
             ] += 1
         LedgerMachine.seen.update(reason for _, _, reason in forecast.refused)
+        LedgerMachine.seen.update(one[0] for one in forecast.initialize)
+        LedgerMachine.seen["LeftOver"] += bool(inference.due_from.read(self.chain.state))
 
     @invariant()
     def the_ledger_agrees(self) -> None:
@@ -250,8 +286,11 @@ class LedgerMachine(RuleBasedStateMachine):
         return tree.root, {path: page for path, page in tree.node_writes.items() if page is not None}
 
 
-def build_spec() -> ChainSpec:
-    """The dev spec without emission, with blocks of a few transactions and short windows."""
+def build_spec(client_bond_blocks: int) -> ChainSpec:
+    """The dev spec without emission, with blocks of a few transactions and short windows.
+
+    A block has room for one session's end among what is due, so that two leave something over.
+    """
     spec = build_dev_spec(names=("bob", "charlie", "dave", "client"))
     params = spec.params
     return replace(
@@ -259,12 +298,18 @@ def build_spec() -> ChainSpec:
         params=replace(
             params,
             system=replace(
-                params.system, block_weight_max=1_600, weight_price_change_denominator=8, reserved_permille=0
+                params.system, block_weight_max=2_800, weight_price_change_denominator=8, reserved_permille=0
             ),
             staking=replace(
                 params.staking, emission_per_epoch=0, unbonding_blocks=6, evidence_blocks=3, epoch_blocks=3
             ),
-            inference=replace(params.inference, session_notice_blocks=4, session_expiry_blocks=15, retention_blocks=5),
+            inference=replace(
+                params.inference,
+                session_notice_blocks=4,
+                session_expiry_blocks=15,
+                retention_blocks=5,
+                client_bond_blocks=client_bond_blocks,
+            ),
         ),
     )
 
@@ -274,7 +319,15 @@ def tell(events: Iterable[Any]) -> list[Told]:
     return [(type(one).__name__, *(getattr(one, field.name) for field in dataclasses.fields(one))) for one in events]
 
 
-SHORT = settings(max_examples=60, stateful_step_count=25, deadline=None)
+SHORT = settings(
+    max_examples=60,
+    stateful_step_count=25,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    report_multiple_bugs=False,
+)
+"""It says what it found as it found it: making a failing run smaller takes minutes, and LONG does it."""
+
 LONG = settings(
     max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
@@ -283,7 +336,11 @@ LONG = settings(
 def test_random_blocks() -> None:
     LedgerMachine.seen.clear()
     run_state_machine_as_test(LedgerMachine, settings=SHORT)
-    for reason in ("Transfer: done", "Transfer: InsufficientBalance", "BadSignature", "StaleNonce", "FutureNonce"):
+    for reason in (
+        *("Transfer: done", "Transfer: InsufficientBalance", "BadSignature", "StaleNonce", "FutureNonce"),
+        *("OpenSession: done", "TopUpSession: done", "CloseSession: done"),
+        *("SessionClosed", "ClientBondReturned", "LeftOver", "BlockFull"),
+    ):
         assert LedgerMachine.seen[reason], LedgerMachine.seen
 
 

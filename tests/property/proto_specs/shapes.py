@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import pkgutil
 import types
 import typing
 from collections.abc import Iterator
@@ -10,11 +12,17 @@ from typing import Annotated, Any
 
 from hypothesis import strategies as st
 
+from proto_specs import types as protocol
 from proto_specs.codec import Fixed, Int, Max, UInt
-from proto_specs.types import calls, chain, manifest, request, sampling, verdict, wire
+from proto_specs.types import calls, chain, wire
 from proto_specs.types.common import Kind
 
-_MODULES = (calls, chain, manifest, request, sampling, verdict, wire)
+_MODULES = [
+    importlib.import_module(f"{protocol.__name__}.{one.name}")
+    for one in pkgutil.iter_modules(protocol.__path__)
+    if one.name != "common"
+]
+"""All that declare records; what is common to them declares bounds."""
 _LIST_ITEMS, _BYTES = 3, 40
 """What strategies stay below, so that examples stay small; bounds have tests of their own."""
 

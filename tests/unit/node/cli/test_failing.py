@@ -72,6 +72,8 @@ CASES: dict[str, tuple[ExitStatus, list[str]]] = {
     "tx settle": (REFUSED, ["{tmp}/none"]),
     "tx settle-statement": (REFUSED, ["{tmp}/none"]),
     "tx report-equivocation": (REFUSED, ["{tmp}/malformed"]),
+    "tx join-settlement": (REFUSED, ["{tmp}/none"]),
+    "tx report-double-promise": (REFUSED, ["{tmp}/malformed"]),
     "tx propose-params": (NODELESS, ["staking.x=1"]),
     "tx vote-params": (NODELESS, ["1", "--approve"]),
     "tx batch-all": (REFUSED, ["{tmp}"]),
