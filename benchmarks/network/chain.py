@@ -76,7 +76,7 @@ class PaidAccount:
     def __init__(self) -> None:
         self.settled = 0
 
-    async def send(self, _call: Settle) -> bytes:
+    async def send(self, _call: Settle, _tip: int = 0, _signed: Any = None, _instead_of: int | None = None) -> bytes:
         """See SigningAccount."""
         await trio.lowlevel.checkpoint()
         self.settled += 1

@@ -113,9 +113,7 @@ async def serve(
     async with (
         open_account(rpc, name, keys) as (account, _),
         open_client_host() as host,
-        open_inference(
-            account, host, settings.directory / SESSIONS_NAME, rules, _report_closed, batching
-        ) as inference,
+        open_inference(account, host, settings.directory / SESSIONS_NAME, rules, _report_closed, batching) as inference,
         trio.open_nursery() as nursery,
     ):
         catalog = StoredCatalog(store, account.chain, settings.max_price)

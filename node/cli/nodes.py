@@ -23,7 +23,6 @@ from node.cli.options import DEFAULT_BASE, BaseOption, DeviceOption, LogLevelOpt
 from node.cli.running import STOP_SIGNALS, run_until_signalled, setup_logging
 from node.full.settings import SNAPSHOT_INTERVAL_DEFAULT, NodeConfig, NodePaths, NodeRefused, ValidatorKeys
 from node.keys.derivation import KeyKind
-from node.machine.ports import check_listenable
 from node.replica.wal import repair_wal
 from node.signer.remote.server import listen, serve
 from node.signer.signer import Signer, export_history, import_history, read_history
@@ -159,7 +158,6 @@ def run_command(
         trusted_block=None if trust is None else parse_block_id(trust),
         trust_one_source=trust_one_source,
     )
-    check_listenable(rpc_host, rpc_port, "--rpc-host", "--rpc-port")
     from node.full.service import run_node  # with libp2p and LevelDB, which the other commands here do without
 
     trio.run(run_until_signalled, run_node, config)

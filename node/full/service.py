@@ -26,6 +26,7 @@ from node.full.settings import NodeConfig, NodePaths
 from node.local_api.methods.all import NodeView
 from node.local_api.server import serve_api
 from node.machine.memory import limit_arenas, trim_now_and_then
+from node.machine.ports import check_listenable
 from node.machine.supervision import ChildProcess, supervise
 from node.p2p.acceptance import Acceptance
 from node.p2p.circuits import open_circuits
@@ -50,7 +51,10 @@ logger = logging.getLogger("myelin.node")
 
 
 async def run_node(config: NodeConfig) -> None:
-    """Run until cancelled. Raises DatabaseError, SignerError, WalDamaged, AddressInvalid, ForkDetected."""
+    """Run until cancelled.
+
+    Raises DatabaseError, AddressUnusable, SignerError, WalDamaged, AddressInvalid, ForkDetected.
+    """
     limit_arenas()
     genesis = build_genesis(config.spec)
     if config.by_snapshot and not config.paths.database.exists():
@@ -58,6 +62,7 @@ async def run_node(config: NodeConfig) -> None:
     store = ChainStore(config.paths.database, genesis, config.retention)
     signer: VoteSigner | None = None
     try:
+        check_listenable(config.rpc_host, config.rpc_port, "--rpc-host", "--rpc-port")  # else its process would retry
         check_database_reaches(config.paths.wal, store.get_head().height)
         if config.validator is not None:
             signer = _open_signer(config.paths, config.validator.consensus, genesis.hash)

@@ -124,7 +124,10 @@ async def _check_judgeable(
 ) -> None:
     stage = await chain.find_unjudgeable(order.model, session.client, operators)
     if stage is not None:
-        reason = f"too few verifiers could judge stage {stage}: choose a path with fewer of them beside each other"
+        reason = (
+            f"too few of the model's verifiers could judge stage {stage} (its neighbours and the client may not): "
+            "choose others beside it, or wait for more verifiers"
+        )
         raise OrderRefused(FailureCode.BAD_ORDER, reason)
 
 

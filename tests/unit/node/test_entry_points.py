@@ -87,13 +87,13 @@ ENTRY_POINTS = (
         "node.cli.query",
         "cryptography httpx nacl rich trio",
         "proto_specs consensus genesis",
-        "cli client keys local_api",
+        "cli client keys local_api machine",
     ),
     EntryPoint(
         "node.cli.tx",
         "cryptography httpx nacl rich trio",
         "proto_specs consensus genesis",
-        "cli client keys local_api",
+        "cli client keys local_api machine",
     ),
     EntryPoint(
         "node.cli.lights",

@@ -129,7 +129,7 @@ KEYS = {name: get_dev_identity(name).worker_key.public_key for name in (*NAMES, 
 
 @asynccontextmanager
 async def open_chain(model: Model, memory: int, base: Path) -> AsyncIterator[tuple[Workers, RpcChain]]:
-    """A validator with the model registered."""
+    """A validator that verifies the registered model: without anybody to judge them workers take no orders."""
     node = NodeDirectory.init(base / "node")
     async with node.run() as running, open_rpc(node.url) as rpc:
         await running.wait_for_height(1)
@@ -138,6 +138,10 @@ async def open_chain(model: Model, memory: int, base: Path) -> AsyncIterator[tup
             *("--rpc", node.url, "--account", "dev:alice"),
         )
         assert registered.returncode == 0, registered.stderr
+        verifying = run_myelin(
+            "tx", "register-verifier", f"0x{model.model_id.hex()}", "--rpc", node.url, "--account", "dev:alice"
+        )
+        assert verifying.returncode == 0, verifying.stderr
         yield Workers(node, model, memory, base), await RpcChain.connect(rpc)
 
 
