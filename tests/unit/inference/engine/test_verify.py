@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from inference.decoding.chooser import TokenChooser
 from inference.decoding.draw import sample
+from inference.engine import verify
 from inference.engine.ort import ShardSession
 from inference.engine.rows import StageOutput
 from inference.engine.verify import SampledTokens, VerificationResult, verify_window
@@ -146,6 +148,30 @@ def test_what_the_wire_rounds_is_no_error_and_the_rest_is(model: TinyModel, tmp_
     assert verify_window(session, TOKENS, 32, sent, profile, SEED).projection == unrounded.projection
     with pytest.raises(FingerprintError, match="decode them first"):
         verify_window(session, TOKENS, 32, _run(session, TOKENS)[32:], profile, SEED)
+
+
+@pytest.mark.parametrize(("own_error", "is_judged"), [(0.0, True), (1e-4, True), (1e-3, False)])
+def test_what_is_within_a_machine_s_own_spread_is_no_fail(
+    model: TinyModel, monkeypatch: pytest.MonkeyPatch, own_error: float, is_judged: bool
+) -> None:
+    """Some texts amplify any rounding: who differs from itself row by row cannot accuse another."""
+    session = model.load(0, 2)
+    claimed = _run(session, TOKENS)[32:] * np.float32(1 + 4e-3)
+    compute, sizes = session.run, []
+
+    def run(kv: Any, rows: Any, *more: Any) -> StageOutput:
+        found = compute(kv, rows, *more)
+        sizes.append(len(rows))
+        return replace(found, hidden=found.hidden * np.float32(1 + own_error)) if len(rows) == 1 else found
+
+    monkeypatch.setattr(session, "run", run)
+    monkeypatch.setattr(verify, "SINGLE_ROWS_MAX", len(TOKENS) - 1)
+    if is_judged:
+        assert not verify_window(session, TOKENS, 32, claimed, model.manifest.profile, SEED).ok
+    else:
+        with pytest.raises(UnjudgeableError, match="row by row"):
+            verify_window(session, TOKENS, 32, claimed, model.manifest.profile, SEED)
+    assert sizes == [len(TOKENS), 32, *[1] * (len(TOKENS) - 32)], "of a long request the prefix goes in pieces"
 
 
 def test_rows_the_wire_cannot_carry_give_no_verdict(model: TinyModel) -> None:
